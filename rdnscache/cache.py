@@ -1,0 +1,113 @@
+"""L1: the entries this worker remembers, bounded by number and by bytes.
+
+Eviction is SIEVE (Zhang et al., NSDI 2024): a hit sets one flag and moves nothing; a hand that walks from the oldest
+entry to the newest clears flags and takes the first entry without one. A flood of names asked once passes through
+without pushing out the names that are asked again.
+"""
+
+from __future__ import annotations
+
+from rdnscache.dns.entry import Entry
+
+#: What an entry costs beside its bytes: objects, links, table slot; measured, see docs/performance.md.
+ENTRY_OVERHEAD = 420
+
+
+class Cache:
+    """Entries by key. Every method is O(1), but for `drop_name` and `clear`."""
+
+    __slots__ = ("_entries", "_hand", "_newest", "_oldest", "evictions", "max_bytes", "max_entries", "size")
+
+    def __init__(self, max_entries: int, max_bytes: int) -> None:
+        self.max_entries = max_entries
+        self.max_bytes = max_bytes
+        #: Bytes held, overhead included.
+        self.size = 0
+        self.evictions = 0
+        self._entries: dict[bytes, Entry] = {}
+        self._newest: Entry | None = None
+        self._oldest: Entry | None = None
+        self._hand: Entry | None = None
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: bytes, now: float) -> Entry | None:
+        """The entry if it may be answered now: fresh, or stale and held while upstreams fail."""
+        entry = self._entries.get(key)
+        if entry is None or (now >= entry.stored + entry.ttl and now >= entry.held_until):
+            return None
+        entry.visited = True
+        return entry
+
+    def peek(self, key: bytes) -> Entry | None:
+        """Whatever is there, fresh or not; not counted as a visit."""
+        return self._entries.get(key)
+
+    def put(self, entry: Entry, now: float) -> None:
+        """Remember an entry in place of the one with its key, then make room."""
+        known = self._entries.get(entry.key)
+        if known is not None:
+            entry.visited = known.visited
+            self._remove(known)
+        self._entries[entry.key] = entry
+        self.size += _cost(entry)
+        entry.older = self._newest
+        if self._newest is not None:
+            self._newest.newer = entry
+        self._newest = entry
+        if self._oldest is None:
+            self._oldest = entry
+        while len(self._entries) > self.max_entries or self.size > self.max_bytes:
+            self._evict(now)
+
+    def drop(self, key: bytes) -> None:
+        entry = self._entries.get(key)
+        if entry is not None:
+            self._remove(entry)
+
+    def drop_name(self, name: bytes) -> int:
+        """Forget every type and variant of a wire name; how many there were. Walks the whole table."""
+        found = [key for key in self._entries if key.startswith(name)]
+        for key in found:
+            self.drop(key)
+        return len(found)
+
+    def clear(self) -> int:
+        count = len(self._entries)
+        for entry in self._entries.values():
+            entry.older = entry.newer = None  # or the links keep each other alive until the collector comes
+        self._entries.clear()
+        self._newest = self._oldest = self._hand = None
+        self.size = 0
+        return count
+
+    def _evict(self, now: float) -> None:
+        """Move the hand to the first entry that was not visited since it last passed, or is past all use."""
+        entry = self._hand or self._oldest
+        while entry is not None and entry.visited and now < entry.stored + entry.ttl + entry.stale:
+            entry.visited = False
+            entry = entry.newer or self._oldest
+        if entry is not None:
+            self._hand = entry
+            self._remove(entry)
+            self.evictions += 1
+
+    def _remove(self, entry: Entry) -> None:
+        if self._hand is entry:
+            self._hand = entry.newer
+        if entry.older is not None:
+            entry.older.newer = entry.newer
+        else:
+            self._oldest = entry.newer
+        if entry.newer is not None:
+            entry.newer.older = entry.older
+        else:
+            self._newest = entry.older
+        entry.newer = entry.older = None
+        del self._entries[entry.key]
+        self.size -= _cost(entry)
+
+
+def _cost(entry: Entry) -> int:
+    return ENTRY_OVERHEAD + len(entry.key) + len(entry.tail) + len(entry.ttls)

@@ -1,0 +1,50 @@
+"""The `rdnscache` command: a thin front door. Each command's work is elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from rdnscache import __version__
+from rdnscache.build import BUILD
+from rdnscache.errors import RdnscacheError, StoreDown
+
+
+class Commands(click.Group):
+    """A group whose commands end with one sentence and an exit code where we know what went wrong."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except StoreDown as error:
+            click.echo(f"rdnscache: Redis: {error}", err=True)
+            sys.exit(1)
+        except RdnscacheError as error:
+            click.echo(f"rdnscache: {error}", err=True)
+            sys.exit(2)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message=f"rdnscache %(version)s ({BUILD})")
+def main() -> None:
+    """A clustered DNS cache whose nodes share one Redis.
+
+    \b
+    rdnscache serve --upstream 192.0.2.53      start a node
+    rdnscache query example.com                ask it
+    rdnscache cache ls                         see what the cluster remembers
+    """
+
+
+def _add_commands() -> None:
+    from rdnscache.cli.cache import cache
+    from rdnscache.cli.query import query
+    from rdnscache.cli.serve import check_config, serve
+
+    for command in (serve, query, cache, check_config):
+        main.add_command(command)
+
+
+_add_commands()

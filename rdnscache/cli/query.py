@@ -1,0 +1,116 @@
+"""`rdnscache query`: one question to a server, its reply for people or as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from typing import Any
+
+import click
+
+from rdnscache.dns.names import name_text, parse_name, rcode_text, type_number, type_text
+from rdnscache.dns.text import section_texts
+from rdnscache.dns.wire import TCP_SIZE, VARIANT_CD, VARIANT_DO, Reply, build_query, parse_reply
+from rdnscache.net import Address
+
+#: UDP is tried so often, with so many seconds each.
+TRIES, TIMEOUT = 2, 5.0
+_FLAGS = ((0x0400, "aa"), (0x0200, "tc"), (0x0100, "rd"), (0x0080, "ra"), (0x0020, "ad"), (0x0010, "cd"))
+
+
+@click.command()
+@click.argument("name")
+@click.argument("rtype", metavar="[TYPE]", default="A")
+@click.option(
+    "--server", metavar="ADDR[:PORT]", default="127.0.0.1:5300", envvar="RDNSCACHE_SERVER", show_default=True,
+    help="Whom to ask.",
+)  # fmt: skip
+@click.option("--tcp", is_flag=True, help="Ask over TCP.")
+@click.option("--do", "want_dnssec", is_flag=True, help="Ask for DNSSEC records.")
+@click.option("--cd", "no_checking", is_flag=True, help="Set the CD flag.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def query(name: str, rtype: str, server: str, tcp: bool, want_dnssec: bool, no_checking: bool, as_json: bool) -> None:
+    """Ask a server for NAME, of TYPE A unless given. Exit code 1 when no reply comes."""
+    try:
+        address = Address.parse(server, 53)
+        variant = (VARIANT_DO if want_dnssec else 0) | (VARIANT_CD if no_checking else 0)
+        key = parse_name(name) + type_number(rtype).to_bytes(2, "big") + b"\0\1" + bytes((variant,))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    started = time.monotonic()
+    try:
+        reply = ask(address, key, tcp)
+    except OSError as error:
+        click.echo(f"rdnscache: no reply from {address}: {error.strerror or error}", err=True)
+        sys.exit(1)
+    took = round((time.monotonic() - started) * 1000, 1)
+    click.echo(json.dumps(_as_json(key, reply, address, took)) if as_json else _as_text(key, reply, address, took))
+
+
+def ask(address: Address, key: bytes, tcp: bool) -> Reply:
+    """The reply, over TCP when it was cut. Raises OSError when there is none."""
+    if not tcp:
+        for _ in range(TRIES):
+            try:
+                reply = _ask_udp(address, key)
+            except TimeoutError:
+                continue
+            if not reply.truncated:
+                return reply
+            break
+        else:
+            raise TimeoutError("timed out")
+    message = build_query(int.from_bytes(os.urandom(2), "big"), key, edns=True)
+    with socket.create_connection((address.host, address.port), TIMEOUT) as sock, sock.makefile("rb") as stream:
+        sock.sendall(len(message).to_bytes(2, "big") + message)
+        data = stream.read(int.from_bytes(stream.read(2), "big"))
+    found = parse_reply(data)
+    if found is None or data[:2] != message[:2]:
+        raise OSError("the reply is malformed")
+    return found
+
+
+def _ask_udp(address: Address, key: bytes) -> Reply:
+    message = build_query(int.from_bytes(os.urandom(2), "big"), key, edns=True)
+    deadline = time.monotonic() + TIMEOUT
+    with socket.socket(address.family, socket.SOCK_DGRAM) as sock:
+        sock.connect(address.sockaddr)
+        sock.send(message)
+        while (left := deadline - time.monotonic()) > 0:
+            sock.settimeout(left)
+            data = sock.recv(TCP_SIZE)
+            reply = parse_reply(data)
+            if reply is not None and data[:2] == message[:2]:
+                return reply
+    raise TimeoutError("timed out")
+
+
+def _flags(reply: Reply) -> list[str]:
+    return [text for bit, text in _FLAGS if reply.flags & bit]
+
+
+def _as_text(key: bytes, reply: Reply, address: Address, took: float) -> str:
+    lines = [f";; {rcode_text(reply.rcode)}, flags {' '.join(_flags(reply))}, {took} ms from {address}"]
+    lines.append(f";{name_text(key)} IN {type_text(key[-5] << 8 | key[-4])}")
+    for title, section in zip(("answer", "authority", "additional"), section_texts(reply), strict=True):
+        if section:
+            lines += [f";; {title}", *section]
+    return "\n".join(lines)
+
+
+def _as_json(key: bytes, reply: Reply, address: Address, took: float) -> dict[str, Any]:
+    answer, authority, additional = section_texts(reply)
+    return {
+        "name": name_text(key),
+        "type": type_text(key[-5] << 8 | key[-4]),
+        "rcode": rcode_text(reply.rcode),
+        "flags": _flags(reply),
+        "answer": answer,
+        "authority": authority,
+        "additional": additional,
+        "server": str(address),
+        "ms": took,
+    }

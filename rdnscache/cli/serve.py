@@ -1,0 +1,80 @@
+"""`rdnscache serve` and `rdnscache check-config`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import click
+
+from rdnscache.build import BUILD
+from rdnscache.config import Config, default_text, env_name, flag_name, load, mask, options
+from rdnscache.net import Address
+
+
+def config_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """One click option for each field of Config, in its order."""
+    for option in reversed(options()):
+        help_text = f"{option.metadata['help']}  [default: {default_text(option)}; env: {env_name(option)}]"
+        function = click.option(
+            flag_name(option),
+            option.name,
+            metavar=option.metadata["metavar"],
+            help=help_text,
+            multiple=isinstance(option.default, tuple),
+        )(function)
+    return function
+
+
+@click.command()
+@click.option("--config", "file", metavar="FILE.toml", envvar="RDNSCACHE_CONFIG", help="Read options from this file.")
+@config_options
+def serve(file: str | None, **given: Any) -> None:
+    """Run a node: its workers and, unless told otherwise, a Redis of its own.
+
+    Every option can also be given in the environment, or in the file under its name with '_' for '-'.
+    The command line beats the environment, which beats the file.
+
+    Ends on SIGTERM or Ctrl-C with what is in flight answered. Exit code 2: the options cannot be used.
+    """
+    config = load(file, given, os.environ)
+    logging.basicConfig(
+        level=config.log_level.upper(),
+        format=f"%(asctime)s %(levelname)s {config.node_id}[%(process)d] %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    from rdnscache.supervisor import Supervisor
+
+    logging.getLogger(__name__).info("hot modules: %s", BUILD)
+    sys.exit(Supervisor(config).run())
+
+
+@click.command("check-config")
+@click.argument("file")
+@click.option("--json", "as_json", is_flag=True, help="Print the configuration as JSON.")
+def check_config(file: str, as_json: bool) -> None:
+    """Check a configuration file; print what a node would use, defaults included.
+
+    Exit code 2 and one sentence when it cannot be used.
+    """
+    config = load(file, {}, {})
+    table = {field.name: _plain(getattr(config, field.name)) for field in fields(Config)}
+    if as_json:
+        click.echo(json.dumps(table, indent=2))
+        return
+    for name, value in table.items():
+        click.echo(f"{name} = {json.dumps(value)}" if value is not None else f"# {name} is off")
+    click.echo(f"# {file} is fine")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [str(item) for item in value]
+    if isinstance(value, str):
+        return mask(value)
+    return str(value) if isinstance(value, Address) else value

@@ -1,0 +1,331 @@
+"""The configuration: one typed object, made from one table of options.
+
+Names, defaults, help texts, environment variables, TOML keys and docs/configuration.md all come from the fields of
+`Config`. A value on the command line beats the environment, which beats the file, which beats the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from rdnscache.errors import ConfigError
+from rdnscache.net import Address
+
+ENV_PREFIX = "RDNSCACHE_"
+DNS_PORT = 53
+RESOLV_CONF = Path("/etc/resolv.conf")
+
+Parser = Callable[[Any], Any]
+
+
+def _option(default: Any, metavar: str, help_text: str, parse: Parser, shown: str = "") -> Any:
+    """A field of Config. `parse` takes what the command line, the environment or TOML gives; ValueError refuses it."""
+    return field(default=default, metadata={"metavar": metavar, "help": help_text, "parse": parse, "shown": shown})
+
+
+def _text(raw: Any) -> str:
+    if not isinstance(raw, str) or not raw or any(ord(c) < 32 for c in raw):
+        raise ValueError(f"{raw!r} is not a text")
+    return raw
+
+
+def _word(raw: Any) -> str:
+    text = _text(raw)
+    if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text) is None:
+        raise ValueError(f"{text!r} may have 1 to 64 letters, digits, '.', '_' and '-' only")
+    return text
+
+
+def _one_of(*choices: str) -> Parser:
+    def parse(raw: Any) -> str:
+        if raw not in choices:
+            raise ValueError(f"{raw!r} is not one of {', '.join(choices)}")
+        return str(raw)
+
+    return parse
+
+
+def _switch(raw: Any) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    known = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+    if not isinstance(raw, str) or raw.lower() not in known:
+        raise ValueError(f"{raw!r} is neither yes nor no")
+    return known[raw.lower()]
+
+
+def _number(kind: type[int] | type[float], low: float, high: float) -> Parser:
+    def parse(raw: Any) -> int | float:
+        try:
+            if isinstance(raw, bool) or not isinstance(raw, str | int | float):
+                raise ValueError
+            number = kind(raw)
+            if isinstance(raw, float) and number != raw:
+                raise ValueError
+        except (ValueError, OverflowError):
+            raise ValueError(f"{raw!r} is not a {'whole number' if kind is int else 'number'}") from None
+        if not low <= number <= high:
+            raise ValueError(f"{raw} is not between {low} and {high}")
+        return number
+
+    return parse
+
+
+def _size(raw: Any) -> int:
+    """Octets: `64mb`, `1gb`, `500kb` or a number."""
+    match = re.fullmatch(r"([0-9]{1,15})(kb|mb|gb|)", str(raw).lower()) if not isinstance(raw, bool) else None
+    if match is None:
+        raise ValueError(f"{raw!r} is not a size such as 64mb")
+    size = int(match[1]) * {"": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}[match[2]]
+    if size < 1 << 20:
+        raise ValueError(f"{raw!r} is less than 1mb")
+    return size
+
+
+def _address(default_port: int | None) -> Parser:
+    def parse(raw: Any) -> Address:
+        if not isinstance(raw, str):
+            raise ValueError(f"{raw!r} is not an address")
+        address = Address.parse(raw, -1 if default_port is None else default_port)
+        if address.port == -1:
+            raise ValueError(f"{raw!r} has no port")
+        return address
+
+    return parse
+
+
+def _addresses(default_port: int | None) -> Parser:
+    """A list; as one text, separated by spaces or commas."""
+    one = _address(default_port)
+
+    def parse(raw: Any) -> tuple[Address, ...]:
+        items = re.split(r"[\s,]+", raw.strip()) if isinstance(raw, str) else raw
+        if not isinstance(items, list | tuple) or not items:
+            raise ValueError(f"{raw!r} is not a list of addresses")
+        return tuple(one(item) for item in items)
+
+    return parse
+
+
+#: Spellings of schemes, and what redis-py calls them.
+_SCHEMES = {
+    "redis": "redis", "rediss": "rediss", "unix": "unix",
+    "valkey": "redis", "valkeys": "rediss", "valkey+unix": "unix", "redis+unix": "unix",
+}  # fmt: skip
+
+
+def _redis(raw: Any) -> str:
+    """`embedded`, `none`, or a URL in redis-py's spelling."""
+    text = _text(raw)
+    if text in ("embedded", "none"):
+        return text
+    scheme, colon, rest = text.partition("://")
+    if not colon or scheme not in _SCHEMES:
+        raise ValueError(f"{mask(text)!r} is neither 'embedded', 'none' nor a URL such as redis://127.0.0.1:6379/0")
+    try:
+        parts = urlsplit(f"{_SCHEMES[scheme]}://{rest}")
+        usable = parts.path.startswith("/") if parts.scheme == "unix" else bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(f"{mask(text)!r} does not say where Redis is")
+    return f"{_SCHEMES[scheme]}://{rest}"
+
+
+def mask(url: str) -> str:
+    """A URL without its password."""
+    return re.sub(r"(://[^/@:]*):[^@/]*@", r"\1:***@", url)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything a node can be told. Times are in seconds."""
+
+    listen: tuple[Address, ...] = _option(
+        (Address("127.0.0.1", 5300),), "ADDR:PORT", "Serve UDP and TCP here; may be given again.", _addresses(None),
+        "127.0.0.1:5300",
+    )  # fmt: skip
+    upstream: tuple[Address, ...] = _option(
+        (), "ADDR[:PORT]", "Forward to this server, port 53 unless given; several are used in turn.",
+        _addresses(DNS_PORT), "those in /etc/resolv.conf",
+    )  # fmt: skip
+    upstream_file: str = _option("", "FILE", "Read upstreams from a file, an address a line.", _text, "none")
+    redis: str = _option(
+        "embedded", "URL|embedded|none", "The shared cache: a URL, a server of this node's own, or none.", _redis
+    )
+    prefix: str = _option("rdns", "WORD", "First part of every key and channel in Redis.", _word)
+    embedded_memory: int = _option(64 << 20, "SIZE", "Memory of the embedded server.", _size, "64mb")
+    workers: int = _option(0, "N", "Worker processes.", _number(int, 1, 256), "the CPUs")
+    node_id: str = _option("", "WORD", "This node's name in Redis and logs.", _word, "the host's name and the port")
+    admin: Address | None = _option(
+        None, "ADDR:PORT", "Serve /metrics, /healthz and /readyz over HTTP here.", _address(None), "off"
+    )
+    identity: bool = _option(True, "yes|no", "Answer version.bind, id.server and the like in class CH.", _switch, "yes")
+    l1_entries: int = _option(100_000, "N", "Entries in each worker's local cache.", _number(int, 1, 100_000_000))
+    l1_memory: int = _option(64 << 20, "SIZE", "Memory of each worker's local cache.", _size, "64mb")
+    ttl_min: int = _option(0, "SECONDS", "Raise lower TTLs to this.", _number(int, 0, 86400))
+    ttl_max: int = _option(86400, "SECONDS", "Lower higher TTLs to this.", _number(int, 1, 604800))
+    negative_ttl_max: int = _option(
+        3600, "SECONDS", "Keep NXDOMAIN and NODATA no longer than this.", _number(int, 1, 86400)
+    )
+    failure_ttl: int = _option(5, "SECONDS", "Keep failures this long (RFC 9520).", _number(int, 1, 300))
+    stale_window: int = _option(
+        3600, "SECONDS", "Keep entries past their TTL, for when no upstream answers (RFC 8767).", _number(int, 0, 259200)
+    )
+    upstream_timeout: float = _option(2.0, "SECONDS", "Wait for one upstream's reply.", _number(float, 0.05, 30))
+    upstream_deadline: float = _option(5.0, "SECONDS", "Give up asking upstreams.", _number(float, 0.05, 60))
+    redis_timeout: float = _option(
+        0.25, "SECONDS", "Go on without Redis when it does not answer.", _number(float, 0.01, 10)
+    )
+    max_flights: int = _option(1000, "N", "Questions each worker resolves at a time.", _number(int, 1, 100_000))
+    max_waiting: int = _option(10_000, "N", "Clients waiting in each worker; more are refused.", _number(int, 1, 10**6))
+    tcp_idle: float = _option(10.0, "SECONDS", "Close idle TCP connections.", _number(float, 0.1, 3600))
+    tcp_connections: int = _option(1000, "N", "TCP connections each worker keeps.", _number(int, 1, 100_000))
+    drain: float = _option(5.0, "SECONDS", "On SIGTERM, finish what is in flight within this.", _number(float, 0, 300))
+    log_level: str = _option(
+        "info", "LEVEL", "debug, info, warning or error.", _one_of("debug", "info", "warning", "error")
+    )
+
+
+Options = tuple[Field[Any], ...]
+
+
+def options() -> Options:
+    return fields(Config)
+
+
+def env_name(option: Field[Any]) -> str:
+    return ENV_PREFIX + option.name.upper()
+
+
+def flag_name(option: Field[Any]) -> str:
+    return "--" + option.name.replace("_", "-")
+
+
+def default_text(option: Field[Any]) -> str:
+    return option.metadata["shown"] or str(option.default)
+
+
+def load(file: str | None, given: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
+    """The configuration, checked as a whole. `given` holds the command line's values by field name.
+
+    Raises ConfigError with one sentence.
+    """
+    values: dict[str, Any] = {}
+    table = _read_toml(file) if file else {}
+    for option in options():
+        sources = (
+            (flag_name(option), given.get(option.name)),
+            (env_name(option), environ.get(env_name(option)) or None),
+            (f"{option.name} in {file}", table.get(option.name)),
+        )
+        for where, raw in sources:
+            if raw is not None and raw != ():
+                try:
+                    values[option.name] = option.metadata["parse"](raw)
+                except ValueError as error:
+                    raise ConfigError(f"{where}: {error}") from None
+                break
+    return _complete(Config(**values))
+
+
+def _read_toml(file: str) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not TOML: {error}") from None
+    known = {option.name for option in options()}
+    for key in table:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, 1)
+            raise ConfigError(f"{file}: unknown key {key!r}" + (f", did you mean {close[0]!r}?" if close else ""))
+    return table
+
+
+def _complete(config: Config) -> Config:
+    """Fill in what depends on the machine, and refuse contradictions."""
+    upstream = config.upstream
+    if config.upstream_file:
+        upstream += _upstreams_from_file(config.upstream_file)
+    if not upstream:
+        upstream = _upstreams_from_system()
+    port = config.listen[0].port
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:50] or "node"
+    config = replace(
+        config,
+        upstream=upstream,
+        workers=config.workers or _cpus(),
+        node_id=config.node_id or (host if port == DNS_PORT else f"{host}-{port}"),
+    )
+    _refuse_contradictions(config)
+    return config
+
+
+def _cpus() -> int:
+    """The CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _refuse_contradictions(config: Config) -> None:
+    for low, high in (("ttl_min", "ttl_max"), ("upstream_timeout", "upstream_deadline"), ("max_flights", "max_waiting")):
+        if getattr(config, low) > getattr(config, high):
+            raise ConfigError(f"{low} ({getattr(config, low)}) is above {high} ({getattr(config, high)})")
+    fixed = [address for address in config.listen if address.port]
+    if len(set(fixed)) != len(fixed):
+        raise ConfigError("the same listen address is given twice")
+    for address in config.upstream:
+        if address.port == 0 or address.wildcard:
+            raise ConfigError(f"upstream {address} is not an address that can be asked")
+        for own in fixed:
+            if own == address or (own.wildcard and own.port == address.port and address.loopback):
+                raise ConfigError(f"upstream {address} is this node itself: queries would go round in circles")
+    if config.admin is not None and config.admin.port and config.admin in fixed:
+        raise ConfigError(f"admin and listen are both {config.admin}")
+
+
+def _upstreams_from_file(file: str) -> tuple[Address, ...]:
+    found = []
+    try:
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text"
+        raise ConfigError(f"upstream file {file} cannot be read: {reason}") from None
+    for number, line in enumerate(lines, 1):
+        text = line.partition("#")[0].strip()
+        if text:
+            try:
+                found.append(Address.parse(text, DNS_PORT))
+            except ValueError as error:
+                raise ConfigError(f"{file}, line {number}: {error}") from None
+    if not found:
+        raise ConfigError(f"upstream file {file} names no server")
+    return tuple(found)
+
+
+def _upstreams_from_system() -> tuple[Address, ...]:
+    try:
+        lines = RESOLV_CONF.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    found = []
+    for line in lines:
+        words = line.split()
+        if len(words) >= 2 and words[0] == "nameserver":
+            try:
+                found.append(Address.parse(words[1], DNS_PORT))
+            except ValueError:
+                continue
+    if not found:
+        raise ConfigError(f"no upstream is given and {RESOLV_CONF} names none: use --upstream")
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""DNS as bytes: no socket, clock, Redis or gevent in here; time comes in as an argument."""

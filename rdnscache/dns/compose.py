@@ -1,0 +1,83 @@
+"""What the client reads: replies made from an entry, from an error, or on the spot."""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from rdnscache.dns.entry import Entry
+from rdnscache.dns.wire import NOERROR, NXDOMAIN, OPT_DO, OPT_PLAIN, Query
+
+#: Extended DNS Errors (RFC 8914 section 4).
+EDE_STALE, EDE_NOT_READY, EDE_STALE_NXDOMAIN, EDE_NO_REACHABLE_AUTHORITY = 3, 14, 19, 22
+NO_EDE = -1
+
+_HEADER = Struct("!BBHHHH")
+_OPT_SIZE = 11
+
+
+def compose(query: Query, entry: Entry, now: float) -> bytes:
+    """The reply to `query` from `entry`: its ID, spelling, RD and CD, aged TTLs, an OPT if it sent one.
+
+    AA is clear and RA set; AD goes to those who asked with AD or DO (RFC 6840 sections 5.7 and 5.8).
+    What does not fit loses its additional section first, without TC (RFC 2181 section 9), then all records, with TC.
+    """
+    data = query.data
+    age = int(now - entry.stored)
+    tail = entry.tail_at(age)
+    low = 0x80 | data[3] & 0x10 | entry.rcode
+    if entry.authentic and (query.do or data[3] & 0x20):
+        low |= 0x20
+    opt = _opt(query, _entry_ede(entry, age)) if query.edns else b""
+    room = query.limit - query.end - len(opt)
+    high = 0x80 | data[2] & 0x01
+    ancount, nscount, arcount = entry.ancount, entry.nscount, entry.arcount
+    if len(tail) > room:
+        arcount = 0
+        tail = tail[: entry.additional]
+        if len(tail) > room:
+            high |= 0x02
+            ancount = nscount = 0
+            tail = b""
+    if query.edns:
+        arcount += 1
+    return b"".join(
+        (data[:2], _HEADER.pack(high, low, 1, ancount, nscount, arcount), data[12 : query.end], tail, opt)
+    )
+
+
+def _entry_ede(entry: Entry, age: int) -> int:
+    if entry.rcode != NOERROR and entry.rcode != NXDOMAIN:
+        return EDE_NO_REACHABLE_AUTHORITY
+    if age < entry.ttl or entry.ttl == 0:
+        return NO_EDE
+    return EDE_STALE_NXDOMAIN if entry.rcode == NXDOMAIN else EDE_STALE
+
+
+def _opt(query: Query, ede: int, rcode: int = 0) -> bytes:
+    """Our OPT record: size 1232, version 0, the client's DO, the RCODE's upper bits, an EDE where there is one to tell."""
+    opt = OPT_DO if query.do else OPT_PLAIN
+    if rcode > 15:
+        opt = opt[:5] + bytes((rcode >> 4,)) + opt[6:]
+    if ede != NO_EDE:
+        opt = opt[:9] + b"\x00\x06\x00\x0f\x00\x02" + ede.to_bytes(2, "big")
+    return opt
+
+
+def compose_error(query: Query, rcode: int, ede: int = NO_EDE) -> bytes:
+    """A reply without records. The question is echoed where it could be read."""
+    data = query.data
+    question = data[12 : query.end]
+    high = 0x80 | data[2] & 0x79  # opcode and RD as they came
+    low = 0x80 | data[3] & 0x10 | rcode & 0x0F
+    opt = _opt(query, ede, rcode) if query.edns else b""
+    counts = _HEADER.pack(high, low, 1 if question else 0, 0, 0, 1 if opt else 0)
+    return b"".join((data[:2], counts, question, opt))
+
+
+def compose_local(query: Query, rdata: bytes, rtype: int, qclass: int, ttl: int) -> bytes:
+    """A reply with one record of our own, owned by the name asked for."""
+    record = b"\xc0\x0c" + Struct("!HHIH").pack(rtype, qclass, ttl, len(rdata)) + rdata
+    opt = _opt(query, NO_EDE) if query.edns else b""
+    question = query.data[12 : query.end]
+    head = _HEADER.pack(0x80 | query.data[2] & 1, 0x80 | query.data[3] & 0x10, 1, 1, 0, 1 if opt else 0)
+    return b"".join((query.data[:2], head, question, record, opt))

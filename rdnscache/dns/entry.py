@@ -1,0 +1,104 @@
+"""An entry: a stored reply and its times, in the shape that answers fastest."""
+
+from __future__ import annotations
+
+from rdnscache.dns.wire import Reply
+
+#: TTL of a stale record on the wire, in seconds (RFC 8767 section 4).
+STALE_TTL = 30
+
+
+class Entry:
+    """A reply as it is kept in L1.
+
+    `tail` is everything after the question, its TTLs aged by `aged` seconds so far; ageing happens at most once a second
+    and entry, whatever the number of hits.
+    `stored` is a moment of the monotonic clock, `ttl` and `stale` are seconds: fresh until `stored + ttl`, of use when
+    all upstreams fail until `stored + ttl + stale`.
+    `visited`, `newer` and `older` belong to the cache that holds the entry.
+    """
+
+    __slots__ = (
+        "additional",
+        "aged",
+        "ancount",
+        "arcount",
+        "authentic",
+        "held_until",
+        "key",
+        "newer",
+        "nscount",
+        "older",
+        "rcode",
+        "stale",
+        "stored",
+        "tail",
+        "ttl",
+        "ttls",
+        "visited",
+    )
+
+    def __init__(self, key: bytes, reply: Reply, stored: float, ttl: int, stale: int) -> None:
+        end = reply.end
+        self.key = key
+        self.rcode = reply.rcode
+        self.authentic = reply.authentic
+        self.ancount = reply.ancount
+        self.nscount = reply.nscount
+        self.arcount = reply.arcount
+        self.tail = reply.wire[end:]
+        #: Offset of the additional section in `tail`.
+        self.additional = reply.additional - end
+        self.ttls = _rebased(reply.ttls, end)
+        self.stored = stored
+        self.ttl = ttl
+        self.stale = stale
+        self.aged = 0
+        #: A stale entry may be answered until then: upstreams have just failed.
+        self.held_until = 0.0
+        self.visited = False
+        self.newer: Entry | None = None
+        self.older: Entry | None = None
+
+    def fresh(self, now: float) -> bool:
+        return now < self.stored + self.ttl
+
+    def usable(self, now: float) -> bool:
+        """Fresh, or stale but inside its window."""
+        return now < self.stored + self.ttl + self.stale
+
+    def tail_at(self, age: int) -> bytes:
+        """The tail with its TTLs `age` seconds old; all `STALE_TTL` when that is past the entry's TTL."""
+        if age >= self.ttl > 0:
+            return aged_tail(self.tail, self.ttls, 0, STALE_TTL)
+        if age > self.aged:
+            self.tail = aged_tail(self.tail, self.ttls, age - self.aged, 0)
+            self.aged = age
+        return self.tail
+
+
+def aged_tail(tail: bytes, ttls: bytes, seconds: int, fixed: int) -> bytes:
+    """`tail` with each TTL less `seconds`, at least 0; or with each TTL `fixed` where that is not 0."""
+    out = bytearray(tail)
+    for index in range(0, len(ttls), 2):
+        at = ttls[index] << 8 | ttls[index + 1]
+        ttl = fixed
+        if fixed == 0:
+            ttl = (tail[at] << 24 | tail[at + 1] << 16 | tail[at + 2] << 8 | tail[at + 3]) - seconds
+            if ttl < 0:
+                ttl = 0
+        out[at] = ttl >> 24
+        out[at + 1] = ttl >> 16 & 0xFF
+        out[at + 2] = ttl >> 8 & 0xFF
+        out[at + 3] = ttl & 0xFF
+    return bytes(out)
+
+
+def _rebased(ttls: bytes, end: int) -> bytes:
+    """TTL offsets counted from the end of the question."""
+    out = bytearray(ttls)
+    for index in range(0, len(ttls), 2):
+        at = (ttls[index] << 8 | ttls[index + 1]) - end
+        out[index] = at >> 8
+        out[index + 1] = at & 0xFF
+    return bytes(out)

@@ -1,0 +1,140 @@
+"""Names, types and classes between wire and presentation form.
+
+The presentation form is ours: lower case, final dot, and every octet outside `[a-z0-9_-]` inside a label as `\\DDD`
+(RFC 1035 section 5.1), so that no label can look like two, end a Redis hash tag or hold a glob.
+"""
+
+from __future__ import annotations
+
+import re
+
+TYPES: dict[int, str] = {
+    1: "A", 2: "NS", 3: "MD", 4: "MF", 5: "CNAME", 6: "SOA", 7: "MB", 8: "MG", 9: "MR", 10: "NULL", 11: "WKS",
+    12: "PTR", 13: "HINFO", 14: "MINFO", 15: "MX", 16: "TXT", 17: "RP", 18: "AFSDB", 19: "X25", 20: "ISDN",
+    21: "RT", 22: "NSAP", 23: "NSAP-PTR", 24: "SIG", 25: "KEY", 26: "PX", 27: "GPOS", 28: "AAAA", 29: "LOC",
+    33: "SRV", 35: "NAPTR", 36: "KX", 37: "CERT", 39: "DNAME", 41: "OPT", 42: "APL", 43: "DS", 44: "SSHFP",
+    45: "IPSECKEY", 46: "RRSIG", 47: "NSEC", 48: "DNSKEY", 49: "DHCID", 50: "NSEC3", 51: "NSEC3PARAM",
+    52: "TLSA", 53: "SMIMEA", 55: "HIP", 59: "CDS", 60: "CDNSKEY", 61: "OPENPGPKEY", 62: "CSYNC", 63: "ZONEMD",
+    64: "SVCB", 65: "HTTPS", 99: "SPF", 104: "NID", 105: "L32", 106: "L64", 107: "LP", 108: "EUI48", 109: "EUI64",
+    249: "TKEY", 250: "TSIG", 251: "IXFR", 252: "AXFR", 253: "MAILB", 254: "MAILA", 255: "ANY", 256: "URI",
+    257: "CAA", 258: "AVC", 260: "AMTRELAY", 32769: "DLV",
+}  # fmt: skip
+CLASSES: dict[int, str] = {1: "IN", 3: "CH", 4: "HS", 254: "NONE", 255: "ANY"}
+RCODES: dict[int, str] = {
+    0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 6: "YXDOMAIN",
+    7: "YXRRSET", 8: "NXRRSET", 9: "NOTAUTH", 10: "NOTZONE", 16: "BADVERS", 23: "BADCOOKIE",
+}  # fmt: skip
+_TYPE_NUMBERS = {name: number for number, name in TYPES.items()}
+_CLASS_NUMBERS = {name: number for number, name in CLASSES.items()}
+
+_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789_-")
+_ESCAPED = tuple(chr(c) if c in _PLAIN else f"\\{c:03d}" for c in range(256))
+_NEEDS_ESCAPE = re.compile(rb"[^a-z0-9_-]")
+
+
+def type_text(number: int) -> str:
+    return TYPES.get(number) or f"TYPE{number}"
+
+
+def class_text(number: int) -> str:
+    return CLASSES.get(number) or f"CLASS{number}"
+
+
+def rcode_text(number: int) -> str:
+    return RCODES.get(number) or f"RCODE{number}"
+
+
+def type_number(text: str) -> int:
+    """The number of a type mnemonic or `TYPE123` (RFC 3597 section 5); ValueError when it is neither."""
+    return _number(text.upper(), _TYPE_NUMBERS, "TYPE")
+
+
+def class_number(text: str) -> int:
+    return _number(text.upper(), _CLASS_NUMBERS, "CLASS")
+
+
+def _number(text: str, known: dict[str, int], generic: str) -> int:
+    if text in known:
+        return known[text]
+    digits = text.removeprefix(generic)
+    if digits != text and digits.isascii() and digits.isdigit() and int(digits) < 65536:
+        return int(digits)
+    raise ValueError(f"{text!r} is not a DNS {generic.lower()}")
+
+
+def label_text(label: bytes) -> str:
+    label = label.lower()
+    if _NEEDS_ESCAPE.search(label) is None:
+        return label.decode("ascii")
+    return "".join([_ESCAPED[c] for c in label])
+
+
+def name_text(wire: bytes) -> str:
+    """The presentation form of an uncompressed wire name, root byte included."""
+    return read_name(wire, 0)[0]
+
+
+def read_name(wire: bytes, start: int) -> tuple[str, int]:
+    """The name at `start`, pointers followed, and the offset just past it.
+
+    Raises ValueError for a name that is too long, or a pointer that does not lead backwards.
+    IndexError when it leaves the message.
+    """
+    labels: list[str] = []
+    position, end, lowest, total = start, 0, start, 0
+    while True:
+        size = wire[position]
+        if size == 0:
+            return ".".join(labels) + "." if labels else ".", end or position + 1
+        if size < 64:
+            total += size + 1
+            if total > 254 or position + 1 + size > len(wire):
+                raise ValueError("name too long")
+            labels.append(label_text(wire[position + 1 : position + 1 + size]))
+            position += size + 1
+        elif size >= 192:
+            end = end or position + 2
+            position = (size & 0x3F) << 8 | wire[position + 1]
+            if position >= lowest:
+                raise ValueError("pointer does not lead backwards")
+            lowest = position
+        else:
+            raise ValueError("unknown label type")
+
+
+_LABEL = r"(?:\\[0-9]{3}|\\[^0-9]|[^\\.])+"
+_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?", re.DOTALL)
+_LABELS = re.compile(_LABEL, re.DOTALL)
+_LABEL_PART = re.compile(r"\\([0-9]{3})|\\(.)|([^\\]+)", re.DOTALL)
+
+
+def parse_name(text: str) -> bytes:
+    """The lower-case wire form of a name a person typed; `\\DDD` and `\\.` as in zone files, IDNs by IDNA.
+
+    Raises ValueError with a sentence for that person.
+    """
+    if text == ".":
+        return b"\0"
+    if _NAME.fullmatch(text) is None:
+        raise ValueError(f"{text!r} is not a domain name")
+    labels = [_label_bytes(label, text) for label in _LABELS.findall(text)]
+    if any(len(label) > 63 for label in labels):
+        raise ValueError(f"{text!r} is not a domain name: a label has at most 63 octets")
+    wire = b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
+    if len(wire) > 255:
+        raise ValueError(f"{text!r} is not a domain name: it has {len(wire)} octets, 255 is the limit")
+    return wire
+
+
+def _label_bytes(label: str, text: str) -> bytes:
+    if not label.isascii():
+        try:
+            return label.encode("idna").lower()
+        except UnicodeError:
+            raise ValueError(f"{text!r} is not a domain name: {label!r} has no IDNA form") from None
+    out = bytearray()
+    for digits, char, plain in _LABEL_PART.findall(label):
+        if digits and int(digits) > 255:
+            raise ValueError(f"{text!r} is not a domain name: \\{digits} is above 255")
+        out += bytes((int(digits),)) if digits else (char or plain).encode("ascii")
+    return bytes(out).lower()

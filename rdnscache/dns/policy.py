@@ -1,0 +1,135 @@
+"""The rules of DNS that need judgement: how long a reply may be kept, and which queries we answer ourselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rdnscache.dns.compose import compose_error, compose_local
+from rdnscache.dns.wire import (
+    ANY,
+    CH,
+    FORMERR,
+    NOERROR,
+    NXDOMAIN,
+    OPT,
+    REFUSED,
+    SERVFAIL,
+    TXT,
+    YXDOMAIN,
+    Query,
+    Reply,
+    build_query,
+    read_u32,
+)
+
+_HINFO, _TKEY, _TSIG, _IXFR, _AXFR, _MAILB, _MAILA = 13, 249, 250, 251, 252, 253, 254
+_CLASS_NONE, _CLASS_ANY = 254, 255
+
+#: How long clients may keep the HINFO of RFC 8482, in seconds.
+ANY_TTL = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on the time a reply is kept, all in seconds."""
+
+    ttl_min: int = 0
+    ttl_max: int = 86400
+    negative_ttl_max: int = 3600
+    #: Failures, and negative replies without SOA.
+    failure_ttl: int = 5
+    stale: int = 3600
+
+
+def usable(reply: Reply) -> bool:
+    """Whether a reply is an answer at all; every other RCODE sends us to the next server."""
+    return reply.rcode in (NOERROR, NXDOMAIN, YXDOMAIN)
+
+
+def negative(reply: Reply, qtype: int) -> bool:
+    """NXDOMAIN, or NODATA (RFC 2308 sections 2.1 and 2.2).
+
+    A CNAME without its target and without SOA is an answer cut short by an authoritative server: positive.
+    """
+    if reply.rcode == NXDOMAIN:
+        return True
+    if reply.rcode != NOERROR or qtype in reply.types:
+        return False
+    return reply.soa_ttl_at != 0 or reply.ancount == 0
+
+
+def settle(key: bytes, reply: Reply, limits: Limits) -> tuple[bytes, int]:
+    """The reply's bytes as they are stored, and how many seconds they stay fresh; 0 means not to be stored.
+
+    Stored bytes have ID 0, a lower-case question, no AA, no OPT, and TTLs inside the limits.
+    A TTL with its top bit set is 0 (RFC 2181 section 8). The SOA of a negative reply gets the TTL of that reply,
+    the lesser of its own and its MINIMUM (RFC 2308 section 5).
+    """
+    wire = bytearray(reply.wire)
+    wire[0:12] = stored_header(key, reply)
+    wire[12 : reply.end] = key[:-1]
+    is_negative = negative(reply, key[-5] << 8 | key[-4])
+    ttl = limits.ttl_max
+    for index in range(0, len(reply.ttls), 2):
+        at = reply.ttls[index] << 8 | reply.ttls[index + 1]
+        seconds = read_u32(reply.wire, at)
+        if is_negative and at == reply.soa_ttl_at:
+            seconds = min(_sane(seconds), _sane(reply.soa_minimum), limits.negative_ttl_max)
+        seconds = min(max(_sane(seconds), limits.ttl_min), limits.ttl_max)
+        wire[at : at + 4] = seconds.to_bytes(4, "big")
+        ttl = min(ttl, seconds)
+    if is_negative:
+        ttl = min(ttl, limits.negative_ttl_max if reply.soa_ttl_at else limits.failure_ttl)
+    elif not reply.ttls:
+        ttl = limits.failure_ttl
+    return bytes(wire), ttl
+
+
+def stored_header(key: bytes, reply: Reply) -> bytes:
+    """ID 0, QR, RD, RA, the reply's AD, the key's CD."""
+    low = 0x80 | (0x20 if reply.authentic else 0) | (0x10 if key[-1] & 2 else 0) | reply.rcode & 0x0F
+    counts = b"".join(n.to_bytes(2, "big") for n in (1, reply.ancount, reply.nscount, reply.arcount))
+    return bytes((0, 0, 0x81, low)) + counts
+
+
+def _sane(ttl: int) -> int:
+    return 0 if ttl & 0x80000000 else ttl
+
+
+def failure_wire(key: bytes) -> bytes:
+    """The stored bytes of "nobody could answer": SERVFAIL, no records (RFC 9520 section 3)."""
+    query = build_query(0, key, edns=False)
+    return bytes((0, 0, query[2] | 0x80, query[3] & 0x10 | 0x80 | SERVFAIL)) + query[4:]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What we tell about ourselves in class CH; an empty text is refused."""
+
+    version: str = ""
+    node: str = ""
+
+    def text(self, name: bytes) -> str:
+        if name in (b"\x07version\x04bind\x00", b"\x07version\x06server\x00"):
+            return self.version
+        if name in (b"\x02id\x06server\x00", b"\x08hostname\x04bind\x00"):
+            return self.node
+        return ""
+
+
+def answer_ourselves(query: Query, identity: Identity) -> bytes | None:
+    """The reply to a query that never goes to the cache or an upstream; None for all others."""
+    if query.error:
+        return compose_error(query, query.error)
+    if query.qclass == CH:
+        text = identity.text(query.key[:-5]).encode()[:255]
+        if text and query.qtype in (TXT, ANY):
+            return compose_local(query, bytes((len(text),)) + text, TXT, CH, 0)
+        return compose_error(query, REFUSED)
+    if query.qtype in (_AXFR, _IXFR) or query.qclass in (0, _CLASS_NONE, _CLASS_ANY):
+        return compose_error(query, REFUSED)
+    if query.qtype in (0, OPT, _TKEY, _TSIG, _MAILB, _MAILA):
+        return compose_error(query, FORMERR)
+    if query.qtype == ANY:
+        return compose_local(query, b"\x07RFC8482\x00", _HINFO, query.qclass, ANY_TTL)
+    return None

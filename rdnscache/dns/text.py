@@ -1,0 +1,228 @@
+"""Records as text, one a line, in zone-file form: what people read with redis-cli.
+
+Linear in the size of the record, whatever it holds; a record that does not have the shape of its type, and every
+unknown type, is shown in the generic form of RFC 3597 section 5.
+The shapes are in one table, `_SHAPES`; tests hold it against an independent library.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import time
+from collections.abc import Callable, Iterator
+from struct import error as StructError
+from struct import unpack_from
+
+from rdnscache.dns.names import class_text, read_name, type_text
+from rdnscache.dns.wire import Reply
+
+#: One letter a field: see `_FIELDS`.
+_SHAPES: dict[int, str] = {
+    1: "4", 28: "6", 2: "n", 5: "n", 12: "n", 39: "n", 6: "nnIIIII", 13: "ss", 15: "Hn", 16: "S", 99: "S", 17: "nn",
+    18: "Hn", 33: "HHHn", 35: "HHsssn", 36: "Hn", 43: "HBBx", 59: "HBBx", 32769: "HBBx", 44: "BBx", 46: "tBBITTHnb",
+    47: "nm", 48: "HBBb", 60: "HBBb", 49: "b", 50: "BBHhom", 51: "BBHh", 52: "BBBx", 53: "BBBx", 61: "b", 62: "IHm",
+    63: "IBBx", 64: "Hnp", 65: "Hnp", 108: "e", 109: "e", 256: "HHq", 257: "Bwq",
+}  # fmt: skip
+
+Field = Callable[[bytes, int, int], tuple[str, int]]
+
+
+def answer_text(reply: Reply) -> str:
+    """The answer section, or the authority section where there is no answer; one record a line."""
+    first, count = (0, reply.ancount) if reply.ancount else (reply.ancount, reply.nscount)
+    return "\n".join(line for index, line in enumerate(_lines(reply)) if first <= index < first + count)
+
+
+def section_texts(reply: Reply) -> tuple[list[str], list[str], list[str]]:
+    """The lines of the answer, authority and additional sections."""
+    lines = list(_lines(reply))
+    cut = reply.ancount + reply.nscount
+    return lines[: reply.ancount], lines[reply.ancount : cut], lines[cut:]
+
+
+def _lines(reply: Reply) -> Iterator[str]:
+    wire = reply.wire
+    for index in range(0, len(reply.ttls), 2):
+        at = reply.ttls[index] << 8 | reply.ttls[index + 1]
+        rtype, rclass, ttl, rdlength = unpack_from("!HHIH", wire, at - 4)
+        owner = _owner_text(wire, reply.end if index == 0 else previous_stop)
+        previous_stop = at + 6 + rdlength
+        yield f"{owner} {ttl} {class_text(rclass)} {type_text(rtype)} {rdata_text(wire, rtype, at + 6, previous_stop)}"
+
+
+def _owner_text(wire: bytes, start: int) -> str:
+    """An owner name; one that breaks the limits only once its pointers are followed is shown as `\\?`."""
+    try:
+        return read_name(wire, start)[0]
+    except (ValueError, IndexError):
+        return "\\?"
+
+
+def rdata_text(wire: bytes, rtype: int, start: int, stop: int) -> str:
+    """The text of the record data in `wire[start:stop]`."""
+    shape = _SHAPES.get(rtype)
+    if shape is not None:
+        try:
+            parts, position = [], start
+            for letter in shape:
+                part, position = _FIELDS[letter](wire, position, stop)
+                parts.append(part)
+            if position == stop:
+                return " ".join(part for part in parts if part)
+        except (ValueError, IndexError, StructError):
+            pass  # not of its type's shape: the generic form says exactly what came
+    data = wire[start:stop]
+    return f"\\# {len(data)} {data.hex()}".rstrip()
+
+
+def _number(code: str, size: int) -> Field:
+    def read(wire: bytes, at: int, stop: int) -> tuple[str, int]:
+        return str(unpack_from(code, wire, at)[0]), at + size
+
+    return read
+
+
+def _rest(render: Callable[[bytes], str]) -> Field:
+    def read(wire: bytes, at: int, stop: int) -> tuple[str, int]:
+        return render(wire[at:stop]), stop
+
+    return read
+
+
+def _ipv4(wire: bytes, at: int, stop: int) -> tuple[str, int]:
+    a, b, c, d = wire[at : at + 4]
+    return f"{a}.{b}.{c}.{d}", at + 4
+
+
+def _ipv6(wire: bytes, at: int, stop: int) -> tuple[str, int]:
+    return str(ipaddress.IPv6Address(wire[at : at + 16])), at + 16
+
+
+def _name(wire: bytes, at: int, stop: int) -> tuple[str, int]:
+    return read_name(wire, at)
+
+
+def _quoted(data: bytes) -> str:
+    out = []
+    for c in data:
+        if c in b'"\\':
+            out.append("\\" + chr(c))
+        else:
+            out.append(chr(c) if 32 <= c < 127 else f"\\{c:03d}")
+    return f'"{"".join(out)}"'
+
+
+def _piece(wire: bytes, at: int, stop: int) -> tuple[bytes, int]:
+    """A string behind its one-octet length (RFC 1035 section 3.3)."""
+    end = at + 1 + wire[at]
+    if end > stop:
+        raise ValueError("string leaves its record")
+    return wire[at + 1 : end], end
+
+
+def _string(wire: bytes, at: int, stop: int) -> tuple[str, int]:
+    piece, end = _piece(wire, at, stop)
+    return _quoted(piece), end
+
+
+def _word(wire: bytes, at: int, stop: int) -> tuple[str, int]:
+    piece, end = _piece(wire, at, stop)
+    if not piece.isalnum():
+        raise ValueError("not a word")
+    return piece.decode("ascii"), end
+
+
+def _strings(wire: bytes, at: int, stop: int) -> tuple[str, int]:
+    out = []
+    while at < stop or not out:
+        text, at = _string(wire, at, stop)
+        out.append(text)
+    return " ".join(out), at
+
+
+def _salt(wire: bytes, at: int, stop: int) -> tuple[str, int]:
+    piece, end = _piece(wire, at, stop)
+    return piece.hex() or "-", end
+
+
+def _base32(wire: bytes, at: int, stop: int) -> tuple[str, int]:
+    piece, end = _piece(wire, at, stop)
+    return base64.b32hexencode(piece).decode().lower().rstrip("="), end
+
+
+def _type(wire: bytes, at: int, stop: int) -> tuple[str, int]:
+    return type_text(unpack_from("!H", wire, at)[0]), at + 2
+
+
+def _moment(wire: bytes, at: int, stop: int) -> tuple[str, int]:
+    return time.strftime("%Y%m%d%H%M%S", time.gmtime(unpack_from("!I", wire, at)[0])), at + 4
+
+
+def _bitmap(wire: bytes, at: int, stop: int) -> tuple[str, int]:
+    """The types of an NSEC record (RFC 4034 section 4.1.2)."""
+    out, last_window = [], -1
+    while at < stop:
+        window, size = wire[at], wire[at + 1]
+        if not 1 <= size <= 32 or window <= last_window or at + 2 + size > stop:
+            raise ValueError("bad type bitmap")
+        for index, octet in enumerate(wire[at + 2 : at + 2 + size]):
+            out += [type_text(window << 8 | index << 3 | bit) for bit in range(8) if octet & 0x80 >> bit]
+        at, last_window = at + 2 + size, window
+    return " ".join(out), at
+
+
+def _service_parameters(wire: bytes, at: int, stop: int) -> tuple[str, int]:
+    """The parameters of SVCB and HTTPS (RFC 9460 section 2.1); those without a form of their own as `keyN="..."`."""
+    out, last = [], -1
+    while at < stop:
+        key, size = unpack_from("!HH", wire, at)
+        value, at = wire[at + 4 : at + 4 + size], at + 4 + size
+        if at > stop or key <= last:
+            raise ValueError("bad service parameters")
+        last = key
+        if key == 3 and size == 2:
+            out.append(f"port={value[0] << 8 | value[1]}")
+        elif key in (4, 6) and size and size % (4 if key == 4 else 16) == 0:
+            step, label = (4, "ipv4hint") if key == 4 else (16, "ipv6hint")
+            hints = [str(ipaddress.ip_address(value[i : i + step])) for i in range(0, size, step)]
+            out.append(f"{label}={','.join(hints)}")
+        elif key == 1 and (names := _alpn(value)):
+            out.append(f"alpn={','.join(names)}")
+        else:
+            out.append(f"key{key}={_quoted(value)}" if value else f"key{key}")
+    return " ".join(out), at
+
+
+def _alpn(value: bytes) -> list[str]:
+    """The protocol names, or none where one needs quoting."""
+    out, at = [], 0
+    while at < len(value):
+        piece, at = _piece(value, at, len(value))
+        if not piece or not all(c in b"/.-+" or chr(c).isalnum() for c in piece) or not piece.isascii():
+            return []
+        out.append(piece.decode("ascii"))
+    return out
+
+
+_FIELDS: dict[str, Field] = {
+    "B": _number("!B", 1),
+    "H": _number("!H", 2),
+    "I": _number("!I", 4),
+    "4": _ipv4,
+    "6": _ipv6,
+    "n": _name,
+    "s": _string,
+    "S": _strings,
+    "w": _word,
+    "t": _type,
+    "T": _moment,
+    "h": _salt,
+    "o": _base32,
+    "m": _bitmap,
+    "p": _service_parameters,
+    "x": _rest(bytes.hex),
+    "b": _rest(lambda data: base64.b64encode(data).decode()),
+    "q": _rest(_quoted),
+    "e": _rest(lambda data: data.hex("-")),
+}

@@ -1,0 +1,261 @@
+"""DNS messages as bytes: accept or refuse, and say where things are.
+
+Nothing here reads a clock or a socket, and nothing raises for what a packet may hold: one pass, every index checked,
+names jumped over and never followed.
+What these two scanners refuse reaches no other code; what they accept has the shape of RFC 1035 section 4.
+"""
+
+from __future__ import annotations
+
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, YXDOMAIN, BADVERS = 0, 1, 2, 3, 4, 5, 6, 16
+
+A, NS, CNAME, SOA, TXT, AAAA, DNAME, OPT, ANY = 1, 2, 5, 6, 16, 28, 39, 41, 255
+IN, CH = 1, 3
+
+#: What we say we can take over UDP, and the most we send: no fragments on any sane path (RFC 9715).
+UDP_SIZE = 1232
+#: What a client without EDNS can take (RFC 1035 section 4.2.1).
+PLAIN_SIZE = 512
+#: The largest message TCP's two-byte length can carry (RFC 1035 section 4.2.2).
+TCP_SIZE = 65535
+
+HEADER_SIZE = 12
+#: The longest name on the wire, root byte included (RFC 1035 section 2.3.4).
+NAME_SIZE = 255
+
+#: Last byte of a key: which of the flags that change the answer were set.
+VARIANT_DO, VARIANT_CD = 1, 2
+_VARIANTS = (b"\x00", b"\x01", b"\x02", b"\x03")
+
+
+class Query:
+    """One client's query: where its parts are, and what it asks of the reply.
+
+    `key` is the question: lower-cased wire name, type and class in two bytes each, one byte of DO and CD.
+    The name alone is lower-cased: type 65 (HTTPS) is the byte `A`.
+    It is empty when the message could not be read that far; `error` is then the RCODE it deserves.
+    """
+
+    __slots__ = ("data", "do", "edns", "end", "error", "key", "limit", "qclass", "qtype")
+
+    def __init__(self, data: bytes, limit: int) -> None:
+        self.data = data
+        self.key = b""
+        #: Offset just past the question; the client's own spelling is `data[12:end]`.
+        self.end = HEADER_SIZE
+        self.qtype = 0
+        self.qclass = 0
+        self.edns = False
+        self.do = False
+        #: Octets the reply may have.
+        self.limit = limit
+        self.error = NOERROR
+
+
+def parse_query(data: bytes, stream: bool) -> Query | None:
+    """Read a query; None when silence is the right answer (too short, or a reply itself).
+
+    `stream` says that it came over TCP, where the reply has 65535 octets.
+    """
+    length = len(data)
+    if length < HEADER_SIZE or data[2] & 0x80:
+        return None
+    query = Query(data, TCP_SIZE if stream else PLAIN_SIZE)
+    if data[2] & 0x78:  # an opcode other than QUERY
+        query.error = NOTIMP
+        return query
+    if data[4] != 0 or data[5] != 1 or data[6] | data[7] | data[8] | data[9]:  # RFC 9619: one question
+        query.error = FORMERR
+        return query
+    root = _name_end(data, HEADER_SIZE, length, False) - 1
+    end = root + 5
+    if root < 0 or end > length:
+        query.error = FORMERR
+        return query
+    query.end = end
+    query.qtype = data[root + 1] << 8 | data[root + 2]
+    query.qclass = data[root + 3] << 8 | data[root + 4]
+    if data[10] | data[11] or end != length:
+        _read_additional(query, data, end, length, stream)
+    variant = (VARIANT_DO if query.do else 0) | (VARIANT_CD if data[3] & 0x10 else 0)
+    query.key = data[HEADER_SIZE : root + 1].lower() + data[root + 1 : end] + _VARIANTS[variant]
+    return query
+
+
+def _read_additional(query: Query, data: bytes, position: int, length: int, stream: bool) -> None:
+    """Find the OPT record, if any; anything else there is passed over (RFC 6891 section 6.1.1)."""
+    version = 0
+    for _ in range(data[10] << 8 | data[11]):
+        start = position
+        position = _name_end(data, position, length, True)
+        if position < 0 or position + 10 > length:
+            query.error = FORMERR
+            return
+        if data[position] == 0 and data[position + 1] == OPT:
+            if query.edns or position != start + 1:  # a second OPT, or one not owned by the root
+                query.error = FORMERR
+                return
+            query.edns = True
+            version = data[position + 5]
+            query.do = data[position + 6] & 0x80 != 0
+            if not stream:
+                size = data[position + 2] << 8 | data[position + 3]
+                query.limit = min(max(size, PLAIN_SIZE), UDP_SIZE)
+        position += 10 + (data[position + 8] << 8 | data[position + 9])
+    if position != length:
+        query.error = FORMERR
+    elif version != 0:
+        query.error = BADVERS
+
+
+def _name_end(data: bytes, start: int, length: int, pointers: bool) -> int:
+    """Offset just past the name at `start`, or -1.
+
+    A compression pointer ends a name and must lead backwards (RFC 1035 section 4.1.4: "a prior occurrence"),
+    so that whoever follows pointers later comes to an end.
+    """
+    position = start
+    while position < length:
+        size = data[position]
+        if size == 0:
+            return position + 1 if position - start < NAME_SIZE else -1
+        if size < 64:
+            position += size + 1
+        elif size >= 192 and pointers and position + 1 < length:
+            return position + 2 if (size & 0x3F) << 8 | data[position + 1] < start else -1
+        else:
+            return -1
+    return -1
+
+
+class Reply:
+    """One reply, from an upstream or from Redis: where its parts are.
+
+    `wire` ends before the OPT record (OPT is between two hosts, never cached; RFC 6891 section 6.2.1).
+    `ttls` holds the offset of each record's TTL, two octets each, most significant first.
+    """
+
+    __slots__ = (
+        "additional",
+        "ancount",
+        "arcount",
+        "end",
+        "flags",
+        "nscount",
+        "rcode",
+        "soa_minimum",
+        "soa_ttl_at",
+        "ttls",
+        "types",
+        "wire",
+    )
+
+    def __init__(self, wire: bytes) -> None:
+        self.wire = wire
+        self.flags = wire[2] << 8 | wire[3]
+        self.rcode = wire[3] & 0x0F
+        #: Offset just past the question.
+        self.end = HEADER_SIZE
+        self.ancount = 0
+        self.nscount = 0
+        self.arcount = 0
+        #: Offset of the additional section.
+        self.additional = 0
+        self.ttls = b""
+        #: The types in the answer section, in order.
+        self.types: list[int] = []
+        #: Offset of the TTL of the first SOA in the authority section, 0 without one; and its MINIMUM field.
+        self.soa_ttl_at = 0
+        self.soa_minimum = 0
+
+    @property
+    def truncated(self) -> bool:
+        return self.flags & 0x0200 != 0
+
+    @property
+    def authentic(self) -> bool:
+        return self.flags & 0x0020 != 0
+
+    def question(self) -> bytes:
+        """Name (lower-cased), type and class: a key without its last byte."""
+        return self.wire[HEADER_SIZE : self.end - 4].lower() + self.wire[self.end - 4 : self.end]
+
+
+def parse_reply(data: bytes) -> Reply | None:
+    """Read a reply with exactly one question; None when it is malformed."""
+    length = len(data)
+    if length < HEADER_SIZE or length > TCP_SIZE or data[2] & 0xF8 != 0x80 or data[4] != 0 or data[5] != 1:
+        return None
+    position = _name_end(data, HEADER_SIZE, length, False) + 4
+    if position < HEADER_SIZE + 5 or position > length:
+        return None
+    reply = Reply(data)
+    reply.end = position
+    reply.ancount = data[6] << 8 | data[7]
+    reply.nscount = data[8] << 8 | data[9]
+    reply.additional = position
+    ttls = bytearray()
+    if not _read_records(reply, data, position, length, ttls):
+        return None
+    reply.ttls = bytes(ttls)
+    return reply
+
+
+def _read_records(reply: Reply, data: bytes, position: int, length: int, ttls: bytearray) -> bool:
+    """Walk all three sections once; False when a record does not fit or something is left over."""
+    first_additional = reply.ancount + reply.nscount
+    opt_at = 0
+    for index in range(first_additional + (data[10] << 8 | data[11])):
+        start = position
+        position = _name_end(data, position, length, True)
+        if position < 0 or position + 10 > length:
+            return False
+        rtype = data[position] << 8 | data[position + 1]
+        rdlength = data[position + 8] << 8 | data[position + 9]
+        stop = position + 10 + rdlength
+        if stop > length:
+            return False
+        if rtype == OPT:
+            if opt_at or index < first_additional or position != start + 1:
+                return False
+            opt_at = start
+            reply.rcode |= data[position + 4] << 4  # the upper eight bits (RFC 6891 section 6.1.3)
+        elif not opt_at:  # what follows OPT is left out with it: nothing before can point there
+            ttls.append(position + 4 >> 8)
+            ttls.append(position + 4 & 0xFF)
+            if index < reply.ancount:
+                reply.types.append(rtype)
+            elif index >= first_additional:
+                reply.arcount += 1
+            elif rtype == SOA and not reply.soa_ttl_at:
+                if rdlength < 22:  # two names of one octet at least, five numbers (RFC 1035 section 3.3.13)
+                    return False
+                reply.soa_ttl_at = position + 4
+                reply.soa_minimum = read_u32(data, stop - 4)
+        position = stop
+        if index < first_additional:
+            reply.additional = position
+    if position != length:
+        return False
+    if opt_at:
+        reply.wire = data[:opt_at]
+    return True
+
+
+def read_u32(data: bytes, at: int) -> int:
+    """The four octets at `at` as a number."""
+    return data[at] << 24 | data[at + 1] << 16 | data[at + 2] << 8 | data[at + 3]
+
+
+def build_query(ident: int, key: bytes, edns: bool) -> bytes:
+    """Our own query for a key: RD and AD set (we want to know; RFC 6840 section 5.7), CD and DO as the key says."""
+    variant = key[-1]
+    flags = 0x0120 | (0x10 if variant & VARIANT_CD else 0)
+    head = ident.to_bytes(2, "big") + flags.to_bytes(2, "big") + b"\0\1\0\0\0\0"
+    if not edns:
+        return head + b"\0\0" + key[:-1]
+    return head + b"\0\1" + key[:-1] + (OPT_DO if variant & VARIANT_DO else OPT_PLAIN)
+
+
+OPT_PLAIN = b"\0\0\x29" + UDP_SIZE.to_bytes(2, "big") + b"\0\0\0\0\0\0"
+OPT_DO = b"\0\0\x29" + UDP_SIZE.to_bytes(2, "big") + b"\0\0\x80\0\0\0"

@@ -1,0 +1,117 @@
+"""Local single flight: at most one resolution per key leaves this process, everybody else waits for what it brings.
+
+Flights are flown by long-lived greenlets: a new greenlet costs more than everything else a miss does.
+They are made when needed, up to a bound, and stay. The number of waiting clients is bounded as well; beyond it we shed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import gevent
+from gevent import get_hub, getcurrent
+
+from rdnscache.dns.entry import Entry
+from rdnscache.dns.wire import Query
+
+log = logging.getLogger(__name__)
+
+
+class Channel(Protocol):
+    """Where a waiting client is answered: a UDP listener or a TCP connection."""
+
+    def answer(self, query: Query, client: Any, entry: Entry | None) -> None:
+        """Send the reply made from `entry`; None is REFUSED: recursion was not desired and nothing is cached."""
+
+
+class Flight:
+    """One resolution in progress, and everyone who waits for it."""
+
+    __slots__ = ("key", "recursion", "waiters")
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+        #: Whether somebody set RD; without, nothing is forwarded.
+        self.recursion = False
+        self.waiters: list[tuple[Channel, Query, Any]] = []
+
+
+class Flights:
+    """The flights up in this worker.
+
+    `resolve` takes a flight and ends by landing it; when it fails to, `give_up` is asked for an entry to land with.
+    """
+
+    def __init__(
+        self,
+        resolve: Callable[[Flight], None],
+        give_up: Callable[[Flight], Entry],
+        max_greenlets: int,
+        max_waiting: int,
+    ) -> None:
+        self._resolve = resolve
+        self._give_up = give_up
+        self._max_greenlets = max_greenlets
+        self._max_waiting = max_waiting
+        self._up: dict[bytes, Flight] = {}
+        self._queue: deque[Flight] = deque()
+        self._idle: list[Callable[[Flight], None]] = []
+        self._crew: list[gevent.Greenlet] = []
+        self._hub = get_hub()
+        #: Clients waiting, over all flights.
+        self.waiting = 0
+
+    def __len__(self) -> int:
+        return len(self._up)
+
+    def join(self, channel: Channel, query: Query, client: Any) -> bool:
+        """Wait on the flight for this question, started if need be. False when too many clients wait already."""
+        if self.waiting >= self._max_waiting:
+            return False
+        self.waiting += 1
+        flight = self._up.get(query.key)
+        if flight is None:
+            flight = self._up[query.key] = Flight(query.key)
+            self._start(flight)
+        flight.waiters.append((channel, query, client))
+        if query.data[2] & 0x01:
+            flight.recursion = True
+        return True
+
+    def _start(self, flight: Flight) -> None:
+        if self._idle:
+            self._hub.loop.run_callback(self._idle.pop(), flight)
+            return
+        self._queue.append(flight)
+        if len(self._crew) < self._max_greenlets:
+            self._crew.append(gevent.spawn(self._fly))
+
+    def _fly(self) -> None:
+        """One greenlet of the crew: flight after flight."""
+        switch = getcurrent().switch
+        while True:
+            if self._queue:
+                flight = self._queue.popleft()
+            else:
+                self._idle.append(switch)
+                flight = self._hub.switch()
+            try:
+                self._resolve(flight)
+            except Exception:
+                log.exception("a flight failed")
+            finally:
+                if flight.key in self._up and self._up[flight.key] is flight:
+                    self.land(flight, self._give_up(flight))
+
+    def land(self, flight: Flight, entry: Entry | None) -> None:
+        """End a flight: whoever asks from now on finds L1 or starts a new one; then everybody is answered."""
+        del self._up[flight.key]
+        self.waiting -= len(flight.waiters)
+        for channel, query, client in flight.waiters:
+            try:
+                channel.answer(query, client, entry)
+            except Exception:
+                log.exception("an answer could not be sent")

@@ -1,0 +1,138 @@
+"""Socket addresses as people write them, and the sockets a node listens on."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+_BRACKETED = re.compile(r"\[(?P<host>[^\]]+)\](?::(?P<port>[0-9]+))?")
+_PLAIN = re.compile(r"(?P<host>[^:]+)(?::(?P<port>[0-9]+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An IP address (with its zone, for link-local IPv6) and a port."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str, default_port: int) -> Address:
+        """Read `192.0.2.1`, `192.0.2.1:53`, `2001:db8::1` or `[2001:db8::1]:53`; ValueError says what is wrong."""
+        text = text.strip()
+        match = _BRACKETED.fullmatch(text) or _PLAIN.fullmatch(text)
+        host, port = (match["host"], match["port"]) if match else (text, None)
+        try:
+            ip = ipaddress.ip_address(host)
+        except ValueError:
+            raise ValueError(f"{text!r} is not an IP address with an optional port") from None
+        number = default_port if port is None else int(port)
+        if number > 65535:
+            raise ValueError(f"{text!r} has a port above 65535")
+        return cls(str(ip), number)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def family(self) -> int:
+        return socket.AF_INET6 if ":" in self.host else socket.AF_INET
+
+    @property
+    def sockaddr(self) -> Any:
+        """As the socket module takes it."""
+        if ":" not in self.host:
+            return (self.host, self.port)
+        host, _, zone = self.host.partition("%")
+        return (host, self.port, 0, socket.if_nametoindex(zone) if zone else 0)
+
+    @property
+    def wildcard(self) -> bool:
+        return ipaddress.ip_address(self.host).is_unspecified
+
+    @property
+    def loopback(self) -> bool:
+        return ipaddress.ip_address(self.host).is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One worker's sockets: for each listen address a UDP socket and a TCP listener."""
+
+    udp: tuple[socket.socket, ...]
+    tcp: tuple[socket.socket, ...]
+
+    def close(self) -> None:
+        for sock in self.udp + self.tcp:
+            sock.close()
+
+
+#: Asked of the kernel for each UDP socket's queue, in octets; it may give less.
+_UDP_QUEUE = 4 << 20
+_BACKLOG = 512
+_PORT_TRIES = 20
+
+
+def bind_slots(addresses: tuple[Address, ...], workers: int) -> tuple[list[Slot], list[Address]]:
+    """Sockets for every worker, and the addresses they are bound to (port 0 becomes a free one).
+
+    The kernel spreads clients over the workers (SO_REUSEPORT). Raises OSError when an address cannot be had.
+    """
+    udp: list[list[socket.socket]] = [[] for _ in range(workers)]
+    tcp: list[list[socket.socket]] = [[] for _ in range(workers)]
+    bound = []
+    for address in addresses:
+        place = _free_place(address)
+        bound.append(place)
+        for worker in range(workers):
+            udp[worker].append(_bind(place, socket.SOCK_DGRAM, shared=True))
+            tcp[worker].append(_bind(place, socket.SOCK_STREAM, shared=True))
+    return [Slot(tuple(udp[worker]), tuple(tcp[worker])) for worker in range(workers)], bound
+
+
+def _free_place(address: Address) -> Address:
+    """The address with a port that is free for UDP and TCP alike.
+
+    Bound without SO_REUSEPORT for a moment: with it, a second node on the same port would go unnoticed.
+    """
+    for attempt in range(_PORT_TRIES):
+        with _bind(address, socket.SOCK_STREAM, shared=False) as listener:
+            place = Address(address.host, listener.getsockname()[1])
+            try:
+                _bind(place, socket.SOCK_DGRAM, shared=False).close()
+            except OSError:
+                if address.port or attempt == _PORT_TRIES - 1:
+                    raise
+                continue
+        return place
+    raise AssertionError("not reached")
+
+
+def _bind(address: Address, kind: socket.SocketKind, shared: bool) -> socket.socket:
+    sock = socket.socket(address.family, kind)
+    try:
+        if address.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UDP_QUEUE)
+        sock.bind(address.sockaddr)
+        if shared and kind == socket.SOCK_STREAM:
+            sock.listen(_BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def bind_admin(address: Address) -> socket.socket:
+    """The listener that all workers share."""
+    sock = _bind(address, socket.SOCK_STREAM, shared=False)
+    sock.listen(_BACKLOG)
+    return sock

@@ -1,0 +1,113 @@
+"""The only place where a worker is put together. If you wonder who made an object, it was made here."""
+
+from __future__ import annotations
+
+import gevent.monkey
+
+gevent.monkey.patch_all()  # redis-py and the socket module cooperate from here on; before they are imported
+
+import logging  # noqa: E402
+import signal  # noqa: E402
+import socket  # noqa: E402
+import time  # noqa: E402
+
+import gevent  # noqa: E402
+from gevent.event import Event  # noqa: E402
+
+from rdnscache import __version__, metrics  # noqa: E402
+from rdnscache.cache import Cache  # noqa: E402
+from rdnscache.config import Config  # noqa: E402
+from rdnscache.dns.policy import Identity, Limits  # noqa: E402
+from rdnscache.flights import Flights  # noqa: E402
+from rdnscache.metrics import Board  # noqa: E402
+from rdnscache.net import Slot  # noqa: E402
+from rdnscache.resolver import LEASE_MARGIN, Resolver  # noqa: E402
+from rdnscache.server.admin import Admin  # noqa: E402
+from rdnscache.server.desk import Desk  # noqa: E402
+from rdnscache.server.tcp import TcpListener  # noqa: E402
+from rdnscache.server.udp import UdpListener  # noqa: E402
+from rdnscache.store.store import NoStore, Store  # noqa: E402
+from rdnscache.upstream.servers import Upstreams  # noqa: E402
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the gauges, and at what is still in flight while draining.
+GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
+
+
+class Node:
+    """One worker's objects and their life."""
+
+    def __init__(
+        self, config: Config, worker: int, slot: Slot, admin: socket.socket | None, board: Board, redis_url: str | None
+    ) -> None:
+        self.config = config
+        self.counters = counters = board.row(worker)
+        self.cache = Cache(config.l1_entries, config.l1_memory)
+        lease = config.upstream_deadline + LEASE_MARGIN
+        self.store: NoStore = NoStore()
+        if redis_url is not None:
+            self.store = Store(
+                redis_url, config.prefix, config.node_id, worker, lease, config.redis_timeout, self.flush, counters
+            )
+        limits = Limits(
+            config.ttl_min, config.ttl_max, config.negative_ttl_max, config.failure_ttl, config.stale_window
+        )
+        upstreams = Upstreams(config.upstream, config.upstream_timeout, config.upstream_deadline, counters)
+        self.resolver = Resolver(self.cache, self.store, upstreams, limits, lease + 1.0, counters)
+        self.flights = Flights(self.resolver.fly, self.resolver.give_up, config.max_flights, config.max_waiting)
+        self.resolver.flights = self.flights
+        identity = Identity(f"rdnscache {__version__}", config.node_id) if config.identity else Identity()
+        desk = Desk(self.cache, self.flights, identity, counters)
+        self.udp = [
+            UdpListener(sock, address.wildcard, desk) for sock, address in zip(slot.udp, config.listen, strict=True)
+        ]
+        self.tcp = [TcpListener(sock, desk, config.tcp_idle, config.tcp_connections) for sock in slot.tcp]
+        self.admin = Admin(admin, board) if admin is not None else None
+        self._stopping = Event()
+
+    def flush(self, name: bytes | None) -> None:
+        """Forget a wire name, or everything; called for control events."""
+        self.resolver.flushes += 1
+        count = self.cache.clear() if name is None else self.cache.drop_name(name)
+        log.info("flushed %d entries from L1", count)
+
+    def run(self) -> int:
+        """Serve until SIGTERM, then finish what is in flight."""
+        gevent.signal_handler(signal.SIGTERM, self._stopping.set)
+        self.store.start()
+        for listener in (*self.udp, *self.tcp):
+            listener.start()
+        if self.admin is not None:
+            self.admin.start()
+        while not self._stopping.wait(GAUGE_INTERVAL):
+            self._measure()
+        self._drain()
+        return 0
+
+    def _measure(self) -> None:
+        counters = self.counters
+        counters[metrics.REDIS_ATTACHED] = int(self.store.attached)
+        counters[metrics.L1_ENTRIES] = len(self.cache)
+        counters[metrics.L1_BYTES] = self.cache.size
+        counters[metrics.L1_EVICTIONS] = self.cache.evictions
+
+    def _drain(self) -> None:
+        """Read no more; wait for flights and open connections, for so long; then close the link."""
+        if self.admin is not None:
+            self.admin.draining = True
+        for listener in (*self.udp, *self.tcp):
+            listener.stop()
+        deadline = time.monotonic() + self.config.drain
+        while (len(self.flights) or any(map(len, self.tcp))) and time.monotonic() < deadline:
+            gevent.sleep(DRAIN_STEP)
+        self.store.close()
+        for gauge in (metrics.REDIS_ATTACHED, metrics.L1_ENTRIES, metrics.L1_BYTES):
+            self.counters[gauge] = 0
+
+
+def run_worker(
+    config: Config, worker: int, slot: Slot, admin: socket.socket | None, board: Board, redis_url: str | None
+) -> int:
+    """A worker's whole life, in its own process; returns its exit code."""
+    return Node(config, worker, slot, admin, board, redis_url).run()

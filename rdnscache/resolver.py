@@ -1,0 +1,128 @@
+"""The life of a cache miss, top to bottom."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from rdnscache import metrics
+from rdnscache.cache import Cache
+from rdnscache.dns.entry import Entry
+from rdnscache.dns.policy import Limits, failure_wire, settle
+from rdnscache.dns.wire import SERVFAIL, Reply, parse_reply
+from rdnscache.errors import UpstreamFailed
+from rdnscache.flights import Flight, Flights
+from rdnscache.metrics import Counters
+from rdnscache.store.store import ENTRY, FAILURE, LEAD, PASS, STORE, Candidacy, NoStore
+from rdnscache.upstream.servers import Upstreams
+
+log = logging.getLogger(__name__)
+
+#: A follower looks again after so many seconds, doubled each time up to the last: a message may be lost.
+FIRST_LOOK, LAST_LOOK = 0.1, 1.0
+#: Added to the upstream deadline for the lease, and to the lease before claiming anew.
+LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
+
+
+class Resolver:
+    """Turns a flight into an entry. One per worker; `fly` runs on a greenlet of the crew for each flight."""
+
+    def __init__(
+        self, cache: Cache, store: NoStore, upstreams: Upstreams, limits: Limits, patience: float, counters: Counters
+    ) -> None:
+        self.cache = cache
+        self._store = store
+        self._upstreams = upstreams
+        self._limits = limits
+        #: Seconds a follower goes on following before it gives its clients a failure.
+        self._patience = patience
+        self._counters = counters
+        #: Counts flushes: a flight that was up during one must not bring the old answer back.
+        self.flushes = 0
+        self.flights: Flights
+
+    def fly(self, flight: Flight) -> None:
+        """Steps 5 to 10 of docs/architecture.md. Every way out lands the flight."""
+        key, flushes = flight.key, self.flushes
+
+        entry = self._store.read(key)
+        if entry is not None and entry.fresh(time.monotonic()):
+            return self._land(flight, entry, metrics.L2, flushes)
+        stale = entry or self.cache.peek(key)
+        if not flight.recursion:
+            return self._refuse(flight)
+
+        with self._store.candidacy(key) as candidacy:
+            entry, leads = self._claim_or_follow(candidacy)
+            stale = candidacy.entry or stale
+            if entry is not None:
+                return self._land(flight, entry, metrics.FOLLOWER, flushes, stale)
+            if not leads:
+                return self._land(flight, self._failure(key), metrics.FAILURE, flushes, stale)
+            try:
+                reply, source = self._upstreams.ask(key)
+            except UpstreamFailed as failure:
+                log.debug("no answer: %s", failure)
+                wire = failure_wire(key)
+                self._land(flight, self._failure(key), metrics.FAILURE, flushes, stale)
+                return candidacy.fill(FAILURE, wire, self._limits.failure_ttl, 0, "none")
+            self._land_and_fill(flight, candidacy, reply, source, flushes)
+
+    def _claim_or_follow(self, candidacy: Candidacy) -> tuple[Entry | None, bool]:
+        """Until there is an entry, or we lead, or patience runs out: (entry, whether we lead)."""
+        give_up = time.monotonic() + self._patience
+        look = FIRST_LOOK
+        while True:
+            verdict = candidacy.claim()
+            if verdict == LEAD:
+                return None, True
+            if verdict == ENTRY:
+                return candidacy.entry, False
+            left = give_up - time.monotonic()
+            if left <= 0:
+                return None, False
+            entry = candidacy.wait(min(look, candidacy.lease_left + LEASE_SLACK, left))
+            if entry is not None:
+                return entry, False
+            self._counters[metrics.RECHECKS] += 1
+            look = min(look * 2, LAST_LOOK)
+
+    def _land_and_fill(
+        self, flight: Flight, candidacy: Candidacy, reply: Reply, source: str, flushes: int
+    ) -> None:
+        """Step 8: our own clients first, then everybody else's."""
+        wire, ttl = settle(flight.key, reply, self._limits)
+        stale = self._limits.stale if ttl else 0
+        settled = parse_reply(wire)
+        if settled is None:
+            raise AssertionError("a settled reply does not parse")
+        self._land(flight, Entry(flight.key, settled, time.monotonic(), ttl, stale), metrics.UPSTREAM, flushes)
+        candidacy.fill(STORE if ttl and flushes == self.flushes else PASS, wire, ttl, stale, source)
+
+    def _land(self, flight: Flight, entry: Entry, layer: int, flushes: int, stale: Entry | None = None) -> None:
+        """Remember the entry and answer everybody. A failure never shadows what is still usable."""
+        now = time.monotonic()
+        if entry.rcode == SERVFAIL and stale is not None and stale.usable(now):
+            stale.held_until = now + entry.ttl
+            entry, layer = stale, metrics.STALE
+        if entry.ttl > 0 and flushes == self.flushes:
+            self.cache.put(entry, now)
+        self._counters[layer] += 1
+        self._counters[metrics.FLIGHT] += len(flight.waiters) - 1
+        self.flights.land(flight, entry)
+
+    def _refuse(self, flight: Flight) -> None:
+        """Nothing is cached, and nobody on this flight set RD."""
+        self._counters[metrics.LOCAL] += len(flight.waiters)
+        self.flights.land(flight, None)
+
+    def _failure(self, key: bytes) -> Entry:
+        reply = parse_reply(failure_wire(key))
+        if reply is None:
+            raise AssertionError("the failure reply does not parse")
+        return Entry(key, reply, time.monotonic(), self._limits.failure_ttl, 0)
+
+    def give_up(self, flight: Flight) -> Entry:
+        """What a flight lands with when something unforeseen stopped it."""
+        self._counters[metrics.CALLBACK_ERRORS] += 1
+        return self._failure(flight.key)

@@ -1,0 +1,87 @@
+"""Datagrams in batches, over plain sockets."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+#: Datagrams read before others get their turn.
+BATCH = 64
+#: A query larger than this is not one we would understand: header, name, type, class and a well-filled OPT.
+QUERY_SIZE = 4096
+
+# Not in the socket module on every platform; the numbers are Linux's.
+IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
+IPV6_RECVPKTINFO = getattr(socket, "IPV6_RECVPKTINFO", 49)
+IPV6_PKTINFO = getattr(socket, "IPV6_PKTINFO", 50)
+_CONTROL_SPACE = 64
+
+
+class Batch:
+    """Up to 64 datagrams from one socket, and the replies to some of them.
+
+    With `wildcard`, replies leave from the address they were asked at (IP_PKTINFO; RFC 3542 section 6).
+    What cannot be sent at once is dropped: this is UDP.
+    """
+
+    def __init__(self, sock: socket.socket, wildcard: bool) -> None:
+        self._sock = sock
+        self._wildcard = wildcard
+        self._received: list[tuple[bytes, Any]] = []
+        if wildcard:
+            if sock.family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
+            else:
+                sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+
+    def receive(self) -> int:
+        """Read what has arrived; how many datagrams there are. Those from port 0 cannot be answered and are left out."""
+        received = self._received = []
+        try:
+            while len(received) < BATCH:
+                if self._wildcard:
+                    data, control, _, address = self._sock.recvmsg(QUERY_SIZE, _CONTROL_SPACE)
+                    client = (address, _reply_control(control))
+                else:
+                    data, address = self._sock.recvfrom(QUERY_SIZE)
+                    client = (address, [])
+                if address[1] != 0:
+                    received.append((data, client))
+        except OSError:  # nothing left; or a pending error of the socket, which reading has cleared
+            pass
+        return len(received)
+
+    def data(self, index: int) -> bytes:
+        return self._received[index][0]
+
+    def client(self, index: int) -> Any:
+        """Whom to answer, for `send_to` later on."""
+        return self._received[index][1]
+
+    def reply(self, index: int, data: bytes) -> None:
+        """Answer a datagram of this batch; it leaves with `flush`."""
+        self.send_to(self._received[index][1], data)
+
+    def flush(self) -> None:
+        pass
+
+    def send_to(self, client: Any, data: bytes) -> None:
+        address, control = client
+        try:
+            if control:
+                self._sock.sendmsg((data,), control, 0, address)
+            else:
+                self._sock.sendto(data, address)
+        except OSError:  # the queue is full or the client cannot be reached
+            pass
+
+
+def _reply_control(control: list[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
+    """What makes a reply leave from the address the query came to. The route decides the interface."""
+    for level, kind, data in control:
+        if level == socket.IPPROTO_IP and kind == IP_PKTINFO and len(data) == 12:
+            return [(level, kind, b"\0\0\0\0" + data[4:8] + b"\0\0\0\0")]
+        if level == socket.IPPROTO_IPV6 and kind == IPV6_PKTINFO and len(data) == 20:
+            link_local = data[0] == 0xFE and data[1] & 0xC0 == 0x80
+            return [(level, kind, data if link_local else data[:16] + b"\0\0\0\0")]
+    return []

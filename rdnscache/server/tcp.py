@@ -1,0 +1,186 @@
+"""TCP: many queries on a connection, answered as they are ready (RFC 7766 sections 6.2.1 and 7)."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from gevent import get_hub
+
+from rdnscache import metrics
+from rdnscache.dns.entry import Entry
+from rdnscache.dns.wire import HEADER_SIZE, TCP_SIZE, Query, parse_query
+from rdnscache.server.desk import Desk, compose_landed
+from rdnscache.stream import READ, Stream
+
+#: Queries of one connection in flight; beyond that it is not read.
+MAX_PIPELINED = 128
+#: Octets waiting for a client that reads slowly: above the first it is not read, above the second it is cut off.
+HIGH_WATER, MAX_UNSENT = 256 << 10, 16 << 20
+#: Connections accepted in one go.
+ACCEPTS = 16
+SWEEP_INTERVAL = 1.0
+
+
+class TcpListener:
+    """One listening socket of this worker's slot, and its connections.
+
+    A connection that brought no whole query for `idle` seconds is closed; so is the idlest when there are too many.
+    """
+
+    def __init__(self, sock: socket.socket, desk: Desk, idle: float, max_connections: int) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._desk = desk
+        self._idle = idle
+        self._max_connections = max_connections
+        loop = get_hub().loop
+        self._watcher = loop.io(sock.fileno(), READ)
+        self._sweeper = loop.timer(SWEEP_INTERVAL, SWEEP_INTERVAL)
+        #: In order of their last whole query, the longest ago first.
+        self._connections: dict[TcpConnection, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def start(self) -> None:
+        self._watcher.start(self._accept)
+        self._sweeper.start(self._sweep)
+
+    def stop(self) -> None:
+        """Accept and read no more; connections close when their last query is answered."""
+        self._watcher.stop()
+        for connection in list(self._connections):
+            connection.finish()
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTS):
+            try:
+                sock, address = self._sock.accept()
+            except OSError:  # none left, or gone before we came; out of descriptors: they wait in the backlog
+                return
+            if len(self._connections) >= self._max_connections and not self._close_idlest():
+                sock.close()
+                continue
+            connection = TcpConnection(sock, self._desk, self._touched, self._left)
+            self._touched(connection)
+
+    def _touched(self, connection: TcpConnection) -> None:
+        self._connections.pop(connection, None)
+        self._connections[connection] = None
+
+    def _left(self, connection: TcpConnection) -> None:
+        self._connections.pop(connection, None)
+
+    def _close_idlest(self) -> bool:
+        for connection in self._connections:
+            if not connection.pending:
+                connection.close()
+                return True
+        return False
+
+    def _sweep(self) -> None:
+        oldest = time.monotonic() - self._idle
+        for connection in list(self._connections):
+            if connection.active > oldest:
+                return
+            if not connection.pending:
+                connection.close()
+
+
+class TcpConnection:
+    """One client's connection."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        desk: Desk,
+        touched: Callable[[TcpConnection], None],
+        left: Callable[[TcpConnection], None],
+    ) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._desk = desk
+        self._touched = touched
+        self._left = left
+        self._buffer = bytearray()
+        self._finishing = False
+        #: Queries taken and not answered yet.
+        self.pending = 0
+        self.active = time.monotonic()
+        self._stream = Stream(sock, self._received, self._ended, MAX_UNSENT, self._go_on)
+
+    def finish(self) -> None:
+        """Read no more, close after the last answer."""
+        self._finishing = True
+        self._stream.pause()
+        self._close_if_done()
+
+    def close(self) -> None:
+        self._stream.close()
+        self._left(self)
+
+    def _received(self, data: bytes) -> None:
+        self._buffer += data
+        try:
+            self._go_on()
+        except Exception:
+            self._desk.unexpected("reading a connection")
+            self.close()
+
+    def _go_on(self) -> None:
+        """Take the whole queries that have arrived, as long as the client keeps up with its answers."""
+        buffer, stream = self._buffer, self._stream
+        while not stream.closed and not self._finishing:
+            if self.pending >= MAX_PIPELINED or stream.unsent > HIGH_WATER:
+                stream.pause()
+                return
+            size = int.from_bytes(buffer[:2], "big")
+            if len(buffer) < 2 or len(buffer) < 2 + size:
+                stream.resume()
+                return
+            data = bytes(buffer[2 : 2 + size])
+            del buffer[: 2 + size]
+            self._take(data)
+        self._close_if_done()
+
+    def _take(self, data: bytes) -> None:
+        desk, now = self._desk, time.monotonic()
+        query = parse_query(data, True) if len(data) >= HEADER_SIZE else None
+        if query is None:  # not a client of ours
+            desk.counters[metrics.DROPPED] += 1
+            self.close()
+            return
+        self.active = now
+        self._touched(self)
+        desk.counters[metrics.QUERIES_TCP] += 1
+        reply = desk.lookup(query, now)
+        if reply is not None:
+            desk.counters[metrics.L1] += 1
+        else:
+            reply = desk.take(self, query, None)
+        if reply is None:
+            self.pending += 1
+        else:
+            self._send(reply)
+
+    def answer(self, query: Query, client: Any, entry: Entry | None) -> None:
+        self.pending -= 1
+        if self._stream.closed:
+            return
+        self._send(compose_landed(query, entry, time.monotonic()))
+        self._go_on()
+
+    def _send(self, reply: bytes) -> None:
+        if len(reply) <= TCP_SIZE:
+            self._stream.write(len(reply).to_bytes(2, "big") + reply)
+
+    def _ended(self, reason: str) -> None:
+        """The client closed its side, or the connection broke: what is still pending may be answered, if it can."""
+        self._finishing = True
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if self._stream.closed or (self._finishing and not self.pending and not self._stream.unsent):
+            self.close()

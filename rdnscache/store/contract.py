@@ -1,0 +1,206 @@
+"""The Redis contract: every key, value, script and message, and nothing else. The only home of these facts in the code.
+
+Keys (`rdns` is the configurable prefix, 1 the version of this contract):
+
+    rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]        HASH    an entry: `info`, `answer`, `wire`
+    rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]#lead   STRING  the leader's token, for as long as its lease
+    rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]#wait   SET     the wake channels of the followers
+    rdns:1:control                                    STREAM  the last control events (flushes), capped
+    rdns:1:wake:<node>.<worker>                       channel where a worker is woken
+    rdns:1:control                                    channel where control events are announced
+
+`<name>` is the lower-case presentation form with its final dot; every octet of a label outside `[a-z0-9_-]` is `\\DDD`,
+so the braces hold the whole name, and an entry, its claim and its followers are in one cluster slot.
+The class is left out where it is IN.
+
+An entry's fields are made for people:
+
+    info    rcode=NOERROR ttl=300 stale=3600 stored=2026-11-23T07:00:00Z from=192.0.2.53 node=n1
+    answer  www.example.com. 300 IN A 192.0.2.1          (one record a line, zone-file form)
+    wire    the reply: ID 0, lower-case question, no OPT
+
+The data path reads `wire` and `info`. A key expires `ttl + stale` seconds after it was stored, so its age is
+`ttl + stale - PTTL` whatever the nodes' clocks say, and it is stale when less than `stale` is left.
+
+A wake message is the entry's key, its `info` and its `wire`, a newline between. It is fresh: age 0.
+A control event is a JSON object, `{"event": "flush", "name": "www.example.com."}`; without a name: everything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from rdnscache.dns.entry import Entry
+from rdnscache.dns.names import (
+    CLASSES,
+    class_number,
+    class_text,
+    name_text,
+    parse_name,
+    rcode_text,
+    type_number,
+    type_text,
+)
+from rdnscache.dns.wire import IN, VARIANT_CD, VARIANT_DO, Reply, parse_reply
+
+VERSION = "1"
+#: Control events kept for nodes that lost their connection.
+EVENTS_KEPT = 1000
+
+
+class Script:
+    """A Lua script and the digest Redis knows it by."""
+
+    def __init__(self, source: bytes) -> None:
+        self.source = source
+        self.sha = hashlib.sha1(source).hexdigest().encode()
+
+
+ENTRY, LEAD, FOLLOW = 1, 2, 3
+
+#: KEYS entry, lead, wait; ARGV token, lease in ms, wake channel.
+#: Returns verdict, rest of the lease in ms, wire, info, PTTL of the entry; the last three are nil without an entry.
+#: A value of another type counts as absent; the reader deletes what it cannot use.
+CLAIM = Script(
+    b"""
+local v = redis.pcall('HMGET', KEYS[1], 'wire', 'info')
+local wire, info, left = v[1], v[2], 0
+if wire and info then
+  left = redis.call('PTTL', KEYS[1])
+  local stale = tonumber(string.match(info, ' stale=(%d+)')) or 0
+  if left > stale * 1000 then return {1, 0, wire, info, left} end
+else
+  wire, info = false, false
+end
+if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return {2, tonumber(ARGV[2]), wire, info, left} end
+local rest = redis.call('PTTL', KEYS[2])
+redis.call('SADD', KEYS[3], ARGV[3])
+redis.call('PEXPIRE', KEYS[3], ARGV[2])
+return {3, rest, wire, info, left}
+"""
+)
+
+STORE, FAILURE, PASS = b"store", b"failure", b"pass"
+
+#: KEYS entry, lead, wait; ARGV token, kind, lifetime in ms, info, answer, wire.
+#: Kind `store` replaces the entry, `failure` stores it where nothing usable is, `pass` (TTL 0) only wakes.
+#: Returns -1 when another leads, else how many channels were woken. pcall: a full Redis must not keep the claim.
+FILL = Script(
+    b"""
+local owner = redis.call('GET', KEYS[2])
+if owner and owner ~= ARGV[1] then return -1 end
+if ARGV[2] == 'store' or (ARGV[2] == 'failure' and redis.call('EXISTS', KEYS[1]) == 0) then
+  redis.pcall('DEL', KEYS[1])
+  local r = redis.pcall('HSET', KEYS[1], 'info', ARGV[4], 'answer', ARGV[5], 'wire', ARGV[6])
+  if type(r) == 'number' then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+end
+local waiting = redis.call('SMEMBERS', KEYS[3])
+redis.call('DEL', KEYS[2], KEYS[3])
+if #waiting > 0 then
+  local message = KEYS[1] .. '\\n' .. ARGV[4] .. '\\n' .. ARGV[6]
+  for i = 1, #waiting do redis.call('PUBLISH', waiting[i], message) end
+end
+return #waiting
+"""
+)
+
+#: KEYS stream; ARGV channel, event, how many to keep. Returns the event's ID; the message is "ID event".
+ANNOUNCE = Script(
+    b"""
+local id = redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[3], '*', 'event', ARGV[2])
+redis.call('PUBLISH', ARGV[1], id .. ' ' .. ARGV[2])
+return id
+"""
+)
+
+
+class Names:
+    """The keys and channels of one prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        self.root = f"{prefix}:{VERSION}:"
+        self.control = f"{self.root}control".encode()
+        self._key = re.compile(
+            re.escape(self.root) + r"\{(?P<name>[^{}]+)\}:(?P<type>[A-Z0-9-]+)(?::(?P<class>[A-Z0-9]+))?(?P<do>:do)?(?P<cd>:cd)?"
+        )
+
+    def wake(self, node: str, worker: int) -> bytes:
+        return f"{self.root}wake:{node}.{worker}".encode()
+
+    def entry(self, key: bytes) -> bytes:
+        """The Redis key of a question."""
+        qclass = key[-3] << 8 | key[-2]
+        text = f"{self.root}{{{name_text(key)}}}:{type_text(key[-5] << 8 | key[-4])}"
+        if qclass != IN:
+            text += f":{class_text(qclass)}"
+        if key[-1] & VARIANT_DO:
+            text += ":do"
+        if key[-1] & VARIANT_CD:
+            text += ":cd"
+        return text.encode("ascii")
+
+    def question(self, text: str) -> bytes | None:
+        """The key a Redis key stands for; None when it is not an entry's."""
+        match = self._key.fullmatch(text)
+        if match is None:
+            return None
+        try:
+            numbers = (type_number(match["type"]), class_number(match["class"] or CLASSES[IN]))
+            name = parse_name(match["name"])
+        except ValueError:
+            return None
+        variant = (VARIANT_DO if match["do"] else 0) | (VARIANT_CD if match["cd"] else 0)
+        return name + numbers[0].to_bytes(2, "big") + numbers[1].to_bytes(2, "big") + bytes((variant,))
+
+    def pattern(self, name: str = "") -> str:
+        """A SCAN pattern for the entries and claims of a name in presentation form, or of all names."""
+        if not name:
+            return f"{_glob_escape(self.root)}{{*"
+        return f"{_glob_escape(self.root)}{{{_glob_escape(name)}}}:*"
+
+
+def _glob_escape(text: str) -> str:
+    return re.sub(r"([\\*?\[\]])", r"\\\1", text)
+
+
+def info_text(rcode: int, ttl: int, stale: int, stored: str, source: str, node: str) -> str:
+    return f"rcode={rcode_text(rcode)} ttl={ttl} stale={stale} stored={stored} from={source} node={node}"
+
+
+_INFO = re.compile(rb"rcode=[A-Z0-9]+ ttl=([0-9]{1,7}) stale=([0-9]{1,7}) [ -~]{1,400}")
+
+
+#: Instead of a PTTL: the entry has just been made.
+JUST_STORED = -3
+
+
+def decode(key: bytes, info: object, wire: object, left_ms: object, now: float) -> Entry | None:
+    """The entry for a question from what Redis holds; None when it cannot be used.
+
+    Checked: the form of `info`, that `wire` is a whole reply to this very question, and that the time left (its PTTL,
+    in ms) is set and not longer than the entry's own times.
+    """
+    if not isinstance(info, bytes) or not isinstance(wire, bytes) or not isinstance(left_ms, int):
+        return None
+    match = _INFO.fullmatch(info)
+    reply = parse_reply(wire)
+    if match is None or reply is None or reply.question() != key[:-1] or reply.rcode > 15:
+        return None
+    ttl, stale = int(match[1]), int(match[2])
+    lifetime = (ttl + stale) * 1000
+    if left_ms == JUST_STORED:
+        left_ms = lifetime
+    if not 0 <= left_ms <= lifetime or not _ttls_hold(reply, ttl):
+        return None
+    return Entry(key, reply, now - (lifetime - left_ms) / 1000, ttl, stale)
+
+
+def _ttls_hold(reply: Reply, ttl: int) -> bool:
+    """No record may have a TTL its entry outlives: ageing would pass zero."""
+    wire = reply.wire
+    for index in range(0, len(reply.ttls), 2):
+        at = reply.ttls[index] << 8 | reply.ttls[index + 1]
+        if int.from_bytes(wire[at : at + 4], "big") < ttl:
+            return False
+    return True

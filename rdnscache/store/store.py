@@ -1,0 +1,318 @@
+"""The store as the resolver sees it: read, stand as a candidate to lead, wait as a follower, fill.
+
+Nothing here raises because of Redis. Without it a read finds nothing and every candidate leads, with no token to fill.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import hiredis
+from gevent import get_hub, getcurrent
+
+from rdnscache import metrics
+from rdnscache.dns.entry import Entry
+from rdnscache.dns.names import parse_name
+from rdnscache.dns.text import answer_text
+from rdnscache.dns.wire import parse_reply
+from rdnscache.errors import StoreDown
+from rdnscache.metrics import Counters
+from rdnscache.store.contract import (
+    CLAIM,
+    ENTRY,
+    EVENTS_KEPT,
+    FAILURE,
+    FILL,
+    FOLLOW,
+    JUST_STORED,
+    LEAD,
+    PASS,
+    STORE,
+    Names,
+    Script,
+    decode,
+    info_text,
+)
+from rdnscache.store.link import Link
+
+log = logging.getLogger(__name__)
+
+__all__ = ["ENTRY", "FAILURE", "FOLLOW", "LEAD", "PASS", "STORE", "Candidacy", "NoStore", "Store"]
+
+
+class Candidacy:
+    """One worker's part in the cluster-wide flight for a question; without a store it simply leads.
+
+    A context manager: while it is open, a wake-up for the question is kept, even one that overtakes the claim's reply.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+        #: What the last claim brought back: fresh with verdict ENTRY, else stale or None.
+        self.entry: Entry | None = None
+        #: Seconds until the present leader's lease runs out.
+        self.lease_left = 0.0
+
+    def __enter__(self) -> Candidacy:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        pass
+
+    def claim(self) -> int:
+        """Ask to lead: LEAD, FOLLOW, or ENTRY when somebody was faster."""
+        return LEAD
+
+    def wait(self, seconds: float) -> Entry | None:
+        """As a follower: the entry the leader's fill brings; None when it is time to claim again."""
+        return None
+
+    def fill(self, kind: bytes, wire: bytes, ttl: int, stale: int, source: str) -> None:
+        """As the leader: store the reply and wake the followers. Does not wait."""
+
+
+class NoStore:
+    """`--redis none`."""
+
+    @property
+    def attached(self) -> bool:
+        return False
+
+    def read(self, key: bytes) -> Entry | None:
+        return None
+
+    def candidacy(self, key: bytes) -> Candidacy:
+        return Candidacy(key)
+
+    def start(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Store(NoStore):
+    """Redis through one link. `flush(name)` is called for each flush event, with a wire name or None for everything."""
+
+    def __init__(
+        self,
+        url: str,
+        prefix: str,
+        node: str,
+        worker: int,
+        lease: float,
+        timeout: float,
+        flush: Callable[[bytes | None], None],
+        counters: Counters,
+    ) -> None:
+        self.names = Names(prefix)
+        self.node = node
+        self.lease_ms = round(lease * 1000)
+        self.wake_channel = self.names.wake(node, worker)
+        self.counters = counters
+        self.following: dict[bytes, RedisCandidacy] = {}
+        self._flush = flush
+        self._token_head = f"{node}.{worker}:{os.urandom(4).hex()}:"
+        self._tokens = 0
+        self._last_event: bytes | None = None
+        channels = (self.wake_channel, self.names.control)
+        client_name = f"rdnscache-{node}.{worker}"
+        self.link = Link(url, client_name, channels, timeout, self._on_push, self._on_attach, self._on_detach)
+
+    @property
+    def attached(self) -> bool:
+        return self.link.attached
+
+    def start(self) -> None:
+        self.link.start()
+
+    def close(self) -> None:
+        self.link.close()
+
+    def read(self, key: bytes) -> Entry | None:
+        """The entry for a question, fresh or stale. A plain read, which may go to a replica."""
+        if not self.link.attached:
+            return None
+        name = self.names.entry(key)
+        try:
+            fields, left = self.link.request((b"HMGET", name, b"wire", b"info"), (b"PTTL", name))
+        except StoreDown:
+            self.count_error()
+            return None
+        if isinstance(fields, list) and fields[0] is None and fields[1] is None:
+            return None
+        wrong_type = isinstance(fields, hiredis.ReplyError) and str(fields).startswith("WRONGTYPE")
+        if isinstance(fields, list):
+            entry = decode(key, fields[1], fields[0], left, time.monotonic())
+            if entry is not None or left == -2:  # -2: it expired between the two commands
+                return entry
+        elif not wrong_type:
+            self.count_error()
+            return None
+        self.discard(name)
+        return None
+
+    def candidacy(self, key: bytes) -> Candidacy:
+        return RedisCandidacy(self, key)
+
+    def token(self) -> bytes:
+        self._tokens += 1
+        return f"{self._token_head}{self._tokens}".encode()
+
+    def discard(self, name: bytes) -> None:
+        """Delete a value nobody can use."""
+        self.counters[metrics.DISCARDS] += 1
+        log.warning("deleting a value in Redis that is not a usable entry: %s", name.decode("ascii"))
+        self.link.send((b"UNLINK", name))
+
+    def count_error(self) -> None:
+        self.counters[metrics.REDIS_ERRORS] += 1
+
+    def run(self, script: Script, *arguments: bytes | int) -> Any:
+        """Run a script on its three keys; its source goes along only when Redis has forgotten it."""
+        (reply,) = self.link.request((b"EVALSHA", script.sha, b"3", *arguments))
+        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
+            (reply,) = self.link.request((b"EVAL", script.source, b"3", *arguments))
+        return reply
+
+    def run_later(self, script: Script, *arguments: bytes | int) -> None:
+        """The same without waiting."""
+
+        def done(result: Any, retry: bool = True) -> None:
+            reply = result[0] if isinstance(result, list) else result
+            if retry and isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
+                self.link.send((b"EVAL", script.source, b"3", *arguments), lambda again: done(again, False))
+            elif isinstance(reply, Exception):
+                self.count_error()
+
+        self.link.send((b"EVALSHA", script.sha, b"3", *arguments), done)
+
+    def _on_push(self, channel: bytes, payload: bytes) -> None:
+        if channel == self.wake_channel:
+            name, _, rest = payload.partition(b"\n")
+            info, _, wire = rest.partition(b"\n")
+            candidacy = self.following.get(name)
+            if candidacy is None:
+                return
+            entry = decode(candidacy.key, info, wire, JUST_STORED, time.monotonic())
+            if entry is not None:
+                self.counters[metrics.WAKES] += 1
+                candidacy.wake(entry)
+        else:
+            event_id, _, event = payload.partition(b" ")
+            self._apply(event_id, event)
+
+    def _apply(self, event_id: bytes, event: bytes) -> None:
+        """Do what a control event says; events of later versions are passed over."""
+        self._last_event = event_id
+        try:
+            told = json.loads(event)
+            name = told.get("name") if told["event"] == "flush" else ""
+            if name != "":
+                self._flush(None if name is None else parse_name(name))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("a control event could not be read (%s): %.200r", error, event)
+
+    def _on_attach(self) -> None:
+        """Catch up: apply the control events missed; forget L1 when some of them are gone."""
+        self.link.setup(*((b"SCRIPT", b"LOAD", script.source) for script in (CLAIM, FILL)))
+        (events,) = self.link.setup((b"XRANGE", self.names.control, self._last_event or b"-", b"+"))
+        if isinstance(events, hiredis.ReplyError):
+            raise StoreDown(f"control events cannot be read: {events}")
+        if not events:  # nothing was flushed since Redis started
+            self._last_event = None
+        elif len(events) >= EVENTS_KEPT or (self._last_event and events[0][0] != self._last_event):
+            self._last_event = events[-1][0]
+            self._flush(None)
+        else:
+            for event_id, fields in events[1 if self._last_event else 0 :]:
+                self._apply(event_id, fields[1] if len(fields) > 1 else b"")
+        get_hub().loop.run_callback(self._look_again)
+
+    def _on_detach(self) -> None:
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Wake every follower to claim anew: messages may have been lost."""
+        for candidacy in list(self.following.values()):
+            candidacy.wake(None)
+
+
+class RedisCandidacy(Candidacy):
+    def __init__(self, store: Store, key: bytes) -> None:
+        super().__init__(key)
+        self._store = store
+        self._name = store.names.entry(key)
+        self._token = b""
+        self._mail: Entry | None = None
+        self._switch: Callable[[Entry | None], None] | None = None
+
+    def __enter__(self) -> Candidacy:
+        self._store.following[self._name] = self
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        del self._store.following[self._name]
+
+    def claim(self) -> int:
+        store = self._store
+        self._token = b""
+        for _ in range(2):  # twice: the first may find, and delete, a value that cannot be used
+            try:
+                reply = store.run(CLAIM, *self._keys(), token := store.token(), store.lease_ms, store.wake_channel)
+            except StoreDown:
+                reply = None
+            if not isinstance(reply, list) or len(reply) != 5:
+                store.count_error()
+                return LEAD
+            verdict, rest, wire, info, left = reply
+            self.lease_left = max(rest, 0) / 1000
+            self.entry = None if wire is None else decode(self.key, info, wire, left, time.monotonic())
+            if wire is not None and self.entry is None:
+                store.discard(self._name)
+            if verdict == LEAD:
+                self._token = token
+            if verdict != ENTRY or self.entry is not None:
+                return int(verdict)
+        return LEAD
+
+    def _keys(self) -> tuple[bytes, bytes, bytes]:
+        return self._name, self._name + b"#lead", self._name + b"#wait"
+
+    def wait(self, seconds: float) -> Entry | None:
+        if self._mail is not None:
+            return self._mail
+        hub = get_hub()
+        self._switch = getcurrent().switch
+        timer = hub.loop.timer(seconds)
+        try:
+            timer.start(self._switch, None)
+            hub.switch()
+        finally:
+            self._switch = None
+            timer.stop()
+            timer.close()
+        return self._mail
+
+    def wake(self, entry: Entry | None) -> None:
+        """Called in the hub: hand over what a message brought, or None to make the follower look again."""
+        self._mail = entry or self._mail
+        if self._switch is not None:
+            self._switch(entry)
+
+    def fill(self, kind: bytes, wire: bytes, ttl: int, stale: int, source: str) -> None:
+        store = self._store
+        reply = parse_reply(wire)
+        if not self._token or reply is None:
+            return
+        stored = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        info = info_text(reply.rcode, ttl, stale, stored, source, store.node).encode()
+        answer = answer_text(reply).encode()
+        lifetime = (ttl + stale) * 1000
+        store.run_later(FILL, *self._keys(), self._token, kind, lifetime, info, answer, wire)

@@ -1,0 +1,198 @@
+"""A connected socket on the hub: bytes arrive by callback, bytes leave without blocking."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from socket import socket as Socket
+from typing import Any
+
+import gevent
+from gevent import get_hub
+from gevent.event import Event
+from gevent.monkey import get_original
+
+#: The unpatched class: its calls never switch greenlets.
+RawSocket: type[Socket] = get_original("socket", "socket")
+
+READ, WRITE = 1, 2
+CHUNK = 65536
+
+
+class Stream:
+    """A plain stream socket, which it takes over from its maker.
+
+    `on_data(bytes)`, `on_end(reason)` and `on_drain()` (all that was written has left) are called in the hub.
+    `on_end` is called once; where the peer merely stopped sending, the stream can still be written to.
+    What the peer does not take is kept, up to `max_unsent` bytes; beyond that the stream ends.
+    """
+
+    def __init__(
+        self,
+        sock: Socket,
+        on_data: Callable[[bytes], None],
+        on_end: Callable[[str], None],
+        max_unsent: int,
+        on_drain: Callable[[], None] | None = None,
+    ) -> None:
+        self._sock = RawSocket(fileno=sock.detach())
+        self._sock.setblocking(False)
+        self._on_data = on_data
+        self._on_end = on_end
+        self._on_drain = on_drain
+        self._max_unsent = max_unsent
+        self._unsent = bytearray()
+        loop = get_hub().loop
+        self._reader = loop.io(self._sock.fileno(), READ)
+        self._writer = loop.io(self._sock.fileno(), WRITE)
+        self.closed = False
+        self.resume()
+
+    @property
+    def unsent(self) -> int:
+        return len(self._unsent)
+
+    def pause(self) -> None:
+        """Read no more until `resume`."""
+        self._reader.stop()
+
+    def resume(self) -> None:
+        if not self.closed and not self._reader.active:
+            self._reader.start(self.read)
+
+    def read(self) -> None:
+        """Take what has arrived; called by the hub, and by whoever wants to know at once."""
+        if self.closed:
+            return
+        try:
+            data = self._sock.recv(CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._end(error.strerror or str(error))
+            return
+        if data:
+            self._on_data(data)
+        else:
+            self._reader.stop()
+            self._on_end("closed by the peer")
+
+    def write(self, data: bytes) -> None:
+        if self.closed:
+            return
+        if not self._unsent:
+            try:
+                sent = self._sock.send(data)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError as error:
+                self._end(error.strerror or str(error))
+                return
+            if sent == len(data):
+                return
+            data = data[sent:]
+            self._writer.start(self._write_rest)
+        self._unsent += data
+        if len(self._unsent) > self._max_unsent:
+            self._end("the peer does not read")
+
+    def _write_rest(self) -> None:
+        try:
+            sent = self._sock.send(memoryview(self._unsent)[:CHUNK])
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._end(error.strerror or str(error))
+            return
+        del self._unsent[:sent]
+        if not self._unsent:
+            self._writer.stop()
+            if self._on_drain is not None:
+                self._on_drain()
+
+    def _end(self, reason: str) -> None:
+        if not self.closed:
+            self.close()
+            self._on_end(reason)
+
+    def close(self) -> None:
+        """Release the socket; calls nobody back."""
+        if self.closed:
+            return
+        self.closed = True
+        for watcher in (self._reader, self._writer):
+            watcher.stop()
+            watcher.close()
+        self._sock.close()
+
+
+class TlsStream:
+    """The same over TLS, where a read may have to write: one greenlet reads, one writes, both speak through the hub."""
+
+    def __init__(
+        self, sock: ssl.SSLSocket, on_data: Callable[[bytes], None], on_end: Callable[[str], None], max_unsent: int
+    ) -> None:
+        self._sock = sock
+        self._on_data = on_data
+        self._on_end = on_end
+        self._max_unsent = max_unsent
+        self._unsent = bytearray()
+        self._something_to_send = Event()
+        self._loop = get_hub().loop
+        self.closed = False
+        sock.settimeout(None)
+        self._greenlets = [gevent.spawn(self._read_all), gevent.spawn(self._write_all)]
+
+    @property
+    def unsent(self) -> int:
+        return len(self._unsent)
+
+    def read(self) -> None:
+        """Nothing to do: the reading greenlet delivers by itself."""
+
+    def write(self, data: bytes) -> None:
+        self._unsent += data
+        self._something_to_send.set()
+        if len(self._unsent) > self._max_unsent:
+            self._loop.run_callback(self._end, "the peer does not read")
+
+    def _read_all(self) -> None:
+        self._until_end(lambda: self._sock.recv(CHUNK), self._deliver)
+
+    def _write_all(self) -> None:
+        def take() -> bytes:
+            self._something_to_send.wait()
+            self._something_to_send.clear()
+            data = bytes(self._unsent)
+            self._unsent.clear()
+            return data
+
+        self._until_end(take, self._sock.sendall)
+
+    def _until_end(self, source: Callable[[], bytes], sink: Callable[[bytes], Any]) -> None:
+        try:
+            while data := source():
+                sink(data)
+            reason = "closed by the peer"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        self._loop.run_callback(self._end, reason)
+
+    def _deliver(self, data: bytes) -> None:
+        self._loop.run_callback(self._received, data)
+
+    def _received(self, data: bytes) -> None:
+        if not self.closed:
+            self._on_data(data)
+
+    def _end(self, reason: str) -> None:
+        if not self.closed:
+            self.close()
+            self._on_end(reason)
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        gevent.killall(self._greenlets, block=False)
+        self._loop.run_callback(self._sock.close)

@@ -1,0 +1,97 @@
+"""Choosing among upstreams: in turn, those that fail rest, all inside one deadline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from rdnscache import metrics
+from rdnscache.dns import policy
+from rdnscache.dns.wire import FORMERR, NOTIMP, Reply
+from rdnscache.errors import UpstreamFailed
+from rdnscache.metrics import Counters
+from rdnscache.net import Address
+from rdnscache.upstream.exchange import exchange
+
+#: Failures in a row after which a server rests, and for how many seconds: doubled up to the last.
+FAILURES_BEFORE_REST = 3
+FIRST_REST, LAST_REST = 1.0, 30.0
+#: How often each server may be asked for one question: a datagram can be lost.
+ROUNDS = 3
+
+
+class Server:
+    """One upstream and how it has been doing."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.failures = 0
+        self.rests_until = 0.0
+
+    def failed(self, now: float) -> None:
+        self.failures += 1
+        over = self.failures - FAILURES_BEFORE_REST
+        if over >= 0:
+            self.rests_until = now + min(FIRST_REST * 2**over, LAST_REST)
+
+    def answered(self) -> None:
+        self.failures = 0
+        self.rests_until = 0.0
+
+
+class Upstreams:
+    """The servers we forward to. `timeout` is for one try, `deadline` for all of them together, in seconds."""
+
+    def __init__(self, addresses: Sequence[Address], timeout: float, deadline: float, counters: Counters) -> None:
+        self.servers = [Server(address) for address in addresses]
+        self._timeout = timeout
+        self._deadline = deadline
+        self._counters = counters
+        self._turn = 0
+
+    def ask(self, key: bytes) -> tuple[Reply, str]:
+        """A usable reply and the address it came from.
+
+        SERVFAIL, REFUSED and other refusals go to the next server once; no reply in time, round after round.
+        Raises UpstreamFailed when the deadline has passed or nobody is left to ask.
+        """
+        deadline = time.monotonic() + self._deadline
+        left = self._in_turn(time.monotonic())
+        problem = "no upstream"
+        for _ in range(ROUNDS):
+            silent = []
+            for server in left:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    raise UpstreamFailed(problem)
+                try:
+                    reply = self._ask_one(server, key, min(self._timeout, remaining))
+                except UpstreamFailed as failure:
+                    self._counters[metrics.UPSTREAM_FAILURES] += 1
+                    server.failed(time.monotonic())
+                    silent.append(server)
+                    problem = str(failure)
+                    continue
+                server.answered()
+                if policy.usable(reply):
+                    return reply, server.address.host
+                self._counters[metrics.UPSTREAM_FAILURES] += 1
+                problem = f"{server.address}: RCODE {reply.rcode}"
+            left = [server for server in silent if server.rests_until <= time.monotonic()]
+        raise UpstreamFailed(problem)
+
+    def _ask_one(self, server: Server, key: bytes, timeout: float) -> Reply:
+        started = time.monotonic()
+        self._counters[metrics.UPSTREAM_QUERIES] += 1
+        reply = exchange(server.address, key, True, timeout)
+        if reply.rcode in (FORMERR, NOTIMP):  # perhaps it does not know EDNS (RFC 6891 section 6.2.2)
+            self._counters[metrics.UPSTREAM_QUERIES] += 1
+            reply = exchange(server.address, key, False, max(timeout - (time.monotonic() - started), 0))
+        return reply
+
+    def _in_turn(self, now: float) -> list[Server]:
+        """Every server once, the next in turn first, those that rest last."""
+        self._turn += 1
+        start = self._turn % len(self.servers)
+        order: Iterator[Server] = iter(self.servers[start:] + self.servers[:start])
+        return sorted(order, key=lambda server: server.rests_until > now)
