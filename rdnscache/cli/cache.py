@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +15,10 @@ from rdnscache import config as configuration
 from rdnscache import embedded
 from rdnscache.dns.names import name_text, parse_name, type_number, type_text
 from rdnscache.errors import ConfigError
-from rdnscache.store.browse import Browser, View, pattern_text
+from rdnscache.store.contract import pattern_text
+
+if TYPE_CHECKING:
+    from rdnscache.store.browse import Browser, View
 
 
 def _common(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,6 +57,12 @@ def find_redis(url: str | None, environ: Mapping[str, str] = os.environ) -> str:
     return f"unix://{sockets[0]}"
 
 
+def _browser(url: str | None, prefix: str) -> Browser:
+    from rdnscache.store.browse import Browser  # redis-py takes a while, and must not be loaded before a worker forks
+
+    return Browser(find_redis(url), prefix)
+
+
 @click.group()
 def cache() -> None:
     """Look into the shared cache, and flush it."""
@@ -70,7 +79,7 @@ def get(name: str, rtype: str, url: str | None, prefix: str, as_json: bool) -> N
         wanted = type_text(type_number(rtype)) if rtype else ""
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    views = list(Browser(find_redis(url), prefix).find(pattern_text(name_text(wire)), wanted))
+    views = list(_browser(url, prefix).find(pattern_text(name_text(wire)), wanted))
     if as_json:
         click.echo(json.dumps([asdict(view) for view in views], indent=2))
     else:
@@ -90,7 +99,7 @@ def list_entries(pattern: str, url: str | None, prefix: str, as_json: bool) -> N
         text = pattern_text(pattern)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    for view in Browser(find_redis(url), prefix).find(text):
+    for view in _browser(url, prefix).find(text):
         click.echo(json.dumps(asdict(view)) if as_json else _short(view))
 
 
@@ -106,7 +115,7 @@ def flush(name: str, everything: bool, url: str | None, prefix: str, as_json: bo
         wire = parse_name(name) if name else None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    count = Browser(find_redis(url), prefix).flush(wire)
+    count = _browser(url, prefix).flush(wire)
     what = name_text(wire) if wire else "everything"
     if as_json:
         click.echo(json.dumps({"flushed": what, "entries": count}))

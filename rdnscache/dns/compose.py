@@ -40,9 +40,7 @@ def compose(query: Query, entry: Entry, now: float) -> bytes:
             tail = b""
     if query.edns:
         arcount += 1
-    return b"".join(
-        (data[:2], _HEADER.pack(high, low, 1, ancount, nscount, arcount), data[12 : query.end], tail, opt)
-    )
+    return b"".join((data[:2], _HEADER.pack(high, low, 1, ancount, nscount, arcount), data[12 : query.end], tail, opt))
 
 
 def _entry_ede(entry: Entry, age: int) -> int:

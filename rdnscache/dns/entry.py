@@ -85,8 +85,7 @@ def aged_tail(tail: bytes, ttls: bytes, seconds: int, fixed: int) -> bytes:
         ttl = fixed
         if fixed == 0:
             ttl = (tail[at] << 24 | tail[at + 1] << 16 | tail[at + 2] << 8 | tail[at + 3]) - seconds
-            if ttl < 0:
-                ttl = 0
+            ttl = max(ttl, 0)
         out[at] = ttl >> 24
         out[at + 1] = ttl >> 16 & 0xFF
         out[at + 2] = ttl >> 8 & 0xFF

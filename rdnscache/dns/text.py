@@ -42,13 +42,13 @@ def section_texts(reply: Reply) -> tuple[list[str], list[str], list[str]]:
 
 
 def _lines(reply: Reply) -> Iterator[str]:
-    wire = reply.wire
+    wire, owner_at = reply.wire, reply.end
     for index in range(0, len(reply.ttls), 2):
         at = reply.ttls[index] << 8 | reply.ttls[index + 1]
         rtype, rclass, ttl, rdlength = unpack_from("!HHIH", wire, at - 4)
-        owner = _owner_text(wire, reply.end if index == 0 else previous_stop)
-        previous_stop = at + 6 + rdlength
-        yield f"{owner} {ttl} {class_text(rclass)} {type_text(rtype)} {rdata_text(wire, rtype, at + 6, previous_stop)}"
+        owner = _owner_text(wire, owner_at)
+        owner_at = at + 6 + rdlength
+        yield f"{owner} {ttl} {class_text(rclass)} {type_text(rtype)} {rdata_text(wire, rtype, at + 6, owner_at)}"
 
 
 def _owner_text(wire: bytes, start: int) -> str:
@@ -161,7 +161,8 @@ def _moment(wire: bytes, at: int, stop: int) -> tuple[str, int]:
 
 def _bitmap(wire: bytes, at: int, stop: int) -> tuple[str, int]:
     """The types of an NSEC record (RFC 4034 section 4.1.2)."""
-    out, last_window = [], -1
+    out: list[str] = []
+    last_window = -1
     while at < stop:
         window, size = wire[at], wire[at + 1]
         if not 1 <= size <= 32 or window <= last_window or at + 2 + size > stop:
@@ -174,7 +175,8 @@ def _bitmap(wire: bytes, at: int, stop: int) -> tuple[str, int]:
 
 def _service_parameters(wire: bytes, at: int, stop: int) -> tuple[str, int]:
     """The parameters of SVCB and HTTPS (RFC 9460 section 2.1); those without a form of their own as `keyN="..."`."""
-    out, last = [], -1
+    out: list[str] = []
+    last = -1
     while at < stop:
         key, size = unpack_from("!HH", wire, at)
         value, at = wire[at + 4 : at + 4 + size], at + 4 + size

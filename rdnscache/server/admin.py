@@ -23,7 +23,7 @@ class Admin:
         sock.setblocking(False)
         self._server = WSGIServer(sock, self._answer, log=None)
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Exposition(board))  # type: ignore[arg-type]
+        self._registry.register(_Exposition(board))
         self.draining = False
 
     def start(self) -> None:

@@ -35,7 +35,7 @@ class Batch:
                 sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
 
     def receive(self) -> int:
-        """Read what has arrived; how many datagrams there are. Those from port 0 cannot be answered and are left out."""
+        """Read what has arrived; how many datagrams there are. Those from port 0 cannot be answered: left out."""
         received = self._received = []
         try:
             while len(received) < BATCH:

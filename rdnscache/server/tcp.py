@@ -58,7 +58,7 @@ class TcpListener:
     def _accept(self) -> None:
         for _ in range(ACCEPTS):
             try:
-                sock, address = self._sock.accept()
+                sock, _ = self._sock.accept()
             except OSError:  # none left, or gone before we came; out of descriptors: they wait in the backlog
                 return
             if len(self._connections) >= self._max_connections and not self._close_idlest():

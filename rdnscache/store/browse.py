@@ -11,9 +11,9 @@ from typing import Any
 
 import redis
 
-from rdnscache.dns.names import name_text, parse_name
+from rdnscache.dns.names import name_text
 from rdnscache.errors import StoreDown
-from rdnscache.store.contract import ANNOUNCE, EVENTS_KEPT, Names
+from rdnscache.store.contract import ANNOUNCE, EVENTS_KEPT, Names, glob_escape
 
 #: Keys asked for in one go.
 PAGE = 500
@@ -46,8 +46,10 @@ class Browser:
             self._redis = redis.Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
 
     def find(self, name_pattern: str, rtype: str = "") -> Iterator[View]:
-        """The entries whose name fits a pattern (see `pattern_text`), of one type or of all."""
-        for keys in self._pages(f"{_escape(self.names.root)}{{{name_pattern}}}:{rtype or '*'}{'*' if rtype else ''}"):
+        """The entries whose name fits a pattern (see `contract.pattern_text`), of one type or of all."""
+        for keys in self._pages(
+            f"{glob_escape(self.names.root)}{{{name_pattern}}}:{rtype or '*'}{'*' if rtype else ''}"
+        ):
             keys = [key for key in keys if not rtype or _type_of(key) == rtype]
             yield from self._views(keys)
 
@@ -71,7 +73,8 @@ class Browser:
         cursor = 0
         while True:
             with _redis_errors():
-                cursor, raw = self._redis.scan(cursor, match=pattern, count=PAGE)  # type: ignore[misc]
+                answer: Any = self._redis.scan(cursor, match=pattern, count=PAGE)
+            cursor, raw = answer
             keys = [key.decode("utf-8", "replace") for key in raw]
             yield [key for key in keys if self.names.question(key) is not None]
             if not cursor:
@@ -108,23 +111,6 @@ def _view(key: str, fields: Any, left_ms: Any) -> View | None:
         node=info.get("node", "?"),
         answer=(fields[1] or b"").decode("utf-8", "replace").splitlines(),
     )
-
-
-def pattern_text(pattern: str) -> str:
-    """What a person typed as a glob over names, as a pattern over our presentation form.
-
-    `*`, `?` and `[...]` keep their meaning. Raises ValueError for what can be no name.
-    """
-    if not re.search(r"[*?\[\]]", pattern):
-        return _escape(name_text(parse_name(pattern)))
-    text = pattern.lower()
-    if not text.endswith((".", "*", "]")):
-        text += "."
-    return re.sub(r"[^a-z0-9_.*?\[\]-]", lambda match: "".join(f"\\\\{c:03d}" for c in match[0].encode()), text)
-
-
-def _escape(text: str) -> str:
-    return re.sub(r"([\\*?\[\]])", r"\\\1", text)
 
 
 def _type_of(key: str) -> str:

@@ -122,7 +122,8 @@ class Names:
         self.root = f"{prefix}:{VERSION}:"
         self.control = f"{self.root}control".encode()
         self._key = re.compile(
-            re.escape(self.root) + r"\{(?P<name>[^{}]+)\}:(?P<type>[A-Z0-9-]+)(?::(?P<class>[A-Z0-9]+))?(?P<do>:do)?(?P<cd>:cd)?"
+            re.escape(self.root)
+            + r"\{(?P<name>[^{}]+)\}:(?P<type>[A-Z0-9-]+)(?::(?P<class>[A-Z0-9]+))?(?P<do>:do)?(?P<cd>:cd)?"
         )
 
     def wake(self, node: str, worker: int) -> bytes:
@@ -156,12 +157,25 @@ class Names:
     def pattern(self, name: str = "") -> str:
         """A SCAN pattern for the entries and claims of a name in presentation form, or of all names."""
         if not name:
-            return f"{_glob_escape(self.root)}{{*"
-        return f"{_glob_escape(self.root)}{{{_glob_escape(name)}}}:*"
+            return f"{glob_escape(self.root)}{{*"
+        return f"{glob_escape(self.root)}{{{glob_escape(name)}}}:*"
 
 
-def _glob_escape(text: str) -> str:
+def glob_escape(text: str) -> str:
     return re.sub(r"([\\*?\[\]])", r"\\\1", text)
+
+
+def pattern_text(pattern: str) -> str:
+    """What a person typed as a glob over names, as a pattern over our presentation form.
+
+    `*`, `?` and `[...]` keep their meaning. Raises ValueError for what can be no name.
+    """
+    if not re.search(r"[*?\[\]]", pattern):
+        return glob_escape(name_text(parse_name(pattern)))
+    text = pattern.lower()
+    if not text.endswith((".", "*", "]")):
+        text += "."
+    return re.sub(r"[^a-z0-9_.*?\[\]-]", lambda match: "".join(f"\\\\{c:03d}" for c in match[0].encode()), text)
 
 
 def info_text(rcode: int, ttl: int, stale: int, stored: str, source: str, node: str) -> str:

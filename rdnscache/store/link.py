@@ -277,7 +277,7 @@ def open_stream(
         retry=Retry(NoBackoff(), 0),
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
-    connection = pool.make_connection()
+    connection: Any = pool.make_connection()
     connection.connect()
     sock, connection._sock = connection._sock, None  # private: see docs/decisions.md, and the version bound
     kind = TlsStream if isinstance(sock, ssl.SSLSocket) else Stream

@@ -58,11 +58,11 @@ def _over_udp(server: Address, key: bytes, edns: bool, deadline: float) -> Reply
 
 def _over_tcp(server: Address, key: bytes, edns: bool, timeout: float) -> Reply:
     query = build_query(int.from_bytes(os.urandom(2), "big"), key, edns)
-    with gevent.Timeout(max(timeout, 0), UpstreamFailed(f"{server}: no reply over TCP in time")):
-        with socket.create_connection(server.sockaddr[:2]) as sock:
-            sock.sendall(len(query).to_bytes(2, "big") + query)
-            size = int.from_bytes(_receive_exactly(sock, 2), "big")
-            data = _receive_exactly(sock, size)
+    too_late = gevent.Timeout(max(timeout, 0), UpstreamFailed(f"{server}: no reply over TCP in time"))
+    with too_late, socket.create_connection(server.sockaddr[:2]) as sock:
+        sock.sendall(len(query).to_bytes(2, "big") + query)
+        size = int.from_bytes(_receive_exactly(sock, 2), "big")
+        data = _receive_exactly(sock, size)
     reply = parse_reply(data)
     if reply is None or data[:2] != query[:2] or reply.question() != key[:-1]:
         raise UpstreamFailed(f"{server}: a reply over TCP that does not fit the query")
