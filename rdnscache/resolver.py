@@ -18,8 +18,8 @@ from rdnscache.upstream.servers import Upstreams
 
 log = logging.getLogger(__name__)
 
-#: A follower looks again after so many seconds, doubled each time up to the last: a message may be lost.
-FIRST_LOOK, LAST_LOOK = 0.1, 1.0
+#: A follower looks again after so many seconds, doubled up to the last: a message may be lost.
+FIRST_LOOK, LAST_LOOK = 0.1, 0.2
 #: Added to the upstream deadline for the lease, and to the lease before claiming anew.
 LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
 

@@ -52,7 +52,7 @@ def _entry_ede(entry: Entry, age: int) -> int:
 
 
 def _opt(query: Query, ede: int, rcode: int = 0) -> bytes:
-    """Our OPT record: size 1232, version 0, the client's DO, the RCODE's upper bits, an EDE where there is one to tell."""
+    """Our OPT record: size 1232, version 0, the client's DO, the RCODE's upper bits, an EDE where there is one."""
     opt = OPT_DO if query.do else OPT_PLAIN
     if rcode > 15:
         opt = opt[:5] + bytes((rcode >> 4,)) + opt[6:]

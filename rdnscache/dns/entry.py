@@ -11,8 +11,8 @@ STALE_TTL = 30
 class Entry:
     """A reply as it is kept in L1.
 
-    `tail` is everything after the question, its TTLs aged by `aged` seconds so far; ageing happens at most once a second
-    and entry, whatever the number of hits.
+    `tail` is everything after the question, its TTLs aged by `aged` seconds so far; ageing happens at most once a
+    second, whatever the number of hits.
     `stored` is a moment of the monotonic clock, `ttl` and `stale` are seconds: fresh until `stored + ttl`, of use when
     all upstreams fail until `stored + ttl + stale`.
     `visited`, `newer` and `older` belong to the cache that holds the entry.

@@ -134,7 +134,7 @@ def _word(wire: bytes, at: int, stop: int) -> tuple[str, int]:
 
 
 def _strings(wire: bytes, at: int, stop: int) -> tuple[str, int]:
-    out = []
+    out: list[str] = []
     while at < stop or not out:
         text, at = _string(wire, at, stop)
         out.append(text)
