@@ -190,7 +190,9 @@ class Config:
         0.25, "SECONDS", "Go on without Redis when it does not answer.", _number(float, 0.01, 10)
     )
     max_flights: int = _option(1000, "N", "Questions each worker resolves at a time.", _number(int, 1, 100_000))
-    max_waiting: int = _option(10_000, "N", "Clients waiting in each worker; more are refused.", _number(int, 1, 10**6))
+    max_waiting: int = _option(
+        10_000, "N", "Clients waiting in each worker; more get SERVFAIL.", _number(int, 1, 10**6)
+    )
     tcp_idle: float = _option(10.0, "SECONDS", "Close idle TCP connections.", _number(float, 0.1, 3600))
     tcp_connections: int = _option(1000, "N", "TCP connections each worker keeps.", _number(int, 1, 100_000))
     drain: float = _option(5.0, "SECONDS", "On SIGTERM, finish what is in flight within this.", _number(float, 0, 300))

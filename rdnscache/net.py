@@ -131,6 +131,16 @@ def _bind(address: Address, kind: socket.SocketKind, shared: bool) -> socket.soc
     return sock
 
 
+def bind_inner(workers: int) -> tuple[list[Slot], list[Address]]:
+    """For every worker a loopback address of its own, where the others of its node ask it."""
+    slots, places = [], []
+    for _ in range(workers):
+        bound, (place,) = bind_slots((Address("127.0.0.1", 0),), 1)
+        slots += bound
+        places.append(place)
+    return slots, places
+
+
 def bind_admin(address: Address) -> socket.socket:
     """The listener that all workers share."""
     sock = _bind(address, socket.SOCK_STREAM, shared=False)

@@ -8,7 +8,6 @@ gevent.monkey.patch_all()  # redis-py and the socket module cooperate from here 
 
 import logging  # noqa: E402
 import signal  # noqa: E402
-import socket  # noqa: E402
 import time  # noqa: E402
 
 import gevent  # noqa: E402
@@ -19,15 +18,15 @@ from rdnscache.cache import Cache  # noqa: E402
 from rdnscache.config import Config  # noqa: E402
 from rdnscache.dns.policy import Identity, Limits  # noqa: E402
 from rdnscache.flights import Flights  # noqa: E402
-from rdnscache.metrics import Board  # noqa: E402
-from rdnscache.net import Slot  # noqa: E402
 from rdnscache.resolver import LEASE_MARGIN, Resolver  # noqa: E402
 from rdnscache.server.admin import Admin  # noqa: E402
 from rdnscache.server.desk import Desk  # noqa: E402
 from rdnscache.server.tcp import TcpListener  # noqa: E402
 from rdnscache.server.udp import UdpListener  # noqa: E402
 from rdnscache.store.store import NoStore, Store  # noqa: E402
+from rdnscache.supervisor import Inherited  # noqa: E402
 from rdnscache.upstream.servers import Upstreams  # noqa: E402
+from rdnscache.upstream.siblings import Siblings  # noqa: E402
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +37,8 @@ GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
 class Node:
     """One worker's objects and their life."""
 
-    def __init__(
-        self, config: Config, worker: int, slot: Slot, admin: socket.socket | None, board: Board, redis_url: str | None
-    ) -> None:
+    def __init__(self, config: Config, inherited: Inherited) -> None:
+        worker, board, redis_url = inherited.worker, inherited.board, inherited.redis_url
         self.config = config
         self.counters = counters = board.row(worker)
         self.cache = Cache(config.l1_entries, config.l1_memory)
@@ -54,17 +52,21 @@ class Node:
             config.ttl_min, config.ttl_max, config.negative_ttl_max, config.failure_ttl, config.stale_window
         )
         upstreams = Upstreams(config.upstream, config.upstream_timeout, config.upstream_deadline, counters)
-        self.resolver = Resolver(self.cache, self.store, upstreams, limits, lease + 1.0, counters)
+        siblings = Siblings(worker, inherited.siblings, config.upstream_deadline)
+        self.resolver = Resolver(self.cache, self.store, upstreams, siblings, limits, lease + 1.0, counters)
         self.flights = Flights(self.resolver.fly, self.resolver.give_up, config.max_flights, config.max_waiting)
         self.resolver.flights = self.flights
         identity = Identity(f"rdnscache {__version__}", config.node_id) if config.identity else Identity()
         desk = Desk(self.cache, self.flights, identity, counters)
         self.udp = [
-            UdpListener(sock, address.wildcard, desk) for sock, address in zip(slot.udp, config.listen, strict=True)
+            UdpListener(sock, address.wildcard, desk)
+            for sock, address in zip(inherited.slot.udp, config.listen, strict=True)
         ]
-        self.tcp = [TcpListener(sock, desk, config.tcp_idle, config.tcp_connections) for sock in slot.tcp]
+        self.udp += [UdpListener(sock, False, desk, inner=True) for sock in inherited.inner.udp]
+        listening = inherited.slot.tcp + inherited.inner.tcp
+        self.tcp = [TcpListener(sock, desk, config.tcp_idle, config.tcp_connections) for sock in listening]
         self.listeners: list[UdpListener | TcpListener] = [*self.udp, *self.tcp]
-        self.admin = Admin(admin, board) if admin is not None else None
+        self.admin = Admin(inherited.admin, board) if inherited.admin is not None else None
         self._stopping = Event()
 
     def flush(self, name: bytes | None) -> None:
@@ -107,8 +109,6 @@ class Node:
             self.counters[gauge] = 0
 
 
-def run_worker(
-    config: Config, worker: int, slot: Slot, admin: socket.socket | None, board: Board, redis_url: str | None
-) -> int:
+def run_worker(config: Config, inherited: Inherited) -> int:
     """A worker's whole life, in its own process; returns its exit code."""
-    return Node(config, worker, slot, admin, board, redis_url).run()
+    return Node(config, inherited).run()

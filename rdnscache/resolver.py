@@ -15,6 +15,7 @@ from rdnscache.flights import Flight, Flights
 from rdnscache.metrics import Counters
 from rdnscache.store.store import ENTRY, FAILURE, LEAD, PASS, STORE, Candidacy, NoStore
 from rdnscache.upstream.servers import Upstreams
+from rdnscache.upstream.siblings import Siblings
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +29,19 @@ class Resolver:
     """Turns a flight into an entry. One per worker; `fly` runs on a greenlet of the crew for each flight."""
 
     def __init__(
-        self, cache: Cache, store: NoStore, upstreams: Upstreams, limits: Limits, patience: float, counters: Counters
+        self,
+        cache: Cache,
+        store: NoStore,
+        upstreams: Upstreams,
+        siblings: Siblings,
+        limits: Limits,
+        patience: float,
+        counters: Counters,
     ) -> None:
         self.cache = cache
         self._store = store
         self._upstreams = upstreams
+        self._siblings = siblings
         self._limits = limits
         #: Seconds a follower goes on following before it gives its clients a failure.
         self._patience = patience
@@ -60,13 +69,21 @@ class Resolver:
             if not leads:
                 return self._land(flight, self._failure(key), metrics.FAILURE, flushes, stale)
             try:
-                reply, source = self._upstreams.ask(key)
+                reply, source = self._ask(key)
             except UpstreamFailed as failure:
                 log.debug("no answer: %s", failure)
                 wire = failure_wire(key)
                 self._land(flight, self._failure(key), metrics.FAILURE, flushes, stale)
                 return candidacy.fill(FAILURE, wire, self._limits.failure_ttl, 0, "none")
             self._land_and_fill(flight, candidacy, reply, source, flushes)
+
+    def _ask(self, key: bytes) -> tuple[Reply, str]:
+        """Step 7: a reply and where it came from. Without Redis the node's workers still ask only once among them."""
+        if not self._store.attached:
+            reply = self._siblings.ask(key)
+            if reply is not None:
+                return reply, "sibling"
+        return self._upstreams.ask(key)
 
     def _claim_or_follow(self, candidacy: Candidacy) -> tuple[Entry | None, bool]:
         """Until there is an entry, or we lead, or patience runs out: (entry, whether we lead)."""

@@ -46,6 +46,20 @@ class Child:
     start_at: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """What a worker gets from its supervisor."""
+
+    worker: int
+    slot: net.Slot
+    #: Sockets where the node's other workers ask this one, and the addresses of all of those.
+    inner: net.Slot
+    siblings: list[net.Address]
+    admin: socket.socket | None
+    board: Board
+    redis_url: str | None
+
+
 @dataclass(slots=True)
 class Supervisor:
     """One node. `run` returns the exit code for the command."""
@@ -60,13 +74,16 @@ class Supervisor:
         config = self.config
         try:
             slots, bound = net.bind_slots(config.listen, config.workers)
+            inner, siblings = net.bind_inner(config.workers)
             admin = net.bind_admin(config.admin) if config.admin else None
         except OSError as error:
             raise ConfigError(f"cannot listen on {_where(config)}: {error.strerror}") from None
         board = Board(config.workers)
         server, path = self._add_redis()
         for index in range(config.workers):
-            self.children.append(Child(f"worker {index}", self._worker(index, slots, admin, board)))
+            inherited = Inherited(index, slots[index], inner[index], siblings, admin, board, self.redis_url)
+            others = [slot for other in (slots, inner) for number, slot in enumerate(other) if number != index]
+            self.children.append(Child(f"worker {index}", self._worker(inherited, others)))
         self._catch_signals()
         try:
             self._tell(bound, admin.getsockname()[1] if admin else 0, path)
@@ -82,16 +99,13 @@ class Supervisor:
         log.info("ended")
         return 0
 
-    def _worker(
-        self, index: int, slots: list[net.Slot], admin: socket.socket | None, board: Board
-    ) -> Callable[[], int]:
+    def _worker(self, inherited: Inherited, others: list[net.Slot]) -> Callable[[], int]:
         def run() -> int:
-            for other, slot in enumerate(slots):
-                if other != index:
-                    slot.close()
+            for slot in others:
+                slot.close()
             from rdnscache.node import run_worker  # gevent and redis come in here
 
-            return run_worker(self.config, index, slots[index], admin, board, self.redis_url)
+            return run_worker(self.config, inherited)
 
         return run
 
@@ -137,7 +151,8 @@ class Supervisor:
         if path is not None:
             print(f"              redis-cli -s {path} --scan")
         elif self.redis_url and "@" not in self.redis_url:
-            print(f"              redis-cli -u {self.redis_url} --scan")
+            where = self.redis_url.removeprefix("unix://")
+            print(f"              redis-cli {'-u' if where == self.redis_url else '-s'} {where} --scan")
         sys.stdout.flush()
 
     def _catch_signals(self) -> None:

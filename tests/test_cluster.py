@@ -15,7 +15,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from tests.support import Node, RedisServer, Upstream, wait_for
+from support import Node, RedisServer, Upstream, wait_for
 
 
 def ask_all(
@@ -204,3 +204,13 @@ def test_a_value_that_is_no_entry_is_a_miss_and_heals(redis_server: RedisServer,
         assert wait_for(
             lambda: redis.type(key) == b"hash" and b"rcode=NOERROR ttl=300" in (redis.hget(key, "info") or b"")
         )
+
+
+def test_without_redis_the_workers_of_a_node_ask_once_among_them() -> None:
+    """200 clients ask one cold name of a node with 4 workers and no Redis: one upstream query."""
+    with Upstream(delay=0.2) as upstream, Node([upstream.address], redis="none", workers=4) as node:
+        for name in ("a.example.", "b.example.", "c.example."):
+            replies, _ = ask_all([(node.port, name)] * 200, 5.0, 1)
+
+            assert len(replies) == 200
+            assert upstream.counts[(name, "A")] == 1

@@ -19,10 +19,12 @@ from rdnscache.stream import READ
 class UdpListener:
     """Steps 1 to 4 for datagrams. Nothing that raises stops the reading."""
 
-    def __init__(self, sock: socket.socket, wildcard: bool, desk: Desk) -> None:
+    def __init__(self, sock: socket.socket, wildcard: bool, desk: Desk, inner: bool = False) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._desk = desk
+        #: Whether those who ask are workers of this node: their queries have been counted already.
+        self._inner = inner
         self._batch = Batch(sock, wildcard)
         self._watcher = get_hub().loop.io(sock.fileno(), READ)
 
@@ -55,6 +57,8 @@ class UdpListener:
             except Exception:
                 desk.unexpected("answering a datagram")
         batch.flush()
+        if self._inner:
+            return
         counters = desk.counters
         counters[metrics.QUERIES_UDP] += count - dropped
         counters[metrics.L1] += hits

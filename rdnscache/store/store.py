@@ -225,8 +225,11 @@ class Store(NoStore):
         (events,) = self.link.setup((b"XRANGE", self.names.control, self._last_event or b"-", b"+"))
         if isinstance(events, hiredis.ReplyError):
             raise StoreDown(f"control events cannot be read: {events}")
-        if not events:  # nothing was flushed since Redis started
+        if not events and self._last_event is None:
+            pass  # nothing was ever flushed
+        elif not events:  # Redis lost its memory, and perhaps a flush with it
             self._last_event = None
+            self._flush(None)
         elif len(events) >= EVENTS_KEPT or (self._last_event and events[0][0] != self._last_event):
             self._last_event = events[-1][0]
             self._flush(None)

@@ -59,7 +59,8 @@ def _over_udp(server: Address, key: bytes, edns: bool, deadline: float) -> Reply
 def _over_tcp(server: Address, key: bytes, edns: bool, timeout: float) -> Reply:
     query = build_query(int.from_bytes(os.urandom(2), "big"), key, edns)
     too_late = gevent.Timeout(max(timeout, 0), UpstreamFailed(f"{server}: no reply over TCP in time"))
-    with too_late, socket.create_connection(server.sockaddr[:2]) as sock:
+    with too_late, socket.socket(server.family, socket.SOCK_STREAM) as sock:
+        sock.connect(server.sockaddr)
         sock.sendall(len(query).to_bytes(2, "big") + query)
         size = int.from_bytes(_receive_exactly(sock, 2), "big")
         data = _receive_exactly(sock, size)

@@ -1,0 +1,47 @@
+"""The workers of a node, when there is no Redis to bring them together: each question has one worker that asks for all.
+
+The others forward to it over loopback, as to any server; it answers from its L1 or its flights.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from zlib import crc32
+
+from rdnscache.dns import policy
+from rdnscache.dns.wire import Reply
+from rdnscache.errors import UpstreamFailed
+from rdnscache.net import Address
+from rdnscache.upstream.exchange import exchange
+
+log = logging.getLogger(__name__)
+
+#: Seconds beyond the upstream deadline that we wait for a sibling: it may have started later.
+MARGIN = 0.2
+
+
+class Siblings:
+    """The workers of this node by number. `deadline` is the time one of them may take, in seconds."""
+
+    def __init__(self, worker: int, places: Sequence[Address], deadline: float) -> None:
+        self._worker = worker
+        self._places = places
+        self._patience = deadline + MARGIN
+
+    def ask(self, key: bytes) -> Reply | None:
+        """The reply of the worker this question belongs to; None when that is us, or it cannot be reached.
+
+        Raises UpstreamFailed when it found no answer either.
+        """
+        owner = crc32(key) % len(self._places)
+        if owner == self._worker:
+            return None
+        try:
+            reply = exchange(self._places[owner], key, True, self._patience)
+        except UpstreamFailed as failure:
+            log.debug("a sibling does not answer: %s", failure)
+            return None
+        if not policy.usable(reply):
+            raise UpstreamFailed(f"worker {owner} found no answer")
+        return reply
