@@ -14,7 +14,6 @@ from contextlib import ExitStack, contextmanager
 import dns.message
 import dns.rcode
 import pytest
-
 from support import Node, RedisServer, Upstream, wait_for
 
 
@@ -78,7 +77,7 @@ def addresses(message: dns.message.Message) -> list[str]:
 
 class TestOneUpstreamQueryPerQuestion:
     def test_three_hundred_clients_on_all_nodes_cost_one_upstream_query(self, redis_server: RedisServer) -> None:
-        """300 clients ask one cold name over 3 nodes of 2 workers: the upstream hears it once, everybody is answered."""
+        """300 clients ask one cold name over 3 nodes of 2 workers: the upstream hears it once, all are answered."""
         with Upstream(delay=0.2) as upstream, cluster(redis_server.url, upstream, 2) as nodes:
             ports = [node.port for node in nodes]
             replies, last = ask_all([(ports[i % 3], "cold.example.") for i in range(300)], 5.0, 1)

@@ -1,0 +1,111 @@
+"""The house checks itself: imports run downward, rooms are small, and the docs name what there is."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import dnslib
+
+from rdnscache import config, metrics
+from rdnscache.dns.names import TYPES
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "rdnscache"
+#: From the cellar up: a module may import from its own floor and those below.
+FLOORS = (
+    ("errors", "__init__", "process", "dns"),
+    ("net", "metrics", "stream", "build", "embedded"),
+    ("config", "cache"),
+    ("store", "upstream"),
+    ("flights",),
+    ("resolver",),
+    ("server",),
+    ("supervisor",),
+    ("node",),
+    ("cli",),
+    ("__main__",),
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+#: The supervisor begins a worker by importing the node, in the child.
+ALLOWED_UPWARD = {("supervisor", "node")}
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def imported_rooms(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "rdnscache":
+            names = (
+                [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "rdnscache" else [node.module]
+            )
+            found |= {room_of(name or "") for name in names}
+    return {room if room in FLOOR else "__init__" for room in found}
+
+
+def test_imports_run_downward() -> None:
+    """No module imports from a floor above its own."""
+    upward = set()
+    for path in PACKAGE.rglob("*.py"):
+        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        upward |= {(room, other) for other in imported_rooms(path) if FLOOR[other] > FLOOR[room]}
+
+    assert upward <= ALLOWED_UPWARD
+
+
+def test_the_cellar_knows_no_socket_clock_redis_or_gevent() -> None:
+    """dns/ and the cache are pure: time comes in as an argument."""
+    banned = {"socket", "time", "redis", "gevent", "hiredis", "select"}
+    for path in [*(PACKAGE / "dns").glob("*.py"), PACKAGE / "cache.py"]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            used = {name.split(".")[0] for name in names} & banned
+            # text.py formats the moments inside RRSIG records with time.strftime; it never asks what time it is
+            assert used <= ({"time"} if path.name == "text.py" else set()), path
+
+
+def test_the_command_loads_neither_gevent_nor_redis() -> None:
+    """What the supervisor has loaded when it forks is free of both."""
+    banned = "('gevent', 'redis', 'ssl')"
+    code = f"import sys, rdnscache.cli, rdnscache.supervisor; print([m for m in {banned} if m in sys.modules])"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert output.strip() == "[]"
+
+
+def test_no_file_is_too_long_to_read() -> None:
+    """A file is a room: at most 400 lines."""
+    long = [path.name for path in PACKAGE.rglob("*.py") if len(path.read_text().splitlines()) > 400]
+
+    assert long == []
+
+
+def test_every_option_is_documented() -> None:
+    """docs/configuration.md has every flag, environment variable, default and help text."""
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    for option in config.options():
+        for part in (config.flag_name(option), config.env_name(option), option.metadata["help"]):
+            assert part in text, part
+
+
+def test_every_metric_is_documented() -> None:
+    """docs/metrics.md names every metric with its meaning, and every label value."""
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    for metric in metrics.METRICS:
+        for part in (f"rdnscache_{metric.name}", metric.help, metric.value):
+            assert part in text, part
+
+
+def test_type_mnemonics_agree_with_an_independent_table() -> None:
+    """dnslib's names are ours, but for the ones it has wrong or that are no registered type."""
+    odd = {32768, 38, 53}  # TA and A6 are not used here; 53 is SMIMEA, dnslib says HIP
+    shared = {number: name for number, name in dnslib.QTYPE.forward.items() if number not in odd}
+
+    assert {number: TYPES[number] for number in shared} == shared
