@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import stat
 import tempfile
 from pathlib import Path
@@ -50,20 +51,25 @@ def socket_path(node_id: str) -> Path:
 
 
 def running_sockets() -> list[Path]:
-    """The sockets of the embedded servers of this user's nodes, running or left behind."""
+    """The sockets where embedded servers of this user's nodes can be reached."""
     try:
-        return sorted(runtime_folder().glob("*/redis.sock"))
+        return [path for path in sorted(runtime_folder().glob("*/redis.sock")) if _reachable(path)]
     except ConfigError:
         return []
 
 
-def command(server: str, socket: Path, memory: int) -> list[str]:
+def _reachable(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        return sock.connect_ex(str(path)) == 0
+
+
+def command(server: str, path: Path, memory: int) -> list[str]:
     """The command line of an embedded server. Valkey and Redis understand the same."""
     options = {
         "port": "0",
-        "unixsocket": str(socket),
+        "unixsocket": str(path),
         "unixsocketperm": "700",
-        "dir": str(socket.parent),
+        "dir": str(path.parent),
         "save": "",
         "appendonly": "no",
         "daemonize": "no",
@@ -75,11 +81,11 @@ def command(server: str, socket: Path, memory: int) -> list[str]:
     return [server] + [part for name, value in options.items() for part in (f"--{name}", value)]
 
 
-def prepare(socket: Path) -> None:
+def prepare(path: Path) -> None:
     """An empty folder for the server's socket; what an earlier one left is removed."""
-    socket.parent.mkdir(mode=0o700, exist_ok=True)
-    socket.unlink(missing_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.unlink(missing_ok=True)
 
 
-def clean_up(socket: Path) -> None:
-    shutil.rmtree(socket.parent, ignore_errors=True)
+def clean_up(path: Path) -> None:
+    shutil.rmtree(path.parent, ignore_errors=True)
