@@ -67,6 +67,8 @@ def rdata_text(wire: bytes, rtype: int, start: int, stop: int) -> str:
             parts, position = [], start
             for letter in shape:
                 part, position = _FIELDS[letter](wire, position, stop)
+                if position > stop:
+                    raise ValueError("a field leaves its record")
                 parts.append(part)
             if position == stop:
                 return " ".join(part for part in parts if part)

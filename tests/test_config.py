@@ -1,0 +1,150 @@
+"""The table of options: where a value comes from, and that all of it is documented."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import Field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rdnscache.config import Config, default_text, env_name, flag_name, load, mask, options
+from rdnscache.errors import ConfigError
+from rdnscache.net import Address
+
+#: For each option: a value on the command line, in the environment, and in the file.
+SAMPLES: dict[str, tuple[str, str, Any]] = {
+    "listen": ("127.0.0.1:5301", "127.0.0.1:5302 [::1]:5302", ["127.0.0.1:5303", "127.0.0.1:5304"]),
+    "upstream": ("192.0.2.1", "192.0.2.2:54,2001:db8::2", ["192.0.2.3", "[2001:db8::3]:54"]),
+    "upstream_file": ("cli.list", "env.list", "file.list"),
+    "redis": ("redis://192.0.2.1/0", "none", "valkey+unix:///run/v.sock"),
+    "prefix": ("cli", "env", "file"),
+    "embedded_memory": ("10mb", "1gb", 5_000_000),
+    "workers": ("2", "3", 4),
+    "node_id": ("cli", "env", "file"),
+    "admin": ("127.0.0.1:9001", "[::1]:9002", "127.0.0.1:9003"),
+    "identity": ("no", "off", False),
+    "l1_entries": ("10", "11", 12),
+    "l1_memory": ("2mb", "3mb", "4mb"),
+    "ttl_min": ("1", "2", 3),
+    "ttl_max": ("100", "200", 300),
+    "negative_ttl_max": ("10", "20", 30),
+    "failure_ttl": ("1", "2", 3),
+    "stale_window": ("0", "20", 30),
+    "upstream_timeout": ("0.1", "0.2", 0.3),
+    "upstream_deadline": ("6", "7.5", 8),
+    "redis_timeout": ("0.1", "0.2", 0.3),
+    "max_flights": ("10", "20", 30),
+    "max_waiting": ("10001", "10002", 10003),
+    "tcp_idle": ("1", "2.5", 3),
+    "tcp_connections": ("10", "20", 30),
+    "drain": ("0", "2", 3.5),
+    "log_level": ("debug", "warning", "error"),
+}
+BASE = {"upstream": ("192.0.2.53",)}
+BY_NAME = pytest.mark.parametrize("option", options(), ids=lambda option: option.name)
+
+
+def test_every_option_has_samples() -> None:
+    """Whoever adds an option adds its samples here."""
+    assert list(SAMPLES) == [option.name for option in options()]
+
+
+@BY_NAME
+def test_precedence(option: Field[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line beats the environment, which beats the file, which beats the default."""
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("cli", "env", "file"), 1):
+        Path(f"{name}.list").write_text(f"192.0.2.{number}  # a comment\n\n")
+    on_cli, in_env, in_file = SAMPLES[option.name]
+    file = tmp_path / "node.toml"
+    file.write_text(f"{option.name} = {json.dumps(in_file)}\n")
+    base = {} if option.name == "upstream" else BASE
+    given = base | {option.name: (on_cli,) if isinstance(option.default, tuple) else on_cli}
+    environ = {env_name(option): in_env}
+    parse = option.metadata["parse"]
+
+    def value(config: Config) -> Any:
+        return getattr(config, option.name)
+
+    assert value(load(str(file), given, environ)) == parse(on_cli)
+    assert value(load(str(file), base, environ)) == parse(in_env)
+    assert value(load(str(file), base, {})) == parse(in_file)
+    default = value(load(None, BASE, {}))
+    if option.name == "upstream":
+        assert default == (Address("192.0.2.53", 53),)
+    elif option.name in ("workers", "node_id"):  # made from the machine
+        assert default
+    else:
+        assert default == option.default
+    # click gives None or () for what is not on the command line; an empty variable counts as none
+    nothing: Any = () if isinstance(option.default, tuple) else None
+    assert value(load(str(file), base | {option.name: nothing}, {env_name(option): ""})) == parse(in_file)
+
+
+@BY_NAME
+def test_documented(option: Field[Any]) -> None:
+    """docs/configuration.md names every option's flag, variable and default."""
+    file = Path(__file__).parent.parent / "docs" / "configuration.md"
+    assert file.exists(), "docs/configuration.md is missing"
+    text = file.read_text(encoding="utf-8")
+    for part in (flag_name(option), env_name(option), default_text(option)):
+        assert part in text, f"docs/configuration.md does not say {part}"
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"),
+    [
+        ("listen", "127.0.0.1"), ("listen", "host:53"), ("listen", ""), ("upstream", "256.1.1.1"), ("redis", "unix://"),
+        ("redis", "redis://"), ("prefix", "a:b"), ("prefix", ""), ("embedded_memory", "1kb"), ("embedded_memory", True),
+        ("workers", "0"), ("workers", "1.5"), ("workers", 1.5), ("workers", True), ("identity", "perhaps"),
+        ("tcp_idle", "nan"), ("tcp_idle", "inf"), ("drain", "-1"), ("log_level", "loud"), ("node_id", "a/b"),
+        ("node_id", "é"), ("workers", "1e400"), ("l1_memory", "64 mb"), ("admin", "127.0.0.1"), ("upstream", [53]),
+    ],
+)  # fmt: skip
+def test_refused_values(name: str, raw: Any) -> None:
+    """Bad values are refused by their parser with a ValueError."""
+    option = next(option for option in options() if option.name == name)
+    with pytest.raises(ValueError, match=r"\w"):
+        option.metadata["parse"](raw)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"ttl_min": "10", "ttl_max": "5"},
+        {"upstream_timeout": "6"},
+        {"max_flights": "20000"},
+        {"listen": ("127.0.0.1:5399", "127.0.0.1:5399")},
+        {"listen": ("0.0.0.0:5399",), "upstream": ("127.0.0.1:5399",)},
+        {"listen": ("127.0.0.1:5399",), "admin": "127.0.0.1:5399"},
+        {"upstream": ("0.0.0.0:53",)},
+        {"upstream": ("192.0.2.1:0",)},
+    ],
+)
+def test_contradictions(given: dict[str, Any]) -> None:
+    """Options that cannot go together are refused as a whole."""
+    with pytest.raises(ConfigError):
+        load(None, BASE | given, {})
+
+
+def test_upstreams_from_a_file(tmp_path: Path) -> None:
+    """Those of --upstream come first; a bad line is named by its number."""
+    file = tmp_path / "list"
+    file.write_text("192.0.2.1\n# none\n2001:db8::1 # one\n")
+    config = load(None, BASE | {"upstream_file": str(file)}, {})
+    assert list(map(str, config.upstream)) == ["192.0.2.53:53", "192.0.2.1:53", "[2001:db8::1]:53"]
+    file.write_text("192.0.2.1\nhost\n")
+    with pytest.raises(ConfigError, match="line 2"):
+        load(None, {"upstream_file": str(file)}, {})
+    file.write_text("# nothing\n")
+    with pytest.raises(ConfigError, match="names no server"):
+        load(None, {"upstream_file": str(file)}, {})
+
+
+def test_passwords_are_masked() -> None:
+    """A URL is shown without its password, and otherwise as it is."""
+    assert mask("redis://me:secret@host/0") == "redis://me:***@host/0"
+    assert mask("redis://:secret@host/0") == "redis://:***@host/0"
+    assert mask("redis://host:6379/0") == "redis://host:6379/0"

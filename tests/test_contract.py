@@ -1,0 +1,188 @@
+"""What Redis holds is not trusted: an entry is used only when everything about it fits its question."""
+
+from __future__ import annotations
+
+import re
+
+import dns.message
+import dns.rrset
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rdnscache.dns import policy
+from rdnscache.dns.wire import parse_reply
+from rdnscache.store import contract
+from rdnscache.store.contract import JUST_STORED, Names, decode, info_text
+
+KEY = b"\3www\7example\3com\0\0\1\0\1\0"
+INFO = info_text(0, 300, 3600, "2026-11-23T07:00:00Z", "192.0.2.53", "n1").encode()
+NOW = 5000.0
+LIFETIME = 3_900_000
+
+
+def stored_wire(ttl: int = 300) -> bytes:
+    """A reply as `settle` stores it."""
+    message = dns.message.make_response(dns.message.make_query("WWW.example.com.", "A"))
+    message.answer.append(dns.rrset.from_text("www.example.com.", ttl, "IN", "A", "192.0.2.1"))
+    reply = parse_reply(message.to_wire())
+    assert reply is not None
+    return policy.settle(KEY, reply, policy.Limits())[0]
+
+
+WIRE = stored_wire()
+
+
+@pytest.mark.parametrize(
+    ("left_ms", "age"), [(LIFETIME, 0), (LIFETIME - 1, 0.001), (3_600_000, 300), (1, 3899.999), (JUST_STORED, 0)]
+)
+def test_age_comes_from_the_time_left(left_ms: int, age: float) -> None:
+    """No clock of another node has a part in it; fresh while more than the stale time is left."""
+    entry = decode(KEY, INFO, WIRE, left_ms, NOW)
+    assert entry is not None
+    assert entry.stored == pytest.approx(NOW - age)
+    assert (entry.key, entry.ttl, entry.stale, entry.rcode) == (KEY, 300, 3600, 0)
+    assert entry.fresh(NOW) is (left_ms == JUST_STORED or left_ms > 3_600_000)
+    assert entry.usable(NOW)
+
+
+@pytest.mark.parametrize("left_ms", [-1, -2, LIFETIME + 1, 10**15, None, b"100", "100", 1.5])
+def test_time_left_must_be_set_and_possible(left_ms: object) -> None:
+    """No expiry (-1), no key (-2), more than the entry's own lifetime, or not a number: not used."""
+    assert decode(KEY, INFO, WIRE, left_ms, NOW) is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        b"\3ww2\7example\3com\0\0\1\0\1\0",
+        b"\3www\7example\3com\0\0\x1c\0\1\0",
+        b"\3www\7example\3com\0\0\1\0\3\0",
+        b"\7example\3com\0\0\1\0\1\0",
+    ],
+    ids=["name", "type", "class", "parent"],
+)
+def test_reply_to_another_question_is_refused(key: bytes) -> None:
+    """Whoever wrote it there: only a reply to this very question answers it."""
+    assert decode(key, INFO, WIRE, LIFETIME, NOW) is None
+
+
+def test_cut_or_lengthened_wire_is_refused() -> None:
+    """Every prefix, and one octet more."""
+    assert decode(KEY, INFO, WIRE, LIFETIME, NOW) is not None
+    for size in range(len(WIRE)):
+        assert decode(KEY, INFO, WIRE[:size], LIFETIME, NOW) is None
+    assert decode(KEY, INFO, WIRE + b"\0", LIFETIME, NOW) is None
+
+
+def test_query_in_place_of_a_reply_is_refused() -> None:
+    """A message without QR is not an answer."""
+    assert decode(KEY, INFO, WIRE[:2] + b"\1" + WIRE[3:], LIFETIME, NOW) is None
+
+
+def test_records_must_live_as_long_as_the_entry() -> None:
+    """A TTL in the wire below the entry's would age past zero; above is fine."""
+    assert decode(KEY, INFO, stored_wire(299), LIFETIME, NOW) is None
+    assert decode(KEY, INFO, stored_wire(301), LIFETIME, NOW) is not None
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        None,
+        INFO.decode(),
+        b"",
+        b"rcode=NOERROR ttl=300",
+        b"ttl=300 stale=3600 stored=x from=y node=z",
+        INFO.replace(b"300", b"-300"),
+        INFO.replace(b"300", b"99999999"),
+        INFO.replace(b"3600", b"1e3"),
+        INFO.replace(b"n1", b"n1\nx"),
+        INFO.replace(b"n1", b"n" * 500),
+        INFO + b"\n",
+        b" " + INFO,
+    ],
+)
+def test_info_of_another_form_is_refused(info: object) -> None:
+    """Only what `info_text` writes is read."""
+    assert decode(KEY, info, WIRE, LIFETIME, NOW) is None
+
+
+ANY = st.none() | st.integers(-10, 10**7) | st.binary(max_size=120) | st.text(max_size=20)
+
+
+@settings(max_examples=500, deadline=None)
+@given(ANY, ANY | st.binary(max_size=60).map(lambda data: WIRE[:33] + data), ANY)
+def test_no_content_of_redis_makes_decode_raise(info: object, wire: object, left: object) -> None:
+    """Any bytes, numbers or texts, alone and beside good fields."""
+    for candidate in ((info, wire, left), (INFO, wire, LIFETIME), (info, WIRE, LIFETIME), (INFO, WIRE, left)):
+        entry = decode(KEY, *candidate, NOW)
+        assert entry is None or 0 <= NOW - entry.stored <= entry.ttl + entry.stale
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 23), st.integers(0, 604800), st.integers(0, 604800), st.ip_addresses().map(str))
+def test_info_that_is_written_is_read(rcode: int, ttl: int, stale: int, source: str) -> None:
+    """Every value the policy can produce comes back."""
+    info = info_text(rcode, ttl, stale, "2026-11-23T07:00:00Z", source, "node-1.example").encode()
+    entry = decode(KEY, info, stored_wire(86400), JUST_STORED, NOW)
+    assert (entry is not None) is (ttl <= 86400)
+    if entry is not None:
+        assert (entry.ttl, entry.stale, entry.stored) == (ttl, stale, NOW)
+
+
+@pytest.mark.parametrize("ttl", [0, 5])
+def test_failure_is_an_entry_too(ttl: int) -> None:
+    """SERVFAIL without records comes back as SERVFAIL."""
+    info = info_text(2, ttl, 0, "2026-11-23T07:00:00Z", "-", "n1").encode()
+    entry = decode(KEY, info, policy.failure_wire(KEY), JUST_STORED, NOW)
+    assert entry is not None
+    assert (entry.rcode, entry.ancount) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        (KEY, "rdns:1:{www.example.com.}:A"),
+        (KEY[:-1] + b"\1", "rdns:1:{www.example.com.}:A:do"),
+        (KEY[:-1] + b"\3", "rdns:1:{www.example.com.}:A:do:cd"),
+        (b"\0\0\2\0\1\2", "rdns:1:{.}:NS:cd"),
+        (b"\1a\0\xff\x78\0\3\0", "rdns:1:{a.}:TYPE65400:CH"),
+        (b"\3a}b\0\0\x41\0\4\0", r"rdns:1:{a\125b.}:HTTPS:HS"),
+    ],
+)
+def test_redis_keys_are_what_the_contract_says(key: bytes, text: str) -> None:
+    """People and other programs rely on the form."""
+    names = Names("rdns")
+    assert names.entry(key).decode() == text
+    assert names.question(text) == key
+
+
+def test_other_keys_are_not_entries() -> None:
+    """Control keys, claims, other prefixes and other versions stand for no question."""
+    names = Names("rdns")
+    for text in (
+        "rdns:1:control",
+        "rdns:1:{a.}",
+        "rdns:2:{a.}:A",
+        "rdnsx1:{a.}:A",
+        "rdns:1:{a..}:A",
+        "rdns:1:{a.}:NOPE",
+    ):
+        assert names.question(text) is None
+    assert Names("other").question("rdns:1:{a.}:A") is None
+    assert names.wake("n1", 2) == b"rdns:1:wake:n1.2"
+    assert names.control == b"rdns:1:control"
+
+
+def test_pattern_matches_one_name_whatever_it_holds() -> None:
+    """Globs in the prefix and escapes in the name are taken literally."""
+    assert Names("rdns").pattern() == "rdns:1:{*"
+    assert Names("r[d]*").pattern(r"a\042.") == r"r\[d\]\*:1:{a\\042.}:*"
+
+
+def test_scripts_are_known_by_their_digest() -> None:
+    """SHA-1 in hexadecimal, as EVALSHA wants it; each script its own."""
+    scripts = (contract.CLAIM, contract.FILL, contract.ANNOUNCE)
+    assert len({script.sha for script in scripts}) == 3
+    assert all(re.fullmatch(rb"[0-9a-f]{40}", script.sha) for script in scripts)

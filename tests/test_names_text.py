@@ -1,0 +1,247 @@
+"""Names and records as text: no two names look alike, and an independent library reads back what we write."""
+
+from __future__ import annotations
+
+import dns.exception
+import dns.name
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rdnscache.dns.names import CLASSES, RCODES, TYPES, class_number, name_text, parse_name, type_number, type_text
+from rdnscache.dns.text import rdata_text
+from rdnscache.store.contract import Names
+
+LABELS = st.lists(st.binary(min_size=1, max_size=63), max_size=5)
+NAMES = Names("rdns")
+
+
+def wire_name(labels: list[bytes]) -> bytes:
+    """The wire form of labels, as many as fit."""
+    out = b""
+    for label in labels:
+        if len(out) + len(label) + 2 <= 255:
+            out += bytes((len(label),)) + label
+    return out + b"\0"
+
+
+def cluster_slot(key: bytes) -> int:
+    """The slot of a key as the Redis Cluster specification computes it: CRC16 of its hash tag, modulo 16384."""
+    opening = key.find(b"{")
+    if opening >= 0:
+        closing = key.find(b"}", opening + 1)
+        if closing > opening + 1:
+            key = key[opening + 1 : closing]
+    crc = 0
+    for octet in key:
+        crc ^= octet << 8
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x1021 if crc & 0x8000 else crc << 1) & 0xFFFF
+    return crc % 16384
+
+
+def hash_tag(key: bytes) -> bytes:
+    """What stands between the first brace and the first closing one after it."""
+    return key[key.index(b"{") + 1 : key.index(b"}", key.index(b"{"))]
+
+
+def test_slot_function_is_the_specified_one() -> None:
+    """The check value of CRC-16/XMODEM, from the Redis Cluster specification."""
+    assert cluster_slot(b"123456789") == 0x31C3 % 16384
+    assert cluster_slot(b"{user1000}.following") == cluster_slot(b"user1000")
+
+
+@settings(max_examples=300, deadline=None)
+@given(LABELS, st.integers(0, 65535), st.integers(0, 65535), st.integers(0, 3))
+def test_entry_claim_and_followers_share_a_slot(labels: list[bytes], rtype: int, rclass: int, variant: int) -> None:
+    """Whatever octets a name has, its hash tag is the whole name, so all variants of all its keys are together."""
+    name = wire_name([label.lower() for label in labels])
+    key = name + rtype.to_bytes(2, "big") + rclass.to_bytes(2, "big") + bytes((variant,))
+    entry = NAMES.entry(key)
+    tags = {hash_tag(entry + suffix) for suffix in (b"", b"#lead", b"#wait")}
+    assert tags == {name_text(name).encode()}
+    assert tags != {b""}
+    assert len({cluster_slot(entry + suffix) for suffix in (b"", b"#lead", b"#wait")}) == 1
+
+
+@settings(max_examples=400, deadline=None)
+@given(LABELS, st.integers(0, 65535), st.integers(0, 65535), st.integers(0, 3))
+def test_a_redis_key_stands_for_one_question(labels: list[bytes], rtype: int, rclass: int, variant: int) -> None:
+    """`question` is the inverse of `entry`, and does not take claims or follower sets for entries."""
+    name = wire_name([label.lower() for label in labels])
+    key = name + rtype.to_bytes(2, "big") + rclass.to_bytes(2, "big") + bytes((variant,))
+    text = NAMES.entry(key).decode()
+    assert NAMES.question(text) == key
+    assert NAMES.question(text + "#lead") is None
+    assert NAMES.question(text + "#wait") is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=80))
+def test_no_text_makes_question_raise(text: str) -> None:
+    """Foreign keys under our prefix are passed over."""
+    for candidate in (text, f"rdns:1:{{{text}}}:A", f"rdns:1:{{a.}}:{text}"):
+        key = NAMES.question(candidate)
+        assert key is None or len(key) >= 6
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([b"a.b"], [b"a", b"b"]),
+        ([b"a}"], [b"a"]),
+        ([b"}"], [b"{"]),
+        ([b"a\0"], [b"a"]),
+        ([b"a\\046b"], [b"a.b"]),
+        ([b"a\\"], [b"a"]),
+        ([b"a:A"], [b"a"]),
+        ([b"*"], [b"?"]),
+        ([b"."], []),
+        ([b"\xe9"], [b"\\233"]),
+    ],
+)
+def test_labels_with_special_octets_do_not_collide(one: list[bytes], other: list[bytes]) -> None:
+    """A dot, brace, NUL, backslash or glob inside a label makes another name and keeps the hash tag whole."""
+    first, second = wire_name(one), wire_name(other)
+    assert name_text(first) != name_text(second)
+    for name in (first, second):
+        entry = NAMES.entry(name + b"\0\1\0\1\0")
+        assert hash_tag(entry) == name_text(name).encode() != b""
+        assert entry.count(b"{") == entry.count(b"}") == 1
+        assert not set(entry) & set(b"*?[]\0\n ")
+
+
+@settings(max_examples=300, deadline=None)
+@given(LABELS)
+def test_names_agree_with_an_independent_library(labels: list[bytes]) -> None:
+    """dnspython reads our text as the same name, and we read dnspython's text as the same name."""
+    name = wire_name(labels)
+    reference = dns.name.from_wire(name, 0)[0]
+    assert dns.name.from_text(name_text(name)) == reference
+    assert parse_name(reference.to_text()) == name.lower() == parse_name(name_text(name))
+
+
+@pytest.mark.parametrize("text", ["", "..", "a..b", ".a", "a" * 64, "a\\256", "a\\", "\\1", ".".join(["a" * 63] * 4)])
+def test_what_is_no_name_is_refused_with_a_sentence(text: str) -> None:
+    """ValueError, and nothing else, for what a person mistyped."""
+    with pytest.raises(ValueError, match="is not a domain name"):
+        parse_name(text)
+
+
+def test_names_of_other_scripts_are_taken_by_idna() -> None:
+    """A typed IDN becomes its A-label."""
+    assert parse_name("Bücher.example") == b"\x0dxn--bcher-kva\x07example\0"
+
+
+def test_mnemonics_are_unique_and_those_of_an_independent_library() -> None:
+    """No two types, classes or RCODEs share a text, and dnspython knows each type by the same one."""
+    for table in (TYPES, CLASSES, RCODES):
+        assert len(set(table.values())) == len(table)
+    for number, mnemonic in TYPES.items():
+        assert dns.rdatatype.to_text(dns.rdatatype.RdataType.make(number)) in (mnemonic, f"TYPE{number}")
+        assert type_number(mnemonic.lower()) == number == type_number(f"TYPE{number}")
+
+
+@given(st.integers(0, 65535))
+def test_every_type_has_a_text_that_leads_back(number: int) -> None:
+    """Known or not, a type's text is its number again."""
+    assert type_number(type_text(number)) == number
+
+
+@pytest.mark.parametrize("text", ["", "TYPE", "TYPE65536", "TYPE-1", "TYPE\u0661", "CLASS1", "BOGUS"])
+def test_what_is_no_type_is_refused(text: str) -> None:
+    """ValueError for anything but a mnemonic or TYPEn."""
+    with pytest.raises(ValueError):
+        type_number(text)
+    with pytest.raises(ValueError):
+        class_number(text.replace("CLASS1", "TYPE1"))
+
+
+RDATA = [
+    ("A", "192.0.2.1"), ("AAAA", "2001:db8::1"), ("AAAA", "::ffff:192.0.2.1"), ("NS", "ns.example."), ("CNAME", "."),
+    ("PTR", r"a\.b.example."), ("MX", "10 mail.example."), ("TXT", r'"say \"hi\" \\ ok" "" "\000\255;"'),
+    ("SPF", '"v=spf1 -all"'), ("SOA", "ns.example. root.example. 2024010101 7200 3600 1209600 300"),
+    ("SRV", "1 2 443 host.example."), ("CAA", '0 issue "letsencrypt.org"'), ("CAA", '128 iodef ""'),
+    ("DS", "12345 8 2 " + "ab" * 32), ("CDS", "0 0 0 00"), ("DNSKEY", "257 3 8 AwEAAcEqyA=="),
+    ("RRSIG", "A 8 2 300 20300101000000 20240101000000 12345 example. AwEAAcEqyA=="), ("DHCID", "AAIBY2/AuCccgg=="),
+    ("NSEC", "b.example. A MX RRSIG NSEC TYPE1234"), ("NSEC3PARAM", "1 0 10 aabbccdd"), ("NSEC3PARAM", "1 0 0 -"),
+    ("NSEC3", "1 1 10 aabb 0p9mhaveqvm6t7vbl5lop2u3t2rp3tom A RRSIG"), ("TLSA", "3 1 1 " + "cd" * 32),
+    ("SMIMEA", "3 1 1 " + "cd" * 32), ("SSHFP", "4 2 " + "ef" * 32), ("HINFO", '"PC" "Linux"'),
+    ("SVCB", "0 svc.example."), ("SVCB", '1 . alpn="h2,h3" port=8443'), ("DLV", "12345 8 2 " + "ab" * 32),
+    ("HTTPS", "1 . alpn=h2 ipv4hint=192.0.2.1,192.0.2.2 ipv6hint=2001:db8::1"),
+    ("HTTPS", r'1 . mandatory=alpn alpn="a\\,b" no-default-alpn key65333="x\"\000"'),
+    ("NAPTR", '100 10 "u" "E2U+sip" "!^.*$!sip:x@example.!" .'), ("URI", '10 1 "https://example./?q=\\"1\\""'),
+    ("DNAME", "other.example."), ("RP", "a.example. b.example."), ("KX", "1 kx.example."), ("AFSDB", "1 afs.example."),
+    ("EUI48", "00-11-22-33-44-55"), ("EUI64", "00-11-22-33-44-55-66-77"), ("OPENPGPKEY", "AwEAAcEqyA=="),
+    ("CSYNC", "66 3 A NS AAAA"), ("ZONEMD", "2018031500 1 1 " + "ab" * 48), ("CDNSKEY", "257 3 8 AwEAAcEqyA=="),
+    ("LOC", "52 22 23.000 N 4 53 32.000 E -2.00m 0.00m 10000m 10m"), ("CERT", "1 2 8 AwEAAcEqyA=="),
+    ("TYPE65400", r"\# 4 deadbeef"), ("TYPE65400", r"\# 0"), ("APL", "1:192.0.2.0/24"), ("NULL", r"\# 2 0102"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rtype", "text"), RDATA, ids=lambda value: str(value)[:24])
+def test_record_text_is_read_back_to_the_same_octets(rtype: str, text: str) -> None:
+    """dnspython, given our text of a record, makes the record we had; around it may stand anything."""
+    number = dns.rdatatype.from_text(rtype)
+    rdata = dns.rdata.from_text(dns.rdataclass.IN, number, text).to_wire()
+    assert rdata is not None
+    for before, after in ((b"", b""), (b"\xff" * 7, b"\x01" * 300)):
+        ours = rdata_text(before + rdata + after, number, len(before), len(before) + len(rdata))
+        assert dns.rdata.from_text(dns.rdataclass.IN, number, ours).to_wire() == rdata
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.sampled_from(RDATA), st.data())
+def test_damaged_record_text_never_says_what_was_not_there(known: tuple[str, str], data: st.DataObject) -> None:
+    """Cut or lengthened record data is shown in generic form, or so that dnspython makes the same octets or nothing."""
+    number = dns.rdatatype.from_text(known[0])
+    rdata = dns.rdata.from_text(dns.rdataclass.IN, number, known[1]).to_wire()
+    assert rdata is not None
+    cut = data.draw(st.integers(0, len(rdata)))
+    damaged = rdata[:cut] + data.draw(st.binary(max_size=3))
+    ours = rdata_text(damaged, number, 0, len(damaged))
+    assert ours.isprintable()
+    try:
+        back = dns.rdata.from_text(dns.rdataclass.IN, number, ours).to_wire()
+    except (dns.exception.DNSException, ValueError):
+        return  # the oracle also judges values: lengths of digests, reserved type numbers
+    assert back is not None
+    assert back.lower() == damaged.lower()
+
+
+READS_ON = pytest.mark.xfail(strict=True, reason="text._rest accepts an offset past the record's end")
+ENDS_IN_REST = {"DS", "CDS", "DLV", "DNSKEY", "CDNSKEY", "RRSIG", "TLSA", "SMIMEA", "SSHFP", "URI", "ZONEMD"}
+
+
+@pytest.mark.parametrize(
+    "known", [pytest.param(known, marks=READS_ON if known[0] in ENDS_IN_REST else (), id=known[0]) for known in RDATA]
+)
+def test_record_text_does_not_depend_on_what_follows(known: tuple[str, str]) -> None:
+    """However short a record is cut, no octet beyond its end gets into its text."""
+    number = dns.rdatatype.from_text(known[0])
+    rdata = dns.rdata.from_text(dns.rdataclass.IN, number, known[1]).to_wire()
+    assert rdata is not None
+    for size in range(len(rdata)):
+        texts = {rdata_text(rdata[:size] + after * 64, number, 0, size) for after in (b"\1", b"\0", b"\2", b"0")}
+        assert texts == {rdata_text(rdata[:size], number, 0, size)}
+
+
+@pytest.mark.parametrize(
+    ("rtype", "rdata"),
+    [
+        (1, b"\1\2\3"),
+        (28, b"\0" * 15),
+        (15, b"\0"),
+        (16, b""),
+        (16, b"\5abc"),
+        (6, b"\0\0"),
+        (47, b"\0\0\0"),
+        (65, b"\0"),
+    ],
+)
+def test_malformed_rdata_is_shown_in_generic_form(rtype: int, rdata: bytes) -> None:
+    """A record without its type's shape is shown as RFC 3597 shows unknown ones."""
+    assert rdata_text(rdata + b"\1" * 64, rtype, 0, len(rdata)) == f"\\# {len(rdata)} {rdata.hex()}".rstrip()
