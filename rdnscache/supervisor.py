@@ -17,7 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rdnscache import embedded, net
+from rdnscache import __version__, embedded, net
+from rdnscache.build import BUILD
 from rdnscache.config import Config, mask
 from rdnscache.errors import ConfigError
 from rdnscache.metrics import Board
@@ -78,6 +79,7 @@ class Supervisor:
             admin = net.bind_admin(config.admin) if config.admin else None
         except OSError as error:
             raise ConfigError(f"cannot listen on {_where(config)}: {error.strerror}") from None
+        log.info("rdnscache %s (%s)", __version__, BUILD)
         board = Board(config.workers)
         server, path = self._add_redis()
         for index in range(config.workers):

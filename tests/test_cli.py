@@ -82,7 +82,7 @@ def test_a_taken_port(upstream: Upstream) -> None:
     """A port that somebody else has is refused, also when it is another node's."""
     with Node([upstream.address]) as node:
         for address in (f"127.0.0.1:{node.port}", upstream.address):
-            args = ("--listen", address, "--upstream", "192.0.2.53", "--redis", "none", "--log-level", "error")
+            args = ("--listen", address, "--upstream", "192.0.2.53", "--redis", "none")
             assert "cannot listen" in refused(run("serve", *args))
 
 

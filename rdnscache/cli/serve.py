@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 
-from rdnscache.build import BUILD
 from rdnscache.config import Config, default_text, env_name, flag_name, load, mask, options
 from rdnscache.net import Address
 
@@ -50,7 +49,6 @@ def serve(file: str | None, **given: Any) -> None:
     )
     from rdnscache.supervisor import Supervisor
 
-    logging.getLogger(__name__).info("hot modules: %s", BUILD)
     sys.exit(Supervisor(config).run())
 
 

@@ -9,7 +9,7 @@ import time
 import gevent
 from gevent import get_hub, getcurrent
 
-from rdnscache.dns.wire import TCP_SIZE, Reply, build_query, parse_reply
+from rdnscache.dns.wire import HEADER_SIZE, TCP_SIZE, Reply, build_query, parse_reply
 from rdnscache.errors import UpstreamFailed
 from rdnscache.net import Address
 from rdnscache.stream import READ, RawSocket
@@ -48,10 +48,8 @@ def _over_udp(server: Address, key: bytes, edns: bool, deadline: float) -> Reply
             except BlockingIOError:  # the checksum was bad
                 continue
             if int.from_bytes(data[:2], "big") == ident:
-                if len(data) == 12 and data[3] & 0x0F:  # a header with an error: some cannot read EDNS at all
-                    data = data[:4] + b"\0\1\0\0\0\0\0\0" + key[:-1]
-                reply = parse_reply(data)
-                if reply is not None and reply.question() == key[:-1]:
+                reply = _reply_to(key, data)
+                if reply is not None:
                     return reply
     return None
 
@@ -64,10 +62,18 @@ def _over_tcp(server: Address, key: bytes, edns: bool, timeout: float) -> Reply:
         sock.sendall(len(query).to_bytes(2, "big") + query)
         size = int.from_bytes(_receive_exactly(sock, 2), "big")
         data = _receive_exactly(sock, size)
-    reply = parse_reply(data)
-    if reply is None or data[:2] != query[:2] or reply.question() != key[:-1]:
+    reply = _reply_to(key, data)
+    if reply is None or data[:2] != query[:2]:
         raise UpstreamFailed(f"{server}: a reply over TCP that does not fit the query")
     return reply
+
+
+def _reply_to(key: bytes, data: bytes) -> Reply | None:
+    """The reply, if it is one to this question; a bare header with an error is: some servers cannot read EDNS at all."""
+    if len(data) == HEADER_SIZE and data[3] & 0x0F:
+        data = data[:4] + b"\0\1\0\0\0\0\0\0" + key[:-1]
+    reply = parse_reply(data)
+    return reply if reply is not None and reply.question() == key[:-1] else None
 
 
 def _receive_exactly(sock: socket.socket, size: int) -> bytes:
