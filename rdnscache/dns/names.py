@@ -74,14 +74,18 @@ def name_text(wire: bytes) -> str:
     return read_name(wire, 0)[0]
 
 
+#: Pointers followed for one name: real ones need one or two, a chain is made to keep us busy.
+MAX_HOPS = 32
+
+
 def read_name(wire: bytes, start: int) -> tuple[str, int]:
     """The name at `start`, pointers followed, and the offset just past it.
 
-    Raises ValueError for a name that is too long, or a pointer that does not lead backwards.
+    Raises ValueError for a name that is too long, a pointer that does not lead backwards, or too many of them.
     IndexError when it leaves the message.
     """
     labels: list[str] = []
-    position, end, lowest, total = start, 0, start, 0
+    position, end, lowest, total, hops = start, 0, start, 0, 0
     while True:
         size = wire[position]
         if size == 0:
@@ -95,8 +99,9 @@ def read_name(wire: bytes, start: int) -> tuple[str, int]:
         elif size >= 192:
             end = end or position + 2
             position = (size & 0x3F) << 8 | wire[position + 1]
-            if position >= lowest:
-                raise ValueError("pointer does not lead backwards")
+            hops += 1
+            if position >= lowest or hops > MAX_HOPS:
+                raise ValueError("pointers lead nowhere")
             lowest = position
         else:
             raise ValueError("unknown label type")
@@ -113,6 +118,7 @@ def parse_name(text: str) -> bytes:
 
     Raises ValueError with a sentence for that person.
     """
+    text = re.sub("[\u3002\uff0e\uff61]", ".", text)  # what IDNA takes for a dot (RFC 3490 section 3.1)
     if text == ".":
         return b"\0"
     if _NAME.fullmatch(text) is None:

@@ -87,6 +87,8 @@ def _number(code: str, size: int) -> Field:
 
 def _rest(render: Callable[[bytes], str]) -> Field:
     def read(wire: bytes, at: int, stop: int) -> tuple[str, int]:
+        if at >= stop:
+            raise ValueError("nothing left for the last field")
         return render(wire[at:stop]), stop
 
     return read
@@ -143,6 +145,12 @@ def _strings(wire: bytes, at: int, stop: int) -> tuple[str, int]:
     return " ".join(out), at
 
 
+def _eui(data: bytes) -> str:
+    if len(data) not in (6, 8):
+        raise ValueError("not an EUI-48 or EUI-64")
+    return data.hex("-")
+
+
 def _salt(wire: bytes, at: int, stop: int) -> tuple[str, int]:
     piece, end = _piece(wire, at, stop)
     return piece.hex() or "-", end
@@ -150,6 +158,8 @@ def _salt(wire: bytes, at: int, stop: int) -> tuple[str, int]:
 
 def _base32(wire: bytes, at: int, stop: int) -> tuple[str, int]:
     piece, end = _piece(wire, at, stop)
+    if not piece:
+        raise ValueError("an empty hash")
     return base64.b32hexencode(piece).decode().lower().rstrip("="), end
 
 
@@ -228,5 +238,5 @@ _FIELDS: dict[str, Field] = {
     "x": _rest(bytes.hex),
     "b": _rest(lambda data: base64.b64encode(data).decode()),
     "q": _rest(_quoted),
-    "e": _rest(lambda data: data.hex("-")),
+    "e": _rest(_eui),
 }

@@ -152,7 +152,8 @@ class Names:
         except ValueError:
             return None
         variant = (VARIANT_DO if match["do"] else 0) | (VARIANT_CD if match["cd"] else 0)
-        return name + numbers[0].to_bytes(2, "big") + numbers[1].to_bytes(2, "big") + bytes((variant,))
+        key = name + numbers[0].to_bytes(2, "big") + numbers[1].to_bytes(2, "big") + bytes((variant,))
+        return key if self.entry(key).decode("ascii") == text else None
 
     def pattern(self, name: str = "") -> str:
         """A SCAN pattern for the entries and claims of a name in presentation form, or of all names."""

@@ -69,7 +69,7 @@ def _over_tcp(server: Address, key: bytes, edns: bool, timeout: float) -> Reply:
 
 
 def _reply_to(key: bytes, data: bytes) -> Reply | None:
-    """The reply, if it is one to this question; a bare header with an error is: some servers cannot read EDNS at all."""
+    """The reply, if it is one to this question; a bare header with an error is: some cannot read EDNS at all."""
     if len(data) == HEADER_SIZE and data[3] & 0x0F:
         data = data[:4] + b"\0\1\0\0\0\0\0\0" + key[:-1]
     reply = parse_reply(data)
