@@ -40,8 +40,8 @@ def _text(raw: Any) -> str:
 
 def _word(raw: Any) -> str:
     text = _text(raw)
-    if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text) is None:
-        raise ValueError(f"{text!r} may have 1 to 64 letters, digits, '.', '_' and '-' only")
+    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", text) is None:
+        raise ValueError(f"{text!r} may have 1 to 64 letters, digits, '_', '-' and, not first, '.' only")
     return text
 
 
@@ -266,7 +266,7 @@ def _complete(config: Config) -> Config:
     if not upstream:
         upstream = _upstreams_from_system()
     port = config.listen[0].port
-    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:50] or "node"
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip(".")[:50] or "node"
     config = replace(
         config,
         upstream=upstream,

@@ -52,7 +52,7 @@ class Node:
             config.ttl_min, config.ttl_max, config.negative_ttl_max, config.failure_ttl, config.stale_window
         )
         upstreams = Upstreams(config.upstream, config.upstream_timeout, config.upstream_deadline, counters)
-        siblings = Siblings(worker, inherited.siblings, config.upstream_deadline)
+        self.siblings = siblings = Siblings(worker, inherited.siblings, config.upstream_deadline)
         self.resolver = Resolver(self.cache, self.store, upstreams, siblings, limits, lease + 1.0, counters)
         self.flights = Flights(self.resolver.fly, self.resolver.give_up, config.max_flights, config.max_waiting)
         self.resolver.flights = self.flights
@@ -62,9 +62,11 @@ class Node:
             UdpListener(sock, address.wildcard, desk)
             for sock, address in zip(inherited.slot.udp, config.listen, strict=True)
         ]
-        self.udp += [UdpListener(sock, False, desk, inner=True) for sock in inherited.inner.udp]
-        listening = inherited.slot.tcp + inherited.inner.tcp
-        self.tcp = [TcpListener(sock, desk, config.tcp_idle, config.tcp_connections) for sock in listening]
+        tcp, bounds = inherited.slot.tcp, (config.tcp_idle, config.tcp_connections)
+        self.tcp = [TcpListener(sock, desk, *bounds) for sock in tcp]
+        #: Where the node's other workers ask; these serve until we exit.
+        self.inner = [UdpListener(sock, False, desk, inner=True) for sock in inherited.inner.udp]
+        self.inner_tcp = [TcpListener(sock, desk, *bounds) for sock in inherited.inner.tcp]
         self.listeners: list[UdpListener | TcpListener] = [*self.udp, *self.tcp]
         self.admin = Admin(inherited.admin, board) if inherited.admin is not None else None
         self._stopping = Event()
@@ -79,7 +81,7 @@ class Node:
         """Serve until SIGTERM, then finish what is in flight."""
         gevent.signal_handler(signal.SIGTERM, self._stopping.set)
         self.store.start()
-        for listener in self.listeners:
+        for listener in (*self.listeners, *self.inner, *self.inner_tcp):
             listener.start()
         if self.admin is not None:
             self.admin.start()
@@ -99,6 +101,7 @@ class Node:
         """Read no more; wait for flights and open connections, for so long; then close the link."""
         if self.admin is not None:
             self.admin.draining = True
+        self.siblings.ending = True
         for listener in self.listeners:
             listener.stop()
         deadline = time.monotonic() + self.config.drain

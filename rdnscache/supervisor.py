@@ -22,7 +22,7 @@ from rdnscache.build import BUILD
 from rdnscache.config import Config, mask
 from rdnscache.errors import ConfigError
 from rdnscache.metrics import Board
-from rdnscache.process import die_with_parent, ended_how
+from rdnscache.process import die_with_parent, ended_how, raise_file_limit
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,7 @@ class Supervisor:
 
     def run(self) -> int:
         config = self.config
+        raise_file_limit()
         try:
             slots, bound = net.bind_slots(config.listen, config.workers)
             inner, siblings = net.bind_inner(config.workers)
@@ -173,7 +174,9 @@ class Supervisor:
 
     def _sleep(self, seconds: float) -> None:
         """Until a signal comes, or the time is over."""
-        select.select([self._signals[0]], [], [], max(seconds, 0))
+        poll = select.poll()  # not select(): it cannot take descriptors above 1023
+        poll.register(self._signals[0], select.POLLIN)
+        poll.poll(max(seconds, 0) * 1000)
         try:
             os.read(self._signals[0], 4096)
         except BlockingIOError:
@@ -197,6 +200,10 @@ class Supervisor:
             pid = os.fork()
             if pid == 0:
                 self._live(child, parent)
+        except OSError as error:  # no memory or no process left for now
+            log.warning("%s cannot be started: %s", child.name, error.strerror)
+            child.start_at = time.monotonic() + LAST_PAUSE
+            return
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
         child.pid, child.started = pid, time.monotonic()
@@ -238,7 +245,7 @@ class Supervisor:
         child.pid = 0
         if now - child.started >= LONG_LIFE:
             child.failures = 0
-        pause = min(FIRST_PAUSE * 2**child.failures, LAST_PAUSE) if child.failures else 0.0
+        pause = min(FIRST_PAUSE * 2 ** min(child.failures, 10), LAST_PAUSE) if child.failures else 0.0
         child.failures += 1
         child.start_at = now + pause
         if not self._stops:

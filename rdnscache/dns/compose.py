@@ -5,7 +5,7 @@ from __future__ import annotations
 from struct import Struct
 
 from rdnscache.dns.entry import Entry
-from rdnscache.dns.wire import NOERROR, NXDOMAIN, OPT_DO, OPT_PLAIN, Query
+from rdnscache.dns.wire import NXDOMAIN, OPT_DO, OPT_PLAIN, SERVFAIL, Query
 
 #: Extended DNS Errors (RFC 8914 section 4).
 EDE_STALE, EDE_NOT_READY, EDE_STALE_NXDOMAIN, EDE_NO_REACHABLE_AUTHORITY = 3, 14, 19, 22
@@ -44,7 +44,7 @@ def compose(query: Query, entry: Entry, now: float) -> bytes:
 
 
 def _entry_ede(entry: Entry, age: int) -> int:
-    if entry.rcode != NOERROR and entry.rcode != NXDOMAIN:
+    if entry.rcode == SERVFAIL:
         return EDE_NO_REACHABLE_AUTHORITY
     if age < entry.ttl or entry.ttl == 0:
         return NO_EDE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from collections.abc import Callable
@@ -36,6 +37,7 @@ class TcpListener:
         self._desk = desk
         self._idle = idle
         self._max_connections = max_connections
+        self._stopped = False
         loop = get_hub().loop
         self._watcher = loop.io(sock.fileno(), READ)
         self._sweeper = loop.timer(SWEEP_INTERVAL, SWEEP_INTERVAL)
@@ -51,6 +53,7 @@ class TcpListener:
 
     def stop(self) -> None:
         """Accept and read no more; connections close when their last query is answered."""
+        self._stopped = True
         self._watcher.stop()
         for connection in list(self._connections):
             connection.finish()
@@ -59,7 +62,9 @@ class TcpListener:
         for _ in range(ACCEPTS):
             try:
                 sock, _ = self._sock.accept()
-            except OSError:  # none left, or gone before we came; out of descriptors: they wait in the backlog
+            except OSError as error:  # none left, or gone before we came
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self._watcher.stop()  # they wait in the backlog; the next sweep looks again
                 return
             if len(self._connections) >= self._max_connections and not self._close_idlest():
                 sock.close()
@@ -82,6 +87,8 @@ class TcpListener:
         return False
 
     def _sweep(self) -> None:
+        if not self._stopped and not self._watcher.active:
+            self._watcher.start(self._accept)
         oldest = time.monotonic() - self._idle
         for connection in list(self._connections):
             if connection.active > oldest:

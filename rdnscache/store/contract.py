@@ -75,7 +75,14 @@ else
 end
 if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return {2, tonumber(ARGV[2]), wire, info, left} end
 local rest = redis.call('PTTL', KEYS[2])
-redis.call('SADD', KEYS[3], ARGV[3])
+if rest < 0 then -- no expiry: nobody of ours wrote this
+  redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+  return {2, tonumber(ARGV[2]), wire, info, left}
+end
+if type(redis.pcall('SADD', KEYS[3], ARGV[3])) ~= 'number' then
+  redis.call('DEL', KEYS[3])
+  redis.call('SADD', KEYS[3], ARGV[3])
+end
 redis.call('PEXPIRE', KEYS[3], ARGV[2])
 return {3, rest, wire, info, left}
 """
@@ -88,14 +95,14 @@ STORE, FAILURE, PASS = b"store", b"failure", b"pass"
 #: Returns -1 when another leads, else how many channels were woken. pcall: a full Redis must not keep the claim.
 FILL = Script(
     b"""
-local owner = redis.call('GET', KEYS[2])
-if owner and owner ~= ARGV[1] then return -1 end
+local owner = redis.pcall('GET', KEYS[2])
+if type(owner) == 'string' and owner ~= ARGV[1] then return -1 end
 if ARGV[2] == 'store' or (ARGV[2] == 'failure' and redis.call('EXISTS', KEYS[1]) == 0) then
   redis.pcall('DEL', KEYS[1])
   local r = redis.pcall('HSET', KEYS[1], 'info', ARGV[4], 'answer', ARGV[5], 'wire', ARGV[6])
   if type(r) == 'number' then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
 end
-local waiting = redis.call('SMEMBERS', KEYS[3])
+local waiting = redis.pcall('SMEMBERS', KEYS[3])
 redis.call('DEL', KEYS[2], KEYS[3])
 if #waiting > 0 then
   local message = KEYS[1] .. '\\n' .. ARGV[4] .. '\\n' .. ARGV[6]

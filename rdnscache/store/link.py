@@ -20,7 +20,6 @@ from typing import Any
 
 import gevent
 import hiredis
-import redis
 from gevent import get_hub, getcurrent
 from gevent.event import Event
 from redis.backoff import NoBackoff
@@ -163,8 +162,8 @@ class Link:
                     self._deliver(reply)
                 else:
                     self._detach(f"unasked reply: {reply!r}")
-        except hiredis.ProtocolError as error:
-            self._detach(f"protocol error: {error}")
+        except Exception as error:  # what is not RESP; out of a callback it would leave the link deaf
+            self._detach(f"cannot be understood: {error}")
 
     def _deliver(self, reply: Any) -> None:
         call = self._pending.popleft()
@@ -203,8 +202,8 @@ class Link:
                 log.info("attached to Redis")
                 pause, reported = FIRST_PAUSE, ""
                 self._watch()
-            except (StoreDown, redis.RedisError, OSError) as error:
-                self._detach(str(error))
+            except Exception as error:  # whatever it was: this greenlet is all that can bring Redis back
+                self._detach(str(error) or type(error).__name__)
             if self._reason != reported:
                 log.warning("no Redis, carrying on without: %s", self._reason)
                 reported = self._reason
@@ -236,7 +235,10 @@ class Link:
         next_ping = 0.0
         while not self._ended.wait(self._timeout / 2):
             if self._overdue() and self._stream is not None:
-                self._stream.read()  # perhaps we were the slow one
+                # perhaps we were the slow one; in the hub, since reading switches to those who wait
+                self._hub.loop.run_callback(self._flush)
+                self._hub.loop.run_callback(self._stream.read)
+                gevent.sleep(self._timeout / 4)
                 if self._overdue():
                     raise StoreDown(f"no answer for {self._timeout * 1000:.0f} ms")
             now = time.monotonic()

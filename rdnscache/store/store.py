@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -42,6 +43,8 @@ from rdnscache.store.contract import (
 from rdnscache.store.link import Link
 
 log = logging.getLogger(__name__)
+
+_EVENT_ID = re.compile(rb"[0-9]{1,19}-[0-9]{1,19}")
 
 __all__ = ["ENTRY", "FAILURE", "FOLLOW", "LEAD", "PASS", "STORE", "Candidacy", "NoStore", "Store"]
 
@@ -147,6 +150,9 @@ class Store(NoStore):
             return None
         if isinstance(fields, list) and fields[0] is None and fields[1] is None:
             return None
+        if not isinstance(left, int):
+            self.count_error()
+            return None
         wrong_type = isinstance(fields, hiredis.ReplyError) and str(fields).startswith("WRONGTYPE")
         if isinstance(fields, list):
             entry = decode(key, fields[1], fields[0], left, time.monotonic())
@@ -210,13 +216,16 @@ class Store(NoStore):
 
     def _apply(self, event_id: bytes, event: bytes) -> None:
         """Do what a control event says; events of later versions are passed over."""
+        if _EVENT_ID.fullmatch(event_id) is None:
+            log.warning("not a control event: %.200r", event_id)
+            return
         self._last_event = event_id
         try:
             told = json.loads(event)
             name = told.get("name") if told["event"] == "flush" else ""
             if name != "":
                 self._flush(None if name is None else parse_name(name))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             log.warning("a control event could not be read (%s): %.200r", error, event)
 
     def _on_attach(self) -> None:
@@ -224,7 +233,8 @@ class Store(NoStore):
         self.link.setup(*((b"SCRIPT", b"LOAD", script.source) for script in (CLAIM, FILL)))
         (events,) = self.link.setup((b"XRANGE", self.names.control, self._last_event or b"-", b"+"))
         if isinstance(events, hiredis.ReplyError):
-            raise StoreDown(f"control events cannot be read: {events}")
+            log.warning("control events cannot be read, a flush may be missed: %s", events)
+            events = []
         if not events and self._last_event is None:
             pass  # nothing was ever flushed
         elif not events:  # Redis lost its memory, and perhaps a flush with it

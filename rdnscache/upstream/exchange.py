@@ -51,6 +51,8 @@ def _over_udp(server: Address, key: bytes, edns: bool, deadline: float) -> Reply
                 reply = _reply_to(key, data)
                 if reply is not None:
                     return reply
+                if _cut_short(key, data):
+                    return None
     return None
 
 
@@ -66,6 +68,13 @@ def _over_tcp(server: Address, key: bytes, edns: bool, timeout: float) -> Reply:
     if reply is None or data[:2] != query[:2]:
         raise UpstreamFailed(f"{server}: a reply over TCP that does not fit the query")
     return reply
+
+
+def _cut_short(key: bytes, data: bytes) -> bool:
+    """A reply to this question with TC set, cut in the middle of a record."""
+    end = HEADER_SIZE + len(key) - 1
+    asked = data[HEADER_SIZE : end - 4].lower() + data[end - 4 : end]
+    return len(data) >= end and data[2] & 0x82 == 0x82 and data[4:6] == b"\0\1" and asked == key[:-1]
 
 
 def _reply_to(key: bytes, data: bytes) -> Reply | None:

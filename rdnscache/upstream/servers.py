@@ -32,7 +32,7 @@ class Server:
         self.failures += 1
         over = self.failures - FAILURES_BEFORE_REST
         if over >= 0:
-            self.rests_until = now + min(FIRST_REST * 2**over, LAST_REST)
+            self.rests_until = now + min(FIRST_REST * 2 ** min(over, 10), LAST_REST)
 
     def answered(self) -> None:
         self.failures = 0

@@ -28,6 +28,8 @@ class Siblings:
         self._worker = worker
         self._places = places
         self._patience = deadline + MARGIN
+        #: Set while draining: the others are ending too.
+        self.ending = False
 
     def ask(self, key: bytes) -> Reply | None:
         """The reply of the worker this question belongs to; None when that is us, or it cannot be reached.
@@ -35,7 +37,7 @@ class Siblings:
         Raises UpstreamFailed when it found no answer either.
         """
         owner = crc32(key) % len(self._places)
-        if owner == self._worker:
+        if owner == self._worker or self.ending:
             return None
         try:
             reply = exchange(self._places[owner], key, True, self._patience)
