@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from rdnscache.dns.entry import Entry
 
-#: What an entry costs beside its bytes: objects, links, table slot; measured, see docs/performance.md.
-ENTRY_OVERHEAD = 420
+#: What an entry costs beside its bytes: objects, links, table slot (`python bench/l1_memory.py` measures it).
+ENTRY_OVERHEAD = 330
 
 
 class Cache:

@@ -62,12 +62,14 @@ class Node:
             UdpListener(sock, address.wildcard, desk)
             for sock, address in zip(inherited.slot.udp, config.listen, strict=True)
         ]
-        tcp, bounds = inherited.slot.tcp, (config.tcp_idle, config.tcp_connections)
-        self.tcp = [TcpListener(sock, desk, *bounds) for sock in tcp]
+        bounds = (config.tcp_idle, config.tcp_connections)
+        self.tcp = [TcpListener(sock, desk, *bounds) for sock in inherited.slot.tcp]
+        self.outer: list[UdpListener | TcpListener] = [*self.udp, *self.tcp]
         #: Where the node's other workers ask; these serve until we exit.
-        self.inner = [UdpListener(sock, False, desk, inner=True) for sock in inherited.inner.udp]
-        self.inner_tcp = [TcpListener(sock, desk, *bounds) for sock in inherited.inner.tcp]
-        self.listeners: list[UdpListener | TcpListener] = [*self.udp, *self.tcp]
+        self.inner: list[UdpListener | TcpListener] = [
+            *(UdpListener(sock, False, desk, inner=True) for sock in inherited.inner.udp),
+            *(TcpListener(sock, desk, *bounds) for sock in inherited.inner.tcp),
+        ]
         self.admin = Admin(inherited.admin, board) if inherited.admin is not None else None
         self._stopping = Event()
 
@@ -81,7 +83,7 @@ class Node:
         """Serve until SIGTERM, then finish what is in flight."""
         gevent.signal_handler(signal.SIGTERM, self._stopping.set)
         self.store.start()
-        for listener in (*self.listeners, *self.inner, *self.inner_tcp):
+        for listener in (*self.outer, *self.inner):
             listener.start()
         if self.admin is not None:
             self.admin.start()
@@ -102,7 +104,7 @@ class Node:
         if self.admin is not None:
             self.admin.draining = True
         self.siblings.ending = True
-        for listener in self.listeners:
+        for listener in self.outer:
             listener.stop()
         deadline = time.monotonic() + self.config.drain
         while (len(self.flights) or any(map(len, self.tcp))) and time.monotonic() < deadline:

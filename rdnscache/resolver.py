@@ -72,9 +72,8 @@ class Resolver:
                 reply, source = self._ask(key)
             except UpstreamFailed as failure:
                 log.debug("no answer: %s", failure)
-                wire = failure_wire(key)
                 self._land(flight, self._failure(key), metrics.FAILURE, flushes, stale)
-                return candidacy.fill(FAILURE, wire, self._limits.failure_ttl, 0, "none")
+                return candidacy.fill(FAILURE, failure_wire(key), self._limits.failure_ttl, 0, "none")
             self._land_and_fill(flight, candidacy, reply, source, flushes)
 
     def _ask(self, key: bytes) -> tuple[Reply, str]:
@@ -108,10 +107,7 @@ class Resolver:
         """Step 8: our own clients first, then everybody else's."""
         wire, ttl = settle(flight.key, reply, self._limits)
         stale = self._limits.stale if ttl else 0
-        settled = parse_reply(wire)
-        if settled is None:
-            raise AssertionError("a settled reply does not parse")
-        self._land(flight, Entry(flight.key, settled, time.monotonic(), ttl, stale), metrics.UPSTREAM, flushes)
+        self._land(flight, _entry(flight.key, wire, ttl, stale), metrics.UPSTREAM, flushes)
         candidacy.fill(STORE if ttl and flushes == self.flushes else PASS, wire, ttl, stale, source)
 
     def _land(self, flight: Flight, entry: Entry, layer: int, flushes: int, stale: Entry | None = None) -> None:
@@ -132,12 +128,16 @@ class Resolver:
         self.flights.land(flight, None)
 
     def _failure(self, key: bytes) -> Entry:
-        reply = parse_reply(failure_wire(key))
-        if reply is None:
-            raise AssertionError("the failure reply does not parse")
-        return Entry(key, reply, time.monotonic(), self._limits.failure_ttl, 0)
+        return _entry(key, failure_wire(key), self._limits.failure_ttl, 0)
 
     def give_up(self, flight: Flight) -> Entry:
         """What a flight lands with when something unforeseen stopped it."""
         self._counters[metrics.CALLBACK_ERRORS] += 1
         return self._failure(flight.key)
+
+
+def _entry(key: bytes, wire: bytes, ttl: int, stale: int) -> Entry:
+    """A new entry from bytes of our own making."""
+    reply = parse_reply(wire)
+    assert reply is not None
+    return Entry(key, reply, time.monotonic(), ttl, stale)

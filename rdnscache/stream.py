@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from socket import socket as Socket
 from typing import Any
@@ -19,7 +20,31 @@ READ, WRITE = 1, 2
 CHUNK = 65536
 
 
-class Stream:
+class _Ending(ABC):
+    """What both kinds of stream know about bytes that wait, and about the end."""
+
+    def __init__(self, on_data: Callable[[bytes], None], on_end: Callable[[str], None], max_unsent: int) -> None:
+        self._on_data = on_data
+        self._on_end = on_end
+        self._max_unsent = max_unsent
+        self._unsent = bytearray()
+        self.closed = False
+
+    @property
+    def unsent(self) -> int:
+        return len(self._unsent)
+
+    def _end(self, reason: str) -> None:
+        if not self.closed:
+            self.close()
+            self._on_end(reason)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the socket; calls nobody back."""
+
+
+class Stream(_Ending):
     """A plain stream socket, which it takes over from its maker.
 
     `on_data(bytes)`, `on_end(reason)` and `on_drain()` (all that was written has left) are called in the hub.
@@ -37,20 +62,12 @@ class Stream:
     ) -> None:
         self._sock = RawSocket(fileno=sock.detach())
         self._sock.setblocking(False)
-        self._on_data = on_data
-        self._on_end = on_end
+        super().__init__(on_data, on_end, max_unsent)
         self._on_drain = on_drain
-        self._max_unsent = max_unsent
-        self._unsent = bytearray()
         loop = get_hub().loop
         self._reader = loop.io(self._sock.fileno(), READ)
         self._writer = loop.io(self._sock.fileno(), WRITE)
-        self.closed = False
         self.resume()
-
-    @property
-    def unsent(self) -> int:
-        return len(self._unsent)
 
     def pause(self) -> None:
         """Read no more until `resume`."""
@@ -110,11 +127,6 @@ class Stream:
             if self._on_drain is not None:
                 self._on_drain()
 
-    def _end(self, reason: str) -> None:
-        if not self.closed:
-            self.close()
-            self._on_end(reason)
-
     def close(self) -> None:
         """Release the socket; calls nobody back."""
         if self.closed:
@@ -126,26 +138,18 @@ class Stream:
         self._sock.close()
 
 
-class TlsStream:
+class TlsStream(_Ending):
     """The same over TLS, where a read may have to write: one greenlet reads, one writes, both speak through the hub."""
 
     def __init__(
         self, sock: ssl.SSLSocket, on_data: Callable[[bytes], None], on_end: Callable[[str], None], max_unsent: int
     ) -> None:
+        super().__init__(on_data, on_end, max_unsent)
         self._sock = sock
-        self._on_data = on_data
-        self._on_end = on_end
-        self._max_unsent = max_unsent
-        self._unsent = bytearray()
         self._something_to_send = Event()
         self._loop = get_hub().loop
-        self.closed = False
         sock.settimeout(None)
         self._greenlets = [gevent.spawn(self._read_all), gevent.spawn(self._write_all)]
-
-    @property
-    def unsent(self) -> int:
-        return len(self._unsent)
 
     def read(self) -> None:
         """Nothing to do: the reading greenlet delivers by itself."""
@@ -174,8 +178,8 @@ class TlsStream:
             while data := source():
                 sink(data)
             reason = "closed by the peer"
-        except OSError as error:
-            reason = error.strerror or str(error)
+        except Exception as error:  # OSError, or gevent's own when the socket is closed under it
+            reason = str(error) or type(error).__name__
         self._loop.run_callback(self._end, reason)
 
     def _deliver(self, data: bytes) -> None:
@@ -184,11 +188,6 @@ class TlsStream:
     def _received(self, data: bytes) -> None:
         if not self.closed:
             self._on_data(data)
-
-    def _end(self, reason: str) -> None:
-        if not self.closed:
-            self.close()
-            self._on_end(reason)
 
     def close(self) -> None:
         if self.closed:

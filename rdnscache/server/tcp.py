@@ -116,7 +116,7 @@ class TcpConnection:
         #: Queries taken and not answered yet.
         self.pending = 0
         self.active = time.monotonic()
-        self._stream = Stream(sock, self._received, self._ended, MAX_UNSENT, self._go_on)
+        self._stream = Stream(sock, self._received, self._ended, MAX_UNSENT, self._drained)
 
     def finish(self) -> None:
         """Read no more, close after the last answer."""
@@ -127,6 +127,9 @@ class TcpConnection:
     def close(self) -> None:
         self._stream.close()
         self._left(self)
+
+    def _drained(self) -> None:
+        self._received(b"")
 
     def _received(self, data: bytes) -> None:
         self._buffer += data

@@ -150,18 +150,15 @@ class Store(NoStore):
             return None
         if isinstance(fields, list) and fields[0] is None and fields[1] is None:
             return None
-        if not isinstance(left, int):
-            self.count_error()
-            return None
-        wrong_type = isinstance(fields, hiredis.ReplyError) and str(fields).startswith("WRONGTYPE")
-        if isinstance(fields, list):
+        if isinstance(fields, list) and isinstance(left, int):
             entry = decode(key, fields[1], fields[0], left, time.monotonic())
-            if entry is not None or left == -2:  # -2: it expired between the two commands
-                return entry
-        elif not wrong_type:
+            if entry is None and left != -2:  # -2: it expired between the two commands
+                self.discard(name)
+            return entry
+        if str(fields).startswith("WRONGTYPE"):
+            self.discard(name)
+        else:
             self.count_error()
-            return None
-        self.discard(name)
         return None
 
     def candidacy(self, key: bytes) -> Candidacy:
@@ -276,6 +273,8 @@ class RedisCandidacy(Candidacy):
     def claim(self) -> int:
         store = self._store
         self._token = b""
+        if not store.attached:
+            return LEAD
         for _ in range(2):  # twice: the first may find, and delete, a value that cannot be used
             try:
                 reply = store.run(CLAIM, *self._keys(), token := store.token(), store.lease_ms, store.wake_channel)
