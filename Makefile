@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SERVE_STAMP := $(VENV)/.installed-serve
 DEV_STAMP := $(VENV)/.installed-dev
+COMPILED_STAMP := $(VENV)/.compiled
+COMPILED_SOURCES := setup.py $(shell find rdnscache -name '*.pxd' -o -name '*.pyx' -o -name '*.py')
 
 # UPSTREAM=192.0.2.53 or UPSTREAM="192.0.2.53 198.51.100.53:5353" or the same with commas.
 UPSTREAM ?=
@@ -14,7 +16,7 @@ comma := ,
 upstream_options := $(foreach each,$(subst $(comma),$(space),$(UPSTREAM)),--upstream $(each))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv serve test lint types check clean
+.PHONY: help venv serve test compile lint types check clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/make \1|\2/' | \
@@ -25,8 +27,12 @@ venv: $(BIN)/pip  ## Make the virtual environment in .venv
 serve: $(SERVE_STAMP)  ## Run a node; UPSTREAM="192.0.2.53 198.51.100.53" chooses where it asks
 	$(BIN)/rdnscache serve $(upstream_options)
 
-test: $(DEV_STAMP)  ## Run the tests
-	$(BIN)/python -m pytest -q
+test: $(COMPILED_STAMP)  ## Run the tests, in the plain Python form and in the compiled one
+	RDNSCACHE_PURE=1 $(BIN)/python -m pytest -q
+	@if $(BIN)/rdnscache --version | grep compiled; then $(BIN)/python -m pytest -q; \
+		else echo "no compiled form here: only the plain one was tested"; fi
+
+compile: $(COMPILED_STAMP)  ## Compile the hot modules beside their source
 
 lint: $(DEV_STAMP)  ## Look for mistakes and style
 	$(BIN)/ruff check .
@@ -38,6 +44,7 @@ check: test lint types  ## Everything a change has to pass
 
 clean:  ## Remove the virtual environment and everything built
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find rdnscache -name '*.so' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip comes last, so its absence means the environment is not complete.
@@ -51,4 +58,9 @@ $(SERVE_STAMP): pyproject.toml | $(BIN)/pip
 
 $(DEV_STAMP): pyproject.toml | $(BIN)/pip
 	$(BIN)/python -m pip install --quiet --editable '.[embedded,dev]'
+	touch $@
+
+# Without a C compiler this leaves the plain form.
+$(COMPILED_STAMP): $(COMPILED_SOURCES) $(DEV_STAMP)
+	$(BIN)/python setup.py -q build_ext --inplace
 	touch $@

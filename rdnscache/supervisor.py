@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rdnscache import __version__, embedded, net
-from rdnscache.build import BUILD
+from rdnscache.build import form
 from rdnscache.config import Config, mask
 from rdnscache.errors import ConfigError
 from rdnscache.metrics import Board
@@ -80,7 +80,7 @@ class Supervisor:
             admin = net.bind_admin(config.admin) if config.admin else None
         except OSError as error:
             raise ConfigError(f"cannot listen on {_where(config)}: {error.strerror}") from None
-        log.info("rdnscache %s (%s)", __version__, BUILD)
+        log.info("rdnscache %s (%s)", __version__, form())
         board = Board(config.workers)
         server, path = self._add_redis()
         for index in range(config.workers):

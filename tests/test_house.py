@@ -16,8 +16,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "rdnscache"
 #: From the cellar up: a module may import from its own floor and those below.
 FLOORS = (
-    ("errors", "__init__", "process", "dns"),
-    ("net", "metrics", "stream", "build", "embedded"),
+    ("errors", "__init__", "build", "process", "dns"),
+    ("net", "metrics", "stream", "embedded"),
     ("config", "cache"),
     ("store", "upstream"),
     ("flights",),

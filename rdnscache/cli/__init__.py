@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from rdnscache import __version__
-from rdnscache.build import BUILD
+from rdnscache.build import form
 from rdnscache.errors import RdnscacheError, StoreDown
 
 
@@ -27,7 +27,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message=f"rdnscache %(version)s ({BUILD})")
+@click.version_option(__version__, message=f"rdnscache %(version)s ({form()})")
 def main() -> None:
     """A clustered DNS cache whose nodes share one Redis.
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from struct import Struct
 
 from rdnscache.dns.entry import Entry
+from rdnscache.dns.splice import splice_reply
 from rdnscache.dns.wire import NXDOMAIN, OPT_DO, OPT_PLAIN, SERVFAIL, Query
 
 #: Extended DNS Errors (RFC 8914 section 4).
 EDE_STALE, EDE_NOT_READY, EDE_STALE_NXDOMAIN, EDE_NO_REACHABLE_AUTHORITY = 3, 14, 19, 22
 NO_EDE = -1
 
-_HEADER = Struct("!BBHHHH")
-_OPT_SIZE = 11
+#: Type, class, TTL and length of a record.
+_RECORD = Struct("!HHIH")
 
 
 def compose(query: Query, entry: Entry, now: float) -> bytes:
@@ -24,23 +25,23 @@ def compose(query: Query, entry: Entry, now: float) -> bytes:
     data = query.data
     age = int(now - entry.stored)
     tail = entry.tail_at(age)
-    low = 0x80 | data[3] & 0x10 | entry.rcode
+    flags = 0x8080 | (data[2] & 0x01) << 8 | data[3] & 0x10 | entry.rcode
     if entry.authentic and (query.do or data[3] & 0x20):
-        low |= 0x20
+        flags |= 0x20
     opt = _opt(query, _entry_ede(entry, age)) if query.edns else b""
     room = query.limit - query.end - len(opt)
-    high = 0x80 | data[2] & 0x01
     ancount, nscount, arcount = entry.ancount, entry.nscount, entry.arcount
-    if len(tail) > room:
+    size = len(tail)
+    if size > room:
         arcount = 0
-        tail = tail[: entry.additional]
-        if len(tail) > room:
-            high |= 0x02
+        size = entry.additional
+        if size > room:
+            flags |= 0x0200
             ancount = nscount = 0
-            tail = b""
+            size = 0
     if query.edns:
         arcount += 1
-    return b"".join((data[:2], _HEADER.pack(high, low, 1, ancount, nscount, arcount), data[12 : query.end], tail, opt))
+    return splice_reply(data, query.end, flags, ancount, nscount, arcount, tail, size, opt)
 
 
 def _entry_ede(entry: Entry, age: int) -> int:
@@ -64,18 +65,14 @@ def _opt(query: Query, ede: int, rcode: int = 0) -> bytes:
 def compose_error(query: Query, rcode: int, ede: int = NO_EDE) -> bytes:
     """A reply without records. The question is echoed where it could be read."""
     data = query.data
-    question = data[12 : query.end]
-    high = 0x80 | data[2] & 0x79  # opcode and RD as they came
-    low = 0x80 | data[3] & 0x10 | rcode & 0x0F
+    flags = 0x8080 | (data[2] & 0x79) << 8 | data[3] & 0x10 | rcode & 0x0F  # opcode and RD as they came
     opt = _opt(query, ede, rcode) if query.edns else b""
-    counts = _HEADER.pack(high, low, 1 if question else 0, 0, 0, 1 if opt else 0)
-    return b"".join((data[:2], counts, question, opt))
+    return splice_reply(data, query.end, flags, 0, 0, 1 if opt else 0, b"", 0, opt)
 
 
 def compose_local(query: Query, rdata: bytes, rtype: int, qclass: int, ttl: int) -> bytes:
     """A reply with one record of our own, owned by the name asked for."""
-    record = b"\xc0\x0c" + Struct("!HHIH").pack(rtype, qclass, ttl, len(rdata)) + rdata
+    record = b"\xc0\x0c" + _RECORD.pack(rtype, qclass, ttl, len(rdata)) + rdata
+    flags = 0x8080 | (query.data[2] & 0x01) << 8 | query.data[3] & 0x10
     opt = _opt(query, NO_EDE) if query.edns else b""
-    question = query.data[12 : query.end]
-    head = _HEADER.pack(0x80 | query.data[2] & 1, 0x80 | query.data[3] & 0x10, 1, 1, 0, 1 if opt else 0)
-    return b"".join((query.data[:2], head, question, record, opt))
+    return splice_reply(query.data, query.end, flags, 1, 0, 1 if opt else 0, record, len(record), opt)

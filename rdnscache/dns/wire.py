@@ -7,6 +7,8 @@ What these two scanners refuse reaches no other code; what they accept has the s
 
 from __future__ import annotations
 
+from rdnscache.dns.splice import splice_key
+
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, YXDOMAIN, BADVERS = 0, 1, 2, 3, 4, 5, 6, 16
 
 A, NS, CNAME, SOA, TXT, AAAA, DNAME, OPT, ANY = 1, 2, 5, 6, 16, 28, 39, 41, 255
@@ -25,7 +27,6 @@ NAME_SIZE = 255
 
 #: Last byte of a key: which of the flags that change the answer were set.
 VARIANT_DO, VARIANT_CD = 1, 2
-_VARIANTS = (b"\x00", b"\x01", b"\x02", b"\x03")
 
 
 class Query:
@@ -78,7 +79,7 @@ def parse_query(data: bytes, stream: bool) -> Query | None:
     if data[10] | data[11] or end != length:
         _read_additional(query, data, end, length, stream)
     variant = (VARIANT_DO if query.do else 0) | (VARIANT_CD if data[3] & 0x10 else 0)
-    query.key = data[HEADER_SIZE : root + 1].lower() + data[root + 1 : end] + _VARIANTS[variant]
+    query.key = splice_key(data, root, variant)
     return query
 
 

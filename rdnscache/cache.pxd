@@ -1,0 +1,21 @@
+cimport cython
+from rdnscache.dns.entry cimport Entry
+
+cdef class Cache:
+    cdef readonly dict _entries
+    cdef readonly Entry _hand
+    cdef readonly Entry _newest
+    cdef readonly Entry _oldest
+    cdef public long evictions
+    cdef public long max_bytes
+    cdef public long max_entries
+    cdef public long size
+    @cython.locals(entry=Entry)
+    cpdef object get(self, bytes key, double now)
+    @cython.locals(known=Entry)
+    cpdef object put(self, Entry entry, double now)
+    @cython.locals(entry=Entry)
+    cdef object _evict(self, double now)
+    cdef object _remove(self, Entry entry)
+
+cdef long _cost(Entry entry)

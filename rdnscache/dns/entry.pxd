@@ -1,0 +1,30 @@
+cimport cython
+from rdnscache.dns.wire cimport Reply
+
+cdef class Entry:
+    cdef public Py_ssize_t additional
+    cdef public int aged
+    cdef public int ancount
+    cdef public int arcount
+    cdef public bint authentic
+    cdef public double held_until
+    cdef public bytes key
+    cdef public Entry newer
+    cdef public int nscount
+    cdef public Entry older
+    cdef public int rcode
+    cdef public int stale
+    cdef public double stored
+    cdef public bytes tail
+    cdef public int ttl
+    cdef public bytes ttls
+    cdef public bint visited
+    cpdef bint fresh(self, double now)
+    cpdef bint usable(self, double now)
+    cpdef bytes tail_at(self, int age)
+
+@cython.locals(out=bytearray, index=Py_ssize_t, at=Py_ssize_t, ttl=long)
+cpdef bytes aged_tail(bytes tail, bytes ttls, long seconds, long fixed)
+
+@cython.locals(out=bytearray, index=Py_ssize_t, at=Py_ssize_t)
+cdef bytes _rebased(bytes ttls, Py_ssize_t end)

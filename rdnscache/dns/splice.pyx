@@ -1,0 +1,48 @@
+"""The two places where the bytes of a hit are put together; see splice.py. Every copy is checked against its source."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t
+from libc.string cimport memcpy
+
+
+cpdef bytes splice_key(bytes data, Py_ssize_t root, int variant):
+    cdef Py_ssize_t size = root - 7, index
+    cdef const uint8_t* source
+    cdef uint8_t* target
+    cdef uint8_t octet
+    if root < 12 or root + 5 > len(data):
+        raise IndexError(root)
+    key = PyBytes_FromStringAndSize(NULL, size + 1)
+    source = <const uint8_t*> PyBytes_AS_STRING(data) + 12
+    target = <uint8_t*> PyBytes_AS_STRING(key)
+    for index in range(root - 11):
+        octet = source[index]
+        target[index] = octet + 32 if 65 <= octet <= 90 else octet
+    memcpy(target + root - 11, source + root - 11, 4)
+    target[size] = <uint8_t> variant
+    return key
+
+
+cpdef bytes splice_reply(
+    bytes data, Py_ssize_t end, int flags, int ancount, int nscount, int arcount, bytes tail, Py_ssize_t size, bytes opt
+):
+    cdef Py_ssize_t more = PyBytes_GET_SIZE(opt)
+    cdef uint8_t* target
+    if end < 12 or end > len(data) or size < 0 or size > len(tail):
+        raise IndexError(end)
+    reply = PyBytes_FromStringAndSize(NULL, end + size + more)
+    target = <uint8_t*> PyBytes_AS_STRING(reply)
+    memcpy(target, PyBytes_AS_STRING(data), end)
+    _put(target + 2, flags)
+    _put(target + 4, 1 if end > 12 else 0)
+    _put(target + 6, ancount)
+    _put(target + 8, nscount)
+    _put(target + 10, arcount)
+    memcpy(target + end, PyBytes_AS_STRING(tail), size)
+    memcpy(target + end + size, PyBytes_AS_STRING(opt), more)
+    return reply
+
+
+cdef inline void _put(uint8_t* at, int number) noexcept:
+    at[0] = <uint8_t> (number >> 8)
+    at[1] = <uint8_t> number

@@ -1,0 +1,46 @@
+cimport cython
+
+from rdnscache.dns.splice cimport splice_key
+
+
+cdef class Query:
+    cdef public bytes data
+    cdef public bytes key
+    cdef public Py_ssize_t end
+    cdef public int qtype
+    cdef public int qclass
+    cdef public bint edns
+    cdef public bint do
+    cdef public Py_ssize_t limit
+    cdef public int error
+
+@cython.locals(length=Py_ssize_t, root=Py_ssize_t, end=Py_ssize_t, query=Query, variant=int)
+cpdef object parse_query(bytes data, bint stream)
+
+@cython.locals(version=int, start=Py_ssize_t, size=int, count=int)
+cdef object _read_additional(Query query, bytes data, Py_ssize_t position, Py_ssize_t length, bint stream)
+
+@cython.locals(position=Py_ssize_t, size=Py_ssize_t)
+cdef Py_ssize_t _name_end(bytes data, Py_ssize_t start, Py_ssize_t length, bint pointers) except? -2
+
+cdef class Reply:
+    cdef public bytes wire
+    cdef public int flags
+    cdef public int rcode
+    cdef public Py_ssize_t end
+    cdef public int ancount
+    cdef public int nscount
+    cdef public int arcount
+    cdef public Py_ssize_t additional
+    cdef public bytes ttls
+    cdef public list types
+    cdef public Py_ssize_t soa_ttl_at
+    cdef public unsigned int soa_minimum
+
+@cython.locals(length=Py_ssize_t, position=Py_ssize_t, reply=Reply, ttls=bytearray)
+cpdef object parse_reply(bytes data)
+
+@cython.locals(first_additional=int, opt_at=Py_ssize_t, index=int, start=Py_ssize_t, rtype=int, rdlength=Py_ssize_t, stop=Py_ssize_t)
+cdef bint _read_records(Reply reply, bytes data, Py_ssize_t position, Py_ssize_t length, bytearray ttls) except? -1
+
+cpdef unsigned int read_u32(bytes data, Py_ssize_t at)

@@ -1,0 +1,160 @@
+"""Datagrams in batches: one system call reads up to 64, one sends the replies. The twin of batch.py, for Linux."""
+
+import socket
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdlib cimport calloc, free
+
+from rdnscache.server.linux cimport (
+    CMSG_DATA,
+    CMSG_FIRSTHDR,
+    IP_PKTINFO,
+    IPPROTO_IP,
+    IPPROTO_IPV6,
+    IPV6_PKTINFO,
+    MSG_DONTWAIT,
+    cmsghdr,
+    in6_pktinfo,
+    in_pktinfo,
+    mmsghdr,
+    msghdr,
+    recvmmsg,
+    sendmmsg,
+    sockaddr_in6,
+)
+
+BATCH, QUERY_SIZE = _BATCH, _QUERY_SIZE
+
+
+cdef class Batch:
+    """Up to 64 datagrams from one socket, and the replies to some of them; see batch.py for what each method is for."""
+
+    def __cinit__(self):
+        self._space = <Space*> calloc(1, sizeof(Space))
+        if self._space is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self._space)
+
+    def __init__(self, sock, bint wildcard):
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._wildcard = wildcard
+        self._replies = []
+        if wildcard and sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        elif wildcard:
+            sock.setsockopt(IPPROTO_IP, IP_PKTINFO, 1)
+        self._used = _BATCH
+
+    cdef void _offer(self, int index) noexcept:
+        """Make a slot ready for the kernel to fill."""
+        cdef Space* space = self._space
+        cdef Slot* slot = &space.slots[index]
+        cdef msghdr* header = &space.received[index].msg_hdr
+        space.incoming[index].iov_base = slot.data
+        space.incoming[index].iov_len = _QUERY_SIZE
+        header.msg_name = &slot.name
+        header.msg_namelen = sizeof(sockaddr_in6)
+        header.msg_iov = &space.incoming[index]
+        header.msg_iovlen = 1
+        header.msg_control = slot.control if self._wildcard else NULL
+        header.msg_controllen = _CONTROL_WORDS * sizeof(size_t) if self._wildcard else 0
+
+    cpdef int receive(self) except -1:
+        cdef Space* space = self._space
+        cdef int index, count
+        self._count = 0
+        for index in range(self._used):
+            self._offer(index)
+        count = recvmmsg(self._fd, space.received, _BATCH, MSG_DONTWAIT, NULL)
+        self._used = max(count, 0)
+        for index in range(count):
+            if space.slots[index].name.sin6_port != 0:
+                space.order[self._count] = index
+                self._count += 1
+        return self._count
+
+    cdef int _slot(self, int index) except -1:
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        return self._space.order[index]
+
+    cpdef bytes data(self, int index):
+        cdef int slot = self._slot(index)
+        return PyBytes_FromStringAndSize(<char*> self._space.slots[slot].data, self._space.received[slot].msg_len)
+
+    cpdef object client(self, int index):
+        cdef msghdr* header = &self._space.received[self._slot(index)].msg_hdr
+        _turn_round(header)
+        return (
+            PyBytes_FromStringAndSize(<char*> header.msg_name, header.msg_namelen),
+            PyBytes_FromStringAndSize(<char*> header.msg_control, header.msg_controllen),
+        )
+
+    cpdef object reply(self, int index, bytes data):
+        cdef int slot = self._slot(index)
+        cdef msghdr* header = &self._space.received[slot].msg_hdr
+        _turn_round(header)
+        self._queue(header, data)
+
+    cpdef object send_to(self, object client, bytes data):
+        cdef bytes name = client[0]
+        cdef bytes control = client[1]
+        cdef msghdr header
+        header.msg_name = PyBytes_AS_STRING(name)
+        header.msg_namelen = <unsigned int> PyBytes_GET_SIZE(name)
+        header.msg_control = PyBytes_AS_STRING(control)
+        header.msg_controllen = PyBytes_GET_SIZE(control)
+        self._queue(&header, data)
+        self.flush()
+
+    cdef object _queue(self, msghdr* to, bytes data):
+        """Add a reply to what `flush` sends. The list keeps its bytes alive until then."""
+        cdef Space* space = self._space
+        cdef Py_ssize_t place = len(self._replies)
+        cdef msghdr* header
+        if place == _BATCH:
+            raise IndexError(place)
+        self._replies.append(data)
+        space.outgoing[place].iov_base = PyBytes_AS_STRING(data)
+        space.outgoing[place].iov_len = PyBytes_GET_SIZE(data)
+        header = &space.queued[place].msg_hdr
+        header[0] = to[0]
+        header.msg_iov = &space.outgoing[place]
+        header.msg_iovlen = 1
+        header.msg_flags = 0
+
+    cpdef object flush(self):
+        """Send what `reply` collected. Whom the kernel refuses is left out; when its queue is full, so are the rest."""
+        cdef mmsghdr* queued = self._space.queued
+        cdef int count = <int> len(self._replies)
+        cdef int done = 0, sent
+        while done < count:
+            sent = sendmmsg(self._fd, queued + done, count - done, MSG_DONTWAIT)
+            if sent < 0 and errno == EAGAIN:
+                break
+            if sent < 0 and errno == EINTR:
+                continue
+            done += max(sent, 1)
+        self._replies.clear()
+
+
+cdef void _turn_round(msghdr* header) noexcept:
+    """Make what came with a datagram send the reply from the address it came to. The route decides the interface."""
+    cdef cmsghdr* control = CMSG_FIRSTHDR(header) if header.msg_control is not NULL else NULL
+    cdef in6_pktinfo* v6
+    cdef in_pktinfo* v4
+    if control is NULL:
+        header.msg_controllen = 0
+    elif control.cmsg_level == IPPROTO_IP and control.cmsg_type == IP_PKTINFO:
+        v4 = <in_pktinfo*> CMSG_DATA(control)
+        v4.ipi_ifindex = 0
+    elif control.cmsg_level == IPPROTO_IPV6 and control.cmsg_type == IPV6_PKTINFO:
+        v6 = <in6_pktinfo*> CMSG_DATA(control)
+        if v6.ipi6_addr.s6_addr[0] != 0xFE or v6.ipi6_addr.s6_addr[1] & 0xC0 != 0x80:  # not link-local
+            v6.ipi6_ifindex = 0
+    else:
+        header.msg_controllen = 0

@@ -1,0 +1,47 @@
+# What batch.pyx uses of Linux' sockets (recvmmsg(2), sendmmsg(2), cmsg(3), ip(7), ipv6(7)).
+
+from libc.stdint cimport uint8_t, uint16_t
+
+cdef extern from * nogil:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <netinet/in.h>
+    #include <sys/socket.h>
+    """
+    struct iovec:
+        void* iov_base
+        size_t iov_len
+    struct msghdr:
+        void* msg_name
+        unsigned int msg_namelen
+        iovec* msg_iov
+        size_t msg_iovlen
+        void* msg_control
+        size_t msg_controllen
+        int msg_flags
+    struct mmsghdr:
+        msghdr msg_hdr
+        unsigned int msg_len
+    struct cmsghdr:
+        size_t cmsg_len
+        int cmsg_level
+        int cmsg_type
+    struct in_pktinfo:
+        int ipi_ifindex
+    struct in6_addr:
+        uint8_t s6_addr[16]
+    struct in6_pktinfo:
+        in6_addr ipi6_addr
+        unsigned int ipi6_ifindex
+    # The port is at the same place in both families.
+    struct sockaddr_in6:
+        uint16_t sin6_port
+
+    int IPPROTO_IP, IP_PKTINFO, IPPROTO_IPV6, IPV6_PKTINFO
+    int MSG_DONTWAIT
+    cmsghdr* CMSG_FIRSTHDR(msghdr*)
+    uint8_t* CMSG_DATA(cmsghdr*)
+    int recvmmsg(int, mmsghdr*, unsigned int, int, void*)
+    int sendmmsg(int, mmsghdr*, unsigned int, int)

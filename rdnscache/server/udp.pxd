@@ -1,0 +1,16 @@
+cimport cython
+
+from rdnscache.dns.wire cimport Query, parse_query
+from rdnscache.server.batch cimport Batch
+from rdnscache.server.desk cimport Desk
+
+
+cdef class UdpListener:
+    cdef object _sock
+    cdef Desk _desk
+    cdef bint _inner
+    cdef Batch _batch
+    cdef object _watcher
+
+    @cython.locals(batch=Batch, desk=Desk, now=double, count=int, hits=int, dropped=int, index=int, query=Query, reply=bytes)
+    cpdef object drain(self)

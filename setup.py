@@ -1,0 +1,52 @@
+"""Compiles the hot modules where a C compiler is there, and goes on in plain Python where not.
+
+Everything else about the package is in pyproject.toml. RDNSCACHE_PURE=1 leaves the compiler alone.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+#: Ordinary modules with their types beside them in a .pxd, and twins in a .pyx where C is called.
+COMPILED = {
+    "rdnscache.dns.splice": ".pyx",
+    "rdnscache.dns.wire": ".py",
+    "rdnscache.dns.entry": ".py",
+    "rdnscache.dns.compose": ".py",
+    "rdnscache.cache": ".py",
+    "rdnscache.server.batch": ".pyx",
+    "rdnscache.server.desk": ".py",
+    "rdnscache.server.udp": ".py",
+}
+#: Types come from the .pxd files alone; an annotation says what a person may rely on.
+DIRECTIVES = {"language_level": "3", "annotation_typing": False, "boundscheck": True, "nonecheck": True}
+
+
+class BuildOrGoWithout(build_ext):
+    """All modules or none: they use each other's C types."""
+
+    def run(self):
+        try:
+            super().run()
+        except Exception as error:  # whatever it was, the plain form works
+            self.extensions = []
+            for name in COMPILED:
+                Path(self.get_ext_fullpath(name)).unlink(missing_ok=True)
+            self.warn(f"the pure Python form of rdnscache is built, the compiled one cannot be: {error}")
+        else:
+            self.announce("the compiled form of rdnscache is built", level=2)
+
+
+def extensions():
+    if os.environ.get("RDNSCACHE_PURE") or sys.platform != "linux":
+        return []
+    from Cython.Build import cythonize
+
+    modules = [Extension(name, [name.replace(".", "/") + suffix]) for name, suffix in COMPILED.items()]
+    return cythonize(modules, compiler_directives=DIRECTIVES, build_dir="build/cython")
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildOrGoWithout})
