@@ -12,7 +12,7 @@ cdef class Cache:
     cdef public long size
     @cython.locals(entry=Entry)
     cpdef object get(self, bytes key, double now)
-    @cython.locals(known=Entry)
+    @cython.locals(known=Entry, size=long)
     cpdef object put(self, Entry entry, double now)
     @cython.locals(entry=Entry)
     cdef object _evict(self, double now)

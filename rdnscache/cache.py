@@ -45,21 +45,24 @@ class Cache:
         return self._entries.get(key)
 
     def put(self, entry: Entry, now: float) -> None:
-        """Remember an entry in place of the one with its key, then make room."""
+        """Remember an entry in place of the one with its key; room is made before. What is larger than all is not kept."""
         known = self._entries.get(entry.key)
         if known is not None:
             entry.visited = known.visited
             self._remove(known)
+        size = _cost(entry)
+        if size > self.max_bytes:
+            return
+        while len(self._entries) >= self.max_entries or self.size + size > self.max_bytes:
+            self._evict(now)
         self._entries[entry.key] = entry
-        self.size += _cost(entry)
+        self.size += size
         entry.older = self._newest
         if self._newest is not None:
             self._newest.newer = entry
         self._newest = entry
         if self._oldest is None:
             self._oldest = entry
-        while len(self._entries) > self.max_entries or self.size > self.max_bytes:
-            self._evict(now)
 
     def drop(self, key: bytes) -> None:
         entry = self._entries.get(key)

@@ -6,6 +6,7 @@ import gevent.monkey
 
 gevent.monkey.patch_all()  # redis-py and the socket module cooperate from here on; before they are imported
 
+import gc  # noqa: E402
 import logging  # noqa: E402
 import signal  # noqa: E402
 import time  # noqa: E402
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the gauges, and at what is still in flight while draining.
 GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
+#: Entries and flights make no cycles, so the collector finds next to nothing; left alone it takes a tenth of each miss.
+GC_THRESHOLD = (50_000, 20, 50)
 
 
 class Node:
@@ -82,6 +85,8 @@ class Node:
     def run(self) -> int:
         """Serve until SIGTERM, then finish what is in flight."""
         gevent.signal_handler(signal.SIGTERM, self._stopping.set)
+        gc.freeze()  # what lives as long as we do need not be looked at again
+        gc.set_threshold(*GC_THRESHOLD)
         self.store.start()
         for listener in (*self.outer, *self.inner):
             listener.start()

@@ -274,8 +274,9 @@ def _wire(reply: dns.message.Message, query: dns.message.Message, transport: str
 
 
 def clean_env(extra: dict[str, str] | None = None) -> dict[str, str]:
-    """Our environment without rdnscache's variables, and with `extra`."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("RDNSCACHE_")}
+    """Our environment without rdnscache's variables (but the form under test stays), and with `extra`."""
+    kept = ("RDNSCACHE_PURE",)
+    env = {name: value for name, value in os.environ.items() if name in kept or not name.startswith("RDNSCACHE_")}
     return env | (extra or {})
 
 

@@ -1,5 +1,5 @@
 cimport cython
-from rdnscache.dns.wire cimport Reply
+from rdnscache.dns.wire cimport Reply, read_u32
 
 cdef class Entry:
     cdef public Py_ssize_t additional

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rdnscache.dns.wire import Reply
+from rdnscache.dns.wire import Reply, read_u32
 
 #: TTL of a stale record on the wire, in seconds (RFC 8767 section 4).
 STALE_TTL = 30
@@ -84,8 +84,7 @@ def aged_tail(tail: bytes, ttls: bytes, seconds: int, fixed: int) -> bytes:
         at = ttls[index] << 8 | ttls[index + 1]
         ttl = fixed
         if fixed == 0:
-            ttl = (tail[at] << 24 | tail[at + 1] << 16 | tail[at + 2] << 8 | tail[at + 3]) - seconds
-            ttl = max(ttl, 0)
+            ttl = max(read_u32(tail, at) - seconds, 0)
         out[at] = ttl >> 24
         out[at + 1] = ttl >> 16 & 0xFF
         out[at + 2] = ttl >> 8 & 0xFF

@@ -1,6 +1,6 @@
 """The two places where the bytes of a hit are put together; see splice.py. Every copy is checked against its source."""
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
@@ -10,7 +10,7 @@ cpdef bytes splice_key(bytes data, Py_ssize_t root, int variant):
     cdef const uint8_t* source
     cdef uint8_t* target
     cdef uint8_t octet
-    if root < 12 or root + 5 > len(data):
+    if root < 12 or root > len(data) - 5:
         raise IndexError(root)
     key = PyBytes_FromStringAndSize(NULL, size + 1)
     source = <const uint8_t*> PyBytes_AS_STRING(data) + 12
@@ -26,7 +26,7 @@ cpdef bytes splice_key(bytes data, Py_ssize_t root, int variant):
 cpdef bytes splice_reply(
     bytes data, Py_ssize_t end, int flags, int ancount, int nscount, int arcount, bytes tail, Py_ssize_t size, bytes opt
 ):
-    cdef Py_ssize_t more = PyBytes_GET_SIZE(opt)
+    cdef Py_ssize_t more = len(opt)
     cdef uint8_t* target
     if end < 12 or end > len(data) or size < 0 or size > len(tail):
         raise IndexError(end)

@@ -39,7 +39,7 @@ cdef class Batch:
     cpdef object client(self, int index)
     cpdef object reply(self, int index, bytes data)
     cpdef object flush(self)
-    cpdef object send_to(self, object client, bytes data)
+    cpdef object reply_to(self, tuple client, bytes data)
     cdef int _slot(self, int index) except -1
     cdef void _offer(self, int index) noexcept
-    cdef object _queue(self, msghdr* to, bytes data)
+    cdef object _queue(self, msghdr* to, object client, bytes data)

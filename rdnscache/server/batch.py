@@ -28,6 +28,7 @@ class Batch:
         self._sock = sock
         self._wildcard = wildcard
         self._received: list[tuple[bytes, Any]] = []
+        self._queue: list[tuple[Any, bytes]] = []
         if wildcard:
             if sock.family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
@@ -55,25 +56,30 @@ class Batch:
         return self._received[index][0]
 
     def client(self, index: int) -> Any:
-        """Whom to answer, for `send_to` later on."""
+        """Whom to answer, for `reply_to` later on."""
         return self._received[index][1]
 
     def reply(self, index: int, data: bytes) -> None:
-        """Answer a datagram of this batch; it leaves with `flush`."""
-        self.send_to(self._received[index][1], data)
+        """Answer a datagram of this batch."""
+        self.reply_to(self._received[index][1], data)
+
+    def reply_to(self, client: Any, data: bytes) -> None:
+        """Answer somebody of this batch or an earlier one. Replies leave with `flush`, or when a batch is full."""
+        self._queue.append((client, data))
+        if len(self._queue) >= BATCH:
+            self.flush()
 
     def flush(self) -> None:
-        pass
-
-    def send_to(self, client: Any, data: bytes) -> None:
-        address, control = client
-        try:
-            if control:
-                self._sock.sendmsg((data,), control, 0, address)
-            else:
-                self._sock.sendto(data, address)
-        except OSError:  # the queue is full or the client cannot be reached
-            pass
+        """Send the replies collected; those the kernel does not take are lost."""
+        queue, self._queue = self._queue, []
+        for (address, control), data in queue:
+            try:
+                if control:
+                    self._sock.sendmsg((data,), control, 0, address)
+                else:
+                    self._sock.sendto(data, address)
+            except OSError:  # its queue is full, or the client cannot be reached
+                pass
 
 
 def _reply_control(control: list[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:

@@ -98,9 +98,9 @@ cdef class Batch:
         cdef int slot = self._slot(index)
         cdef msghdr* header = &self._space.received[slot].msg_hdr
         _turn_round(header)
-        self._queue(header, data)
+        self._queue(header, None, data)
 
-    cpdef object send_to(self, object client, bytes data):
+    cpdef object reply_to(self, tuple client, bytes data):
         cdef bytes name = client[0]
         cdef bytes control = client[1]
         cdef msghdr header
@@ -108,17 +108,14 @@ cdef class Batch:
         header.msg_namelen = <unsigned int> PyBytes_GET_SIZE(name)
         header.msg_control = PyBytes_AS_STRING(control)
         header.msg_controllen = PyBytes_GET_SIZE(control)
-        self._queue(&header, data)
-        self.flush()
+        self._queue(&header, client, data)
 
-    cdef object _queue(self, msghdr* to, bytes data):
-        """Add a reply to what `flush` sends. The list keeps its bytes alive until then."""
+    cdef object _queue(self, msghdr* to, object client, bytes data):
+        """Add a reply to what `flush` sends. The list keeps alive what the kernel will read."""
         cdef Space* space = self._space
         cdef Py_ssize_t place = len(self._replies)
         cdef msghdr* header
-        if place == _BATCH:
-            raise IndexError(place)
-        self._replies.append(data)
+        self._replies.append((client, data))
         space.outgoing[place].iov_base = PyBytes_AS_STRING(data)
         space.outgoing[place].iov_len = PyBytes_GET_SIZE(data)
         header = &space.queued[place].msg_hdr
@@ -126,6 +123,8 @@ cdef class Batch:
         header.msg_iov = &space.outgoing[place]
         header.msg_iovlen = 1
         header.msg_flags = 0
+        if place + 1 == _BATCH:
+            self.flush()
 
     cpdef object flush(self):
         """Send what `reply` collected. Whom the kernel refuses is left out; when its queue is full, so are the rest."""

@@ -10,7 +10,9 @@ cdef class UdpListener:
     cdef Desk _desk
     cdef bint _inner
     cdef Batch _batch
+    cdef object _loop
     cdef object _watcher
+    cdef bint _flushing
 
     @cython.locals(batch=Batch, desk=Desk, now=double, count=int, hits=int, dropped=int, index=int, query=Query, reply=bytes)
     cpdef object drain(self)

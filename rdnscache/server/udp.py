@@ -26,7 +26,9 @@ class UdpListener:
         #: Whether those who ask are workers of this node: their queries have been counted already.
         self._inner = inner
         self._batch = Batch(sock, wildcard)
-        self._watcher = get_hub().loop.io(sock.fileno(), READ)
+        self._loop = get_hub().loop
+        self._watcher = self._loop.io(sock.fileno(), READ)
+        self._flushing = False
 
     def start(self) -> None:
         self._watcher.start(self.drain)
@@ -65,4 +67,12 @@ class UdpListener:
         counters[metrics.DROPPED] += dropped
 
     def answer(self, query: Query, client: Any, entry: Entry | None) -> None:
-        self._batch.send_to(client, compose_landed(query, entry, time.monotonic()))
+        """Queue a reply; what lands in one turn of the hub leaves together."""
+        self._batch.reply_to(client, compose_landed(query, entry, time.monotonic()))
+        if not self._flushing:
+            self._flushing = True
+            self._loop.run_callback(self.flush)
+
+    def flush(self) -> None:
+        self._flushing = False
+        self._batch.flush()

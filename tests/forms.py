@@ -1,0 +1,281 @@
+"""Prints what the hot modules make of a corpus, one line per item. test_forms.py compares the lines of the two forms.
+
+An item is a list: what to do, and with what; octets are hexadecimal. A line is a list of facts, `label=value`.
+An exception is a fact too: its type. Run as `python forms.py CORPUS`; without a corpus it describes the modules.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rdnscache.build import form
+from rdnscache.cache import Cache
+from rdnscache.dns.compose import NO_EDE, compose, compose_error, compose_local
+from rdnscache.dns.entry import Entry, aged_tail
+from rdnscache.dns.policy import Identity, Limits, answer_ourselves, failure_wire, settle
+from rdnscache.dns.splice import splice_key, splice_reply
+from rdnscache.dns.wire import Query, Reply, build_query, parse_query, parse_reply, read_u32
+
+Facts = Iterator[str]
+
+QUERY = ("data", "do", "edns", "end", "error", "key", "limit", "qclass", "qtype")
+REPLY = (
+    "wire", "flags", "rcode", "end", "ancount", "nscount", "arcount", "additional", "ttls", "types", "soa_ttl_at",
+    "soa_minimum", "truncated", "authentic",
+)  # fmt: skip
+ENTRY = (
+    "additional", "aged", "ancount", "arcount", "authentic", "held_until", "key", "newer", "nscount", "older", "rcode",
+    "stale", "stored", "tail", "ttl", "ttls", "visited",
+)  # fmt: skip
+
+NOW = 1000.25
+#: In this order, so that ageing goes on from what was aged before; and back again.
+AGES = (-3.0, 0.0, 0.75, 1.0, 59.99, 60.0, 299.5, 300.0, 5.0, 301.0, 4000.0, 2.0e9)
+LIMITS = (
+    Limits(),
+    Limits(ttl_min=60, ttl_max=604800, negative_ttl_max=604800),
+    Limits(ttl_max=1, failure_ttl=300, stale=0),
+)
+IDENTITY = Identity("rdnscache 1", "n1")
+OPT = b"\0\0\x29\x04\xd0\0\0\0\0\0\0"
+
+
+def shown(value: object) -> str:
+    """A value with its type: 1 is not True. Long octets as their number, beginning and digest."""
+    if isinstance(value, bytes) and len(value) > 48:
+        return f"{len(value)} octets {value[:32].hex()} {hashlib.sha1(value).hexdigest()[:16]}"
+    return repr(value)
+
+
+def fact(label: str, make: Callable[[], Any]) -> str:
+    try:
+        return f"{label}={shown(make())}"
+    except Exception as error:
+        return f"{label}!{type(error).__name__}"
+
+
+def attributes(label: str, thing: object, names: tuple[str, ...]) -> Facts:
+    for name in names:
+        yield fact(f"{label}.{name}", lambda name=name: getattr(thing, name))
+
+
+def askers(key: bytes) -> Iterator[Query]:
+    """Queries for a key from clients of all kinds: flags, EDNS sizes, TCP, and an ID and spelling of their own."""
+    question = key[:-5].upper() + key[-5:-1]
+    for number, (low, opt, stream) in enumerate(
+        (
+            (0x00, b"", False),
+            (0x30, b"", True),
+            (0x20, OPT, False),
+            (0x10, OPT[:3] + b"\0\x40" + OPT[5:], False),
+            (0x00, OPT[:3] + b"\2\xbc" + OPT[5:7] + b"\x80" + OPT[8:], False),
+            (0x20, OPT[:7] + b"\x80" + OPT[8:], True),
+        )
+    ):
+        head = bytes((0xAB, number, number & 1, low, 0, 1, 0, 0, 0, 0, 0, 1 if opt else 0))
+        query = parse_query(head + question + opt, stream)
+        if query is not None and not query.error:
+            yield query
+
+
+def packet(data: bytes) -> Facts:
+    """Octets that came from a client, or from an upstream, or from Redis."""
+    for stream in (False, True):
+        query = parse_query(data, stream)
+        yield f"query({stream}) {query is not None}"
+        if query is not None:
+            yield from attributes(f"query({stream})", query, QUERY)
+            yield from replies_of_our_own(f"query({stream})", query)
+    reply = parse_reply(data)
+    yield f"reply {reply is not None}"
+    if reply is not None:
+        yield from attributes("reply", reply, REPLY)
+        yield fact("question", reply.question)
+        yield from stored(reply)
+
+
+def replies_of_our_own(label: str, query: Query) -> Facts:
+    for rcode, ede in ((query.error, NO_EDE), (2, 14), (16, NO_EDE), (5, 22), (3841, 0)):
+        yield fact(f"{label}.compose_error({rcode}, {ede})", lambda r=rcode, e=ede: compose_error(query, r, e))
+    for rdata, ttl in ((b"", 0), (b"\7RFC8482\0", 3600), (b"x" * 300, 0xFFFFFFFF)):
+        yield fact(f"{label}.compose_local({ttl})", lambda d=rdata, t=ttl: compose_local(query, d, 13, 3, t))
+    yield fact(f"{label}.answer_ourselves", lambda: answer_ourselves(query, IDENTITY))
+    if query.key and not query.error:
+        failed = parse_reply(failure_wire(query.key))
+        assert failed is not None
+        entry = Entry(query.key, failed, NOW, 5, 0)
+        yield fact(f"{label}.compose", lambda: compose(query, entry, NOW + 1))
+
+
+def stored(reply: Reply) -> Facts:
+    """A reply as it came, and settled under several limits, kept as an entry and given to clients of all kinds."""
+    for variant in range(4):
+        key = reply.question() + bytes((variant,))
+        yield fact(f"failure_wire({variant})", lambda key=key: failure_wire(key))
+        for number, limits in enumerate(LIMITS):
+            yield fact(f"settle({variant}, {number})", lambda key=key, limits=limits: settle(key, reply, limits))
+    key = reply.question() + b"\0"
+    yield from entry_of("raw", key, reply, 300, 3600)
+    yield from entry_of("raw and TTL 0", key, reply, 0, 0)
+    wire, ttl = settle(key, reply, LIMITS[0])
+    settled = parse_reply(wire)
+    if settled is not None:
+        yield from entry_of("settled", key, settled, ttl, 3600)
+
+
+def entry_of(label: str, key: bytes, reply: Reply, ttl: int, stale: int) -> Facts:
+    """All that is said about an entry, and what each client reads of it at each age."""
+    entry = Entry(key, reply, NOW, ttl, stale)
+    yield from attributes(label, entry, ENTRY)
+    clients = list(askers(key))
+    for age in AGES:
+        now = NOW + age
+        yield fact(f"{label}@{age}", lambda now=now: (entry.fresh(now), entry.usable(now)))
+        for number, query in enumerate(clients):
+            yield fact(f"{label}@{age} to {number}", lambda now=now, query=query: compose(query, entry, now))
+        yield from attributes(f"{label}@{age}", entry, ("aged", "tail"))
+    # room for exactly so much, and one octet less: where the additional section goes, and where all records go
+    for query in clients[1:3]:
+        opt = 11 if query.edns else 0
+        for size in sorted({len(entry.tail), entry.additional}):
+            for limit in (query.end + size + opt, query.end + size + opt - 1):
+                query.limit = limit
+                yield fact(f"{label} in {limit}", lambda query=query: compose(query, entry, NOW + 1))
+
+
+def built(key: bytes, ident: int) -> Facts:
+    for edns in (False, True):
+        yield fact(f"build_query({edns})", lambda edns=edns: build_query(ident, key, edns))
+
+
+def aged(tail: bytes, ttls: bytes, seconds: int, fixed: int) -> Facts:
+    yield fact("aged_tail", lambda: aged_tail(tail, ttls, seconds, fixed))
+
+
+def number_at(data: bytes, at: int) -> Facts:
+    yield fact("read_u32", lambda: read_u32(data, at))
+
+
+def key_spliced(data: bytes, root: int, variant: int) -> Facts:
+    yield fact("splice_key", lambda: splice_key(data, root, variant))
+
+
+def reply_spliced(
+    data: bytes, end: int, flags: int, ancount: int, nscount: int, arcount: int, tail: bytes, size: int, opt: bytes
+) -> Facts:
+    yield fact("splice_reply", lambda: splice_reply(data, end, flags, ancount, nscount, arcount, tail, size, opt))
+
+
+def cached(max_entries: int, max_bytes: int, operations: list[tuple[str, int, int, int]]) -> Facts:
+    """A life of a cache: after every step, what it said and what it holds, oldest first."""
+    cache, now = Cache(max_entries, max_bytes), NOW
+
+    def entry_for(key: bytes, size: int, ttl: int, stale: int) -> Entry:
+        record = b"\xc0\x0c\0\x10\0\1\0\0\1\x2c" + size.to_bytes(2, "big") + b"x" * size
+        reply = parse_reply(b"\0\0\x81\x80\0\1\0\1\0\0\0\0" + key[:-1] + record)
+        assert reply is not None
+        return Entry(key, reply, now, ttl, stale)
+
+    def step(name: str, number: int, size: int, seconds: int) -> object:
+        nonlocal now
+        label = f"n{number // 4}".encode()
+        key = bytes((len(label),)) + label + b"\0\0" + bytes((1 + number % 2,)) + b"\0\1" + bytes((number // 2 % 2,))
+        held = cache.peek(key)
+        match name:
+            case "put":
+                return cache.put(entry_for(key, size, seconds, seconds % 3), now)
+            case "again":
+                return None if held is None else cache.put(held, now)
+            case "get":
+                found = cache.get(key, now)
+                return None if found is None else (found is held, found.key, found.visited)
+            case "drop":
+                return cache.drop(key)
+            case "drop_name":
+                return cache.drop_name(key[:-5])
+            case "clear":
+                return cache.clear()
+            case "hold":
+                if held is None:
+                    return None
+                held.held_until = now + seconds
+                return [cache.get(key, now + seconds + more) is held for more in (0.25, 0.0, -0.25)]
+            case _:
+                now += seconds
+                return now
+
+    for operation in operations:
+        yield fact(operation[0], lambda operation=operation: step(*operation))
+        order, entry = [], cache._oldest
+        while entry is not None:
+            order.append((entry.key, entry.visited))
+            entry = entry.newer
+        hand = cache._hand.key if cache._hand is not None else None
+        yield fact("holds", lambda order=order, hand=hand: (order, hand, len(cache), cache.size, cache.evictions))
+
+
+MAKERS: dict[str, Callable[..., Facts]] = {
+    maker.__name__: maker for maker in (packet, built, aged, number_at, key_spliced, reply_spliced, cached)
+}
+
+
+def facts(item: list[Any]) -> list[str]:
+    """What this form makes of an item; octets are written `{"hex": "00"}`."""
+    name, *arguments = [bytes.fromhex(part["hex"]) if isinstance(part, dict) else part for part in item]
+    out = []
+    try:
+        for each in MAKERS[name](*arguments):
+            out.append(each)
+    except Exception as error:
+        out.append(f"{name}!{type(error).__name__}")
+    return out
+
+
+#: Where each form has a source of its own.
+TWINS = ("rdnscache.dns.splice", "rdnscache.server.batch")
+HOT = (
+    *TWINS, "rdnscache.dns.wire", "rdnscache.dns.entry", "rdnscache.dns.compose", "rdnscache.cache",
+    "rdnscache.server.desk", "rdnscache.server.udp",
+)  # fmt: skip
+
+
+def described(name: str) -> dict[str, object]:
+    """What others may use of a module: constants with their value, functions and methods with their parameters."""
+    module = importlib.import_module(name)
+    out: dict[str, object] = {}
+    for label, value in vars(module).items():
+        if label.startswith("_"):
+            continue
+        if inspect.isclass(value) and value.__module__ == name:
+            methods = [each for each in dir(value) if not each.startswith("_")]
+            out |= {f"{label}.{each}": list(inspect.signature(getattr(value, each)).parameters) for each in methods}
+        elif callable(value) and getattr(value, "__module__", "") == name:
+            out[label] = list(inspect.signature(value).parameters)
+        elif isinstance(value, int | bytes | str) and not label.startswith("IP"):  # the kernel's numbers, IP_PKTINFO
+            out[label] = value
+    return out
+
+
+def describe() -> dict[str, object]:
+    compiled = [name for name in HOT if (importlib.import_module(name).__file__ or "").endswith(".so")]
+    return {"hot": list(HOT), "compiled": compiled, "twins": {name: described(name) for name in TWINS}}
+
+
+def main(arguments: list[str]) -> None:
+    print(form())
+    if not arguments:
+        print(json.dumps(describe()))
+        return
+    with open(arguments[0]) as corpus:
+        for line in corpus:
+            print(json.dumps(facts(json.loads(line))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
