@@ -45,7 +45,7 @@ class Cache:
         return self._entries.get(key)
 
     def put(self, entry: Entry, now: float) -> None:
-        """Remember an entry in place of the one with its key; room is made before. What is larger than all is not kept."""
+        """Make room and remember an entry, in place of the one with its key. One too large for it is not kept."""
         known = self._entries.get(entry.key)
         if known is not None:
             entry.visited = known.visited

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 FIRST_LOOK, LAST_LOOK = 0.1, 0.2
 #: Added to the upstream deadline for the lease, and to the lease before claiming anew.
 LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
+#: Where fewer than this share of the last so many flights ended in L2, a read before claiming costs more than it saves.
+READ_WORTHWHILE, MEMORY = 0.5, 64
 
 
 class Resolver:
@@ -48,32 +50,36 @@ class Resolver:
         self._counters = counters
         #: Counts flushes: a flight that was up during one must not bring the old answer back.
         self.flushes = 0
+        #: The share of late flights that ended in L2.
+        self._l2_share = 1.0
         self.flights: Flights
 
     def fly(self, flight: Flight) -> None:
         """Steps 5 to 10 of docs/architecture.md. Every way out lands the flight."""
         key, flushes = flight.key, self.flushes
 
-        entry = self._store.read(key)
-        if entry is not None and entry.fresh(time.monotonic()):
-            return self._land(flight, entry, metrics.L2, flushes)
+        entry = None
+        if self._l2_share >= READ_WORTHWHILE or not flight.recursion:
+            entry = self._store.read(key)
+            if entry is not None and entry.fresh(time.monotonic()):
+                return self._land(flight, entry, metrics.L2, flushes)
         stale = entry or self.cache.peek(key)
         if not flight.recursion:
             return self._refuse(flight)
 
         with self._store.candidacy(key) as candidacy:
-            entry, leads = self._claim_or_follow(candidacy)
+            entry, layer = self._claim_or_follow(candidacy)
             stale = candidacy.entry or stale
             if entry is not None:
-                return self._land(flight, entry, metrics.FOLLOWER, flushes, stale)
-            if not leads:
-                return self._land(flight, self._failure(key), metrics.FAILURE, flushes, stale)
+                return self._land(flight, entry, layer, flushes, stale)
+            if layer == metrics.FAILURE:
+                return self._land(flight, self._failure(key), layer, flushes, stale)
             try:
                 reply, source = self._ask(key)
             except UpstreamFailed as failure:
                 log.debug("no answer: %s", failure)
                 self._land(flight, self._failure(key), metrics.FAILURE, flushes, stale)
-                return candidacy.fill(FAILURE, failure_wire(key), self._limits.failure_ttl, 0, "none")
+                return candidacy.fill(FAILURE, _failure_reply(key), self._limits.failure_ttl, 0, "none")
             self._land_and_fill(flight, candidacy, reply, source, flushes)
 
     def _ask(self, key: bytes) -> tuple[Reply, str]:
@@ -84,31 +90,33 @@ class Resolver:
                 return reply, "sibling"
         return self._upstreams.ask(key)
 
-    def _claim_or_follow(self, candidacy: Candidacy) -> tuple[Entry | None, bool]:
-        """Until there is an entry, or we lead, or patience runs out: (entry, whether we lead)."""
+    def _claim_or_follow(self, candidacy: Candidacy) -> tuple[Entry | None, int]:
+        """Until there is an entry, from L2 or a leader; or we lead (UPSTREAM); or patience runs out (FAILURE)."""
         give_up = time.monotonic() + self._patience
         look = FIRST_LOOK
+        layer = metrics.L2
         while True:
             verdict = candidacy.claim()
             if verdict == LEAD:
-                return None, True
+                return None, metrics.UPSTREAM
             if verdict == ENTRY:
-                return candidacy.entry, False
+                return candidacy.entry, layer
+            layer = metrics.FOLLOWER
             left = give_up - time.monotonic()
             if left <= 0:
-                return None, False
+                return None, metrics.FAILURE
             entry = candidacy.wait(min(look, candidacy.lease_left + LEASE_SLACK, left))
             if entry is not None:
-                return entry, False
+                return entry, layer
             self._counters[metrics.RECHECKS] += 1
             look = min(look * 2, LAST_LOOK)
 
     def _land_and_fill(self, flight: Flight, candidacy: Candidacy, reply: Reply, source: str, flushes: int) -> None:
         """Step 8: our own clients first, then everybody else's."""
-        wire, ttl = settle(flight.key, reply, self._limits)
+        reply.wire, ttl = settle(flight.key, reply, self._limits)  # nothing moves in it
         stale = self._limits.stale if ttl else 0
-        self._land(flight, _entry(flight.key, wire, ttl, stale), metrics.UPSTREAM, flushes)
-        candidacy.fill(STORE if ttl and flushes == self.flushes else PASS, wire, ttl, stale, source)
+        self._land(flight, Entry(flight.key, reply, time.monotonic(), ttl, stale), metrics.UPSTREAM, flushes)
+        candidacy.fill(STORE if ttl and flushes == self.flushes else PASS, reply, ttl, stale, source)
 
     def _land(self, flight: Flight, entry: Entry, layer: int, flushes: int, stale: Entry | None = None) -> None:
         """Remember the entry and answer everybody. A failure never shadows what is still usable."""
@@ -118,6 +126,7 @@ class Resolver:
             entry, layer = stale, metrics.STALE
         if entry.ttl > 0 and flushes == self.flushes:
             self.cache.put(entry, now)
+        self._l2_share += ((layer == metrics.L2) - self._l2_share) / MEMORY
         self._counters[layer] += 1
         self._counters[metrics.FLIGHT] += len(flight.waiters) - 1
         self.flights.land(flight, entry)
@@ -128,7 +137,7 @@ class Resolver:
         self.flights.land(flight, None)
 
     def _failure(self, key: bytes) -> Entry:
-        return _entry(key, failure_wire(key), self._limits.failure_ttl, 0)
+        return Entry(key, _failure_reply(key), time.monotonic(), self._limits.failure_ttl, 0)
 
     def give_up(self, flight: Flight) -> Entry:
         """What a flight lands with when something unforeseen stopped it."""
@@ -136,8 +145,7 @@ class Resolver:
         return self._failure(flight.key)
 
 
-def _entry(key: bytes, wire: bytes, ttl: int, stale: int) -> Entry:
-    """A new entry from bytes of our own making."""
-    reply = parse_reply(wire)
+def _failure_reply(key: bytes) -> Reply:
+    reply = parse_reply(failure_wire(key))
     assert reply is not None
-    return Entry(key, reply, time.monotonic(), ttl, stale)
+    return reply

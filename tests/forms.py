@@ -151,7 +151,7 @@ def entry_of(label: str, key: bytes, reply: Reply, ttl: int, stale: int) -> Fact
 
 def built(key: bytes, ident: int) -> Facts:
     for edns in (False, True):
-        yield fact(f"build_query({edns})", lambda edns=edns: build_query(ident, key, edns))
+        yield fact(f"build_query({edns})", lambda edns=edns: build_query(ident.to_bytes(2, "big"), key, edns))
 
 
 def aged(tail: bytes, ttls: bytes, seconds: int, fixed: int) -> Facts:

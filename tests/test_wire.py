@@ -384,7 +384,7 @@ def test_forward_pointers_are_refused(target: int) -> None:
 def test_our_queries_are_read_by_an_independent_library(do: bool, cd: bool, ident: int, edns: bool) -> None:
     """ID, RD, AD, CD, DO and the question arrive as meant."""
     key = b"\3www\7example\3com\0\0\x1c\0\1" + bytes((do + 2 * cd,))
-    message = dns.message.from_wire(build_query(ident, key, edns))
+    message = dns.message.from_wire(build_query(ident.to_bytes(2, "big"), key, edns))
     assert message.id == ident
     assert message.opcode() == dns.opcode.QUERY
     assert message.flags == dns.flags.RD | dns.flags.AD | (dns.flags.CD if cd else 0)

@@ -63,7 +63,7 @@ def ask(address: Address, key: bytes, tcp: bool) -> Reply:
             break
         else:
             raise TimeoutError("timed out")
-    message = build_query(int.from_bytes(os.urandom(2), "big"), key, edns=True)
+    message = build_query(os.urandom(2), key, edns=True)
     with socket.create_connection((address.host, address.port), TIMEOUT) as sock, sock.makefile("rb") as stream:
         sock.sendall(len(message).to_bytes(2, "big") + message)
         data = stream.read(int.from_bytes(stream.read(2), "big"))
@@ -74,7 +74,7 @@ def ask(address: Address, key: bytes, tcp: bool) -> Reply:
 
 
 def _ask_udp(address: Address, key: bytes) -> Reply:
-    message = build_query(int.from_bytes(os.urandom(2), "big"), key, edns=True)
+    message = build_query(os.urandom(2), key, edns=True)
     deadline = time.monotonic() + TIMEOUT
     with socket.socket(address.family, socket.SOCK_DGRAM) as sock:
         sock.connect(address.sockaddr)

@@ -64,7 +64,7 @@ def _number(text: str, known: dict[str, int], generic: str) -> int:
 
 def label_text(label: bytes) -> str:
     label = label.lower()
-    if _NEEDS_ESCAPE.search(label) is None:
+    if label.isalnum() or _NEEDS_ESCAPE.search(label) is None:
         return label.decode("ascii")
     return "".join([_ESCAPED[c] for c in label])
 

@@ -98,7 +98,7 @@ def _sane(ttl: int) -> int:
 
 def failure_wire(key: bytes) -> bytes:
     """The stored bytes of "nobody could answer": SERVFAIL, no records (RFC 9520 section 3)."""
-    query = build_query(0, key, edns=False)
+    query = build_query(b"\0\0", key, edns=False)
     return bytes((0, 0, query[2] | 0x80, query[3] & 0x10 | 0x80 | SERVFAIL)) + query[4:]
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import base64
 import ipaddress
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from struct import error as StructError
 from struct import unpack_from
 
 from rdnscache.dns.names import class_text, read_name, type_text
-from rdnscache.dns.wire import Reply
+from rdnscache.dns.wire import HEADER_SIZE, A, Reply, read_u32
 
 #: One letter a field: see `_FIELDS`.
 _SHAPES: dict[int, str] = {
@@ -25,30 +25,40 @@ _SHAPES: dict[int, str] = {
     63: "IBBx", 64: "Hnp", 65: "Hnp", 108: "e", 109: "e", 256: "HHq", 257: "Bwq",
 }  # fmt: skip
 
+#: A compression pointer to the question's name, which most owners are.
+_TO_QUESTION = b"\xc0\x0c"
+
 Field = Callable[[bytes, int, int], tuple[str, int]]
 
 
 def answer_text(reply: Reply) -> str:
     """The answer section, or the authority section where there is no answer; one record a line."""
     first, count = (0, reply.ancount) if reply.ancount else (reply.ancount, reply.nscount)
-    return "\n".join(line for index, line in enumerate(_lines(reply)) if first <= index < first + count)
+    return "\n".join(_lines(reply, first, first + count))
 
 
 def section_texts(reply: Reply) -> tuple[list[str], list[str], list[str]]:
     """The lines of the answer, authority and additional sections."""
-    lines = list(_lines(reply))
+    lines = _lines(reply, 0, len(reply.ttls) // 2)
     cut = reply.ancount + reply.nscount
     return lines[: reply.ancount], lines[reply.ancount : cut], lines[cut:]
 
 
-def _lines(reply: Reply) -> Iterator[str]:
-    wire, owner_at = reply.wire, reply.end
-    for index in range(0, len(reply.ttls), 2):
-        at = reply.ttls[index] << 8 | reply.ttls[index + 1]
-        rtype, rclass, ttl, rdlength = unpack_from("!HHIH", wire, at - 4)
-        owner = _owner_text(wire, owner_at)
-        owner_at = at + 6 + rdlength
-        yield f"{owner} {ttl} {class_text(rclass)} {type_text(rtype)} {rdata_text(wire, rtype, at + 6, owner_at)}"
+def _lines(reply: Reply, first: int, stop: int) -> list[str]:
+    """The lines of the records from `first` up to, not including, `stop`."""
+    wire, ttls, owner_at = reply.wire, reply.ttls, reply.end
+    asked = _owner_text(wire, HEADER_SIZE)
+    lines: list[str] = []
+    for index in range(stop):
+        at = ttls[2 * index] << 8 | ttls[2 * index + 1]
+        end = at + 6 + (wire[at + 4] << 8 | wire[at + 5])
+        if index >= first:
+            owner = asked if wire[owner_at : owner_at + 2] == _TO_QUESTION else _owner_text(wire, owner_at)
+            rtype, rclass = wire[at - 4] << 8 | wire[at - 3], wire[at - 2] << 8 | wire[at - 1]
+            data = rdata_text(wire, rtype, at + 6, end)
+            lines.append(f"{owner} {read_u32(wire, at)} {class_text(rclass)} {type_text(rtype)} {data}")
+        owner_at = end
+    return lines
 
 
 def _owner_text(wire: bytes, start: int) -> str:
@@ -61,6 +71,8 @@ def _owner_text(wire: bytes, start: int) -> str:
 
 def rdata_text(wire: bytes, rtype: int, start: int, stop: int) -> str:
     """The text of the record data in `wire[start:stop]`."""
+    if rtype == A and stop - start == 4:
+        return _ipv4(wire, start, stop)[0]
     shape = _SHAPES.get(rtype)
     if shape is not None:
         try:
@@ -95,8 +107,7 @@ def _rest(render: Callable[[bytes], str]) -> Field:
 
 
 def _ipv4(wire: bytes, at: int, stop: int) -> tuple[str, int]:
-    a, b, c, d = wire[at : at + 4]
-    return f"{a}.{b}.{c}.{d}", at + 4
+    return f"{wire[at]}.{wire[at + 1]}.{wire[at + 2]}.{wire[at + 3]}", at + 4
 
 
 def _ipv6(wire: bytes, at: int, stop: int) -> tuple[str, int]:

@@ -248,14 +248,13 @@ def read_u32(data: bytes, at: int) -> int:
     return data[at] << 24 | data[at + 1] << 16 | data[at + 2] << 8 | data[at + 3]
 
 
-def build_query(ident: int, key: bytes, edns: bool) -> bytes:
+def build_query(ident: bytes, key: bytes, edns: bool) -> bytes:
     """Our own query for a key: RD and AD set (we want to know; RFC 6840 section 5.7), CD and DO as the key says."""
     variant = key[-1]
-    flags = 0x0120 | (0x10 if variant & VARIANT_CD else 0)
-    head = ident.to_bytes(2, "big") + flags.to_bytes(2, "big") + b"\0\1\0\0\0\0"
+    flags = b"\x01\x30" if variant & VARIANT_CD else b"\x01\x20"
     if not edns:
-        return head + b"\0\0" + key[:-1]
-    return head + b"\0\1" + key[:-1] + (OPT_DO if variant & VARIANT_DO else OPT_PLAIN)
+        return ident + flags + b"\0\1\0\0\0\0\0\0" + key[:-1]
+    return ident + flags + b"\0\1\0\0\0\0\0\1" + key[:-1] + (OPT_DO if variant & VARIANT_DO else OPT_PLAIN)
 
 
 OPT_PLAIN = b"\0\0\x29" + UDP_SIZE.to_bytes(2, "big") + b"\0\0\0\0\0\0"

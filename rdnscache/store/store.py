@@ -21,7 +21,7 @@ from rdnscache import metrics
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.names import parse_name
 from rdnscache.dns.text import answer_text
-from rdnscache.dns.wire import parse_reply
+from rdnscache.dns.wire import Reply
 from rdnscache.errors import StoreDown
 from rdnscache.metrics import Counters
 from rdnscache.store.contract import (
@@ -76,7 +76,7 @@ class Candidacy:
         """As a follower: the entry the leader's fill brings; None when it is time to claim again."""
         return None
 
-    def fill(self, kind: bytes, wire: bytes, ttl: int, stale: int, source: str) -> None:
+    def fill(self, kind: bytes, reply: Reply, ttl: int, stale: int, source: str) -> None:
         """As the leader: store the reply and wake the followers. Does not wait."""
 
 
@@ -123,6 +123,7 @@ class Store(NoStore):
         self._flush = flush
         self._token_head = f"{node}.{worker}:{os.urandom(4).hex()}:"
         self._tokens = 0
+        self._second, self._second_text = 0, ""
         self._last_event: bytes | None = None
         channels = (self.wake_channel, self.names.control)
         client_name = f"rdnscache-{node}.{worker}"
@@ -167,6 +168,13 @@ class Store(NoStore):
     def token(self) -> bytes:
         self._tokens += 1
         return f"{self._token_head}{self._tokens}".encode()
+
+    def time_text(self) -> str:
+        """Now, as people read it; made once a second."""
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._second_text = second, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
+        return self._second_text
 
     def discard(self, name: bytes) -> None:
         """Delete a value nobody can use."""
@@ -258,7 +266,8 @@ class RedisCandidacy(Candidacy):
     def __init__(self, store: Store, key: bytes) -> None:
         super().__init__(key)
         self._store = store
-        self._name = store.names.entry(key)
+        self._name = name = store.names.entry(key)
+        self._keys = (name, name + b"#lead", name + b"#wait")
         self._token = b""
         self._mail: Entry | None = None
         self._switch: Callable[[Entry | None], None] | None = None
@@ -277,7 +286,7 @@ class RedisCandidacy(Candidacy):
             return LEAD
         for _ in range(2):  # twice: the first may find, and delete, a value that cannot be used
             try:
-                reply = store.run(CLAIM, *self._keys(), token := store.token(), store.lease_ms, store.wake_channel)
+                reply = store.run(CLAIM, *self._keys, token := store.token(), store.lease_ms, store.wake_channel)
             except StoreDown:
                 reply = None
             if not isinstance(reply, list) or len(reply) != 5:
@@ -293,9 +302,6 @@ class RedisCandidacy(Candidacy):
             if verdict != ENTRY or self.entry is not None:
                 return int(verdict)
         return LEAD
-
-    def _keys(self) -> tuple[bytes, bytes, bytes]:
-        return self._name, self._name + b"#lead", self._name + b"#wait"
 
     def wait(self, seconds: float) -> Entry | None:
         if self._mail is not None:
@@ -318,13 +324,11 @@ class RedisCandidacy(Candidacy):
         if self._switch is not None:
             self._switch(entry)
 
-    def fill(self, kind: bytes, wire: bytes, ttl: int, stale: int, source: str) -> None:
+    def fill(self, kind: bytes, reply: Reply, ttl: int, stale: int, source: str) -> None:
         store = self._store
-        reply = parse_reply(wire)
-        if not self._token or reply is None:
+        if not self._token:
             return
-        stored = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        info = info_text(reply.rcode, ttl, stale, stored, source, store.node).encode()
+        info = info_text(reply.rcode, ttl, stale, store.time_text(), source, store.node).encode()
         answer = answer_text(reply).encode()
         lifetime = (ttl + stale) * 1000
-        store.run_later(FILL, *self._keys(), self._token, kind, lifetime, info, answer, wire)
+        store.run_later(FILL, *self._keys, self._token, kind, lifetime, info, answer, reply.wire)
