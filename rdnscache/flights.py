@@ -2,11 +2,13 @@
 
 Flights are flown by long-lived greenlets: a new greenlet costs more than everything else a miss does.
 They are made when needed, up to a bound, and stay. The number of waiting clients is bounded as well; beyond it we shed.
+Hits come first: however many flights want to go on at once, the sockets are looked at between their steps.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -19,6 +21,9 @@ from rdnscache.dns.wire import Query
 
 log = logging.getLogger(__name__)
 
+#: Seconds that flights may go on before the sockets get a turn.
+TURN = 0.00025
+
 
 class Channel(Protocol):
     """Where a waiting client is answered: a UDP listener or a TCP connection."""
@@ -28,12 +33,13 @@ class Channel(Protocol):
 
 
 class Flight:
-    """One resolution in progress, and everyone who waits for it."""
+    """One resolution in progress, and everyone who waits for it. `since` is a moment of the monotonic clock."""
 
-    __slots__ = ("key", "recursion", "waiters")
+    __slots__ = ("key", "recursion", "since", "waiters")
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, since: float) -> None:
         self.key = key
+        self.since = since
         #: Whether somebody set RD; without, nothing is forwarded.
         self.recursion = False
         self.waiters: list[tuple[Channel, Query, Any]] = []
@@ -63,6 +69,9 @@ class Flights:
         self._hub = get_hub()
         #: Clients waiting, over all flights.
         self.waiting = 0
+        #: What to call so that datagrams get their turn.
+        self.drains: list[Callable[[], None]] = []
+        self._looked = 0.0
 
     def __len__(self) -> int:
         return len(self._up)
@@ -74,7 +83,7 @@ class Flights:
         self.waiting += 1
         flight = self._up.get(query.key)
         if flight is None:
-            flight = self._up[query.key] = Flight(query.key)
+            flight = self._up[query.key] = Flight(query.key, time.monotonic())
             self._start(flight)
         flight.waiters.append((channel, query, client))
         if query.data[2] & 0x01:
@@ -98,6 +107,7 @@ class Flights:
             else:
                 self._idle.append(switch)
                 flight = self._hub.switch()
+            self.step()
             try:
                 self._resolve(flight)
             except Exception:
@@ -115,3 +125,12 @@ class Flights:
                 channel.answer(query, client, entry)
             except Exception:
                 log.exception("an answer could not be sent")
+        self.step()
+
+    def step(self) -> None:
+        """Called between the steps of flights."""
+        now = time.monotonic()
+        if now - self._looked >= TURN:
+            self._looked = now
+            for drain in self.drains:
+                drain()

@@ -34,7 +34,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("answers", _ANSWERS, "layer", "failure"),
     Metric("answers", _ANSWERS, "layer", "local"),
     Metric("queries_dropped", "Datagrams left unanswered: too short, replies, or from port 0."),
-    Metric("queries_shed", "Queries refused because too many clients were waiting."),
+    Metric("queries_shed", "Queries refused because too many clients were waiting, or for too long."),
     Metric("upstream_queries", "Queries sent to upstreams."),
     Metric("upstream_failures", "Upstream queries without a usable reply."),
     Metric("redis_errors", "Commands that Redis refused or did not answer in time."),

@@ -73,6 +73,7 @@ class Node:
             *(UdpListener(sock, False, desk, inner=True) for sock in inherited.inner.udp),
             *(TcpListener(sock, desk, *bounds) for sock in inherited.inner.tcp),
         ]
+        self.flights.drains = [listener.drain for listener in self.udp]
         self.admin = Admin(inherited.admin, board) if inherited.admin is not None else None
         self._stopping = Event()
 

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 FIRST_LOOK, LAST_LOOK = 0.1, 0.2
 #: Added to the upstream deadline for the lease, and to the lease before claiming anew.
 LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
+#: Seconds a flight may have waited for a greenlet: longer, and its clients have asked again or gone.
+MAX_QUEUED = 1.0
 #: Where fewer than this share of the last so many flights ended in L2, a read before claiming costs more than it saves.
 READ_WORTHWHILE, MEMORY = 0.5, 64
 
@@ -57,6 +59,8 @@ class Resolver:
     def fly(self, flight: Flight) -> None:
         """Steps 5 to 10 of docs/architecture.md. Every way out lands the flight."""
         key, flushes = flight.key, self.flushes
+        if time.monotonic() - flight.since > MAX_QUEUED:
+            return self._shed(flight)
 
         entry = None
         if self._l2_share >= READ_WORTHWHILE or not flight.recursion:
@@ -74,6 +78,7 @@ class Resolver:
                 return self._land(flight, entry, layer, flushes, stale)
             if layer == metrics.FAILURE:
                 return self._land(flight, self._failure(key), layer, flushes, stale)
+            self.flights.step()
             try:
                 reply, source = self._ask(key)
             except UpstreamFailed as failure:
@@ -135,6 +140,13 @@ class Resolver:
         """Nothing is cached, and nobody on this flight set RD."""
         self._counters[metrics.LOCAL] += len(flight.waiters)
         self.flights.land(flight, None)
+
+    def _shed(self, flight: Flight) -> None:
+        """Too much is in flight: what we still have, or a failure that nobody keeps."""
+        self._counters[metrics.SHED] += len(flight.waiters)
+        stale = self.cache.peek(flight.key)
+        usable = stale is not None and stale.usable(time.monotonic())
+        self.flights.land(flight, stale if usable else self._failure(flight.key))
 
     def _failure(self, key: bytes) -> Entry:
         return Entry(key, _failure_reply(key), time.monotonic(), self._limits.failure_ttl, 0)

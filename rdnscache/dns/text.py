@@ -188,11 +188,12 @@ def _bitmap(wire: bytes, at: int, stop: int) -> tuple[str, int]:
     last_window = -1
     while at < stop:
         window, size = wire[at], wire[at + 1]
-        if not 1 <= size <= 32 or window <= last_window or at + 2 + size > stop:
+        after = at + 2 + size
+        if not 1 <= size <= 32 or window <= last_window or after > stop or not wire[after - 1]:
             raise ValueError("bad type bitmap")
-        for index, octet in enumerate(wire[at + 2 : at + 2 + size]):
+        for index, octet in enumerate(wire[at + 2 : after]):
             out += [type_text(window << 8 | index << 3 | bit) for bit in range(8) if octet & 0x80 >> bit]
-        at, last_window = at + 2 + size, window
+        at, last_window = after, window
     return " ".join(out), at
 
 

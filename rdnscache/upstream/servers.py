@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator, Sequence
 
@@ -18,6 +19,8 @@ FAILURES_BEFORE_REST = 3
 FIRST_REST, LAST_REST = 1.0, 30.0
 #: How often each server may be asked for one question: a datagram can be lost.
 ROUNDS = 3
+#: The timeout varies a little, or what was asked in one burst would give up in one burst, again and again.
+JITTER = (0.85, 1.0)
 
 
 class Server:
@@ -65,7 +68,7 @@ class Upstreams:
                 if remaining <= 0:
                     raise UpstreamFailed(problem)
                 try:
-                    reply = self._ask_one(server, key, min(self._timeout, remaining))
+                    reply = self._ask_one(server, key, min(self._timeout * random.uniform(*JITTER), remaining))
                 except UpstreamFailed as failure:
                     self._counters[metrics.UPSTREAM_FAILURES] += 1
                     server.failed(time.monotonic())
