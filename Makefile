@@ -16,7 +16,7 @@ comma := ,
 upstream_options := $(foreach each,$(subst $(comma),$(space),$(UPSTREAM)),--upstream $(each))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv serve test compile lint types check clean
+.PHONY: help venv serve test bench compile lint types check clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/make \1|\2/' | \
@@ -31,6 +31,9 @@ test: $(COMPILED_STAMP)  ## Run the tests, in the plain Python form and in the c
 	RDNSCACHE_PURE=1 $(BIN)/python -m pytest -q
 	@if $(BIN)/rdnscache --version | grep compiled; then $(BIN)/python -m pytest -q; \
 		else echo "no compiled form here: only the plain one was tested"; fi
+
+bench: $(COMPILED_STAMP)  ## Measure against other servers; says which Debian packages it wants
+	$(BIN)/python -m bench $(BENCH_OPTIONS)
 
 compile: $(COMPILED_STAMP)  ## Compile the hot modules beside their source
 

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 #: Seconds between two looks at the gauges, and at what is still in flight while draining.
 GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
 #: Entries and flights make no cycles, so the collector finds next to nothing; left alone it takes a tenth of each miss.
-GC_THRESHOLD = (50_000, 20, 50)
+GC_THRESHOLD = (10_000, 10, 1000)
 
 
 class Node:

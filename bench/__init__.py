@@ -1,0 +1,1 @@
+"""Measures rdnscache beside other DNS servers: `python -m bench --help`."""

@@ -1,0 +1,210 @@
+"""The servers: how each is configured and run. All forward to the same nsd, cache, and use one thread.
+
+What is the same for all: no logging of queries, no DNSSEC validation, no rate limits, socket buffers as they come,
+a cache of CACHE entries unless a row says otherwise. dnsmasq warns of a cache above 10,000 entries; with its default
+the rows of cold names would measure how it evicts (four times the CPU). It also ends a TCP connection after 100
+queries, which dnsperf counts as losses. dnsdist is a packet cache before nsd, not a resolver.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.system import BenchError, output
+
+CACHE = 300_000
+HERE = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a server is to run, and what for."""
+
+    folder: Path
+    port: int
+    upstream: int  # port of the upstream
+    entries: int = 0  # size of the cache; 0: what suits most rows
+    args: tuple[str, ...] = ()  # more options, for rdnscache
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of server."""
+
+    name: str
+    program: str
+    package: str
+    version: tuple[str, ...]
+    command: Callable[[Place], list[str]]
+    env: tuple[tuple[str, str], ...] = ()
+
+    def present(self) -> bool:
+        return shutil.which(self.program) is not None
+
+
+def _write(place: Place, name: str, text: str) -> str:
+    path = place.folder / name
+    path.write_text(text)
+    return str(path)
+
+
+def nsd(place: Place) -> list[str]:
+    """The authoritative upstream of all: any name below `bench.` is 192.0.2.1 for an hour."""
+    soa = "@ 3600 IN SOA ns admin 1 3600 600 86400 60\n@ IN NS ns\nns IN A 192.0.2.53\n"
+    _write(place, "zone", f"$ORIGIN bench.\n$TTL 3600\n{soa}* IN A 192.0.2.1\n")
+    conf = f"""server:
+  ip-address: {HERE}@{place.port}
+  server-count: 1
+  username: ""
+  chroot: ""
+  pidfile: ""
+  database: ""
+  zonesdir: {place.folder}
+  xfrdfile: {place.folder}/xfrd
+  zonelistfile: {place.folder}/zonelist
+  xfrdir: {place.folder}
+  rrl-ratelimit: 0
+  rrl-whitelist-ratelimit: 0
+remote-control:
+  control-enable: no
+zone:
+  name: bench.
+  zonefile: zone
+"""
+    return ["nsd", "-d", "-c", _write(place, "nsd.conf", conf)]
+
+
+def redis_server(place: Place) -> list[str]:
+    """A shared cache that keeps nothing on disk, set up as docs/redis.md advises."""
+    options = {
+        "port": str(place.port), "bind": HERE, "dir": str(place.folder), "save": "", "appendonly": "no",
+        "hash-max-listpack-value": "2048", "protected-mode": "no",
+    }  # fmt: skip
+    return ["redis-server", *(part for name, value in options.items() for part in (f"--{name}", value))]
+
+
+def compile_echo(folder: Path) -> Path:
+    """echo.c, compiled."""
+    binary = folder / "echo"
+    source = Path(__file__).with_name("echo.c")
+    done = subprocess.run(["cc", "-O2", "-o", binary, source], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchError(f"echo.c does not compile: {done.stderr.strip()}")
+    return binary
+
+
+def _echo(place: Place) -> list[str]:
+    return [str(compile_echo(place.folder)), str(place.port)]
+
+
+def _rdnscache(place: Place) -> list[str]:
+    args = place.args if "--redis" in place.args else ("--redis", "none", *place.args)
+    args = args if "--workers" in args else ("--workers", "1", *args)
+    if "--l1-entries" not in args:
+        args = ("--l1-entries", str(place.entries or CACHE), "--l1-memory", "4gb", *args)
+    if "--upstream" not in args:
+        args = ("--upstream", f"{HERE}:{place.upstream}", *args)
+    listen = ("--listen", f"{HERE}:{place.port}", "--log-level", "warning", "--drain", "0.1")
+    return [sys.executable, "-m", "rdnscache", "serve", *listen, *args]
+
+
+def _unbound(place: Place) -> list[str]:
+    conf = f"""server:
+  interface: {HERE}@{place.port}
+  access-control: 127.0.0.0/8 allow
+  num-threads: 1
+  module-config: "iterator"
+  do-not-query-localhost: no
+  do-daemonize: no
+  use-syslog: no
+  verbosity: 0
+  username: ""
+  chroot: ""
+  pidfile: ""
+  directory: {place.folder}
+  msg-cache-size: 256m
+  rrset-cache-size: 256m
+remote-control:
+  control-enable: no
+forward-zone:
+  name: "."
+  forward-addr: {HERE}@{place.upstream}
+"""
+    return ["unbound", "-d", "-c", _write(place, "unbound.conf", conf)]
+
+
+def _dnsmasq(place: Place) -> list[str]:
+    return [
+        "dnsmasq", "-k", "-C", "/dev/null", "--user=", "--pid-file=", "--log-facility=-", "--no-resolv", "--no-hosts",
+        f"--server={HERE}#{place.upstream}", f"--port={place.port}", f"--listen-address={HERE}", "--bind-interfaces",
+        f"--cache-size={place.entries or CACHE}", "--dns-forward-max=1000",
+    ]  # fmt: skip
+
+
+def _kresd(place: Place) -> list[str]:
+    conf = f"""net.listen('{HERE}', {place.port}, {{ kind = 'dns' }})
+trust_anchors.remove('.')
+cache.size = 512 * MB
+policy.add(policy.all(policy.FORWARD('{HERE}@{place.upstream}')))
+"""
+    return ["kresd", "-n", "-c", _write(place, "kresd.conf", conf), str(place.folder)]
+
+
+def _recursor(place: Place) -> list[str]:
+    entries = place.entries or CACHE
+    options = {
+        "config-dir": place.folder, "socket-dir": place.folder, "daemon": "no", "write-pid": "no",
+        "local-address": HERE, "local-port": place.port, "forward-zones": f"bench={HERE}:{place.upstream}",
+        "threads": 1, "dnssec": "off", "quiet": "yes", "loglevel": 0, "disable-syslog": "yes", "dont-query": "",
+        "max-cache-entries": entries, "max-packetcache-entries": entries, "hint-file": "no", "security-poll-suffix": "",
+    }  # fmt: skip
+    return ["pdns_recursor", *(f"--{name}={value}" for name, value in options.items())]
+
+
+def _dnsdist(place: Place) -> list[str]:
+    conf = f"""setLocal('{HERE}:{place.port}')
+setACL({{'127.0.0.0/8'}})
+setSecurityPollSuffix('')
+newServer({{address='{HERE}:{place.upstream}', checkName='up.bench.'}})
+getPool(''):setCache(newPacketCache({place.entries or CACHE}))
+"""
+    return ["dnsdist", "--supervised", "--disable-syslog", "-C", _write(place, "dnsdist.conf", conf)]
+
+
+RDNSCACHE = Kind("rdnscache", sys.executable, "", (sys.executable, "-m", "rdnscache", "--version"), _rdnscache)
+PURE = Kind("rdnscache (pure)", sys.executable, "", RDNSCACHE.version, _rdnscache, (("RDNSCACHE_PURE", "1"),))
+ECHO = Kind("echo", "cc", "gcc", ("cc", "--version"), _echo)
+PEERS = (
+    Kind("unbound", "unbound", "unbound", ("unbound", "-V"), _unbound),
+    Kind("dnsmasq", "dnsmasq", "dnsmasq-base", ("dnsmasq", "-v"), _dnsmasq),
+    Kind("kresd", "kresd", "knot-resolver", ("kresd", "-V"), _kresd),
+    Kind("recursor", "pdns_recursor", "pdns-recursor", ("pdns_recursor", "--version"), _recursor),
+    Kind("dnsdist", "dnsdist", "dnsdist", ("dnsdist", "--version"), _dnsdist),
+)
+KINDS = (ECHO, RDNSCACHE, PURE, *PEERS)
+OURS = (RDNSCACHE, PURE)
+NSD = Kind("nsd", "nsd", "nsd", ("nsd", "-v"), nsd)
+REDIS = Kind("redis", "redis-server", "redis-server", ("redis-server", "--version"), redis_server)
+DNSPERF = Kind("dnsperf", "dnsperf", "dnsperf", ("dnsperf", "-h"), nsd)  # for its version only
+
+
+def environment(kind: Kind) -> dict[str, str]:
+    """Our environment without rdnscache's variables, and with those of the kind."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RDNSCACHE_")}
+    return env | dict(kind.env)
+
+
+def version(kind: Kind) -> str:
+    """The version of a program; of our own the whole line, as it says whether it is compiled."""
+    said = output(list(kind.version), environment(kind))
+    if kind in OURS:
+        return said
+    found = re.search(r"\d+(\.\d+)+", said)
+    return found[0] if found else "not here"

@@ -1,0 +1,28 @@
+"""Parts the less simple rows share: a slow upstream, and what a node counts."""
+
+from __future__ import annotations
+
+import sys
+import urllib.request
+from contextlib import AbstractContextManager
+
+from bench.lab import Lab, Server
+from bench.servers import Kind, Place
+
+SILENT = "c"  # the cold names
+
+
+def slow_upstream(lab: Lab, delay: float, silent: str = "") -> AbstractContextManager[Server]:
+    """An upstream that answers after `delay` seconds, and not at all for names that begin with `silent`."""
+
+    def command(place: Place) -> list[str]:
+        return [sys.executable, "-m", "bench.upstream", str(place.port), str(delay), silent]
+
+    return lab.run(Kind("upstream", sys.executable, "", (), command), cpu=lab.load_cpu)
+
+
+def counters(admin: int) -> dict[str, float]:
+    """What a node's /metrics says, by name with its labels."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=5) as response:
+        lines = response.read().decode().splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
