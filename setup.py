@@ -10,16 +10,26 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-#: Ordinary modules with their types beside them in a .pxd, and twins in a .pyx where C is called.
+#: The path of a hit and of a miss: ordinary modules, most with their types beside them in a .pxd; twins in a .pyx where
+#: C is called.
 COMPILED = {
+    "rdnscache.cache": ".py",
+    "rdnscache.dns.compose": ".py",
+    "rdnscache.dns.entry": ".py",
+    "rdnscache.dns.names": ".py",
+    "rdnscache.dns.policy": ".py",
     "rdnscache.dns.splice": ".pyx",
     "rdnscache.dns.wire": ".py",
-    "rdnscache.dns.entry": ".py",
-    "rdnscache.dns.compose": ".py",
-    "rdnscache.cache": ".py",
+    "rdnscache.flights": ".py",
+    "rdnscache.resolver": ".py",
     "rdnscache.server.batch": ".pyx",
     "rdnscache.server.desk": ".py",
     "rdnscache.server.udp": ".py",
+    "rdnscache.store.contract": ".py",
+    "rdnscache.store.link": ".py",
+    "rdnscache.store.store": ".py",
+    "rdnscache.upstream.exchange": ".py",
+    "rdnscache.upstream.servers": ".py",
 }
 #: Types come from the .pxd files alone; an annotation says what a person may rely on.
 DIRECTIVES = {"language_level": "3", "annotation_typing": False, "boundscheck": True, "nonecheck": True}

@@ -20,7 +20,9 @@ from rdnscache.dns.compose import NO_EDE, compose, compose_error, compose_local
 from rdnscache.dns.entry import Entry, aged_tail
 from rdnscache.dns.policy import Identity, Limits, answer_ourselves, failure_wire, settle
 from rdnscache.dns.splice import splice_key, splice_reply
+from rdnscache.dns.text import section_texts
 from rdnscache.dns.wire import Query, Reply, build_query, parse_query, parse_reply, read_u32
+from rdnscache.store.contract import Names, decode
 
 Facts = Iterator[str]
 
@@ -97,7 +99,17 @@ def packet(data: bytes) -> Facts:
     if reply is not None:
         yield from attributes("reply", reply, REPLY)
         yield fact("question", reply.question)
+        yield fact("text", lambda: section_texts(reply))
+        yield fact("redis key", lambda: Names("rdns").entry(reply.question() + b"\3"))
+        yield fact("decoded", lambda: decoded(reply))
         yield from stored(reply)
+
+
+def decoded(reply: Reply) -> Any:
+    """What becomes of a reply that lies in Redis."""
+    info = b"rcode=NOERROR ttl=60 stale=3600 stored=2026-11-23T07:00:00Z from=192.0.2.53 node=n1"
+    entry = decode(reply.question() + b"\0", info, reply.wire, 3_600_000, NOW)
+    return entry and [getattr(entry, name) for name in ENTRY]
 
 
 def replies_of_our_own(label: str, query: Query) -> Facts:
@@ -241,7 +253,9 @@ def facts(item: list[Any]) -> list[str]:
 TWINS = ("rdnscache.dns.splice", "rdnscache.server.batch")
 HOT = (
     *TWINS, "rdnscache.dns.wire", "rdnscache.dns.entry", "rdnscache.dns.compose", "rdnscache.cache",
-    "rdnscache.server.desk", "rdnscache.server.udp",
+    "rdnscache.server.desk", "rdnscache.server.udp", "rdnscache.dns.names", "rdnscache.dns.policy",
+    "rdnscache.flights", "rdnscache.resolver", "rdnscache.store.contract", "rdnscache.store.link",
+    "rdnscache.store.store", "rdnscache.upstream.exchange", "rdnscache.upstream.servers",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from struct import Struct
 
 from rdnscache.dns.compose import compose_error, compose_local
 from rdnscache.dns.wire import (
@@ -22,6 +23,7 @@ from rdnscache.dns.wire import (
     read_u32,
 )
 
+_HEADER = Struct("!HBBHHHH")
 _HINFO, _TKEY, _TSIG, _IXFR, _AXFR, _MAILB, _MAILA = 13, 249, 250, 251, 252, 253, 254
 _CLASS_NONE, _CLASS_ANY = 254, 255
 
@@ -88,8 +90,7 @@ def settle(key: bytes, reply: Reply, limits: Limits) -> tuple[bytes, int]:
 def stored_header(key: bytes, reply: Reply) -> bytes:
     """ID 0, QR, RD, RA, the reply's AD, the key's CD."""
     low = 0x80 | (0x20 if reply.authentic else 0) | (0x10 if key[-1] & 2 else 0) | reply.rcode & 0x0F
-    counts = b"".join(n.to_bytes(2, "big") for n in (1, reply.ancount, reply.nscount, reply.arcount))
-    return bytes((0, 0, 0x81, low)) + counts
+    return _HEADER.pack(0, 0x81, low, 1, reply.ancount, reply.nscount, reply.arcount)
 
 
 def _sane(ttl: int) -> int:

@@ -43,4 +43,6 @@ cpdef object parse_reply(bytes data)
 @cython.locals(first_additional=int, opt_at=Py_ssize_t, index=int, start=Py_ssize_t, rtype=int, rdlength=Py_ssize_t, stop=Py_ssize_t)
 cdef bint _read_records(Reply reply, bytes data, Py_ssize_t position, Py_ssize_t length, bytearray ttls) except? -1
 
+cpdef bytes build_query(bytes ident, bytes key, bint edns)
+
 cpdef unsigned int read_u32(bytes data, Py_ssize_t at)

@@ -20,7 +20,7 @@ FIRST_REST, LAST_REST = 1.0, 30.0
 #: How often each server may be asked for one question: a datagram can be lost.
 ROUNDS = 3
 #: The timeout varies a little, or what was asked in one burst would give up in one burst, again and again.
-JITTER = (0.85, 1.0)
+JITTER = (1.0, 1.15)
 
 
 class Server:

@@ -1,0 +1,40 @@
+cimport cython
+
+
+cdef class _Call:
+    cdef public object done
+    cdef public int left
+    cdef public list replies
+    cdef public double at
+
+
+cdef class Link:
+    cdef public bint attached
+    cdef public long errors
+    cdef object _url
+    cdef object _client_name
+    cdef tuple _channels
+    cdef double _timeout
+    cdef object _on_push
+    cdef object _on_attach
+    cdef object _on_detach
+    cdef object _hub
+    cdef public object _stream
+    cdef object _parser
+    cdef list _unsent
+    cdef public object _pending
+    cdef int _subscribed
+    cdef object _reason
+    cdef object _ready
+    cdef object _ended
+    cdef object _greenlet
+
+    @cython.locals(call=_Call)
+    cpdef list _request(self, object commands)
+    @cython.locals(call=_Call)
+    cpdef _Call _enqueue(self, object commands, object done)
+    cpdef object _flush(self)
+    cpdef object _received(self, bytes data)
+    @cython.locals(call=_Call)
+    cpdef object _deliver(self, object reply)
+    cpdef object _finish(self, _Call call, object result)
