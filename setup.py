@@ -45,9 +45,9 @@ class BuildOrGoWithout(build_ext):
             self.extensions = []
             for name in COMPILED:
                 Path(self.get_ext_fullpath(name)).unlink(missing_ok=True)
-            self.warn(f"the pure Python form of rdnscache is built, the compiled one cannot be: {error}")
+            print(f"rdnscache: no compiled form ({error}); the plain Python form is installed")
         else:
-            self.announce("the compiled form of rdnscache is built", level=2)
+            print("rdnscache: the compiled form is installed")
 
 
 def extensions():
