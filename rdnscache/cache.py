@@ -14,7 +14,7 @@ ENTRY_OVERHEAD = 330
 
 
 class Cache:
-    """Entries by key. Every method is O(1), but for `drop_name` and `clear`."""
+    """Entries by key. Every method is O(1), but for `keys` and `clear`."""
 
     __slots__ = ("_entries", "_hand", "_newest", "_oldest", "evictions", "max_bytes", "max_entries", "size")
 
@@ -69,12 +69,9 @@ class Cache:
         if entry is not None:
             self._remove(entry)
 
-    def drop_name(self, name: bytes) -> int:
-        """Forget every type and variant of a wire name; how many there were. Walks the whole table."""
-        found = [key for key in self._entries if key.startswith(name)]
-        for key in found:
-            self.drop(key)
-        return len(found)
+    def keys(self, prefix: bytes = b"") -> list[bytes]:
+        """The keys that begin with a prefix. Walks the whole table."""
+        return [key for key in self._entries if key.startswith(prefix)]
 
     def clear(self) -> int:
         count = len(self._entries)

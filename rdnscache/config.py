@@ -146,6 +146,15 @@ def mask(url: str) -> str:
     return re.sub(r"(://[^/@:]*):[^@/]*@", r"\1:***@", url)
 
 
+def plain(value: Any) -> Any:
+    """A field's value as people and JSON see it, passwords masked."""
+    if isinstance(value, tuple):
+        return [str(item) for item in value]
+    if isinstance(value, str):
+        return mask(value)
+    return str(value) if isinstance(value, Address) else value
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """Everything a node can be told. Times are in seconds."""

@@ -19,6 +19,11 @@ class Metric:
     value: str = ""
     gauge: bool = False
 
+    @property
+    def key(self) -> str:
+        """A name of its own for each number."""
+        return f"{self.name}.{self.value}" if self.label else self.name
+
 
 _QUERIES = "Queries received."
 _ANSWERS = "Replies sent, by the layer that had the answer."

@@ -210,7 +210,10 @@ def cached(max_entries: int, max_bytes: int, operations: list[tuple[str, int, in
             case "drop":
                 return cache.drop(key)
             case "drop_name":
-                return cache.drop_name(key[:-5])
+                found = cache.keys(key[:-5])
+                for each in found:
+                    cache.drop(each)
+                return found
             case "clear":
                 return cache.clear()
             case "hold":

@@ -14,6 +14,7 @@ from rdnscache.dns import policy
 from rdnscache.dns.wire import parse_reply
 from rdnscache.store import contract
 from rdnscache.store.contract import JUST_STORED, Names, decode, info_text
+from rdnscache.store.scope import Scope
 
 KEY = b"\3www\7example\3com\0\0\1\0\1\0"
 INFO = info_text(0, 300, 3600, "2026-11-23T07:00:00Z", "192.0.2.53", "n1").encode()
@@ -177,8 +178,9 @@ def test_other_keys_are_not_entries() -> None:
 
 def test_pattern_matches_one_name_whatever_it_holds() -> None:
     """Globs in the prefix and escapes in the name are taken literally."""
-    assert Names("rdns").pattern() == "rdns:1:{*"
-    assert Names("r[d]*").pattern(r"a\042.") == r"r\[d\]\*:1:{a\\042.}:*"
+    assert Scope().pattern(Names("rdns")) == "rdns:1:{*}:*"
+    assert Scope(name=b"\2a*\0").pattern(Names("r[d]*")) == r"r\[d\]\*:1:{a\\042.}:*"
+    assert Scope(zone=b"\2a*\0", qtype=28).pattern(Names("rdns")) == r"rdns:1:{*a\\042.}:AAAA*"
 
 
 def test_scripts_are_known_by_their_digest() -> None:

@@ -16,11 +16,11 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "rdnscache"
 #: From the cellar up: a module may import from its own floor and those below.
 FLOORS = (
-    ("errors", "__init__", "build", "process", "dns"),
+    ("errors", "__init__", "build", "process", "children", "dns"),
     ("net", "metrics", "stream", "embedded"),
     ("config", "cache"),
     ("store", "upstream"),
-    ("flights",),
+    ("flights", "report", "status"),
     ("resolver",),
     ("server",),
     ("supervisor",),

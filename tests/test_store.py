@@ -121,6 +121,8 @@ class TestFlush:
         """The control stream tells what was missed: the L1 of a node that lost its connection forgets it too."""
         from rdnscache.dns.names import parse_name
         from rdnscache.store.browse import Browser
+        from rdnscache.store.cluster import Cluster
+        from rdnscache.store.scope import Scope
 
         counts = iter(range(1, 100))
 
@@ -136,7 +138,9 @@ class TestFlush:
             redis = redis_server.client()
             wait_for(lambda: redis.exists("rdns:1:{gone.example.}:A"))
             redis.execute_command("CLIENT", "KILL", "TYPE", "PUBSUB")
-            Browser(redis_server.url, "rdns").flush(parse_name("gone.example."))
+            browser, scope = Browser(redis_server.url, "rdns"), Scope(parse_name("gone.example."))
+            browser.flush(scope)
+            Cluster(browser.redis, browser.names).announce(scope.event())
             wait_for(lambda: attached(node, 2))
             second = ask(node.port, "gone.example.").answer
 

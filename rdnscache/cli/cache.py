@@ -1,77 +1,37 @@
-"""`rdnscache cache`: look into the shared cache, and flush it."""
+"""`rdnscache cache`: look into the shared cache, move it, and flush it."""
 
 from __future__ import annotations
 
+import itertools
 import json
-import os
 import sys
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 
 import click
 
-from rdnscache import config as configuration
-from rdnscache import embedded
-from rdnscache.dns.names import name_text, parse_name, type_number, type_text
-from rdnscache.errors import ConfigError
+from rdnscache.cli.access import open_browser, open_cluster, redis_options
+from rdnscache.dns.names import name_text, parse_name, rcode_number, rcode_text, type_number, type_text
 from rdnscache.store.contract import pattern_text
+from rdnscache.store.scope import Scope
 
 if TYPE_CHECKING:
     from rdnscache.store.browse import Browser, View
 
-
-def _common(function: Callable[..., Any]) -> Callable[..., Any]:
-    for decorate in (
-        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
-        click.option(
-            "--prefix", metavar="WORD", envvar="RDNSCACHE_PREFIX", default="rdns", show_default=True,
-            help="First part of every key.",
-        ),
-        click.option(
-            "--redis", "url", metavar="URL", envvar="RDNSCACHE_REDIS",
-            help="Where the cache is.  [default: the embedded server running here]",
-        ),
-    ):  # fmt: skip
-        function = decorate(function)
-    return function
-
-
-def find_redis(url: str | None, environ: Mapping[str, str] = os.environ) -> str:
-    """The URL to use. Raises ConfigError when there is none, or more than one to choose from."""
-    options = {option.name: option for option in configuration.options()}
-    if url and url != "embedded":
-        try:
-            parsed = options["redis"].metadata["parse"](url)
-        except ValueError as error:
-            raise ConfigError(f"--redis: {error}") from None
-        if parsed == "none":
-            raise ConfigError("--redis none: there is no shared cache to look into")
-        return str(parsed)
-    sockets = embedded.running_sockets()
-    if not sockets:
-        raise ConfigError("no embedded server runs here: say where the cache is with --redis URL")
-    if len(sockets) > 1:
-        listed = ", ".join(f"unix://{path}" for path in sockets)
-        raise ConfigError(f"several embedded servers run here, choose one with --redis: {listed}")
-    return f"unix://{sockets[0]}"
-
-
-def _browser(url: str | None, prefix: str) -> Browser:
-    from rdnscache.store.browse import Browser  # redis-py takes a while, and must not be loaded before a worker forks
-
-    return Browser(find_redis(url), prefix)
+T = TypeVar("T")
 
 
 @click.group()
 def cache() -> None:
-    """Look into the shared cache, and flush it."""
+    """Look into the shared cache, move it, and flush it."""
 
 
 @cache.command()
 @click.argument("name")
 @click.argument("rtype", metavar="[TYPE]", default="")
-@_common
+@redis_options
 def get(name: str, rtype: str, url: str | None, prefix: str, as_json: bool) -> None:
     """Show what is stored for NAME: all types and variants, or one TYPE. Exit code 1 when there is nothing."""
     try:
@@ -79,7 +39,7 @@ def get(name: str, rtype: str, url: str | None, prefix: str, as_json: bool) -> N
         wanted = type_text(type_number(rtype)) if rtype else ""
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    views = list(_browser(url, prefix).find(pattern_text(name_text(wire)), wanted))
+    views = list(open_browser(url, prefix).find(pattern_text(name_text(wire)), wanted))
     if as_json:
         click.echo(json.dumps([asdict(view) for view in views], indent=2))
     else:
@@ -92,35 +52,181 @@ def get(name: str, rtype: str, url: str | None, prefix: str, as_json: bool) -> N
 
 @cache.command("ls")
 @click.argument("pattern", default="*")
-@_common
-def list_entries(pattern: str, url: str | None, prefix: str, as_json: bool) -> None:
+@click.option("--type", "rtype", metavar="TYPE", help="Only this type.")
+@click.option("--rcode", metavar="RCODE", help="Only this RCODE, such as NXDOMAIN.")
+@click.option("--older", metavar="SECONDS", type=click.IntRange(0), help="Only entries at least so old.")
+@click.option("--expiring", metavar="SECONDS", type=click.IntRange(0), help="Only entries fresh no longer than this.")
+@click.option("--sort", type=click.Choice(["name", "age", "ttl", "rcode"]), help="Wait for all, then sort by this.")
+@click.option("--limit", metavar="N", type=click.IntRange(1), help="Stop after so many.")
+@redis_options
+def list_entries(
+    pattern: str,
+    rtype: str | None,
+    rcode: str | None,
+    older: int | None,
+    expiring: int | None,
+    sort: str | None,
+    limit: int | None,
+    url: str | None,
+    prefix: str,
+    as_json: bool,
+) -> None:
     """List the entries whose name fits PATTERN, such as '*.example.com'; all of them without one."""
     try:
-        text = pattern_text(pattern)
+        text, wanted_type = pattern_text(pattern), type_text(type_number(rtype)) if rtype else ""
+        wanted_rcode = rcode_text(rcode_number(rcode)) if rcode else ""
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    for view in _browser(url, prefix).find(text):
+    browser = open_browser(url, prefix)
+    found = (
+        view
+        for view in progress(browser.find(text, wanted_type), browser)
+        if wanted_rcode in ("", view.rcode)
+        and (older is None or view.age >= older)
+        and (expiring is None or view.ttl_left <= expiring)
+    )
+    views = sorted(found, key=SORTS[sort]) if sort else found
+    for view in itertools.islice(views, limit):
         click.echo(json.dumps(asdict(view)) if as_json else _short(view))
+
+
+SORTS: dict[str, Callable[[View], Any]] = {
+    "name": lambda view: view.key.partition("{")[2].split(".")[::-1],
+    "age": lambda view: -view.age,
+    "ttl": lambda view: view.ttl_left,
+    "rcode": lambda view: (view.rcode, view.key),
+}
+
+
+def progress(items: Iterable[T], browser: Browser) -> Iterator[T]:
+    """The same items; how far we are is shown where a person waits and the output goes elsewhere."""
+    if sys.stdout.isatty() or not sys.stderr.isatty():
+        yield from items
+        return
+    with click.progressbar(items, length=browser.count(), file=sys.stderr, label="reading") as bar:
+        yield from bar
+
+
+@cache.command()
+@redis_options
+def stats(url: str | None, prefix: str, as_json: bool) -> None:
+    """Count the entries by type, RCODE and state."""
+    browser = open_browser(url, prefix)
+    counts = {name: Counter[str]() for name in ("types", "rcodes", "states")}
+    total = 0
+    for view in progress(browser.find("*"), browser):
+        total += 1
+        counts["types"][view.key.rpartition("}:")[2].partition(":")[0]] += 1
+        counts["rcodes"][view.rcode] += 1
+        counts["states"][view.state] += 1
+    if as_json:
+        click.echo(json.dumps({"entries": total, **{name: dict(each.most_common()) for name, each in counts.items()}}))
+        return
+    click.echo(f"{total} entries")
+    for name, each in counts.items():
+        click.echo(f"{name:8} {', '.join(f'{label} {count}' for label, count in each.most_common()) or '-'}")
+
+
+@cache.command("export")
+@click.argument("file", type=click.File("w", lazy=True))
+@redis_options
+def export_entries(file: TextIO, url: str | None, prefix: str, as_json: bool) -> None:
+    """Write all entries to FILE, '-' for standard output: one JSON object a line."""
+    from rdnscache.store.snapshot import export
+
+    browser = open_browser(url, prefix)
+    count = -1  # the first line is no entry
+    for line in progress(export(browser), browser):
+        file.write(line + "\n")
+        count += 1
+    text = json.dumps({"exported": count}) if as_json else f"exported {count} {'entry' if count == 1 else 'entries'}"
+    click.echo(text, err=True)
+
+
+@cache.command("import")
+@click.argument("file", type=click.File("rb"))
+@click.option("--replace", is_flag=True, help="Store what is in the file over what is in Redis.")
+@redis_options
+def import_entries(file: BinaryIO, replace: bool, url: str | None, prefix: str, as_json: bool) -> None:
+    """Store the entries of a snapshot, '-' for standard input. What is not an entry is refused and counted.
+
+    Exit code 1 when a line was refused, 2 when FILE is no snapshot.
+    """
+    from rdnscache.store.snapshot import load
+
+    counts = load(open_browser(url, prefix), file, replace)
+    if as_json:
+        click.echo(json.dumps(asdict(counts)))
+    else:
+        click.echo(f"stored {counts.stored}, already there {counts.known}, refused {counts.refused}")
+    sys.exit(1 if counts.refused else 0)
 
 
 @cache.command()
 @click.argument("name", default="")
-@click.option("--all", "everything", is_flag=True, help="Flush every entry.")
-@_common
-def flush(name: str, everything: bool, url: str | None, prefix: str, as_json: bool) -> None:
-    """Delete all entries of NAME, or of every name with --all: in Redis and in the local cache of every worker."""
-    if bool(name) == everything:
-        raise click.UsageError("give a NAME, or --all")
+@click.option("--type", "rtype", metavar="TYPE", help="Only this type of NAME.")
+@click.option("--zone", metavar="NAME", help="This name and everything below it.")
+@click.option("--rcode", metavar="RCODE", help="Only entries with this RCODE, such as SERVFAIL.")
+@click.option("--all", "everything", is_flag=True, help="Every entry.")
+@click.option(
+    "--wait",
+    "patience",
+    metavar="SECONDS",
+    default=2.0,
+    show_default=True,
+    type=click.FloatRange(0.05, 60),
+    help="For the workers to confirm.",
+)
+@redis_options
+def flush(
+    name: str,
+    rtype: str | None,
+    zone: str | None,
+    rcode: str | None,
+    everything: bool,
+    patience: float,
+    url: str | None,
+    prefix: str,
+    as_json: bool,
+) -> None:
+    """Make the whole cluster forget NAME, a zone, an RCODE, or everything: Redis and the local cache of every worker.
+
+    Waits until every worker has confirmed, and says how long that took.
+    Exit code 1 when one has not; it applies the flush when it returns.
+    """
+    scope = _scope(name, rtype, zone, rcode, everything)
+    browser, cluster = open_browser(url, prefix), open_cluster(url, prefix)
+    count = browser.flush(scope)
+    proof = cluster.tell(scope.event(), patience)
+    if as_json:
+        told: dict[str, Any] = {"flushed": str(scope), "entries": count, "local_entries": proof.entries}
+        times = {node: round(seconds * 1000, 1) for node, seconds in proof.confirmed.items()}
+        click.echo(json.dumps(told | {"confirmed_ms": times, "missing": proof.missing}))
+    else:
+        entries = f"{count} {'entry' if count == 1 else 'entries'}"
+        click.echo(f"flushed {scope}: {entries} in Redis, {proof.entries} in local caches; confirmed by {proof}")
+        for node, reason in proof.missing.items():
+            click.echo(f"rdnscache: {node} has not confirmed: {reason}", err=True)
+    sys.exit(0 if proof.complete else 1)
+
+
+def _scope(name: str, rtype: str | None, zone: str | None, rcode: str | None, everything: bool) -> Scope:
+    """What to flush; UsageError for what does not go together or cannot be read."""
+    if everything == bool(name or zone or rcode):
+        raise click.UsageError("give a NAME, --zone, --rcode, or --all alone")
+    if name and zone:
+        raise click.UsageError("give a NAME or --zone, not both")
+    if rtype and not (name or zone):
+        raise click.UsageError("--type needs a NAME or --zone")
     try:
-        wire = parse_name(name) if name else None
+        return Scope(
+            name=parse_name(name) if name else None,
+            zone=parse_name(zone) if zone else None,
+            qtype=type_number(rtype) if rtype else None,
+            rcode=rcode_number(rcode) if rcode else None,
+        )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    count = _browser(url, prefix).flush(wire)
-    what = name_text(wire) if wire else "everything"
-    if as_json:
-        click.echo(json.dumps({"flushed": what, "entries": count}))
-    else:
-        click.echo(f"flushed {what}: {count} {'entry' if count == 1 else 'entries'} in Redis; every worker was told")
 
 
 def _long(view: View) -> str:

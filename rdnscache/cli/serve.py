@@ -12,8 +12,7 @@ from typing import Any
 
 import click
 
-from rdnscache.config import Config, default_text, env_name, flag_name, load, mask, options
-from rdnscache.net import Address
+from rdnscache.config import Config, default_text, env_name, flag_name, load, options, plain
 
 
 def config_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,7 +48,7 @@ def serve(file: str | None, **given: Any) -> None:
     )
     from rdnscache.supervisor import Supervisor
 
-    sys.exit(Supervisor(config).run())
+    sys.exit(Supervisor(config, lambda: load(file, given, os.environ)).run())
 
 
 @click.command("check-config")
@@ -61,18 +60,10 @@ def check_config(file: str, as_json: bool) -> None:
     Exit code 2 and one sentence when it cannot be used.
     """
     config = load(file, {}, {})
-    table = {field.name: _plain(getattr(config, field.name)) for field in fields(Config)}
+    table = {field.name: plain(getattr(config, field.name)) for field in fields(Config)}
     if as_json:
         click.echo(json.dumps(table, indent=2))
         return
     for name, value in table.items():
         click.echo(f"{name} = {json.dumps(value)}" if value is not None else f"# {name} is off")
     click.echo(f"# {file} is fine")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [str(item) for item in value]
-    if isinstance(value, str):
-        return mask(value)
-    return str(value) if isinstance(value, Address) else value

@@ -25,6 +25,7 @@ RCODES: dict[int, str] = {
     7: "YXRRSET", 8: "NXRRSET", 9: "NOTAUTH", 10: "NOTZONE", 16: "BADVERS", 23: "BADCOOKIE",
 }  # fmt: skip
 _TYPE_NUMBERS = {name: number for number, name in TYPES.items()}
+_RCODE_NUMBERS = {name: number for number, name in RCODES.items()}
 _CLASS_NUMBERS = {name: number for number, name in CLASSES.items()}
 
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789_-")
@@ -42,6 +43,14 @@ def class_text(number: int) -> str:
 
 def rcode_text(number: int) -> str:
     return RCODES.get(number) or f"RCODE{number}"
+
+
+def rcode_number(text: str) -> int:
+    """The number of an RCODE mnemonic or `RCODE7`."""
+    number = _number(text.upper(), _RCODE_NUMBERS, "RCODE")
+    if number > 15:
+        raise ValueError(f"{text!r} is not an RCODE that is stored")
+    return number
 
 
 def type_number(text: str) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import socket
 import time
-from collections.abc import Callable
 from typing import Any
 
 from gevent import get_hub
@@ -38,6 +37,7 @@ class TcpListener:
         self._idle = idle
         self._max_connections = max_connections
         self._stopped = False
+        self.held = False
         loop = get_hub().loop
         self._watcher = loop.io(sock.fileno(), READ)
         self._sweeper = loop.timer(SWEEP_INTERVAL, SWEEP_INTERVAL)
@@ -58,6 +58,15 @@ class TcpListener:
         for connection in list(self._connections):
             connection.finish()
 
+    def hold(self) -> None:
+        """Take no more queries for a moment."""
+        self.held = True
+
+    def release(self) -> None:
+        self.held = False
+        for connection in list(self._connections):
+            connection.go_on()
+
     def _accept(self) -> None:
         for _ in range(ACCEPTS):
             try:
@@ -69,14 +78,14 @@ class TcpListener:
             if len(self._connections) >= self._max_connections and not self._close_idlest():
                 sock.close()
                 continue
-            connection = TcpConnection(sock, self._desk, self._touched, self._left)
-            self._touched(connection)
+            connection = TcpConnection(sock, self._desk, self)
+            self.touched(connection)
 
-    def _touched(self, connection: TcpConnection) -> None:
+    def touched(self, connection: TcpConnection) -> None:
         self._connections.pop(connection, None)
         self._connections[connection] = None
 
-    def _left(self, connection: TcpConnection) -> None:
+    def left(self, connection: TcpConnection) -> None:
         self._connections.pop(connection, None)
 
     def _close_idlest(self) -> bool:
@@ -104,19 +113,17 @@ class TcpConnection:
         self,
         sock: socket.socket,
         desk: Desk,
-        touched: Callable[[TcpConnection], None],
-        left: Callable[[TcpConnection], None],
+        listener: TcpListener,
     ) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._desk = desk
-        self._touched = touched
-        self._left = left
+        self._listener = listener
         self._buffer = bytearray()
         self._finishing = False
         #: Queries taken and not answered yet.
         self.pending = 0
         self.active = time.monotonic()
-        self._stream = Stream(sock, self._received, self._ended, MAX_UNSENT, self._drained)
+        self._stream = Stream(sock, self._received, self._ended, MAX_UNSENT, self.go_on)
 
     def finish(self) -> None:
         """Read no more, close after the last answer."""
@@ -126,9 +133,10 @@ class TcpConnection:
 
     def close(self) -> None:
         self._stream.close()
-        self._left(self)
+        self._listener.left(self)
 
-    def _drained(self) -> None:
+    def go_on(self) -> None:
+        """Take up what has been left lying."""
         self._received(b"")
 
     def _received(self, data: bytes) -> None:
@@ -143,7 +151,7 @@ class TcpConnection:
         """Take the whole queries that have arrived, as long as the client keeps up with its answers."""
         buffer, stream = self._buffer, self._stream
         while not stream.closed and not self._finishing:
-            if self.pending >= MAX_PIPELINED or stream.unsent > HIGH_WATER:
+            if self._listener.held or self.pending >= MAX_PIPELINED or stream.unsent > HIGH_WATER:
                 stream.pause()
                 return
             size = int.from_bytes(buffer[:2], "big")
@@ -163,7 +171,7 @@ class TcpConnection:
             self.close()
             return
         self.active = now
-        self._touched(self)
+        self._listener.touched(self)
         desk.counters[metrics.QUERIES_TCP] += 1
         reply = desk.lookup(query, now)
         if reply is not None:

@@ -13,6 +13,8 @@ cdef class UdpListener:
     cdef object _loop
     cdef object _watcher
     cdef bint _flushing
+    cdef bint _reading
+    cdef bint _held
 
     @cython.locals(batch=Batch, desk=Desk, now=double, count=int, hits=int, dropped=int, index=int, query=Query, reply=bytes)
     cpdef object drain(self)

@@ -29,16 +29,37 @@ class UdpListener:
         self._loop = get_hub().loop
         self._watcher = self._loop.io(sock.fileno(), READ)
         self._flushing = False
+        self._reading = False
+        self._held = False
 
     def start(self) -> None:
-        self._watcher.start(self.drain)
+        self._reading = True
+        self._go_on()
 
     def stop(self) -> None:
         """Read no more; the socket stays open for those who wait, and for the next worker of this slot."""
-        self._watcher.stop()
+        self._reading = False
+        self._go_on()
+
+    def hold(self) -> None:
+        """Leave the datagrams in the kernel for a moment."""
+        self._held = True
+        self._go_on()
+
+    def release(self) -> None:
+        self._held = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._reading and not self._held:
+            self._watcher.start(self.drain)
+        else:
+            self._watcher.stop()
 
     def drain(self) -> None:
         """Take one batch: answer what L1 holds at once, start flights for the rest, return to the hub."""
+        if self._held or not self._reading:
+            return
         batch, desk = self._batch, self._desk
         now = time.monotonic()
         count = batch.receive()

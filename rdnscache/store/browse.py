@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import redis
 
-from rdnscache.dns.names import name_text
+from rdnscache.dns.names import rcode_text
 from rdnscache.errors import StoreDown
-from rdnscache.store.contract import ANNOUNCE, EVENTS_KEPT, Names, glob_escape
+from rdnscache.store.contract import CLAIM_SUFFIX, FLUSHED, Names, glob_escape
+from rdnscache.store.scope import Scope
 
 #: Keys asked for in one go.
 PAGE = 500
@@ -38,51 +38,61 @@ class View:
 
 
 class Browser:
-    """Reads and flushes the cache. Every method raises StoreDown when Redis cannot be used."""
+    """Finds and deletes entries. Every method raises StoreDown when Redis cannot be used."""
 
     def __init__(self, url: str, prefix: str) -> None:
         self.names = Names(prefix)
-        with _redis_errors():
-            self._redis = redis.Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+        with redis_errors():
+            self.redis = redis.Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
 
     def find(self, name_pattern: str, rtype: str = "") -> Iterator[View]:
         """The entries whose name fits a pattern (see `contract.pattern_text`), of one type or of all."""
-        for keys in self._pages(
-            f"{glob_escape(self.names.root)}{{{name_pattern}}}:{rtype or '*'}{'*' if rtype else ''}"
-        ):
-            keys = [key for key in keys if not rtype or _type_of(key) == rtype]
-            yield from self._views(keys)
+        pattern = f"{glob_escape(self.names.root)}{{{name_pattern}}}:{rtype or '*'}{'*' if rtype else ''}"
+        for keys in self.pages(pattern):
+            entries = [key for key in keys if self.names.question(key) and (not rtype or _type_of(key) == rtype)]
+            yield from self._views(entries)
 
-    def flush(self, name: bytes | None) -> int:
-        """Delete the entries of a wire name, or all, then tell every worker. Returns how many were in Redis."""
-        pattern = self.names.pattern("" if name is None else name_text(name))
+    def count(self) -> int:
+        """About how many keys there are, ours and others'."""
+        with redis_errors():
+            return int(self.redis.dbsize())
+
+    def flush(self, scope: Scope) -> int:
+        """Delete the entries a scope holds from Redis; how many.
+
+        Leaders under way lose their claim, so that what they are about to bring is not stored.
+        """
         count = 0
-        for keys in self._pages(pattern):
-            with _redis_errors():
-                count += int(self._redis.unlink(*keys)) if keys else 0
-        event: dict[str, str] = {"event": "flush"}
-        if name is not None:
-            event["name"] = name_text(name)
-        with _redis_errors():
-            control = self.names.control
-            self._redis.eval(ANNOUNCE.source.decode(), 1, control, control, json.dumps(event), EVENTS_KEPT)
+        for keys in self.pages(scope.pattern(self.names)):
+            claims = [key for key in keys if key.endswith(CLAIM_SUFFIX) and self._in_name(scope, key)]
+            entries = [key for key in keys if not key.endswith(CLAIM_SUFFIX) and self._in_name(scope, key)]
+            if scope.rcode is not None:
+                entries = [view.key for view in self._views(entries) if view.rcode == rcode_text(scope.rcode)]
+            with redis_errors():
+                for key in claims:
+                    self.redis.set(key, FLUSHED, xx=True, keepttl=True)
+                count += int(self.redis.unlink(*entries)) if entries else 0
         return count
 
-    def _pages(self, pattern: str) -> Iterator[list[str]]:
-        """Keys of entries (not of claims) that fit a pattern, as SCAN brings them."""
+    def _in_name(self, scope: Scope, key: str) -> bool:
+        """Whether an entry's or claim's key is in the scope, whatever its RCODE."""
+        question = self.names.question(key.removesuffix(CLAIM_SUFFIX))
+        return question is not None and replace(scope, rcode=None).holds(question, 0)
+
+    def pages(self, pattern: str) -> Iterator[list[str]]:
+        """Keys that fit a pattern, as SCAN brings them."""
         cursor = 0
         while True:
-            with _redis_errors():
-                answer: Any = self._redis.scan(cursor, match=pattern, count=PAGE)
+            with redis_errors():
+                answer: Any = self.redis.scan(cursor, match=pattern, count=PAGE)
             cursor, raw = answer
-            keys = [key.decode("utf-8", "replace") for key in raw]
-            yield [key for key in keys if self.names.question(key) is not None]
+            yield [key.decode("utf-8", "replace") for key in raw]
             if not cursor:
                 return
 
     def _views(self, keys: list[str]) -> Iterator[View]:
-        with _redis_errors():
-            pipeline = self._redis.pipeline(transaction=False)
+        with redis_errors():
+            pipeline = self.redis.pipeline(transaction=False)
             for key in keys:
                 pipeline.hmget(key, "info", "answer")
                 pipeline.pttl(key)
@@ -118,7 +128,7 @@ def _type_of(key: str) -> str:
 
 
 @contextmanager
-def _redis_errors() -> Iterator[None]:
+def redis_errors() -> Iterator[None]:
     """What redis-py raises, as our own error."""
     try:
         yield

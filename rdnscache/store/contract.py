@@ -6,8 +6,11 @@ Keys (`rdns` is the configurable prefix, 1 the version of this contract):
     rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]#lead   STRING  the leader's token, for as long as its lease
     rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]#wait   SET     the wake channels of the followers
     rdns:1:control                                    STREAM  the last control events (flushes), capped
+    rdns:1:nodes                                      SET     `<node>.<worker>` of every worker
+    rdns:1:node:<node>.<worker>                       STRING  what a worker says of itself, as JSON
     rdns:1:wake:<node>.<worker>                       channel where a worker is woken
     rdns:1:control                                    channel where control events are announced
+    rdns:1:acks                                       channel where workers say that they have applied one
 
 `<name>` is the lower-case presentation form with its final dot; every octet of a label outside `[a-z0-9_-]` is `\\DDD`,
 so the braces hold the whole name, and an entry, its claim and its followers are in one cluster slot.
@@ -23,7 +26,12 @@ The data path reads `wire` and `info`. A key expires `ttl + stale` seconds after
 `ttl + stale - PTTL` whatever the nodes' clocks say, and it is stale when less than `stale` is left.
 
 A wake message is the entry's key, its `info` and its `wire`, a newline between. It is fresh: age 0.
-A control event is a JSON object, `{"event": "flush", "name": "www.example.com."}`; without a name: everything.
+A control event is a JSON object: `{"event": "flush"}` for everything, narrowed by `name`, `zone`, `type` and `rcode`;
+or `{"event": "reload"}`, with `node` for one of them. A worker answers a flush on the channel for acknowledgements:
+`{"event": "<ID>", "node": "n1", "worker": 0, "entries": 3}`.
+
+A flush puts the token `flushed` in place of those of the leaders it meets: what these bring wakes their followers but
+is not stored, and whoever comes anew leads.
 """
 
 from __future__ import annotations
@@ -47,6 +55,16 @@ from rdnscache.dns.wire import IN, VARIANT_CD, VARIANT_DO, Reply, parse_reply
 VERSION = "1"
 #: Control events kept for nodes that lost their connection.
 EVENTS_KEPT = 1000
+#: Seconds between two words of a worker about itself.
+BEAT = 2.0
+#: Seconds for which a worker that said no goodbye is remembered.
+MEMBER_TTL = 3600
+
+
+#: What follows an entry's key in its claim's.
+CLAIM_SUFFIX = "#lead"
+#: The token a flush leaves.
+FLUSHED = b"flushed"
 
 
 class Script:
@@ -59,7 +77,7 @@ class Script:
 
 ENTRY, LEAD, FOLLOW = 1, 2, 3
 
-#: KEYS entry, lead, wait; ARGV token, lease in ms, wake channel.
+#: KEYS entry, lead, wait; ARGV token, lease in ms, wake channel, 1 if we have followed already.
 #: Returns verdict, rest of the lease in ms, wire, info, PTTL of the entry; the last three are nil without an entry.
 #: A value of another type counts as absent; the reader deletes what it cannot use.
 CLAIM = Script(
@@ -75,7 +93,8 @@ else
 end
 if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return {2, tonumber(ARGV[2]), wire, info, left} end
 local rest = redis.call('PTTL', KEYS[2])
-if rest < 0 then -- no expiry: nobody of ours wrote this
+local flushed = ARGV[4] == '0' and redis.pcall('GET', KEYS[2]) == 'flushed'
+if rest < 0 or flushed then -- without expiry it is nobody's of ours
   redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
   return {2, tonumber(ARGV[2]), wire, info, left}
 end
@@ -95,9 +114,13 @@ STORE, FAILURE, PASS = b"store", b"failure", b"pass"
 #: Returns -1 when another leads, else how many channels were woken. pcall: a full Redis must not keep the claim.
 FILL = Script(
     b"""
-local owner = redis.pcall('GET', KEYS[2])
-if type(owner) == 'string' and owner ~= ARGV[1] then return -1 end
-if ARGV[2] == 'store' or (ARGV[2] == 'failure' and redis.call('EXISTS', KEYS[1]) == 0) then
+local owner, kind = redis.pcall('GET', KEYS[2]), ARGV[2]
+if owner == 'flushed' then
+  kind = 'pass'
+elseif type(owner) == 'string' and owner ~= ARGV[1] then
+  return -1
+end
+if kind == 'store' or (kind == 'failure' and redis.call('EXISTS', KEYS[1]) == 0) then
   redis.pcall('DEL', KEYS[1])
   local r = redis.pcall('HSET', KEYS[1], 'info', ARGV[4], 'answer', ARGV[5], 'wire', ARGV[6])
   if type(r) == 'number' then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
@@ -122,12 +145,24 @@ return id
 )
 
 
+#: KEYS what a worker said of itself; ARGV its process ID. Deletes it, unless a successor has spoken; 1 if it did.
+LEAVE = Script(
+    b"""
+local told = redis.call('GET', KEYS[1])
+if told and not string.find(told, '"pid": ' .. ARGV[1] .. ',', 1, true) then return 0 end
+return redis.call('DEL', KEYS[1])
+"""
+)
+
+
 class Names:
     """The keys and channels of one prefix."""
 
     def __init__(self, prefix: str) -> None:
         self.root = f"{prefix}:{VERSION}:"
         self.control = f"{self.root}control".encode()
+        self.acks = f"{self.root}acks".encode()
+        self.nodes = f"{self.root}nodes".encode()
         self._key = re.compile(
             re.escape(self.root)
             + r"\{(?P<name>[^{}]+)\}:(?P<type>[A-Z0-9-]+)(?::(?P<class>[A-Z0-9]+))?(?P<do>:do)?(?P<cd>:cd)?"
@@ -135,6 +170,9 @@ class Names:
 
     def wake(self, node: str, worker: int) -> bytes:
         return f"{self.root}wake:{node}.{worker}".encode()
+
+    def node(self, node: str, worker: int) -> bytes:
+        return f"{self.root}node:{node}.{worker}".encode()
 
     def entry(self, key: bytes) -> bytes:
         """The Redis key of a question."""
@@ -161,12 +199,6 @@ class Names:
         variant = (VARIANT_DO if match["do"] else 0) | (VARIANT_CD if match["cd"] else 0)
         key = name + numbers[0].to_bytes(2, "big") + numbers[1].to_bytes(2, "big") + bytes((variant,))
         return key if self.entry(key).decode("ascii") == text else None
-
-    def pattern(self, name: str = "") -> str:
-        """A SCAN pattern for the entries and claims of a name in presentation form, or of all names."""
-        if not name:
-            return f"{glob_escape(self.root)}{{*"
-        return f"{glob_escape(self.root)}{{{glob_escape(name)}}}:*"
 
 
 def glob_escape(text: str) -> str:

@@ -11,11 +11,13 @@ cdef class _Call:
 cdef class Link:
     cdef public bint attached
     cdef public long errors
+    cdef public double latency
     cdef object _url
     cdef object _client_name
     cdef tuple _channels
     cdef double _timeout
     cdef object _on_push
+    cdef object _on_open
     cdef object _on_attach
     cdef object _on_detach
     cdef object _hub

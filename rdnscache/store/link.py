@@ -59,6 +59,7 @@ class _Call:
 class Link:
     """The connection, its state and its care. `on_push(channel, payload)` runs in the hub.
 
+    `on_open()` is called when there is a connection.
     `on_attach()` runs in the link's own greenlet after the channels are subscribed and before `attached` is true:
     only when it is done may anybody lead or follow. `on_detach()` runs in the hub.
     """
@@ -70,16 +71,20 @@ class Link:
         channels: Sequence[bytes],
         timeout: float,
         on_push: Callable[[bytes, bytes], None],
+        on_open: Callable[[], None],
         on_attach: Callable[[], None],
         on_detach: Callable[[], None],
     ) -> None:
         self.attached = False
         self.errors = 0
+        #: Seconds the last PING took.
+        self.latency = 0.0
         self._url = url
         self._client_name = client_name
         self._channels = tuple(channels)
         self._timeout = timeout
         self._on_push = on_push
+        self._on_open = on_open
         self._on_attach = on_attach
         self._on_detach = on_detach
         self._hub = get_hub()
@@ -118,6 +123,11 @@ class Link:
             self._enqueue((command,), done)
         elif done is not None:
             done(StoreDown("not attached"))
+
+    def tell(self, command: Command) -> None:
+        """Send when there is a connection, and forget about it."""
+        if self._stream is not None and len(self._pending) < MAX_PENDING:
+            self._enqueue((command,), None)
 
     def _request(self, commands: Sequence[Command]) -> list[Any]:
         if len(self._pending) >= MAX_PENDING:
@@ -216,6 +226,7 @@ class Link:
         self._subscribed = 0
         self._parser = hiredis.Reader(notEnoughData=_MORE)
         self._stream = open_stream(self._url, self._client_name, self._received, self._detach)
+        self._on_open()
         self._unsent.append(hiredis.pack_command((b"SUBSCRIBE", *self._channels)))
         self._flush()
         if not self._ready.wait(CONNECT_TIMEOUT):
@@ -243,8 +254,12 @@ class Link:
                     raise StoreDown(f"no answer for {self._timeout * 1000:.0f} ms")
             now = time.monotonic()
             if now >= next_ping:
-                self.send((b"PING",))
+                self.send((b"PING",), lambda reply, sent=now: self._pong(reply, sent))  # type: ignore[misc]
                 next_ping = now + PING_INTERVAL
+
+    def _pong(self, reply: Any, sent: float) -> None:
+        if not isinstance(reply, StoreDown):
+            self.latency = time.monotonic() - sent
 
     def _overdue(self) -> bool:
         return bool(self._pending) and time.monotonic() - self._pending[0].at > self._timeout

@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -19,7 +18,6 @@ from gevent import get_hub, getcurrent
 
 from rdnscache import metrics
 from rdnscache.dns.entry import Entry
-from rdnscache.dns.names import parse_name
 from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import Reply
 from rdnscache.errors import StoreDown
@@ -27,12 +25,13 @@ from rdnscache.metrics import Counters
 from rdnscache.store.contract import (
     CLAIM,
     ENTRY,
-    EVENTS_KEPT,
     FAILURE,
     FILL,
     FOLLOW,
     JUST_STORED,
     LEAD,
+    LEAVE,
+    MEMBER_TTL,
     PASS,
     STORE,
     Names,
@@ -40,11 +39,10 @@ from rdnscache.store.contract import (
     decode,
     info_text,
 )
+from rdnscache.store.control import Control, Local
 from rdnscache.store.link import Link
 
 log = logging.getLogger(__name__)
-
-_EVENT_ID = re.compile(rb"[0-9]{1,19}-[0-9]{1,19}")
 
 __all__ = ["ENTRY", "FAILURE", "FOLLOW", "LEAD", "PASS", "STORE", "Candidacy", "NoStore", "Store"]
 
@@ -87,6 +85,11 @@ class NoStore:
     def attached(self) -> bool:
         return False
 
+    @property
+    def latency(self) -> float:
+        """Seconds Redis took for its last PING."""
+        return 0.0
+
     def read(self, key: bytes) -> Entry | None:
         return None
 
@@ -96,12 +99,18 @@ class NoStore:
     def start(self) -> None:
         pass
 
+    def beat(self, told: Mapping[str, Any]) -> None:
+        """Tell the cluster about this worker."""
+
+    def leave(self) -> None:
+        """Say goodbye to the cluster."""
+
     def close(self) -> None:
         pass
 
 
 class Store(NoStore):
-    """Redis through one link. `flush(name)` is called for each flush event, with a wire name or None for everything."""
+    """Redis through one link. `local` is what control events act on."""
 
     def __init__(
         self,
@@ -111,7 +120,7 @@ class Store(NoStore):
         worker: int,
         lease: float,
         timeout: float,
-        flush: Callable[[bytes | None], None],
+        local: Local,
         counters: Counters,
     ) -> None:
         self.names = Names(prefix)
@@ -120,21 +129,41 @@ class Store(NoStore):
         self.wake_channel = self.names.wake(node, worker)
         self.counters = counters
         self.following: dict[bytes, RedisCandidacy] = {}
-        self._flush = flush
         self._token_head = f"{node}.{worker}:{os.urandom(4).hex()}:"
         self._tokens = 0
         self._second, self._second_text = 0, ""
-        self._last_event: bytes | None = None
-        channels = (self.wake_channel, self.names.control)
+        self._place = f"{node}.{worker}".encode()
+        self._member = self.names.node(node, worker)
+        self._local = local
+        self._control = Control(self.names, node, worker, local)
+        channels = (self.wake_channel, self._control.channel)
         client_name = f"rdnscache-{node}.{worker}"
-        self.link = Link(url, client_name, channels, timeout, self._on_push, self._on_attach, self._on_detach)
+        callbacks = (self._on_push, self._control.opened, self._on_attach, self._on_detach)
+        self.link = Link(url, client_name, channels, timeout, *callbacks)
+        self._control.link = self.link
 
     @property
     def attached(self) -> bool:
         return self.link.attached
 
+    @property
+    def latency(self) -> float:
+        return self.link.latency
+
     def start(self) -> None:
         self.link.start()
+
+    def beat(self, told: Mapping[str, Any]) -> None:
+        self.link.send((b"SET", self._member, json.dumps(told), b"EX", MEMBER_TTL))
+        self.link.send((b"SADD", self.names.nodes, self._place))
+
+    def leave(self) -> None:
+        try:
+            (deleted,) = self.link.request((b"EVAL", LEAVE.source, b"1", self._member, os.getpid()))
+            if deleted == 1:
+                self.link.request((b"SREM", self.names.nodes, self._place))
+        except StoreDown:
+            pass  # we shall be missed for an hour
 
     def close(self) -> None:
         self.link.close()
@@ -216,44 +245,17 @@ class Store(NoStore):
                 self.counters[metrics.WAKES] += 1
                 candidacy.wake(entry)
         else:
-            event_id, _, event = payload.partition(b" ")
-            self._apply(event_id, event)
-
-    def _apply(self, event_id: bytes, event: bytes) -> None:
-        """Do what a control event says; events of later versions are passed over."""
-        if _EVENT_ID.fullmatch(event_id) is None:
-            log.warning("not a control event: %.200r", event_id)
-            return
-        self._last_event = event_id
-        try:
-            told = json.loads(event)
-            name = told.get("name") if told["event"] == "flush" else ""
-            if name != "":
-                self._flush(None if name is None else parse_name(name))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            log.warning("a control event could not be read (%s): %.200r", error, event)
+            self._control.hear(payload)
 
     def _on_attach(self) -> None:
-        """Catch up: apply the control events missed; forget L1 when some of them are gone."""
+        """Load the scripts and catch up with control events; only then may anybody lead or follow."""
         self.link.setup(*((b"SCRIPT", b"LOAD", script.source) for script in (CLAIM, FILL)))
-        (events,) = self.link.setup((b"XRANGE", self.names.control, self._last_event or b"-", b"+"))
-        if isinstance(events, hiredis.ReplyError):
-            log.warning("control events cannot be read, a flush may be missed: %s", events)
-            events = []
-        if not events and self._last_event is None:
-            pass  # nothing was ever flushed
-        elif not events:  # Redis lost its memory, and perhaps a flush with it
-            self._last_event = None
-            self._flush(None)
-        elif len(events) >= EVENTS_KEPT or (self._last_event and events[0][0] != self._last_event):
-            self._last_event = events[-1][0]
-            self._flush(None)
-        else:
-            for event_id, fields in events[1 if self._last_event else 0 :]:
-                self._apply(event_id, fields[1] if len(fields) > 1 else b"")
+        self._control.catch_up()
         get_hub().loop.run_callback(self._look_again)
+        get_hub().loop.run_callback(self._local.introduce)
 
     def _on_detach(self) -> None:
+        self._control.closed()
         self._look_again()
 
     def _look_again(self) -> None:
@@ -269,6 +271,7 @@ class RedisCandidacy(Candidacy):
         self._name = name = store.names.entry(key)
         self._keys = (name, name + b"#lead", name + b"#wait")
         self._token = b""
+        self._followed = 0
         self._mail: Entry | None = None
         self._switch: Callable[[Entry | None], None] | None = None
 
@@ -286,7 +289,9 @@ class RedisCandidacy(Candidacy):
             return LEAD
         for _ in range(2):  # twice: the first may find, and delete, a value that cannot be used
             try:
-                reply = store.run(CLAIM, *self._keys, token := store.token(), store.lease_ms, store.wake_channel)
+                token = store.token()
+                told = (token, store.lease_ms, store.wake_channel, self._followed)
+                reply = store.run(CLAIM, *self._keys, *told)
             except StoreDown:
                 reply = None
             if not isinstance(reply, list) or len(reply) != 5:
@@ -299,6 +304,8 @@ class RedisCandidacy(Candidacy):
                 store.discard(self._name)
             if verdict == LEAD:
                 self._token = token
+            elif verdict == FOLLOW:
+                self._followed = 1
             if verdict != ENTRY or self.entry is not None:
                 return int(verdict)
         return LEAD

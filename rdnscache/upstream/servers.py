@@ -30,6 +30,8 @@ class Server:
         self.address = address
         self.failures = 0
         self.rests_until = 0.0
+        #: Seconds of its last replies, averaged.
+        self.latency = 0.0
 
     def failed(self, now: float) -> None:
         self.failures += 1
@@ -37,9 +39,10 @@ class Server:
         if over >= 0:
             self.rests_until = now + min(FIRST_REST * 2 ** min(over, 10), LAST_REST)
 
-    def answered(self) -> None:
+    def answered(self, seconds: float) -> None:
         self.failures = 0
         self.rests_until = 0.0
+        self.latency += (seconds - self.latency) / 16 if self.latency else seconds
 
 
 class Upstreams:
@@ -67,6 +70,7 @@ class Upstreams:
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     raise UpstreamFailed(problem)
+                started = time.monotonic()
                 try:
                     reply = self._ask_one(server, key, min(self._timeout * random.uniform(*JITTER), remaining))
                 except UpstreamFailed as failure:
@@ -75,7 +79,7 @@ class Upstreams:
                     silent.append(server)
                     problem = str(failure)
                     continue
-                server.answered()
+                server.answered(time.monotonic() - started)
                 if policy.usable(reply):
                     return reply, server.address.host
                 self._counters[metrics.UPSTREAM_FAILURES] += 1

@@ -1,0 +1,68 @@
+"""How commands find the Redis they are about."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rdnscache import config as configuration
+from rdnscache import embedded
+from rdnscache.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rdnscache.store.browse import Browser
+    from rdnscache.store.cluster import Cluster
+
+
+def redis_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for decorate in (
+        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+        click.option(
+            "--prefix", metavar="WORD", envvar="RDNSCACHE_PREFIX", default="rdns", show_default=True,
+            help="First part of every key.",
+        ),
+        click.option(
+            "--redis", "url", metavar="URL", envvar="RDNSCACHE_REDIS",
+            help="Where the cache is.  [default: the embedded server running here]",
+        ),
+    ):  # fmt: skip
+        function = decorate(function)
+    return function
+
+
+def find_redis(url: str | None, environ: Mapping[str, str] = os.environ) -> str:
+    """The URL to use. Raises ConfigError when there is none, or more than one to choose from."""
+    options = {option.name: option for option in configuration.options()}
+    if url and url != "embedded":
+        try:
+            parsed = options["redis"].metadata["parse"](url)
+        except ValueError as error:
+            raise ConfigError(f"--redis: {error}") from None
+        if parsed == "none":
+            raise ConfigError("--redis none: there is no shared cache to look into")
+        return str(parsed)
+    sockets = embedded.running_sockets()
+    if not sockets:
+        raise ConfigError("no embedded server runs here: say where the cache is with --redis URL")
+    if len(sockets) > 1:
+        listed = ", ".join(f"unix://{path}" for path in sockets)
+        raise ConfigError(f"several embedded servers run here, choose one with --redis: {listed}")
+    return f"unix://{sockets[0]}"
+
+
+def open_browser(url: str | None, prefix: str) -> Browser:
+    """Entries; redis-py is loaded here, as that takes a while and must not happen before a worker forks."""
+    from rdnscache.store.browse import Browser
+
+    return Browser(find_redis(url), prefix)
+
+
+def open_cluster(url: str | None, prefix: str) -> Cluster:
+    """Members and events."""
+    from rdnscache.store.cluster import Cluster
+
+    browser = open_browser(url, prefix)
+    return Cluster(browser.redis, browser.names)

@@ -1,0 +1,124 @@
+"""`rdnscache cluster` and `rdnscache reload`: who is there, how they are, and telling them something."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import click
+
+from rdnscache.cli.access import open_cluster, redis_options
+from rdnscache.status import NodeStatus, summarize
+
+#: Seconds between two looks with --watch, and between the two that make a rate.
+LOOK = 2.0
+
+
+@click.group()
+def cluster() -> None:
+    """See who is in the cluster, and how they are."""
+
+
+@cluster.command()
+@click.option("--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
+@redis_options
+def status(watch: bool, url: str | None, prefix: str, as_json: bool) -> None:
+    """Show nodes, workers, versions, rates, where answers come from, and what differs.
+
+    Rates are those of two seconds. Exit code 1 when a node is missing.
+    """
+    place = open_cluster(url, prefix)
+    before, since = place.members(), time.monotonic()
+    while True:
+        time.sleep(LOOK)
+        after, now = place.members(), time.monotonic()
+        nodes = summarize(before, after, now - since)
+        before, since = after, now
+        if watch and not as_json:
+            click.clear()
+        click.echo(json.dumps([node.as_json() for node in nodes]) if as_json else _table(nodes))
+        if not watch:
+            sys.exit(0 if nodes and all(node.present for node in nodes) else 1)
+
+
+@cluster.command("members")
+@redis_options
+def list_members(url: str | None, prefix: str, as_json: bool) -> None:
+    """List every worker, and when it last said something."""
+    found = open_cluster(url, prefix).members()
+    if as_json:
+        click.echo(json.dumps([{"node": each.node, "worker": each.worker, "age": each.age} for each in found]))
+        return
+    for each in found:
+        click.echo(f"{each.node}.{each.worker}  {each.age:.1f} s ago{'' if each.present else ', missing'}")
+
+
+@cluster.command()
+@click.argument("node")
+@redis_options
+def forget(node: str, url: str | None, prefix: str, as_json: bool) -> None:
+    """Stop expecting NODE: it ended without a goodbye and will not come back."""
+    count = open_cluster(url, prefix).forget(node)
+    if as_json:
+        click.echo(json.dumps({"node": node, "workers": count}))
+    elif count:
+        click.echo(f"forgot {node}: {count} worker{'' if count == 1 else 's'}")
+    else:
+        click.echo(f"rdnscache: no node is called {node}", err=True)
+    sys.exit(0 if count else 1)
+
+
+def _table(nodes: list[NodeStatus]) -> str:
+    if not nodes:
+        return "no node is there"
+    head = ("node", "workers", "version", "up", "queries/s", "l1", "joined", "l2", "other node", "upstream", "stale",
+            "failed", "Redis", "upstreams")  # fmt: skip
+    rows = [head, *(_cells(node) for node in nodes)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    for node in nodes:
+        lines += [f"{node.node}: {text}" for text in node.remarks]
+    return "\n".join(lines)
+
+
+def _cells(node: NodeStatus) -> tuple[str, ...]:
+    if not node.present:
+        return (node.node, "-", node.version, f"silent for {node.silent:.0f} s", *("-" for _ in range(10)))
+    shares = (f"{share:.1%}" if node.qps else "-" for share in node.shares.values())
+    redis = "away" if not node.attached else f"{node.redis_ms:.1f} ms"
+    if 0 < node.attached < node.workers:
+        redis = f"{node.attached}/{node.workers} workers"
+    ups = " ".join(f"{up['address']}{_health(up)}" for up in node.upstreams)
+    workers = f"{node.workers_present}/{node.workers}"
+    return (node.node, workers, node.version, _duration(node.uptime), f"{node.qps:,.0f}", *shares, redis, ups)
+
+
+def _health(upstream: dict[str, Any]) -> str:
+    return f" (rests {upstream['rests']:.0f} s)" if upstream["rests"] else f" {upstream['ms']:.1f} ms"
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.0f}s"
+
+
+@click.command()
+@click.option("--node", metavar="WORD", help="Only this node.")
+@redis_options
+def reload(node: str | None, url: str | None, prefix: str, as_json: bool) -> None:
+    """Make nodes read their configuration again and take over what changed, worker by worker, without a lost query.
+
+    A configuration that cannot be used is refused by the node, which says so in its log and goes on with the old one.
+    """
+    place = open_cluster(url, prefix)
+    names = sorted({member.node for member in place.members() if member.present})
+    if node is not None and node not in names:
+        click.echo(f"rdnscache: no node is called {node}", err=True)
+        sys.exit(1)
+    place.announce({"event": "reload"} | ({"node": node} if node else {}))
+    told = [node] if node else names
+    click.echo(json.dumps({"reload": told}) if as_json else f"told {', '.join(told) or 'nobody: no node is there'}")

@@ -1,0 +1,155 @@
+"""The cluster as people see it: who is there, and telling all of them something. Through redis-py as it comes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from rdnscache.store.browse import redis_errors
+from rdnscache.store.contract import ANNOUNCE, BEAT, EVENTS_KEPT, MEMBER_TTL, Names
+
+#: Seconds without a word after which a worker counts as away: it should speak every BEAT.
+SILENCE = 3 * BEAT + 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A worker as it described itself, `age` seconds ago."""
+
+    node: str
+    worker: int
+    age: float
+    told: Mapping[str, Any]
+
+    @property
+    def present(self) -> bool:
+        return self.age < SILENCE
+
+
+@dataclass(slots=True)
+class Proof:
+    """Who has applied an event, and who has not. Times in seconds after it was announced."""
+
+    #: The last worker of a node that has confirmed with all of its workers.
+    confirmed: dict[str, float] = field(default_factory=dict)
+    #: Why a node has not.
+    missing: dict[str, str] = field(default_factory=dict)
+    #: Entries the workers have dropped.
+    entries: int = 0
+
+    @property
+    def complete(self) -> bool:
+        return not self.missing
+
+    def __str__(self) -> str:
+        total = len(self.confirmed) + len(self.missing)
+        slowest = max(self.confirmed.values(), default=0.0) * 1000
+        text = f"{len(self.confirmed)}/{total} node{'' if total == 1 else 's'}"
+        return f"{text}, {slowest:.0f} ms" if self.confirmed else text
+
+
+class Cluster:
+    """All workers that use a Redis with one prefix. Every method raises StoreDown when Redis cannot be used."""
+
+    def __init__(self, client: redis.Redis, names: Names) -> None:
+        self._redis: Any = client
+        self._names = names
+
+    def members(self) -> list[Member]:
+        """Every worker that is there, or was within the last hour and did not say goodbye."""
+        with redis_errors():
+            found: Any = self._redis.smembers(self._names.nodes)
+            places = sorted(place.decode("utf-8", "replace") for place in found)
+            pipeline = self._redis.pipeline(transaction=False)
+            for place in places:
+                key = f"{self._names.root}node:{place}"
+                pipeline.get(key)
+                pipeline.pttl(key)
+            replies: list[Any] = pipeline.execute(raise_on_error=False)
+        members, gone = [], []
+        for place, raw, left in zip(places, replies[::2], replies[1::2], strict=True):
+            member = _member(place, raw, left)
+            if member is None:
+                gone.append(place)
+            else:
+                members.append(member)
+        if gone:
+            with redis_errors():
+                self._redis.srem(self._names.nodes, *gone)
+        return members
+
+    def forget(self, node: str) -> int:
+        """Stop expecting a node that will not come back; how many workers it had."""
+        workers = [member for member in self.members() if member.node == node]
+        for member in workers:
+            place = f"{node}.{member.worker}"
+            with redis_errors():
+                self._redis.delete(f"{self._names.root}node:{place}")
+                self._redis.srem(self._names.nodes, place)
+        return len(workers)
+
+    def announce(self, told: Mapping[str, str]) -> str:
+        """Tell every worker, and those that are away when they return; the event's ID."""
+        control = self._names.control
+        with redis_errors():
+            event_id: Any = self._redis.eval(
+                ANNOUNCE.source.decode(), 1, control, control, json.dumps(dict(told)), EVENTS_KEPT
+            )
+        return str(event_id.decode())
+
+    def tell(self, told: Mapping[str, str], patience: float) -> Proof:
+        """Announce an event and wait, `patience` seconds at most, until every worker has confirmed it."""
+        proof = Proof()
+        waiting: dict[str, set[int]] = {}
+        with redis_errors(), self._redis.pubsub() as ear:
+            ear.subscribe(self._names.acks)
+            ear.get_message(timeout=patience)  # confirms the subscription
+            for member in self.members():
+                if member.present:
+                    waiting.setdefault(member.node, set()).add(member.worker)
+                else:
+                    proof.missing.setdefault(member.node, f"not heard of for {member.age:.0f} s")
+            started = time.monotonic()
+            event_id = self.announce(told)
+            while waiting and (left := started + patience - time.monotonic()) > 0:
+                for node, worker, entries in _acks(ear.get_message(timeout=left), event_id):
+                    proof.entries += entries
+                    waiting.get(node, set()).discard(worker)
+                    if not waiting.get(node, {0}):
+                        del waiting[node]
+                        proof.confirmed[node] = time.monotonic() - started
+        for node, workers in waiting.items():
+            proof.missing[node] = f"no word from worker {', '.join(map(str, sorted(workers)))}"
+        for node in proof.missing:
+            proof.confirmed.pop(node, None)
+        return proof
+
+
+def _acks(message: Any, event_id: str) -> Iterator[tuple[str, int, int]]:
+    """What a message on the channel for acknowledgements says of an event."""
+    if not message or message["type"] != "message":
+        return
+    try:
+        told = json.loads(message["data"])
+        if told["event"] == event_id:
+            yield str(told["node"]), int(told["worker"]), int(told["entries"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return  # not from a worker
+
+
+def _member(place: str, raw: Any, left_ms: Any) -> Member | None:
+    node, _, worker = place.rpartition(".")
+    if not isinstance(raw, bytes) or not isinstance(left_ms, int) or not worker.isdigit():
+        return None
+    try:
+        told = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(told, dict):
+        return None
+    return Member(node, int(worker), max(MEMBER_TTL - left_ms / 1000, 0.0), told)

@@ -1,0 +1,144 @@
+"""Control events: what a person tells all workers at once, how a worker catches up, and the proof that it is done.
+
+An event is announced on the control channel and kept in the control stream. Each worker applies it and says so on the
+channel for acknowledgements. A worker that was away applies what it missed before it uses Redis again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import gevent
+import hiredis
+
+from rdnscache.store.contract import EVENTS_KEPT, Names
+from rdnscache.store.link import Link
+from rdnscache.store.scope import Scope
+
+log = logging.getLogger(__name__)
+
+_EVENT_ID = re.compile(rb"[0-9]{1,19}-[0-9]{1,19}")
+#: Before the first event.
+NO_EVENT = b"0-0"
+
+
+class Local(Protocol):
+    """What control events act on in this worker."""
+
+    def begin_flush(self) -> None:
+        """From now on flights that are up bring nothing back. Called in the hub, in the order of events."""
+
+    def sweep(self, scope: Scope) -> int:
+        """Forget what the scope holds; how many entries. May let others run meanwhile."""
+
+    def reload(self) -> None:
+        """Ask the supervisor to read the configuration again."""
+
+    def introduce(self) -> None:
+        """Say who we are: the link has just been attached."""
+
+    def hold(self) -> None:
+        """Answer nobody for a moment: there is a connection again, and what was missed is being learnt."""
+
+    def release(self) -> None:
+        """Go on answering."""
+
+
+class Control:
+    """This worker's ear for control events."""
+
+    def __init__(self, names: Names, node: str, worker: int, local: Local) -> None:
+        self.channel = names.control
+        self._acks = names.acks
+        self._node = node
+        self._worker = worker
+        self._local = local
+        self.link: Link
+        #: Whether we know all events up to now; not while the connection is new.
+        self.caught_up = False
+        #: The last event applied; None before the first attach, when there is nothing yet that a flush could mean.
+        self._last: bytes | None = None
+
+    def hear(self, payload: bytes) -> None:
+        """An event that has just been announced. Called in the hub."""
+        event_id, _, raw = payload.partition(b" ")
+        if _EVENT_ID.fullmatch(event_id) is None:
+            log.warning("not a control event: %.200r", event_id)
+            return
+        if self.caught_up:
+            self._last = event_id
+        told = _read(raw)
+        if told is None:
+            return
+        if told["event"] == "flush":
+            self._flush(told, gevent.spawn, event_id)
+        elif told["event"] == "reload" and told.get("node") in (None, self._node):
+            self._local.reload()
+
+    def opened(self) -> None:
+        """A new connection: it is to be learnt what was missed before L1 answers again."""
+        self.caught_up = False
+        self._local.hold()
+
+    def closed(self) -> None:
+        self._local.release()
+
+    def catch_up(self) -> None:
+        """Apply what was missed; forget everything when that cannot be known. Called while the link is attaching."""
+        self._learn()
+        self.caught_up = True
+        self._local.release()
+
+    def _learn(self) -> None:
+        (events,) = self.link.setup((b"XRANGE", self.channel, self._last or b"-", b"+"))
+        if isinstance(events, hiredis.ReplyError):
+            return log.warning("control events cannot be read, a flush may be missed: %s", events)
+        first_time, known, self._last = self._last is None, self._last, events[-1][0] if events else NO_EVENT
+        if first_time:  # whatever L1 holds may be older than the last flush
+            return self._forget() if events else None
+        if known != NO_EVENT and (not events or events[0][0] != known):  # Redis lost its memory, or cut the stream
+            return self._forget()
+        if len(events) >= EVENTS_KEPT:
+            return self._forget()
+        for event_id, fields in events[1 if known != NO_EVENT else 0 :]:
+            told = _read(fields[1] if len(fields) > 1 else b"")
+            if told is not None and told["event"] == "flush":
+                self._flush(told, lambda work: work(), event_id)
+        return None
+
+    def _forget(self) -> None:
+        self._local.begin_flush()
+        self._local.sweep(Scope())
+
+    def _flush(self, told: dict[str, Any], run: Callable[[Callable[[], None]], Any], event_id: bytes) -> None:
+        try:
+            scope = Scope.of(told)
+        except ValueError as error:
+            log.warning("a flush could not be read, so everything is flushed (%s): %.200r", error, told)
+            scope = Scope()
+        self._local.begin_flush()
+
+        def work() -> None:
+            count = self._local.sweep(scope)
+            log.info("flushed %d entries from L1: %s", count, told)
+            done = {"event": event_id.decode(), "node": self._node, "worker": self._worker, "entries": count}
+            self.link.tell((b"PUBLISH", self._acks, json.dumps(done)))
+
+        run(work)
+
+
+def _read(raw: bytes) -> dict[str, Any] | None:
+    """An event's fields; None, with a warning, when it is none."""
+    try:
+        told = json.loads(raw)
+        if isinstance(told, dict) and isinstance(told.get("event"), str):
+            return told
+        problem = "no event in it"
+    except (ValueError, RecursionError) as error:
+        problem = str(error)
+    log.warning("a control event could not be read (%s): %.200r", problem, raw)
+    return None

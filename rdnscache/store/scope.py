@@ -1,0 +1,81 @@
+"""Which entries a flush means, for those who order it and those who carry it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rdnscache.dns.names import name_text, parse_name, rcode_number, rcode_text, type_number, type_text
+from rdnscache.store.contract import Names, glob_escape
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which entries a flush means: all of them, narrowed by each field that is set. Names are lower-case wire names."""
+
+    name: bytes | None = None
+    #: A name and everything below it.
+    zone: bytes | None = None
+    qtype: int | None = None
+    rcode: int | None = None
+
+    @property
+    def everything(self) -> bool:
+        return self == Scope()
+
+    def holds(self, key: bytes, rcode: int) -> bool:
+        """Whether an entry with this key and RCODE is meant."""
+        if self.name is not None and key[:-5] != self.name:
+            return False
+        if self.zone is not None and not _below(key[:-5], self.zone):
+            return False
+        if self.qtype is not None and key[-5] << 8 | key[-4] != self.qtype:
+            return False
+        return self.rcode is None or rcode == self.rcode
+
+    def pattern(self, names: Names) -> str:
+        """A SCAN pattern that finds all the keys meant, and perhaps more."""
+        if self.name is not None:
+            inner = glob_escape(name_text(self.name))
+        else:
+            inner = "*" if self.zone in (None, b"\0") else "*" + glob_escape(name_text(self.zone or b""))
+        return f"{glob_escape(names.root)}{{{inner}}}:{'*' if self.qtype is None else type_text(self.qtype) + '*'}"
+
+    def __str__(self) -> str:
+        words = [f"{field} {text}" for field, text in self.event().items() if field not in ("event", "name")]
+        if self.name is not None:
+            words.insert(0, name_text(self.name))
+        return ", ".join(words) or "everything"
+
+    def event(self) -> dict[str, str]:
+        told = {"event": "flush"}
+        if self.name is not None:
+            told["name"] = name_text(self.name)
+        if self.zone is not None:
+            told["zone"] = name_text(self.zone)
+        if self.qtype is not None:
+            told["type"] = type_text(self.qtype)
+        if self.rcode is not None:
+            told["rcode"] = rcode_text(self.rcode)
+        return told
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> Scope:
+        """The scope an event tells of. Raises ValueError when it cannot be read."""
+        known = {name: told[name] for name in ("name", "zone", "type", "rcode") if name in told}
+        if not all(isinstance(value, str) for value in known.values()):
+            raise ValueError("a flush that is not made of texts")
+        return cls(
+            name=parse_name(known["name"]) if "name" in known else None,
+            zone=parse_name(known["zone"]) if "zone" in known else None,
+            qtype=type_number(known["type"]) if "type" in known else None,
+            rcode=rcode_number(known["rcode"]) if "rcode" in known else None,
+        )
+
+
+def _below(name: bytes, zone: bytes) -> bool:
+    """Whether a wire name is the zone's, or below it: equal from some label on."""
+    position = 0
+    while len(name) - position > len(zone):
+        position += name[position] + 1
+    return name[position:] == zone

@@ -1,0 +1,129 @@
+"""The shared cache as a file and back: one JSON object a line, made to be kept, moved and looked into.
+
+The first line says what the file is; each further line is an entry: its key without the prefix, the time it still has,
+`info`, and `wire` in base64. Whoever wrote the file need not be trusted: a line counts only when it would count if it
+were found in Redis, under the very key it names; the text for people is made anew from the wire.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from rdnscache.dns.text import answer_text
+from rdnscache.dns.wire import parse_reply
+from rdnscache.errors import RdnscacheError
+from rdnscache.store.browse import PAGE, Browser, redis_errors
+from rdnscache.store.contract import VERSION, decode
+
+HEAD = {"rdnscache": "snapshot", "version": VERSION}
+#: Octets of a line: the largest message in base64, and the rest.
+LONGEST_LINE = 100_000
+
+
+#: An entry to be stored: its key, the time it still has in ms, its fields.
+Line = tuple[str, int, dict[Any, Any]]
+
+
+class NotASnapshot(RdnscacheError):
+    """The file to import is something else."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the lines of an import."""
+
+    stored: int = 0
+    #: Already in Redis, and left as they are.
+    known: int = 0
+    refused: int = 0
+
+
+def export(browser: Browser) -> Iterator[str]:
+    """The lines of a snapshot. Raises StoreDown."""
+    yield json.dumps(HEAD)
+    root = browser.names.root
+    for keys in browser.pages(f"{root}{{*"):
+        entries = [key for key in keys if browser.names.question(key) is not None]
+        with redis_errors():
+            pipeline = browser.redis.pipeline(transaction=False)
+            for key in entries:
+                pipeline.hmget(key, "info", "wire")
+                pipeline.pttl(key)
+            replies: list[Any] = pipeline.execute(raise_on_error=False)
+        for key, fields, left in zip(entries, replies[::2], replies[1::2], strict=True):
+            question = browser.names.question(key)
+            if question and isinstance(fields, list) and decode(question, fields[0], fields[1], left, 0.0):
+                wire = base64.b64encode(fields[1]).decode()
+                yield json.dumps(
+                    {"key": key.removeprefix(root), "left_ms": left, "info": fields[0].decode(), "wire": wire}
+                )
+
+
+def load(browser: Browser, file: BinaryIO, replace: bool) -> Counts:
+    """Store what a snapshot holds.
+
+    Raises NotASnapshot for another file, StoreDown.
+    """
+    try:
+        head = json.loads(file.readline(LONGEST_LINE))
+    except (ValueError, RecursionError):
+        head = None
+    if head != HEAD:
+        raise NotASnapshot("this file is not a snapshot that this version can read")
+    counts = Counts()
+    page: list[Line] = []
+    for line in _lines(file):
+        found = _entry(browser, line)
+        if found is None:
+            counts.refused += 1
+        else:
+            page.append(found)
+        if len(page) >= PAGE:
+            _store(browser, page, replace, counts)
+            page.clear()
+    _store(browser, page, replace, counts)
+    return counts
+
+
+def _lines(file: BinaryIO) -> Iterable[bytes]:
+    """Line by line, an overlong one in pieces that are no entries."""
+    while line := file.readline(LONGEST_LINE):
+        yield line
+
+
+def _entry(browser: Browser, line: bytes) -> Line | None:
+    """Key, time left in ms and fields; None for what is no entry."""
+    try:
+        told = json.loads(line)
+        key, left, info = browser.names.root + told["key"], told["left_ms"], told["info"].encode("ascii")
+        wire = base64.b64decode(told["wire"], validate=True)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error):
+        return None
+    question, reply = browser.names.question(key), parse_reply(wire)
+    if question is None or reply is None or isinstance(left, bool) or not isinstance(left, int) or left <= 0:
+        return None
+    if decode(question, info, wire, left, 0.0) is None:
+        return None
+    return key, left, {"info": info, "answer": answer_text(reply).encode(), "wire": reply.wire}
+
+
+def _store(browser: Browser, page: list[Line], replace: bool, counts: Counts) -> None:
+    with redis_errors():
+        pipeline = browser.redis.pipeline(transaction=False)
+        for key, _, _ in page:
+            pipeline.exists(key)
+        there = [False] * len(page) if replace else pipeline.execute()
+        pipeline = browser.redis.pipeline(transaction=True)
+        for (key, left, fields), known in zip(page, there, strict=True):
+            if not known:
+                pipeline.delete(key)
+                pipeline.hset(key, mapping=fields)
+                pipeline.pexpire(key, left)
+        pipeline.execute()
+    counts.known += sum(map(bool, there))
+    counts.stored += len(page) - sum(map(bool, there))
