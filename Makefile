@@ -60,7 +60,7 @@ $(SERVE_STAMP): pyproject.toml | $(BIN)/pip
 	touch $@
 
 $(DEV_STAMP): pyproject.toml | $(BIN)/pip
-	$(BIN)/python -m pip install --quiet --editable '.[embedded,dev]'
+	RDNSCACHE_PURE=1 $(BIN)/python -m pip install --quiet --editable '.[embedded,dev]'
 	touch $@
 
 # Without a C compiler this leaves the plain form.

@@ -38,6 +38,10 @@ DIRECTIVES = {"language_level": "3", "annotation_typing": False, "boundscheck": 
 class BuildOrGoWithout(build_ext):
     """All modules or none: they use each other's C types."""
 
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
     def run(self):
         try:
             super().run()
@@ -52,6 +56,7 @@ class BuildOrGoWithout(build_ext):
 
 def extensions():
     if os.environ.get("RDNSCACHE_PURE") or sys.platform != "linux":
+        print("rdnscache: the plain Python form is installed")
         return []
     from Cython.Build import cythonize
 

@@ -90,14 +90,18 @@ class Browser:
             if not cursor:
                 return
 
-    def _views(self, keys: list[str]) -> Iterator[View]:
+    def read(self, keys: list[str], *fields: str) -> Iterator[tuple[str, Any, Any]]:
+        """Each key, these fields of its hash and its PTTL; or whatever Redis said instead."""
         with redis_errors():
             pipeline = self.redis.pipeline(transaction=False)
             for key in keys:
-                pipeline.hmget(key, "info", "answer")
+                pipeline.hmget(key, *fields)
                 pipeline.pttl(key)
             replies: list[Any] = pipeline.execute(raise_on_error=False)
-        for key, fields, left in zip(keys, replies[::2], replies[1::2], strict=True):
+        yield from zip(keys, replies[::2], replies[1::2], strict=True)
+
+    def _views(self, keys: list[str]) -> Iterator[View]:
+        for key, fields, left in self.read(keys, "info", "answer"):
             view = _view(key, fields, left)
             if view is not None:
                 yield view

@@ -19,6 +19,7 @@ from rdnscache.dns.wire import parse_reply
 from rdnscache.errors import RdnscacheError
 from rdnscache.store.browse import PAGE, Browser, redis_errors
 from rdnscache.store.contract import VERSION, decode
+from rdnscache.store.scope import Scope
 
 HEAD = {"rdnscache": "snapshot", "version": VERSION}
 #: Octets of a line: the largest message in base64, and the rest.
@@ -47,15 +48,9 @@ def export(browser: Browser) -> Iterator[str]:
     """The lines of a snapshot. Raises StoreDown."""
     yield json.dumps(HEAD)
     root = browser.names.root
-    for keys in browser.pages(f"{root}{{*"):
+    for keys in browser.pages(Scope().pattern(browser.names)):
         entries = [key for key in keys if browser.names.question(key) is not None]
-        with redis_errors():
-            pipeline = browser.redis.pipeline(transaction=False)
-            for key in entries:
-                pipeline.hmget(key, "info", "wire")
-                pipeline.pttl(key)
-            replies: list[Any] = pipeline.execute(raise_on_error=False)
-        for key, fields, left in zip(entries, replies[::2], replies[1::2], strict=True):
+        for key, fields, left in browser.read(entries, "info", "wire"):
             question = browser.names.question(key)
             if question and isinstance(fields, list) and decode(question, fields[0], fields[1], left, 0.0):
                 wire = base64.b64encode(fields[1]).decode()
