@@ -56,6 +56,7 @@ $(BIN)/pip:
 
 # The developer's install is editable and holds everything the plain one does, so it satisfies both.
 $(SERVE_STAMP): pyproject.toml | $(BIN)/pip
+	@echo "installing into $(VENV), and compiling where a C compiler is there: about a minute, once"
 	test $(DEV_STAMP) -nt pyproject.toml || $(BIN)/python -m pip install --quiet '.[embedded]'
 	touch $@
 

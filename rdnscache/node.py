@@ -92,7 +92,7 @@ class Node:
     def begin_flush(self) -> None:
         self.resolver.flushes += 1
 
-    def sweep(self, scope: Scope) -> int:
+    def sweep(self, scope: Scope, at_once: bool) -> int:
         if scope.everything:
             return self.cache.clear()
         count = 0
@@ -101,7 +101,7 @@ class Node:
             if entry is not None and scope.holds(key, entry.rcode):
                 self.cache.drop(key)
                 count += 1
-            if number % SWEEP_STEP == 0:
+            if number % SWEEP_STEP == 0 and not at_once:
                 gevent.sleep(0)
         return count
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from contextlib import ExitStack
 
 import dns.edns
@@ -170,3 +171,25 @@ def test_what_upstreams_see(upstream: Upstream) -> None:
         assert query.question[0].name.to_text() == "what.they.see."
         assert query.flags & dns.flags.RD
         assert (query.edns, query.payload, list(query.options)) == (0, 1232, [])
+
+
+def test_what_waited_too_long_for_a_greenlet_is_let_go() -> None:
+    """Two greenlets wait for silent names: a third name gets SERVFAIL when it is over, and upstream never hears it."""
+
+    def silent(query: dns.message.Message, transport: str) -> dns.message.Message | None:
+        name = query.question[0].name.to_text()
+        return None if name.startswith("dead") else dns.message.make_response(query)
+
+    args = ("--max-flights", "2", "--upstream-timeout", "1.5", "--upstream-deadline", "1.5")
+    with Upstream(silent) as upstream, Node([upstream.address], args=args) as node:
+        dead = [threading.Thread(target=lambda n=n: ask(node.port, f"dead{n}.test", timeout=5)) for n in range(2)]
+        for thread in dead:
+            thread.start()
+        wait_for(lambda: len(upstream.counts) == 2)
+        late = ask(node.port, "late.test", timeout=5)
+        for thread in dead:
+            thread.join()
+
+        assert late.rcode() == dns.rcode.SERVFAIL
+        assert ("late.test.", "A") not in upstream.counts
+        assert ask(node.port, "late.test", timeout=5).rcode() == dns.rcode.NOERROR

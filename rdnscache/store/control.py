@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import gevent
@@ -32,8 +31,8 @@ class Local(Protocol):
     def begin_flush(self) -> None:
         """From now on flights that are up bring nothing back. Called in the hub, in the order of events."""
 
-    def sweep(self, scope: Scope) -> int:
-        """Forget what the scope holds; how many entries. May let others run meanwhile."""
+    def sweep(self, scope: Scope, at_once: bool) -> int:
+        """Forget what the scope holds; how many entries. Others run meanwhile, unless it is to be done at once."""
 
     def reload(self) -> None:
         """Ask the supervisor to read the configuration again."""
@@ -75,7 +74,7 @@ class Control:
         if told is None:
             return
         if told["event"] == "flush":
-            self._flush(told, gevent.spawn, event_id)
+            self._flush(told, event_id, at_once=False)
         elif told["event"] == "reload" and told.get("node") in (None, self._node):
             self._local.reload()
 
@@ -107,14 +106,14 @@ class Control:
         for event_id, fields in events[1 if known != NO_EVENT else 0 :]:
             told = _read(fields[1] if len(fields) > 1 else b"")
             if told is not None and told["event"] == "flush":
-                self._flush(told, lambda work: work(), event_id)
+                self._flush(told, event_id, at_once=True)
         return None
 
     def _forget(self) -> None:
         self._local.begin_flush()
-        self._local.sweep(Scope())
+        self._local.sweep(Scope(), at_once=True)
 
-    def _flush(self, told: dict[str, Any], run: Callable[[Callable[[], None]], Any], event_id: bytes) -> None:
+    def _flush(self, told: dict[str, Any], event_id: bytes, at_once: bool) -> None:
         try:
             scope = Scope.of(told)
         except ValueError as error:
@@ -123,12 +122,15 @@ class Control:
         self._local.begin_flush()
 
         def work() -> None:
-            count = self._local.sweep(scope)
+            count = self._local.sweep(scope, at_once)
             log.info("flushed %d entries from L1: %s", count, told)
             done = {"event": event_id.decode(), "node": self._node, "worker": self._worker, "entries": count}
             self.link.tell((b"PUBLISH", self._acks, json.dumps(done)))
 
-        run(work)
+        if at_once:
+            work()
+        else:
+            gevent.spawn(work)
 
 
 def _read(raw: bytes) -> dict[str, Any] | None:
