@@ -41,8 +41,9 @@ SWEEP_STEP = 1000
 LONGEST_HOLD = 0.05
 #: Seconds between two looks at the gauges, and at what is still in flight while draining.
 GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
-#: Entries and flights make no cycles, so the collector finds next to nothing; left alone it takes a tenth of each miss.
-GC_THRESHOLD = (10_000, 10, 1000)
+#: Entries and flights make no cycles, so the collector finds next to nothing; left alone it takes a tenth of each miss,
+#: and hits wait for it in a flood.
+GC_THRESHOLD = (100_000, 100, 1000)
 
 
 class Node:
