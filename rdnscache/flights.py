@@ -22,7 +22,7 @@ from rdnscache.dns.wire import Query
 log = logging.getLogger(__name__)
 
 #: Seconds that flights may go on before the sockets get a turn.
-TURN = 0.0001
+TURN = 0.00025
 
 
 class Channel(Protocol):
