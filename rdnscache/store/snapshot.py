@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -72,7 +72,7 @@ def load(browser: Browser, file: BinaryIO, replace: bool) -> Counts:
         raise NotASnapshot("this file is not a snapshot that this version can read")
     counts = Counts()
     page: list[Line] = []
-    for line in _lines(file):
+    for line in iter(lambda: file.readline(LONGEST_LINE), b""):  # an overlong one in pieces that are no entries
         found = _entry(browser, line)
         if found is None:
             counts.refused += 1
@@ -83,12 +83,6 @@ def load(browser: Browser, file: BinaryIO, replace: bool) -> Counts:
             page.clear()
     _store(browser, page, replace, counts)
     return counts
-
-
-def _lines(file: BinaryIO) -> Iterable[bytes]:
-    """Line by line, an overlong one in pieces that are no entries."""
-    while line := file.readline(LONGEST_LINE):
-        yield line
 
 
 def _entry(browser: Browser, line: bytes) -> Line | None:
