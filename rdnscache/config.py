@@ -38,6 +38,20 @@ def _text(raw: Any) -> str:
     return raw
 
 
+def _secret(raw: Any) -> str:
+    """A text nobody else should see; `file:PATH` is the first line of that file."""
+    text = _text(raw)
+    if text.startswith("file:"):
+        try:
+            text = Path(text.removeprefix("file:")).read_text(encoding="utf-8").partition("\n")[0].strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not a text"
+            raise ValueError(f"{raw} cannot be read: {reason}") from None
+        if not text:
+            raise ValueError(f"{raw} is empty")
+    return text
+
+
 def _word(raw: Any) -> str:
     text = _text(raw)
     if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", text) is None:
@@ -146,8 +160,10 @@ def mask(url: str) -> str:
     return re.sub(r"(://[^/@:]*):[^@/]*@", r"\1:***@", url)
 
 
-def plain(value: Any) -> Any:
-    """A field's value as people and JSON see it, passwords masked."""
+def plain(option: Field[Any], value: Any) -> Any:
+    """A field's value as people and JSON see it, passwords and secrets masked."""
+    if value and option.metadata["parse"] is _secret:
+        return "***"
     if isinstance(value, tuple):
         return [str(item) for item in value]
     if isinstance(value, str):
@@ -176,7 +192,10 @@ class Config:
     workers: int = _option(0, "N", "Worker processes.", _number(int, 1, 256), "the CPUs")
     node_id: str = _option("", "WORD", "This node's name in Redis and logs.", _word, "the host's name and the port")
     admin: Address | None = _option(
-        None, "ADDR:PORT", "Serve /metrics, /healthz and /readyz over HTTP here.", _address(None), "off"
+        None, "ADDR:PORT", "Serve a live page, /metrics, /healthz and /readyz over HTTP here.", _address(None), "off"
+    )
+    admin_token: str = _option(
+        "", "TEXT|file:PATH", "What a flush from the live page needs; it is off without.", _secret, "none"
     )
     identity: bool = _option(True, "yes|no", "Answer version.bind, id.server and the like in class CH.", _switch, "yes")
     l1_entries: int = _option(100_000, "N", "Entries in each worker's local cache.", _number(int, 1, 100_000_000))
@@ -205,9 +224,14 @@ class Config:
     tcp_idle: float = _option(10.0, "SECONDS", "Close idle TCP connections.", _number(float, 0.1, 3600))
     tcp_connections: int = _option(1000, "N", "TCP connections each worker keeps.", _number(int, 1, 100_000))
     drain: float = _option(5.0, "SECONDS", "On SIGTERM, finish what is in flight within this.", _number(float, 0, 300))
+    warm: int = _option(1000, "N", "Load so many of the hottest names before being ready.", _number(int, 0, 1000))
+    warm_time: float = _option(5.0, "SECONDS", "Be ready after this at the latest.", _number(float, 0, 300))
+    trace: bool = _option(True, "yes|no", "Say where an answer came from when asked (query --trace).", _switch, "yes")
     log_level: str = _option(
         "info", "LEVEL", "debug, info, warning or error.", _one_of("debug", "info", "warning", "error")
     )
+    log_format: str = _option("text", "text|json", "Log for people, or a JSON object a line.", _one_of("text", "json"))
+    log_queries: int = _option(0, "N", "Log one of N queries; 0 logs none.", _number(int, 0, 10**9))
 
 
 Options = tuple[Field[Any], ...]

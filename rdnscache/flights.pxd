@@ -31,6 +31,6 @@ cdef class Flights:
     @cython.locals(flight=Flight)
     cpdef object _fly(self)
     @cython.locals(query=Query)
-    cpdef object land(self, Flight flight, Entry entry)
+    cpdef object land(self, Flight flight, Entry entry, int layer)
     @cython.locals(now=double)
     cpdef object step(self)

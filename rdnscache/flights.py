@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import gevent
 from gevent import get_hub, getcurrent
 
+from rdnscache import metrics
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import Query
 
@@ -28,8 +29,11 @@ TURN = 0.00025
 class Channel(Protocol):
     """Where a waiting client is answered: a UDP listener or a TCP connection."""
 
-    def answer(self, query: Query, client: Any, entry: Entry | None) -> None:
-        """Send the reply made from `entry`; None is REFUSED: recursion was not desired and nothing is cached."""
+    def answer(self, query: Query, client: Any, entry: Entry | None, layer: int) -> None:
+        """Send the reply made from `entry`; None is REFUSED: recursion was not desired and nothing is cached.
+
+        `layer` is the column of metrics.LAYERS to count it under.
+        """
 
 
 class Flight:
@@ -114,17 +118,21 @@ class Flights:
                 log.exception("a flight failed")
             finally:
                 if flight.key in self._up and self._up[flight.key] is flight:
-                    self.land(flight, self._give_up(flight))
+                    self.land(flight, self._give_up(flight), metrics.FAILURE)
 
-    def land(self, flight: Flight, entry: Entry | None) -> None:
-        """End a flight: whoever asks from now on finds L1 or starts a new one; then everybody is answered."""
+    def land(self, flight: Flight, entry: Entry | None, layer: int) -> None:
+        """End a flight: whoever asks from now on finds L1 or starts a new one; then everybody is answered.
+
+        `layer` is where the entry comes from; those who joined have it from the flight.
+        """
         del self._up[flight.key]
         self.waiting -= len(flight.waiters)
         for channel, query, client in flight.waiters:
             try:
-                channel.answer(query, client, entry)
+                channel.answer(query, client, entry, layer)
             except Exception:
                 log.exception("an answer could not be sent")
+            layer = metrics.FLIGHT
         self.step()
 
     def step(self) -> None:

@@ -1,96 +1,240 @@
 """Counters shared by a node's workers: one row of 64-bit numbers each, in memory the supervisor made before it forked.
 
 Each worker writes its own row only, so no lock is needed and a dead worker's numbers stay.
+Beside its row, a worker leaves its last report there, for whoever serves the admin port.
 """
 
 from __future__ import annotations
 
 import mmap
+from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
+#: Upper bounds of a histogram's buckets, in seconds. Behind them in a row: what is above, and the sum in nanoseconds.
+BOUNDS = (25e-6, 1e-4, 25e-5, 5e-4, 1e-3, 25e-4, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_SUM = len(BOUNDS) + 1
+#: RCODEs told apart in `replies`; the last stands for all others.
+RCODES = ("NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "other")
+OTHER_RCODE = len(RCODES) - 1
+#: Where answers come from. `local`: made by ourselves, without the cache.
+LAYERS = ("l1", "flight", "l2", "follower", "upstream", "stale", "failure", "local")
+#: Upstreams with numbers of their own; what comes after shares the last place.
+SERVER_ROOM = 32
+OTHER_SERVERS = "other"
+
+Labels = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One exposed number: a metric name without prefix, what it means, a label where a name has several."""
+    """One exposed number or histogram: a metric name without prefix, what it means, its labels."""
 
     name: str
     help: str
-    label: str = ""
-    value: str = ""
-    gauge: bool = False
+    labels: Labels = ()
+    kind: str = COUNTER
 
     @property
     def key(self) -> str:
         """A name of its own for each number."""
-        return f"{self.name}.{self.value}" if self.label else self.name
+        return ".".join((self.name, *(value for _, value in self.labels)))
+
+    @property
+    def width(self) -> int:
+        """Columns of a row."""
+        return _SUM + 1 if self.kind == HISTOGRAM else 1
 
 
-_QUERIES = "Queries received."
-_ANSWERS = "Replies sent, by the layer that had the answer."
+def _each(name: str, text: str, label: str, values: Iterable[str], kind: str = COUNTER) -> list[Metric]:
+    return [Metric(name, text, ((label, value),), kind) for value in values]
+
+
+_REPLIES = "Replies sent, by transport and RCODE."
 METRICS: tuple[Metric, ...] = (
-    Metric("queries", _QUERIES, "transport", "udp"),
-    Metric("queries", _QUERIES, "transport", "tcp"),
-    Metric("answers", _ANSWERS, "layer", "l1"),
-    Metric("answers", _ANSWERS, "layer", "l2"),
-    Metric("answers", _ANSWERS, "layer", "upstream"),
-    Metric("answers", _ANSWERS, "layer", "flight"),
-    Metric("answers", _ANSWERS, "layer", "follower"),
-    Metric("answers", _ANSWERS, "layer", "stale"),
-    Metric("answers", _ANSWERS, "layer", "failure"),
-    Metric("answers", _ANSWERS, "layer", "local"),
+    *_each("queries", "Queries received.", "transport", ("udp", "tcp")),
+    *(Metric("replies", _REPLIES, (("transport", "udp"), ("rcode", rcode))) for rcode in RCODES),
+    *(Metric("replies", _REPLIES, (("transport", "tcp"), ("rcode", rcode))) for rcode in RCODES),
+    *_each("answers", "Replies sent, by the layer that had the answer.", "layer", LAYERS),
+    *_each(
+        "answer_seconds",
+        "Time from reading a query to sending its reply, by layer; of those who share a flight, the first alone.",
+        "layer",
+        (layer for layer in LAYERS if layer not in ("flight", "local")),
+        HISTOGRAM,
+    ),
+    *_each(
+        "upstream_queries_saved",
+        "Flights that ended with an answer somebody else had asked for: a worker of this node, or another node.",
+        "asked_by",
+        ("own_node", "other_node"),
+    ),
     Metric("queries_dropped", "Datagrams left unanswered: too short, replies, or from port 0."),
-    Metric("queries_shed", "Queries refused because too many clients were waiting, or for too long."),
-    Metric("upstream_queries", "Queries sent to upstreams."),
-    Metric("upstream_failures", "Upstream queries without a usable reply."),
+    *_each(
+        "queries_shed", "Queries refused: too many waiting clients, or too long a wait.", "reason", ("full", "late")
+    ),
+    Metric("redis_commands", "Commands sent to Redis."),
     Metric("redis_errors", "Commands that Redis refused or did not answer in time."),
-    Metric("redis_attached", "Workers whose link to Redis is up.", gauge=True),
+    Metric("redis_detachments", "How often a link to Redis was given up."),
+    Metric("redis_attached", "Workers whose link to Redis is up.", kind=GAUGE),
+    Metric("redis_seconds", "Time Redis took for the reads and claims of flights.", kind=HISTOGRAM),
     Metric("store_discards", "Values in Redis that could not be used and were deleted."),
-    Metric("wakes", "Followers woken by a message."),
+    Metric("wakes_sent", "Workers woken by a fill of ours."),
+    Metric("wakes_received", "Followers woken by a message."),
+    Metric("wakes_lost", "Followers that found the answer by looking: the message was lost, or late."),
     Metric("rechecks", "Followers that looked again because no message came."),
-    Metric("l1_entries", "Entries in L1.", gauge=True),
-    Metric("l1_bytes", "Bytes held by L1.", gauge=True),
+    Metric("events_missed", "Control events learnt after the fact, because the link was away."),
+    Metric("l1_entries", "Entries in L1.", kind=GAUGE),
+    Metric("l1_bytes", "Bytes held by L1.", kind=GAUGE),
     Metric("l1_evictions", "Entries pushed out of L1."),
+    Metric("flights", "Questions being resolved.", kind=GAUGE),
+    Metric("clients_waiting", "Clients waiting on flights.", kind=GAUGE),
+    Metric("warm", "Workers that have loaded the hottest names, or given up on that.", kind=GAUGE),
     Metric("callback_errors", "Unexpected errors caught at the edge of a callback; each is in the log."),
 )
-(
-    QUERIES_UDP,
-    QUERIES_TCP,
-    L1,
-    L2,
-    UPSTREAM,
-    FLIGHT,
-    FOLLOWER,
-    STALE,
-    FAILURE,
-    LOCAL,
-    DROPPED,
-    SHED,
-    UPSTREAM_QUERIES,
-    UPSTREAM_FAILURES,
-    REDIS_ERRORS,
-    REDIS_ATTACHED,
-    DISCARDS,
-    WAKES,
-    RECHECKS,
-    L1_ENTRIES,
-    L1_BYTES,
-    L1_EVICTIONS,
-    CALLBACK_ERRORS,
-) = range(len(METRICS))
+#: Those each upstream has for itself, with a label for its address.
+SERVER_METRICS: tuple[Metric, ...] = (
+    Metric("upstream_queries", "Queries sent to upstreams."),
+    Metric("upstream_failures", "Upstream queries without a usable reply."),
+    Metric("upstream_seconds", "Time upstreams took for their replies.", kind=HISTOGRAM),
+)
+
+
+def _columns(metrics: Iterable[Metric], start: int) -> list[int]:
+    found = []
+    for metric in metrics:
+        found.append(start)
+        start += metric.width
+    return [*found, start]
+
+
+_STARTS = _columns(METRICS, 0)
+_BLOCK = _columns(SERVER_METRICS, 0)
+_WIDTH = _STARTS[-1] + SERVER_ROOM * _BLOCK[-1]
+#: Where each metric of METRICS is in a row.
+COLUMN = {metric.key: start for metric, start in zip(METRICS, _STARTS[:-1], strict=True)}
+
+QUERIES_UDP, QUERIES_TCP = COLUMN["queries.udp"], COLUMN["queries.tcp"]
+#: The first of seven: add the RCODE, or OTHER_RCODE.
+REPLIES_UDP, REPLIES_TCP = COLUMN["replies.udp.NOERROR"], COLUMN["replies.tcp.NOERROR"]
+L1, FLIGHT, L2, FOLLOWER, UPSTREAM, STALE, FAILURE, LOCAL = (COLUMN[f"answers.{layer}"] for layer in LAYERS)
+#: The histogram of each layer that has one, and its name.
+SECONDS_OF = {COLUMN[f"answers.{layer}"]: COLUMN.get(f"answer_seconds.{layer}", -1) for layer in LAYERS}
+LAYER_NAME = {COLUMN[f"answers.{layer}"]: layer for layer in LAYERS}
+L1_SECONDS = COLUMN["answer_seconds.l1"]
+SAVED_BY_OWN, SAVED_BY_OTHER = COLUMN["upstream_queries_saved.own_node"], COLUMN["upstream_queries_saved.other_node"]
+DROPPED, SHED, SHED_LATE = COLUMN["queries_dropped"], COLUMN["queries_shed.full"], COLUMN["queries_shed.late"]
+REDIS_COMMANDS, REDIS_ERRORS = COLUMN["redis_commands"], COLUMN["redis_errors"]
+REDIS_DETACHMENTS, REDIS_ATTACHED = COLUMN["redis_detachments"], COLUMN["redis_attached"]
+REDIS_SECONDS, DISCARDS = COLUMN["redis_seconds"], COLUMN["store_discards"]
+WAKES_SENT, WAKES, WAKES_LOST = COLUMN["wakes_sent"], COLUMN["wakes_received"], COLUMN["wakes_lost"]
+RECHECKS, EVENTS_MISSED = COLUMN["rechecks"], COLUMN["events_missed"]
+L1_ENTRIES, L1_BYTES, L1_EVICTIONS = COLUMN["l1_entries"], COLUMN["l1_bytes"], COLUMN["l1_evictions"]
+FLIGHTS_UP, WAITING, WARM = COLUMN["flights"], COLUMN["clients_waiting"], COLUMN["warm"]
+CALLBACK_ERRORS = COLUMN["callback_errors"]
+#: Inside an upstream's block.
+SERVER_QUERIES, SERVER_FAILURES, SERVER_SECONDS = _BLOCK[:-1]
 
 Counters = memoryview
+
+
+def observe(counters: Counters, histogram: int, seconds: float, count: int) -> None:
+    """So many events that took so long."""
+    counters[histogram + bisect_left(BOUNDS, seconds)] += count
+    counters[histogram + _SUM] += int(seconds * 1e9) * count
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a metric says, for all of the node. Of a histogram: how many up to each bound, and above; the sum in s."""
+
+    metric: Metric
+    labels: Labels
+    value: float
+    buckets: tuple[int, ...] = ()
 
 
 class Board:
     """All rows of a node. Made by the supervisor, inherited by the workers."""
 
     def __init__(self, workers: int) -> None:
-        self._width = len(METRICS)
-        self._rows = memoryview(mmap.mmap(-1, workers * self._width * 8)).cast("B").cast("Q")
+        self._rows = memoryview(mmap.mmap(-1, workers * _WIDTH * 8)).cast("B").cast("Q")
+        self._reports = [_Report() for _ in range(workers)]
+        self._servers: list[str] = []
         self.workers = workers
 
     def row(self, worker: int) -> Counters:
-        return self._rows[worker * self._width : (worker + 1) * self._width]
+        return self._rows[worker * _WIDTH : (worker + 1) * _WIDTH]
 
-    def totals(self) -> list[int]:
-        return [sum(self._rows[column :: self._width].tolist()) for column in range(self._width)]
+    @staticmethod
+    def scrap() -> Counters:
+        """A row that nobody reads."""
+        return memoryview(bytearray(_WIDTH * 8)).cast("Q")
+
+    def make_room(self, servers: Iterable[str]) -> None:
+        """Give each upstream its place. To be called before those are forked who will count there."""
+        for server in servers:
+            if server not in self._servers and len(self._servers) < SERVER_ROOM - 1:
+                self._servers.append(server)
+
+    def block(self, server: str) -> int:
+        """Where in a row an upstream's numbers begin."""
+        place = self._servers.index(server) if server in self._servers else SERVER_ROOM - 1
+        return _STARTS[-1] + place * _BLOCK[-1]
+
+    def count(self, column: int) -> int:
+        """Over all workers."""
+        return sum(self._rows[column::_WIDTH].tolist())
+
+    def samples(self) -> list[Sample]:
+        """Everything there is to say, over all workers."""
+        totals = [
+            sum(column) for column in zip(*(self.row(each).tolist() for each in range(self.workers)), strict=True)
+        ]
+        found = [_sample(metric, metric.labels, totals, COLUMN[metric.key]) for metric in METRICS]
+        servers = self._servers
+        if any(totals[self.block(OTHER_SERVERS) :]):
+            servers = [*servers, OTHER_SERVERS]
+        for metric, offset in zip(SERVER_METRICS, _BLOCK[:-1], strict=True):
+            for server in servers:
+                found.append(_sample(metric, (("upstream", server),), totals, self.block(server) + offset))
+        return found
+
+    def tell(self, worker: int, report: bytes) -> None:
+        """Leave a worker's report, in place of its last one."""
+        self._reports[worker].write(report)
+
+    def told(self) -> list[bytes]:
+        """The last report of every worker; empty where there is none."""
+        return [report.read() for report in self._reports]
+
+
+def _sample(metric: Metric, labels: Labels, totals: list[int], at: int) -> Sample:
+    if metric.kind == HISTOGRAM:
+        return Sample(metric, labels, totals[at + _SUM] / 1e9, tuple(totals[at : at + _SUM]))
+    return Sample(metric, labels, totals[at])
+
+
+class _Report:
+    """A text in shared memory with one writer: a number that is odd while it is being written, its length, itself."""
+
+    ROOM = 64 << 10
+    _HEAD = 16
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, self.ROOM)
+        self._head = memoryview(self._memory)[: self._HEAD].cast("Q")
+
+    def write(self, text: bytes) -> None:
+        if len(text) > self.ROOM - self._HEAD:
+            text = b""
+        self._head[0] |= 1
+        self._memory[self._HEAD : self._HEAD + len(text)] = text
+        self._head[1] = len(text)
+        self._head[0] += 1
+
+    def read(self) -> bytes:
+        before, size = self._head.tolist()
+        text = self._memory[self._HEAD : self._HEAD + min(size, self.ROOM - self._HEAD)]
+        return b"" if before & 1 or self._head[0] != before else text

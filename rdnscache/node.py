@@ -7,10 +7,12 @@ import gevent.monkey
 gevent.monkey.patch_all()  # redis-py and the socket module cooperate from here on; before they are imported
 
 import gc  # noqa: E402
+import json  # noqa: E402
 import logging  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
 import time  # noqa: E402
+from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
 from gevent.event import Event  # noqa: E402
@@ -18,19 +20,23 @@ from gevent.event import Event  # noqa: E402
 from rdnscache import __version__, metrics  # noqa: E402
 from rdnscache.cache import Cache  # noqa: E402
 from rdnscache.config import Config  # noqa: E402
+from rdnscache.dns.names import question_text, rcode_text  # noqa: E402
 from rdnscache.dns.policy import Identity, Limits  # noqa: E402
 from rdnscache.flights import Flights  # noqa: E402
+from rdnscache.journal import Journal  # noqa: E402
 from rdnscache.report import Report  # noqa: E402
 from rdnscache.resolver import LEASE_MARGIN, Resolver  # noqa: E402
 from rdnscache.server.admin import Admin  # noqa: E402
 from rdnscache.server.desk import Desk  # noqa: E402
+from rdnscache.server.overview import Overview  # noqa: E402
 from rdnscache.server.tcp import TcpListener  # noqa: E402
 from rdnscache.server.udp import UdpListener  # noqa: E402
 from rdnscache.store.contract import BEAT  # noqa: E402
+from rdnscache.store.nostore import NoStore  # noqa: E402
 from rdnscache.store.scope import Scope  # noqa: E402
-from rdnscache.store.store import NoStore, Store  # noqa: E402
+from rdnscache.store.store import Store  # noqa: E402
 from rdnscache.supervisor import Inherited  # noqa: E402
-from rdnscache.upstream.servers import Upstreams  # noqa: E402
+from rdnscache.upstream.servers import Server, Upstreams  # noqa: E402
 from rdnscache.upstream.siblings import Siblings  # noqa: E402
 
 log = logging.getLogger(__name__)
@@ -41,6 +47,10 @@ SWEEP_STEP = 1000
 LONGEST_HOLD = 0.05
 #: Seconds between two looks at the gauges, and at what is still in flight while draining.
 GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
+#: Seconds between two turns of the count of the hottest names.
+HEAT_INTERVAL = 10.0
+#: Seconds between two looks whether Redis is there, at the start.
+ATTACH_LOOK = 0.02
 #: Entries and flights make no cycles, so the collector finds next to nothing; left alone it takes a tenth of each miss,
 #: and hits wait for it in a flood.
 GC_THRESHOLD = (100_000, 100, 1000)
@@ -65,15 +75,22 @@ class Node:
         limits = Limits(
             config.ttl_min, config.ttl_max, config.negative_ttl_max, config.failure_ttl, config.stale_window
         )
-        self._report = Report(config, worker)
+        self.board = board
+        self.journal = journal = Journal(config.log_queries)
+        self._report = Report(config, worker, counters)
         times = config.upstream_timeout, config.upstream_deadline
-        self.upstreams = upstreams = Upstreams(config.upstream, *times, counters)
+        servers = [Server(address, board.block(str(address)), counters) for address in config.upstream]
+        self.upstreams = upstreams = Upstreams(servers, *times)
         self.siblings = siblings = Siblings(worker, inherited.siblings, config.upstream_deadline)
-        self.resolver = Resolver(self.cache, self.store, upstreams, siblings, limits, lease + 1.0, counters)
+        names = config.node_id, journal, counters
+        self.resolver = Resolver(self.cache, self.store, upstreams, siblings, limits, lease + 1.0, *names)
         self.flights = Flights(self.resolver.fly, self.resolver.give_up, config.max_flights, config.max_waiting)
         self.resolver.flights = self.flights
         identity = Identity(f"rdnscache {__version__}", config.node_id) if config.identity else Identity()
-        desk = Desk(self.cache, self.flights, identity, counters)
+        place = f"{config.node_id}.{worker}" if config.trace else ""
+        desk = Desk(self.cache, self.flights, identity, journal, place, counters)
+        #: For the node's other workers: their clients' queries have been counted by them.
+        inner_desk = Desk(self.cache, self.flights, Identity(), Journal(0), "", board.scrap())
         self.udp = [
             UdpListener(sock, address.wildcard, desk)
             for sock, address in zip(inherited.slot.udp, config.listen, strict=True)
@@ -83,12 +100,16 @@ class Node:
         self.outer: list[UdpListener | TcpListener] = [*self.udp, *self.tcp]
         #: Where the node's other workers ask; these serve until we exit.
         self.inner: list[UdpListener | TcpListener] = [
-            *(UdpListener(sock, False, desk, inner=True) for sock in inherited.inner.udp),
-            *(TcpListener(sock, desk, *bounds) for sock in inherited.inner.tcp),
+            *(UdpListener(sock, False, inner_desk) for sock in inherited.inner.udp),
+            *(TcpListener(sock, inner_desk, *bounds) for sock in inherited.inner.tcp),
         ]
         self.flights.drains = [listener.drain for listener in self.udp]
-        self.admin = Admin(inherited.admin, board) if inherited.admin is not None else None
+        self.admin: Admin | None = None
+        if inherited.admin is not None:
+            overview = Overview(config.node_id, redis_url, config.prefix, board)
+            self.admin = Admin(inherited.admin, board, overview, config.admin_token)
         self._stopping = Event()
+        self._evictions = 0
 
     def begin_flush(self) -> None:
         self.resolver.flushes += 1
@@ -116,8 +137,27 @@ class Node:
         for listener in (*self.outer, *self.inner):
             listener.release()
 
+    def look(self, name: bytes) -> list[dict[str, Any]]:
+        now = time.monotonic()
+        held = [entry for key in self.cache.keys(name) if key[:-5] == name and (entry := self.cache.peek(key))]
+        return [
+            {
+                "key": question_text(entry.key),
+                "rcode": rcode_text(entry.rcode),
+                "state": "fresh" if entry.fresh(now) else "stale" if entry.usable(now) else "expired",
+                "ttl_left": max(round(entry.stored + entry.ttl - now), 0),
+                "age": max(round(now - entry.stored), 0),
+                "origin": entry.origin,
+            }
+            for entry in held
+        ]
+
     def introduce(self) -> None:
-        self.store.beat(self._report.of(self.counters, self.store, self.upstreams))
+        self._measure()
+        told = self._report.of(time.monotonic(), time.time(), self.store, self.upstreams, self.journal)
+        text = json.dumps(told)
+        self.board.tell(self.worker, text.encode())
+        self.store.beat(text)
 
     def reload(self) -> None:
         if self.worker == 0:
@@ -129,27 +169,51 @@ class Node:
         gc.freeze()  # what lives as long as we do need not be looked at again
         gc.set_threshold(*GC_THRESHOLD)
         self.store.start()
+        gevent.spawn(self._warm)
         for listener in (*self.outer, *self.inner):
             listener.start()
         if self.admin is not None:
             self.admin.start()
         os.write(ready, b"1")
         os.close(ready)
-        next_beat = 0.0
+        next_beat, next_turn = 0.0, time.monotonic() + HEAT_INTERVAL
         while not self._stopping.wait(GAUGE_INTERVAL):
-            self._measure()
-            if time.monotonic() >= next_beat:
+            now = time.monotonic()
+            if now >= next_beat:
                 self.introduce()
-                next_beat = time.monotonic() + BEAT - GAUGE_INTERVAL / 2
+                next_beat = now + BEAT - GAUGE_INTERVAL / 2
+            if now >= next_turn:
+                self.journal.turn()
+                self.store.heat(self.journal.hottest)
+                next_turn = now + HEAT_INTERVAL
+            self._measure()
         self._drain()
         return 0
 
+    def _warm(self) -> None:
+        """Bring what the cluster is asked most into L1, for so long; then say that we are warm."""
+        if self.config.warm and self.store.state != "none":
+            with gevent.Timeout(self.config.warm_time, False):
+                while not self.store.attached:
+                    gevent.sleep(ATTACH_LOOK)
+                flushes = self.resolver.flushes
+                for entries in self.store.hottest(self.config.warm):
+                    now = time.monotonic()
+                    for entry in entries:
+                        if flushes == self.resolver.flushes and entry.fresh(now) and self.cache.peek(entry.key) is None:
+                            self.cache.put(entry, now)
+                    flushes = self.resolver.flushes
+        self.counters[metrics.WARM] = 1
+
     def _measure(self) -> None:
-        counters = self.counters
-        counters[metrics.REDIS_ATTACHED] = int(self.store.attached)
-        counters[metrics.L1_ENTRIES] = len(self.cache)
-        counters[metrics.L1_BYTES] = self.cache.size
-        counters[metrics.L1_EVICTIONS] = self.cache.evictions
+        counters, cache = self.counters, self.cache
+        self.store.measure()
+        counters[metrics.L1_ENTRIES] = len(cache)
+        counters[metrics.L1_BYTES] = cache.size
+        counters[metrics.L1_EVICTIONS] += cache.evictions - self._evictions
+        self._evictions = cache.evictions
+        counters[metrics.FLIGHTS_UP] = len(self.flights)
+        counters[metrics.WAITING] = self.flights.waiting
 
     def _drain(self) -> None:
         """Read no more; wait for flights and open connections, for so long; then close the link."""
@@ -163,7 +227,13 @@ class Node:
             gevent.sleep(DRAIN_STEP)
         self.store.leave()
         self.store.close()
-        for gauge in (metrics.REDIS_ATTACHED, metrics.L1_ENTRIES, metrics.L1_BYTES):
+        for gauge in (
+            metrics.REDIS_ATTACHED,
+            metrics.L1_ENTRIES,
+            metrics.L1_BYTES,
+            metrics.FLIGHTS_UP,
+            metrics.WAITING,
+        ):
             self.counters[gauge] = 0
 
 

@@ -13,6 +13,8 @@ cdef class Resolver:
     cdef object _siblings
     cdef object _limits
     cdef double _patience
+    cdef str _node
+    cdef object _journal
     cdef object _counters
     cdef public long flushes
     cdef double _l2_share
@@ -28,3 +30,5 @@ cdef class Resolver:
     cpdef object _land_and_fill(self, Flight flight, object candidacy, Reply reply, object source, long flushes)
     @cython.locals(now=double)
     cpdef object _land(self, Flight flight, Entry entry, int layer, long flushes, Entry stale=*)
+    @cython.locals(seconds=double)
+    cdef object _count(self, Flight flight, Entry entry, int layer, double seconds)

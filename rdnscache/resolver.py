@@ -12,8 +12,10 @@ from rdnscache.dns.policy import Limits, failure_wire, settle
 from rdnscache.dns.wire import SERVFAIL, Reply, parse_reply
 from rdnscache.errors import UpstreamFailed
 from rdnscache.flights import Flight, Flights
+from rdnscache.journal import SLOW, Journal
 from rdnscache.metrics import Counters
-from rdnscache.store.store import ENTRY, FAILURE, LEAD, PASS, STORE, Candidacy, NoStore
+from rdnscache.store.contract import ENTRY, FAILURE, LEAD, PASS, STORE
+from rdnscache.store.nostore import Candidacy, NoStore
 from rdnscache.upstream.servers import Upstreams
 from rdnscache.upstream.siblings import Siblings
 
@@ -25,6 +27,8 @@ FIRST_LOOK, LAST_LOOK = 0.1, 0.2
 LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
 #: Seconds a flight may have waited for a greenlet: longer, and its clients have asked again or gone.
 MAX_QUEUED = 1.0
+#: Where an answer comes from that another worker of this node has fetched.
+SIBLING = "sibling"
 #: Where fewer than this share of the last so many flights ended in L2, a read before claiming costs more than it saves.
 READ_WORTHWHILE, MEMORY = 0.5, 64
 
@@ -40,6 +44,8 @@ class Resolver:
         siblings: Siblings,
         limits: Limits,
         patience: float,
+        node: str,
+        journal: Journal,
         counters: Counters,
     ) -> None:
         self.cache = cache
@@ -49,6 +55,8 @@ class Resolver:
         self._limits = limits
         #: Seconds a follower goes on following before it gives its clients a failure.
         self._patience = patience
+        self._node = f"node={node}"
+        self._journal = journal
         self._counters = counters
         #: Counts flushes: a flight that was up during one must not bring the old answer back.
         self.flushes = 0
@@ -92,7 +100,7 @@ class Resolver:
         if not self._store.attached:
             reply = self._siblings.ask(key)
             if reply is not None:
-                return reply, "sibling"
+                return reply, SIBLING
         return self._upstreams.ask(key)
 
     def _claim_or_follow(self, candidacy: Candidacy) -> tuple[Entry | None, int]:
@@ -105,6 +113,8 @@ class Resolver:
             if verdict == LEAD:
                 return None, metrics.UPSTREAM
             if verdict == ENTRY:
+                if layer == metrics.FOLLOWER:
+                    self._counters[metrics.WAKES_LOST] += 1
                 return candidacy.entry, layer
             layer = metrics.FOLLOWER
             left = give_up - time.monotonic()
@@ -120,7 +130,9 @@ class Resolver:
         """Step 8: our own clients first, then everybody else's."""
         reply.wire, ttl = settle(flight.key, reply, self._limits)  # nothing moves in it
         stale = self._limits.stale if ttl else 0
-        self._land(flight, Entry(flight.key, reply, time.monotonic(), ttl, stale), metrics.UPSTREAM, flushes)
+        origin = f"from={source} {self._node}"
+        entry = Entry(flight.key, reply, time.monotonic(), ttl, stale, origin)
+        self._land(flight, entry, metrics.FOLLOWER if source == SIBLING else metrics.UPSTREAM, flushes)
         candidacy.fill(STORE if ttl and flushes == self.flushes else PASS, reply, ttl, stale, source)
 
     def _land(self, flight: Flight, entry: Entry, layer: int, flushes: int, stale: Entry | None = None) -> None:
@@ -132,24 +144,34 @@ class Resolver:
         if entry.ttl > 0 and flushes == self.flushes:
             self.cache.put(entry, now)
         self._l2_share += ((layer == metrics.L2) - self._l2_share) / MEMORY
-        self._counters[layer] += 1
-        self._counters[metrics.FLIGHT] += len(flight.waiters) - 1
-        self.flights.land(flight, entry)
+        self._count(flight, entry, layer, now - flight.since)
+        self.flights.land(flight, entry, layer)
+
+    def _count(self, flight: Flight, entry: Entry, layer: int, seconds: float) -> None:
+        counters = self._counters
+        metrics.observe(counters, metrics.SECONDS_OF[layer], seconds, 1)
+        if seconds >= SLOW:
+            self._journal.note_slow(flight.key, layer, seconds)
+        if layer in (metrics.L2, metrics.FOLLOWER):
+            own = entry.origin.endswith(self._node)
+            counters[metrics.SAVED_BY_OWN if own else metrics.SAVED_BY_OTHER] += 1
 
     def _refuse(self, flight: Flight) -> None:
         """Nothing is cached, and nobody on this flight set RD."""
-        self._counters[metrics.LOCAL] += len(flight.waiters)
-        self.flights.land(flight, None)
+        self.flights.land(flight, None, metrics.LOCAL)
 
     def _shed(self, flight: Flight) -> None:
         """Too much is in flight: what we still have, or a failure that nobody keeps."""
-        self._counters[metrics.SHED] += len(flight.waiters)
+        self._counters[metrics.SHED_LATE] += len(flight.waiters)
         stale = self.cache.peek(flight.key)
-        usable = stale is not None and stale.usable(time.monotonic())
-        self.flights.land(flight, stale if usable else self._failure(flight.key))
+        if stale is not None and stale.usable(time.monotonic()):
+            self.flights.land(flight, stale, metrics.STALE)
+        else:
+            self.flights.land(flight, self._failure(flight.key), metrics.FAILURE)
 
     def _failure(self, key: bytes) -> Entry:
-        return Entry(key, _failure_reply(key), time.monotonic(), self._limits.failure_ttl, 0)
+        origin = f"from=none {self._node}"
+        return Entry(key, _failure_reply(key), time.monotonic(), self._limits.failure_ttl, 0, origin)
 
     def give_up(self, flight: Flight) -> Entry:
         """What a flight lands with when something unforeseen stopped it."""

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rdnscache.metrics import LAYERS
+
 if TYPE_CHECKING:
     from rdnscache.store.cluster import Member
-
-#: The layers of `answers`, as columns.
-LAYERS = ("l1", "flight", "l2", "follower", "upstream", "stale", "failure")
 
 
 @dataclass(slots=True)
 class NodeStatus:
-    """One node. Times in seconds, shares of all answers between two looks."""
+    """One node. Times in seconds; rates and shares are those of the last seconds."""
 
     node: str
     present: bool
@@ -29,26 +29,43 @@ class NodeStatus:
     #: Workers whose link to Redis is up.
     attached: int = 0
     redis_ms: float = 0.0
+    #: The worst state of a worker's access to Redis.
+    redis_state: str = ""
+    #: Since the workers began: how often a link was given up, events learnt late, followers whose message was lost.
+    detachments: int = 0
+    events_missed: int = 0
+    wakes_lost: int = 0
     qps: float = 0.0
+    #: Of all answers, by layer.
     shares: dict[str, float] = field(default_factory=dict)
+    upstream_qps: float = 0.0
+    saved_qps: float = 0.0
     upstreams: list[dict[str, Any]] = field(default_factory=list)
     #: What a person should know: silent workers, options that differ from the others'.
     remarks: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        told = asdict(self)
+        for name in ("silent", "uptime", "qps", "upstream_qps", "saved_qps"):
+            told[name] = round(told[name], 2)
+        return told | {"shares": {layer: round(share, 4) for layer, share in self.shares.items()}}
 
 
-def summarize(before: Sequence[Member], after: Sequence[Member], seconds: float) -> list[NodeStatus]:
-    """A line for each node from two looks at the members, so many seconds apart."""
-    old = {(member.node, member.worker): member for member in before}
-    names = sorted({member.node for member in after})
-    found = [_summary([member for member in after if member.node == name], old, seconds) for name in names]
-    _compare(found, after)
+#: The history has so many steps of so many seconds, by the wall clock, so that those of several workers add up.
+STEP, STEPS = 5, 60
+#: From good to bad.
+STATES = ("none", "attached", "probing", "open", "away")
+
+
+def summarize(members: Sequence[Member]) -> list[NodeStatus]:
+    """A line for each node."""
+    names = sorted({member.node for member in members})
+    found = [_summary([member for member in members if member.node == name]) for name in names]
+    _compare(found, members)
     return found
 
 
-def _summary(members: list[Member], old: dict[tuple[str, int], Member], seconds: float) -> NodeStatus:
+def _summary(members: list[Member]) -> NodeStatus:
     present = [member for member in members if member.present]
     latest = min(members, key=lambda member: member.age).told
     status = NodeStatus(members[0].node, bool(present), min(member.age for member in members))
@@ -60,24 +77,20 @@ def _summary(members: list[Member], old: dict[tuple[str, int], Member], seconds:
     status.workers_present = len(present)
     status.attached = sum(int(_counter(member, "redis_attached")) for member in present)
     status.redis_ms = max(_number(member.told.get("redis_ms")) for member in present)
+    states = {str(member.told.get("redis_state")) for member in present}
+    status.redis_state = max((state for state in STATES if state in states), key=STATES.index, default="?")
+    for name, counter in (("detachments", "redis_detachments"), ("events_missed",) * 2, ("wakes_lost",) * 2):
+        setattr(status, name, sum(int(_counter(member, counter)) for member in present))
     status.upstreams = [_upstream(each) for each in _list(latest.get("upstreams"))]
     status.remarks = [
         f"worker {member.worker} is silent for {member.age:.0f} s" for member in members if not member.present
     ]
-    counts = dict.fromkeys(LAYERS, 0.0)
-    queries, span = 0.0, 0.0
-    for member in present:
-        past = old.get((member.node, member.worker))
-        if past is None or past.told.get("pid") != member.told.get("pid"):
-            continue
-        span = max(span, _number(member.told.get("time")) - _number(past.told.get("time")))
-        for layer in LAYERS:
-            counts[layer] += _counter(member, f"answers.{layer}") - _counter(past, f"answers.{layer}")
-        for transport in ("udp", "tcp"):
-            queries += _counter(member, f"queries.{transport}") - _counter(past, f"queries.{transport}")
-    status.qps = max(queries / (span or seconds), 0.0)
-    total = sum(counts.values())
-    status.shares = {layer: count / total if total else 0.0 for layer, count in counts.items()}
+    rates = {layer: sum(_rate(member, f"answers.{layer}") for member in present) for layer in LAYERS}
+    total = sum(rates.values())
+    status.shares = {layer: rate / total if total else 0.0 for layer, rate in rates.items()}
+    status.qps = sum(_rate(member, f"queries.{transport}") for member in present for transport in ("udp", "tcp"))
+    status.upstream_qps = rates["upstream"] + rates["failure"]
+    status.saved_qps = sum(_rate(member, "upstream_queries_saved.other_node") for member in present)
     return status
 
 
@@ -93,8 +106,40 @@ def _compare(nodes: list[NodeStatus], members: Sequence[Member]) -> None:
                 status.remarks.append(f"{option} is {value!r}, elsewhere {usual}")
 
 
+def history(members: Sequence[Member]) -> dict[str, Any]:
+    """Answers a second of the whole cluster, by layer, in steps of so many seconds; the last complete step is last."""
+    sums: dict[int, list[float]] = defaultdict(lambda: [0.0] * len(LAYERS))
+    for member in members:
+        for step in _list(member.told.get("history")):
+            if isinstance(step, list) and len(step) == len(LAYERS) + 1:
+                number, *answers = (_number(each) for each in step)
+                sums[int(number)] = [a + b for a, b in zip(sums[int(number)], answers, strict=True)]
+    last = int(time.time()) // STEP - 1
+    numbers = range(last - STEPS + 2, last + 1)
+    layers = {
+        layer: [round(max(sums[number][index], 0) / STEP, 2) if number in sums else 0.0 for number in numbers]
+        for index, layer in enumerate(LAYERS)
+    }
+    return {"step": STEP, "end": (last + 1) * STEP, "layers": layers}
+
+
+def slow(members: Sequence[Member], count: int) -> list[dict[str, Any]]:
+    """The latest slow queries, the newest first."""
+    found = [
+        {name: each.get(name) for name in ("time", "name", "type", "layer", "ms")} | {"node": member.node}
+        for member in members
+        for each in map(_dict, _list(member.told.get("slow")))
+    ]
+    return sorted(found, key=lambda each: -_number(each["time"]))[:count]
+
+
 def _counter(member: Member, name: str) -> float:
     return _number(_dict(member.told.get("counters")).get(name))
+
+
+def _rate(member: Member, name: str) -> float:
+    """Events a second."""
+    return _number(_dict(member.told.get("recent")).get(name)) / max(_number(member.told.get("recent_seconds")), 0.001)
 
 
 def _number(value: Any) -> float:

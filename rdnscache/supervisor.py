@@ -52,6 +52,7 @@ class Supervisor:
     reread: Callable[[], Config]
     family: Family = field(default_factory=Family)
     redis_url: str | None = None
+    board: Board = field(init=False)
 
     def run(self) -> int:
         config = self.config
@@ -63,7 +64,8 @@ class Supervisor:
         except OSError as error:
             raise ConfigError(f"cannot listen on {_where(config)}: {error.strerror}") from None
         log.info("rdnscache %s (%s)", __version__, form())
-        board = Board(config.workers)
+        self.board = board = Board(config.workers)
+        board.make_room(map(str, config.upstream))
         server, path = self._add_redis()
         for index in range(config.workers):
             inherited = Inherited(index, slots[index], inner[index], siblings, admin, board, self.redis_url)
@@ -132,7 +134,9 @@ class Supervisor:
         print(f"  upstreams   {', '.join(map(str, config.upstream))}")
         print(f"  Redis       {_redis_text(config, self.redis_url)}")
         if config.admin:
-            print(f"  admin       http://{net.Address(config.admin.host, admin_port)}/metrics")
+            print(
+                f"  admin       http://{net.Address(config.admin.host, admin_port)}/  (a live page; /metrics, /readyz)"
+            )
         print(f"  try         dig @{host} -p {first.port} example.com")
         if path is not None:
             print(f"              redis-cli -s {path} --scan")
@@ -151,11 +155,12 @@ class Supervisor:
             old, new = (getattr(config, option.name) for config in (self.config, wanted))
             if old != new:
                 when = ", not before a restart" if option.name in FIXED else ""
-                log.info("%s: %s -> %s%s", option.name, plain(old), plain(new), when)
+                log.info("%s: %s -> %s%s", option.name, plain(option, old), plain(option, new), when)
         keep = {name: getattr(self.config, name) for name in FIXED}
         changed = replace(wanted, **keep)
         if changed == self.config:
             return log.info("nothing to change")
+        self.board.make_room(map(str, changed.upstream))
         before, self.config = self.config, changed
         logging.getLogger().setLevel(changed.log_level.upper())
         done: list[Child] = []

@@ -26,14 +26,14 @@ from rdnscache.store.contract import Names, decode
 
 Facts = Iterator[str]
 
-QUERY = ("data", "do", "edns", "end", "error", "key", "limit", "qclass", "qtype")
+QUERY = ("data", "do", "edns", "end", "error", "key", "limit", "note", "qclass", "qtype", "trace", "watch")
 REPLY = (
     "wire", "flags", "rcode", "end", "ancount", "nscount", "arcount", "additional", "ttls", "types", "soa_ttl_at",
     "soa_minimum", "truncated", "authentic",
 )  # fmt: skip
 ENTRY = (
     "additional", "aged", "ancount", "arcount", "authentic", "held_until", "key", "newer", "nscount", "older", "rcode",
-    "stale", "stored", "tail", "ttl", "ttls", "visited",
+    "origin", "stale", "stored", "tail", "ttl", "ttls", "visited",
 )  # fmt: skip
 
 NOW = 1000.25
@@ -152,6 +152,10 @@ def entry_of(label: str, key: bytes, reply: Reply, ttl: int, stale: int) -> Fact
         for number, query in enumerate(clients):
             yield fact(f"{label}@{age} to {number}", lambda now=now, query=query: compose(query, entry, now))
         yield from attributes(f"{label}@{age}", entry, ("aged", "tail"))
+    for query in clients:
+        query.note = b"layer=l1"
+        yield fact(f"{label} noted", lambda query=query: compose(query, entry, NOW + 1))
+        query.note = b""
     # room for exactly so much, and one octet less: where the additional section goes, and where all records go
     for query in clients[1:3]:
         opt = 11 if query.edns else 0

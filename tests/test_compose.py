@@ -247,3 +247,16 @@ def test_error_echoes_the_question_only_where_it_could_be_read() -> None:
     failed = read(compose_error(make_query(use_edns=0), SERVFAIL, composing.EDE_NOT_READY))
     assert (failed.rcode(), len(failed.question), ede(failed)) == (SERVFAIL, 1, [14])
     assert read(compose_error(make_query(use_edns=False), SERVFAIL, composing.EDE_NOT_READY)).edns == -1
+
+
+@pytest.mark.parametrize(("age", "code"), [(1, 0), (301, 3)])
+def test_a_note_is_the_text_of_an_extended_error(age: int, code: int) -> None:
+    """Alone with the code Other, else beside the code there is; never to clients without EDNS."""
+    query = make_query(use_edns=0)
+    query.note = b"layer=l1 worker=n1.0"
+    (option,) = read(compose(query, make_entry(), NOW + age)).options
+    assert (option.code, option.text) == (code, "layer=l1 worker=n1.0")
+    assert len(compose(query, make_entry(answers=200), NOW + age)) <= query.limit
+    plain = make_query()
+    plain.note = b"layer=l1"
+    assert read(compose(plain, make_entry(), NOW + age)).options == ()

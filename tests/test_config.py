@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rdnscache.config import Config, default_text, env_name, flag_name, load, mask, options
+from rdnscache.config import Config, default_text, env_name, flag_name, load, mask, options, plain
 from rdnscache.errors import ConfigError
 from rdnscache.net import Address
 
@@ -24,6 +24,7 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "workers": ("2", "3", 4),
     "node_id": ("cli", "env", "file"),
     "admin": ("127.0.0.1:9001", "[::1]:9002", "127.0.0.1:9003"),
+    "admin_token": ("cli", "env", "file"),
     "identity": ("no", "off", False),
     "l1_entries": ("10", "11", 12),
     "l1_memory": ("2mb", "3mb", "4mb"),
@@ -40,7 +41,12 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "tcp_idle": ("1", "2.5", 3),
     "tcp_connections": ("10", "20", 30),
     "drain": ("0", "2", 3.5),
+    "warm": ("0", "10", 20),
+    "warm_time": ("0", "2", 3.5),
+    "trace": ("no", "off", False),
     "log_level": ("debug", "warning", "error"),
+    "log_format": ("json", "text", "json"),
+    "log_queries": ("1", "2", 3),
 }
 BASE = {"upstream": ("192.0.2.53",)}
 BY_NAME = pytest.mark.parametrize("option", options(), ids=lambda option: option.name)
@@ -148,3 +154,16 @@ def test_passwords_are_masked() -> None:
     assert mask("redis://me:secret@host/0") == "redis://me:***@host/0"
     assert mask("redis://:secret@host/0") == "redis://:***@host/0"
     assert mask("redis://host:6379/0") == "redis://host:6379/0"
+
+
+def test_a_secret_from_a_file_and_masked(tmp_path: Path) -> None:
+    """`file:PATH` is the first line of that file; nobody is shown it, nor a password."""
+    (tmp_path / "token").write_text(" sesame \nmore\n")
+    found = load(None, BASE | {"admin_token": f"file:{tmp_path}/token", "redis": "redis://me:word@192.0.2.1/0"}, {})
+    assert found.admin_token == "sesame"
+    shown = {option.name: plain(option, getattr(found, option.name)) for option in options()}
+    assert (shown["admin_token"], shown["redis"]) == ("***", "redis://me:***@192.0.2.1/0")
+    (tmp_path / "empty").write_text("\n")
+    for name in ("empty", "none"):
+        with pytest.raises(ConfigError, match=name):
+            load(None, BASE | {"admin_token": f"file:{tmp_path}/{name}"}, {})

@@ -75,6 +75,7 @@ OPTIONS = (
     dns.edns.CookieOption(b"12345678", b"abcdefghijklmnop"),
     dns.edns.GenericOption(12, bytes(40)),
     dns.edns.GenericOption(65001, b"x"),
+    dns.edns.GenericOption(65300, b""),
 )
 
 

@@ -9,6 +9,7 @@ from support import Node, RedisServer, Upstream, ask, wait_for
 
 from rdnscache import config
 from rdnscache.errors import ConfigError
+from rdnscache.metrics import Board
 from rdnscache.net import Address
 from rdnscache.upstream.servers import LAST_REST, Server
 
@@ -81,7 +82,8 @@ def test_a_reply_cut_inside_a_record_is_asked_for_over_tcp() -> None:
 
 def test_a_server_that_never_answers_rests_no_longer_than_the_bound() -> None:
     """The doubling of the rest has an end, however often a server fails."""
-    server = Server(Address("192.0.2.1", 53))
+    board = Board(1)
+    server = Server(Address("192.0.2.1", 53), board.block("192.0.2.1:53"), board.row(0))
     for _ in range(3000):
         server.failed(100.0)
 

@@ -392,3 +392,22 @@ def test_our_queries_are_read_by_an_independent_library(do: bool, cd: bool, iden
     assert message.edns == (0 if edns else -1)
     if edns:
         assert (message.payload, bool(message.ednsflags & dns.flags.DO)) == (1232, do)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([3, 10, 12, 65299, 65300, 65301]), st.binary(max_size=12)), max_size=5))
+def test_who_asks_for_a_trace(told: list[tuple[int, bytes]]) -> None:
+    """The option is found among others, wherever it stands and whatever they hold."""
+    options = [dns.edns.GenericOption(code, data) for code, data in told]
+    query = parse_query(query_wire(use_edns=0, options=options), False)
+    assert query is not None
+    assert query.error == 0
+    assert query.trace == any(code == 65300 for code, _ in told)
+
+
+def test_our_own_query_with_an_option() -> None:
+    """An independent reader finds it."""
+    data = build_query(b"ab", b"\1a\0\0\1\0\1\1", True, b"\xff\x14\0\0")
+    message = dns.message.from_wire(data)
+    assert [int(option.otype) for option in message.options] == [65300]
+    assert message.ednsflags & dns.flags.DO

@@ -12,7 +12,7 @@ import click
 from rdnscache.cli.access import open_cluster, redis_options
 from rdnscache.status import NodeStatus, summarize
 
-#: Seconds between two looks with --watch, and between the two that make a rate.
+#: Seconds between two looks with --watch.
 LOOK = 2.0
 
 
@@ -27,20 +27,18 @@ def cluster() -> None:
 def status(watch: bool, url: str | None, prefix: str, as_json: bool) -> None:
     """Show nodes, workers, versions, rates, where answers come from, and what differs.
 
-    Rates are those of two seconds. Exit code 1 when a node is missing.
+    Rates are those of the last seconds; `gaps` are links to Redis given up, events learnt late, wake-ups lost.
+    Exit code 1 when a node is missing.
     """
     place = open_cluster(url, prefix)
-    before, since = place.members(), time.monotonic()
     while True:
-        time.sleep(LOOK)
-        after, now = place.members(), time.monotonic()
-        nodes = summarize(before, after, now - since)
-        before, since = after, now
+        nodes = summarize(place.members())
         if watch and not as_json:
             click.clear()
         click.echo(json.dumps([node.as_json() for node in nodes]) if as_json else _table(nodes))
         if not watch:
             sys.exit(0 if nodes and all(node.present for node in nodes) else 1)
+        time.sleep(LOOK)
 
 
 @cluster.command("members")
@@ -70,11 +68,17 @@ def forget(node: str, url: str | None, prefix: str, as_json: bool) -> None:
     sys.exit(0 if count else 1)
 
 
+#: Columns of layers, and what they are called there.
+_LAYERS = {
+    "l1": "l1", "flight": "joined", "l2": "l2", "follower": "other", "upstream": "upstream", "stale": "stale",
+    "failure": "failed",
+}  # fmt: skip
+
+
 def _table(nodes: list[NodeStatus]) -> str:
     if not nodes:
         return "no node is there"
-    head = ("node", "workers", "version", "up", "queries/s", "l1", "joined", "l2", "other node", "upstream", "stale",
-            "failed", "Redis", "upstreams")  # fmt: skip
+    head = ("node", "workers", "version", "up", "queries/s", *_LAYERS.values(), "Redis", "gaps", "upstreams")
     rows = [head, *(_cells(node) for node in nodes)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -85,14 +89,23 @@ def _table(nodes: list[NodeStatus]) -> str:
 
 def _cells(node: NodeStatus) -> tuple[str, ...]:
     if not node.present:
-        return (node.node, "-", node.version, f"silent for {node.silent:.0f} s", *("-" for _ in range(10)))
-    shares = (f"{share:.1%}" if node.qps else "-" for share in node.shares.values())
+        return (
+            node.node,
+            "-",
+            node.version,
+            f"silent for {node.silent:.0f} s",
+            *("-" for _ in range(len(_LAYERS) + 4)),
+        )
+    shares = (f"{node.shares[layer]:.1%}" if node.qps else "-" for layer in _LAYERS)
     redis = "away" if not node.attached else f"{node.redis_ms:.1f} ms"
     if 0 < node.attached < node.workers:
         redis = f"{node.attached}/{node.workers} workers"
+    if node.redis_state not in ("attached", "away"):
+        redis = f"{node.redis_state}, {redis}"
+    gaps = f"{node.detachments}/{node.events_missed}/{node.wakes_lost}"
     ups = " ".join(f"{up['address']}{_health(up)}" for up in node.upstreams)
     workers = f"{node.workers_present}/{node.workers}"
-    return (node.node, workers, node.version, _duration(node.uptime), f"{node.qps:,.0f}", *shares, redis, ups)
+    return (node.node, workers, node.version, _duration(node.uptime), f"{node.qps:,.0f}", *shares, redis, gaps, ups)
 
 
 def _health(upstream: dict[str, Any]) -> str:

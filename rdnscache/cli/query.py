@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 from rdnscache.dns.names import name_text, parse_name, rcode_text, type_number, type_text
-from rdnscache.dns.text import section_texts
-from rdnscache.dns.wire import TCP_SIZE, VARIANT_CD, VARIANT_DO, Reply, build_query, parse_reply
+from rdnscache.dns.text import extended_errors, section_texts
+from rdnscache.dns.wire import TCP_SIZE, TRACE_OPTION, VARIANT_CD, VARIANT_DO, Reply, build_query, parse_reply
 from rdnscache.net import Address
 
 #: UDP is tried so often, with so many seconds each.
@@ -31,8 +31,11 @@ _FLAGS = ((0x0400, "aa"), (0x0200, "tc"), (0x0100, "rd"), (0x0080, "ra"), (0x002
 @click.option("--tcp", is_flag=True, help="Ask over TCP.")
 @click.option("--do", "want_dnssec", is_flag=True, help="Ask for DNSSEC records.")
 @click.option("--cd", "no_checking", is_flag=True, help="Set the CD flag.")
+@click.option("--trace", is_flag=True, help="Ask the node where the answer comes from.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def query(name: str, rtype: str, server: str, tcp: bool, want_dnssec: bool, no_checking: bool, as_json: bool) -> None:
+def query(
+    name: str, rtype: str, server: str, tcp: bool, want_dnssec: bool, no_checking: bool, trace: bool, as_json: bool
+) -> None:
     """Ask a server for NAME, of TYPE A unless given. Exit code 1 when no reply comes."""
     try:
         address = Address.parse(server, 53)
@@ -42,39 +45,41 @@ def query(name: str, rtype: str, server: str, tcp: bool, want_dnssec: bool, no_c
         raise click.UsageError(str(error)) from None
     started = time.monotonic()
     try:
-        reply = ask(address, key, tcp)
+        reply, words = ask(address, key, tcp, trace)
     except OSError as error:
         click.echo(f"rdnscache: no reply from {address}: {error.strerror or error}", err=True)
         sys.exit(1)
     took = round((time.monotonic() - started) * 1000, 1)
-    click.echo(json.dumps(_as_json(key, reply, address, took)) if as_json else _as_text(key, reply, address, took))
+    if as_json:
+        click.echo(json.dumps(_as_json(key, reply, words, address, took)))
+    else:
+        click.echo(_as_text(key, reply, words, address, took))
 
 
-def ask(address: Address, key: bytes, tcp: bool) -> Reply:
-    """The reply, over TCP when it was cut. Raises OSError when there is none."""
+def ask(address: Address, key: bytes, tcp: bool, trace: bool) -> tuple[Reply, list[str]]:
+    """The reply, over TCP when it was cut, and its Extended DNS Errors. Raises OSError when there is none."""
+    message = build_query(os.urandom(2), key, True, TRACE_OPTION.to_bytes(2, "big") + b"\0\0" if trace else b"")
     if not tcp:
         for _ in range(TRIES):
             try:
-                reply = _ask_udp(address, key)
+                reply, data = _ask_udp(address, message)
             except TimeoutError:
                 continue
             if not reply.truncated:
-                return reply
+                return reply, extended_errors(reply, data)
             break
         else:
             raise TimeoutError("timed out")
-    message = build_query(os.urandom(2), key, edns=True)
     with socket.create_connection((address.host, address.port), TIMEOUT) as sock, sock.makefile("rb") as stream:
         sock.sendall(len(message).to_bytes(2, "big") + message)
         data = stream.read(int.from_bytes(stream.read(2), "big"))
     found = parse_reply(data)
     if found is None or data[:2] != message[:2]:
         raise OSError("the reply is malformed")
-    return found
+    return found, extended_errors(found, data)
 
 
-def _ask_udp(address: Address, key: bytes) -> Reply:
-    message = build_query(os.urandom(2), key, edns=True)
+def _ask_udp(address: Address, message: bytes) -> tuple[Reply, bytes]:
     deadline = time.monotonic() + TIMEOUT
     with socket.socket(address.family, socket.SOCK_DGRAM) as sock:
         sock.connect(address.sockaddr)
@@ -84,7 +89,7 @@ def _ask_udp(address: Address, key: bytes) -> Reply:
             data = sock.recv(TCP_SIZE)
             reply = parse_reply(data)
             if reply is not None and data[:2] == message[:2]:
-                return reply
+                return reply, data
     raise TimeoutError("timed out")
 
 
@@ -92,8 +97,9 @@ def _flags(reply: Reply) -> list[str]:
     return [text for bit, text in _FLAGS if reply.flags & bit]
 
 
-def _as_text(key: bytes, reply: Reply, address: Address, took: float) -> str:
+def _as_text(key: bytes, reply: Reply, words: list[str], address: Address, took: float) -> str:
     lines = [f";; {rcode_text(reply.rcode)}, flags {' '.join(_flags(reply))}, {took} ms from {address}"]
+    lines += [f";; {text}" for text in words]
     lines.append(f";{name_text(key)} IN {type_text(key[-5] << 8 | key[-4])}")
     for title, section in zip(("answer", "authority", "additional"), section_texts(reply), strict=True):
         if section:
@@ -101,13 +107,14 @@ def _as_text(key: bytes, reply: Reply, address: Address, took: float) -> str:
     return "\n".join(lines)
 
 
-def _as_json(key: bytes, reply: Reply, address: Address, took: float) -> dict[str, Any]:
+def _as_json(key: bytes, reply: Reply, words: list[str], address: Address, took: float) -> dict[str, Any]:
     answer, authority, additional = section_texts(reply)
     return {
         "name": name_text(key),
         "type": type_text(key[-5] << 8 | key[-4]),
         "rcode": rcode_text(reply.rcode),
         "flags": _flags(reply),
+        "extended": words,
         "answer": answer,
         "authority": authority,
         "additional": additional,

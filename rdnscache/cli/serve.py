@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Any
 import click
 
 from rdnscache.config import Config, default_text, env_name, flag_name, load, options, plain
+from rdnscache.logs import set_up
 
 
 def config_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,11 +41,7 @@ def serve(file: str | None, **given: Any) -> None:
     Ends on SIGTERM or Ctrl-C with what is in flight answered. Exit code 2: the options cannot be used.
     """
     config = load(file, given, os.environ)
-    logging.basicConfig(
-        level=config.log_level.upper(),
-        format=f"%(asctime)s %(levelname)s {config.node_id}[%(process)d] %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    set_up(config.log_level, config.log_format, config.node_id)
     from rdnscache.supervisor import Supervisor
 
     sys.exit(Supervisor(config, lambda: load(file, given, os.environ)).run())
@@ -60,7 +56,7 @@ def check_config(file: str, as_json: bool) -> None:
     Exit code 2 and one sentence when it cannot be used.
     """
     config = load(file, {}, {})
-    table = {field.name: plain(getattr(config, field.name)) for field in fields(Config)}
+    table = {field.name: plain(field, getattr(config, field.name)) for field in fields(Config)}
     if as_json:
         click.echo(json.dumps(table, indent=2))
         return

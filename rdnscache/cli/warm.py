@@ -12,6 +12,7 @@ from typing import TextIO
 
 import click
 
+from rdnscache.cli.access import open_cluster, redis_options
 from rdnscache.dns.names import parse_name, type_number
 from rdnscache.dns.wire import NOERROR, NXDOMAIN, build_query
 from rdnscache.net import Address
@@ -21,21 +22,32 @@ TIMEOUT, WINDOW, TRIES = 5.0, 256, 2
 
 
 @click.command()
-@click.argument("file", type=click.File("r"))
+@click.argument("file", type=click.File("r"), required=False)
+@click.option(
+    "--top", metavar="N", type=click.IntRange(1, 1000), help="Instead of FILE: what the cluster is asked most."
+)
 @click.option(
     "--server", metavar="ADDR[:PORT]", default="127.0.0.1:5300", envvar="RDNSCACHE_SERVER", show_default=True,
     help="The node to ask.",
 )  # fmt: skip
 @click.option("--rate", metavar="N", default=200, show_default=True, type=click.IntRange(1), help="Questions a second.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def warm(file: TextIO, server: str, rate: int, as_json: bool) -> None:
+@redis_options
+def warm(
+    file: TextIO | None, top: int | None, server: str, rate: int, url: str | None, prefix: str, as_json: bool
+) -> None:
     """Ask a node for every line of FILE, '-' for standard input: `NAME [TYPE]`, A without one, '#' begins a comment.
 
+    With --top, ask it for the names the cluster is asked most, so that those that have expired are there again.
     Exit code 1 when one had no answer, 2 when a line cannot be read; then nothing is asked.
     """
+    if (file is None) == (top is None):
+        raise click.UsageError("give a FILE or --top N")
     try:
         address = Address.parse(server, 53)
-        keys = list(dict.fromkeys(_keys(file)))
+        if file is not None:
+            keys = list(dict.fromkeys(_keys(file)))
+        else:
+            keys = [key for key, _ in open_cluster(url, prefix).hottest(top or 0)]
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     results = {"answered": 0, "failed": 0, "silent": 0}

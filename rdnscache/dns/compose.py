@@ -10,7 +10,7 @@ from rdnscache.dns.wire import NXDOMAIN, OPT_DO, OPT_PLAIN, SERVFAIL, Query
 
 #: Extended DNS Errors (RFC 8914 section 4).
 EDE_STALE, EDE_NOT_READY, EDE_STALE_NXDOMAIN, EDE_NO_REACHABLE_AUTHORITY = 3, 14, 19, 22
-NO_EDE = -1
+EDE_OTHER, NO_EDE = 0, -1
 
 #: Type, class, TTL and length of a record.
 _RECORD = Struct("!HHIH")
@@ -53,12 +53,17 @@ def _entry_ede(entry: Entry, age: int) -> int:
 
 
 def _opt(query: Query, ede: int, rcode: int = 0) -> bytes:
-    """Our OPT record: size 1232, version 0, the client's DO, the RCODE's upper bits, an EDE where there is one."""
+    """Our OPT record: size 1232, version 0, the client's DO, the RCODE's upper bits; an EDE where there is one to tell.
+
+    A note goes along as its text; alone it has the code Other (RFC 8914 sections 2 and 4.1).
+    """
     opt = OPT_DO if query.do else OPT_PLAIN
     if rcode > 15:
         opt = opt[:5] + bytes((rcode >> 4,)) + opt[6:]
-    if ede != NO_EDE:
-        opt = opt[:9] + b"\x00\x06\x00\x0f\x00\x02" + ede.to_bytes(2, "big")
+    if ede != NO_EDE or query.note:
+        told = max(ede, EDE_OTHER).to_bytes(2, "big") + query.note
+        size = len(told)
+        opt = opt[:9] + (size + 4).to_bytes(2, "big") + b"\x00\x0f" + size.to_bytes(2, "big") + told
     return opt
 
 

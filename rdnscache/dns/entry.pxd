@@ -12,6 +12,7 @@ cdef class Entry:
     cdef public Entry newer
     cdef public int nscount
     cdef public Entry older
+    cdef public str origin
     cdef public int rcode
     cdef public int stale
     cdef public double stored

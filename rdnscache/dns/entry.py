@@ -15,6 +15,7 @@ class Entry:
     second, whatever the number of hits.
     `stored` is a moment of the monotonic clock, `ttl` and `stale` are seconds: fresh until `stored + ttl`, of use when
     all upstreams fail until `stored + ttl + stale`.
+    `origin` says which upstream it came from and which node asked: `from=192.0.2.53 node=n1`.
     `visited`, `newer` and `older` belong to the cache that holds the entry.
     """
 
@@ -29,6 +30,7 @@ class Entry:
         "newer",
         "nscount",
         "older",
+        "origin",
         "rcode",
         "stale",
         "stored",
@@ -38,7 +40,7 @@ class Entry:
         "visited",
     )
 
-    def __init__(self, key: bytes, reply: Reply, stored: float, ttl: int, stale: int) -> None:
+    def __init__(self, key: bytes, reply: Reply, stored: float, ttl: int, stale: int, origin: str = "") -> None:
         end = reply.end
         self.key = key
         self.rcode = reply.rcode
@@ -53,6 +55,7 @@ class Entry:
         self.stored = stored
         self.ttl = ttl
         self.stale = stale
+        self.origin = origin
         self.aged = 0
         #: A stale entry may be answered until then: upstreams have just failed.
         self.held_until = 0.0

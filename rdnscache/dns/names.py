@@ -41,6 +41,15 @@ def class_text(number: int) -> str:
     return CLASSES.get(number) or f"CLASS{number}"
 
 
+def question_text(key: bytes) -> str:
+    """A key for people: `www.example.com. A`, with class and flags where they are not the usual ones."""
+    text = f"{name_text(key)} {type_text(key[-5] << 8 | key[-4])}"
+    qclass = key[-3] << 8 | key[-2]
+    if qclass != 1:
+        text += f" {class_text(qclass)}"
+    return text + (" do" if key[-1] & 1 else "") + (" cd" if key[-1] & 2 else "")
+
+
 def rcode_text(number: int) -> str:
     return RCODES.get(number) or f"RCODE{number}"
 

@@ -25,6 +25,16 @@ _SHAPES: dict[int, str] = {
     63: "IBBx", 64: "Hnp", 65: "Hnp", 108: "e", 109: "e", 256: "HHq", 257: "Bwq",
 }  # fmt: skip
 
+_EDE = 15
+_EDE_NAMES = {
+    0: "Other", 1: "Unsupported DNSKEY Algorithm", 2: "Unsupported DS Digest Type", 3: "Stale Answer",
+    4: "Forged Answer", 5: "DNSSEC Indeterminate", 6: "DNSSEC Bogus", 7: "Signature Expired",
+    8: "Signature Not Yet Valid", 9: "DNSKEY Missing", 10: "RRSIGs Missing", 11: "No Zone Key Bit Set",
+    12: "NSEC Missing", 13: "Cached Error", 14: "Not Ready", 15: "Blocked", 16: "Censored", 17: "Filtered",
+    18: "Prohibited", 19: "Stale NXDOMAIN Answer", 20: "Not Authoritative", 21: "Not Supported",
+    22: "No Reachable Authority", 23: "Network Error", 24: "Invalid Data",
+}  # fmt: skip
+
 #: A compression pointer to the question's name, which most owners are.
 _TO_QUESTION = b"\xc0\x0c"
 
@@ -42,6 +52,19 @@ def section_texts(reply: Reply) -> tuple[list[str], list[str], list[str]]:
     lines = _lines(reply, 0, len(reply.ttls) // 2)
     cut = reply.ancount + reply.nscount
     return lines[: reply.ancount], lines[reply.ancount : cut], lines[cut:]
+
+
+def extended_errors(reply: Reply, data: bytes) -> list[str]:
+    """The Extended DNS Errors of the octets a reply was read from, a line each (RFC 8914 section 2)."""
+    position = len(reply.wire) + 11  # behind the fixed part of OPT
+    found = []
+    while position + 6 <= len(data):
+        code, size, info = unpack_from("!HHH", data, position)
+        if code == _EDE and 2 <= size <= len(data) - position - 4:
+            words = data[position + 6 : position + 4 + size].decode("utf-8", "backslashreplace")
+            found.append(f"EDE {info} ({_EDE_NAMES.get(info, '?')})" + (f": {words}" if words else ""))
+        position += 4 + size
+    return found
 
 
 def _lines(reply: Reply, first: int, stop: int) -> list[str]:

@@ -13,12 +13,17 @@ cdef class Query:
     cdef public bint do
     cdef public Py_ssize_t limit
     cdef public int error
+    cdef public bint trace
+    cdef public bytes note
+    cdef public object watch
 
 @cython.locals(length=Py_ssize_t, root=Py_ssize_t, end=Py_ssize_t, query=Query, variant=int)
 cpdef object parse_query(bytes data, bint stream)
 
-@cython.locals(version=int, start=Py_ssize_t, size=int, count=int)
+@cython.locals(version=int, start=Py_ssize_t, size=int, count=int, stop=Py_ssize_t)
 cdef object _read_additional(Query query, bytes data, Py_ssize_t position, Py_ssize_t length, bint stream)
+
+cdef bint _has_option(bytes data, Py_ssize_t position, Py_ssize_t stop, int code) except? -1
 
 @cython.locals(position=Py_ssize_t, size=Py_ssize_t)
 cdef Py_ssize_t _name_end(bytes data, Py_ssize_t start, Py_ssize_t length, bint pointers) except? -2
@@ -43,6 +48,6 @@ cpdef object parse_reply(bytes data)
 @cython.locals(first_additional=int, opt_at=Py_ssize_t, index=int, start=Py_ssize_t, rtype=int, rdlength=Py_ssize_t, stop=Py_ssize_t)
 cdef bint _read_records(Reply reply, bytes data, Py_ssize_t position, Py_ssize_t length, bytearray ttls) except? -1
 
-cpdef bytes build_query(bytes ident, bytes key, bint edns)
+cpdef bytes build_query(bytes ident, bytes key, bint edns, bytes options=*)
 
 cpdef unsigned int read_u32(bytes data, Py_ssize_t at)

@@ -7,6 +7,8 @@ What these two scanners refuse reaches no other code; what they accept has the s
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rdnscache.dns.splice import splice_key
 
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, YXDOMAIN, BADVERS = 0, 1, 2, 3, 4, 5, 6, 16
@@ -25,6 +27,9 @@ HEADER_SIZE = 12
 #: The longest name on the wire, root byte included (RFC 1035 section 2.3.4).
 NAME_SIZE = 255
 
+#: The EDNS option that asks where an answer came from; a code for local use (RFC 6891 section 9).
+TRACE_OPTION = 65300
+
 #: Last byte of a key: which of the flags that change the answer were set.
 VARIANT_DO, VARIANT_CD = 1, 2
 
@@ -37,7 +42,7 @@ class Query:
     It is empty when the message could not be read that far; `error` is then the RCODE it deserves.
     """
 
-    __slots__ = ("data", "do", "edns", "end", "error", "key", "limit", "qclass", "qtype")
+    __slots__ = ("data", "do", "edns", "end", "error", "key", "limit", "note", "qclass", "qtype", "trace", "watch")
 
     def __init__(self, data: bytes, limit: int) -> None:
         self.data = data
@@ -51,6 +56,11 @@ class Query:
         #: Octets the reply may have.
         self.limit = limit
         self.error = NOERROR
+        #: Whether it asks where the answer comes from; and the reply's words on that (RFC 8914 EXTRA-TEXT).
+        self.trace = False
+        self.note = b""
+        #: Called with the reply and the layer it comes from, for those that are logged.
+        self.watch: Callable[[bytes, int], None] | None = None
 
 
 def parse_query(data: bytes, stream: bool) -> Query | None:
@@ -102,11 +112,22 @@ def _read_additional(query: Query, data: bytes, position: int, length: int, stre
             if not stream:
                 size = data[position + 2] << 8 | data[position + 3]
                 query.limit = min(max(size, PLAIN_SIZE), UDP_SIZE)
+            stop = position + 10 + (data[position + 8] << 8 | data[position + 9])
+            query.trace = stop <= length and _has_option(data, position + 10, stop, TRACE_OPTION)
         position += 10 + (data[position + 8] << 8 | data[position + 9])
     if position != length:
         query.error = FORMERR
     elif version != 0:
         query.error = BADVERS
+
+
+def _has_option(data: bytes, position: int, stop: int, code: int) -> bool:
+    """Whether an option is among those of an OPT record (RFC 6891 section 6.1.2)."""
+    while position + 4 <= stop:
+        if data[position] << 8 | data[position + 1] == code:
+            return True
+        position += 4 + (data[position + 2] << 8 | data[position + 3])
+    return False
 
 
 def _name_end(data: bytes, start: int, length: int, pointers: bool) -> int:
@@ -248,13 +269,16 @@ def read_u32(data: bytes, at: int) -> int:
     return data[at] << 24 | data[at + 1] << 16 | data[at + 2] << 8 | data[at + 3]
 
 
-def build_query(ident: bytes, key: bytes, edns: bool) -> bytes:
+def build_query(ident: bytes, key: bytes, edns: bool, options: bytes = b"") -> bytes:
     """Our own query for a key: RD and AD set (we want to know; RFC 6840 section 5.7), CD and DO as the key says."""
     variant = key[-1]
     flags = b"\x01\x30" if variant & VARIANT_CD else b"\x01\x20"
     if not edns:
         return ident + flags + b"\0\1\0\0\0\0\0\0" + key[:-1]
-    return ident + flags + b"\0\1\0\0\0\0\0\1" + key[:-1] + (OPT_DO if variant & VARIANT_DO else OPT_PLAIN)
+    opt = OPT_DO if variant & VARIANT_DO else OPT_PLAIN
+    if options:
+        opt = opt[:9] + len(options).to_bytes(2, "big") + options
+    return ident + flags + b"\0\1\0\0\0\0\0\1" + key[:-1] + opt
 
 
 OPT_PLAIN = b"\0\0\x29" + UDP_SIZE.to_bytes(2, "big") + b"\0\0\0\0\0\0"

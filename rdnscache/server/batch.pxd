@@ -37,6 +37,7 @@ cdef class Batch:
     cpdef int receive(self) except -1
     cpdef bytes data(self, int index)
     cpdef object client(self, int index)
+    cpdef bytes source(self, int index)
     cpdef object reply(self, int index, bytes data)
     cpdef object flush(self)
     cpdef object reply_to(self, tuple client, bytes data)

@@ -59,6 +59,11 @@ class Batch:
         """Whom to answer, for `reply_to` later on."""
         return self._received[index][1]
 
+    def source(self, index: int) -> bytes:
+        """The sender's address, 4 octets or 16."""
+        family = socket.AF_INET6 if self._sock.family == socket.AF_INET6 else socket.AF_INET
+        return socket.inet_pton(family, self._received[index][1][0][0].partition("%")[0])
+
     def reply(self, index: int, data: bytes) -> None:
         """Answer a datagram of this batch."""
         self.reply_to(self._received[index][1], data)

@@ -7,6 +7,7 @@ from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdlib cimport calloc, free
 
 from rdnscache.server.linux cimport (
+    AF_INET,
     CMSG_DATA,
     CMSG_FIRSTHDR,
     IP_PKTINFO,
@@ -21,6 +22,7 @@ from rdnscache.server.linux cimport (
     msghdr,
     recvmmsg,
     sendmmsg,
+    sockaddr_in,
     sockaddr_in6,
 )
 
@@ -93,6 +95,12 @@ cdef class Batch:
             PyBytes_FromStringAndSize(<char*> header.msg_name, header.msg_namelen),
             PyBytes_FromStringAndSize(<char*> header.msg_control, header.msg_controllen),
         )
+
+    cpdef bytes source(self, int index):
+        cdef sockaddr_in6* name = &self._space.slots[self._slot(index)].name
+        if name.sin6_family == AF_INET:
+            return PyBytes_FromStringAndSize(<char*> &(<sockaddr_in*> name).sin_addr, 4)
+        return PyBytes_FromStringAndSize(<char*> &name.sin6_addr, 16)
 
     cpdef object reply(self, int index, bytes data):
         cdef int slot = self._slot(index)

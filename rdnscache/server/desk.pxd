@@ -11,7 +11,12 @@ cdef class Desk:
     cdef public object counters
     cdef object _flights
     cdef object _identity
+    cdef public object journal
+    cdef str _place
 
     @cython.locals(entry=Entry)
     cpdef bytes lookup(self, Query query, double now)
-    cpdef bytes take(self, object channel, Query query, object client)
+    @cython.locals(layer=int, reply=bytes, entry=Entry)
+    cpdef bytes take(self, object channel, Query query, object client, double now)
+    @cython.locals(now=double, reply=bytes)
+    cpdef bytes finish(self, Query query, Entry entry, int layer)

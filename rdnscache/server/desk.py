@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from rdnscache import metrics
@@ -12,37 +13,60 @@ from rdnscache.dns.entry import Entry
 from rdnscache.dns.policy import Identity, answer_ourselves
 from rdnscache.dns.wire import REFUSED, SERVFAIL, Query
 from rdnscache.flights import Channel, Flights
+from rdnscache.journal import Journal
 from rdnscache.metrics import Counters
 
 log = logging.getLogger(__name__)
 
 
 class Desk:
-    """The part of serving that UDP and TCP share."""
+    """The part of serving that UDP and TCP share. `place` is this worker's name in traces; empty: there are none."""
 
-    def __init__(self, cache: Cache, flights: Flights, identity: Identity, counters: Counters) -> None:
+    def __init__(
+        self, cache: Cache, flights: Flights, identity: Identity, journal: Journal, place: str, counters: Counters
+    ) -> None:
         self.cache = cache
         self.counters = counters
+        self.journal = journal
         self._flights = flights
         self._identity = identity
+        self._place = place
 
     def lookup(self, query: Query, now: float) -> bytes | None:
-        """Step 3: the reply from L1, if it is there and fresh."""
-        if query.error:
+        """Step 3: the reply from L1, if it is there and fresh. Those to be traced or logged take the longer way."""
+        if query.error or query.trace or query.watch is not None:
             return None
         entry = self.cache.get(query.key, now)
         return None if entry is None else compose(query, entry, now)
 
-    def take(self, channel: Channel, query: Query, client: Any) -> bytes | None:
+    def take(self, channel: Channel, query: Query, client: Any, now: float) -> bytes | None:
         """Step 4: the reply when there is one already; None when `channel.answer` will be called later."""
+        layer = metrics.LOCAL
         reply = answer_ourselves(query, self._identity)
-        if reply is not None:
-            self.counters[metrics.LOCAL] += 1
-            return reply
-        if self._flights.join(channel, query, client):
-            return None
-        self.counters[metrics.SHED] += 1
-        return compose_error(query, SERVFAIL, EDE_NOT_READY)
+        if reply is None and (query.trace or query.watch is not None):
+            entry = self.cache.get(query.key, now)
+            if entry is not None:
+                return self.finish(query, entry, metrics.L1)
+        if reply is None:
+            if self._flights.join(channel, query, client):
+                return None
+            self.counters[metrics.SHED] += 1
+            reply, layer = compose_error(query, SERVFAIL, EDE_NOT_READY), metrics.FAILURE
+        self.counters[layer] += 1
+        if query.watch is not None:
+            query.watch(reply, layer)
+        return reply
+
+    def finish(self, query: Query, entry: Entry | None, layer: int) -> bytes:
+        """The reply from an entry, or REFUSED without one; counted, traced and logged."""
+        now = time.monotonic()
+        self.counters[layer] += 1
+        if query.trace and self._place:
+            query.note = trace_text(self._place, entry, layer, now)
+        reply = compose_error(query, REFUSED) if entry is None else compose(query, entry, now)
+        if query.watch is not None:
+            query.watch(reply, layer)
+        return reply
 
     def unexpected(self, where: str) -> None:
         """Called in an `except`: the error is ours, and no packet may stop the reading because of it."""
@@ -50,6 +74,9 @@ class Desk:
         log.exception("unexpected error while %s", where)
 
 
-def compose_landed(query: Query, entry: Entry | None, now: float) -> bytes:
-    """The reply to somebody who waited on a flight."""
-    return compose_error(query, REFUSED) if entry is None else compose(query, entry, now)
+def trace_text(place: str, entry: Entry | None, layer: int, now: float) -> bytes:
+    """Which worker answered, from which layer; how old the answer is, who asked whom for it."""
+    text = f"layer={metrics.LAYER_NAME[layer]} worker={place}"
+    if entry is not None:
+        text += f" age={max(int(now - entry.stored), 0)} ttl={entry.ttl} {entry.origin}"
+    return text.strip().encode()

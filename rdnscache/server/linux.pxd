@@ -1,6 +1,6 @@
 # What batch.pyx uses of Linux' sockets (recvmmsg(2), sendmmsg(2), cmsg(3), ip(7), ipv6(7)).
 
-from libc.stdint cimport uint8_t, uint16_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 cdef extern from * nogil:
     """
@@ -35,11 +35,17 @@ cdef extern from * nogil:
     struct in6_pktinfo:
         in6_addr ipi6_addr
         unsigned int ipi6_ifindex
-    # The port is at the same place in both families.
+    struct in_addr:
+        uint32_t s_addr
+    struct sockaddr_in:
+        in_addr sin_addr
+    # Family and port are at the same place in both families.
     struct sockaddr_in6:
+        uint16_t sin6_family
         uint16_t sin6_port
+        in6_addr sin6_addr
 
-    int IPPROTO_IP, IP_PKTINFO, IPPROTO_IPV6, IPV6_PKTINFO
+    int AF_INET, IPPROTO_IP, IP_PKTINFO, IPPROTO_IPV6, IPV6_PKTINFO
     int MSG_DONTWAIT
     cmsghdr* CMSG_FIRSTHDR(msghdr*)
     uint8_t* CMSG_DATA(cmsghdr*)

@@ -12,7 +12,7 @@ from gevent import get_hub
 from rdnscache import metrics
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import HEADER_SIZE, TCP_SIZE, Query, parse_query
-from rdnscache.server.desk import Desk, compose_landed
+from rdnscache.server.desk import Desk
 from rdnscache.stream import READ, Stream
 
 #: Queries of one connection in flight; beyond that it is not read.
@@ -70,7 +70,7 @@ class TcpListener:
     def _accept(self) -> None:
         for _ in range(ACCEPTS):
             try:
-                sock, _ = self._sock.accept()
+                sock, address = self._sock.accept()
             except OSError as error:  # none left, or gone before we came
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     self._watcher.stop()  # they wait in the backlog; the next sweep looks again
@@ -78,7 +78,8 @@ class TcpListener:
             if len(self._connections) >= self._max_connections and not self._close_idlest():
                 sock.close()
                 continue
-            connection = TcpConnection(sock, self._desk, self)
+            source = socket.inet_pton(self._sock.family, address[0].partition("%")[0])
+            connection = TcpConnection(sock, source, self._desk, self)
             self.touched(connection)
 
     def touched(self, connection: TcpConnection) -> None:
@@ -112,10 +113,12 @@ class TcpConnection:
     def __init__(
         self,
         sock: socket.socket,
+        source: bytes,
         desk: Desk,
         listener: TcpListener,
     ) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._source = source
         self._desk = desk
         self._listener = listener
         self._buffer = bytearray()
@@ -173,24 +176,29 @@ class TcpConnection:
         self.active = now
         self._listener.touched(self)
         desk.counters[metrics.QUERIES_TCP] += 1
+        if desk.journal.due(1):
+            query.watch = desk.journal.watch(query, "tcp", self._source)
+        desk.journal.heat(query.key, 1)
         reply = desk.lookup(query, now)
         if reply is not None:
             desk.counters[metrics.L1] += 1
+            metrics.observe(desk.counters, metrics.L1_SECONDS, time.monotonic() - now, 1)
         else:
-            reply = desk.take(self, query, None)
+            reply = desk.take(self, query, None, now)
         if reply is None:
             self.pending += 1
         else:
             self._send(reply)
 
-    def answer(self, query: Query, client: Any, entry: Entry | None) -> None:
+    def answer(self, query: Query, client: Any, entry: Entry | None, layer: int) -> None:
         self.pending -= 1
         if self._stream.closed:
             return
-        self._send(compose_landed(query, entry, time.monotonic()))
+        self._send(self._desk.finish(query, entry, layer))
         self._go_on()
 
     def _send(self, reply: bytes) -> None:
+        self._desk.counters[metrics.REPLIES_TCP + min(reply[3] & 0x0F, metrics.OTHER_RCODE)] += 1
         if len(reply) <= TCP_SIZE:
             self._stream.write(len(reply).to_bytes(2, "big") + reply)
 

@@ -12,19 +12,17 @@ from rdnscache import metrics
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import Query, parse_query
 from rdnscache.server.batch import Batch
-from rdnscache.server.desk import Desk, compose_landed
+from rdnscache.server.desk import Desk
 from rdnscache.stream import READ
 
 
 class UdpListener:
     """Steps 1 to 4 for datagrams. Nothing that raises stops the reading."""
 
-    def __init__(self, sock: socket.socket, wildcard: bool, desk: Desk, inner: bool = False) -> None:
+    def __init__(self, sock: socket.socket, wildcard: bool, desk: Desk) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._desk = desk
-        #: Whether those who ask are workers of this node: their queries have been counted already.
-        self._inner = inner
         self._batch = Batch(sock, wildcard)
         self._loop = get_hub().loop
         self._watcher = self._loop.io(sock.fileno(), READ)
@@ -63,33 +61,52 @@ class UdpListener:
         batch, desk = self._batch, self._desk
         now = time.monotonic()
         count = batch.receive()
-        hits = dropped = 0
+        if count == 0:
+            return
+        hits = dropped = plain = 0
+        counters, journal, key = desk.counters, desk.journal, b""
+        watched = count - 1 if journal.due(count) else -1
         for index in range(count):
             try:
                 query = parse_query(batch.data(index), False)
                 if query is None:
                     dropped += 1
                     continue
+                if index == watched:
+                    query.watch = journal.watch(query, "udp", batch.source(index))
+                key = query.key
                 reply = desk.lookup(query, now)
                 if reply is not None:
                     hits += 1
                 else:
-                    reply = desk.take(self, query, batch.client(index))
+                    reply = desk.take(self, query, batch.client(index), now)
                 if reply is not None:
                     batch.reply(index, reply)
+                    rcode = reply[3] & 0x0F
+                    if rcode == 0:
+                        plain += 1
+                    else:
+                        counters[metrics.REPLIES_UDP + min(rcode, metrics.OTHER_RCODE)] += 1
             except Exception:
                 desk.unexpected("answering a datagram")
         batch.flush()
-        if self._inner:
-            return
-        counters = desk.counters
         counters[metrics.QUERIES_UDP] += count - dropped
-        counters[metrics.L1] += hits
-        counters[metrics.DROPPED] += dropped
+        if dropped:
+            counters[metrics.DROPPED] += dropped
+        if plain:
+            counters[metrics.REPLIES_UDP] += plain
+        if hits:
+            counters[metrics.L1] += hits
+            metrics.observe(counters, metrics.L1_SECONDS, time.monotonic() - now, hits)
+        if key:
+            journal.heat(key, count - dropped)
 
-    def answer(self, query: Query, client: Any, entry: Entry | None) -> None:
+    def answer(self, query: Query, client: Any, entry: Entry | None, layer: int) -> None:
         """Queue a reply; what lands in one turn of the hub leaves together."""
-        self._batch.reply_to(client, compose_landed(query, entry, time.monotonic()))
+        desk = self._desk
+        reply = desk.finish(query, entry, layer)
+        desk.counters[metrics.REPLIES_UDP + min(reply[3] & 0x0F, metrics.OTHER_RCODE)] += 1
+        self._batch.reply_to(client, reply)
         if not self._flushing:
             self._flushing = True
             self._loop.run_callback(self.flush)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import redis
 
-from rdnscache.dns.names import rcode_text
+from rdnscache.dns.names import question_text, rcode_text
 from rdnscache.errors import StoreDown
 from rdnscache.store.contract import CLAIM_SUFFIX, FLUSHED, Names, glob_escape
 from rdnscache.store.scope import Scope
@@ -24,9 +24,10 @@ _INFO_PAIR = re.compile(r"(\w+)=(\S*)")
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One entry as a person sees it; times in seconds."""
+    """One entry as a person sees it; times in seconds. `l1` is where else it is held: node, worker, state, times."""
 
     key: str
+    question: str
     rcode: str
     ttl_left: int
     age: int
@@ -35,6 +36,7 @@ class View:
     source: str
     node: str
     answer: list[str]
+    l1: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Browser:
@@ -102,29 +104,35 @@ class Browser:
 
     def _views(self, keys: list[str]) -> Iterator[View]:
         for key, fields, left in self.read(keys, "info", "answer"):
-            view = _view(key, fields, left)
+            view = self._view(key, fields, left)
             if view is not None:
                 yield view
 
-
-def _view(key: str, fields: Any, left_ms: Any) -> View | None:
-    """None for what has expired meanwhile, or is not an entry."""
-    if not isinstance(fields, list) or not isinstance(fields[0], bytes) or not isinstance(left_ms, int):
-        return None
-    info = dict(_INFO_PAIR.findall(fields[0].decode("utf-8", "replace")))
-    ttl, stale = (int(info[name]) if info.get(name, "").isdigit() else 0 for name in ("ttl", "stale"))
-    left = left_ms // 1000 - stale
-    return View(
-        key=key,
-        rcode=info.get("rcode", "?"),
-        ttl_left=max(left, 0),
-        age=max(ttl - left, 0),
-        state="fresh" if left_ms > stale * 1000 else "stale",
-        stored=info.get("stored", "?"),
-        source=info.get("from", "?"),
-        node=info.get("node", "?"),
-        answer=(fields[1] or b"").decode("utf-8", "replace").splitlines(),
-    )
+    def _view(self, key: str, fields: Any, left_ms: Any) -> View | None:
+        """None for what has expired meanwhile, or is not an entry."""
+        question = self.names.question(key)
+        if (
+            question is None
+            or not isinstance(fields, list)
+            or not isinstance(fields[0], bytes)
+            or not isinstance(left_ms, int)
+        ):
+            return None
+        info = dict(_INFO_PAIR.findall(fields[0].decode("utf-8", "replace")))
+        ttl, stale = (int(info[name]) if info.get(name, "").isdigit() else 0 for name in ("ttl", "stale"))
+        left = left_ms // 1000 - stale
+        return View(
+            key=key,
+            question=question_text(question),
+            rcode=info.get("rcode", "?"),
+            ttl_left=max(left, 0),
+            age=max(ttl - left, 0),
+            state="fresh" if left_ms > stale * 1000 else "stale",
+            stored=info.get("stored", "?"),
+            source=info.get("from", "?"),
+            node=info.get("node", "?"),
+            answer=(fields[1] or b"").decode("utf-8", "replace").splitlines(),
+        )
 
 
 def _type_of(key: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,8 +11,9 @@ from typing import Any
 
 import redis
 
+from rdnscache.dns.names import name_text
 from rdnscache.store.browse import redis_errors
-from rdnscache.store.contract import ANNOUNCE, BEAT, EVENTS_KEPT, MEMBER_TTL, Names
+from rdnscache.store.contract import ANNOUNCE, BEAT, EVENTS_KEPT, HOT_UNIT, LOOK, MEMBER_TTL, Names
 
 #: Seconds without a word after which a worker counts as away: it should speak every BEAT.
 SILENCE = 3 * BEAT + 0.5
@@ -45,6 +47,10 @@ class Proof:
     @property
     def complete(self) -> bool:
         return not self.missing
+
+    def as_json(self) -> dict[str, Any]:
+        times = {node: round(seconds * 1000, 1) for node, seconds in self.confirmed.items()}
+        return {"local_entries": self.entries, "confirmed_ms": times, "missing": self.missing}
 
     def __str__(self) -> str:
         total = len(self.confirmed) + len(self.missing)
@@ -102,6 +108,32 @@ class Cluster:
             )
         return str(event_id.decode())
 
+    def hottest(self, count: int) -> list[tuple[bytes, float]]:
+        """The questions asked most, and how often a second: an average in which ten minutes ago counts half."""
+        with redis_errors():
+            found: Any = self._redis.zrevrange(self._names.hot, 0, count - 1, withscores=True)
+        questions = [(self._names.question(self._names.root + text.decode("utf-8", "replace")), score / HOT_UNIT)
+                     for text, score in found]  # fmt: skip
+        return [(key, rate) for key, rate in questions if key is not None]
+
+    def look(self, name: bytes, patience: float) -> list[dict[str, Any]]:
+        """What the workers hold of a name in L1, each entry with its `node` and `worker`; `patience` in seconds."""
+        asked = os.urandom(8).hex()
+        found: list[dict[str, Any]] = []
+        with redis_errors(), self._redis.pubsub() as ear:
+            ear.subscribe(self._names.acks)
+            ear.get_message(timeout=patience)
+            waiting = {(member.node, member.worker) for member in self.members() if member.present}
+            question = json.dumps({"event": "look", "id": asked, "name": name_text(name)})
+            self._redis.publish(self._names.control, LOOK.decode() + " " + question)
+            deadline = time.monotonic() + patience
+            while waiting and (left := deadline - time.monotonic()) > 0:
+                for told in _acks(ear.get_message(timeout=left), asked, "held", list):
+                    waiting.discard((told["node"], told["worker"]))
+                    found += [{"node": told["node"], "worker": told["worker"]} | entry
+                              for entry in told["held"] if isinstance(entry, dict)]  # fmt: skip
+        return found
+
     def tell(self, told: Mapping[str, str], patience: float) -> Proof:
         """Announce an event and wait, `patience` seconds at most, until every worker has confirmed it."""
         proof = Proof()
@@ -117,9 +149,10 @@ class Cluster:
             started = time.monotonic()
             event_id = self.announce(told)
             while waiting and (left := started + patience - time.monotonic()) > 0:
-                for node, worker, entries in _acks(ear.get_message(timeout=left), event_id):
-                    proof.entries += entries
-                    waiting.get(node, set()).discard(worker)
+                for told_back in _acks(ear.get_message(timeout=left), event_id, "entries", int):
+                    node = told_back["node"]
+                    proof.entries += told_back["entries"]
+                    waiting.get(node, set()).discard(told_back["worker"])
                     if not waiting.get(node, {0}):
                         del waiting[node]
                         proof.confirmed[node] = time.monotonic() - started
@@ -130,14 +163,15 @@ class Cluster:
         return proof
 
 
-def _acks(message: Any, event_id: str) -> Iterator[tuple[str, int, int]]:
-    """What a message on the channel for acknowledgements says of an event."""
+def _acks(message: Any, event_id: str, name: str, kind: type) -> Iterator[dict[str, Any]]:
+    """What a message on the channel for acknowledgements says of an event, when it has a field of this kind."""
     if not message or message["type"] != "message":
         return
     try:
         told = json.loads(message["data"])
-        if told["event"] == event_id:
-            yield str(told["node"]), int(told["worker"]), int(told["entries"])
+        fits = isinstance(told["node"], str) and isinstance(told["worker"], int) and isinstance(told[name], kind)
+        if fits and told["event"] == event_id:
+            yield told
     except (ValueError, KeyError, TypeError, RecursionError):
         return  # not from a worker
 

@@ -6,6 +6,7 @@ Keys (`rdns` is the configurable prefix, 1 the version of this contract):
     rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]#lead   STRING  the leader's token, for as long as its lease
     rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]#wait   SET     the wake channels of the followers
     rdns:1:control                                    STREAM  the last control events (flushes), capped
+    rdns:1:hot                                        ZSET    the questions asked most, as entry keys without prefix
     rdns:1:nodes                                      SET     `<node>.<worker>` of every worker
     rdns:1:node:<node>.<worker>                       STRING  what a worker says of itself, as JSON
     rdns:1:wake:<node>.<worker>                       channel where a worker is woken
@@ -29,6 +30,8 @@ A wake message is the entry's key, its `info` and its `wire`, a newline between.
 A control event is a JSON object: `{"event": "flush"}` for everything, narrowed by `name`, `zone`, `type` and `rcode`;
 or `{"event": "reload"}`, with `node` for one of them. A worker answers a flush on the channel for acknowledgements:
 `{"event": "<ID>", "node": "n1", "worker": 0, "entries": 3}`.
+A question to all workers is no event and is not kept: `? {"event": "look", "id": "<any>", "name": "www.example.com."}`
+on the control channel; each says on the channel for acknowledgements, as `held`, what it has of that name in L1.
 
 A flush puts the token `flushed` in place of those of the leaders it meets: what these bring wakes their followers but
 is not stored, and whoever comes anew leads.
@@ -61,6 +64,8 @@ BEAT = 2.0
 MEMBER_TTL = 3600
 
 
+#: Stands for the ID of an event in a question to all workers.
+LOOK = b"?"
 #: What follows an entry's key in its claim's.
 CLAIM_SUFFIX = "#lead"
 #: The token a flush leaves.
@@ -155,6 +160,34 @@ return redis.call('DEL', KEYS[1])
 )
 
 
+#: Questions kept in `hot`, the seconds after which a query counts half, the key's lifetime in ms.
+HOT_KEPT, HOT_HALF_LIFE, HOT_LIFETIME = 1000, 600, 86_400_000
+#: What a steady query a second amounts to there.
+HOT_UNIT = HOT_HALF_LIFE / 0.6931
+_HOT_STEP = 60_000
+
+#: KEYS hot; ARGV question, queries, and so on. Every minute all scores are aged, by the key's own expiry: no clock is
+#: asked. A value of another type makes room.
+HEAT = Script(
+    b"""
+local left = redis.call('PTTL', KEYS[1])
+local age = %(lifetime)d - left
+if redis.call('TYPE', KEYS[1]).ok ~= 'zset' then
+  redis.call('DEL', KEYS[1])
+  left = -1
+elseif left < 0 or age >= %(step)d then
+  redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -%(kept)d - 1)
+  redis.call('ZUNIONSTORE', KEYS[1], 1, KEYS[1], 'WEIGHTS', left < 0 and 1 or 0.5 ^ (age / %(half)d))
+  left = -1
+end
+for i = 1, #ARGV, 2 do redis.call('ZINCRBY', KEYS[1], ARGV[i + 1], ARGV[i]) end
+if left < 0 then redis.call('PEXPIRE', KEYS[1], %(lifetime)d) end
+return 0
+"""
+    % {b"lifetime": HOT_LIFETIME, b"step": _HOT_STEP, b"kept": HOT_KEPT, b"half": HOT_HALF_LIFE * 1000}
+)
+
+
 class Names:
     """The keys and channels of one prefix."""
 
@@ -163,6 +196,7 @@ class Names:
         self.control = f"{self.root}control".encode()
         self.acks = f"{self.root}acks".encode()
         self.nodes = f"{self.root}nodes".encode()
+        self.hot = f"{self.root}hot".encode()
         self._key = re.compile(
             re.escape(self.root)
             + r"\{(?P<name>[^{}]+)\}:(?P<type>[A-Z0-9-]+)(?::(?P<class>[A-Z0-9]+))?(?P<do>:do)?(?P<cd>:cd)?"
@@ -222,7 +256,10 @@ def info_text(rcode: int, ttl: int, stale: int, stored: str, source: str, node: 
     return f"rcode={rcode_text(rcode)} ttl={ttl} stale={stale} stored={stored} from={source} node={node}"
 
 
-_INFO = re.compile(rb"rcode=[A-Z0-9]+ ttl=([0-9]{1,7}) stale=([0-9]{1,7}) [ -~]{1,400}")
+_INFO = re.compile(rb"rcode=[A-Z0-9]+ ttl=([0-9]{1,7}) stale=([0-9]{1,7}) stored=[0-9TZ:-]{1,30} ([ -~]{1,200})")
+#: The few origins there are, each kept once.
+_origins: dict[bytes, str] = {}
+_MANY_ORIGINS = 1000
 
 
 #: Instead of a PTTL: the entry has just been made.
@@ -247,7 +284,16 @@ def decode(key: bytes, info: object, wire: object, left_ms: object, now: float) 
         left_ms = lifetime
     if not 0 <= left_ms <= lifetime or not _ttls_hold(reply, ttl):
         return None
-    return Entry(key, reply, now - (lifetime - left_ms) / 1000, ttl, stale)
+    return Entry(key, reply, now - (lifetime - left_ms) / 1000, ttl, stale, _origin(match[3]))
+
+
+def _origin(told: bytes) -> str:
+    origin = _origins.get(told)
+    if origin is None:
+        if len(_origins) >= _MANY_ORIGINS:
+            _origins.clear()
+        origin = _origins[told] = told.decode("ascii")
+    return origin
 
 
 def _ttls_hold(reply: Reply, ttl: int) -> bool:

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import gevent
 import hiredis
 
-from rdnscache.store.contract import EVENTS_KEPT, Names
+from rdnscache.dns.names import parse_name
+from rdnscache.store.contract import EVENTS_KEPT, LOOK, Names
 from rdnscache.store.link import Link
 from rdnscache.store.scope import Scope
 
@@ -30,6 +31,9 @@ class Local(Protocol):
 
     def begin_flush(self) -> None:
         """From now on flights that are up bring nothing back. Called in the hub, in the order of events."""
+
+    def look(self, name: bytes) -> list[dict[str, Any]]:
+        """What L1 holds of a name, in words for people."""
 
     def sweep(self, scope: Scope, at_once: bool) -> int:
         """Forget what the scope holds; how many entries. Others run meanwhile, unless it is to be done at once."""
@@ -61,10 +65,15 @@ class Control:
         self.caught_up = False
         #: The last event applied; None before the first attach, when there is nothing yet that a flush could mean.
         self._last: bytes | None = None
+        #: Events learnt after the fact, or not at all.
+        self.missed = 0
 
     def hear(self, payload: bytes) -> None:
         """An event that has just been announced. Called in the hub."""
         event_id, _, raw = payload.partition(b" ")
+        if event_id == LOOK:
+            gevent.spawn(self._look, raw)
+            return
         if _EVENT_ID.fullmatch(event_id) is None:
             log.warning("not a control event: %.200r", event_id)
             return
@@ -104,10 +113,21 @@ class Control:
         if len(events) >= EVENTS_KEPT:
             return self._forget()
         for event_id, fields in events[1 if known != NO_EVENT else 0 :]:
+            self.missed += 1
             told = _read(fields[1] if len(fields) > 1 else b"")
             if told is not None and told["event"] == "flush":
                 self._flush(told, event_id, at_once=True)
         return None
+
+    def _look(self, raw: bytes) -> None:
+        """Say what L1 holds of a name."""
+        try:
+            told = json.loads(raw)
+            name, asked = parse_name(told["name"]), str(told["id"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return log.warning("a question could not be read: %.200r", raw)
+        held = {"event": asked, "node": self._node, "worker": self._worker, "held": self._local.look(name)}
+        return self.link.tell((b"PUBLISH", self._acks, json.dumps(held)))
 
     def _forget(self) -> None:
         self._local.begin_flush()

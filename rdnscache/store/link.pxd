@@ -10,7 +10,8 @@ cdef class _Call:
 
 cdef class Link:
     cdef public bint attached
-    cdef public long errors
+    cdef public long commands
+    cdef public long detachments
     cdef public double latency
     cdef object _url
     cdef object _client_name

@@ -76,7 +76,9 @@ class Link:
         on_detach: Callable[[], None],
     ) -> None:
         self.attached = False
-        self.errors = 0
+        #: Since the beginning: commands sent, times the link was given up.
+        self.commands = 0
+        self.detachments = 0
         #: Seconds the last PING took.
         self.latency = 0.0
         self._url = url
@@ -143,6 +145,7 @@ class Link:
         return replies
 
     def _enqueue(self, commands: Sequence[Command], done: Callable[[Any], None] | None) -> _Call:
+        self.commands += len(commands)
         call = _Call(len(commands), done, time.monotonic())
         if not self._unsent:
             self._hub.loop.run_callback(self._flush)
@@ -179,8 +182,6 @@ class Link:
         call = self._pending.popleft()
         call.replies.append(reply)
         call.left -= 1
-        if isinstance(reply, hiredis.ReplyError):
-            self.errors += 1
         if call.left == 0:
             self._finish(call, call.replies)
 
@@ -269,12 +270,12 @@ class Link:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+        self.detachments += self.attached
         self.attached = False
         self._reason = reason
         self._parser = None
         self._unsent.clear()
         pending, self._pending = self._pending, deque()
-        self.errors += len(pending)
         for call in dict.fromkeys(pending):
             self._hub.loop.run_callback(self._finish, call, StoreDown(reason))
         self._hub.loop.run_callback(self._on_detach)

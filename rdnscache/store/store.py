@@ -1,15 +1,15 @@
-"""The store as the resolver sees it: read, stand as a candidate to lead, wait as a follower, fill.
+"""The store over Redis: read, stand as a candidate to lead, wait as a follower, fill.
 
-Nothing here raises because of Redis. Without it a read finds nothing and every candidate leads, with no token to fill.
+Nothing here raises because of Redis. While it is away, a read finds nothing and every candidate leads, with no token to
+fill.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -25,15 +25,13 @@ from rdnscache.metrics import Counters
 from rdnscache.store.contract import (
     CLAIM,
     ENTRY,
-    FAILURE,
     FILL,
     FOLLOW,
+    HEAT,
     JUST_STORED,
     LEAD,
     LEAVE,
     MEMBER_TTL,
-    PASS,
-    STORE,
     Names,
     Script,
     decode,
@@ -41,72 +39,12 @@ from rdnscache.store.contract import (
 )
 from rdnscache.store.control import Control, Local
 from rdnscache.store.link import Link
+from rdnscache.store.nostore import Candidacy, NoStore
 
 log = logging.getLogger(__name__)
 
-__all__ = ["ENTRY", "FAILURE", "FOLLOW", "LEAD", "PASS", "STORE", "Candidacy", "NoStore", "Store"]
-
-
-class Candidacy:
-    """One worker's part in the cluster-wide flight for a question; without a store it simply leads.
-
-    A context manager: while it is open, a wake-up for the question is kept, even one that overtakes the claim's reply.
-    """
-
-    def __init__(self, key: bytes) -> None:
-        self.key = key
-        #: What the last claim brought back: fresh with verdict ENTRY, else stale or None.
-        self.entry: Entry | None = None
-        #: Seconds until the present leader's lease runs out.
-        self.lease_left = 0.0
-
-    def __enter__(self) -> Candidacy:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        pass
-
-    def claim(self) -> int:
-        """Ask to lead: LEAD, FOLLOW, or ENTRY when somebody was faster."""
-        return LEAD
-
-    def wait(self, seconds: float) -> Entry | None:
-        """As a follower: the entry the leader's fill brings; None when it is time to claim again."""
-        return None
-
-    def fill(self, kind: bytes, reply: Reply, ttl: int, stale: int, source: str) -> None:
-        """As the leader: store the reply and wake the followers. Does not wait."""
-
-
-class NoStore:
-    """`--redis none`."""
-
-    @property
-    def attached(self) -> bool:
-        return False
-
-    @property
-    def latency(self) -> float:
-        """Seconds Redis took for its last PING."""
-        return 0.0
-
-    def read(self, key: bytes) -> Entry | None:
-        return None
-
-    def candidacy(self, key: bytes) -> Candidacy:
-        return Candidacy(key)
-
-    def start(self) -> None:
-        pass
-
-    def beat(self, told: Mapping[str, Any]) -> None:
-        """Tell the cluster about this worker."""
-
-    def leave(self) -> None:
-        """Say goodbye to the cluster."""
-
-    def close(self) -> None:
-        pass
+#: Entries read in one go.
+PAGE = 100
 
 
 class Store(NoStore):
@@ -124,6 +62,7 @@ class Store(NoStore):
         counters: Counters,
     ) -> None:
         self.names = Names(prefix)
+        self._counted: dict[int, int] = {}
         self.node = node
         self.lease_ms = round(lease * 1000)
         self.wake_channel = self.names.wake(node, worker)
@@ -153,9 +92,48 @@ class Store(NoStore):
     def start(self) -> None:
         self.link.start()
 
-    def beat(self, told: Mapping[str, Any]) -> None:
-        self.link.send((b"SET", self._member, json.dumps(told), b"EX", MEMBER_TTL))
+    @property
+    def state(self) -> str:
+        return "attached" if self.link.attached else "away"
+
+    def measure(self) -> None:
+        counted, link = self._counted, self.link
+        self.counters[metrics.REDIS_ATTACHED] = int(link.attached)
+        for column, total in (
+            (metrics.REDIS_COMMANDS, link.commands),
+            (metrics.REDIS_DETACHMENTS, link.detachments),
+            (metrics.EVENTS_MISSED, self._control.missed),
+        ):
+            self.counters[column] += total - counted.get(column, 0)
+            counted[column] = total
+
+    def beat(self, report: str) -> None:
+        self.link.send((b"SET", self._member, report, b"EX", MEMBER_TTL))
         self.link.send((b"SADD", self.names.nodes, self._place))
+
+    def heat(self, hottest: Sequence[tuple[bytes, int]]) -> None:
+        if hottest:
+            told = [
+                part for key, queries in hottest for part in (self.names.entry(key)[len(self.names.root) :], queries)
+            ]
+            self.link.send((b"EVAL", HEAT.source, b"1", self.names.hot, *told))
+
+    def hottest(self, count: int) -> Iterator[list[Entry]]:
+        try:
+            (members,) = self.link.request((b"ZREVRANGE", self.names.hot, 0, count - 1))
+            texts = [member.decode("utf-8", "replace") for member in members] if isinstance(members, list) else []
+            keys = [key for text in texts if (key := self.names.question(self.names.root + text)) is not None]
+            for start in range(0, len(keys), PAGE):
+                page = keys[start : start + PAGE]
+                names = [self.names.entry(key) for key in page]
+                commands = [part for name in names for part in ((b"HMGET", name, b"wire", b"info"), (b"PTTL", name))]
+                replies = self.link.request(*commands)
+                now = time.monotonic()
+                read = zip(page, replies[::2], replies[1::2], strict=True)
+                found = [decode(key, told[1], told[0], left, now) for key, told, left in read if isinstance(told, list)]
+                yield [entry for entry in found if entry is not None]
+        except StoreDown:
+            self.count_error()
 
     def leave(self) -> None:
         try:
@@ -173,11 +151,13 @@ class Store(NoStore):
         if not self.link.attached:
             return None
         name = self.names.entry(key)
+        started = time.monotonic()
         try:
             fields, left = self.link.request((b"HMGET", name, b"wire", b"info"), (b"PTTL", name))
         except StoreDown:
             self.count_error()
             return None
+        metrics.observe(self.counters, metrics.REDIS_SECONDS, time.monotonic() - started, 1)
         if isinstance(fields, list) and fields[0] is None and fields[1] is None:
             return None
         if isinstance(fields, list) and isinstance(left, int):
@@ -230,6 +210,8 @@ class Store(NoStore):
                 self.link.send((b"EVAL", script.source, b"3", *arguments), lambda again: done(again, False))
             elif isinstance(reply, Exception):
                 self.count_error()
+            elif reply > 0:
+                self.counters[metrics.WAKES_SENT] += reply
 
         self.link.send((b"EVALSHA", script.sha, b"3", *arguments), done)
 
@@ -288,10 +270,12 @@ class RedisCandidacy(Candidacy):
         if not store.attached:
             return LEAD
         for _ in range(2):  # twice: the first may find, and delete, a value that cannot be used
+            started = time.monotonic()
             try:
                 token = store.token()
                 told = (token, store.lease_ms, store.wake_channel, self._followed)
                 reply = store.run(CLAIM, *self._keys, *told)
+                metrics.observe(store.counters, metrics.REDIS_SECONDS, time.monotonic() - started, 1)
             except StoreDown:
                 reply = None
             if not isinstance(reply, list) or len(reply) != 5:

@@ -26,14 +26,25 @@ JITTER = (1.0, 1.15)
 class Server:
     """One upstream and how it has been doing."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, block: int, counters: Counters) -> None:
         self.address = address
+        self._block = block
+        self._counters = counters
         self.failures = 0
         self.rests_until = 0.0
         #: Seconds of its last replies, averaged.
         self.latency = 0.0
 
+    def asked(self) -> None:
+        self._counters[self._block + metrics.SERVER_QUERIES] += 1
+
+    def useless(self) -> None:
+        """Its reply was no answer."""
+        self._counters[self._block + metrics.SERVER_FAILURES] += 1
+
     def failed(self, now: float) -> None:
+        """There was no reply."""
+        self.useless()
         self.failures += 1
         over = self.failures - FAILURES_BEFORE_REST
         if over >= 0:
@@ -43,16 +54,16 @@ class Server:
         self.failures = 0
         self.rests_until = 0.0
         self.latency += (seconds - self.latency) / 16 if self.latency else seconds
+        metrics.observe(self._counters, self._block + metrics.SERVER_SECONDS, seconds, 1)
 
 
 class Upstreams:
     """The servers we forward to. `timeout` is for one try, `deadline` for all of them together, in seconds."""
 
-    def __init__(self, addresses: Sequence[Address], timeout: float, deadline: float, counters: Counters) -> None:
-        self.servers = [Server(address) for address in addresses]
+    def __init__(self, servers: Sequence[Server], timeout: float, deadline: float) -> None:
+        self.servers = list(servers)
         self._timeout = timeout
         self._deadline = deadline
-        self._counters = counters
         self._turn = 0
 
     def ask(self, key: bytes) -> tuple[Reply, str]:
@@ -74,7 +85,6 @@ class Upstreams:
                 try:
                     reply = self._ask_one(server, key, min(self._timeout * random.uniform(*JITTER), remaining))
                 except UpstreamFailed as failure:
-                    self._counters[metrics.UPSTREAM_FAILURES] += 1
                     server.failed(time.monotonic())
                     silent.append(server)
                     problem = str(failure)
@@ -82,17 +92,17 @@ class Upstreams:
                 server.answered(time.monotonic() - started)
                 if policy.usable(reply):
                     return reply, server.address.host
-                self._counters[metrics.UPSTREAM_FAILURES] += 1
+                server.useless()
                 problem = f"{server.address}: RCODE {reply.rcode}"
             left = [server for server in silent if server.rests_until <= time.monotonic()]
         raise UpstreamFailed(problem)
 
     def _ask_one(self, server: Server, key: bytes, timeout: float) -> Reply:
         started = time.monotonic()
-        self._counters[metrics.UPSTREAM_QUERIES] += 1
+        server.asked()
         reply = exchange(server.address, key, True, timeout)
         if reply.rcode in (FORMERR, NOTIMP):  # perhaps it does not know EDNS (RFC 6891 section 6.2.2)
-            self._counters[metrics.UPSTREAM_QUERIES] += 1
+            server.asked()
             reply = exchange(server.address, key, False, max(timeout - (time.monotonic() - started), 0))
         return reply
 

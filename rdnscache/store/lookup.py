@@ -1,0 +1,49 @@
+"""Everything the cluster holds of a name: in Redis, and in the local cache of each worker."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from rdnscache.dns.names import name_text, parse_name, type_number, type_text
+from rdnscache.store.browse import Browser, View
+from rdnscache.store.cluster import Cluster
+from rdnscache.store.contract import pattern_text
+
+#: Seconds to wait for the workers' word.
+PATIENCE = 0.5
+
+
+def lookup(browser: Browser, cluster: Cluster, name: str, rtype: str) -> list[View]:
+    """Every variant of a name, of one type or (with an empty text) of all; what is only in an L1 comes last.
+
+    Raises ValueError for what is no name or type, StoreDown.
+    """
+    wire = parse_name(name)
+    wanted = type_text(type_number(rtype)) if rtype else ""
+    views = list(browser.find(pattern_text(name_text(wire)), wanted))
+    held: dict[str, list[dict[str, Any]]] = {}
+    for entry in cluster.look(wire, PATIENCE):
+        question = str(entry.pop("key", ""))
+        if not wanted or question.split(" ")[1:2] == [wanted]:
+            held.setdefault(question, []).append(entry)
+    found = [replace(view, l1=held.pop(view.question, [])) for view in views]
+    return found + [_only_in_l1(question, entries) for question, entries in sorted(held.items())]
+
+
+def _only_in_l1(question: str, entries: list[dict[str, Any]]) -> View:
+    first = entries[0]
+    origin = dict(part.split("=", 1) for part in str(first.get("origin", "")).split() if "=" in part)
+    return View(
+        key="",
+        question=question,
+        rcode=str(first.get("rcode", "?")),
+        ttl_left=int(first.get("ttl_left", 0)),
+        age=int(first.get("age", 0)),
+        state="not in Redis",
+        stored="?",
+        source=origin.get("from", "?"),
+        node=origin.get("node", "?"),
+        answer=[],
+        l1=entries,
+    )

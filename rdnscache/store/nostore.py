@@ -1,0 +1,87 @@
+"""The store as the resolver sees it, and what it is without Redis: nothing is found, and every candidate leads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+
+from rdnscache.dns.entry import Entry
+from rdnscache.dns.wire import Reply
+from rdnscache.store.contract import LEAD
+
+
+class Candidacy:
+    """One worker's part in the cluster-wide flight for a question; without a store it simply leads.
+
+    A context manager: while it is open, a wake-up for the question is kept, even one that overtakes the claim's reply.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+        #: What the last claim brought back: fresh with verdict ENTRY, else stale or None.
+        self.entry: Entry | None = None
+        #: Seconds until the present leader's lease runs out.
+        self.lease_left = 0.0
+
+    def __enter__(self) -> Candidacy:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        pass
+
+    def claim(self) -> int:
+        """Ask to lead: LEAD, FOLLOW, or ENTRY when somebody was faster."""
+        return LEAD
+
+    def wait(self, seconds: float) -> Entry | None:
+        """As a follower: the entry the leader's fill brings; None when it is time to claim again."""
+        return None
+
+    def fill(self, kind: bytes, reply: Reply, ttl: int, stale: int, source: str) -> None:
+        """As the leader: store the reply and wake the followers. Does not wait."""
+
+
+class NoStore:
+    """`--redis none`."""
+
+    @property
+    def attached(self) -> bool:
+        return False
+
+    @property
+    def latency(self) -> float:
+        """Seconds Redis took for its last PING."""
+        return 0.0
+
+    def read(self, key: bytes) -> Entry | None:
+        return None
+
+    def candidacy(self, key: bytes) -> Candidacy:
+        return Candidacy(key)
+
+    def start(self) -> None:
+        pass
+
+    @property
+    def state(self) -> str:
+        """How access to Redis is, in a word; see status.STATES."""
+        return "none"
+
+    def measure(self) -> None:
+        """Bring the counters up to date that are not kept so all the time."""
+
+    def beat(self, report: str) -> None:
+        """Tell the cluster about this worker."""
+
+    def heat(self, hottest: Sequence[tuple[bytes, int]]) -> None:
+        """Tell the cluster which questions were asked most, and how often."""
+
+    def hottest(self, count: int) -> Iterator[list[Entry]]:
+        """The entries of the questions the cluster was asked most, a page at a time."""
+        yield from ()
+
+    def leave(self) -> None:
+        """Say goodbye to the cluster."""
+
+    def close(self) -> None:
+        pass
