@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import urllib.request
+from collections import Counter
 from contextlib import AbstractContextManager
 
 from bench.lab import Lab, Server
@@ -22,7 +23,12 @@ def slow_upstream(lab: Lab, delay: float, silent: str = "") -> AbstractContextMa
 
 
 def counters(admin: int) -> dict[str, float]:
-    """What a node's /metrics says, by name with its labels."""
+    """What a node's /metrics says, by name, summed over labels."""
     with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=5) as response:
         lines = response.read().decode().splitlines()
-    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
+    found: Counter[str] = Counter()
+    for line in lines:
+        if not line.startswith("#"):
+            name, _, value = line.rpartition(" ")
+            found[name.partition("{")[0]] += float(value)  # type: ignore[assignment]
+    return dict(found)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from rdnscache.handover import SIGNALS
 from rdnscache.process import die_with_parent, ended_how
 
 log = logging.getLogger(__name__)
@@ -20,8 +21,6 @@ LONG_LIFE = 5.0
 FIRST_PAUSE, LAST_PAUSE = 0.1, 5.0
 #: Seconds a successor may take until it is at work.
 SUCCESSION = 15.0
-
-_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP)
 
 
 @dataclass(slots=True)
@@ -58,9 +57,10 @@ class Family:
     """All children of this process, and the signals that concern them."""
 
     children: list[Child] = field(default_factory=list)
-    #: How often we were told to stop, and to reload since somebody looked.
+    #: How often we were told to stop; and to reload or restart, since somebody looked.
     stops: int = 0
     reloads: int = 0
+    restarts: int = 0
     _signals: tuple[int, int] = (-1, -1)
 
     def catch_signals(self) -> None:
@@ -72,13 +72,18 @@ class Family:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGHUP, self._on_reload)
+        signal.signal(signal.SIGUSR2, self._on_restart)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # they may have waited for us
 
     def _on_stop(self, number: int, frame: object) -> None:
         self.stops += 1
 
     def _on_reload(self, number: int, frame: object) -> None:
         self.reloads += 1
+
+    def _on_restart(self, number: int, frame: object) -> None:
+        self.restarts += 1
 
     def go_on(self, seconds: float) -> None:
         """Start what is due, sleep until something happens, see who has ended."""
@@ -117,7 +122,7 @@ class Family:
         parent, tell = os.getpid(), -1
         child.hush()
         child.at_work = False
-        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             child.ready, tell = os.pipe()
             pid = os.fork()
@@ -130,7 +135,7 @@ class Family:
         finally:
             if tell >= 0:
                 os.close(tell)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         child.pid, child.started = pid, time.monotonic()
 
     def _live(self, child: Child, parent: int, tell: int) -> None:
@@ -141,8 +146,9 @@ class Family:
             for number in (signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             for fd in (*self._signals, *(other.ready for other in self.children if other.ready >= 0)):
                 os.close(fd)
             die_with_parent(parent)

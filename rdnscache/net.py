@@ -5,8 +5,11 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from rdnscache.handover import Estate
 
 _BRACKETED = re.compile(r"\[(?P<host>[^\]]+)\](?::(?P<port>[0-9]+))?")
 _PLAIN = re.compile(r"(?P<host>[^:]+)(?::(?P<port>[0-9]+))?")
@@ -76,21 +79,48 @@ _BACKLOG = 512
 _PORT_TRIES = 20
 
 
-def bind_slots(addresses: tuple[Address, ...], workers: int) -> tuple[list[Slot], list[Address]]:
+def bind_slots(
+    addresses: tuple[Address, ...], workers: int, estate: Estate, kind: str = "listen"
+) -> tuple[list[Slot], list[Address]]:
     """Sockets for every worker, and the addresses they are bound to (port 0 becomes a free one).
 
-    The kernel spreads clients over the workers (SO_REUSEPORT). Raises OSError when an address cannot be had.
+    Those in the estate are used first. The kernel spreads clients over the workers (SO_REUSEPORT).
+    Raises OSError when an address cannot be had.
     """
     udp: list[list[socket.socket]] = [[] for _ in range(workers)]
     tcp: list[list[socket.socket]] = [[] for _ in range(workers)]
     bound = []
-    for address in addresses:
-        place = _free_place(address)
+    for number, address in enumerate(addresses):
+        left = (
+            estate.take(place_name(kind, "udp", number, address)),
+            estate.take(place_name(kind, "tcp", number, address)),
+        )
+        place = Address(address.host, left[0][0].getsockname()[1]) if left[0] else _free_place(address)
         bound.append(place)
-        for worker in range(workers):
-            udp[worker].append(_bind(place, socket.SOCK_DGRAM, shared=True))
-            tcp[worker].append(_bind(place, socket.SOCK_STREAM, shared=True))
+        for sockets, old, sort in ((udp, left[0], socket.SOCK_DGRAM), (tcp, left[1], socket.SOCK_STREAM)):
+            for worker in range(workers):
+                sockets[worker].append(old.pop(0) if old else _bind(place, sort, shared=True))
+            for sock in old:
+                sock.close()
     return [Slot(tuple(udp[worker]), tuple(tcp[worker])) for worker in range(workers)], bound
+
+
+def leave_slots(slots: Sequence[Slot], addresses: Sequence[Address], estate: Estate, kind: str = "listen") -> None:
+    """The other way round: put the sockets of all slots into the estate."""
+    for number, address in enumerate(addresses):
+        estate.leave(place_name(kind, "udp", number, address), [slot.udp[number] for slot in slots])
+        estate.leave(place_name(kind, "tcp", number, address), [slot.tcp[number] for slot in slots])
+
+
+def place_name(kind: str, transport: str, number: int, address: Address) -> str:
+    """What sockets are left under: their address; with port 0, which there may be several of, their number as well."""
+    return f"{kind} {transport} {address}" + ("" if address.port else f" {number}")
+
+
+def check_free(address: Address) -> None:
+    """Raises OSError when an address cannot be had."""
+    if address.port:
+        _free_place(address)
 
 
 def _free_place(address: Address) -> Address:
@@ -131,18 +161,33 @@ def _bind(address: Address, kind: socket.SocketKind, shared: bool) -> socket.soc
     return sock
 
 
-def bind_inner(workers: int) -> tuple[list[Slot], list[Address]]:
+_INNER = (Address("127.0.0.1", 0),)
+
+
+def bind_inner(workers: int, estate: Estate) -> tuple[list[Slot], list[Address]]:
     """For every worker a loopback address of its own, where the others of its node ask it."""
     slots, places = [], []
-    for _ in range(workers):
-        bound, (place,) = bind_slots((Address("127.0.0.1", 0),), 1)
+    for worker in range(workers):
+        bound, (place,) = bind_slots(_INNER, 1, estate, f"inner {worker}")
         slots += bound
         places.append(place)
     return slots, places
 
 
-def bind_admin(address: Address) -> socket.socket:
+def leave_inner(slots: Sequence[Slot], estate: Estate) -> None:
+    for worker, slot in enumerate(slots):
+        leave_slots([slot], _INNER, estate, f"inner {worker}")
+
+
+def leave_admin(sock: socket.socket, address: Address, estate: Estate) -> None:
+    estate.leave(place_name("admin", "tcp", 0, address), [sock])
+
+
+def bind_admin(address: Address, estate: Estate) -> socket.socket:
     """The listener that all workers share."""
+    left = estate.take(place_name("admin", "tcp", 0, address))
+    if left:
+        return left[0]
     sock = _bind(address, socket.SOCK_STREAM, shared=False)
     sock.listen(_BACKLOG)
     return sock

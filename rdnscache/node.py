@@ -163,6 +163,10 @@ class Node:
         if self.worker == 0:
             os.kill(os.getppid(), signal.SIGHUP)
 
+    def restart(self) -> None:
+        if self.worker == 0:
+            os.kill(os.getppid(), signal.SIGUSR2)
+
     def run(self, ready: int) -> int:
         """Serve until SIGTERM, then finish what is in flight. `ready` is written to when serving has begun."""
         gevent.signal_handler(signal.SIGTERM, self._stopping.set)

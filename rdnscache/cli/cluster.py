@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rdnscache.cli.access import open_cluster, redis_options
 from rdnscache.status import NodeStatus, summarize
+
+if TYPE_CHECKING:
+    from rdnscache.store.cluster import Cluster
 
 #: Seconds between two looks with --watch.
 LOOK = 2.0
@@ -127,11 +130,26 @@ def reload(node: str | None, url: str | None, prefix: str, as_json: bool) -> Non
 
     A configuration that cannot be used is refused by the node, which says so in its log and goes on with the old one.
     """
-    place = open_cluster(url, prefix)
+    _announce("reload", node, open_cluster(url, prefix), as_json)
+
+
+@click.command()
+@click.option("--node", metavar="WORD", help="Only this node.")
+@redis_options
+def restart(node: str | None, url: str | None, prefix: str, as_json: bool) -> None:
+    """Make nodes start anew on the sockets they have, without a lost query: for a new version, or any option.
+
+    A node that could not start with what is there now says so in its log and goes on as it is.
+    """
+    _announce("restart", node, open_cluster(url, prefix), as_json)
+
+
+def _announce(event: str, node: str | None, place: Cluster, as_json: bool) -> None:
+    """Tell one node or all of them; exit code 1 when there is no such node."""
     names = sorted({member.node for member in place.members() if member.present})
     if node is not None and node not in names:
         click.echo(f"rdnscache: no node is called {node}", err=True)
         sys.exit(1)
-    place.announce({"event": "reload"} | ({"node": node} if node else {}))
+    place.announce({"event": event} | ({"node": node} if node else {}))
     told = [node] if node else names
-    click.echo(json.dumps({"reload": told}) if as_json else f"told {', '.join(told) or 'nobody: no node is there'}")
+    click.echo(json.dumps({event: told}) if as_json else f"told {', '.join(told) or 'nobody: no node is there'}")

@@ -31,8 +31,9 @@ def config_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.option("--config", "file", metavar="FILE.toml", envvar="RDNSCACHE_CONFIG", help="Read options from this file.")
+@click.option("--check", is_flag=True, help="See whether a node could run with these options, and end.")
 @config_options
-def serve(file: str | None, **given: Any) -> None:
+def serve(file: str | None, check: bool, **given: Any) -> None:
     """Run a node: its workers and, unless told otherwise, a Redis of its own.
 
     Every option can also be given in the environment, or in the file under its name with '_' for '-'.
@@ -44,6 +45,11 @@ def serve(file: str | None, **given: Any) -> None:
     set_up(config.log_level, config.log_format, config.node_id)
     from rdnscache.supervisor import Supervisor
 
+    if check:
+        from rdnscache import node  # noqa: F401  all that a worker needs
+
+        click.echo("a node could run with these options")
+        return
     sys.exit(Supervisor(config, lambda: load(file, given, os.environ)).run())
 
 

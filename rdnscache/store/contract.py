@@ -28,8 +28,8 @@ The data path reads `wire` and `info`. A key expires `ttl + stale` seconds after
 
 A wake message is the entry's key, its `info` and its `wire`, a newline between. It is fresh: age 0.
 A control event is a JSON object: `{"event": "flush"}` for everything, narrowed by `name`, `zone`, `type` and `rcode`;
-or `{"event": "reload"}`, with `node` for one of them. A worker answers a flush on the channel for acknowledgements:
-`{"event": "<ID>", "node": "n1", "worker": 0, "entries": 3}`.
+or `{"event": "reload"}` or `restart`, with `node` for one of them. A worker answers a flush on the channel for
+acknowledgements: `{"event": "<ID>", "node": "n1", "worker": 0, "entries": 3}`.
 A question to all workers is no event and is not kept: `? {"event": "look", "id": "<any>", "name": "www.example.com."}`
 on the control channel; each says on the channel for acknowledgements, as `held`, what it has of that name in L1.
 

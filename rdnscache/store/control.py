@@ -41,6 +41,9 @@ class Local(Protocol):
     def reload(self) -> None:
         """Ask the supervisor to read the configuration again."""
 
+    def restart(self) -> None:
+        """Ask the supervisor to make way for its next image."""
+
     def introduce(self) -> None:
         """Say who we are: the link has just been attached."""
 
@@ -86,6 +89,8 @@ class Control:
             self._flush(told, event_id, at_once=False)
         elif told["event"] == "reload" and told.get("node") in (None, self._node):
             self._local.reload()
+        elif told["event"] == "restart" and told.get("node") in (None, self._node):
+            self._local.restart()
 
     def opened(self) -> None:
         """A new connection: it is to be learnt what was missed before L1 answers again."""
