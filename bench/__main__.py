@@ -19,11 +19,12 @@ from bench.flood import FLOOD_ROW
 from bench.grow import GROW
 from bench.lab import Figures, Lab, Scale
 from bench.rows import ROWS, Case, Row
+from bench.scraped import SCRAPED
 from bench.servers import DNSPERF, ECHO, KINDS, NSD, PEERS, PURE, RDNSCACHE, REDIS, Kind, version
 from bench.system import BenchError, machine
 
 ROOT = Path(__file__).absolute().parents[1]
-ALL_ROWS = [*ROWS, FLOOD_ROW, *GROW]
+ALL_ROWS = [*ROWS, FLOOD_ROW, *GROW, SCRAPED]
 
 
 def options() -> argparse.Namespace:
