@@ -14,6 +14,9 @@ from setuptools.command.build_ext import build_ext
 #: C is called.
 COMPILED = {
     "rdnscache.cache": ".py",
+    "rdnscache.clients.limit": ".py",
+    "rdnscache.clients.networks": ".py",
+    "rdnscache.clients.proxy": ".py",
     "rdnscache.dns.compose": ".py",
     "rdnscache.dns.entry": ".py",
     "rdnscache.dns.names": ".py",

@@ -11,20 +11,20 @@ import os
 import re
 import socket
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from rdnscache import values
+from rdnscache.clients.networks import DEFAULT_ALLOW
 from rdnscache.errors import ConfigError
 from rdnscache.net import Address
+from rdnscache.values import Parser, mask
 
 ENV_PREFIX = "RDNSCACHE_"
 DNS_PORT = 53
 RESOLV_CONF = Path("/etc/resolv.conf")
-
-Parser = Callable[[Any], Any]
 
 
 def _option(default: Any, metavar: str, help_text: str, parse: Parser, shown: str = "") -> Any:
@@ -32,137 +32,9 @@ def _option(default: Any, metavar: str, help_text: str, parse: Parser, shown: st
     return field(default=default, metadata={"metavar": metavar, "help": help_text, "parse": parse, "shown": shown})
 
 
-def _text(raw: Any) -> str:
-    if not isinstance(raw, str) or not raw or any(ord(c) < 32 for c in raw):
-        raise ValueError(f"{raw!r} is not a text")
-    return raw
-
-
-def _secret(raw: Any) -> str:
-    """A text nobody else should see; `file:PATH` is the first line of that file."""
-    text = _text(raw)
-    if text.startswith("file:"):
-        try:
-            text = Path(text.removeprefix("file:")).read_text(encoding="utf-8").partition("\n")[0].strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not a text"
-            raise ValueError(f"{raw} cannot be read: {reason}") from None
-        if not text:
-            raise ValueError(f"{raw} is empty")
-    return text
-
-
-def _word(raw: Any) -> str:
-    text = _text(raw)
-    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", text) is None:
-        raise ValueError(f"{text!r} may have 1 to 64 letters, digits, '_', '-' and, not first, '.' only")
-    return text
-
-
-def _one_of(*choices: str) -> Parser:
-    def parse(raw: Any) -> str:
-        if raw not in choices:
-            raise ValueError(f"{raw!r} is not one of {', '.join(choices)}")
-        return str(raw)
-
-    return parse
-
-
-def _switch(raw: Any) -> bool:
-    if isinstance(raw, bool):
-        return raw
-    known = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
-    if not isinstance(raw, str) or raw.lower() not in known:
-        raise ValueError(f"{raw!r} is neither yes nor no")
-    return known[raw.lower()]
-
-
-def _number(kind: type[int] | type[float], low: float, high: float) -> Parser:
-    def parse(raw: Any) -> int | float:
-        try:
-            if isinstance(raw, bool) or not isinstance(raw, str | int | float):
-                raise ValueError
-            number = kind(raw)
-            if isinstance(raw, float) and number != raw:
-                raise ValueError
-        except (ValueError, OverflowError):
-            raise ValueError(f"{raw!r} is not a {'whole number' if kind is int else 'number'}") from None
-        if not low <= number <= high:
-            raise ValueError(f"{raw} is not between {low} and {high}")
-        return number
-
-    return parse
-
-
-def _size(raw: Any) -> int:
-    """Octets: `64mb`, `1gb`, `500kb` or a number."""
-    match = re.fullmatch(r"([0-9]{1,15})(kb|mb|gb|)", str(raw).lower()) if not isinstance(raw, bool) else None
-    if match is None:
-        raise ValueError(f"{raw!r} is not a size such as 64mb")
-    size = int(match[1]) * {"": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}[match[2]]
-    if size < 1 << 20:
-        raise ValueError(f"{raw!r} is less than 1mb")
-    return size
-
-
-def _address(default_port: int | None) -> Parser:
-    def parse(raw: Any) -> Address:
-        if not isinstance(raw, str):
-            raise ValueError(f"{raw!r} is not an address")
-        address = Address.parse(raw, -1 if default_port is None else default_port)
-        if address.port == -1:
-            raise ValueError(f"{raw!r} has no port")
-        return address
-
-    return parse
-
-
-def _addresses(default_port: int | None) -> Parser:
-    """A list; as one text, separated by spaces or commas."""
-    one = _address(default_port)
-
-    def parse(raw: Any) -> tuple[Address, ...]:
-        items = re.split(r"[\s,]+", raw.strip()) if isinstance(raw, str) else raw
-        if not isinstance(items, list | tuple) or not items:
-            raise ValueError(f"{raw!r} is not a list of addresses")
-        return tuple(one(item) for item in items)
-
-    return parse
-
-
-#: Spellings of schemes, and what redis-py calls them.
-_SCHEMES = {
-    "redis": "redis", "rediss": "rediss", "unix": "unix",
-    "valkey": "redis", "valkeys": "rediss", "valkey+unix": "unix", "redis+unix": "unix",
-}  # fmt: skip
-
-
-def _redis(raw: Any) -> str:
-    """`embedded`, `none`, or a URL in redis-py's spelling."""
-    text = _text(raw)
-    if text in ("embedded", "none"):
-        return text
-    scheme, colon, rest = text.partition("://")
-    if not colon or scheme not in _SCHEMES:
-        raise ValueError(f"{mask(text)!r} is neither 'embedded', 'none' nor a URL such as redis://127.0.0.1:6379/0")
-    try:
-        parts = urlsplit(f"{_SCHEMES[scheme]}://{rest}")
-        usable = parts.path.startswith("/") if parts.scheme == "unix" else bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ValueError(f"{mask(text)!r} does not say where Redis is")
-    return f"{_SCHEMES[scheme]}://{rest}"
-
-
-def mask(url: str) -> str:
-    """A URL without its password."""
-    return re.sub(r"(://[^/@:]*):[^@/]*@", r"\1:***@", url)
-
-
 def plain(option: Field[Any], value: Any) -> Any:
     """A field's value as people and JSON see it, passwords and secrets masked."""
-    if value and option.metadata["parse"] is _secret:
+    if value and option.metadata["parse"] is values.secret:
         return "***"
     if isinstance(value, tuple):
         return [str(item) for item in value]
@@ -176,62 +48,100 @@ class Config:
     """Everything a node can be told. Times are in seconds."""
 
     listen: tuple[Address, ...] = _option(
-        (Address("127.0.0.1", 5300),), "ADDR:PORT", "Serve UDP and TCP here; may be given again.", _addresses(None),
-        "127.0.0.1:5300",
+        (Address("127.0.0.1", 5300),), "ADDR:PORT", "Serve UDP and TCP here; may be given again.",
+        values.addresses(None), "127.0.0.1:5300",
     )  # fmt: skip
     upstream: tuple[Address, ...] = _option(
         (), "ADDR[:PORT]", "Forward to this server, port 53 unless given; several are used in turn.",
-        _addresses(DNS_PORT), "those in /etc/resolv.conf",
+        values.addresses(DNS_PORT), "those in /etc/resolv.conf",
     )  # fmt: skip
-    upstream_file: str = _option("", "FILE", "Read upstreams from a file, an address a line.", _text, "none")
+    upstream_file: str = _option("", "FILE", "Read upstreams from a file, an address a line.", values.text, "none")
     redis: str = _option(
-        "embedded", "URL|embedded|none", "The shared cache: a URL, a server of this node's own, or none.", _redis
+        "embedded",
+        "URL|embedded|none",
+        "The shared cache: a URL, a server of this node's own, or none.",
+        values.redis_url,
     )
-    prefix: str = _option("rdns", "WORD", "First part of every key and channel in Redis.", _word)
-    embedded_memory: int = _option(64 << 20, "SIZE", "Memory of the embedded server.", _size, "64mb")
-    workers: int = _option(0, "N", "Worker processes.", _number(int, 1, 256), "the CPUs")
-    node_id: str = _option("", "WORD", "This node's name in Redis and logs.", _word, "the host's name and the port")
+    prefix: str = _option("rdns", "WORD", "First part of every key and channel in Redis.", values.word)
+    embedded_memory: int = _option(64 << 20, "SIZE", "Memory of the embedded server.", values.size, "64mb")
+    workers: int = _option(0, "N", "Worker processes.", values.number(int, 1, 256), "the CPUs")
+    node_id: str = _option(
+        "", "WORD", "This node's name in Redis and logs.", values.word, "the host's name and the port"
+    )
     admin: Address | None = _option(
-        None, "ADDR:PORT", "Serve a live page, /metrics, /healthz and /readyz over HTTP here.", _address(None), "off"
+        None,
+        "ADDR:PORT",
+        "Serve a live page, /metrics, /healthz and /readyz over HTTP here.",
+        values.address(None),
+        "off",
     )
     admin_token: str = _option(
-        "", "TEXT|file:PATH", "What a flush from the live page needs; it is off without.", _secret, "none"
+        "", "TEXT|file:PATH", "What a flush from the live page needs; it is off without.", values.secret, "none"
     )
-    identity: bool = _option(True, "yes|no", "Answer version.bind, id.server and the like in class CH.", _switch, "yes")
-    l1_entries: int = _option(100_000, "N", "Entries in each worker's local cache.", _number(int, 1, 100_000_000))
-    l1_memory: int = _option(64 << 20, "SIZE", "Memory of each worker's local cache.", _size, "64mb")
-    ttl_min: int = _option(0, "SECONDS", "Raise lower TTLs to this.", _number(int, 0, 86400))
-    ttl_max: int = _option(86400, "SECONDS", "Lower higher TTLs to this.", _number(int, 1, 604800))
+    identity: bool = _option(
+        True, "yes|no", "Answer version.bind, id.server and the like in class CH.", values.switch, "yes"
+    )
+    allow: tuple[str, ...] = _option(
+        DEFAULT_ALLOW, "NETWORK", "Answer these clients: a network, an address, loopback, private or any; repeatable.",
+        values.networks, " ".join(DEFAULT_ALLOW),
+    )  # fmt: skip
+    deny: tuple[str, ...] = _option(
+        (), "NETWORK", "Refuse these, though a shorter prefix allows them; may be given again.", values.networks, "none"
+    )
+    proxy_from: tuple[str, ...] = _option(
+        (), "NETWORK", "Balancers that send PROXY v2 headers, with every datagram and connection; repeatable.",
+        values.networks, "none",
+    )  # fmt: skip
+    rate_limit: float = _option(
+        0.0, "N", "UDP replies a second that each worker sends to one client prefix (/24, /56); 0: no limit.",
+        values.number(float, 0, 10**6), "0",
+    )  # fmt: skip
+    rate_limit_slip: int = _option(
+        2, "N", "Truncate every N-th reply over the limit, drop the others; 0 drops all.", values.number(int, 0, 100)
+    )
+    rate_limit_exempt: tuple[str, ...] = _option(
+        ("loopback",), "NETWORK", "Never limit these clients; may be given again.", values.networks, "loopback"
+    )
+    l1_entries: int = _option(100_000, "N", "Entries in each worker's local cache.", values.number(int, 1, 100_000_000))
+    l1_memory: int = _option(64 << 20, "SIZE", "Memory of each worker's local cache.", values.size, "64mb")
+    ttl_min: int = _option(0, "SECONDS", "Raise lower TTLs to this.", values.number(int, 0, 86400))
+    ttl_max: int = _option(86400, "SECONDS", "Lower higher TTLs to this.", values.number(int, 1, 604800))
     negative_ttl_max: int = _option(
-        3600, "SECONDS", "Keep NXDOMAIN and NODATA no longer than this.", _number(int, 1, 86400)
+        3600, "SECONDS", "Keep NXDOMAIN and NODATA no longer than this.", values.number(int, 1, 86400)
     )
-    failure_ttl: int = _option(5, "SECONDS", "Keep failures this long (RFC 9520).", _number(int, 1, 300))
+    failure_ttl: int = _option(5, "SECONDS", "Keep failures this long (RFC 9520).", values.number(int, 1, 300))
     stale_window: int = _option(
         3600,
         "SECONDS",
         "Keep entries past their TTL, for when no upstream answers (RFC 8767).",
-        _number(int, 0, 259200),
+        values.number(int, 0, 259200),
     )
-    upstream_timeout: float = _option(2.0, "SECONDS", "Wait for one upstream's reply.", _number(float, 0.05, 30))
-    upstream_deadline: float = _option(5.0, "SECONDS", "Give up asking upstreams.", _number(float, 0.05, 60))
+    upstream_timeout: float = _option(2.0, "SECONDS", "Wait for one upstream's reply.", values.number(float, 0.05, 30))
+    upstream_deadline: float = _option(5.0, "SECONDS", "Give up asking upstreams.", values.number(float, 0.05, 60))
     redis_timeout: float = _option(
-        0.25, "SECONDS", "Go on without Redis when it does not answer.", _number(float, 0.01, 10)
+        0.25, "SECONDS", "Go on without Redis when it does not answer.", values.number(float, 0.01, 10)
     )
-    max_flights: int = _option(1000, "N", "Questions each worker resolves at a time.", _number(int, 1, 100_000))
+    max_flights: int = _option(1000, "N", "Questions each worker resolves at a time.", values.number(int, 1, 100_000))
     max_waiting: int = _option(
-        10_000, "N", "Clients waiting in each worker; more get SERVFAIL.", _number(int, 1, 10**6)
+        10_000, "N", "Clients waiting in each worker; more get SERVFAIL.", values.number(int, 1, 10**6)
     )
-    tcp_idle: float = _option(10.0, "SECONDS", "Close idle TCP connections.", _number(float, 0.1, 3600))
-    tcp_connections: int = _option(1000, "N", "TCP connections each worker keeps.", _number(int, 1, 100_000))
-    drain: float = _option(5.0, "SECONDS", "On SIGTERM, finish what is in flight within this.", _number(float, 0, 300))
-    warm: int = _option(1000, "N", "Load so many of the hottest names before being ready.", _number(int, 0, 1000))
-    warm_time: float = _option(5.0, "SECONDS", "Be ready after this at the latest.", _number(float, 0, 300))
-    trace: bool = _option(True, "yes|no", "Say where an answer came from when asked (query --trace).", _switch, "yes")
+    tcp_idle: float = _option(10.0, "SECONDS", "Close idle TCP connections.", values.number(float, 0.1, 3600))
+    tcp_connections: int = _option(1000, "N", "TCP connections each worker keeps.", values.number(int, 1, 100_000))
+    drain: float = _option(
+        5.0, "SECONDS", "On SIGTERM, finish what is in flight within this.", values.number(float, 0, 300)
+    )
+    warm: int = _option(1000, "N", "Load so many of the hottest names before being ready.", values.number(int, 0, 1000))
+    warm_time: float = _option(5.0, "SECONDS", "Be ready after this at the latest.", values.number(float, 0, 300))
+    trace: bool = _option(
+        True, "yes|no", "Say where an answer came from when asked (query --trace).", values.switch, "yes"
+    )
     log_level: str = _option(
-        "info", "LEVEL", "debug, info, warning or error.", _one_of("debug", "info", "warning", "error")
+        "info", "LEVEL", "debug, info, warning or error.", values.one_of("debug", "info", "warning", "error")
     )
-    log_format: str = _option("text", "text|json", "Log for people, or a JSON object a line.", _one_of("text", "json"))
-    log_queries: int = _option(0, "N", "Log one of N queries; 0 logs none.", _number(int, 0, 10**9))
+    log_format: str = _option(
+        "text", "text|json", "Log for people, or a JSON object a line.", values.one_of("text", "json")
+    )
+    log_queries: int = _option(0, "N", "Log one of N queries; 0 logs none.", values.number(int, 0, 10**9))
 
 
 Options = tuple[Field[Any], ...]

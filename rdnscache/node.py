@@ -10,6 +10,7 @@ import gc  # noqa: E402
 import json  # noqa: E402
 import logging  # noqa: E402
 import os  # noqa: E402
+import random  # noqa: E402
 import signal  # noqa: E402
 import time  # noqa: E402
 from typing import Any  # noqa: E402
@@ -19,6 +20,9 @@ from gevent.event import Event  # noqa: E402
 
 from rdnscache import __version__, metrics  # noqa: E402
 from rdnscache.cache import Cache  # noqa: E402
+from rdnscache.clients.guard import Guard, nobody_is_refused  # noqa: E402
+from rdnscache.clients.limit import Limiter  # noqa: E402
+from rdnscache.clients.networks import Networks  # noqa: E402
 from rdnscache.config import Config  # noqa: E402
 from rdnscache.dns.names import question_text, rcode_text  # noqa: E402
 from rdnscache.dns.policy import Identity, Limits  # noqa: E402
@@ -47,6 +51,8 @@ SWEEP_STEP = 1000
 LONGEST_HOLD = 0.05
 #: Seconds between two looks at the gauges, and at what is still in flight while draining.
 GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
+#: A prefix that has paused may have the replies of so many seconds at once.
+RATE_BURST = 5.0
 #: Seconds between two turns of the count of the hottest names.
 HEAT_INTERVAL = 10.0
 #: Seconds between two looks whether Redis is there, at the start.
@@ -91,17 +97,18 @@ class Node:
         desk = Desk(self.cache, self.flights, identity, journal, place, counters)
         #: For the node's other workers: their clients' queries have been counted by them.
         inner_desk = Desk(self.cache, self.flights, Identity(), Journal(0), "", board.scrap())
+        guard = make_guard(config)
         self.udp = [
-            UdpListener(sock, address.wildcard, desk)
+            UdpListener(sock, address.wildcard, desk, guard)
             for sock, address in zip(inherited.slot.udp, config.listen, strict=True)
         ]
         bounds = (config.tcp_idle, config.tcp_connections)
-        self.tcp = [TcpListener(sock, desk, *bounds) for sock in inherited.slot.tcp]
+        self.tcp = [TcpListener(sock, desk, guard, *bounds) for sock in inherited.slot.tcp]
         self.outer: list[UdpListener | TcpListener] = [*self.udp, *self.tcp]
         #: Where the node's other workers ask; these serve until we exit.
         self.inner: list[UdpListener | TcpListener] = [
-            *(UdpListener(sock, False, inner_desk) for sock in inherited.inner.udp),
-            *(TcpListener(sock, inner_desk, *bounds) for sock in inherited.inner.tcp),
+            *(UdpListener(sock, False, inner_desk, nobody_is_refused()) for sock in inherited.inner.udp),
+            *(TcpListener(sock, inner_desk, nobody_is_refused(), *bounds) for sock in inherited.inner.tcp),
         ]
         self.flights.drains = [listener.drain for listener in self.udp]
         self.admin: Admin | None = None
@@ -239,6 +246,17 @@ class Node:
             metrics.WAITING,
         ):
             self.counters[gauge] = 0
+
+
+def make_guard(config: Config) -> Guard:
+    """Who is answered, and how often."""
+    limiter = None
+    if config.rate_limit:
+        burst = max(round(RATE_BURST * config.rate_limit), 1)
+        exempt = Networks(config.rate_limit_exempt)
+        limiter = Limiter(config.rate_limit, burst, config.rate_limit_slip, random.getrandbits(64), exempt)
+    proxies = Networks(config.proxy_from) if config.proxy_from else None
+    return Guard(Networks(config.allow, config.deny), limiter, proxies)
 
 
 def run_worker(config: Config, inherited: Inherited, ready: int) -> int:

@@ -18,11 +18,12 @@ from pathlib import Path
 from rdnscache import __version__, embedded, handover, net
 from rdnscache.build import form
 from rdnscache.children import Child, Family
-from rdnscache.config import Config, mask, options, plain
+from rdnscache.config import Config, options, plain
 from rdnscache.errors import ConfigError
 from rdnscache.handover import Estate
 from rdnscache.metrics import Board
 from rdnscache.process import raise_file_limit
+from rdnscache.values import mask
 
 log = logging.getLogger(__name__)
 

@@ -16,6 +16,9 @@ from typing import Any
 
 from rdnscache.build import form
 from rdnscache.cache import Cache
+from rdnscache.clients.limit import Limiter
+from rdnscache.clients.networks import Networks
+from rdnscache.clients.proxy import parse_proxy, proxy_end
 from rdnscache.dns.compose import NO_EDE, compose, compose_error, compose_local
 from rdnscache.dns.entry import Entry, aged_tail
 from rdnscache.dns.policy import Identity, Limits, answer_ourselves, failure_wire, settle
@@ -35,6 +38,8 @@ ENTRY = (
     "additional", "aged", "ancount", "arcount", "authentic", "held_until", "key", "newer", "nscount", "older", "rcode",
     "origin", "stale", "stored", "tail", "ttl", "ttls", "visited",
 )  # fmt: skip
+
+PROXIED = ("source", "source_port", "destination", "destination_port", "stream", "end")
 
 NOW = 1000.25
 #: In this order, so that ageing goes on from what was aged before; and back again.
@@ -239,8 +244,34 @@ def cached(max_entries: int, max_bytes: int, operations: list[tuple[str, int, in
         yield fact("holds", lambda order=order, hand=hand: (order, hand, len(cache), cache.size, cache.evictions))
 
 
+def proxied(data: bytes) -> Facts:
+    """Octets that may begin with a PROXY header."""
+    yield fact("proxy_end", lambda: proxy_end(data))
+    header = parse_proxy(data)
+    yield f"proxied {header is not None}"
+    if header is not None:
+        yield from attributes("proxied", header, PROXIED)
+
+
+def held(texts: list[str], but_not: list[str], addresses: list[str]) -> Facts:
+    """Which addresses, in hexadecimal, are in a set of networks."""
+    networks = Networks(texts, but_not)
+    for address in addresses:
+        yield fact(address, lambda address=address: networks.holds(bytes.fromhex(address)))
+
+
+def limited(arguments: list[Any], exempt: list[str], queries: list[tuple[str, float]]) -> Facts:
+    """What a limiter says to queries: from where, in hexadecimal, and how long after the one before."""
+    limiter, now = Limiter(*arguments[:4], Networks(exempt), *arguments[4:]), NOW
+    for source, pause in queries:
+        now += pause
+        yield fact("check", lambda source=source, now=now: limiter.check(bytes.fromhex(source), now))
+        yield fact("limited", lambda now=now: limiter.limited(now))
+
+
 MAKERS: dict[str, Callable[..., Facts]] = {
-    maker.__name__: maker for maker in (packet, built, aged, number_at, key_spliced, reply_spliced, cached)
+    maker.__name__: maker
+    for maker in (packet, built, aged, number_at, key_spliced, reply_spliced, cached, proxied, held, limited)
 }
 
 
@@ -260,6 +291,7 @@ def facts(item: list[Any]) -> list[str]:
 TWINS = ("rdnscache.dns.splice", "rdnscache.server.batch")
 HOT = (
     *TWINS, "rdnscache.dns.wire", "rdnscache.dns.entry", "rdnscache.dns.compose", "rdnscache.cache",
+    "rdnscache.clients.limit", "rdnscache.clients.networks", "rdnscache.clients.proxy",
     "rdnscache.server.desk", "rdnscache.server.udp", "rdnscache.dns.names", "rdnscache.dns.policy",
     "rdnscache.flights", "rdnscache.resolver", "rdnscache.store.contract", "rdnscache.store.link",
     "rdnscache.store.store", "rdnscache.upstream.exchange", "rdnscache.upstream.servers",

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from rdnscache.config import Config, default_text, env_name, flag_name, load, mask, options, plain
+from rdnscache.config import Config, default_text, env_name, flag_name, load, options, plain
 from rdnscache.errors import ConfigError
 from rdnscache.net import Address
+from rdnscache.values import mask
 
 #: For each option: a value on the command line, in the environment, and in the file.
 SAMPLES: dict[str, tuple[str, str, Any]] = {
@@ -26,6 +27,12 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "admin": ("127.0.0.1:9001", "[::1]:9002", "127.0.0.1:9003"),
     "admin_token": ("cli", "env", "file"),
     "identity": ("no", "off", False),
+    "allow": ("any", "loopback 192.0.2.0/24", ["private", "2001:db8::/32"]),
+    "deny": ("192.0.2.1", "192.0.2.2,10.0.0.0/9", ["::1"]),
+    "proxy_from": ("192.0.2.1", "10.0.0.0/8", ["loopback"]),
+    "rate_limit": ("10", "0.5", 20),
+    "rate_limit_slip": ("0", "1", 3),
+    "rate_limit_exempt": ("private", "10.0.0.0/8", ["any"]),
     "l1_entries": ("10", "11", 12),
     "l1_memory": ("2mb", "3mb", "4mb"),
     "ttl_min": ("1", "2", 3),

@@ -22,6 +22,7 @@ import pytest
 from support import clean_env
 
 from rdnscache.build import form
+from rdnscache.clients.proxy import LOCAL_HEADER, build_proxy
 from rdnscache.dns.splice import splice_key, splice_reply
 from rdnscache.server.batch import BATCH, QUERY_SIZE, Batch
 
@@ -203,6 +204,42 @@ def packets(rng: random.Random) -> Iterator[bytes]:
 OPERATIONS = ("put", "put", "put", "put", "get", "get", "get", "again", "drop", "drop_name", "hold", "wait")
 
 
+NETWORKS = (
+    "loopback",
+    "private",
+    "any",
+    "192.0.2.0/24",
+    "192.0.2.128/25",
+    "198.51.100.7",
+    "2001:db8::/33",
+    "::/1",
+    "::1",
+)
+SOURCES = ("c0000201", "c0000281", "c6336407", "0a000001", "7f000001", "20010db8" + "00" * 12, "00" * 15 + "01",
+           "00" * 10 + "ffffc0000201", "fe80" + "00" * 14, "ff" * 16, "ff" * 4, "", "c00002", "00" * 17)  # fmt: skip
+
+
+def about_clients(rng: random.Random) -> Iterator[Item]:
+    """PROXY headers whole, cut and broken; sets of networks; limits that are kept and broken."""
+    headers = [
+        build_proxy(rng.randbytes(size), rng.randrange(65536), rng.randbytes(size), 53, stream, rng.randbytes(fields))
+        for size in (4, 16) for stream in (False, True) for fields in (0, 7, 480)
+    ]  # fmt: skip
+    for header in [*headers, LOCAL_HEADER]:
+        yield from (["proxied", octets(header[:size])] for size in (0, 11, 12, 13, 15, 16, 27, 28, 51, len(header)))
+    yield from (["proxied", octets(damaged(rng, headers) + bytes(30))] for _ in range(600))
+    for _ in range(100):
+        texts, but_not = rng.sample(NETWORKS, rng.randrange(5)), rng.sample(NETWORKS, rng.randrange(4))
+        yield ["held", texts, but_not, [*SOURCES, *(rng.randbytes(rng.choice((4, 16))).hex() for _ in range(20))]]
+    for _ in range(60):
+        limit = [rng.choice((0.5, 3, 20)), rng.choice((1, 4)), rng.choice((0, 1, 2, 5)), rng.getrandbits(64)]
+        limit += [rng.randrange(1, 33), rng.randrange(1, 65), 16]
+        known = [*SOURCES, *(rng.randbytes(rng.choice((4, 16))).hex() for _ in range(30))]
+        pauses = (0.0, 0.0, 0.01, 0.125, 0.3)
+        queries = [(rng.choice(known[: rng.choice((2, 44))]), rng.choice(pauses)) for _ in range(300)]
+        yield ["limited", limit, rng.sample(NETWORKS[3:], 2), queries]
+
+
 def corpus() -> list[Item]:
     """The same on every run."""
     rng = random.Random(1035)
@@ -225,7 +262,7 @@ def corpus() -> list[Item]:
         kinds = rng.choices((*OPERATIONS, "clear"), (4,) * len(OPERATIONS) + (1,), k=200)
         steps = [(kind, rng.randrange(60), rng.choice((0, 4, 40, 900)), rng.randrange(1, 40)) for kind in kinds]
         items.append(["cached", rng.randrange(1, 30), rng.choice((800, 6000, 10**6)), steps])
-    return items
+    return items + list(about_clients(rng))
 
 
 def test_both_forms_give_the_same_octets(both: None, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from rdnscache.dns.splice import splice_reply
 from rdnscache.dns.wire import NXDOMAIN, OPT_DO, OPT_PLAIN, SERVFAIL, Query
 
 #: Extended DNS Errors (RFC 8914 section 4).
-EDE_STALE, EDE_NOT_READY, EDE_STALE_NXDOMAIN, EDE_NO_REACHABLE_AUTHORITY = 3, 14, 19, 22
+EDE_STALE, EDE_NOT_READY, EDE_PROHIBITED, EDE_STALE_NXDOMAIN, EDE_NO_REACHABLE_AUTHORITY = 3, 14, 18, 19, 22
 EDE_OTHER, NO_EDE = 0, -1
 
 #: Type, class, TTL and length of a record.
@@ -73,6 +73,13 @@ def compose_error(query: Query, rcode: int, ede: int = NO_EDE) -> bytes:
     flags = 0x8080 | (data[2] & 0x79) << 8 | data[3] & 0x10 | rcode & 0x0F  # opcode and RD as they came
     opt = _opt(query, ede, rcode) if query.edns else b""
     return splice_reply(data, query.end, flags, 0, 0, 1 if opt else 0, b"", 0, opt)
+
+
+def compose_truncated(query: Query) -> bytes:
+    """No records, TC set: a client that means it asks again over TCP."""
+    flags = 0x8280 | (query.data[2] & 0x01) << 8 | query.data[3] & 0x10
+    opt = _opt(query, NO_EDE) if query.edns else b""
+    return splice_reply(query.data, query.end, flags, 0, 0, 1 if opt else 0, b"", 0, opt)
 
 
 def compose_local(query: Query, rdata: bytes, rtype: int, qclass: int, ttl: int) -> bytes:

@@ -8,7 +8,9 @@ from typing import Any
 
 from rdnscache import metrics
 from rdnscache.cache import Cache
-from rdnscache.dns.compose import EDE_NOT_READY, compose, compose_error
+from rdnscache.clients.limit import SLIP
+from rdnscache.clients.proxy import SIGNATURE
+from rdnscache.dns.compose import EDE_NOT_READY, EDE_PROHIBITED, compose, compose_error, compose_truncated
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.policy import Identity, answer_ourselves
 from rdnscache.dns.wire import REFUSED, SERVFAIL, Query
@@ -67,6 +69,27 @@ class Desk:
         if query.watch is not None:
             query.watch(reply, layer)
         return reply
+
+    def deny(self, query: Query) -> bytes:
+        """The reply to a client that is not allowed (RFC 8914 section 4.19)."""
+        self.counters[metrics.DENIED] += 1
+        reply = compose_error(query, REFUSED, EDE_PROHIBITED)
+        if query.watch is not None:
+            query.watch(reply, metrics.LOCAL)
+        return reply
+
+    def limit(self, query: Query, verdict: int) -> bytes | None:
+        """The reply to a client that asks too much over UDP: a truncated one, or none."""
+        slips = verdict == SLIP and not query.error
+        self.counters[metrics.LIMITED_TRUNCATED if slips else metrics.LIMITED_DROPPED] += 1
+        return compose_truncated(query) if slips else None
+
+    def forged(self, data: bytes) -> bool:
+        """Whether something is a PROXY header from somebody who may not send one; counted."""
+        if not data.startswith(SIGNATURE):
+            return False
+        self.counters[metrics.PROXY_ERRORS] += 1
+        return True
 
     def unexpected(self, where: str) -> None:
         """Called in an `except`: the error is ours, and no packet may stop the reading because of it."""

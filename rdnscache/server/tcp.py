@@ -10,6 +10,8 @@ from typing import Any
 from gevent import get_hub
 
 from rdnscache import metrics
+from rdnscache.clients.guard import Guard
+from rdnscache.clients.proxy import MAX_HEADER, MORE, REFUSED, parse_proxy, proxy_end
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import HEADER_SIZE, TCP_SIZE, Query, parse_query
 from rdnscache.server.desk import Desk
@@ -30,10 +32,11 @@ class TcpListener:
     A connection that brought no whole query for `idle` seconds is closed; so is the idlest when there are too many.
     """
 
-    def __init__(self, sock: socket.socket, desk: Desk, idle: float, max_connections: int) -> None:
+    def __init__(self, sock: socket.socket, desk: Desk, guard: Guard, idle: float, max_connections: int) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._desk = desk
+        self.guard = guard
         self._idle = idle
         self._max_connections = max_connections
         self._stopped = False
@@ -118,7 +121,11 @@ class TcpConnection:
         listener: TcpListener,
     ) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        guard = listener.guard
         self._source = source
+        #: Whether the client may ask, as far as is known.
+        self._allowed = guard.allowed.holds(source)
+        self._awaits_header = guard.proxies is not None and guard.proxies.holds(source)
         self._desk = desk
         self._listener = listener
         self._buffer = bytearray()
@@ -157,6 +164,8 @@ class TcpConnection:
             if self._listener.held or self.pending >= MAX_PIPELINED or stream.unsent > HIGH_WATER:
                 stream.pause()
                 return
+            if self._awaits_header and not self._read_header():
+                return
             size = int.from_bytes(buffer[:2], "big")
             if len(buffer) < 2 or len(buffer) < 2 + size:
                 stream.resume()
@@ -165,6 +174,24 @@ class TcpConnection:
             del buffer[: 2 + size]
             self._take(data)
         self._close_if_done()
+
+    def _read_header(self) -> bool:
+        """Learn from the proxy who the client is; False when there is more to come, or nothing that we take."""
+        end = proxy_end(bytes(self._buffer[:MAX_HEADER]))
+        if end == MORE:
+            self._stream.resume()
+            return False
+        proxied = parse_proxy(bytes(self._buffer[:end])) if end != REFUSED else None
+        if proxied is None:
+            self._desk.counters[metrics.PROXY_ERRORS] += 1
+            self.close()
+            return False
+        del self._buffer[:end]
+        self._awaits_header = False
+        if proxied.source:
+            self._source = proxied.source
+            self._allowed = self._listener.guard.allowed.holds(proxied.source)
+        return True
 
     def _take(self, data: bytes) -> None:
         desk, now = self._desk, time.monotonic()
@@ -178,6 +205,9 @@ class TcpConnection:
         desk.counters[metrics.QUERIES_TCP] += 1
         if desk.journal.due(1):
             query.watch = desk.journal.watch(query, "tcp", self._source)
+        if not self._allowed:
+            self._send(desk.deny(query))
+            return
         desk.journal.heat(query.key, 1)
         reply = desk.lookup(query, now)
         if reply is not None:

@@ -1,5 +1,8 @@
 cimport cython
 
+from rdnscache.clients.limit cimport Limiter
+from rdnscache.clients.networks cimport Networks
+from rdnscache.clients.proxy cimport Proxied, parse_proxy
 from rdnscache.dns.entry cimport Entry
 from rdnscache.dns.wire cimport Query, parse_query
 from rdnscache.server.batch cimport Batch
@@ -15,11 +18,20 @@ cdef class UdpListener:
     cdef bint _flushing
     cdef bint _reading
     cdef bint _held
+    cdef int _dropped
+    cdef Networks _allowed
+    cdef Limiter _limiter
+    cdef Networks _proxies
 
     @cython.locals(
-        batch=Batch, desk=Desk, now=double, count=int, hits=int, dropped=int, plain=int, index=int, watched=int,
-        query=Query, reply=bytes, key=bytes, rcode=int
+        batch=Batch, desk=Desk, now=double, count=int, hits=int, plain=int, index=int, watched=int, query=Query,
+        reply=bytes, key=bytes, rcode=int
     )
     cpdef object drain(self)
+    @cython.locals(
+        batch=Batch, desk=Desk, data=bytes, source=bytes, stream=bint, proxied=Proxied, query=Query, verdict=int,
+        reply=bytes
+    )
+    cdef Query _admit(self, int index, double now, bint watched)
     @cython.locals(desk=Desk, reply=bytes)
     cpdef object answer(self, Query query, object client, Entry entry, int layer)

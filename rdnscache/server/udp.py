@@ -9,6 +9,9 @@ from typing import Any
 from gevent import get_hub
 
 from rdnscache import metrics
+from rdnscache.clients.guard import Guard
+from rdnscache.clients.limit import PASS
+from rdnscache.clients.proxy import parse_proxy
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import Query, parse_query
 from rdnscache.server.batch import Batch
@@ -19,16 +22,20 @@ from rdnscache.stream import READ
 class UdpListener:
     """Steps 1 to 4 for datagrams. Nothing that raises stops the reading."""
 
-    def __init__(self, sock: socket.socket, wildcard: bool, desk: Desk) -> None:
+    def __init__(self, sock: socket.socket, wildcard: bool, desk: Desk, guard: Guard) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._desk = desk
+        self._allowed = guard.allowed
+        self._limiter = guard.limiter
+        self._proxies = guard.proxies
         self._batch = Batch(sock, wildcard)
         self._loop = get_hub().loop
         self._watcher = self._loop.io(sock.fileno(), READ)
         self._flushing = False
         self._reading = False
         self._held = False
+        self._dropped = 0
 
     def start(self) -> None:
         self._reading = True
@@ -63,17 +70,15 @@ class UdpListener:
         count = batch.receive()
         if count == 0:
             return
-        hits = dropped = plain = 0
+        hits = plain = 0
         counters, journal, key = desk.counters, desk.journal, b""
         watched = count - 1 if journal.due(count) else -1
+        self._dropped = 0
         for index in range(count):
             try:
-                query = parse_query(batch.data(index), False)
+                query = self._admit(index, now, index == watched)
                 if query is None:
-                    dropped += 1
                     continue
-                if index == watched:
-                    query.watch = journal.watch(query, "udp", batch.source(index))
                 key = query.key
                 reply = desk.lookup(query, now)
                 if reply is not None:
@@ -90,16 +95,42 @@ class UdpListener:
             except Exception:
                 desk.unexpected("answering a datagram")
         batch.flush()
-        counters[metrics.QUERIES_UDP] += count - dropped
-        if dropped:
-            counters[metrics.DROPPED] += dropped
+        counters[metrics.QUERIES_UDP] += count - self._dropped
+        if self._dropped:
+            counters[metrics.DROPPED] += self._dropped
         if plain:
             counters[metrics.REPLIES_UDP] += plain
         if hits:
             counters[metrics.L1] += hits
             metrics.observe(counters, metrics.L1_SECONDS, time.monotonic() - now, hits)
         if key:
-            journal.heat(key, count - dropped)
+            journal.heat(key, count - self._dropped)
+
+    def _admit(self, index: int, now: float, watched: bool) -> Query | None:
+        """The query in a datagram, when it is to be answered; else what is to be said instead is queued."""
+        batch, desk = self._batch, self._desk
+        data, source, stream = batch.data(index), batch.source(index), False
+        if self._proxies is not None and self._proxies.holds(source):
+            proxied = parse_proxy(data)
+            if proxied is None:
+                desk.counters[metrics.PROXY_ERRORS] += 1
+                self._dropped += 1
+                return None
+            data, source, stream = data[proxied.end :], proxied.source or source, proxied.stream
+        query = parse_query(data, False)
+        if query is None or (query.error and desk.forged(data)):
+            self._dropped += 1
+            return None
+        if watched:
+            query.watch = desk.journal.watch(query, "udp", source)
+        verdict = PASS if self._limiter is None or stream else self._limiter.check(source, now)
+        if verdict == PASS and self._allowed.holds(source):
+            return query
+        reply = desk.deny(query) if verdict == PASS else desk.limit(query, verdict)
+        if reply is not None:
+            desk.counters[metrics.REPLIES_UDP + (reply[3] & 0x0F)] += 1
+            batch.reply(index, reply)
+        return None
 
     def answer(self, query: Query, client: Any, entry: Entry | None, layer: int) -> None:
         """Queue a reply; what lands in one turn of the hub leaves together."""

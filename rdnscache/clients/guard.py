@@ -1,0 +1,22 @@
+"""What is asked about a client before its query is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rdnscache.clients.limit import Limiter
+from rdnscache.clients.networks import Networks
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Who is answered; how often over UDP, where that is limited; who may speak for others (PROXY protocol), if any."""
+
+    allowed: Networks
+    limiter: Limiter | None = None
+    proxies: Networks | None = None
+
+
+def nobody_is_refused() -> Guard:
+    """For sockets that only our own workers reach."""
+    return Guard(Networks(("any",)))

@@ -1,0 +1,105 @@
+"""The PROXY protocol, version 2: who asked a proxy that asks us (haproxy's doc/proxy-protocol.txt, section 2.2).
+
+The header stands before a datagram's message, or once at the beginning of a connection. Whoever may write it can be
+anybody, so it is read from trusted peers only. Nothing here raises for what it may hold.
+
+    octets   what
+    0-11     signature
+    12       version 2 and command: 0x20 LOCAL (a health check of the proxy's own), 0x21 PROXY
+    13       family (1 IPv4, 2 IPv6, 3 UNIX, 0 unknown) and transport (1 stream, 2 datagram, 0 unknown)
+    14-15    octets that follow in the header
+    16-      source and destination address, source and destination port, then type-length-value fields
+
+The fields are passed over unread, a checksum (CRC32C) among them: UDP and TCP have one of their own.
+"""
+
+from __future__ import annotations
+
+#: What every header begins with; as a query it would be a broken one.
+SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+
+#: The longest header we read, in octets: the smallest segment any TCP has to take (RFC 9293 section 3.7.1), which the
+#: specification says a header fits in. dnsdist and the PowerDNS recursor stop at 512 unless told otherwise.
+MAX_HEADER = 536
+
+#: What `proxy_end` says when it cannot tell yet, and when there is no header that we take.
+MORE, REFUSED = 0, -1
+
+#: What a proxy sends before a query of its own.
+LOCAL_HEADER = SIGNATURE + b"\x20\0\0\0"
+
+
+class Proxied:
+    """Who asked the proxy, and where.
+
+    Addresses are 4 or 16 octets. They are empty when the peer itself is the client: a LOCAL header, or an address of
+    a kind we cannot use (unknown, UNIX), for which the specification wants the same.
+    """
+
+    __slots__ = ("destination", "destination_port", "end", "source", "source_port", "stream")
+
+    def __init__(self, end: int) -> None:
+        self.source = b""
+        self.source_port = 0
+        self.destination = b""
+        self.destination_port = 0
+        #: Whether the client came over TCP or the like: a truncated reply is then of no use to it.
+        self.stream = False
+        #: Offset of the payload.
+        self.end = end
+
+
+def proxy_end(data: bytes) -> int:
+    """Offset of the payload behind the header at the beginning of `data`, or MORE, or REFUSED.
+
+    What can still become a header needs MORE; the first octet that shows otherwise is enough to be REFUSED.
+    """
+    length = len(data)
+    if data[:12] != SIGNATURE[:length]:
+        return REFUSED
+    if length < 16:
+        return MORE
+    end = 16 + (data[14] << 8 | data[15])
+    if end > MAX_HEADER or data[12] & 0xFE != 0x20:
+        return REFUSED
+    if data[12] == 0x21 and (data[13] >> 4 > 3 or data[13] & 0x0F > 2 or end < 16 + _addresses_size(data[13])):
+        return REFUSED
+    return end if length >= end else MORE
+
+
+def _addresses_size(kind: int) -> int:
+    """Octets of the addresses and ports of a family and transport; 0 for those we do not read."""
+    if kind in (0x11, 0x12):
+        return 12
+    return 36 if kind in (0x21, 0x22) else 0
+
+
+def parse_proxy(data: bytes) -> Proxied | None:
+    """Read a whole header; None when it is cut off or REFUSED."""
+    end = proxy_end(data)
+    if end <= 0:
+        return None
+    proxied = Proxied(end)
+    size = (_addresses_size(data[13]) - 4) // 2
+    if data[12] == 0x21 and size > 0:
+        ports = 16 + 2 * size
+        proxied.source = data[16 : 16 + size]
+        proxied.destination = data[16 + size : ports]
+        proxied.source_port = data[ports] << 8 | data[ports + 1]
+        proxied.destination_port = data[ports + 2] << 8 | data[ports + 3]
+        proxied.stream = data[13] & 0x0F == 1
+    return proxied
+
+
+def build_proxy(
+    source: bytes, source_port: int, destination: bytes, destination_port: int, stream: bool, fields: bytes = b""
+) -> bytes:
+    """A header for a client at `source`, addresses as 4 or 16 octets; ValueError when they do not go together."""
+    if len(source) != len(destination) or len(source) not in (4, 16):
+        raise ValueError("source and destination are not two addresses of one family")
+    ports = source_port.to_bytes(2, "big") + destination_port.to_bytes(2, "big")
+    rest = source + destination + ports + fields
+    if 16 + len(rest) > MAX_HEADER:
+        raise ValueError(f"the header would be longer than {MAX_HEADER} octets")
+    kind = (0x10 if len(source) == 4 else 0x20) | (1 if stream else 2)
+    return SIGNATURE + bytes((0x21, kind)) + len(rest).to_bytes(2, "big") + rest
