@@ -28,6 +28,7 @@ COMPILED = {
     "rdnscache.server.batch": ".pyx",
     "rdnscache.server.desk": ".py",
     "rdnscache.server.udp": ".py",
+    "rdnscache.store.candidacy": ".py",
     "rdnscache.store.contract": ".py",
     "rdnscache.store.link": ".py",
     "rdnscache.store.store": ".py",

@@ -38,6 +38,7 @@ class Cache:
         if entry is None or (now >= entry.stored + entry.ttl and now >= entry.held_until):
             return None
         entry.visited = True
+        entry.hits += 1
         return entry
 
     def peek(self, key: bytes) -> Entry | None:

@@ -110,6 +110,15 @@ class Config:
         3600, "SECONDS", "Keep NXDOMAIN and NODATA no longer than this.", values.number(int, 1, 86400)
     )
     failure_ttl: int = _option(5, "SECONDS", "Keep failures this long (RFC 9520).", values.number(int, 1, 300))
+    stale_after: float = _option(
+        1.8,
+        "SECONDS",
+        "Answer with a stale entry when there is no fresh one after this.",
+        values.number(float, 0.05, 60),
+    )
+    prefetch: bool = _option(
+        True, "yes|no", "Ask anew for entries in use shortly before their end.", values.switch, "yes"
+    )
     stale_window: int = _option(
         3600,
         "SECONDS",
@@ -118,8 +127,11 @@ class Config:
     )
     upstream_timeout: float = _option(2.0, "SECONDS", "Wait for one upstream's reply.", values.number(float, 0.05, 30))
     upstream_deadline: float = _option(5.0, "SECONDS", "Give up asking upstreams.", values.number(float, 0.05, 60))
+    redis_budget: float = _option(
+        0.05, "SECONDS", "What Redis may cost a query; then it goes on without.", values.number(float, 0.005, 5)
+    )
     redis_timeout: float = _option(
-        0.25, "SECONDS", "Go on without Redis when it does not answer.", values.number(float, 0.01, 10)
+        0.25, "SECONDS", "Give up the connection when Redis does not answer.", values.number(float, 0.01, 10)
     )
     max_flights: int = _option(1000, "N", "Questions each worker resolves at a time.", values.number(int, 1, 100_000))
     max_waiting: int = _option(

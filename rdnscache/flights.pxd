@@ -8,6 +8,8 @@ cdef class Flight:
     cdef public bytes key
     cdef public double since
     cdef public bint recursion
+    cdef public int renewal
+    cdef public object timer
     cdef public list waiters
 
 
@@ -27,6 +29,9 @@ cdef class Flights:
 
     @cython.locals(flight=Flight)
     cpdef bint join(self, object channel, Query query, object client) except -1
+    @cython.locals(flight=Flight)
+    cpdef bint renew(self, bytes key, int left) except -1
+    cpdef bint has(self, Flight flight) except -1
     cpdef object _start(self, Flight flight)
     @cython.locals(flight=Flight)
     cpdef object _fly(self)

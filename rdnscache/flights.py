@@ -39,13 +39,17 @@ class Channel(Protocol):
 class Flight:
     """One resolution in progress, and everyone who waits for it. `since` is a moment of the monotonic clock."""
 
-    __slots__ = ("key", "recursion", "since", "waiters")
+    __slots__ = ("key", "recursion", "renewal", "since", "timer", "waiters")
 
     def __init__(self, key: bytes, since: float) -> None:
         self.key = key
         self.since = since
         #: Whether somebody set RD; without, nothing is forwarded.
         self.recursion = False
+        #: Seconds an entry must have left to count as fresh: nobody waits, one that is about to end is asked for anew.
+        self.renewal = 0
+        #: Goes off when those who wait are better served with a stale entry.
+        self.timer: Any = None
         self.waiters: list[tuple[Channel, Query, Any]] = []
 
 
@@ -94,6 +98,30 @@ class Flights:
             flight.recursion = True
         return True
 
+    def renew(self, key: bytes, left: int) -> bool:
+        """Ask anew for what is still fresh, but not for `left` seconds more. Not when much is going on; True if so."""
+        if key in self._up or len(self._up) >= self._max_greenlets // 2:
+            return False
+        flight = self._up[key] = Flight(key, time.monotonic())
+        flight.recursion = True
+        flight.renewal = left
+        self._start(flight)
+        return True
+
+    def has(self, flight: Flight) -> bool:
+        """Whether it is still up."""
+        return self._up.get(flight.key) is flight
+
+    def answer(self, flight: Flight, entry: Entry, layer: int) -> None:
+        """Answer everybody on a flight that goes on."""
+        waiters, flight.waiters = flight.waiters, []
+        self.waiting -= len(waiters)
+        for channel, query, client in waiters:
+            try:
+                channel.answer(query, client, entry, layer)
+            except Exception:
+                log.exception("an answer could not be sent")
+
     def _start(self, flight: Flight) -> None:
         if self._idle:
             self._hub.loop.run_callback(self._idle.pop(), flight)
@@ -117,7 +145,7 @@ class Flights:
             except Exception:
                 log.exception("a flight failed")
             finally:
-                if flight.key in self._up and self._up[flight.key] is flight:
+                if self.has(flight):
                     self.land(flight, self._give_up(flight), metrics.FAILURE)
 
     def land(self, flight: Flight, entry: Entry | None, layer: int) -> None:
@@ -126,6 +154,8 @@ class Flights:
         `layer` is where the entry comes from; those who joined have it from the flight.
         """
         del self._up[flight.key]
+        if flight.timer is not None:
+            flight.timer.close()
         self.waiting -= len(flight.waiters)
         for channel, query, client in flight.waiters:
             try:

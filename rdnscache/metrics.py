@@ -79,6 +79,13 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("redis_commands", "Commands sent to Redis."),
     Metric("redis_errors", "Commands that Redis refused or did not answer in time."),
+    Metric("redis_late", "Reads and claims not answered in time: an upstream was asked beside them."),
+    Metric(
+        "redis_breaker_open",
+        "Workers that leave Redis alone for now: it fails, or is slower than an upstream.",
+        kind=GAUGE,
+    ),
+    Metric("redis_breaker_opened", "How often a worker began to leave Redis alone."),
     Metric("redis_detachments", "How often a link to Redis was given up."),
     Metric("redis_attached", "Workers whose link to Redis is up.", kind=GAUGE),
     Metric("redis_seconds", "Time Redis took for the reads and claims of flights.", kind=HISTOGRAM),
@@ -88,6 +95,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("wakes_lost", "Followers that found the answer by looking: the message was lost, or late."),
     Metric("rechecks", "Followers that looked again because no message came."),
     Metric("events_missed", "Control events learnt after the fact, because the link was away."),
+    Metric("prefetches", "Entries asked for anew before their end."),
     Metric("l1_entries", "Entries in L1.", kind=GAUGE),
     Metric("l1_bytes", "Bytes held by L1.", kind=GAUGE),
     Metric("l1_evictions", "Entries pushed out of L1."),
@@ -131,6 +139,8 @@ DROPPED, SHED, SHED_LATE = COLUMN["queries_dropped"], COLUMN["queries_shed.full"
 DENIED, PROXY_ERRORS = COLUMN["queries_denied"], COLUMN["proxy_errors"]
 LIMITED_DROPPED, LIMITED_TRUNCATED = COLUMN["queries_limited.dropped"], COLUMN["queries_limited.truncated"]
 REDIS_COMMANDS, REDIS_ERRORS = COLUMN["redis_commands"], COLUMN["redis_errors"]
+REDIS_LATE, PREFETCHES = COLUMN["redis_late"], COLUMN["prefetches"]
+BREAKER_OPEN, BREAKER_OPENED = COLUMN["redis_breaker_open"], COLUMN["redis_breaker_opened"]
 REDIS_DETACHMENTS, REDIS_ATTACHED = COLUMN["redis_detachments"], COLUMN["redis_attached"]
 REDIS_SECONDS, DISCARDS = COLUMN["redis_seconds"], COLUMN["store_discards"]
 WAKES_SENT, WAKES, WAKES_LOST = COLUMN["wakes_sent"], COLUMN["wakes_received"], COLUMN["wakes_lost"]

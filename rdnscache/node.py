@@ -76,7 +76,15 @@ class Node:
         self.store: NoStore = NoStore()
         if redis_url is not None:
             self.store = Store(
-                redis_url, config.prefix, config.node_id, worker, lease, config.redis_timeout, self, counters
+                redis_url,
+                config.prefix,
+                config.node_id,
+                worker,
+                lease,
+                config.redis_timeout,
+                config.redis_budget,
+                self,
+                counters,
             )
         limits = Limits(
             config.ttl_min, config.ttl_max, config.negative_ttl_max, config.failure_ttl, config.stale_window
@@ -89,14 +97,16 @@ class Node:
         self.upstreams = upstreams = Upstreams(servers, *times)
         self.siblings = siblings = Siblings(worker, inherited.siblings, config.upstream_deadline)
         names = config.node_id, journal, counters
-        self.resolver = Resolver(self.cache, self.store, upstreams, siblings, limits, lease + 1.0, *names)
+        self.resolver = Resolver(
+            self.cache, self.store, upstreams, siblings, limits, lease + 1.0, config.stale_after, *names
+        )
         self.flights = Flights(self.resolver.fly, self.resolver.give_up, config.max_flights, config.max_waiting)
         self.resolver.flights = self.flights
         identity = Identity(f"rdnscache {__version__}", config.node_id) if config.identity else Identity()
         place = f"{config.node_id}.{worker}" if config.trace else ""
-        desk = Desk(self.cache, self.flights, identity, journal, place, counters)
+        desk = Desk(self.cache, self.flights, identity, journal, place, config.prefetch, counters)
         #: For the node's other workers: their clients' queries have been counted by them.
-        inner_desk = Desk(self.cache, self.flights, Identity(), Journal(0), "", board.scrap())
+        inner_desk = Desk(self.cache, self.flights, Identity(), Journal(0), "", config.prefetch, board.scrap())
         guard = make_guard(config)
         self.udp = [
             UdpListener(sock, address.wildcard, desk, guard)
@@ -143,6 +153,9 @@ class Node:
         self._hold.stop()
         for listener in (*self.outer, *self.inner):
             listener.release()
+
+    def upstream_seconds(self) -> float:
+        return self.upstreams.latency()
 
     def look(self, name: bytes) -> list[dict[str, Any]]:
         now = time.monotonic()

@@ -13,6 +13,7 @@ cdef class Resolver:
     cdef object _siblings
     cdef object _limits
     cdef double _patience
+    cdef double _stale_after
     cdef str _node
     cdef object _journal
     cdef object _counters
@@ -25,7 +26,12 @@ cdef class Resolver:
     @cython.locals(reply=Reply)
     cpdef tuple _ask(self, bytes key)
     @cython.locals(entry=Entry, look=double, left=double, give_up=double)
-    cpdef tuple _claim_or_follow(self, object candidacy)
+    cpdef tuple _claim_or_follow(self, Flight flight, object candidacy)
+    @cython.locals(now=double)
+    cdef object _offer(self, Flight flight, Entry stale)
+    @cython.locals(now=double)
+    cpdef object _answer_stale(self, Flight flight, Entry stale)
+    cpdef object _late(self, Flight flight, long flushes, Entry entry)
     @cython.locals(stale=int, ttl=int)
     cpdef object _land_and_fill(self, Flight flight, object candidacy, Reply reply, object source, long flushes)
     @cython.locals(now=double)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
+
+from gevent import get_hub
 
 from rdnscache import metrics
 from rdnscache.cache import Cache
@@ -44,6 +47,7 @@ class Resolver:
         siblings: Siblings,
         limits: Limits,
         patience: float,
+        stale_after: float,
         node: str,
         journal: Journal,
         counters: Counters,
@@ -55,6 +59,8 @@ class Resolver:
         self._limits = limits
         #: Seconds a follower goes on following before it gives its clients a failure.
         self._patience = patience
+        #: Seconds after which a stale entry is better than none.
+        self._stale_after = stale_after
         self._node = f"node={node}"
         self._journal = journal
         self._counters = counters
@@ -70,22 +76,24 @@ class Resolver:
         if time.monotonic() - flight.since > MAX_QUEUED:
             return self._shed(flight)
 
-        entry = None
-        if self._l2_share >= READ_WORTHWHILE or not flight.recursion:
-            entry = self._store.read(key)
-            if entry is not None and entry.fresh(time.monotonic()):
-                return self._land(flight, entry, metrics.L2, flushes)
-        stale = entry or self.cache.peek(key)
-        if not flight.recursion:
-            return self._refuse(flight)
+        with self._store.candidacy(key, partial(self._late, flight, flushes)) as candidacy:
+            entry = None
+            if not flight.renewal and (self._l2_share >= READ_WORTHWHILE or not flight.recursion):
+                entry = candidacy.read()
+                if entry is not None and entry.fresh(time.monotonic()):
+                    return self._land(flight, entry, metrics.L2, flushes)
+            stale = entry or self.cache.peek(key)
+            if not flight.recursion:
+                return self._refuse(flight)
+            self._offer(flight, stale)
 
-        with self._store.candidacy(key) as candidacy:
-            entry, layer = self._claim_or_follow(candidacy)
+            entry, layer = self._claim_or_follow(flight, candidacy)
             stale = candidacy.entry or stale
             if entry is not None:
                 return self._land(flight, entry, layer, flushes, stale)
             if layer == metrics.FAILURE:
                 return self._land(flight, self._failure(key), layer, flushes, stale)
+            self._offer(flight, stale)
             self.flights.step()
             try:
                 reply, source = self._ask(key)
@@ -97,19 +105,42 @@ class Resolver:
 
     def _ask(self, key: bytes) -> tuple[Reply, str]:
         """Step 7: a reply and where it came from. Without Redis the node's workers still ask only once among them."""
-        if not self._store.attached:
+        if not self._store.usable:
             reply = self._siblings.ask(key)
             if reply is not None:
                 return reply, SIBLING
         return self._upstreams.ask(key)
 
-    def _claim_or_follow(self, candidacy: Candidacy) -> tuple[Entry | None, int]:
+    def _offer(self, flight: Flight, stale: Entry | None) -> None:
+        """Have those who wait answered with a stale entry if it takes long (RFC 8767 section 5)."""
+        now = time.monotonic()
+        if stale is None or flight.timer is not None or flight.renewal or not stale.usable(now):
+            return
+        flight.timer = get_hub().loop.timer(max(flight.since + self._stale_after - now, 0.0))
+        flight.timer.start(self._answer_stale, flight, stale)
+
+    def _answer_stale(self, flight: Flight, stale: Entry) -> None:
+        now = time.monotonic()
+        if not stale.usable(now) or not self.flights.has(flight):
+            return
+        stale.held_until = now + self._limits.failure_ttl
+        if self.cache.peek(flight.key) is None:
+            self.cache.put(stale, now)
+        self._count(flight, stale, metrics.STALE, now - flight.since)
+        self.flights.answer(flight, stale, metrics.STALE)
+
+    def _late(self, flight: Flight, flushes: int, entry: Entry) -> None:
+        """Redis has the answer after all: whoever is first answers. What is on its way from an upstream is stored."""
+        if self.flights.has(flight):
+            self._land(flight, entry, metrics.L2, flushes)
+
+    def _claim_or_follow(self, flight: Flight, candidacy: Candidacy) -> tuple[Entry | None, int]:
         """Until there is an entry, from L2 or a leader; or we lead (UPSTREAM); or patience runs out (FAILURE)."""
         give_up = time.monotonic() + self._patience
         look = FIRST_LOOK
         layer = metrics.L2
         while True:
-            verdict = candidacy.claim()
+            verdict = candidacy.claim(flight.renewal)
             if verdict == LEAD:
                 return None, metrics.UPSTREAM
             if verdict == ENTRY:
@@ -138,17 +169,24 @@ class Resolver:
     def _land(self, flight: Flight, entry: Entry, layer: int, flushes: int, stale: Entry | None = None) -> None:
         """Remember the entry and answer everybody. A failure never shadows what is still usable."""
         now = time.monotonic()
+        if not self.flights.has(flight) and entry.rcode == SERVFAIL:
+            return
         if entry.rcode == SERVFAIL and stale is not None and stale.usable(now):
             stale.held_until = now + entry.ttl
             entry, layer = stale, metrics.STALE
         if entry.ttl > 0 and flushes == self.flushes:
             self.cache.put(entry, now)
-        self._l2_share += ((layer == metrics.L2) - self._l2_share) / MEMORY
+        if not self.flights.has(flight):
+            return
+        if not flight.renewal:
+            self._l2_share += ((layer == metrics.L2) - self._l2_share) / MEMORY
         self._count(flight, entry, layer, now - flight.since)
         self.flights.land(flight, entry, layer)
 
     def _count(self, flight: Flight, entry: Entry, layer: int, seconds: float) -> None:
         counters = self._counters
+        if not flight.waiters:  # all have been answered, or there never were any
+            return
         metrics.observe(counters, metrics.SECONDS_OF[layer], seconds, 1)
         if seconds >= SLOW:
             self._journal.note_slow(flight.key, layer, seconds)

@@ -35,8 +35,8 @@ REPLY = (
     "soa_minimum", "truncated", "authentic",
 )  # fmt: skip
 ENTRY = (
-    "additional", "aged", "ancount", "arcount", "authentic", "held_until", "key", "newer", "nscount", "older", "rcode",
-    "origin", "stale", "stored", "tail", "ttl", "ttls", "visited",
+    "additional", "aged", "ancount", "arcount", "authentic", "held_until", "hits", "key", "newer", "nscount", "older",
+    "rcode", "origin", "renew_at", "stale", "stored", "tail", "ttl", "ttls", "visited",
 )  # fmt: skip
 
 PROXIED = ("source", "source_port", "destination", "destination_port", "stream", "end")
@@ -293,7 +293,8 @@ HOT = (
     *TWINS, "rdnscache.dns.wire", "rdnscache.dns.entry", "rdnscache.dns.compose", "rdnscache.cache",
     "rdnscache.clients.limit", "rdnscache.clients.networks", "rdnscache.clients.proxy",
     "rdnscache.server.desk", "rdnscache.server.udp", "rdnscache.dns.names", "rdnscache.dns.policy",
-    "rdnscache.flights", "rdnscache.resolver", "rdnscache.store.contract", "rdnscache.store.link",
+    "rdnscache.flights", "rdnscache.resolver", "rdnscache.store.candidacy", "rdnscache.store.contract",
+    "rdnscache.store.link",
     "rdnscache.store.store", "rdnscache.upstream.exchange", "rdnscache.upstream.servers",
 )  # fmt: skip
 

@@ -8,6 +8,8 @@ cdef class Entry:
     cdef public int arcount
     cdef public bint authentic
     cdef public double held_until
+    cdef public long hits
+    cdef public double renew_at
     cdef public bytes key
     cdef public Entry newer
     cdef public int nscount

@@ -6,6 +6,8 @@ from rdnscache.dns.wire import Reply, read_u32
 
 #: TTL of a stale record on the wire, in seconds (RFC 8767 section 4).
 STALE_TTL = 30
+#: An entry of fewer seconds is gone before it could be renewed; a moment that never comes.
+RENEWABLE_TTL, FAR = 10, 1e300
 
 
 class Entry:
@@ -16,7 +18,7 @@ class Entry:
     `stored` is a moment of the monotonic clock, `ttl` and `stale` are seconds: fresh until `stored + ttl`, of use when
     all upstreams fail until `stored + ttl + stale`.
     `origin` says which upstream it came from and which node asked: `from=192.0.2.53 node=n1`.
-    `visited`, `newer` and `older` belong to the cache that holds the entry.
+    `visited`, `hits`, `newer` and `older` belong to the cache that holds the entry.
     """
 
     __slots__ = (
@@ -26,12 +28,14 @@ class Entry:
         "arcount",
         "authentic",
         "held_until",
+        "hits",
         "key",
         "newer",
         "nscount",
         "older",
         "origin",
         "rcode",
+        "renew_at",
         "stale",
         "stored",
         "tail",
@@ -60,6 +64,9 @@ class Entry:
         #: A stale entry may be answered until then: upstreams have just failed.
         self.held_until = 0.0
         self.visited = False
+        self.hits = 0
+        #: In the last tenth of its life it is worth asking for anew, when it is in use.
+        self.renew_at = stored + 0.9 * ttl if ttl >= RENEWABLE_TTL else FAR
         self.newer: Entry | None = None
         self.older: Entry | None = None
 

@@ -13,9 +13,11 @@ cdef class Desk:
     cdef object _identity
     cdef public object journal
     cdef str _place
+    cdef bint _renews
 
     @cython.locals(entry=Entry)
     cpdef bytes lookup(self, Query query, double now)
+    cdef object _renew(self, Entry entry)
     @cython.locals(layer=int, reply=bytes, entry=Entry)
     cpdef bytes take(self, object channel, Query query, object client, double now)
     @cython.locals(now=double, reply=bytes)

@@ -11,7 +11,7 @@ from rdnscache.cache import Cache
 from rdnscache.clients.limit import SLIP
 from rdnscache.clients.proxy import SIGNATURE
 from rdnscache.dns.compose import EDE_NOT_READY, EDE_PROHIBITED, compose, compose_error, compose_truncated
-from rdnscache.dns.entry import Entry
+from rdnscache.dns.entry import FAR, Entry
 from rdnscache.dns.policy import Identity, answer_ourselves
 from rdnscache.dns.wire import REFUSED, SERVFAIL, Query
 from rdnscache.flights import Channel, Flights
@@ -25,7 +25,14 @@ class Desk:
     """The part of serving that UDP and TCP share. `place` is this worker's name in traces; empty: there are none."""
 
     def __init__(
-        self, cache: Cache, flights: Flights, identity: Identity, journal: Journal, place: str, counters: Counters
+        self,
+        cache: Cache,
+        flights: Flights,
+        identity: Identity,
+        journal: Journal,
+        place: str,
+        renews: bool,
+        counters: Counters,
     ) -> None:
         self.cache = cache
         self.counters = counters
@@ -33,13 +40,24 @@ class Desk:
         self._flights = flights
         self._identity = identity
         self._place = place
+        self._renews = renews
 
     def lookup(self, query: Query, now: float) -> bytes | None:
         """Step 3: the reply from L1, if it is there and fresh. Those to be traced or logged take the longer way."""
         if query.error or query.trace or query.watch is not None:
             return None
         entry = self.cache.get(query.key, now)
-        return None if entry is None else compose(query, entry, now)
+        if entry is None:
+            return None
+        if now >= entry.renew_at and entry.hits > 1:
+            self._renew(entry)
+        return compose(query, entry, now)
+
+    def _renew(self, entry: Entry) -> None:
+        """Ask anew for an entry that is in use and about to end; once."""
+        entry.renew_at = FAR
+        if self._renews and self._flights.renew(entry.key, entry.ttl // 10 + 1):
+            self.counters[metrics.PREFETCHES] += 1
 
     def take(self, channel: Channel, query: Query, client: Any, now: float) -> bytes | None:
         """Step 4: the reply when there is one already; None when `channel.answer` will be called later."""

@@ -6,6 +6,7 @@ Keys (`rdns` is the configurable prefix, 1 the version of this contract):
     rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]#lead   STRING  the leader's token, for as long as its lease
     rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]#wait   SET     the wake channels of the followers
     rdns:1:control                                    STREAM  the last control events (flushes), capped
+    rdns:1:{probe}:probe#lead, …#wait                 as above; claimed to see whether Redis works again
     rdns:1:hot                                        ZSET    the questions asked most, as entry keys without prefix
     rdns:1:nodes                                      SET     `<node>.<worker>` of every worker
     rdns:1:node:<node>.<worker>                       STRING  what a worker says of itself, as JSON
@@ -82,7 +83,8 @@ class Script:
 
 ENTRY, LEAD, FOLLOW = 1, 2, 3
 
-#: KEYS entry, lead, wait; ARGV token, lease in ms, wake channel, 1 if we have followed already.
+#: KEYS entry, lead, wait; ARGV token, lease in ms, wake channel, 1 if we have followed already, ms that an entry must
+#: have left to count as fresh.
 #: Returns verdict, rest of the lease in ms, wire, info, PTTL of the entry; the last three are nil without an entry.
 #: A value of another type counts as absent; the reader deletes what it cannot use.
 CLAIM = Script(
@@ -92,7 +94,7 @@ local wire, info, left = v[1], v[2], 0
 if wire and info then
   left = redis.call('PTTL', KEYS[1])
   local stale = tonumber(string.match(info, ' stale=(%d+)')) or 0
-  if left > stale * 1000 then return {1, 0, wire, info, left} end
+  if left > stale * 1000 + tonumber(ARGV[5]) then return {1, 0, wire, info, left} end
 else
   wire, info = false, false
 end
@@ -197,6 +199,8 @@ class Names:
         self.acks = f"{self.root}acks".encode()
         self.nodes = f"{self.root}nodes".encode()
         self.hot = f"{self.root}hot".encode()
+        #: No question's: what is claimed to see whether claims work.
+        self.probe = f"{self.root}{{probe}}:probe".encode()
         self._key = re.compile(
             re.escape(self.root)
             + r"\{(?P<name>[^{}]+)\}:(?P<type>[A-Z0-9-]+)(?::(?P<class>[A-Z0-9]+))?(?P<do>:do)?(?P<cd>:cd)?"

@@ -32,6 +32,9 @@ class Local(Protocol):
     def begin_flush(self) -> None:
         """From now on flights that are up bring nothing back. Called in the hub, in the order of events."""
 
+    def upstream_seconds(self) -> float:
+        """How long upstreams take to answer; 0 when that is not known."""
+
     def look(self, name: bytes) -> list[dict[str, Any]]:
         """What L1 holds of a name, in words for people."""
 

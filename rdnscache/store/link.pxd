@@ -4,6 +4,7 @@ cimport cython
 cdef class _Call:
     cdef public object done
     cdef public int left
+    cdef public object late
     cdef public list replies
     cdef public double at
 
@@ -13,6 +14,14 @@ cdef class Link:
     cdef public long commands
     cdef public long detachments
     cdef public double latency
+    cdef public double budget
+    cdef public double patience
+    cdef public double lag
+    cdef object _asked
+    cdef list _fresh
+    cdef double _due
+    cdef object _ticker
+    cdef double _heard
     cdef object _url
     cdef object _client_name
     cdef tuple _channels
@@ -34,6 +43,8 @@ cdef class Link:
 
     @cython.locals(call=_Call)
     cpdef list _request(self, object commands)
+    @cython.locals(call=_Call, over=double, now=double)
+    cpdef object _tick(self)
     @cython.locals(call=_Call)
     cpdef _Call _enqueue(self, object commands, object done)
     cpdef object _flush(self)

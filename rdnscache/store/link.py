@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
 CONNECT_TIMEOUT = 1.0
 PING_INTERVAL = 1.0
+#: The moment at which a command was sent that has not been yet.
+UNSENT = 1e300
 #: Unanswered commands, and unsent bytes, beyond which the link refuses more.
 MAX_PENDING = 20_000
 MAX_UNSENT = 16 << 20
@@ -47,11 +49,13 @@ Command = Sequence[bytes | str | int]
 class _Call:
     """Commands sent together and what became of them. Without `done` nobody waits, and the replies are dropped."""
 
-    __slots__ = ("at", "done", "left", "replies")
+    __slots__ = ("at", "done", "late", "left", "replies")
 
     def __init__(self, count: int, done: Callable[[Any], None] | None, at: float) -> None:
         self.left = count
         self.done = done
+        #: Called instead of `done` once nobody waits any longer.
+        self.late: Callable[[Any], None] | None = None
         self.replies: list[Any] = []
         self.at = at
 
@@ -74,8 +78,13 @@ class Link:
         on_open: Callable[[], None],
         on_attach: Callable[[], None],
         on_detach: Callable[[], None],
+        budget: float,
     ) -> None:
         self.attached = False
+        #: Seconds that `ask` waits: for a Redis that is slow, and for one from which nothing at all is heard.
+        self.budget = self.patience = budget
+        #: Seconds by which the hub is late; what we cause ourselves is not the fault of Redis.
+        self.lag = 0.0
         #: Since the beginning: commands sent, times the link was given up.
         self.commands = 0
         self.detachments = 0
@@ -94,6 +103,12 @@ class Link:
         self._parser: Any = None
         self._unsent: list[bytes] = []
         self._pending: deque[_Call] = deque()
+        #: Those of `ask` that are neither answered nor given up, in order; when they are looked at next.
+        self._asked: deque[_Call] = deque()
+        self._fresh: list[_Call] = []
+        self._due = 0.0
+        self._ticker: Any = None
+        self._heard = 0.0
         self._subscribed = 0
         self._reason = ""
         self._ready = Event()
@@ -118,6 +133,55 @@ class Link:
         if not self.attached:
             raise StoreDown("not attached")
         return self._request(commands)
+
+    def ask(self, late: Callable[[Any], None], *commands: Command) -> list[Any] | None:
+        """As `request`, but for a short while only; None when it is over.
+
+        Then `late(replies)` is called in the hub should they still come, or `late(StoreDown)`.
+        """
+        if not self.attached:
+            raise StoreDown("not attached")
+        if len(self._pending) >= MAX_PENDING:
+            raise StoreDown("too many commands are waiting")
+        call = self._enqueue(commands, getcurrent().switch)
+        call.late = late
+        call.at = UNSENT
+        self._asked.append(call)
+        self._fresh.append(call)
+        if self._ticker is None:
+            self._tick_at(time.monotonic() + self.patience)
+        try:
+            result = self._hub.switch()
+        except BaseException:
+            call.done = None
+            raise
+        if isinstance(result, StoreDown):
+            raise result
+        return result  # type: ignore[no-any-return]
+
+    def _tick_at(self, moment: float) -> None:
+        self._due = moment
+        self._ticker = self._hub.loop.timer(max(moment - time.monotonic(), 0.0))
+        self._ticker.start(self._tick)
+
+    def _tick(self) -> None:
+        """Let go those who have waited long enough. What has arrived is handed out first: perhaps we were slow."""
+        self._ticker.close()
+        self._ticker = None
+        self.lag += (max(time.monotonic() - self._due, 0.0) - self.lag) / 8
+        if self._stream is not None:
+            self._stream.read()
+        asked = self._asked
+        while asked:
+            call, now = asked[0], time.monotonic()
+            over = call.at + (self.patience if self._heard < call.at else self.budget)
+            if over > now:
+                if self._ticker is None:
+                    self._tick_at(min(over, now + self.patience))
+                return
+            asked.popleft()
+            waiting, call.done = call.done, call.late
+            self._hand_over(waiting, None)
 
     def send(self, command: Command, done: Callable[[Any], None] | None = None) -> None:
         """Send and don't wait; `done` is called in the hub with a list of one reply, or a StoreDown."""
@@ -158,11 +222,16 @@ class Link:
         if self._unsent and self._stream is not None:
             data = b"".join(self._unsent)
             self._unsent.clear()
+            now = time.monotonic()
+            for call in self._fresh:
+                call.at = now
+            self._fresh.clear()
             self._stream.write(data)
 
     def _received(self, data: bytes) -> None:
         """Hand out what arrived. Runs in the hub; greenlets woken here run until they wait again."""
         parser = self._parser
+        self._heard = time.monotonic()
         try:
             parser.feed(data)
             while parser is self._parser:
@@ -183,13 +252,19 @@ class Link:
         call.replies.append(reply)
         call.left -= 1
         if call.left == 0:
+            if self._asked and self._asked[0] is call:
+                self._asked.popleft()
             self._finish(call, call.replies)
 
     def _finish(self, call: _Call, result: Any) -> None:
-        if call.done is None:
+        self._hand_over(call.done, result)
+
+    @staticmethod
+    def _hand_over(done: Callable[[Any], None] | None, result: Any) -> None:
+        if done is None:
             return
         try:
-            call.done(result)
+            done(result)
         except Exception:  # or those behind it in the queue would hang
             log.exception("a callback of the Redis link failed")
 
@@ -275,6 +350,8 @@ class Link:
         self._reason = reason
         self._parser = None
         self._unsent.clear()
+        self._asked.clear()
+        self._fresh.clear()
         pending, self._pending = self._pending, deque()
         for call in dict.fromkeys(pending):
             self._hub.loop.run_callback(self._finish, call, StoreDown(reason))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
 from rdnscache.dns.entry import Entry
@@ -14,10 +14,12 @@ class Candidacy:
     """One worker's part in the cluster-wide flight for a question; without a store it simply leads.
 
     A context manager: while it is open, a wake-up for the question is kept, even one that overtakes the claim's reply.
+    `on_late(entry)` is called in the hub when Redis brings an answer after we have gone on without it.
     """
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, on_late: Callable[[Entry], None]) -> None:
         self.key = key
+        self.on_late = on_late
         #: What the last claim brought back: fresh with verdict ENTRY, else stale or None.
         self.entry: Entry | None = None
         #: Seconds until the present leader's lease runs out.
@@ -29,8 +31,16 @@ class Candidacy:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         pass
 
-    def claim(self) -> int:
-        """Ask to lead: LEAD, FOLLOW, or ENTRY when somebody was faster."""
+    def read(self) -> Entry | None:
+        """The entry in L2, fresh or stale. A plain read, which may go to a replica."""
+        return None
+
+    def claim(self, renewal: int = 0) -> int:
+        """Ask to lead: LEAD, FOLLOW, or ENTRY when somebody was faster.
+
+        For a `renewal`, an entry does not count as fresh when it has no more seconds than that. When Redis takes too
+        long we lead, and what it says comes late.
+        """
         return LEAD
 
     def wait(self, seconds: float) -> Entry | None:
@@ -46,6 +56,12 @@ class NoStore:
 
     @property
     def attached(self) -> bool:
+        """Whether there is a connection: flushes are heard."""
+        return False
+
+    @property
+    def usable(self) -> bool:
+        """Whether Redis is asked for answers."""
         return False
 
     @property
@@ -53,11 +69,8 @@ class NoStore:
         """Seconds Redis took for its last PING."""
         return 0.0
 
-    def read(self, key: bytes) -> Entry | None:
-        return None
-
-    def candidacy(self, key: bytes) -> Candidacy:
-        return Candidacy(key)
+    def candidacy(self, key: bytes, on_late: Callable[[Entry], None]) -> Candidacy:
+        return Candidacy(key, on_late)
 
     def start(self) -> None:
         pass

@@ -10,39 +10,37 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
 from typing import Any
 
 import hiredis
-from gevent import get_hub, getcurrent
+from gevent import get_hub
 
 from rdnscache import metrics
 from rdnscache.dns.entry import Entry
-from rdnscache.dns.text import answer_text
-from rdnscache.dns.wire import Reply
 from rdnscache.errors import StoreDown
 from rdnscache.metrics import Counters
+from rdnscache.store.breaker import Breaker
+from rdnscache.store.candidacy import RedisCandidacy
 from rdnscache.store.contract import (
     CLAIM,
-    ENTRY,
     FILL,
-    FOLLOW,
     HEAT,
     JUST_STORED,
-    LEAD,
     LEAVE,
     MEMBER_TTL,
     Names,
     Script,
     decode,
-    info_text,
 )
 from rdnscache.store.control import Control, Local
-from rdnscache.store.link import Link
+from rdnscache.store.link import Command, Link
 from rdnscache.store.nostore import Candidacy, NoStore
 
 log = logging.getLogger(__name__)
 
+#: How many times its usual time Redis may be silent before an upstream is asked beside it; not before that one would
+#: have answered, nor before so many seconds.
+PATIENCE, LEAST_PATIENCE = 4.0, 0.01
 #: Entries read in one go.
 PAGE = 100
 
@@ -58,6 +56,7 @@ class Store(NoStore):
         worker: int,
         lease: float,
         timeout: float,
+        budget: float,
         local: Local,
         counters: Counters,
     ) -> None:
@@ -78,27 +77,36 @@ class Store(NoStore):
         channels = (self.wake_channel, self._control.channel)
         client_name = f"rdnscache-{node}.{worker}"
         callbacks = (self._on_push, self._control.opened, self._on_attach, self._on_detach)
-        self.link = Link(url, client_name, channels, timeout, *callbacks)
+        self.link = Link(url, client_name, channels, timeout, *callbacks, budget)
         self._control.link = self.link
+        self.breaker = Breaker()
+        #: Seconds Redis usually takes.
+        self._usual = 0.0
+        self._prober: Any = None
 
     @property
     def attached(self) -> bool:
         return self.link.attached
 
     @property
+    def usable(self) -> bool:
+        return self.link.attached and self.breaker.closed
+
+    @property
     def latency(self) -> float:
         return self.link.latency
+
+    @property
+    def state(self) -> str:
+        return self.breaker.state if self.link.attached else "away"
 
     def start(self) -> None:
         self.link.start()
 
-    @property
-    def state(self) -> str:
-        return "attached" if self.link.attached else "away"
-
     def measure(self) -> None:
         counted, link = self._counted, self.link
         self.counters[metrics.REDIS_ATTACHED] = int(link.attached)
+        self.counters[metrics.BREAKER_OPEN] = int(link.attached and not self.breaker.closed)
         for column, total in (
             (metrics.REDIS_COMMANDS, link.commands),
             (metrics.REDIS_DETACHMENTS, link.detachments),
@@ -146,33 +154,8 @@ class Store(NoStore):
     def close(self) -> None:
         self.link.close()
 
-    def read(self, key: bytes) -> Entry | None:
-        """The entry for a question, fresh or stale. A plain read, which may go to a replica."""
-        if not self.link.attached:
-            return None
-        name = self.names.entry(key)
-        started = time.monotonic()
-        try:
-            fields, left = self.link.request((b"HMGET", name, b"wire", b"info"), (b"PTTL", name))
-        except StoreDown:
-            self.count_error()
-            return None
-        metrics.observe(self.counters, metrics.REDIS_SECONDS, time.monotonic() - started, 1)
-        if isinstance(fields, list) and fields[0] is None and fields[1] is None:
-            return None
-        if isinstance(fields, list) and isinstance(left, int):
-            entry = decode(key, fields[1], fields[0], left, time.monotonic())
-            if entry is None and left != -2:  # -2: it expired between the two commands
-                self.discard(name)
-            return entry
-        if str(fields).startswith("WRONGTYPE"):
-            self.discard(name)
-        else:
-            self.count_error()
-        return None
-
-    def candidacy(self, key: bytes) -> Candidacy:
-        return RedisCandidacy(self, key)
+    def candidacy(self, key: bytes, on_late: Callable[[Entry], None]) -> Candidacy:
+        return RedisCandidacy(self, key, on_late)
 
     def token(self) -> bytes:
         self._tokens += 1
@@ -194,26 +177,98 @@ class Store(NoStore):
     def count_error(self) -> None:
         self.counters[metrics.REDIS_ERRORS] += 1
 
-    def run(self, script: Script, *arguments: bytes | int) -> Any:
-        """Run a script on its three keys; its source goes along only when Redis has forgotten it."""
-        (reply,) = self.link.request((b"EVALSHA", script.sha, b"3", *arguments))
-        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
-            (reply,) = self.link.request((b"EVAL", script.source, b"3", *arguments))
-        return reply
+    def refused(self, reply: Any) -> None:
+        """Redis answered with an error where we asked for an answer."""
+        self.count_error()
+        self._failed(f"{reply}"[:200])
 
-    def run_later(self, script: Script, *arguments: bytes | int) -> None:
-        """The same without waiting."""
+    def ask(self, late: Callable[[Any], None], *commands: Command) -> list[Any] | None:
+        """Commands of a flight: their replies; None when they do not come soon. Then they may come `late`."""
+        started = time.monotonic()
+        try:
+            replies = self.link.ask(late, *commands)
+        except StoreDown:
+            self.count_error()
+            return None
+        now = time.monotonic()
+        if replies is None:
+            self.counters[metrics.REDIS_LATE] += 1
+            self._failed("it does not answer in time")
+            return None
+        took = now - started
+        metrics.observe(self.counters, metrics.REDIS_SECONDS, took, 1)
+        own = max(took - self.link.lag, 0.0)
+        self._usual += (own - self._usual) / 16
+        upstream = self._local.upstream_seconds()
+        self.link.patience = min(max(PATIENCE * self._usual, upstream, LEAST_PATIENCE), self.link.budget)
+        if self.breaker.succeeded(own, upstream, now):
+            self._opened()
+        return replies
 
-        def done(result: Any, retry: bool = True) -> None:
+    def run(self, script: Script, late: Callable[[Any], None], *arguments: bytes | int) -> Any:
+        """Run a script on its three keys; None when there is no answer soon.
+
+        Its source goes along only when Redis has forgotten it.
+        """
+        replies = self.ask(late, (b"EVALSHA", script.sha, b"3", *arguments))
+        if replies and isinstance(replies[0], hiredis.ReplyError) and str(replies[0]).startswith("NOSCRIPT"):
+            replies = self.ask(late, (b"EVAL", script.source, b"3", *arguments))
+        return replies[0] if replies else None
+
+    def run_later(self, script: Script, done: Callable[[Any], None], *arguments: bytes | int) -> None:
+        """The same without waiting; `done` is called in the hub with a list of one reply, or a StoreDown."""
+
+        def first(result: Any) -> None:
             reply = result[0] if isinstance(result, list) else result
-            if retry and isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
-                self.link.send((b"EVAL", script.source, b"3", *arguments), lambda again: done(again, False))
-            elif isinstance(reply, Exception):
-                self.count_error()
-            elif reply > 0:
-                self.counters[metrics.WAKES_SENT] += reply
+            if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
+                self.link.send((b"EVAL", script.source, b"3", *arguments), done)
+            else:
+                done(result)
 
-        self.link.send((b"EVALSHA", script.sha, b"3", *arguments), done)
+        self.link.send((b"EVALSHA", script.sha, b"3", *arguments), first)
+
+    def filled(self, result: Any) -> None:
+        """What became of a fill: how many followers were woken."""
+        reply = result[0] if isinstance(result, list) else result
+        if isinstance(reply, Exception):
+            self.count_error()
+        elif reply > 0:
+            self.counters[metrics.WAKES_SENT] += reply
+
+    def _failed(self, reason: str) -> None:
+        if self.breaker.failed(reason, time.monotonic()):
+            self._opened()
+
+    def _opened(self) -> None:
+        self.counters[metrics.BREAKER_OPENED] += 1
+        log.warning("Redis is left alone for now: %s", self.breaker.reason)
+        self._probe_later()
+
+    def _probe_later(self) -> None:
+        self._prober = get_hub().loop.timer(self.breaker.pause)
+        self._prober.start(self._probe)
+
+    def _probe(self) -> None:
+        """See whether Redis does again what we need it for."""
+        self._prober.close()
+        if self.breaker.closed or not self.link.attached:
+            return
+        self.breaker.probe()
+        started = time.monotonic()
+
+        def probed(result: Any) -> None:
+            now = time.monotonic()
+            good = isinstance(result, list) and isinstance(result[0], list)
+            if self.breaker.closed:
+                return
+            if self.breaker.probed(now - started if good else None, self._local.upstream_seconds(), now):
+                log.info("Redis is used again")
+            elif self.link.attached:
+                self._probe_later()
+
+        name = self.names.probe
+        told = (b"probe", 100, self.wake_channel, 0, 0)
+        self.run_later(CLAIM, probed, name, name + b"#lead", name + b"#wait", *told)
 
     def _on_push(self, channel: bytes, payload: bytes) -> None:
         if channel == self.wake_channel:
@@ -231,6 +286,7 @@ class Store(NoStore):
 
     def _on_attach(self) -> None:
         """Load the scripts and catch up with control events; only then may anybody lead or follow."""
+        self.breaker.reset(time.monotonic())
         self.link.setup(*((b"SCRIPT", b"LOAD", script.source) for script in (CLAIM, FILL)))
         self._control.catch_up()
         get_hub().loop.run_callback(self._look_again)
@@ -244,82 +300,3 @@ class Store(NoStore):
         """Wake every follower to claim anew: messages may have been lost."""
         for candidacy in list(self.following.values()):
             candidacy.wake(None)
-
-
-class RedisCandidacy(Candidacy):
-    def __init__(self, store: Store, key: bytes) -> None:
-        super().__init__(key)
-        self._store = store
-        self._name = name = store.names.entry(key)
-        self._keys = (name, name + b"#lead", name + b"#wait")
-        self._token = b""
-        self._followed = 0
-        self._mail: Entry | None = None
-        self._switch: Callable[[Entry | None], None] | None = None
-
-    def __enter__(self) -> Candidacy:
-        self._store.following[self._name] = self
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        del self._store.following[self._name]
-
-    def claim(self) -> int:
-        store = self._store
-        self._token = b""
-        if not store.attached:
-            return LEAD
-        for _ in range(2):  # twice: the first may find, and delete, a value that cannot be used
-            started = time.monotonic()
-            try:
-                token = store.token()
-                told = (token, store.lease_ms, store.wake_channel, self._followed)
-                reply = store.run(CLAIM, *self._keys, *told)
-                metrics.observe(store.counters, metrics.REDIS_SECONDS, time.monotonic() - started, 1)
-            except StoreDown:
-                reply = None
-            if not isinstance(reply, list) or len(reply) != 5:
-                store.count_error()
-                return LEAD
-            verdict, rest, wire, info, left = reply
-            self.lease_left = max(rest, 0) / 1000
-            self.entry = None if wire is None else decode(self.key, info, wire, left, time.monotonic())
-            if wire is not None and self.entry is None:
-                store.discard(self._name)
-            if verdict == LEAD:
-                self._token = token
-            elif verdict == FOLLOW:
-                self._followed = 1
-            if verdict != ENTRY or self.entry is not None:
-                return int(verdict)
-        return LEAD
-
-    def wait(self, seconds: float) -> Entry | None:
-        if self._mail is not None:
-            return self._mail
-        hub = get_hub()
-        self._switch = getcurrent().switch
-        timer = hub.loop.timer(seconds)
-        try:
-            timer.start(self._switch, None)
-            hub.switch()
-        finally:
-            self._switch = None
-            timer.stop()
-            timer.close()
-        return self._mail
-
-    def wake(self, entry: Entry | None) -> None:
-        """Called in the hub: hand over what a message brought, or None to make the follower look again."""
-        self._mail = entry or self._mail
-        if self._switch is not None:
-            self._switch(entry)
-
-    def fill(self, kind: bytes, reply: Reply, ttl: int, stale: int, source: str) -> None:
-        store = self._store
-        if not self._token:
-            return
-        info = info_text(reply.rcode, ttl, stale, store.time_text(), source, store.node).encode()
-        answer = answer_text(reply).encode()
-        lifetime = (ttl + stale) * 1000
-        store.run_later(FILL, *self._keys, self._token, kind, lifetime, info, answer, reply.wire)

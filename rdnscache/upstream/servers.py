@@ -66,6 +66,11 @@ class Upstreams:
         self._deadline = deadline
         self._turn = 0
 
+    def latency(self) -> float:
+        """Seconds that those at work take, averaged; 0 when that is not known."""
+        known = [server.latency for server in self.servers if server.latency and not server.rests_until]
+        return sum(known) / len(known) if known else 0.0
+
     def ask(self, key: bytes) -> tuple[Reply, str]:
         """A usable reply and the address it came from.
 

@@ -1,0 +1,149 @@
+"""One worker's part in the cluster-wide flight for a question, over Redis: read, claim, follow, fill."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import hiredis
+from gevent import get_hub, getcurrent
+
+from rdnscache.dns.entry import Entry
+from rdnscache.dns.text import answer_text
+from rdnscache.dns.wire import Reply
+from rdnscache.store.contract import CLAIM, ENTRY, FILL, FOLLOW, LEAD, decode, info_text
+from rdnscache.store.nostore import Candidacy
+
+if TYPE_CHECKING:
+    from rdnscache.store.store import Store
+
+
+class RedisCandidacy(Candidacy):
+    def __init__(self, store: Store, key: bytes, on_late: Callable[[Entry], None]) -> None:
+        super().__init__(key, on_late)
+        self._store = store
+        self._name = name = store.names.entry(key)
+        self._keys = (name, name + b"#lead", name + b"#wait")
+        self._token = b""
+        self._followed = 0
+        #: Whether Redis was too slow for us: it is not waited for again, what it says comes late.
+        self._slow = False
+        self._mail: Entry | None = None
+        self._switch: Callable[[Entry | None], None] | None = None
+
+    def __enter__(self) -> Candidacy:
+        self._store.following[self._name] = self
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        del self._store.following[self._name]
+
+    def read(self) -> Entry | None:
+        store, name = self._store, self._name
+        if not store.usable:
+            return None
+        replies = store.ask(self._read_late, (b"HMGET", name, b"wire", b"info"), (b"PTTL", name))
+        if replies is None:
+            self._slow = True
+            return None
+        return self._entry_of(replies)
+
+    def _entry_of(self, replies: list[Any]) -> Entry | None:
+        fields, left = replies
+        if isinstance(fields, list) and fields[0] is None and fields[1] is None:
+            return None
+        if isinstance(fields, list) and isinstance(left, int):
+            entry = decode(self.key, fields[1], fields[0], left, time.monotonic())
+            if entry is None and left != -2:  # -2: it expired between the two commands
+                self._store.discard(self._name)
+            return entry
+        if str(fields).startswith("WRONGTYPE"):
+            self._store.discard(self._name)
+        else:
+            self._store.refused(fields)
+        return None
+
+    def _read_late(self, replies: Any) -> None:
+        entry = self._entry_of(replies) if isinstance(replies, list) else None
+        if entry is not None and entry.fresh(time.monotonic()):
+            self.on_late(entry)
+
+    def claim(self, renewal: int = 0) -> int:
+        store = self._store
+        self._token = b""
+        if not store.usable:
+            return LEAD
+        for _ in range(2):  # twice: the first may find, and delete, a value that cannot be used
+            token = store.token()
+            told = (token, store.lease_ms, store.wake_channel, self._followed, renewal * 1000)
+            if self._slow:
+                store.run_later(CLAIM, self._claim_late, *self._keys, *told)
+                self._token = token
+                return LEAD
+            reply = store.run(CLAIM, self._claim_late, *self._keys, *told)
+            if reply is None:
+                self._slow = True
+                self._token = token
+                return LEAD
+            if not isinstance(reply, list) or len(reply) != 5:
+                store.refused(reply)
+                return LEAD
+            verdict = self._verdict_of(reply)
+            if verdict == LEAD:
+                self._token = token
+            elif verdict == FOLLOW:
+                self._followed = 1
+            if verdict != ENTRY or self.entry is not None:
+                return verdict
+        return LEAD
+
+    def _verdict_of(self, reply: list[Any]) -> int:
+        verdict, rest, wire, info, left = reply
+        self.lease_left = max(rest, 0) / 1000
+        self.entry = None if wire is None else decode(self.key, info, wire, left, time.monotonic())
+        if wire is not None and self.entry is None:
+            self._store.discard(self._name)
+        return int(verdict)
+
+    def _claim_late(self, replies: Any) -> None:
+        """The claim is answered after all. If we lead, the fill goes by its token anyway."""
+        reply = replies[0] if isinstance(replies, list) else None
+        if isinstance(reply, list) and len(reply) == 5 and self._verdict_of(reply) == ENTRY and self.entry is not None:
+            self.on_late(self.entry)
+        elif isinstance(reply, hiredis.ReplyError):
+            self._store.refused(reply)
+
+    def wait(self, seconds: float) -> Entry | None:
+        if self._mail is not None:
+            return self._mail
+        hub = get_hub()
+        self._switch = getcurrent().switch
+        timer = hub.loop.timer(seconds)
+        try:
+            timer.start(self._switch, None)
+            hub.switch()
+        finally:
+            self._switch = None
+            timer.stop()
+            timer.close()
+        return self._mail
+
+    def wake(self, entry: Entry | None) -> None:
+        """Called in the hub: hand over what a message brought, or None to make the follower look again."""
+        self._mail = entry or self._mail
+        if self._switch is not None:
+            self._switch(entry)
+        elif entry is not None and self._slow:
+            self.on_late(entry)
+
+    def fill(self, kind: bytes, reply: Reply, ttl: int, stale: int, source: str) -> None:
+        store = self._store
+        if not self._token:
+            return
+        info = info_text(reply.rcode, ttl, stale, store.time_text(), source, store.node).encode()
+        answer = answer_text(reply).encode()
+        lifetime = (ttl + stale) * 1000
+        told = (self._token, kind, lifetime, info, answer, reply.wire)
+        store.run_later(FILL, store.filled, *self._keys, *told)
