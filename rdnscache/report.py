@@ -20,8 +20,12 @@ from rdnscache.status import STEP, STEPS
 from rdnscache.store.nostore import NoStore
 from rdnscache.upstream.servers import Upstreams
 
-#: Options that are a node's own; the others should be the same everywhere.
-OWN = frozenset({"listen", "node_id", "admin", "workers", "log_level", "log_format", "log_queries", "upstream_file"})
+#: Options that are a node's own; the others should be the same everywhere. Whoever is seen in a Redis uses that Redis,
+#: whatever it calls it.
+OWN = frozenset({
+    "listen", "node_id", "admin", "workers", "log_level", "log_format", "log_queries", "upstream_file", "redis",
+    "embedded_memory",
+})  # fmt: skip
 #: Rates are over this many seconds at least.
 RECENT = 6.0
 _PLAIN = {metric.key: COLUMN[metric.key] for metric in METRICS if metric.kind != HISTOGRAM}
@@ -46,7 +50,7 @@ class Report:
             "config": {name: value for name, value in values.items() if name not in OWN},
         }
         self._looks: deque[tuple[float, list[int]]] = deque([(time.monotonic(), counters.tolist())])
-        self._history = History(self._looks[0][1])
+        self._history = History(time.time(), self._looks[0][1])
 
     def of(self, now: float, wall: float, store: NoStore, upstreams: Upstreams, journal: Journal) -> dict[str, Any]:
         """The report of this moment; `now` is monotonic, `wall` is seconds since 1970."""
@@ -81,19 +85,27 @@ class Report:
 class History:
     """How many answers each layer gave in the steps of the last minutes."""
 
-    def __init__(self, counts: list[int]) -> None:
+    def __init__(self, wall: float, counts: list[int]) -> None:
+        self._since = wall
         self._last = counts
-        self._steps: deque[tuple[int, list[int]]] = deque(maxlen=STEPS)
+        self._steps: deque[tuple[int, list[float]]] = deque(maxlen=STEPS + 1)  # the last is not yet whole
 
     def note(self, wall: float, counts: list[int]) -> None:
-        """Add what was counted since the last time to the step of this moment."""
-        number = int(wall) // STEP
+        """Spread what was counted since the last time evenly over that time, which may reach into several steps."""
         added = [counts[column] - self._last[column] for column in _LAYER_COLUMNS]
-        self._last = counts
-        if self._steps and self._steps[-1][0] == number:
-            added = [old + new for old, new in zip(self._steps.pop()[1], added, strict=True)]
-        self._steps.append((number, added))
+        since, self._since, self._last = self._since, wall, counts
+        if not since < wall < since + STEP * STEPS:  # the clock was set
+            since = wall
+        for number in range(int(since) // STEP, int(wall) // STEP + 1):
+            inside = min(wall, (number + 1) * STEP) - max(since, number * STEP)
+            part = inside / (wall - since) if wall > since else 1.0
+            self._add(number, [answers * part for answers in added])
 
-    def told(self) -> list[list[int]]:
+    def _add(self, number: int, answers: list[float]) -> None:
+        if self._steps and self._steps[-1][0] == number:
+            answers = [old + new for old, new in zip(self._steps.pop()[1], answers, strict=True)]
+        self._steps.append((number, answers))
+
+    def told(self) -> list[list[float]]:
         """A list for each step: its number, and the answers of each layer."""
-        return [[number, *answers] for number, answers in self._steps]
+        return [[number, *(round(each, 1) for each in answers)] for number, answers in self._steps]

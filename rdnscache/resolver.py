@@ -144,7 +144,7 @@ class Resolver:
             if verdict == LEAD:
                 return None, metrics.UPSTREAM
             if verdict == ENTRY:
-                if layer == metrics.FOLLOWER:
+                if layer == metrics.FOLLOWER and not candidacy.woken:
                     self._counters[metrics.WAKES_LOST] += 1
                 return candidacy.entry, layer
             layer = metrics.FOLLOWER

@@ -53,6 +53,8 @@ class NodeStatus:
 
 #: The history has so many steps of so many seconds, by the wall clock, so that those of several workers add up.
 STEP, STEPS = 5, 60
+#: So many seconds after its end every worker has told of a step: they speak every two.
+SETTLED = 2.5
 #: From good to bad.
 STATES = ("none", "attached", "probing", "open", "away")
 
@@ -81,7 +83,7 @@ def _summary(members: list[Member]) -> NodeStatus:
     status.redis_state = max((state for state in STATES if state in states), key=STATES.index, default="?")
     for name, counter in (("detachments", "redis_detachments"), ("events_missed",) * 2, ("wakes_lost",) * 2):
         setattr(status, name, sum(int(_counter(member, counter)) for member in present))
-    status.upstreams = [_upstream(each) for each in _list(latest.get("upstreams"))]
+    status.upstreams = _upstreams(present)
     status.remarks = [
         f"worker {member.worker} is silent for {member.age:.0f} s" for member in members if not member.present
     ]
@@ -107,14 +109,14 @@ def _compare(nodes: list[NodeStatus], members: Sequence[Member]) -> None:
 
 
 def history(members: Sequence[Member]) -> dict[str, Any]:
-    """Answers a second of the whole cluster, by layer, in steps of so many seconds; the last complete step is last."""
+    """Answers a second of the whole cluster, by layer, in steps of so many seconds, up to the last all have told of."""
     sums: dict[int, list[float]] = defaultdict(lambda: [0.0] * len(LAYERS))
     for member in members:
         for step in _list(member.told.get("history")):
             if isinstance(step, list) and len(step) == len(LAYERS) + 1:
                 number, *answers = (_number(each) for each in step)
                 sums[int(number)] = [a + b for a, b in zip(sums[int(number)], answers, strict=True)]
-    last = int(time.time()) // STEP - 1
+    last = int(time.time() - SETTLED) // STEP - 1
     numbers = range(last - STEPS + 2, last + 1)
     layers = {
         layer: [round(max(sums[number][index], 0) / STEP, 2) if number in sums else 0.0 for number in numbers]
@@ -154,6 +156,12 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _upstream(value: Any) -> dict[str, Any]:
-    told = _dict(value)
-    return {"address": str(told.get("address")), "ms": _number(told.get("ms")), "rests": _number(told.get("rests"))}
+def _upstreams(members: Sequence[Member]) -> list[dict[str, Any]]:
+    """A node's upstreams, each as the worker sees it for whom it is slowest."""
+    found: dict[str, dict[str, Any]] = {}
+    for told in (_dict(each) for member in members for each in _list(member.told.get("upstreams"))):
+        address = str(told.get("address"))
+        seen = found.setdefault(address, {"address": address, "ms": 0.0, "rests": 0.0})
+        for name in ("ms", "rests"):
+            seen[name] = max(seen[name], _number(told.get(name)))
+    return list(found.values())

@@ -370,14 +370,15 @@ def test_what_a_journal_counts() -> None:
 
 
 def test_history_in_steps_of_the_wall_clock() -> None:
-    """Counts go to the step in which they are seen, so that those of several workers can be added."""
+    """Counts are spread over the time they fell in, which may reach into several steps; so those of workers add up."""
     counts = [0] * 200
-    history = History(counts)
-    for wall, l1 in ((100.0, 3), (104.9, 4), (105.0, 9), (112.0, 9)):
+    history = History(100.0, counts)
+    for wall, l1 in ((102.0, 6), (104.0, 10), (106.0, 20), (117.0, 75), (90.0, 80)):
         counts = list(counts)
         counts[metrics.L1] = l1
         history.note(wall, counts)
-    assert [(step[0] * STEP, step[1]) for step in history.told()] == [(100, 4), (105, 5), (110, 0)]
+    told = [(step[0] * STEP, step[1]) for step in history.told()]
+    assert told == [(100, 15.0), (105, 25.0), (110, 25.0), (115, 10.0), (90, 5.0)]
 
 
 def test_the_board() -> None:

@@ -1,1 +1,555 @@
+// The live page: asks its node every two seconds how the cluster is, and shows it.
+// Names and records are hostile: whatever comes from the cache is set as text, never as HTML.
 
+const EVERY = 2000;
+const PATIENCE = 8000;
+/** From the bottom of the chart to its top, the hits first: layer, what it is called, what it means. */
+const LAYERS = [
+  ["l1", "L1", "local cache"],
+  ["flight", "joined", "a flight already up"],
+  ["l2", "L2", "Redis"],
+  ["follower", "follower", "the leader’s reply"],
+  ["upstream", "upstream", "asked just now"],
+  ["stale", "stale", "past its TTL"],
+  ["failure", "failure", "nobody answered"],
+  ["local", "local", "without the cache"],
+];
+const HITS = 4;
+
+let self = "this node";
+let token = ""; // of the admin; it lives and dies with this page
+
+// ---- Elements ----
+
+const $ = (id) => document.getElementById(id);
+
+function set(node, attributes) {
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  return node;
+}
+
+/** An element of a class; children that are texts stay texts. */
+function make(tag, kind = "", ...children) {
+  const node = document.createElement(tag);
+  if (kind) node.className = kind;
+  node.append(...children);
+  return node;
+}
+
+function draw(tag, attributes = {}, text = "") {
+  const node = set(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes);
+  node.textContent = text;
+  return node;
+}
+
+/** Give an element of a layer its colour. */
+function tint(node, layer) {
+  node.dataset.layer = layer;
+  node.style.setProperty("--c", `var(--${layer})`);
+  return node;
+}
+
+/** Set a text only where it changes, so that selections stay and nothing is read out twice. */
+function say(node, text, tone = "") {
+  if (node.textContent !== String(text)) node.textContent = text;
+  if (tone || node.dataset.tone) node.dataset.tone = tone;
+}
+
+/**
+ * Bring a parent's children, from the one after `skip` on, in line with items.
+ * Each is kept by its key; `build(item)` makes its element and what updates it.
+ */
+function keep(parent, items, key, build, skip = 0) {
+  const old = parent.kept ?? new Map();
+  const focused = document.activeElement;
+  parent.kept = new Map();
+  for (const item of items) {
+    const name = key(item);
+    if (parent.kept.has(name)) continue;
+    const [element, update] = old.get(name) ?? build(item);
+    old.delete(name);
+    const place = parent.children[skip + parent.kept.size];
+    if (place !== element) parent.insertBefore(element, place ?? null);
+    parent.kept.set(name, [element, update]);
+    update?.(item);
+  }
+  for (const [element] of old.values()) element.remove();
+  if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
+}
+
+// ---- Words and numbers ----
+
+const sum = (values) => values.reduce((total, value) => total + value, 0);
+const whole = (value) => Math.round(value).toLocaleString("en");
+const rate = (value, tenthsBelow = 99.95) => (value && value < tenthsBelow ? value.toFixed(1) : whole(value));
+const ms = (value) => (value < 1000 ? `${rate(value, 10)} ms` : `${rate(value / 1000)} s`);
+const count = (number, one, many = `${one}s`) => `${whole(number)} ${number === 1 ? one : many}`;
+const time = (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB");
+
+function share(value) {
+  if (value > 0 && value < 0.001) return "<0.1%";
+  if (value < 1 && value >= 0.9995) return ">99.9%";
+  return `${(value * 100).toFixed(value % 1 ? 1 : 0)}%`;
+}
+
+function span(seconds) {
+  const [size, unit] = [[86400, "d"], [3600, "h"], [60, "min"]].find(([each]) => seconds >= 2 * each) ?? [1, "s"];
+  return `${Math.floor(seconds / size)} ${unit}`;
+}
+
+// ---- Asking the node ----
+
+async function ask(path, options = {}) {
+  const response = await fetch(path, { signal: AbortSignal.timeout(PATIENCE), ...options }).catch(() => {
+    throw new Error(`${self} does not answer`);
+  });
+  const told = await response.json().catch(() => ({}));
+  if (response.ok) return told;
+  throw Object.assign(new Error(told.error ?? `${self} says ${response.status}`), { status: response.status });
+}
+
+const watch = { turn: 0, timer: 0, heard: 0 };
+
+/** Look, show, and come again. Of several at once only the latest goes on. */
+async function look() {
+  const turn = ++watch.turn;
+  clearTimeout(watch.timer);
+  if (document.hidden) return;
+  const told = await ask("api/cluster").catch((error) => error);
+  if (turn !== watch.turn) return;
+  watch.timer = setTimeout(look, EVERY);
+  const lost = told instanceof Error;
+  if (!lost) show(told);
+  const since = watch.heard ? `; what you see is from ${time(watch.heard)}` : "";
+  say($("live-text"), lost ? `${told.message}${since}. Trying again.` : "live");
+  $("live").dataset.state = lost ? "lost" : "live";
+  document.body.classList.toggle("lost", lost);
+  document.title = `${lost ? "(no answer) " : ""}${self} | rdnscache`;
+}
+
+function show(told) {
+  watch.heard = told.time;
+  self = told.node;
+  canFlush = told.can_flush;
+  say($("self"), self);
+  showNotice(told.redis);
+  showFigures(told.nodes);
+  chart.history = told.history;
+  drawChart();
+  showNodes(told.nodes);
+  showUpstreams(told.nodes);
+  showHot(told.hot, told.redis);
+  showSlow(told.slow);
+}
+
+function showNotice(redis) {
+  const none = redis === "there is none";
+  const why = none
+    ? "works without Redis: only this node is shown, and names cannot be looked up."
+    : `cannot use Redis (${redis.replace(/\.$/, "")}). Only this node is shown; it goes on answering.`;
+  say($("notice"), redis === "ok" ? "" : `${self} ${why}`, none ? "" : "bad");
+}
+
+// ---- The figures ----
+
+const hits = (node) => sum(LAYERS.slice(0, HITS).map(([layer]) => node.shares[layer] ?? 0));
+
+function showFigures(nodes) {
+  const present = nodes.filter((node) => node.present);
+  const absent = nodes.filter((node) => !node.present).map((node) => node.node).join(", ");
+  const total = (name) => sum(present.map((node) => node[name]));
+  const qps = total("qps");
+  const ratio = sum(present.map((node) => hits(node) * node.qps)) / qps;
+  const upstreams = new Set(present.flatMap((node) => node.upstreams.map((each) => each.address))).size;
+  const figures = [
+    ["Queries/s", rate(qps), `to ${count(total("workers_present"), "worker")}`],
+    ["Hit ratio", qps ? share(ratio) : "–", "L1, joined, L2, follower"],
+    ["Upstream queries/s", rate(total("upstream_qps")), `to ${count(upstreams, "upstream")}`],
+    ["Queries saved/s", rate(total("saved_qps")), "another node asked upstream"],
+    ["Nodes present", `${present.length}/${nodes.length}`, absent ? `not heard of: ${absent}` : "all there", absent],
+  ];
+  keep($("figures"), figures, ([name]) => name, ([name]) => {
+    const [value, note] = [make("dd"), make("dd")];
+    const element = make("div", "", make("dt", "", name), value, note);
+    return [element, ([, number, words, bad]) => {
+      say(value, number);
+      say(note, words);
+      element.classList.toggle("bad", Boolean(bad));
+    }];
+  });
+}
+
+// ---- The chart: answers a second by layer, stacked, over the last minutes ----
+
+const EDGE = { left: 46, right: 6, top: 24, bottom: 24 };
+const chart = {
+  history: null,
+  without: new Set(), // layers left out
+  grid: draw("g"),
+  areas: LAYERS.map(([layer]) => tint(draw("path"), layer)),
+  cross: draw("line", { class: "cross", y1: 0 }),
+  label: draw("text", { class: "at", y: 13 }),
+  seam: LAYERS.map(([layer]) => tint(make("i"), layer)),
+  key: LAYERS.map((layer) => keyLine(...layer)),
+};
+/** Set by drawChart: the place of the last step, the size, pixels for one answer a second. */
+let [last, width, base, scale] = [0, 0, 0, 0];
+/** The moment pointed at; null is now. */
+let pointed = null;
+
+/** A line of the key: where its value and its share of all answers go. */
+function keyLine(layer, name, meaning) {
+  const [value, part] = [make("span", "n"), make("span", "n")];
+  const label = make("span", "label", name, make("small", "", meaning));
+  const button = tint(make("button", "", make("span", "swatch"), label, value, part), layer);
+  button.ariaPressed = true;
+  button.onclick = () => {
+    if (!chart.without.delete(layer)) chart.without.add(layer);
+    button.ariaPressed = !chart.without.has(layer);
+    drawChart();
+  };
+  $("legend").append(make("li", "", button));
+  return [value, part];
+}
+
+const valuesAt = (index) => LAYERS.map(([layer]) => chart.history.layers[layer][index]);
+const momentOf = (index) => chart.history.end - (last - index) * chart.history.step;
+const xOf = (index) => EDGE.left + (index / last) * (width - EDGE.left - EDGE.right);
+
+function drawChart() {
+  if (!chart.history) return;
+  last = chart.history.layers.l1.length - 1;
+  width = Math.max($("plot").clientWidth, 200);
+  const height = width < 560 ? 230 : 340;
+  base = height - EDGE.bottom;
+  set($("chart"), { viewBox: `0 0 ${width} ${height}`, height });
+  const columns = Array.from({ length: last + 1 }, (_, index) =>
+    valuesAt(index).map((value, place) => (chart.without.has(LAYERS[place][0]) ? 0 : value)));
+  const most = Math.max(...columns.map(sum));
+  const step = niceStep(most / 5 || 1);
+  scale = (base - EDGE.top) / (Math.max(Math.ceil(most / step), 1) * step);
+  drawGrid(step);
+  drawAreas(columns);
+  $("quiet").hidden = most > 0;
+  valuesAt(last).forEach((value, place) => { chart.seam[place].style.flexGrow = value; });
+  point(pointed);
+}
+
+function drawGrid(step) {
+  const marks = [];
+  for (let value = 0; value * scale <= base - EDGE.top + 1; value += step) {
+    const y = base - value * scale;
+    marks.push(draw("line", { x1: EDGE.left, x2: width - EDGE.right, y1: y, y2: y }));
+    const label = value < 10000 ? value.toLocaleString("en") : `${value / 1000}k`;
+    marks.push(draw("text", { x: EDGE.left - 8, y: y + 4, "text-anchor": "end" }, label));
+  }
+  const every = width < 560 ? 120 : 60;
+  for (let at = Math.ceil(momentOf(0) / every) * every; at <= chart.history.end; at += every) {
+    const x = xOf((at - momentOf(0)) / chart.history.step);
+    const label = x < width - 24 ? time(at).slice(0, 5) : "";
+    marks.push(draw("text", { x, y: base + 18, "text-anchor": "middle" }, label));
+  }
+  chart.grid.replaceChildren(...marks);
+}
+
+/** A layer that answered at all is more than a pixel high: rare failures must be seen beside many hits. */
+function drawAreas(columns) {
+  const line = (heights) => heights.map((y, index) => `${xOf(index).toFixed(1)},${y.toFixed(1)}`);
+  const thick = (value) => (value > 0 ? Math.max(value * scale, 1.2) : 0);
+  let floor = columns.map(() => base);
+  chart.areas.forEach((area, place) => {
+    const roof = floor.map((y, index) => y - thick(columns[index][place]));
+    set(area, { d: `M${line(roof).join("L")}L${line(floor).reverse().join("L")}Z` });
+    floor = roof;
+  });
+}
+
+/** Show the values of one moment, or with null those of now. */
+function point(index) {
+  if (!chart.history) return;
+  pointed = index;
+  const at = index ?? last;
+  const values = valuesAt(at);
+  const total = sum(values);
+  const when = index === null ? "now" : time(momentOf(at));
+  say($("when"), when);
+  say($("total"), `${rate(total)} answers/s`);
+  chart.key.forEach(([value, part], place) => {
+    say(value, rate(values[place]));
+    say(part, share(total && values[place] / total));
+  });
+  const x = xOf(at);
+  const left = x > width / 2;
+  set(chart.cross, { x1: x, x2: x, y2: base, visibility: index === null ? "hidden" : "visible" });
+  set(chart.label, { x: left ? x - 8 : x + 8, "text-anchor": left ? "end" : "start" });
+  say(chart.label, index === null ? "" : when);
+  const spoken = LAYERS.map(([, name], place) => `${name} ${rate(values[place])}`).join(", ");
+  const ariaValueText = `${when}: ${rate(total)} answers a second; ${spoken}`;
+  Object.assign($("at"), { max: last, value: at, ariaValueText });
+}
+
+function follow(event) {
+  const place = (event.offsetX - EDGE.left) / (width - EDGE.left - EDGE.right);
+  point(Math.round(Math.min(Math.max(place, 0), 1) * last));
+}
+
+function niceStep(least) {
+  const size = 10 ** Math.floor(Math.log10(least));
+  return [1, 2, 2.5, 5, 10].find((factor) => factor * size >= least) * size;
+}
+
+// ---- Nodes and upstreams ----
+
+const COLUMNS = {
+  Workers: (node) => `${node.workers_present}/${node.workers}`,
+  Up: (node) => span(node.uptime),
+  "Queries/s": (node) => rate(node.qps),
+  "Hit ratio": (node) => (node.qps ? share(hits(node)) : "–"),
+  Redis: redisOf,
+  Gaps: gapsOf,
+  Version: (node) => node.version,
+};
+const MARKS = { well: "●", look: "▲", sick: "■" };
+
+function redisOf(node) {
+  if (node.redis_state === "none") return "none";
+  if (!node.attached) return "away";
+  const some = node.attached < node.workers_present ? `, ${node.attached} of ${node.workers_present}` : "";
+  return ms(node.redis_ms) + some;
+}
+
+function gapsOf(node) {
+  const gaps = [
+    node.detachments && `${count(node.detachments, "link")} lost`,
+    node.events_missed && `${count(node.events_missed, "event")} late`,
+    node.wakes_lost && `${count(node.wakes_lost, "wake-up")} lost`,
+  ];
+  return gaps.filter(Boolean).join(", ") || "none";
+}
+
+/** How a node is, and in words what a person should know. */
+function condition(node) {
+  if (!node.present) return ["sick", [`not heard of for ${span(node.silent)}`]];
+  const found = [...node.remarks];
+  const away = node.redis_state !== "none" && node.attached < node.workers_present;
+  if (away) found.unshift("Redis is away: answers come from L1 and the upstreams");
+  for (const each of node.upstreams) if (each.rests) found.push(`upstream ${each.address} rests`);
+  const sick = away || node.workers_present < node.workers;
+  return [sick ? "sick" : found.length ? "look" : "well", found];
+}
+
+function showNodes(nodes) {
+  keep($("nodes"), nodes, (node) => node.node, nodeBody, 1);
+  const odd = nodes.filter((node) => condition(node)[0] !== "well").map((node) => node.node);
+  const all = nodes.length ? "All well." : "No node has told of itself yet.";
+  say($("nodes-state"), odd.length ? `Look at ${odd.join(", ")}.` : all);
+}
+
+/** A node's row, and below it what there is to remark. */
+function nodeBody({ node: name }) {
+  const mark = set(make("span", "mark"), { role: "img" });
+  const cells = Object.keys(COLUMNS).map((label) => set(make("td"), { "data-label": label }));
+  const remarks = set(make("td"), { colspan: cells.length + 1 });
+  const said = make("tr", "said", remarks);
+  const body = make("tbody", "", make("tr", "", make("th", "", mark, name), ...cells), said);
+  return [body, (node) => {
+    const [how, found] = condition(node);
+    body.className = how;
+    mark.ariaLabel = how;
+    say(mark, MARKS[how]);
+    Object.values(COLUMNS).forEach((value, place) => say(cells[place], node.present ? value(node) : "–"));
+    say(remarks, found.join("; "));
+    said.hidden = !found.length;
+  }];
+}
+
+/** Items by a field of theirs, in its order. */
+const group = (items, name) => Object.entries(Object.groupBy(items, (item) => item[name])).sort();
+
+function showUpstreams(nodes) {
+  const views = nodes.flatMap((node) => node.upstreams.map((each) => ({ node: node.node, ...each })));
+  keep($("upstreams"), group(views, "address"), ([address]) => address, ([address]) => {
+    const list = make("dd");
+    const element = make("div", "", make("dt", "dns", address), list);
+    return [element, ([, seen]) => keep(list, seen, (view) => view.node, upstreamView)];
+  });
+  $("no-upstreams").hidden = views.length > 0;
+}
+
+function upstreamView() {
+  const element = make("span");
+  return [element, (view) => {
+    const how = view.rests ? `rests ${span(view.rests)}` : view.ms ? ms(view.ms) : "no answer yet";
+    say(element, `${view.node} ${how}`);
+    element.className = view.rests ? "rests" : "";
+  }];
+}
+
+// ---- Lists of names ----
+
+/** A question that can be looked up, with a value at its end. */
+function nameButton(name, type, value) {
+  const button = make("button", "name", make("span", "dns", `${name} ${type}`), value);
+  button.onclick = () => find(name, "");
+  return button;
+}
+
+/** A list holds still under the mouse: nobody shall hit a name that has just moved there. */
+const pointedAt = (list) => window.matchMedia("(hover: hover)").matches && list.matches(":hover");
+
+function showHot(hot, redis) {
+  const most = hot[0]?.qps;
+  say($("no-hot"), redis === "ok" ? "No name has been asked for yet." : "They are counted in Redis.");
+  $("no-hot").hidden = hot.length > 0;
+  if (pointedAt($("hot"))) return;
+  keep($("hot"), hot.slice(0, 15), (each) => each.question, ({ question }) => {
+    const [value, fill] = [make("span"), make("i")];
+    const [name, ...type] = question.split(" ");
+    return [make("li", "", nameButton(name, type.join(" "), value), make("div", "bar", fill)), ({ qps }) => {
+      say(value, qps < 0.05 ? "<0.1" : rate(qps));
+      fill.style.width = `${(100 * qps) / most}%`;
+    }];
+  });
+}
+
+function showSlow(slow) {
+  $("no-slow").hidden = slow.length > 0;
+  if (pointedAt($("slow"))) return;
+  keep($("slow"), slow.slice(0, 12), JSON.stringify, (each) => {
+    const button = nameButton(String(each.name), String(each.type), make("span", "", ms(Number(each.ms))));
+    return [make("li", "", button, make("small", "", `${time(Number(each.time))}, ${each.layer}, ${each.node}`))];
+  });
+}
+
+// ---- Looking a name up ----
+
+let canFlush = false;
+let lookups = 0;
+
+async function find(name, type) {
+  $("name").value = name;
+  $("type").value = type;
+  say($("proof"), "");
+  await lookUp();
+  $("found").focus({ preventScroll: true });
+  $("found").scrollIntoView({ block: "nearest" });
+}
+
+/** Show what is held of the name in the box. */
+async function lookUp() {
+  const [name, type, turn] = [$("name").value.trim(), $("type").value.trim().toUpperCase(), ++lookups];
+  const what = `${name} ${type}`.trim();
+  $("entries").ariaBusy = true;
+  const told = await ask(`api/lookup?${new URLSearchParams({ name, type })}`).catch((error) => error);
+  if (turn !== lookups) return;
+  const lost = told instanceof Error;
+  const entries = told.entries ?? [];
+  const found = entries.length ? count(entries.length, "entry", "entries") : "Nothing is cached";
+  say($("found"), lost ? `${told.message}.` : `${found} of ${what}, at ${time(Date.now() / 1000)}.`, lost ? "bad" : "");
+  $("entries").ariaBusy = false;
+  $("entries").replaceChildren(...entries.map(entryView));
+  $("flush").hidden = lost || !canFlush;
+  offerFlush(name, type, what);
+}
+
+function offerFlush(name, type, what) {
+  const labels = name.match(/(?:\\.|[^.\\])+/gs) ?? [];
+  const zones = labels.map((_, place) => `${labels.slice(place).join(".")}.`);
+  const zone = $("zone");
+  zone.replaceChildren(...zones.map((each) => make("option", "", each)));
+  zone.selectedIndex = zones.length > 2 ? 1 : 0;
+  say($("flush-name"), `Flush ${what}`);
+  $("flush-name").onclick = () => openFlush(type ? { name, type } : { name }, what);
+  $("flush-zone").onclick = () => openFlush({ zone: zone.value }, `${zone.value} and everything below it`);
+}
+
+function entryView(entry) {
+  const left = entry.state === "fresh" ? `, ${count(entry.ttl_left, "second")} left` : "";
+  const facts = {
+    State: [make("span", entry.state, entry.state + left)],
+    Age: [count(entry.age, "second")],
+    Upstream: [entry.source],
+    Node: [entry.node + (entry.key ? `, stored ${entry.stored}` : "")],
+    Records: entry.answer.map((record) => make("div", "dns", record)),
+    "In L1": group(entry.l1, "node").map(placeView),
+  };
+  const list = make("dl");
+  for (const [name, values] of Object.entries(facts)) {
+    list.append(make("dt", "", name), make("dd", "", ...(values.length ? values : ["none"])));
+  }
+  const fill = make("i");
+  fill.style.width = `${(100 * entry.ttl_left) / Math.max(entry.ttl_left + entry.age, 1)}%`;
+  const head = make("h3", "", make("span", "dns", entry.question), make("span", "", entry.rcode));
+  return make("article", "", head, make("div", "bar", fill), list);
+}
+
+/** The workers of a node that hold it, and for how long. */
+function placeView([node, held]) {
+  const left = (each) => (each.state === "fresh" ? `${whole(each.ttl_left)} s` : each.state);
+  held.sort((one, other) => one.worker - other.worker);
+  return make("div", "", `${node}: ${held.map((each) => `worker ${each.worker} (${left(each)})`).join(", ")}`);
+}
+
+// ---- Flushing it ----
+
+let order = {};
+
+function openFlush(what, words) {
+  order = what;
+  say($("ask-title"), `Flush ${words}?`);
+  $("ask").showModal();
+  askFlush("", "keep");
+}
+
+function askFlush(problem, focus) {
+  say($("ask-error"), problem);
+  $("token").value = "";
+  $("token").required = !token;
+  $("token-field").hidden = Boolean(token);
+  $("go").disabled = false;
+  $(token ? focus : "token").focus();
+}
+
+async function sendFlush() {
+  token ||= $("token").value;
+  $("go").disabled = true;
+  const headers = { Authorization: `Bearer ${token}` };
+  try {
+    const proof = await ask("api/flush", { method: "POST", headers, body: JSON.stringify(order) });
+    $("ask").close();
+    say($("proof"), proofText(proof), Object.keys(proof.missing).length ? "bad" : "");
+    lookUp();
+  } catch (error) {
+    if (error.status === 401) token = "";
+    askFlush(`${error.message}.`, "go");
+  }
+}
+
+function proofText(proof) {
+  const [times, missing] = [Object.values(proof.confirmed_ms), Object.entries(proof.missing)];
+  const nodes = `${times.length}/${count(times.length + missing.length, "node")}`;
+  const slowest = times.length ? `, ${whole(Math.max(...times))} ms` : "";
+  const dropped = `${count(proof.entries, "entry", "entries")} in Redis, ${whole(proof.local_entries)} in local caches`;
+  const said = `Flushed ${proof.flushed}: ${dropped}; confirmed by ${nodes}${slowest}.`;
+  return [said, ...missing.map(([node, why]) => `${node} has not confirmed: ${why}.`)].join(" ");
+}
+
+// ---- Begin ----
+
+$("chart").append(chart.grid, ...chart.areas, chart.cross, chart.label);
+$("seam").append(...chart.seam);
+$("chart").onpointermove = $("chart").onpointerdown = follow;
+$("chart").onpointerleave = $("at").onblur = () => point(null);
+$("at").oninput = () => point(Number($("at").value));
+new ResizeObserver(drawChart).observe($("plot"));
+$("search").onsubmit = (event) => {
+  event.preventDefault();
+  find($("name").value, $("type").value);
+};
+$("order").onsubmit = (event) => {
+  event.preventDefault();
+  sendFlush();
+};
+$("keep").onclick = () => $("ask").close();
+document.addEventListener("visibilitychange", look);
+look();

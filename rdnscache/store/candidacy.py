@@ -133,6 +133,7 @@ class RedisCandidacy(Candidacy):
     def wake(self, entry: Entry | None) -> None:
         """Called in the hub: hand over what a message brought, or None to make the follower look again."""
         self._mail = entry or self._mail
+        self.woken = self._mail is not None
         if self._switch is not None:
             self._switch(entry)
         elif entry is not None and self._slow:

@@ -24,6 +24,8 @@ class Candidacy:
         self.entry: Entry | None = None
         #: Seconds until the present leader's lease runs out.
         self.lease_left = 0.0
+        #: Whether a wake-up for us has come.
+        self.woken = False
 
     def __enter__(self) -> Candidacy:
         return self
