@@ -4,6 +4,7 @@ from rdnscache.cache cimport Cache
 from rdnscache.dns.entry cimport Entry
 from rdnscache.dns.wire cimport Reply
 from rdnscache.flights cimport Flight, Flights
+from rdnscache.metrics cimport observe
 
 
 cdef class Resolver:

@@ -16,7 +16,7 @@ from rdnscache.dns.wire import SERVFAIL, Reply, parse_reply
 from rdnscache.errors import UpstreamFailed
 from rdnscache.flights import Flight, Flights
 from rdnscache.journal import SLOW, Journal
-from rdnscache.metrics import Counters
+from rdnscache.metrics import Counters, observe
 from rdnscache.store.contract import ENTRY, FAILURE, LEAD, PASS, STORE
 from rdnscache.store.nostore import Candidacy, NoStore
 from rdnscache.upstream.servers import Upstreams
@@ -187,7 +187,7 @@ class Resolver:
         counters = self._counters
         if not flight.waiters:  # all have been answered, or there never were any
             return
-        metrics.observe(counters, metrics.SECONDS_OF[layer], seconds, 1)
+        observe(counters, metrics.SECONDS_OF[layer], seconds, 1)
         if seconds >= SLOW:
             self._journal.note_slow(flight.key, layer, seconds)
         if layer in (metrics.L2, metrics.FOLLOWER):

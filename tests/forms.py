@@ -291,10 +291,10 @@ def facts(item: list[Any]) -> list[str]:
 TWINS = ("rdnscache.dns.splice", "rdnscache.server.batch")
 HOT = (
     *TWINS, "rdnscache.dns.wire", "rdnscache.dns.entry", "rdnscache.dns.compose", "rdnscache.cache",
-    "rdnscache.clients.limit", "rdnscache.clients.networks", "rdnscache.clients.proxy",
-    "rdnscache.server.desk", "rdnscache.server.udp", "rdnscache.dns.names", "rdnscache.dns.policy",
-    "rdnscache.flights", "rdnscache.resolver", "rdnscache.store.candidacy", "rdnscache.store.contract",
-    "rdnscache.store.link",
+    "rdnscache.clients.limit", "rdnscache.clients.networks", "rdnscache.clients.proxy", "rdnscache.journal",
+    "rdnscache.metrics", "rdnscache.server.desk", "rdnscache.server.udp", "rdnscache.dns.names",
+    "rdnscache.dns.policy", "rdnscache.flights", "rdnscache.resolver", "rdnscache.store.breaker",
+    "rdnscache.store.candidacy", "rdnscache.store.contract", "rdnscache.store.link", "rdnscache.store.nostore",
     "rdnscache.store.store", "rdnscache.upstream.exchange", "rdnscache.upstream.servers",
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ from rdnscache.cache cimport Cache
 from rdnscache.dns.compose cimport compose
 from rdnscache.dns.entry cimport Entry
 from rdnscache.dns.wire cimport Query
+from rdnscache.journal cimport Journal
 
 
 cdef class Desk:
@@ -11,7 +12,7 @@ cdef class Desk:
     cdef public object counters
     cdef object _flights
     cdef object _identity
-    cdef public object journal
+    cdef public Journal journal
     cdef str _place
     cdef bint _renews
 

@@ -14,6 +14,7 @@ from rdnscache.clients.guard import Guard
 from rdnscache.clients.proxy import MAX_HEADER, MORE, REFUSED, parse_proxy, proxy_end
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import HEADER_SIZE, TCP_SIZE, Query, parse_query
+from rdnscache.metrics import observe
 from rdnscache.server.desk import Desk
 from rdnscache.stream import READ, Stream
 
@@ -212,7 +213,7 @@ class TcpConnection:
         reply = desk.lookup(query, now)
         if reply is not None:
             desk.counters[metrics.L1] += 1
-            metrics.observe(desk.counters, metrics.L1_SECONDS, time.monotonic() - now, 1)
+            observe(desk.counters, metrics.L1_SECONDS, time.monotonic() - now, 1)
         else:
             reply = desk.take(self, query, None, now)
         if reply is None:

@@ -14,6 +14,7 @@ from rdnscache.clients.limit import PASS
 from rdnscache.clients.proxy import parse_proxy
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import Query, parse_query
+from rdnscache.metrics import observe
 from rdnscache.server.batch import Batch
 from rdnscache.server.desk import Desk
 from rdnscache.stream import READ
@@ -102,7 +103,7 @@ class UdpListener:
             counters[metrics.REPLIES_UDP] += plain
         if hits:
             counters[metrics.L1] += hits
-            metrics.observe(counters, metrics.L1_SECONDS, time.monotonic() - now, hits)
+            observe(counters, metrics.L1_SECONDS, time.monotonic() - now, hits)
         if key:
             journal.heat(key, count - self._dropped)
 

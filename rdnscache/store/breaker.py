@@ -37,15 +37,19 @@ class Breaker:
     def closed(self) -> bool:
         return self.state is CLOSED
 
-    def succeeded(self, seconds: float, upstream: float, now: float) -> bool:
-        """An answer after so long; an upstream takes `upstream`, 0 when that is not known. True when this opens it."""
+    def succeeded(self, seconds: float) -> bool:
+        """An answer after so long. True when it is time to `compare`."""
         if self._score:
             self._score = max(self._score - _SUCCESS, 0.0)
         self._latencies.append(seconds)
         self._since_look += 1
-        if self._since_look < _EVERY or len(self._latencies) < _WINDOW // 2:
-            return False
+        return self._since_look >= _EVERY
+
+    def compare(self, upstream: float, now: float) -> bool:
+        """Hold the last answers against what an upstream takes; 0 when that is not known. True when this opens it."""
         self._since_look = 0
+        if len(self._latencies) < _WINDOW // 2:
+            return False
         slow = sorted(self._latencies)[len(self._latencies) * 95 // 100]
         if not upstream or slow <= max(upstream, ALWAYS_FINE):
             return False

@@ -24,8 +24,9 @@ class RedisCandidacy(Candidacy):
     def __init__(self, store: Store, key: bytes, on_late: Callable[[Entry], None]) -> None:
         super().__init__(key, on_late)
         self._store = store
-        self._name = name = store.names.entry(key)
-        self._keys = (name, name + b"#lead", name + b"#wait")
+        self._name = store.names.entry(key)
+        #: Of the entry, the lead and the followers, once we have claimed.
+        self._keys: tuple[bytes, ...] = ()
         self._token = b""
         self._followed = 0
         #: Whether Redis was too slow for us: it is not waited for again, what it says comes late.
@@ -33,18 +34,15 @@ class RedisCandidacy(Candidacy):
         self._mail: Entry | None = None
         self._switch: Callable[[Entry | None], None] | None = None
 
-    def __enter__(self) -> Candidacy:
-        self._store.following[self._name] = self
-        return self
-
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        del self._store.following[self._name]
+        if self._keys:
+            del self._store.following[self._name]
 
     def read(self) -> Entry | None:
         store, name = self._store, self._name
         if not store.usable:
             return None
-        replies = store.ask(self._read_late, (b"HMGET", name, b"wire", b"info"), (b"PTTL", name))
+        replies = store.ask(self._read_late, ((b"HMGET", name, b"wire", b"info"), (b"PTTL", name)))
         if replies is None:
             self._slow = True
             return None
@@ -75,6 +73,10 @@ class RedisCandidacy(Candidacy):
         self._token = b""
         if not store.usable:
             return LEAD
+        if not self._keys:
+            name = self._name
+            self._keys = (name, name + b"#lead", name + b"#wait")
+            store.following[name] = self
         for _ in range(2):  # twice: the first may find, and delete, a value that cannot be used
             token = store.token()
             told = (token, store.lease_ms, store.wake_channel, self._followed, renewal * 1000)

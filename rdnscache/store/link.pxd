@@ -43,6 +43,8 @@ cdef class Link:
 
     @cython.locals(call=_Call)
     cpdef list _request(self, object commands)
+    @cython.locals(call=_Call)
+    cpdef object ask(self, object late, tuple commands)
     @cython.locals(call=_Call, over=double, now=double)
     cpdef object _tick(self)
     @cython.locals(call=_Call)

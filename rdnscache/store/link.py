@@ -134,7 +134,7 @@ class Link:
             raise StoreDown("not attached")
         return self._request(commands)
 
-    def ask(self, late: Callable[[Any], None], *commands: Command) -> list[Any] | None:
+    def ask(self, late: Callable[[Any], None], commands: tuple[Command, ...]) -> list[Any] | None:
         """As `request`, but for a short while only; None when it is over.
 
         Then `late(replies)` is called in the hub should they still come, or `late(StoreDown)`.

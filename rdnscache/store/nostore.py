@@ -13,7 +13,7 @@ from rdnscache.store.contract import LEAD
 class Candidacy:
     """One worker's part in the cluster-wide flight for a question; without a store it simply leads.
 
-    A context manager: while it is open, a wake-up for the question is kept, even one that overtakes the claim's reply.
+    A context manager: from a claim to its end a wake-up for the question is kept, even one that overtakes the reply.
     `on_late(entry)` is called in the hub when Redis brings an answer after we have gone on without it.
     """
 

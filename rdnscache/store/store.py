@@ -18,7 +18,7 @@ from gevent import get_hub
 from rdnscache import metrics
 from rdnscache.dns.entry import Entry
 from rdnscache.errors import StoreDown
-from rdnscache.metrics import Counters
+from rdnscache.metrics import Counters, observe
 from rdnscache.store.breaker import Breaker
 from rdnscache.store.candidacy import RedisCandidacy
 from rdnscache.store.contract import (
@@ -182,11 +182,11 @@ class Store(NoStore):
         self.count_error()
         self._failed(f"{reply}"[:200])
 
-    def ask(self, late: Callable[[Any], None], *commands: Command) -> list[Any] | None:
+    def ask(self, late: Callable[[Any], None], commands: tuple[Command, ...]) -> list[Any] | None:
         """Commands of a flight: their replies; None when they do not come soon. Then they may come `late`."""
         started = time.monotonic()
         try:
-            replies = self.link.ask(late, *commands)
+            replies = self.link.ask(late, commands)
         except StoreDown:
             self.count_error()
             return None
@@ -196,13 +196,14 @@ class Store(NoStore):
             self._failed("it does not answer in time")
             return None
         took = now - started
-        metrics.observe(self.counters, metrics.REDIS_SECONDS, took, 1)
+        observe(self.counters, metrics.REDIS_SECONDS, took, 1)
         own = max(took - self.link.lag, 0.0)
         self._usual += (own - self._usual) / 16
-        upstream = self._local.upstream_seconds()
-        self.link.patience = min(max(PATIENCE * self._usual, upstream, LEAST_PATIENCE), self.link.budget)
-        if self.breaker.succeeded(own, upstream, now):
-            self._opened()
+        if self.breaker.succeeded(own):
+            upstream = self._local.upstream_seconds()
+            self.link.patience = min(max(PATIENCE * self._usual, upstream, LEAST_PATIENCE), self.link.budget)
+            if self.breaker.compare(upstream, now):
+                self._opened()
         return replies
 
     def run(self, script: Script, late: Callable[[Any], None], *arguments: bytes | int) -> Any:
@@ -210,9 +211,9 @@ class Store(NoStore):
 
         Its source goes along only when Redis has forgotten it.
         """
-        replies = self.ask(late, (b"EVALSHA", script.sha, b"3", *arguments))
+        replies = self.ask(late, ((b"EVALSHA", script.sha, b"3", *arguments),))
         if replies and isinstance(replies[0], hiredis.ReplyError) and str(replies[0]).startswith("NOSCRIPT"):
-            replies = self.ask(late, (b"EVAL", script.source, b"3", *arguments))
+            replies = self.ask(late, ((b"EVAL", script.source, b"3", *arguments),))
         return replies[0] if replies else None
 
     def run_later(self, script: Script, done: Callable[[Any], None], *arguments: bytes | int) -> None:

@@ -10,7 +10,7 @@ from rdnscache import metrics
 from rdnscache.dns import policy
 from rdnscache.dns.wire import FORMERR, NOTIMP, Reply
 from rdnscache.errors import UpstreamFailed
-from rdnscache.metrics import Counters
+from rdnscache.metrics import Counters, observe
 from rdnscache.net import Address
 from rdnscache.upstream.exchange import exchange
 
@@ -54,7 +54,7 @@ class Server:
         self.failures = 0
         self.rests_until = 0.0
         self.latency += (seconds - self.latency) / 16 if self.latency else seconds
-        metrics.observe(self._counters, self._block + metrics.SERVER_SECONDS, seconds, 1)
+        observe(self._counters, self._block + metrics.SERVER_SECONDS, seconds, 1)
 
 
 class Upstreams:

@@ -1,0 +1,1 @@
+cpdef object observe(object counters, int histogram, double seconds, int count)

@@ -1,0 +1,12 @@
+cdef class Breaker:
+    cdef public str state
+    cdef public str reason
+    cdef public long opened
+    cdef public double pause
+    cdef double _score
+    cdef object _latencies
+    cdef int _since_look
+    cdef double _closed_at
+    cdef double _failed_at
+
+    cpdef bint succeeded(self, double seconds) except -1

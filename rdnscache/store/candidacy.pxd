@@ -1,0 +1,18 @@
+cimport cython
+
+from rdnscache.dns.entry cimport Entry
+from rdnscache.store.nostore cimport Candidacy
+
+
+cdef class RedisCandidacy(Candidacy):
+    cdef object _store
+    cdef bytes _name
+    cdef tuple _keys
+    cdef bytes _token
+    cdef int _followed
+    cdef bint _slow
+    cdef Entry _mail
+    cdef object _switch
+
+    @cython.locals(entry=Entry)
+    cpdef object _entry_of(self, list replies)

@@ -1,0 +1,31 @@
+cimport cython
+
+from rdnscache.metrics cimport observe
+from rdnscache.store.breaker cimport Breaker
+from rdnscache.store.link cimport Link
+from rdnscache.store.nostore cimport NoStore
+
+
+cdef class Store(NoStore):
+    cdef public object names
+    cdef dict _counted
+    cdef public object node
+    cdef public long lease_ms
+    cdef public bytes wake_channel
+    cdef public object counters
+    cdef public dict following
+    cdef object _token_head
+    cdef long _tokens
+    cdef object _second
+    cdef object _second_text
+    cdef object _place
+    cdef object _member
+    cdef object _local
+    cdef object _control
+    cdef public Link link
+    cdef public Breaker breaker
+    cdef double _usual
+    cdef object _prober
+
+    @cython.locals(started=double, now=double, took=double, own=double)
+    cpdef object ask(self, object late, tuple commands)

@@ -1,0 +1,1 @@
+from rdnscache.metrics cimport observe
