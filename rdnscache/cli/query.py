@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from rdnscache.dns.names import name_text, parse_name, rcode_text, type_number, type_text
+from rdnscache.dns.names import class_number, class_text, name_text, parse_name, rcode_text, type_number, type_text
 from rdnscache.dns.text import extended_errors, section_texts
 from rdnscache.dns.wire import TCP_SIZE, TRACE_OPTION, VARIANT_CD, VARIANT_DO, Reply, build_query, parse_reply
 from rdnscache.net import Address
@@ -31,16 +31,19 @@ _FLAGS = ((0x0400, "aa"), (0x0200, "tc"), (0x0100, "rd"), (0x0080, "ra"), (0x002
 @click.option("--tcp", is_flag=True, help="Ask over TCP.")
 @click.option("--do", "want_dnssec", is_flag=True, help="Ask for DNSSEC records.")
 @click.option("--cd", "no_checking", is_flag=True, help="Set the CD flag.")
+@click.option("--class", "klass", metavar="CLASS", default="IN", show_default=True, help="Such as CH.")
 @click.option("--trace", is_flag=True, help="Ask the node where the answer comes from.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def query(
-    name: str, rtype: str, server: str, tcp: bool, want_dnssec: bool, no_checking: bool, trace: bool, as_json: bool
-) -> None:
+    name: str, rtype: str, server: str, tcp: bool, want_dnssec: bool, no_checking: bool, klass: str, trace: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Ask a server for NAME, of TYPE A unless given. Exit code 1 when no reply comes."""
     try:
         address = Address.parse(server, 53)
         variant = (VARIANT_DO if want_dnssec else 0) | (VARIANT_CD if no_checking else 0)
-        key = parse_name(name) + type_number(rtype).to_bytes(2, "big") + b"\0\1" + bytes((variant,))
+        numbers = type_number(rtype).to_bytes(2, "big") + class_number(klass).to_bytes(2, "big")
+        key = parse_name(name) + numbers + bytes((variant,))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     started = time.monotonic()
@@ -100,7 +103,7 @@ def _flags(reply: Reply) -> list[str]:
 def _as_text(key: bytes, reply: Reply, words: list[str], address: Address, took: float) -> str:
     lines = [f";; {rcode_text(reply.rcode)}, flags {' '.join(_flags(reply))}, {took} ms from {address}"]
     lines += [f";; {text}" for text in words]
-    lines.append(f";{name_text(key)} IN {type_text(key[-5] << 8 | key[-4])}")
+    lines.append(f";{name_text(key)} {class_text(key[-3] << 8 | key[-2])} {type_text(key[-5] << 8 | key[-4])}")
     for title, section in zip(("answer", "authority", "additional"), section_texts(reply), strict=True):
         if section:
             lines += [f";; {title}", *section]
