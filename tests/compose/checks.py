@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -67,6 +69,25 @@ def one_node(stack: Stack) -> Seen:
     """1,000 names through one node."""
     names = names_of("n", 1000)
     return once(stack, names, ask(stack, names))
+
+
+def by_other_clients(stack: Stack) -> Seen:
+    """dig, kdig and dnsperf, over UDP and TCP, those that are here."""
+    port, told, good = str(stack.port), [], True
+    for tool, way in itertools.product(("dig", "kdig"), ("+notcp", "+tcp")):
+        if shutil.which(tool):
+            answer = stack.engine.run(tool, "@127.0.0.1", "-p", port, way, "+short", "n1.example.com").strip()
+            good &= answer == "192.0.2.1"
+            told.append(f"{tool} {way}: {answer}")
+    if shutil.which("dnsperf"):
+        queries = stack.engine.folder / "queries"
+        queries.write_text("".join(f"{name} A\n" for name in names_of("n", 1000)))
+        for way in ("udp", "tcp"):
+            words = ("-s", "127.0.0.1", "-p", port, "-d", str(queries), "-n", "1", "-m", way, "-Q", "1000")
+            lost = re.search(r"Queries lost:\s+(\d+)", stack.engine.run("dnsperf", *words))
+            good &= lost is not None and lost[1] == "0"
+            told.append(f"dnsperf {way}: {lost[1] if lost else '?'} of 1000 lost")
+    return good and bool(told), ", ".join(told)
 
 
 def known_to_new_nodes(stack: Stack) -> Seen:
@@ -221,8 +242,8 @@ def _numbers(values: list[float]) -> str:
 
 
 CHECKS = (
-    comes_up, one_node, known_to_new_nodes, asked_by_three, slow_upstream, readable, steered, scales_up_under_load,
-    watched, dashboard, real_clients, loses_a_node, loses_redis, finds_redis_again, rolls, ends,
+    comes_up, one_node, by_other_clients, known_to_new_nodes, asked_by_three, slow_upstream, readable, steered,
+    scales_up_under_load, watched, dashboard, real_clients, loses_a_node, loses_redis, finds_redis_again, rolls, ends,
 )  # fmt: skip
 
 
