@@ -16,7 +16,9 @@ from typing import Self
 ANSWER = socket.inet_aton("192.0.2.1")
 #: Seconds for each try, and how many there are. SERVFAIL does not end a try.
 PATIENCE, TRIES = 1.0, 4
-SOCKETS, BUFFER = 8, 4 << 20
+SOCKETS = 8
+#: Octets of replies kept for each, when a busy machine does not let us read.
+BUFFER = 4 << 20
 
 
 @dataclass(slots=True)
@@ -53,7 +55,7 @@ class Flood:
         self._due: list[tuple[float, int, _Question]] = []
         self._sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(SOCKETS)]
         for sock in self._sockets:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)  # a busy machine may not let us read for a while
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
             sock.connect(("127.0.0.1", port))
             sock.setblocking(False)
 
