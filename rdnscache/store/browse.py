@@ -6,13 +6,16 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import redis
 
 from rdnscache.dns.names import question_text, rcode_text
 from rdnscache.errors import StoreDown
+from rdnscache.place import parse
 from rdnscache.store.contract import CLAIM_SUFFIX, FLUSHED, Names, glob_escape
+from rdnscache.store.opening import client
 from rdnscache.store.scope import Scope
 
 #: Keys asked for in one go.
@@ -44,8 +47,13 @@ class Browser:
 
     def __init__(self, url: str, prefix: str) -> None:
         self.names = Names(prefix)
+        self._place = parse(url)
+
+    @cached_property
+    def redis(self) -> Any:
+        """redis-py's client. For a cluster it connects when it is first wanted."""
         with redis_errors():
-            self.redis = redis.Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+            return client(self._place, TIMEOUT)
 
     def find(self, name_pattern: str, rtype: str = "") -> Iterator[View]:
         """The entries whose name fits a pattern (see `contract.pattern_text`), of one type or of all."""
@@ -144,5 +152,5 @@ def redis_errors() -> Iterator[None]:
     """What redis-py raises, as our own error."""
     try:
         yield
-    except (redis.RedisError, OSError, ValueError) as error:
+    except (redis.RedisError, redis.exceptions.RedisClusterException, OSError, ValueError) as error:
         raise StoreDown(str(error)) from None

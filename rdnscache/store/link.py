@@ -1,6 +1,6 @@
 """One multiplexed RESP3 connection to Redis for a whole worker.
 
-redis-py opens it (URL, TLS, AUTH, ACL, unix socket); from then on commands of all greenlets are written once per hub
+redis-py opens it (see `opening`); from then on commands of all greenlets are written once per hub
 turn and replies are handed out, in order, from the hub: 2-5 microseconds a command where a pool takes over 100.
 Wake-ups and control events arrive on the same connection as push messages.
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import random
-import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,25 +21,19 @@ import gevent
 import hiredis
 from gevent import get_hub, getcurrent
 from gevent.event import Event
-from redis.backoff import NoBackoff
-from redis.connection import ConnectionPool
-from redis.maint_notifications import MaintNotificationsConfig
-from redis.retry import Retry
 
 from rdnscache.errors import StoreDown
-from rdnscache.stream import Stream, TlsStream
+from rdnscache.store.opening import CONNECT_TIMEOUT, AnyStream, Opener
 
 log = logging.getLogger(__name__)
 
 #: Seconds between attempts to connect: doubled from the first to the last, with a fifth of jitter.
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
-CONNECT_TIMEOUT = 1.0
 PING_INTERVAL = 1.0
 #: The moment at which a command was sent that has not been yet.
 UNSENT = 1e300
-#: Unanswered commands, and unsent bytes, beyond which the link refuses more.
+#: Unanswered commands beyond which the link refuses more.
 MAX_PENDING = 20_000
-MAX_UNSENT = 16 << 20
 
 _MORE = object()
 Command = Sequence[bytes | str | int]
@@ -70,7 +63,7 @@ class Link:
 
     def __init__(
         self,
-        url: str,
+        opener: Opener,
         client_name: str,
         channels: Sequence[bytes],
         timeout: float,
@@ -90,7 +83,7 @@ class Link:
         self.detachments = 0
         #: Seconds the last PING took.
         self.latency = 0.0
-        self._url = url
+        self._opener = opener
         self._client_name = client_name
         self._channels = tuple(channels)
         self._timeout = timeout
@@ -99,7 +92,7 @@ class Link:
         self._on_attach = on_attach
         self._on_detach = on_detach
         self._hub = get_hub()
-        self._stream: Stream | TlsStream | None = None
+        self._stream: AnyStream | None = None
         self._parser: Any = None
         self._unsent: list[bytes] = []
         self._pending: deque[_Call] = deque()
@@ -113,17 +106,30 @@ class Link:
         self._reason = ""
         self._ready = Event()
         self._ended = Event()
+        #: Set when the next attempt need not wait.
+        self._hurry = Event()
         self._greenlet: gevent.Greenlet | None = None
 
     def start(self) -> None:
         self._greenlet = gevent.spawn(self._keep)
+        self._opener.watch(self._moved)
 
     def close(self) -> None:
         """Send what is waiting to be sent, then leave for good."""
         if self._greenlet is not None:
             self._greenlet.kill(block=False)
+        self._opener.close()
         self._flush()
         self._detach("closing")
+
+    def let_go(self, reason: str) -> None:
+        """Give up a server that is no primary any more, where another attempt may lead to one."""
+        if self._stream is not None and self._opener.movable:
+            self._detach(reason)
+
+    def _moved(self, reason: str) -> None:
+        self.let_go(reason)
+        self._hurry.set()
 
     def request(self, *commands: Command) -> list[Any]:
         """Send commands and wait for their replies; an error reply is a `hiredis.ReplyError` among them.
@@ -283,17 +289,21 @@ class Link:
         """Attach, watch, and attach again, for ever."""
         pause, reported = FIRST_PAUSE, ""
         while True:
+            attached_at = None
+            self._hurry.clear()
             try:
                 self._attach()
                 log.info("attached to Redis")
-                pause, reported = FIRST_PAUSE, ""
+                attached_at, reported = time.monotonic(), ""
                 self._watch()
             except Exception as error:  # whatever it was: this greenlet is all that can bring Redis back
                 self._detach(str(error) or type(error).__name__)
             if self._reason != reported:
                 log.warning("no Redis, carrying on without: %s", self._reason)
                 reported = self._reason
-            gevent.sleep(pause * random.uniform(0.8, 1.2))
+            if attached_at is not None and time.monotonic() - attached_at > LAST_PAUSE:
+                pause = FIRST_PAUSE
+            self._hurry.wait(pause * random.uniform(0.8, 1.2))
             pause = min(pause * 2, LAST_PAUSE)
 
     def _attach(self) -> None:
@@ -301,7 +311,7 @@ class Link:
         self._ready.clear()
         self._subscribed = 0
         self._parser = hiredis.Reader(notEnoughData=_MORE)
-        self._stream = open_stream(self._url, self._client_name, self._received, self._detach)
+        self._stream = self._opener.open(self._client_name, self._received, self._detach)
         self._on_open()
         self._unsent.append(hiredis.pack_command((b"SUBSCRIBE", *self._channels)))
         self._flush()
@@ -357,23 +367,3 @@ class Link:
             self._hub.loop.run_callback(self._finish, call, StoreDown(reason))
         self._hub.loop.run_callback(self._on_detach)
         self._ended.set()
-
-
-def open_stream(
-    url: str, client_name: str, on_data: Callable[[bytes], None], on_end: Callable[[str], None]
-) -> Stream | TlsStream:
-    """Connect, authenticate and select as redis-py does, then take its socket over."""
-    pool = ConnectionPool.from_url(
-        url,
-        protocol=3,
-        client_name=client_name,
-        socket_timeout=CONNECT_TIMEOUT,
-        socket_connect_timeout=CONNECT_TIMEOUT,
-        retry=Retry(NoBackoff(), 0),
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),
-    )
-    connection: Any = pool.make_connection()
-    connection.connect()
-    sock, connection._sock = connection._sock, None  # private: see docs/decisions.md, and the version bound
-    kind = TlsStream if isinstance(sock, ssl.SSLSocket) else Stream
-    return kind(sock, on_data, on_end, MAX_UNSENT)

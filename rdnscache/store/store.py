@@ -19,6 +19,7 @@ from rdnscache import metrics
 from rdnscache.dns.entry import Entry
 from rdnscache.errors import StoreDown
 from rdnscache.metrics import Counters, observe
+from rdnscache.place import parse
 from rdnscache.store.breaker import Breaker
 from rdnscache.store.candidacy import RedisCandidacy
 from rdnscache.store.contract import (
@@ -35,6 +36,7 @@ from rdnscache.store.contract import (
 from rdnscache.store.control import Control, Local
 from rdnscache.store.link import Command, Link
 from rdnscache.store.nostore import Candidacy, NoStore
+from rdnscache.store.opening import opener
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,8 @@ log = logging.getLogger(__name__)
 PATIENCE, LEAST_PATIENCE = 4.0, 0.01
 #: Entries read in one go.
 PAGE = 100
+#: What a server says that is a replica.
+REPLICA = ("READONLY", "MASTERDOWN")
 
 
 class Store(NoStore):
@@ -77,7 +81,7 @@ class Store(NoStore):
         channels = (self.wake_channel, self._control.channel)
         client_name = f"rdnscache-{node}.{worker}"
         callbacks = (self._on_push, self._control.opened, self._on_attach, self._on_detach)
-        self.link = Link(url, client_name, channels, timeout, *callbacks, budget)
+        self.link = Link(opener(parse(url)), client_name, channels, timeout, *callbacks, budget)
         self._control.link = self.link
         self.breaker = Breaker()
         #: Seconds Redis usually takes.
@@ -116,7 +120,7 @@ class Store(NoStore):
             counted[column] = total
 
     def beat(self, report: str) -> None:
-        self.link.send((b"SET", self._member, report, b"EX", MEMBER_TTL))
+        self.link.send((b"SET", self._member, report, b"EX", MEMBER_TTL), self._noted)
         self.link.send((b"SADD", self.names.nodes, self._place))
 
     def heat(self, hottest: Sequence[tuple[bytes, int]]) -> None:
@@ -181,6 +185,13 @@ class Store(NoStore):
         """Redis answered with an error where we asked for an answer."""
         self.count_error()
         self._failed(f"{reply}"[:200])
+        self._noted(reply)
+
+    def _noted(self, result: Any) -> None:
+        """What was to be written; where it was refused by a replica, the primary is looked for again."""
+        reply = result[0] if isinstance(result, list) else result
+        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(REPLICA):
+            self.link.let_go(str(reply)[:200])
 
     def ask(self, late: Callable[[Any], None], commands: tuple[Command, ...]) -> list[Any] | None:
         """Commands of a flight: their replies; None when they do not come soon. Then they may come `late`."""
@@ -233,6 +244,7 @@ class Store(NoStore):
         reply = result[0] if isinstance(result, list) else result
         if isinstance(reply, Exception):
             self.count_error()
+            self._noted(reply)
         elif reply > 0:
             self.counters[metrics.WAKES_SENT] += reply
 
