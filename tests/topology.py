@@ -22,14 +22,14 @@ from support import Node, Upstream, answer, free_port, wait_for
 
 
 class Server:
-    """A server with options of its own, on a TCP port or, with `tls` in them, on a TLS port. Nothing is kept."""
+    """A server with options of its own, on a TCP port; on a TLS port when `tls-port` is among them. Nothing is kept."""
 
     def __init__(self, binary: str, options: dict[str, str], port: int | None = None) -> None:
         self.port = port or free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="rdns-"))
-        plain = {"port": str(self.port)} if "tls-port" not in options else {"port": "0"}
+        where = {"port": str(self.port)} if "tls-port" not in options else {"port": "0", "tls-port": str(self.port)}
         told = {"bind": "127.0.0.1", "dir": str(self.folder), "save": "", "appendonly": "no", "daemonize": "no"}
-        told |= plain | options
+        told |= options | where
         self._command = [binary] + [part for name, value in told.items() for part in (f"--{name}", *value.split("|"))]
         self.process: subprocess.Popen[bytes] | None = None
 
