@@ -61,6 +61,9 @@ class Link:
     only when it is done may anybody lead or follow. `on_detach()` runs in the hub.
     """
 
+    #: Whether it is several servers, each with a breaker of its own.
+    several = False
+
     def __init__(
         self,
         opener: Opener,
@@ -293,13 +296,13 @@ class Link:
             self._hurry.clear()
             try:
                 self._attach()
-                log.info("attached to Redis")
+                log.info("attached to Redis%s", self._opener.name)
                 attached_at, reported = time.monotonic(), ""
                 self._watch()
             except Exception as error:  # whatever it was: this greenlet is all that can bring Redis back
                 self._detach(str(error) or type(error).__name__)
             if self._reason != reported:
-                log.warning("no Redis, carrying on without: %s", self._reason)
+                log.warning("no Redis%s, carrying on without: %s", self._opener.name, self._reason)
                 reported = self._reason
             if attached_at is not None and time.monotonic() - attached_at > LAST_PAUSE:
                 pause = FIRST_PAUSE
@@ -313,10 +316,11 @@ class Link:
         self._parser = hiredis.Reader(notEnoughData=_MORE)
         self._stream = self._opener.open(self._client_name, self._received, self._detach)
         self._on_open()
-        self._unsent.append(hiredis.pack_command((b"SUBSCRIBE", *self._channels)))
-        self._flush()
-        if not self._ready.wait(CONNECT_TIMEOUT):
-            raise StoreDown("Redis did not confirm the subscription")
+        if self._channels:
+            self._unsent.append(hiredis.pack_command((b"SUBSCRIBE", *self._channels)))
+            self._flush()
+            if not self._ready.wait(CONNECT_TIMEOUT):
+                raise StoreDown("Redis did not confirm the subscription")
         self._on_attach()
         if self._stream is None:
             raise StoreDown("lost while attaching")

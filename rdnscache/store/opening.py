@@ -48,6 +48,8 @@ class Opener:
         self._host = host
         #: Whether another attempt may lead to another server.
         self.movable = place.movable
+        #: Which of several links it is for, in the log.
+        self.name = ""
 
     def open(self, client_name: str, on_data: OnData, on_end: OnEnd) -> AnyStream:
         """Raises what redis-py does, ValueError when the password cannot be read."""
@@ -117,6 +119,18 @@ def client(place: Place, timeout: float) -> Any:
     sentinels = _untyped.sentinel.Sentinel([])
     sentinels.sentinels = [_sentinel(place, host) for host in place.hosts]
     return sentinels.master_for(place.service, db=place.db, **told)
+
+
+def primaries(found: Any) -> list[Any]:
+    """A client for each primary a client knows: itself, unless it is a cluster's."""
+    if not has_slots(found):
+        return [found]
+    return [found.get_redis_connection(node) for node in found.get_primaries()]
+
+
+def has_slots(found: Any) -> bool:
+    """Whether a client is a cluster's, where no command or transaction may be about keys of two slots."""
+    return isinstance(found, redis.RedisCluster)
 
 
 def connection(place: Place, host: Host | None, client_name: str) -> Any:

@@ -19,7 +19,6 @@ from rdnscache import metrics
 from rdnscache.dns.entry import Entry
 from rdnscache.errors import StoreDown
 from rdnscache.metrics import Counters, observe
-from rdnscache.place import parse
 from rdnscache.store.breaker import Breaker
 from rdnscache.store.candidacy import RedisCandidacy
 from rdnscache.store.contract import (
@@ -34,9 +33,9 @@ from rdnscache.store.contract import (
     decode,
 )
 from rdnscache.store.control import Control, Local
-from rdnscache.store.link import Command, Link
+from rdnscache.store.link import Command
 from rdnscache.store.nostore import Candidacy, NoStore
-from rdnscache.store.opening import opener
+from rdnscache.store.shards import link_to
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ REPLICA = ("READONLY", "MASTERDOWN")
 
 
 class Store(NoStore):
-    """Redis through one link. `local` is what control events act on."""
+    """Redis through one link, or what looks like one. `local` is what control events act on."""
 
     def __init__(
         self,
@@ -81,7 +80,7 @@ class Store(NoStore):
         channels = (self.wake_channel, self._control.channel)
         client_name = f"rdnscache-{node}.{worker}"
         callbacks = (self._on_push, self._control.opened, self._on_attach, self._on_detach)
-        self.link = Link(opener(parse(url)), client_name, channels, timeout, *callbacks, budget)
+        self.link = link_to(url, self._control.channel, client_name, channels, timeout, *callbacks, budget)
         self._control.link = self.link
         self.breaker = Breaker()
         #: Seconds Redis usually takes.
@@ -249,7 +248,7 @@ class Store(NoStore):
             self.counters[metrics.WAKES_SENT] += reply
 
     def _failed(self, reason: str) -> None:
-        if self.breaker.failed(reason, time.monotonic()):
+        if not self.link.several and self.breaker.failed(reason, time.monotonic()):
             self._opened()
 
     def _opened(self) -> None:
