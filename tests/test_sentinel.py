@@ -59,7 +59,7 @@ def trio(tmp_path: Path) -> Iterator[Trio]:
 
 @contextmanager
 def under_load(url: str) -> Iterator[tuple]:
-    with Upstream(telling, delay=0.02) as upstream, nodes_on(url, upstream) as nodes:
+    with Upstream(telling, delay=0.15) as upstream, nodes_on(url, upstream) as nodes:
         with Load([node.port for node in nodes], 40) as load:
             wait_for(lambda: load.asked > 60)
             yield upstream, nodes, load

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import selectors
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -47,6 +48,11 @@ class Server:
 
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")
+
+    def end(self, how: signal.Signals) -> None:
+        """By a signal: killed, as if the machine lost it, or stopped, as if it froze."""
+        assert self.process is not None
+        self.process.send_signal(how)
 
     def kill(self) -> None:
         """SIGKILL: as if the machine lost it."""

@@ -79,6 +79,8 @@ class Control:
         self._last: bytes | None = None
         #: Events learnt after the fact, or not at all.
         self.missed = 0
+        #: The newest event there was at the last look.
+        self._newest = NO_EVENT
 
     def hear(self, payload: bytes) -> None:
         """An event that has just been announced. Called in the hub."""
@@ -104,7 +106,18 @@ class Control:
     def opened(self) -> None:
         """A new connection: it is to be learnt what was missed before L1 answers again."""
         self.caught_up = False
+        self._newest = NO_EVENT
         self._local.hold()
+
+    def compare(self, result: Any) -> None:
+        """Take the newest event as XREVRANGE tells it: one that was there at the last look is to be known by now.
+
+        Where messages pass from node to node they can get lost on a connection that lives.
+        """
+        if self.caught_up and _order(self._last or NO_EVENT) < _order(self._newest):
+            self.link.listen_again("an event was not heard")
+        events = result[0] if isinstance(result, list) else None
+        self._newest = events[0][0] if isinstance(events, list) and events else NO_EVENT
 
     def closed(self) -> None:
         self._local.release()
@@ -167,6 +180,10 @@ class Control:
             work()
         else:
             gevent.spawn(work)
+
+
+def _order(event_id: bytes) -> tuple[int, ...]:
+    return tuple(map(int, event_id.split(b"-")))
 
 
 def _read(raw: bytes) -> dict[str, Any] | None:

@@ -121,6 +121,8 @@ class Store(NoStore):
     def beat(self, report: str) -> None:
         self.link.send((b"SET", self._member, report, b"EX", MEMBER_TTL), self._noted)
         self.link.send((b"SADD", self.names.nodes, self._place))
+        if self.link.several:
+            self.link.send((b"XREVRANGE", self._control.channel, b"+", b"-", b"COUNT", b"1"), self._control.compare)
 
     def heat(self, hottest: Sequence[tuple[bytes, int]]) -> None:
         if hottest:
