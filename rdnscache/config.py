@@ -20,7 +20,8 @@ from rdnscache import values
 from rdnscache.clients.networks import DEFAULT_ALLOW
 from rdnscache.errors import ConfigError
 from rdnscache.net import Address
-from rdnscache.values import Parser, mask
+from rdnscache.place import mask
+from rdnscache.values import Parser
 
 ENV_PREFIX = "RDNSCACHE_"
 DNS_PORT = 53

@@ -22,8 +22,8 @@ from rdnscache.config import Config, options, plain
 from rdnscache.errors import ConfigError
 from rdnscache.handover import Estate
 from rdnscache.metrics import Board
+from rdnscache.place import SERVER, mask, parse
 from rdnscache.process import raise_file_limit
-from rdnscache.values import mask
 
 log = logging.getLogger(__name__)
 
@@ -211,7 +211,7 @@ class Supervisor:
         print(f"  try         dig @{host} -p {first.port} example.com")
         if path is not None:
             print(f"              redis-cli -s {path} --scan")
-        elif self.redis_url and "@" not in self.redis_url:
+        elif self.redis_url and _for_redis_cli(self.redis_url):
             where = self.redis_url.removeprefix("unix://")
             print(f"              redis-cli {'-u' if where == self.redis_url else '-s'} {where} --scan")
         sys.stdout.flush()
@@ -261,6 +261,11 @@ def _redis_text(config: Config, url: str | None) -> str:
     if url is None:
         return "none: each worker caches alone"
     return f"{mask(url)} (embedded)" if config.redis == "embedded" else mask(url)
+
+
+def _for_redis_cli(url: str) -> bool:
+    """Whether redis-cli understands the URL, and there is nothing in it that is not to be shown."""
+    return parse(url).kind == SERVER and not set("@?") & set(url)
 
 
 def _where(config: Config) -> str:

@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from rdnscache import place
 from rdnscache.clients.networks import parse_networks
 from rdnscache.net import Address
 
@@ -131,31 +131,10 @@ def networks(raw: Any) -> tuple[str, ...]:
     return tuple(items)
 
 
-#: Spellings of schemes, and what redis-py calls them.
-_SCHEMES = {
-    "redis": "redis", "rediss": "rediss", "unix": "unix",
-    "valkey": "redis", "valkeys": "rediss", "valkey+unix": "unix", "redis+unix": "unix",
-}  # fmt: skip
-
-
 def redis_url(raw: Any) -> str:
-    """`embedded`, `none`, or a URL in redis-py's spelling."""
+    """`embedded`, `none`, or a URL (see `place`), with redis-py's scheme."""
     url = text(raw)
     if url in ("embedded", "none"):
         return url
-    scheme, colon, rest = url.partition("://")
-    if not colon or scheme not in _SCHEMES:
-        raise ValueError(f"{mask(url)!r} is neither 'embedded', 'none' nor a URL such as redis://127.0.0.1:6379/0")
-    try:
-        parts = urlsplit(f"{_SCHEMES[scheme]}://{rest}")
-        usable = parts.path.startswith("/") if parts.scheme == "unix" else bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ValueError(f"{mask(url)!r} does not say where Redis is")
-    return f"{_SCHEMES[scheme]}://{rest}"
-
-
-def mask(url: str) -> str:
-    """A URL without its password."""
-    return re.sub(r"(://[^/@:]*):[^@/]*@", r"\1:***@", url)
+    place.parse(url)
+    return place.canonical(url)

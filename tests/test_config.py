@@ -12,7 +12,7 @@ import pytest
 from rdnscache.config import Config, default_text, env_name, flag_name, load, options, plain
 from rdnscache.errors import ConfigError
 from rdnscache.net import Address
-from rdnscache.values import mask
+from rdnscache.place import mask
 
 #: For each option: a value on the command line, in the environment, and in the file.
 SAMPLES: dict[str, tuple[str, str, Any]] = {

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "rdnscache"
 #: From the cellar up: a module may import from its own floor and those below.
 FLOORS = (
     ("errors", "__init__", "build", "process", "handover", "children", "dns", "clients"),
-    ("net", "metrics", "stream", "embedded"),
+    ("net", "metrics", "stream", "embedded", "place"),
     ("values", "cache", "journal", "logs"),
     ("config",),
     ("store", "upstream"),

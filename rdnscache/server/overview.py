@@ -29,7 +29,6 @@ class Overview:
         self._node = node
         self._board = board
         self._browser = Browser(redis_url, prefix) if redis_url is not None else None
-        self._cluster = Cluster(self._browser.redis, self._browser.names) if self._browser is not None else None
         self._last: dict[str, Any] = {}
         self._looked = -FRESH
 
@@ -44,10 +43,9 @@ class Overview:
     def _look(self) -> dict[str, Any]:
         problem, hot = "", []
         try:
-            if self._cluster is None:
-                raise StoreDown("there is none")
-            members = self._cluster.members()
-            hot = self._cluster.hottest(HOT)
+            _, cluster = self._places("there is none")
+            members = cluster.members()
+            hot = cluster.hottest(HOT)
         except StoreDown as error:
             members, problem = self._own_members(), str(error)
         return {
@@ -60,6 +58,12 @@ class Overview:
             "slow": status.slow(members, SLOW),
         }
 
+    def _places(self, without: str) -> tuple[Browser, Cluster]:
+        """Raises StoreDown: `without` when there is no Redis; or when a Redis Cluster cannot be reached."""
+        if self._browser is None:
+            raise StoreDown(without)
+        return self._browser, Cluster(self._browser.redis, self._browser.names)
+
     def _own_members(self) -> list[Member]:
         found = []
         for worker, text in enumerate(self._board.told()):
@@ -70,22 +74,23 @@ class Overview:
 
     def lookup(self, name: str, rtype: str) -> dict[str, Any]:
         """What the cluster holds of a name. Raises ValueError for what is none, StoreDown."""
-        if self._browser is None or self._cluster is None:
-            raise StoreDown("there is no shared cache to look into")
-        return {"entries": [asdict(view) for view in lookup(self._browser, self._cluster, name, rtype)]}
+        return {
+            "entries": [
+                asdict(view) for view in lookup(*self._places("there is no shared cache to look into"), name, rtype)
+            ]
+        }
 
     def flush(self, told: Any) -> dict[str, Any]:
         """Make the cluster forget `name`, `zone`, `type`, `rcode`, or with `all` everything, and say who confirmed.
 
         Raises ValueError for what cannot be read, StoreDown.
         """
-        if self._browser is None or self._cluster is None:
-            raise StoreDown("there is no shared cache to flush")
+        browser, cluster = self._places("there is no shared cache to flush")
         if not isinstance(told, dict):
             raise ValueError("a JSON object is wanted")
         scope = Scope.of(told)
         if scope.everything != (told.get("all") is True):
             raise ValueError("give a name, a zone or an rcode; or all alone")
-        count = self._browser.flush(scope)
-        proof = self._cluster.tell(scope.event(), FLUSH_PATIENCE)
+        count = browser.flush(scope)
+        proof = cluster.tell(scope.event(), FLUSH_PATIENCE)
         return {"flushed": str(scope), "entries": count} | proof.as_json()

@@ -6,13 +6,16 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import redis
 
 from rdnscache.dns.names import question_text, rcode_text
 from rdnscache.errors import StoreDown
+from rdnscache.place import parse
 from rdnscache.store.contract import CLAIM_SUFFIX, FLUSHED, Names, glob_escape
+from rdnscache.store.opening import client, primaries
 from rdnscache.store.scope import Scope
 
 #: Keys asked for in one go.
@@ -44,8 +47,13 @@ class Browser:
 
     def __init__(self, url: str, prefix: str) -> None:
         self.names = Names(prefix)
+        self._place = parse(url)
+
+    @cached_property
+    def redis(self) -> Any:
+        """redis-py's client. For a cluster it connects when it is first wanted."""
         with redis_errors():
-            self.redis = redis.Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+            return client(self._place, TIMEOUT)
 
     def find(self, name_pattern: str, rtype: str = "") -> Iterator[View]:
         """The entries whose name fits a pattern (see `contract.pattern_text`), of one type or of all."""
@@ -57,7 +65,7 @@ class Browser:
     def count(self) -> int:
         """About how many keys there are, ours and others'."""
         with redis_errors():
-            return int(self.redis.dbsize())
+            return sum(int(server.dbsize()) for server in primaries(self.redis))
 
     def flush(self, scope: Scope) -> int:
         """Delete the entries a scope holds from Redis; how many.
@@ -82,15 +90,15 @@ class Browser:
         return question is not None and replace(scope, rcode=None).holds(question, 0)
 
     def pages(self, pattern: str) -> Iterator[list[str]]:
-        """Keys that fit a pattern, as SCAN brings them."""
-        cursor = 0
-        while True:
-            with redis_errors():
-                answer: Any = self.redis.scan(cursor, match=pattern, count=PAGE)
-            cursor, raw = answer
-            yield [key.decode("utf-8", "replace") for key in raw]
-            if not cursor:
-                return
+        """Keys that fit a pattern, as SCAN brings them, of one primary after the other."""
+        with redis_errors():
+            servers = primaries(self.redis)
+        for server in servers:
+            cursor = -1
+            while cursor:
+                with redis_errors():
+                    cursor, raw = server.scan(max(cursor, 0), match=pattern, count=PAGE)
+                yield [key.decode("utf-8", "replace") for key in raw]
 
     def read(self, keys: list[str], *fields: str) -> Iterator[tuple[str, Any, Any]]:
         """Each key, these fields of its hash and its PTTL; or whatever Redis said instead."""
@@ -144,5 +152,5 @@ def redis_errors() -> Iterator[None]:
     """What redis-py raises, as our own error."""
     try:
         yield
-    except (redis.RedisError, OSError, ValueError) as error:
+    except (redis.RedisError, redis.exceptions.RedisClusterException, OSError, ValueError) as error:
         raise StoreDown(str(error)) from None

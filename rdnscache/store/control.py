@@ -9,21 +9,27 @@ from __future__ import annotations
 import json
 import logging
 import re
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gevent
 import hiredis
 
 from rdnscache.dns.names import parse_name
+from rdnscache.errors import StoreDown
 from rdnscache.store.contract import EVENTS_KEPT, LOOK, Names
 from rdnscache.store.link import Link
 from rdnscache.store.scope import Scope
+
+if TYPE_CHECKING:
+    from rdnscache.store.shards import Shards
 
 log = logging.getLogger(__name__)
 
 _EVENT_ID = re.compile(rb"[0-9]{1,19}-[0-9]{1,19}")
 #: Before the first event.
 NO_EVENT = b"0-0"
+#: Errors of a server that will be able to tell before long.
+PASSING = ("LOADING", "MASTERDOWN", "CLUSTERDOWN")
 
 
 class Local(Protocol):
@@ -66,13 +72,15 @@ class Control:
         self._node = node
         self._worker = worker
         self._local = local
-        self.link: Link
+        self.link: Link | Shards
         #: Whether we know all events up to now; not while the connection is new.
         self.caught_up = False
         #: The last event applied; None before the first attach, when there is nothing yet that a flush could mean.
         self._last: bytes | None = None
         #: Events learnt after the fact, or not at all.
         self.missed = 0
+        #: The newest event there was at the last look.
+        self._newest = NO_EVENT
 
     def hear(self, payload: bytes) -> None:
         """An event that has just been announced. Called in the hub."""
@@ -98,7 +106,18 @@ class Control:
     def opened(self) -> None:
         """A new connection: it is to be learnt what was missed before L1 answers again."""
         self.caught_up = False
+        self._newest = NO_EVENT
         self._local.hold()
+
+    def compare(self, result: Any) -> None:
+        """Take the newest event as XREVRANGE tells it: one that was there at the last look is to be known by now.
+
+        Where messages pass from node to node they can get lost on a connection that lives.
+        """
+        if self.caught_up and _order(self._last or NO_EVENT) < _order(self._newest):
+            self.link.listen_again("an event was not heard")
+        events = result[0] if isinstance(result, list) else None
+        self._newest = events[0][0] if isinstance(events, list) and events else NO_EVENT
 
     def closed(self) -> None:
         self._local.release()
@@ -112,6 +131,8 @@ class Control:
     def _learn(self) -> None:
         (events,) = self.link.setup((b"XRANGE", self.channel, self._last or b"-", b"+"))
         if isinstance(events, hiredis.ReplyError):
+            if str(events).startswith(PASSING):
+                raise StoreDown(str(events))
             return log.warning("control events cannot be read, a flush may be missed: %s", events)
         first_time, known, self._last = self._last is None, self._last, events[-1][0] if events else NO_EVENT
         if first_time:  # whatever L1 holds may be older than the last flush
@@ -159,6 +180,10 @@ class Control:
             work()
         else:
             gevent.spawn(work)
+
+
+def _order(event_id: bytes) -> tuple[int, ...]:
+    return tuple(map(int, event_id.split(b"-")))
 
 
 def _read(raw: bytes) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ cdef class Link:
     cdef double _due
     cdef object _ticker
     cdef double _heard
-    cdef object _url
+    cdef object _opener
     cdef object _client_name
     cdef tuple _channels
     cdef double _timeout
@@ -41,6 +41,7 @@ cdef class Link:
     cdef object _reason
     cdef object _ready
     cdef object _ended
+    cdef object _hurry
     cdef object _greenlet
 
     @cython.locals(call=_Call)

@@ -1,6 +1,6 @@
 """One multiplexed RESP3 connection to Redis for a whole worker.
 
-redis-py opens it (URL, TLS, AUTH, ACL, unix socket); from then on commands of all greenlets are written once per hub
+redis-py opens it (see `opening`); from then on commands of all greenlets are written once per hub
 turn and replies are handed out, in order, from the hub: 2-5 microseconds a command where a pool takes over 100.
 Wake-ups and control events arrive on the same connection as push messages.
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import random
-import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,27 +21,21 @@ import gevent
 import hiredis
 from gevent import get_hub, getcurrent
 from gevent.event import Event
-from redis.backoff import NoBackoff
-from redis.connection import ConnectionPool
-from redis.maint_notifications import MaintNotificationsConfig
-from redis.retry import Retry
 
 from rdnscache.errors import StoreDown
-from rdnscache.stream import Stream, TlsStream
+from rdnscache.store.opening import CONNECT_TIMEOUT, AnyStream, Opener
 
 log = logging.getLogger(__name__)
 
 #: Seconds between attempts to connect: doubled from the first to the last, with a fifth of jitter.
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
-CONNECT_TIMEOUT = 1.0
 PING_INTERVAL = 1.0
 #: Seconds of patience with a silent Redis at least; how much of its longest time is left with each further answer.
 LEAST_PATIENCE, FORGETTING = 0.025, 0.99
 #: The moment at which a command was sent that has not been yet.
 UNSENT = 1e300
-#: Unanswered commands, and unsent bytes, beyond which the link refuses more.
+#: Unanswered commands beyond which the link refuses more.
 MAX_PENDING = 20_000
-MAX_UNSENT = 16 << 20
 
 _MORE = object()
 Command = Sequence[bytes | str | int]
@@ -70,9 +63,12 @@ class Link:
     only when it is done may anybody lead or follow. `on_detach()` runs in the hub.
     """
 
+    #: Whether it is several servers, each with a breaker of its own.
+    several = False
+
     def __init__(
         self,
-        url: str,
+        opener: Opener,
         client_name: str,
         channels: Sequence[bytes],
         timeout: float,
@@ -95,7 +91,7 @@ class Link:
         self.detachments = 0
         #: Seconds the last PING took.
         self.latency = 0.0
-        self._url = url
+        self._opener = opener
         self._client_name = client_name
         self._channels = tuple(channels)
         self._timeout = timeout
@@ -104,7 +100,7 @@ class Link:
         self._on_attach = on_attach
         self._on_detach = on_detach
         self._hub = get_hub()
-        self._stream: Stream | TlsStream | None = None
+        self._stream: AnyStream | None = None
         self._parser: Any = None
         self._unsent: list[bytes] = []
         self._pending: deque[_Call] = deque()
@@ -118,17 +114,34 @@ class Link:
         self._reason = ""
         self._ready = Event()
         self._ended = Event()
+        #: Set when the next attempt need not wait.
+        self._hurry = Event()
         self._greenlet: gevent.Greenlet | None = None
 
     def start(self) -> None:
         self._greenlet = gevent.spawn(self._keep)
+        self._opener.watch(self._moved)
 
     def close(self) -> None:
         """Send what is waiting to be sent, then leave for good."""
         if self._greenlet is not None:
             self._greenlet.kill(block=False)
+        self._opener.close()
         self._flush()
         self._detach("closing")
+
+    def let_go(self, reason: str) -> None:
+        """Give up a server that is no primary any more, where another attempt may lead to one."""
+        if self._stream is not None and self._opener.movable:
+            self._detach(reason)
+
+    def listen_again(self, reason: str) -> None:
+        """Open anew what messages come through: one has been lost."""
+        self.let_go(reason)
+
+    def _moved(self, reason: str) -> None:
+        self.let_go(reason)
+        self._hurry.set()
 
     def request(self, *commands: Command) -> list[Any]:
         """Send commands and wait for their replies; an error reply is a `hiredis.ReplyError` among them.
@@ -148,13 +161,14 @@ class Link:
             raise StoreDown("not attached")
         if len(self._pending) >= MAX_PENDING:
             raise StoreDown("too many commands are waiting")
+        started = time.monotonic()
         call = self._enqueue(commands, getcurrent().switch)
         call.late = late
         call.at = UNSENT
         self._asked.append(call)
         self._fresh.append(call)
         if self._ticker is None:
-            self._tick_at(time.monotonic() + self.patience)
+            self._tick_at(started + self.patience)
         try:
             result = self._hub.switch()
         except BaseException:
@@ -162,6 +176,8 @@ class Link:
             raise
         if isinstance(result, StoreDown):
             raise result
+        if result is not None:
+            self.learn(max(time.monotonic() - started - self.lag, 0.0))
         return result  # type: ignore[no-any-return]
 
     def learn(self, seconds: float) -> None:
@@ -295,17 +311,21 @@ class Link:
         """Attach, watch, and attach again, for ever."""
         pause, reported = FIRST_PAUSE, ""
         while True:
+            attached_at = None
+            self._hurry.clear()
             try:
                 self._attach()
-                log.info("attached to Redis")
-                pause, reported = FIRST_PAUSE, ""
+                log.info("attached to Redis%s", self._opener.name)
+                attached_at, reported = time.monotonic(), ""
                 self._watch()
             except Exception as error:  # whatever it was: this greenlet is all that can bring Redis back
                 self._detach(str(error) or type(error).__name__)
             if self._reason != reported:
-                log.warning("no Redis, carrying on without: %s", self._reason)
+                log.warning("no Redis%s, carrying on without: %s", self._opener.name, self._reason)
                 reported = self._reason
-            gevent.sleep(pause * random.uniform(0.8, 1.2))
+            if attached_at is not None and time.monotonic() - attached_at > LAST_PAUSE:
+                pause = FIRST_PAUSE
+            self._hurry.wait(pause * random.uniform(0.8, 1.2))
             pause = min(pause * 2, LAST_PAUSE)
 
     def _attach(self) -> None:
@@ -313,12 +333,13 @@ class Link:
         self._ready.clear()
         self._subscribed = 0
         self._parser = hiredis.Reader(notEnoughData=_MORE)
-        self._stream = open_stream(self._url, self._client_name, self._received, self._detach)
+        self._stream = self._opener.open(self._client_name, self._received, self._detach)
         self._on_open()
-        self._unsent.append(hiredis.pack_command((b"SUBSCRIBE", *self._channels)))
-        self._flush()
-        if not self._ready.wait(CONNECT_TIMEOUT):
-            raise StoreDown("Redis did not confirm the subscription")
+        if self._channels:
+            self._unsent.append(hiredis.pack_command((b"SUBSCRIBE", *self._channels)))
+            self._flush()
+            if not self._ready.wait(CONNECT_TIMEOUT):
+                raise StoreDown("Redis did not confirm the subscription")
         self._on_attach()
         if self._stream is None:
             raise StoreDown("lost while attaching")
@@ -369,23 +390,3 @@ class Link:
             self._hub.loop.run_callback(self._finish, call, StoreDown(reason))
         self._hub.loop.run_callback(self._on_detach)
         self._ended.set()
-
-
-def open_stream(
-    url: str, client_name: str, on_data: Callable[[bytes], None], on_end: Callable[[str], None]
-) -> Stream | TlsStream:
-    """Connect, authenticate and select as redis-py does, then take its socket over."""
-    pool = ConnectionPool.from_url(
-        url,
-        protocol=3,
-        client_name=client_name,
-        socket_timeout=CONNECT_TIMEOUT,
-        socket_connect_timeout=CONNECT_TIMEOUT,
-        retry=Retry(NoBackoff(), 0),
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),
-    )
-    connection: Any = pool.make_connection()
-    connection.connect()
-    sock, connection._sock = connection._sock, None  # private: see docs/decisions.md, and the version bound
-    kind = TlsStream if isinstance(sock, ssl.SSLSocket) else Stream
-    return kind(sock, on_data, on_end, MAX_UNSENT)

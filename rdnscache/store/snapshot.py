@@ -19,6 +19,7 @@ from rdnscache.dns.wire import parse_reply
 from rdnscache.errors import RdnscacheError
 from rdnscache.store.browse import PAGE, Browser, redis_errors
 from rdnscache.store.contract import VERSION, decode
+from rdnscache.store.opening import has_slots
 from rdnscache.store.scope import Scope
 
 HEAD = {"rdnscache": "snapshot", "version": VERSION}
@@ -107,7 +108,7 @@ def _store(browser: Browser, page: list[Line], replace: bool, counts: Counts) ->
         for key, _, _ in page:
             pipeline.exists(key)
         there = [False] * len(page) if replace else pipeline.execute()
-        pipeline = browser.redis.pipeline(transaction=True)
+        pipeline = browser.redis.pipeline(transaction=not has_slots(browser.redis))
         for (key, left, fields), known in zip(page, there, strict=True):
             if not known:
                 pipeline.delete(key)

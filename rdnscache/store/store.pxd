@@ -2,7 +2,6 @@ cimport cython
 
 from rdnscache.metrics cimport observe
 from rdnscache.store.breaker cimport Breaker
-from rdnscache.store.link cimport Link
 from rdnscache.store.nostore cimport NoStore
 
 
@@ -22,7 +21,7 @@ cdef class Store(NoStore):
     cdef object _member
     cdef object _local
     cdef object _control
-    cdef public Link link
+    cdef public object link
     cdef public Breaker breaker
     cdef object _prober
 

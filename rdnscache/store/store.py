@@ -33,17 +33,20 @@ from rdnscache.store.contract import (
     decode,
 )
 from rdnscache.store.control import Control, Local
-from rdnscache.store.link import LEAST_PATIENCE, Command, Link
+from rdnscache.store.link import LEAST_PATIENCE, Command
 from rdnscache.store.nostore import Candidacy, NoStore
+from rdnscache.store.shards import link_to
 
 log = logging.getLogger(__name__)
 
 #: Entries read in one go.
 PAGE = 100
+#: What a server says that is a replica.
+REPLICA = ("READONLY", "MASTERDOWN")
 
 
 class Store(NoStore):
-    """Redis through one link. `local` is what control events act on."""
+    """Redis through one link, or what looks like one. `local` is what control events act on."""
 
     def __init__(
         self,
@@ -74,7 +77,7 @@ class Store(NoStore):
         channels = (self.wake_channel, self._control.channel)
         client_name = f"rdnscache-{node}.{worker}"
         callbacks = (self._on_push, self._control.opened, self._on_attach, self._on_detach)
-        self.link = Link(url, client_name, channels, timeout, *callbacks, budget)
+        self.link = link_to(url, self._control.channel, client_name, channels, timeout, *callbacks, budget)
         self._control.link = self.link
         self.breaker = Breaker()
         self._prober: Any = None
@@ -111,8 +114,10 @@ class Store(NoStore):
             counted[column] = total
 
     def beat(self, report: str) -> None:
-        self.link.send((b"SET", self._member, report, b"EX", MEMBER_TTL))
+        self.link.send((b"SET", self._member, report, b"EX", MEMBER_TTL), self._noted)
         self.link.send((b"SADD", self.names.nodes, self._place))
+        if self.link.several:
+            self.link.send((b"XREVRANGE", self._control.channel, b"+", b"-", b"COUNT", b"1"), self._control.compare)
 
     def heat(self, hottest: Sequence[tuple[bytes, int]]) -> None:
         if hottest:
@@ -176,6 +181,13 @@ class Store(NoStore):
         """Redis answered with an error where we asked for an answer."""
         self.count_error()
         self._failed(f"{reply}"[:200])
+        self._noted(reply)
+
+    def _noted(self, result: Any) -> None:
+        """What was to be written; where it was refused by a replica, the primary is looked for again."""
+        reply = result[0] if isinstance(result, list) else result
+        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(REPLICA):
+            self.link.let_go(str(reply)[:200])
 
     def ask(self, late: Callable[[Any], None], commands: tuple[Command, ...]) -> list[Any] | None:
         """Commands of a flight: their replies; None when they do not come soon. Then they may come `late`."""
@@ -193,7 +205,6 @@ class Store(NoStore):
         took = now - started
         observe(self.counters, metrics.REDIS_SECONDS, took, 1)
         own = max(took - self.link.lag, 0.0)
-        self.link.learn(own)
         if self.breaker.succeeded(own):
             upstream = self._local.upstream_seconds()
             self.link.least_patience = max(upstream, LEAST_PATIENCE)
@@ -228,11 +239,12 @@ class Store(NoStore):
         reply = result[0] if isinstance(result, list) else result
         if isinstance(reply, Exception):
             self.count_error()
+            self._noted(reply)
         elif reply > 0:
             self.counters[metrics.WAKES_SENT] += reply
 
     def _failed(self, reason: str) -> None:
-        if self.breaker.failed(reason, time.monotonic()):
+        if not self.link.several and self.breaker.failed(reason, time.monotonic()):
             self._opened()
 
     def _opened(self) -> None:

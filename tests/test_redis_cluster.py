@@ -1,0 +1,191 @@
+"""A Redis Cluster: slots that move, primaries that die, flushes and people's commands over all of it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+from conftest import _SERVERS
+from redis.crc import key_slot
+from support import Node, Upstream, ask, free_port, wait_for
+from test_control import command
+from topology import Load, Server, above_one, in_order, nodes_on, telling, until_shared
+
+STREAM = b"rdns:1:control"
+
+
+class RedisCluster:
+    """Three primaries with a third of the slots each, and a replica of one of them."""
+
+    def __init__(self, stack: ExitStack, binary: str, replicated: int) -> None:
+        self.servers = [stack.enter_context(Server(binary, self._options())) for _ in range(4)]
+        self.primaries, self.replica = self.servers[:3], self.servers[3]
+        self.clients: list[Any] = [server.client() for server in self.servers]
+        thirds = [0, 5461, 10923, 16384]
+        for number, client in enumerate(self.clients):
+            if number < 3:
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", thirds[number], thirds[number + 1] - 1)
+            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", self.servers[0].port, self.bus_port(0))
+        self.ids = [client.execute_command("CLUSTER", "MYID").decode() for client in self.clients]
+        wait_for(lambda: all(self._knows(client) == 4 for client in self.clients), 20)
+        wait_for(lambda: self._replicates(replicated), 20)
+        wait_for(lambda: all(self._state(client) == (True, 1) for client in self.clients), 20)
+        self.url = f"valkey+cluster://127.0.0.1:{self.servers[1].port},127.0.0.1:{self.servers[2].port}"
+
+    def _options(self) -> dict[str, str]:
+        return {
+            "cluster-enabled": "yes", "cluster-node-timeout": "1000", "cluster-port": str(free_port()),
+            "cluster-require-full-coverage": "no", "cluster-replica-validity-factor": "0",
+            "repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1",
+        }  # fmt: skip
+
+    def bus_port(self, number: int) -> int:
+        return int(self.clients[number].config_get("cluster-port")["cluster-port"])
+
+    def _knows(self, client: Any) -> int:
+        return len(client.execute_command("CLUSTER", "NODES").splitlines())
+
+    def _replicates(self, primary: int) -> bool:
+        try:
+            return bool(self.clients[3].execute_command("CLUSTER", "REPLICATE", self.ids[primary]))
+        except Exception:  # it has not been met yet
+            return False
+
+    def _state(self, client: Any) -> tuple[bool, int]:
+        """Whether a node thinks all is well, and how many replicas it knows."""
+        replicas = sum(len(row) - 3 for row in client.execute_command("CLUSTER", "SLOTS"))
+        return b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO"), replicas
+
+    def owner(self, key: bytes) -> int:
+        """Which primary has a key."""
+        return min(key_slot(key) * 3 // 16384, 2)
+
+    def move(self, slot: int, keys: list[bytes], source: int, target: int) -> None:
+        """As redis-cli --cluster reshard does it."""
+        self.clients[target].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", self.ids[source])
+        self.clients[source].execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", self.ids[target])
+        there = ("127.0.0.1", self.servers[target].port, "", 0, 5000, "KEYS", *keys)
+        self.clients[source].execute_command("MIGRATE", *there)
+
+    def settle(self, slot: int, target: int) -> None:
+        for number in (target, *(number for number in range(3) if number != target)):
+            self.clients[number].execute_command("CLUSTER", "SETSLOT", slot, "NODE", self.ids[target])
+
+
+@contextmanager
+def running(binary: str | None, replicated: int) -> Iterator[RedisCluster]:
+    if binary is None:
+        pytest.skip("this server is not here")
+    with ExitStack() as stack:
+        yield RedisCluster(stack, binary, replicated)
+
+
+def entry(name: str) -> bytes:
+    return f"rdns:1:{{{name}}}:A".encode()
+
+
+def names_of(cluster: RedisCluster, primary: int, label: str) -> Iterator[str]:
+    """Names whose entries a primary has."""
+    found = (f"{label}-{number}.example." for number in itertools.count())
+    return (name for name in found if cluster.owner(entry(name)) == primary)
+
+
+def attached(nodes: list[Node]) -> None:
+    """All links of all nodes: three shards, and the ear."""
+    wait_for(lambda: all(node.log().count("attached to Redis") >= 4 for node in nodes), 10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "which", "how"), [("redis", "keeper", signal.SIGKILL), ("valkey", "other", signal.SIGSTOP)]
+)
+def test_a_primary_dies_under_load(kind: str, which: str, how: signal.Signals) -> None:
+    """Nothing is lost or wrong; the other shards' questions stay single, and its own are again after the failover.
+
+    Killed, it is the one that keeps the control stream; stopped, as a frozen machine, another one.
+    """
+    keeper = min(key_slot(STREAM) * 3 // 16384, 2)
+    dying = keeper if which == "keeper" else (keeper + 1) % 3
+    living = (keeper + 2) % 3
+    with running(_SERVERS[kind], dying) as cluster, Upstream(telling, delay=0.15) as upstream:
+        with nodes_on(cluster.url, upstream) as nodes:
+            attached(nodes)
+            with Load([node.port for node in nodes], 30) as load:
+                wait_for(lambda: load.asked > 60)
+                assert above_one(upstream, "load") == 0
+                ears = sum(f"messages from 127.0.0.1:{cluster.servers[dying].port}" in node.log() for node in nodes)
+                killed = time.monotonic()
+                cluster.servers[dying].end(how)
+                others = until_shared(nodes, upstream, names_of(cluster, living, "living"))
+                took = until_shared(nodes, upstream, names_of(cluster, dying, "dying"))
+                whole = time.monotonic() - killed
+                asked = load.asked
+                wait_for(lambda: load.asked > asked + 60)
+            above = above_one(upstream, "load")
+            print(f"{kind}, {which} with {ears} ears dies: the others after {others:.2f} s, all after {whole:.2f} s")
+            print(f"{load.asked} asked, {above} above one, slowest {load.slowest:.2f} s")
+
+            assert load.lost == [] and load.wrong == []
+            assert others < took
+            cluster.servers[dying].kill()  # one that is only stopped would hold redis-py up
+            flushed = command("cache", "flush", "--all", "--json", "--redis", cluster.url)
+            assert set(json.loads(flushed.stdout)["confirmed_ms"]) == {"n0", "n1", "n2"}, flushed.stdout
+
+
+@pytest.mark.parametrize("kind", list(_SERVERS))
+def test_slots_move_and_people_look(kind: str) -> None:
+    """A slot moves under load; then every command of people works over all primaries."""
+    with running(_SERVERS[kind], 0) as cluster, Upstream(telling, delay=0.15) as upstream:
+        with nodes_on(cluster.url, upstream) as nodes:
+            attached(nodes)
+            first = next(names_of(cluster, 0, "moved"))
+            slot = key_slot(entry(first))
+            ask(nodes[0].port, first)
+            wait_for(lambda: cluster.clients[0].exists(entry(first)))
+            with Load([node.port for node in nodes], 30) as load:
+                cluster.move(slot, [entry(first)], 0, 1)
+                assert ask(nodes[1].port, first).answer
+                asked = load.asked
+                wait_for(lambda: load.asked > asked + 30)
+                cluster.settle(slot, 1)
+                ask(nodes[2].port, first)
+                wait_for(lambda: load.asked > asked + 90)
+            above = above_one(upstream, "load")
+            print(f"{kind}: {load.asked} asked, {above} above one, {upstream.count(first)} for the name that moved")
+            assert load.lost == [] and load.wrong == []
+            assert above == 0
+            assert cluster.clients[1].exists(entry(first))
+            look_around(cluster, nodes)
+            # an event whose message is lost between two nodes of the cluster
+            keeper = cluster.clients[cluster.owner(STREAM)]
+            keeper.xadd(STREAM, {"event": '{"event": "flush", "name": "silent.example."}'})
+            in_order(*(lambda node=node: "silent.example." in node.log() for node in nodes))
+
+
+def look_around(cluster: RedisCluster, nodes: list[Node]) -> None:
+    """ls, export, import, status, hot names, flush by name and of everything."""
+
+    def run(*words: str) -> Any:
+        found = command(*words, "--redis", cluster.url)
+        assert found.returncode == 0, found.stdout + found.stderr
+        return found.stdout
+
+    held = sum(len(list(client.scan_iter("rdns:1:{*"))) for client in cluster.clients[:3])
+    listed = [json.loads(line) for line in run("cache", "ls", "--json").splitlines()]
+    assert len(listed) == held > 20
+    file = str(nodes[0].folder / "snapshot")
+    run("cache", "export", file)
+    assert len(json.loads(run("cluster", "status", "--json"))) == 3
+    name = listed[0]["question"].split(" ")[0]
+    flushed = json.loads(run("cache", "flush", name, "--json"))
+    assert (flushed["entries"], set(flushed["confirmed_ms"])) == (1, {"n0", "n1", "n2"})
+    run("cache", "flush", "--all")
+    assert sum(len(list(client.scan_iter("rdns:1:{*"))) for client in cluster.clients[:3]) == 0
+    run("cache", "import", file)
+    assert sum(len(list(client.scan_iter("rdns:1:{*"))) for client in cluster.clients[:3]) == held
