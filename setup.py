@@ -35,6 +35,7 @@ COMPILED = {
     "rdnscache.store.contract": ".py",
     "rdnscache.store.link": ".py",
     "rdnscache.store.nostore": ".py",
+    "rdnscache.store.seal": ".py",
     "rdnscache.store.store": ".py",
     "rdnscache.upstream.exchange": ".py",
     "rdnscache.upstream.servers": ".py",

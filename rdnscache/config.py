@@ -37,6 +37,8 @@ def plain(option: Field[Any], value: Any) -> Any:
     """A field's value as people and JSON see it, passwords and secrets masked."""
     if value and option.metadata["parse"] is values.secret:
         return "***"
+    if option.metadata["parse"] is values.secrets:
+        return [f"{secret.partition(':')[0]}:***" for secret in value]
     if isinstance(value, tuple):
         return [str(item) for item in value]
     if isinstance(value, str):
@@ -64,6 +66,10 @@ class Config:
         values.redis_url,
     )
     prefix: str = _option("rdns", "WORD", "First part of every key and channel in Redis.", values.word)
+    secret: tuple[str, ...] = _option(
+        (), "ID:TEXT|file:PATH", "Sign what is stored and believe only what is signed; the first signs, others check.",
+        values.secrets, "none",
+    )  # fmt: skip
     embedded_memory: int = _option(64 << 20, "SIZE", "Memory of the embedded server.", values.size, "64mb")
     workers: int = _option(0, "N", "Worker processes.", values.number(int, 1, 256), "the CPUs")
     node_id: str = _option(

@@ -37,3 +37,32 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             told["error"] = self.formatException(record.exc_info)
         return json.dumps(told)
+
+
+class Throttled:
+    """A warning that may be due thousands of times a second: said at most every few seconds, with how often it was due.
+
+    Moments come in as arguments, in seconds.
+    """
+
+    PAUSE = 5.0
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._next = 0.0
+        self._unsaid = 0
+        self._last = ""
+
+    def warn(self, text: str, now: float) -> None:
+        self._last = text
+        self._unsaid += 1
+        self.catch_up(now)
+
+    def catch_up(self, now: float) -> None:
+        """Say what could not be said, when it is time; to be called now and then."""
+        if not self._unsaid or now < self._next:
+            return
+        more = f" (and {self._unsaid - 1} more like it)" if self._unsaid > 1 else ""
+        self._log.warning("%s%s", self._last, more)
+        self._next = now + self.PAUSE
+        self._unsaid = 0

@@ -90,6 +90,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("redis_attached", "Workers whose link to Redis is up.", kind=GAUGE),
     Metric("redis_seconds", "Time Redis took for the reads and claims of flights.", kind=HISTOGRAM),
     Metric("store_discards", "Values in Redis that could not be used and were deleted."),
+    Metric("store_forged", "Values and wake-ups from Redis that no secret of ours has signed, or that were put back."),
     Metric("wakes_sent", "Workers woken by a fill of ours."),
     Metric("wakes_received", "Followers woken by a message."),
     Metric("wakes_lost", "Followers that found the answer by looking: the message was lost, or late."),
@@ -142,7 +143,7 @@ REDIS_COMMANDS, REDIS_ERRORS = COLUMN["redis_commands"], COLUMN["redis_errors"]
 REDIS_LATE, PREFETCHES = COLUMN["redis_late"], COLUMN["prefetches"]
 BREAKER_OPEN, BREAKER_OPENED = COLUMN["redis_breaker_open"], COLUMN["redis_breaker_opened"]
 REDIS_DETACHMENTS, REDIS_ATTACHED = COLUMN["redis_detachments"], COLUMN["redis_attached"]
-REDIS_SECONDS, DISCARDS = COLUMN["redis_seconds"], COLUMN["store_discards"]
+REDIS_SECONDS, DISCARDS, FORGED = COLUMN["redis_seconds"], COLUMN["store_discards"], COLUMN["store_forged"]
 WAKES_SENT, WAKES, WAKES_LOST = COLUMN["wakes_sent"], COLUMN["wakes_received"], COLUMN["wakes_lost"]
 RECHECKS, EVENTS_MISSED = COLUMN["rechecks"], COLUMN["events_missed"]
 L1_ENTRIES, L1_BYTES, L1_EVICTIONS = COLUMN["l1_entries"], COLUMN["l1_bytes"], COLUMN["l1_evictions"]

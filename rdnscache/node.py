@@ -39,6 +39,7 @@ from rdnscache.server.udp import UdpListener  # noqa: E402
 from rdnscache.store.contract import BEAT  # noqa: E402
 from rdnscache.store.nostore import NoStore  # noqa: E402
 from rdnscache.store.scope import Scope  # noqa: E402
+from rdnscache.store.seal import Seal  # noqa: E402
 from rdnscache.store.store import Store  # noqa: E402
 from rdnscache.supervisor import Inherited  # noqa: E402
 from rdnscache.upstream.servers import Server, Upstreams  # noqa: E402
@@ -75,6 +76,7 @@ class Node:
         self.cache = Cache(config.l1_entries, config.l1_memory)
         lease = config.upstream_deadline + LEASE_MARGIN
         self.store: NoStore = NoStore()
+        seal = Seal(config.secret) if config.secret else None
         if redis_url is not None:
             self.store = Store(
                 redis_url,
@@ -86,6 +88,7 @@ class Node:
                 config.redis_budget,
                 self,
                 counters,
+                seal,
             )
         limits = Limits(
             config.ttl_min, config.ttl_max, config.negative_ttl_max, config.failure_ttl, config.stale_window
@@ -124,7 +127,7 @@ class Node:
         self.flights.drains = [listener.drain for listener in self.udp]
         self.admin: Admin | None = None
         if inherited.admin is not None:
-            overview = Overview(config.node_id, redis_url, config.prefix, board)
+            overview = Overview(config.node_id, redis_url, config.prefix, board, seal)
             self.admin = Admin(inherited.admin, board, overview, config.admin_token)
         self._stopping = Event()
         self._has_successor = False

@@ -27,14 +27,38 @@ def secret(raw: Any) -> str:
     """A text nobody else should see; `file:PATH` is the first line of that file."""
     found = text(raw)
     if found.startswith("file:"):
-        try:
-            found = Path(found.removeprefix("file:")).read_text(encoding="utf-8").partition("\n")[0].strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not a text"
-            raise ValueError(f"{raw} cannot be read: {reason}") from None
+        found = "".join(_lines(found.removeprefix("file:"))[:1]).strip()
         if not found:
             raise ValueError(f"{raw} is empty")
     return found
+
+
+_SECRET = re.compile(r"([A-Za-z0-9_-]{1,16}):(\S{16,})")
+
+
+def secrets(raw: Any) -> tuple[str, ...]:
+    """Secrets with an ID each, `ID:TEXT`; `file:PATH` stands for those in a file, one a line.
+
+    What is refused is not repeated: it may be a secret with a slip of the pen.
+    """
+    found: list[str] = []
+    for item in _items(raw, "secrets"):
+        lines = _lines(item.removeprefix("file:")) if item.startswith("file:") else [item]
+        found += [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    matches = [_SECRET.fullmatch(each) for each in found]
+    idents = [match[1] for match in matches if match]
+    if not found or len(idents) != len(found) or len(set(idents)) != len(idents):
+        raise ValueError("a secret is ID:TEXT, the ID a word of up to 16 letters and digits, of its own for each, the "
+                         "TEXT at least 16 characters without space or comma")  # fmt: skip
+    return tuple(found)
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text"
+        raise ValueError(f"{path} cannot be read: {reason}") from None
 
 
 def word(raw: Any) -> str:

@@ -21,6 +21,7 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "upstream_file": ("cli.list", "env.list", "file.list"),
     "redis": ("redis://192.0.2.1/0", "none", "valkey+unix:///run/v.sock"),
     "prefix": ("cli", "env", "file"),
+    "secret": ("1:0123456789abcdef", "2:fedcba9876543210 1:0123456789abcdef", ["3:0011223344556677"]),
     "embedded_memory": ("10mb", "1gb", 5_000_000),
     "workers": ("2", "3", 4),
     "node_id": ("cli", "env", "file"),

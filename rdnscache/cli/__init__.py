@@ -40,13 +40,14 @@ def main() -> None:
 
 def _add_commands() -> None:
     from rdnscache.cli.cache import cache
+    from rdnscache.cli.check import check_redis
     from rdnscache.cli.cluster import cluster, reload, restart
     from rdnscache.cli.query import query
     from rdnscache.cli.serve import check_config, serve
     from rdnscache.cli.warm import warm
 
     cache.add_command(warm)
-    for command in (serve, query, cache, cluster, reload, restart, check_config):
+    for command in (serve, query, cache, cluster, reload, restart, check_config, check_redis):
         main.add_command(command)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rdnscache import config as configuration
-from rdnscache import embedded
+from rdnscache import embedded, values
 from rdnscache.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,6 +33,13 @@ def redis_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def secret_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--secret", "secrets", metavar="ID:TEXT|file:PATH", envvar="RDNSCACHE_SECRET", multiple=True,
+        help="The secret of the nodes, if they have one.",
+    )(function)  # fmt: skip
+
+
 def find_redis(url: str | None, environ: Mapping[str, str] = os.environ) -> str:
     """The URL to use. Raises ConfigError when there is none, or more than one to choose from."""
     options = {option.name: option for option in configuration.options()}
@@ -53,11 +60,19 @@ def find_redis(url: str | None, environ: Mapping[str, str] = os.environ) -> str:
     return f"unix://{sockets[0]}"
 
 
-def open_browser(url: str | None, prefix: str) -> Browser:
-    """Entries; redis-py is loaded here, as that takes a while and must not happen before a worker forks."""
-    from rdnscache.store.browse import Browser
+def open_browser(url: str | None, prefix: str, secrets: Sequence[str] = ()) -> Browser:
+    """Entries; redis-py is loaded here, as that takes a while and must not happen before a worker forks.
 
-    return Browser(find_redis(url), prefix)
+    Raises ConfigError also for secrets that are none.
+    """
+    from rdnscache.store.browse import Browser
+    from rdnscache.store.seal import Seal
+
+    try:
+        seal = Seal(values.secrets(secrets)) if secrets else None
+    except ValueError as error:
+        raise ConfigError(f"--secret: {error}") from None
+    return Browser(find_redis(url), prefix, seal)
 
 
 def open_cluster(url: str | None, prefix: str) -> Cluster:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 
 import click
 
-from rdnscache.cli.access import open_browser, open_cluster, redis_options
+from rdnscache.cli.access import open_browser, open_cluster, redis_options, secret_option
 from rdnscache.dns.names import parse_name, question_text, rcode_number, rcode_text, type_number, type_text
+from rdnscache.errors import ConfigError
 from rdnscache.store.contract import pattern_text
 from rdnscache.store.scope import Scope
 
@@ -31,8 +32,9 @@ def cache() -> None:
 @cache.command()
 @click.argument("name")
 @click.argument("rtype", metavar="[TYPE]", default="")
+@secret_option
 @redis_options
-def get(name: str, rtype: str, url: str | None, prefix: str, as_json: bool) -> None:
+def get(name: str, rtype: str, url: str | None, prefix: str, secrets: tuple[str, ...], as_json: bool) -> None:
     """Show what the cluster holds of NAME: all types and variants, or one TYPE; in Redis and in local caches.
 
     Exit code 1 when there is nothing.
@@ -40,7 +42,7 @@ def get(name: str, rtype: str, url: str | None, prefix: str, as_json: bool) -> N
     from rdnscache.store.lookup import lookup
 
     try:
-        views = lookup(open_browser(url, prefix), open_cluster(url, prefix), name, rtype)
+        views = lookup(open_browser(url, prefix, secrets), open_cluster(url, prefix), name, rtype)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if as_json:
@@ -61,6 +63,7 @@ def get(name: str, rtype: str, url: str | None, prefix: str, as_json: bool) -> N
 @click.option("--expiring", metavar="SECONDS", type=click.IntRange(0), help="Only entries fresh no longer than this.")
 @click.option("--sort", type=click.Choice(["name", "age", "ttl", "rcode"]), help="Wait for all, then sort by this.")
 @click.option("--limit", metavar="N", type=click.IntRange(1), help="Stop after so many.")
+@secret_option
 @redis_options
 def list_entries(
     pattern: str,
@@ -72,6 +75,7 @@ def list_entries(
     limit: int | None,
     url: str | None,
     prefix: str,
+    secrets: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """List the entries whose name fits PATTERN, such as '*.example.com'; all of them without one."""
@@ -80,7 +84,7 @@ def list_entries(
         wanted_rcode = rcode_text(rcode_number(rcode)) if rcode else ""
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    browser = open_browser(url, prefix)
+    browser = open_browser(url, prefix, secrets)
     found = (
         view
         for view in progress(browser.find(text, wanted_type), browser)
@@ -111,10 +115,11 @@ def progress(items: Iterable[T], browser: Browser) -> Iterator[T]:
 
 
 @cache.command()
+@secret_option
 @redis_options
-def stats(url: str | None, prefix: str, as_json: bool) -> None:
+def stats(url: str | None, prefix: str, secrets: tuple[str, ...], as_json: bool) -> None:
     """Count the entries by type, RCODE and state."""
-    browser = open_browser(url, prefix)
+    browser = open_browser(url, prefix, secrets)
     counts = {name: Counter[str]() for name in ("types", "rcodes", "states")}
     total = 0
     for view in progress(browser.find("*"), browser):
@@ -148,12 +153,13 @@ def top(limit: int, url: str | None, prefix: str, as_json: bool) -> None:
 
 @cache.command("export")
 @click.argument("file", type=click.File("w", lazy=True))
+@secret_option
 @redis_options
-def export_entries(file: TextIO, url: str | None, prefix: str, as_json: bool) -> None:
+def export_entries(file: TextIO, url: str | None, prefix: str, secrets: tuple[str, ...], as_json: bool) -> None:
     """Write all entries to FILE, '-' for standard output: one JSON object a line."""
     from rdnscache.store.snapshot import export
 
-    browser = open_browser(url, prefix)
+    browser = open_browser(url, prefix, secrets)
     count = -1  # the first line is no entry
     for line in progress(export(browser), browser):
         file.write(line + "\n")
@@ -165,15 +171,23 @@ def export_entries(file: TextIO, url: str | None, prefix: str, as_json: bool) ->
 @cache.command("import")
 @click.argument("file", type=click.File("rb"))
 @click.option("--replace", is_flag=True, help="Store what is in the file over what is in Redis.")
+@secret_option
 @redis_options
-def import_entries(file: BinaryIO, replace: bool, url: str | None, prefix: str, as_json: bool) -> None:
+def import_entries(
+    file: BinaryIO, replace: bool, url: str | None, prefix: str, secrets: tuple[str, ...], as_json: bool
+) -> None:
     """Store the entries of a snapshot, '-' for standard input. What is not an entry is refused and counted.
 
-    Exit code 1 when a line was refused, 2 when FILE is no snapshot.
+    With a secret they are signed: then be sure of where FILE is from.
+    Exit code 1 when a line was refused, 2 when FILE is no snapshot, or the nodes have a secret and none is given.
     """
     from rdnscache.store.snapshot import load
 
-    counts = load(open_browser(url, prefix), file, replace)
+    browser = open_browser(url, prefix, secrets)
+    signers = [member.node for member in open_cluster(url, prefix).members() if member.signs]
+    if signers and not secrets:
+        raise ConfigError(f"{signers[0]} believes only what is signed: give --secret, as to the node")
+    counts = load(browser, file, replace)
     if as_json:
         click.echo(json.dumps(asdict(counts)))
     else:

@@ -15,6 +15,7 @@ from rdnscache.store.browse import Browser
 from rdnscache.store.cluster import Cluster, Member
 from rdnscache.store.lookup import lookup
 from rdnscache.store.scope import Scope
+from rdnscache.store.seal import Seal
 
 #: Seconds for which one look at the cluster serves everybody who asks; for the workers to confirm a flush.
 FRESH, FLUSH_PATIENCE = 1.0, 2.0
@@ -25,10 +26,10 @@ HOT, SLOW = 20, 20
 class Overview:
     """Without Redis, or while it is away, this node alone is shown, from what its workers leave on the board."""
 
-    def __init__(self, node: str, redis_url: str | None, prefix: str, board: Board) -> None:
+    def __init__(self, node: str, redis_url: str | None, prefix: str, board: Board, seal: Seal | None) -> None:
         self._node = node
         self._board = board
-        self._browser = Browser(redis_url, prefix) if redis_url is not None else None
+        self._browser = Browser(redis_url, prefix, seal) if redis_url is not None else None
         self._last: dict[str, Any] = {}
         self._looked = -FRESH
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,15 +13,20 @@ from typing import Any
 import redis
 
 from rdnscache.dns.names import question_text, rcode_text
+from rdnscache.dns.text import answer_text
+from rdnscache.dns.wire import parse_reply
 from rdnscache.errors import StoreDown
 from rdnscache.place import parse
-from rdnscache.store.contract import CLAIM_SUFFIX, FLUSHED, Names, glob_escape
+from rdnscache.store.contract import CLAIM_SUFFIX, FLUSHED, Names, decode, glob_escape
 from rdnscache.store.opening import client, primaries
 from rdnscache.store.scope import Scope
+from rdnscache.store.seal import Seal
 
 #: Keys asked for in one go.
 PAGE = 500
 TIMEOUT = 5.0
+#: The state of an entry that no node would believe.
+NOT_SIGNED = "not signed"
 
 _INFO_PAIR = re.compile(r"(\w+)=(\S*)")
 
@@ -45,8 +51,10 @@ class View:
 class Browser:
     """Finds and deletes entries. Every method raises StoreDown when Redis cannot be used."""
 
-    def __init__(self, url: str, prefix: str) -> None:
+    def __init__(self, url: str, prefix: str, seal: Seal | None = None) -> None:
         self.names = Names(prefix)
+        #: With it, entries that no node would believe are told from others.
+        self.seal = seal
         self._place = parse(url)
 
     @cached_property
@@ -111,10 +119,29 @@ class Browser:
         yield from zip(keys, replies[::2], replies[1::2], strict=True)
 
     def _views(self, keys: list[str]) -> Iterator[View]:
-        for key, fields, left in self.read(keys, "info", "answer"):
+        for key, fields, left in self.read(keys, "info", "answer", *(("wire", "mac") if self.seal else ())):
             view = self._view(key, fields, left)
             if view is not None:
-                yield view
+                yield self._checked(view, fields, left) if self.seal else view
+
+    def _checked(self, view: View, fields: list[Any], left_ms: int) -> View:
+        """With the state `not signed` for what no node would believe, else with the text of what is signed."""
+        info, _, wire, mac = fields
+        reply = parse_reply(wire or b"")
+        if reply is None or self.problem(view.key, info, wire, mac, left_ms):
+            return replace(view, state=NOT_SIGNED)
+        return replace(view, answer=answer_text(reply).splitlines())
+
+    def problem(self, key: str, info: Any, wire: Any, mac: Any, left_ms: int) -> str:
+        """Why nodes would not believe an entry; empty when they would, or when that is not known for want of a secret.
+
+        What is no entry at all is not looked for here.
+        """
+        question = self.names.question(key)
+        entry = decode(question, info, wire, left_ms, 0.0) if question else None
+        if self.seal is None or entry is None:
+            return ""
+        return self.seal.problem(key.encode(), info, wire, mac, -entry.stored, time.time())
 
     def _view(self, key: str, fields: Any, left_ms: Any) -> View | None:
         """None for what has expired meanwhile, or is not an entry."""

@@ -13,7 +13,7 @@ from gevent import get_hub, getcurrent
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import Reply
-from rdnscache.store.contract import CLAIM, ENTRY, FILL, FOLLOW, LEAD, decode, info_text
+from rdnscache.store.contract import CLAIM, ENTRY, FILL, FOLLOW, LEAD, info_text
 from rdnscache.store.nostore import Candidacy
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class RedisCandidacy(Candidacy):
         store, name = self._store, self._name
         if not store.usable:
             return None
-        replies = store.ask(self._read_late, ((b"HMGET", name, b"wire", b"info"), (b"PTTL", name)))
+        replies = store.ask(self._read_late, (store.read_command(name), (b"PTTL", name)))
         if replies is None:
             self._slow = True
             return None
@@ -53,8 +53,10 @@ class RedisCandidacy(Candidacy):
         if isinstance(fields, list) and fields[0] is None and fields[1] is None:
             return None
         if isinstance(fields, list) and isinstance(left, int):
-            entry = decode(self.key, fields[1], fields[0], left, time.monotonic())
-            if entry is None and left != -2:  # -2: it expired between the two commands
+            if left == -2:  # it expired between the two commands
+                return None
+            entry = self._store.entry_of(self.key, self._name, fields, left)
+            if entry is None:
                 self._store.discard(self._name)
             return entry
         if str(fields).startswith("WRONGTYPE"):
@@ -79,7 +81,14 @@ class RedisCandidacy(Candidacy):
             store.following[name] = self
         for _ in range(2):  # twice: the first may find, and delete, a value that cannot be used
             token = store.token()
-            told = (token, store.lease_ms, store.wake_channel, self._followed, renewal * 1000)
+            told: tuple[bytes | int, ...] = (
+                token,
+                store.lease_ms,
+                store.wake_channel,
+                self._followed,
+                renewal * 1000,
+                *store.mac_field,
+            )
             if self._slow:
                 store.run_later(CLAIM, self._claim_late, *self._keys, *told)
                 self._token = token
@@ -89,7 +98,7 @@ class RedisCandidacy(Candidacy):
                 self._slow = True
                 self._token = token
                 return LEAD
-            if not isinstance(reply, list) or len(reply) != 5:
+            if not isinstance(reply, list) or len(reply) < 5:
                 store.refused(reply)
                 return LEAD
             verdict = self._verdict_of(reply)
@@ -102,17 +111,19 @@ class RedisCandidacy(Candidacy):
         return LEAD
 
     def _verdict_of(self, reply: list[Any]) -> int:
-        verdict, rest, wire, info, left = reply
+        verdict, rest, wire, info, left = reply[:5]
         self.lease_left = max(rest, 0) / 1000
-        self.entry = None if wire is None else decode(self.key, info, wire, left, time.monotonic())
-        if wire is not None and self.entry is None:
-            self._store.discard(self._name)
+        self.entry = None
+        if wire is not None:
+            self.entry = self._store.entry_of(self.key, self._name, [wire, info, *reply[5:]], left)
+            if self.entry is None:
+                self._store.discard(self._name)
         return int(verdict)
 
     def _claim_late(self, replies: Any) -> None:
         """The claim is answered after all. If we lead, the fill goes by its token anyway."""
         reply = replies[0] if isinstance(replies, list) else None
-        if isinstance(reply, list) and len(reply) == 5 and self._verdict_of(reply) == ENTRY and self.entry is not None:
+        if isinstance(reply, list) and len(reply) >= 5 and self._verdict_of(reply) == ENTRY and self.entry is not None:
             self.on_late(self.entry)
         elif isinstance(reply, hiredis.ReplyError):
             self._store.refused(reply)
@@ -148,5 +159,6 @@ class RedisCandidacy(Candidacy):
         info = info_text(reply.rcode, ttl, stale, store.time_text(), source, store.node).encode()
         answer = answer_text(reply).encode()
         lifetime = (ttl + stale) * 1000
-        told = (self._token, kind, lifetime, info, answer, reply.wire)
+        seal = store.signed(self._name, info, reply.wire)
+        told: tuple[bytes | int, ...] = (self._token, kind, lifetime, info, answer, reply.wire, *seal)
         store.run_later(FILL, store.filled, *self._keys, *told)

@@ -32,6 +32,12 @@ class Member:
     def present(self) -> bool:
         return self.age < SILENCE
 
+    @property
+    def signs(self) -> bool:
+        """Whether it has a secret."""
+        config = self.told.get("config")
+        return isinstance(config, dict) and bool(config.get("secret"))
+
 
 @dataclass(slots=True)
 class Proof:

@@ -2,7 +2,7 @@
 
 Keys (`rdns` is the configurable prefix, 1 the version of this contract):
 
-    rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]        HASH    an entry: `info`, `answer`, `wire`
+    rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]        HASH    an entry: `info`, `answer`, `wire`, and perhaps `mac`
     rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]#lead   STRING  the leader's token, for as long as its lease
     rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]#wait   SET     the wake channels of the followers
     rdns:1:control                                    STREAM  the last control events (flushes), capped
@@ -23,11 +23,19 @@ An entry's fields are made for people:
     info    rcode=NOERROR ttl=300 stale=3600 stored=2026-11-23T07:00:00Z from=192.0.2.53 node=n1
     answer  www.example.com. 300 IN A 192.0.2.1          (one record a line, zone-file form)
     wire    the reply: ID 0, lower-case question, no OPT
+    mac     1:8c22c7a1f1a2c41b1a1ad44a0fb9b5e1            (only where the nodes have a secret)
 
-The data path reads `wire` and `info`. A key expires `ttl + stale` seconds after it was stored, so its age is
-`ttl + stale - PTTL` whatever the nodes' clocks say, and it is stale when less than `stale` is left.
+`mac` is the ID of the secret that signed, a colon, and a MAC in hexadecimal: 16 octets of BLAKE2b over key, `info` and
+`wire`, a newline between. Its parameters: key, the BLAKE2b of the secret's text, 32 octets with person `rdnscache key`;
+salt, the ID; person, `rdnscache entry`. A node with secrets uses no entry whose `mac` none of them made, nor one whose
+`stored` and PTTL say ages more than 300 s apart: that is an old entry put back. So clocks may differ by that much.
 
-A wake message is the entry's key, its `info` and its `wire`, a newline between. It is fresh: age 0.
+The data path reads `wire` and `info`, and `mac` if there is a secret. A key expires `ttl + stale` seconds after it was
+stored, so its age is `ttl + stale - PTTL` whatever the nodes' clocks say, and it is stale when less than `stale` is
+left.
+
+A wake message is the entry's key, its `info`, its `mac` if it has one, and its `wire`, a newline between. It is fresh:
+age 0. A `wire` begins with a zero octet and a `mac` does not.
 A control event is a JSON object: `{"event": "flush"}` for everything, narrowed by `name`, `zone`, `type` and `rcode`;
 or `{"event": "reload"}` or `restart`, with `node` for one of them. A worker answers a flush on the channel for
 acknowledgements: `{"event": "<ID>", "node": "n1", "worker": 0, "entries": 3}`.
@@ -57,6 +65,8 @@ from rdnscache.dns.names import (
 from rdnscache.dns.wire import IN, VARIANT_CD, VARIANT_DO, Reply, parse_reply
 
 VERSION = "1"
+#: How `stored` is written, in UTC.
+TIME_FORM = "%Y-%m-%dT%H:%M:%SZ"
 #: Control events kept for nodes that lost their connection.
 EVENTS_KEPT = 1000
 #: Seconds between two words of a worker about itself.
@@ -84,39 +94,42 @@ class Script:
 ENTRY, LEAD, FOLLOW = 1, 2, 3
 
 #: KEYS entry, lead, wait; ARGV token, lease in ms, wake channel, 1 if we have followed already, ms that an entry must
-#: have left to count as fresh.
-#: Returns verdict, rest of the lease in ms, wire, info, PTTL of the entry; the last three are nil without an entry.
+#: have left to count as fresh, and with a secret the name of the field `mac`.
+#: Returns verdict, rest of the lease in ms, wire, info, PTTL of the entry, and with a secret mac; wire and info are nil
+#: without an entry.
 #: A value of another type counts as absent; the reader deletes what it cannot use.
 CLAIM = Script(
     b"""
-local v = redis.pcall('HMGET', KEYS[1], 'wire', 'info')
+local v = redis.pcall('HMGET', KEYS[1], 'wire', 'info', unpack(ARGV, 6))
 local wire, info, left = v[1], v[2], 0
 if wire and info then
   left = redis.call('PTTL', KEYS[1])
   local stale = tonumber(string.match(info, ' stale=(%d+)')) or 0
-  if left > stale * 1000 + tonumber(ARGV[5]) then return {1, 0, wire, info, left} end
+  if left > stale * 1000 + tonumber(ARGV[5]) then return {1, 0, wire, info, left, v[3]} end
 else
   wire, info = false, false
 end
-if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return {2, tonumber(ARGV[2]), wire, info, left} end
+if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then
+  return {2, tonumber(ARGV[2]), wire, info, left, v[3]}
+end
 local rest = redis.call('PTTL', KEYS[2])
 local flushed = ARGV[4] == '0' and redis.pcall('GET', KEYS[2]) == 'flushed'
 if rest < 0 or flushed then -- without expiry it is nobody's of ours
   redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-  return {2, tonumber(ARGV[2]), wire, info, left}
+  return {2, tonumber(ARGV[2]), wire, info, left, v[3]}
 end
 if type(redis.pcall('SADD', KEYS[3], ARGV[3])) ~= 'number' then
   redis.call('DEL', KEYS[3])
   redis.call('SADD', KEYS[3], ARGV[3])
 end
 redis.call('PEXPIRE', KEYS[3], ARGV[2])
-return {3, rest, wire, info, left}
+return {3, rest, wire, info, left, v[3]}
 """
 )
 
 STORE, FAILURE, PASS = b"store", b"failure", b"pass"
 
-#: KEYS entry, lead, wait; ARGV token, kind, lifetime in ms, info, answer, wire.
+#: KEYS entry, lead, wait; ARGV token, kind, lifetime in ms, info, answer, wire, and with a secret `mac` and the MAC.
 #: Kind `store` replaces the entry, `failure` stores it where nothing usable is, `pass` (TTL 0) only wakes.
 #: Returns -1 when another leads, else how many channels were woken. pcall: a full Redis must not keep the claim.
 FILL = Script(
@@ -129,13 +142,13 @@ elseif type(owner) == 'string' and owner ~= ARGV[1] then
 end
 if kind == 'store' or (kind == 'failure' and redis.call('EXISTS', KEYS[1]) == 0) then
   redis.pcall('DEL', KEYS[1])
-  local r = redis.pcall('HSET', KEYS[1], 'info', ARGV[4], 'answer', ARGV[5], 'wire', ARGV[6])
+  local r = redis.pcall('HSET', KEYS[1], 'info', ARGV[4], 'answer', ARGV[5], 'wire', ARGV[6], unpack(ARGV, 7))
   if type(r) == 'number' then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
 end
 local waiting = redis.pcall('SMEMBERS', KEYS[3])
 redis.call('DEL', KEYS[2], KEYS[3])
 if #waiting > 0 then
-  local message = KEYS[1] .. '\\n' .. ARGV[4] .. '\\n' .. ARGV[6]
+  local message = KEYS[1] .. '\\n' .. ARGV[4] .. '\\n' .. (ARGV[8] and ARGV[8] .. '\\n' or '') .. ARGV[6]
   for i = 1, #waiting do redis.call('PUBLISH', waiting[i], message) end
 end
 return #waiting
@@ -289,6 +302,16 @@ def decode(key: bytes, info: object, wire: object, left_ms: object, now: float) 
     if not 0 <= left_ms <= lifetime or not _ttls_hold(reply, ttl):
         return None
     return Entry(key, reply, now - (lifetime - left_ms) / 1000, ttl, stale, _origin(match[3]))
+
+
+def read_wake(message: bytes) -> tuple[bytes, bytes, bytes, bytes | None]:
+    """The key, `info`, `wire` and `mac` of a wake message; None for the last where it has none."""
+    name, _, rest = message.partition(b"\n")
+    info, _, wire = rest.partition(b"\n")
+    mac = None
+    if wire[:1] != b"\0":
+        mac, _, wire = wire.partition(b"\n")
+    return name, info, wire, mac
 
 
 def _origin(told: bytes) -> str:

@@ -3,6 +3,8 @@
 The first line says what the file is; each further line is an entry: its key without the prefix, the time it still has,
 `info`, and `wire` in base64. Whoever wrote the file need not be trusted: a line counts only when it would count if it
 were found in Redis, under the very key it names; the text for people is made anew from the wire.
+
+With a secret, only what is signed is exported; signatures stay behind, and who imports signs for the whole file.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -18,7 +22,7 @@ from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import parse_reply
 from rdnscache.errors import RdnscacheError
 from rdnscache.store.browse import PAGE, Browser, redis_errors
-from rdnscache.store.contract import VERSION, decode
+from rdnscache.store.contract import TIME_FORM, VERSION, decode
 from rdnscache.store.opening import has_slots
 from rdnscache.store.scope import Scope
 
@@ -27,6 +31,7 @@ HEAD = {"rdnscache": "snapshot", "version": VERSION}
 LONGEST_LINE = 100_000
 
 
+_STORED = re.compile(rb" stored=\S+ ")
 #: An entry to be stored: its key, the time it still has in ms, its fields.
 Line = tuple[str, int, dict[Any, Any]]
 
@@ -51,12 +56,19 @@ def export(browser: Browser) -> Iterator[str]:
     root = browser.names.root
     for keys in browser.pages(Scope().pattern(browser.names)):
         entries = [key for key in keys if browser.names.question(key) is not None]
-        for key, fields, left in browser.read(entries, "info", "wire"):
+        for key, fields, left in browser.read(entries, "info", "wire", "mac"):
             question = browser.names.question(key)
-            if question and isinstance(fields, list) and decode(question, fields[0], fields[1], left, 0.0):
-                wire = base64.b64encode(fields[1]).decode()
+            if not question or not isinstance(fields, list):
+                continue
+            info, wire, mac = fields
+            if decode(question, info, wire, left, 0.0) and not browser.problem(key, info, wire, mac, left):
                 yield json.dumps(
-                    {"key": key.removeprefix(root), "left_ms": left, "info": fields[0].decode(), "wire": wire}
+                    {
+                        "key": key.removeprefix(root),
+                        "left_ms": left,
+                        "info": info.decode(),
+                        "wire": base64.b64encode(wire).decode(),
+                    }
                 )
 
 
@@ -97,9 +109,15 @@ def _entry(browser: Browser, line: bytes) -> Line | None:
     question, reply = browser.names.question(key), parse_reply(wire)
     if question is None or reply is None or isinstance(left, bool) or not isinstance(left, int) or left <= 0:
         return None
-    if decode(question, info, wire, left, 0.0) is None:
+    entry = decode(question, info, wire, left, 0.0)
+    if entry is None:
         return None
-    return key, left, {"info": info, "answer": answer_text(reply).encode(), "wire": reply.wire}
+    fields = {"info": info, "answer": answer_text(reply).encode(), "wire": reply.wire}
+    if browser.seal is not None:  # what is signed now says when it was made as if the file had taken no time
+        made = time.strftime(TIME_FORM, time.gmtime(time.time() + entry.stored))
+        fields["info"] = _STORED.sub(f" stored={made} ".encode(), info, count=1)
+        fields["mac"] = browser.seal.sign(key.encode(), fields["info"], reply.wire)
+    return key, left, fields
 
 
 def _store(browser: Browser, page: list[Line], replace: bool, counts: Counts) -> None:

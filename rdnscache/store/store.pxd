@@ -6,6 +6,10 @@ from rdnscache.store.nostore cimport NoStore
 
 
 cdef class Store(NoStore):
+    cdef object _seal
+    cdef public tuple mac_field
+    cdef object _unusable
+    cdef object _forged
     cdef public object names
     cdef dict _counted
     cdef public object node

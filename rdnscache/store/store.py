@@ -18,6 +18,7 @@ from gevent import get_hub
 from rdnscache import metrics
 from rdnscache.dns.entry import Entry
 from rdnscache.errors import StoreDown
+from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters, observe
 from rdnscache.store.breaker import Breaker
 from rdnscache.store.candidacy import RedisCandidacy
@@ -28,13 +29,16 @@ from rdnscache.store.contract import (
     JUST_STORED,
     LEAVE,
     MEMBER_TTL,
+    TIME_FORM,
     Names,
     Script,
     decode,
+    read_wake,
 )
 from rdnscache.store.control import Control, Local
 from rdnscache.store.link import LEAST_PATIENCE, Command
 from rdnscache.store.nostore import Candidacy, NoStore
+from rdnscache.store.seal import Seal
 from rdnscache.store.shards import link_to
 
 log = logging.getLogger(__name__)
@@ -46,7 +50,10 @@ REPLICA = ("READONLY", "MASTERDOWN")
 
 
 class Store(NoStore):
-    """Redis through one link, or what looks like one. `local` is what control events act on."""
+    """Redis through one link, or what looks like one.
+
+    `local` is what control events act on, `seal` signs and checks what is stored.
+    """
 
     def __init__(
         self,
@@ -59,7 +66,12 @@ class Store(NoStore):
         budget: float,
         local: Local,
         counters: Counters,
+        seal: Seal | None = None,
     ) -> None:
+        self._seal = seal
+        #: What is read of an entry beside `wire` and `info`.
+        self.mac_field: tuple[bytes, ...] = (b"mac",) if seal else ()
+        self._unusable, self._forged = Throttled(log), Throttled(log)
         self.names = Names(prefix)
         self._counted: dict[int, int] = {}
         self.node = node
@@ -103,6 +115,8 @@ class Store(NoStore):
 
     def measure(self) -> None:
         counted, link = self._counted, self.link
+        self._unusable.catch_up(time.monotonic())
+        self._forged.catch_up(time.monotonic())
         self.counters[metrics.REDIS_ATTACHED] = int(link.attached)
         self.counters[metrics.BREAKER_OPEN] = int(link.attached and not self.breaker.closed)
         for column, total in (
@@ -134,11 +148,14 @@ class Store(NoStore):
             for start in range(0, len(keys), PAGE):
                 page = keys[start : start + PAGE]
                 names = [self.names.entry(key) for key in page]
-                commands = [part for name in names for part in ((b"HMGET", name, b"wire", b"info"), (b"PTTL", name))]
+                commands = [part for name in names for part in (self.read_command(name), (b"PTTL", name))]
                 replies = self.link.request(*commands)
-                now = time.monotonic()
-                read = zip(page, replies[::2], replies[1::2], strict=True)
-                found = [decode(key, told[1], told[0], left, now) for key, told, left in read if isinstance(told, list)]
+                read = zip(page, names, replies[::2], replies[1::2], strict=True)
+                found = [
+                    self.entry_of(key, name, told, left)
+                    for key, name, told, left in read
+                    if isinstance(told, list) and told[0] is not None
+                ]
                 yield [entry for entry in found if entry is not None]
         except StoreDown:
             self.count_error()
@@ -165,13 +182,36 @@ class Store(NoStore):
         """Now, as people read it; made once a second."""
         second = int(time.time())
         if second != self._second:
-            self._second, self._second_text = second, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
+            self._second, self._second_text = second, time.strftime(TIME_FORM, time.gmtime(second))
         return self._second_text
+
+    def read_command(self, name: bytes) -> Command:
+        """What reads an entry for `entry_of`."""
+        return (b"HMGET", name, b"wire", b"info", *self.mac_field)
+
+    def entry_of(self, key: bytes, name: bytes, fields: list[Any], left_ms: object) -> Entry | None:
+        """The entry for a question from what `read_command` brought; None when it cannot be used."""
+        now = time.monotonic()
+        entry = decode(key, fields[1], fields[0], left_ms, now)
+        if entry is None or self._seal is None:
+            return entry
+        mac = fields[2] if len(fields) > 2 else None
+        problem = self._seal.problem(name, fields[1], fields[0], mac, now - entry.stored, time.time())
+        if problem:
+            self.counters[metrics.FORGED] += 1
+            self._forged.warn(f"not believing {name.decode('ascii')} from Redis: {problem}", now)
+            entry = None
+        return entry
+
+    def signed(self, name: bytes, info: bytes, wire: bytes) -> tuple[bytes, ...]:
+        """The field `mac` of an entry and its value; nothing without a secret."""
+        return (b"mac", self._seal.sign(name, info, wire)) if self._seal is not None else ()
 
     def discard(self, name: bytes) -> None:
         """Delete a value nobody can use."""
         self.counters[metrics.DISCARDS] += 1
-        log.warning("deleting a value in Redis that is not a usable entry: %s", name.decode("ascii"))
+        text = f"deleting a value in Redis that is not a usable entry: {name.decode('ascii')}"
+        self._unusable.warn(text, time.monotonic())
         self.link.send((b"UNLINK", name))
 
     def count_error(self) -> None:
@@ -280,12 +320,11 @@ class Store(NoStore):
 
     def _on_push(self, channel: bytes, payload: bytes) -> None:
         if channel == self.wake_channel:
-            name, _, rest = payload.partition(b"\n")
-            info, _, wire = rest.partition(b"\n")
+            name, info, wire, mac = read_wake(payload)
             candidacy = self.following.get(name)
             if candidacy is None:
                 return
-            entry = decode(candidacy.key, info, wire, JUST_STORED, time.monotonic())
+            entry = self.entry_of(candidacy.key, name, [wire, info, mac], JUST_STORED)
             if entry is not None:
                 self.counters[metrics.WAKES] += 1
                 candidacy.wake(entry)

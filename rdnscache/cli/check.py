@@ -1,0 +1,44 @@
+"""`rdnscache check-redis`: whether a Redis will do as the shared cache."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+import click
+
+from rdnscache.cli.access import find_redis
+from rdnscache.errors import StoreDown
+
+#: Exit codes by the worst finding.
+CODES = {"ok": 0, "note": 0, "risky": 1, "wrong": 2}
+
+
+@click.command("check-redis")
+@click.argument("url", envvar="RDNSCACHE_REDIS", default="")
+@click.option(
+    "--prefix", metavar="WORD", envvar="RDNSCACHE_PREFIX", default="rdns", show_default=True,
+    help="First part of every key.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check_redis(url: str, prefix: str, as_json: bool) -> None:
+    """See whether the Redis at URL will do: versions, memory, rights, latency, clocks, and who else gets in.
+
+    What a node does is tried with keys of no name. Give the URL as the node has it, with its user and password.
+    Exit code 1 when something is risky, 2 when something is wrong.
+    """
+    from rdnscache.store.check import Facts, judge, worst
+    from rdnscache.store.examine import examine
+
+    try:
+        facts = examine(find_redis(url), prefix)
+    except StoreDown as error:
+        facts = Facts(problem=str(error))
+    findings = list(judge(facts))
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            click.echo(f"{finding.level:6} {finding.subject:12} {finding.text}")
+    sys.exit(CODES[worst(findings)])

@@ -1,0 +1,284 @@
+"""What is wrong or risky about a Redis as our shared cache, judged from facts. No connection in here.
+
+`examine` gathers the facts; `needed` is the list of what a node must be allowed, to be tried one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rdnscache.store.contract import CLAIM, Names
+from rdnscache.store.seal import TOLERANCE
+
+#: From fine to unusable.
+OK, NOTE, RISKY, WRONG = LEVELS = ("ok", "note", "risky", "wrong")
+#: The oldest versions that will do.
+OLDEST = {"redis": (7, 0), "valkey": (8, 0)}
+#: Seconds: what Redis may cost a query by default; what is more than a cache nearby takes; clocks that agree.
+BUDGET, NEARBY, SAME_TIME = 0.05, 0.005, 2.0
+#: Octets of a value up to which a hash should stay small in memory.
+LISTPACK = 1024
+#: What is read of the settings.
+SETTINGS = ("maxmemory", "maxmemory-policy", "hash-max-listpack-value", "save", "appendonly")
+
+Command = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line for a person: how bad, about what, in plain words."""
+
+    level: str
+    subject: str
+    text: str
+
+
+@dataclass(slots=True)
+class Facts:
+    """What was seen. None, or an empty mapping, is what could not be looked at."""
+
+    #: Why it cannot be used at all.
+    problem: str = ""
+    #: `server`, `version`, `role` and `mode`, as HELLO tells everybody.
+    hello: Mapping[str, Any] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    #: Whether only this machine can reach it; whether the way is encrypted, and the other side known.
+    local: bool = False
+    encrypted: bool = False
+    verified: bool = True
+    #: Whether we gave a password; whether somebody who gives none may read.
+    password: bool = False
+    strangers: bool | None = None
+    #: What a node needs and was not allowed: the command, and the words of Redis.
+    refused: dict[str, str] = field(default_factory=dict)
+    #: What we are allowed and no node needs; and whether that could be asked, or only be tried a little.
+    excess: list[str] = field(default_factory=list)
+    asked: bool = False
+    #: Seconds.
+    pings: list[float] = field(default_factory=list)
+    #: Seconds its clock is ahead of ours.
+    clock: float | None = None
+
+
+def needed(names: Names, mark: str) -> list[Command]:
+    """Every command of a node, each harmless: on keys and channels that nobody else uses, or without effect.
+
+    `mark` makes those keys; they are gone afterwards, or expire within a second.
+    """
+    key = f"{names.root}{{{mark}}}:check"
+    lead, wait, wake = f"{key}#lead", f"{key}#wait", names.wake(mark, 0)
+    claim = (3, key, lead, wait, mark, 100, wake, 0, 0)
+    return [
+        ("PING",),
+        ("CLIENT", "SETNAME", "rdnscache-check"),
+        ("SCRIPT", "LOAD", CLAIM.source),
+        ("EVALSHA", CLAIM.sha, *claim),
+        ("EVAL", CLAIM.source, *claim),
+        ("SET", lead, mark, "PX", 1000),
+        ("GET", lead),
+        ("PTTL", lead),
+        ("EXISTS", key),
+        ("HSET", key, "info", "-"),
+        ("PEXPIRE", key, 1000),
+        ("HMGET", key, "wire", "info", "mac"),
+        ("SADD", wait, mark),
+        ("PEXPIRE", wait, 1000),
+        ("SMEMBERS", wait),
+        ("DEL", lead, wait),
+        ("UNLINK", key),
+        ("ZINCRBY", key, 1, mark),
+        ("PEXPIRE", key, 1000),
+        ("ZUNIONSTORE", key, 1, key),
+        ("DEL", key),
+        ("TYPE", names.hot),
+        ("ZREMRANGEBYRANK", names.hot, 1, 0),
+        ("ZREVRANGE", names.hot, 0, 0),
+        ("DEL", names.node(mark, 0)),
+        ("SREM", names.nodes, mark),
+        ("XRANGE", names.control, "-", "+", "COUNT", 1),
+        ("PUBLISH", wake, ""),
+        ("PUBLISH", names.acks, "{}"),
+        ("SUBSCRIBE", names.control),
+        ("SUBSCRIBE", wake),
+    ]
+
+
+def unneeded(mark: str) -> list[Command]:
+    """What no node needs; to be asked about with ACL DRYRUN, never to be run."""
+    return [
+        ("FLUSHALL",),
+        ("CONFIG", "SET", "maxmemory", "0"),
+        ("ACL", "SETUSER", mark),
+        ("SHUTDOWN",),
+        ("KEYS", "*"),
+        ("SET", mark, "0"),
+        ("PUBLISH", mark, ""),
+    ]
+
+
+def judge(facts: Facts) -> Iterator[Finding]:
+    """All there is to say, in the order in which to look at it."""
+    if facts.problem:
+        yield Finding(WRONG, "reachable", facts.problem)
+        return
+    yield Finding(OK, "reachable", "it answers")
+    yield from _version(facts)
+    yield from _role(facts)
+    yield from _rights(facts)
+    yield from _memory(facts)
+    yield from _settings(facts)
+    yield from _latency(facts)
+    yield from _clock(facts)
+    yield from _way(facts)
+
+
+def worst(findings: list[Finding]) -> str:
+    return max((finding.level for finding in findings), key=LEVELS.index, default=OK)
+
+
+def _version(facts: Facts) -> Iterator[Finding]:
+    server = "valkey" if "valkey_version" in facts.info else str(facts.hello.get("server", "?"))
+    version = str(facts.info.get("valkey_version") or facts.hello.get("version", "?"))
+    name = f"{server.capitalize()} {version}"
+    oldest = OLDEST.get(server)
+    parts = version.split(".")
+    if oldest is None or not all(part.isdigit() for part in parts[:2]) or len(parts) < 2:
+        yield Finding(NOTE, "version", f"{name}: only Redis and Valkey are tested")
+    elif (int(parts[0]), int(parts[1])) < oldest:
+        yield Finding(WRONG, "version", f"{name} is too old: {oldest[0]}.{oldest[1]} or later is needed")
+    else:
+        yield Finding(OK, "version", name)
+
+
+def _is_replica(facts: Facts) -> bool:
+    return facts.hello.get("role") in ("replica", "slave")
+
+
+def _role(facts: Facts) -> Iterator[Finding]:
+    info = facts.info
+    if facts.hello.get("mode") == "sentinel":
+        yield Finding(WRONG, "role", "this is a Sentinel, which stores nothing")
+    elif _is_replica(facts):
+        yield Finding(WRONG, "role", "this is a replica, where nothing can be stored: give the primary's URL")
+        if info.get("master_link_status") == "down":
+            yield Finding(WRONG, "replication", "its primary is not connected")
+    else:
+        replicas = [value for name, value in info.items() if name.startswith("slave") and isinstance(value, dict)]
+        lags = [int(replica.get("lag", 0)) for replica in replicas]
+        words = f"with {len(lags)} replicas, the last heard of {max(lags)} s ago" if lags else "without replicas"
+        yield Finding(NOTE if max(lags, default=0) > SAME_TIME else OK, "role", f"a primary {words}")
+
+
+def _rights(facts: Facts) -> Iterator[Finding]:
+    forbidden = sorted(name for name, words in facts.refused.items() if is_forbidden(words))
+    if forbidden:
+        yield Finding(WRONG, "rights", f"not allowed, and needed: {', '.join(forbidden)}")
+    others = {words for words in facts.refused.values() if not is_forbidden(words)}
+    if others and not _is_replica(facts):
+        yield Finding(WRONG, "writing", f"Redis refuses what a node does: {min(others, key=len)}")
+    if not facts.refused:
+        yield Finding(OK, "rights", "all that a node does is allowed")
+    if facts.excess:
+        text = f"more is allowed than a node needs: {', '.join(facts.excess)}; docs/redis.md has a user for nodes"
+        yield Finding(NOTE if facts.local else RISKY, "privilege", text)
+    elif facts.asked:
+        yield Finding(OK, "privilege", "nothing is allowed that no node needs")
+    else:
+        text = "others' keys and channels are out of reach; for the rest ACL DRYRUN is not allowed"
+        yield Finding(OK, "privilege", text)
+
+
+def is_forbidden(words: str) -> bool:
+    """Whether an error means that the user may not."""
+    return words.startswith("NOPERM") or "permission" in words or "user executing the script" in words
+
+
+def _memory(facts: Facts) -> Iterator[Finding]:
+    limit = facts.info.get("maxmemory", facts.settings.get("maxmemory"))
+    policy = facts.info.get("maxmemory_policy", facts.settings.get("maxmemory-policy"))
+    if limit is None or policy is None:
+        yield Finding(NOTE, "memory", "could not look: neither INFO nor CONFIG GET is allowed")
+        return
+    if int(limit) == 0:
+        yield Finding(RISKY, "memory", "maxmemory is not set: the cache grows until the machine is full")
+        return
+    used = facts.info.get("used_memory")
+    share = f", {int(used) * 100 // int(limit)} % used" if used is not None else ""
+    yield Finding(OK, "memory", f"maxmemory is {int(limit) / (1 << 20):.0f} MB{share}")
+    if policy == "allkeys-lfu":
+        yield Finding(OK, "eviction", "allkeys-lfu")
+    elif policy == "noeviction":
+        yield Finding(RISKY, "eviction", "noeviction: once it is full nothing is shared any more; set allkeys-lfu")
+    elif str(policy).startswith("volatile"):
+        yield Finding(RISKY, "eviction", f"{policy}: keys without expiry can fill it for good; set allkeys-lfu")
+    else:
+        yield Finding(NOTE, "eviction", f"{policy} works; allkeys-lfu keeps the names that are asked often")
+
+
+def _settings(facts: Facts) -> Iterator[Finding]:
+    settings = facts.settings
+    if not settings:
+        yield Finding(NOTE, "settings", "could not look at listpack size and persistence: CONFIG GET is not allowed")
+        return
+    size = int(settings.get("hash-max-listpack-value", LISTPACK))
+    if size < LISTPACK:
+        text = f"hash-max-listpack-value is {size}: with 2048 an entry takes 330 instead of 550 octets"
+        yield Finding(NOTE, "entries", text)
+    else:
+        yield Finding(OK, "entries", f"hash-max-listpack-value is {size}")
+    saving = [f"save {settings['save']}"] if settings.get("save") else []
+    saving += ["appendonly yes"] if settings.get("appendonly") == "yes" else []
+    if saving:
+        text = f"{', '.join(saving)}: a cache need not survive, and saving makes it slow at times"
+        yield Finding(NOTE, "persistence", text)
+    else:
+        yield Finding(OK, "persistence", "off")
+
+
+def _latency(facts: Facts) -> Iterator[Finding]:
+    if not facts.pings:
+        return
+    times = sorted(facts.pings)
+    half, most = times[len(times) // 2], times[len(times) * 99 // 100]
+    words = f"half within {half * 1000:.1f} ms, 99 % within {most * 1000:.1f} ms"
+    if most > BUDGET:
+        yield Finding(RISKY, "latency", f"{words}: a node waits for {BUDGET * 1000:.0f} ms (redis_budget)")
+    else:
+        yield Finding(NOTE if half > NEARBY else OK, "latency", words)
+
+
+def _clock(facts: Facts) -> Iterator[Finding]:
+    if facts.clock is None:
+        yield Finding(NOTE, "clock", "could not look: TIME is not allowed")
+        return
+    apart = abs(facts.clock)
+    words = f"{apart:.1f} s {'ahead of' if facts.clock > 0 else 'behind'} ours"
+    if apart > TOLERANCE:
+        yield Finding(
+            RISKY, "clock", f"{words}: nodes with a secret refuse entries {TOLERANCE} s apart; set the clocks"
+        )
+    else:
+        yield Finding(NOTE if apart > SAME_TIME else OK, "clock", words if apart >= 0.1 else "as ours")
+
+
+def _way(facts: Facts) -> Iterator[Finding]:
+    if facts.local:
+        yield Finding(OK, "way", "inside this machine")
+    elif not facts.encrypted:
+        yield Finding(RISKY, "way", "not encrypted: whoever is on the way can read and change answers; use rediss://")
+    elif not facts.verified:
+        yield Finding(RISKY, "way", "encrypted, but the certificate is not checked: anybody can be in between")
+    else:
+        yield Finding(OK, "way", "encrypted")
+    if facts.strangers is None:
+        yield Finding(NOTE, "strangers", "could not try whether it lets in who has no password")
+    elif facts.strangers:
+        where = "on this machine" if facts.local else "who can reach it"
+        text = f"anybody {where} may use it without a password, and so decide what is answered"
+        yield Finding(NOTE if facts.local else RISKY, "strangers", text)
+    else:
+        how = "are asked for a password" if facts.password else "do not get at its socket"
+        yield Finding(OK, "strangers", f"those who have no business here {how}")

@@ -1,0 +1,71 @@
+"""The MAC of an entry: who can write to Redis must not thereby decide what the nodes answer.
+
+Its form, and what it covers, is in `contract`. No clock and no connection in here: the time comes in as an argument.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from hmac import compare_digest
+
+#: What tells the two uses of BLAKE2b, and us from everybody else who uses it.
+_KEY_USE, _ENTRY_USE = b"rdnscache key", b"rdnscache entry"
+#: Octets of a MAC, twice as many in hexadecimal.
+_SIZE = 16
+#: Seconds by which the clocks of two nodes may differ, and by which an answer put back may look younger than it is.
+TOLERANCE = 300
+_LONGEST_ID = 16
+#: How `info` says when the entry was made.
+_STORED, _MOMENT = b" stored=", len("2026-11-23T07:00:00Z")
+
+#: What is said of an entry that nobody signed.
+UNSIGNED = "it has no MAC"
+
+
+class Seal:
+    """Signs with the first of some secrets, each `ID:TEXT`, and checks with all of them."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._begun = {}
+        for secret in secrets:
+            ident, _, text = secret.partition(":")
+            salt = ident.encode()
+            key = hashlib.blake2b(text.encode(), digest_size=32, person=_KEY_USE).digest()
+            self._begun[salt] = hashlib.blake2b(key=key, salt=salt, person=_ENTRY_USE, digest_size=_SIZE)
+        self._signer = next(iter(self._begun))
+
+    def sign(self, name: bytes, info: bytes, wire: bytes) -> bytes:
+        """The `mac` of an entry stored under a Redis key."""
+        return self._signer + b":" + self._digest(self._signer, name, info, wire)
+
+    def _digest(self, ident: bytes, name: bytes, info: bytes, wire: bytes) -> bytes:
+        digest = self._begun[ident].copy()
+        digest.update(b"\n".join((name, info, wire)))
+        return digest.hexdigest().encode()
+
+    def problem(self, name: bytes, info: object, wire: object, mac: object, age: float, wall: float) -> str:
+        """Why an entry cannot be believed; empty when it can. `age` is what its expiry says, in seconds; `wall` is now,
+        in seconds since 1970.
+
+        The time is signed as well: what was put back with an expiry of somebody's choice looks younger than it is.
+        """
+        if mac is None:
+            return UNSIGNED
+        if not isinstance(info, bytes) or not isinstance(wire, bytes) or not isinstance(mac, bytes) or b"\n" in info:
+            return "its MAC is wrong"
+        ident, _, digest = mac.partition(b":")
+        if ident not in self._begun:
+            return f"its MAC is of a secret we do not have, {ident[:_LONGEST_ID].decode('ascii', 'backslashreplace')!r}"
+        if not compare_digest(digest, self._digest(ident, name, info, wire)):
+            return "its MAC is wrong"
+        at = info.find(_STORED) + len(_STORED)
+        try:
+            younger = wall - datetime.fromisoformat(info[at : at + _MOMENT].decode()).timestamp() - age
+        except ValueError:
+            return "it does not say when it was made"
+        if abs(younger) <= TOLERANCE:
+            return ""
+        how = "longer ago" if younger > 0 else "later"
+        return f"it was made {abs(younger):.0f} s {how} than its expiry says: somebody put it back, or clocks differ"
