@@ -205,6 +205,26 @@ def test_a_value_that_is_no_entry_is_a_miss_and_heals(redis_server: RedisServer,
         )
 
 
+@pytest.mark.parametrize("how", ["set", "sadd", "persist"])
+def test_a_claim_that_is_nobodys_is_taken_over(redis_server: RedisServer, how: str) -> None:
+    """Somebody else's value in its place, for longer than any lease or for ever: nobody waits for it to end."""
+    lead = "rdns:1:{taken.example.}:A#lead"
+    with Upstream() as upstream, Node([upstream.address], redis=redis_server.url) as node:
+        assert wait_for(lambda: "attached to Redis" in node.log())
+        redis = redis_server.client()
+        if how == "sadd":
+            redis.sadd(lead, "rubbish")
+        else:
+            redis.set(lead, "rubbish")
+        if how != "persist":
+            redis.pexpire(lead, 60_000)
+        replies, last = ask_all([(node.port, "taken.example.")], 4.0, 1)
+
+        assert addresses(replies[0]) == ["192.0.2.1"], f"after {last} s"
+        assert wait_for(lambda: redis.exists("rdns:1:{taken.example.}:A") == 1)
+        assert upstream.counts == {("taken.example.", "A"): 1}
+
+
 def test_without_redis_the_workers_of_a_node_ask_once_among_them() -> None:
     """200 clients ask one cold name of a node with 4 workers and no Redis: one upstream query."""
     with Upstream(delay=0.2) as upstream, Node([upstream.address], redis="none", workers=4) as node:
