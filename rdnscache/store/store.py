@@ -100,8 +100,9 @@ class Store(NoStore):
     def state(self) -> str:
         return self.breaker.state if self.link.attached else "away"
 
-    def start(self) -> None:
+    def start(self, patience: float) -> None:
         self.link.start()
+        self.link.settle(patience)
 
     def measure(self) -> None:
         counted, link = self._counted, self.link
