@@ -26,8 +26,6 @@ class Fault:
     name: str
     text: str
     strike: Callable[[Cluster], None]
-    #: For a soak: whether it leaves the processes of the first node, whose memory is followed, alone.
-    gentle: bool = True
 
 
 def quiet(cluster: Cluster) -> None:
@@ -35,6 +33,7 @@ def quiet(cluster: Cluster) -> None:
 
 
 def kill_node(cluster: Cluster) -> None:
+    """The first node is spared, here and below: in a soak its memory is followed."""
     node = random.choice(cluster.nodes[1:])
     node.kill()
     time.sleep(DOWN)
@@ -142,7 +141,7 @@ def fail_over(words: str) -> Fault:
         env = os.environ | {"REDIS_PORT": str(cluster.redis_port)}
         subprocess.run(shlex.split(words), check=True, env=env)
 
-    return Fault("failover", f"`{words}`", strike, gentle=False)
+    return Fault("failover", f"`{words}`", strike)
 
 
 QUIET = Fault("quiet", "nothing", quiet)
