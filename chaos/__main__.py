@@ -47,9 +47,10 @@ def chosen(text: str | None, failover: str | None) -> list[Fault]:
 
 
 def break_things(told: argparse.Namespace) -> int:
+    faults = chosen(told.rows, told.failover)
     with Cluster(told.rate) as cluster:
         rows.recovery(cluster)
-        found = [rows.run(cluster, fault, told.rest) for fault in chosen(told.rows, told.failover)]
+        found = [rows.run(cluster, fault, told.rest) for fault in faults]
         rows.settle(cluster, found)
         complaints = cluster.client.log.read_text()
     print(rows.table(found))

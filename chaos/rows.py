@@ -14,6 +14,7 @@ from chaos.faults import Fault
 
 #: The cluster-wide flight works again when it has worked so many times in a row; how long that may take, in seconds.
 IN_A_ROW, PATIENCE = 5, 30.0
+FLUSH_PATIENCE = 10.0
 _number = itertools.count(1)
 
 
@@ -52,9 +53,17 @@ def run(cluster: Cluster, fault: Fault, rest: float) -> Row:
     fault.strike(cluster)
     row.recovery = recovery(cluster)
     if row.recovery >= 0:
-        row.unconfirmed = cluster.change()
+        row.unconfirmed = flushed(cluster)
     time.sleep(rest)
     return row
+
+
+def flushed(cluster: Cluster) -> list[str]:
+    """Flush until all confirm; the nodes that do not, after a while. A worker that was killed is awaited at first."""
+    ends = time.monotonic() + FLUSH_PATIENCE
+    while (missing := cluster.change()) and time.monotonic() < ends:
+        continue
+    return missing
 
 
 def recovery(cluster: Cluster) -> float:
