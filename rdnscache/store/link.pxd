@@ -39,7 +39,6 @@ cdef class Link:
     cdef object _reason
     cdef object _ready
     cdef object _ended
-    cdef object _settled
     cdef object _greenlet
 
     @cython.locals(call=_Call)

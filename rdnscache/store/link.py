@@ -113,16 +113,10 @@ class Link:
         self._reason = ""
         self._ready = Event()
         self._ended = Event()
-        #: Set when it is known for the first time whether there is a Redis.
-        self._settled = Event()
         self._greenlet: gevent.Greenlet | None = None
 
     def start(self) -> None:
         self._greenlet = gevent.spawn(self._keep)
-
-    def settle(self, seconds: float) -> None:
-        """Wait for the end of the first attempt to attach, however it ends; no longer than this."""
-        self._settled.wait(seconds)
 
     def close(self) -> None:
         """Send what is waiting to be sent, then leave for good."""
@@ -291,13 +285,11 @@ class Link:
         while True:
             try:
                 self._attach()
-                self._settled.set()
                 log.info("attached to Redis")
                 pause, reported = FIRST_PAUSE, ""
                 self._watch()
             except Exception as error:  # whatever it was: this greenlet is all that can bring Redis back
                 self._detach(str(error) or type(error).__name__)
-            self._settled.set()
             if self._reason != reported:
                 log.warning("no Redis, carrying on without: %s", self._reason)
                 reported = self._reason

@@ -26,6 +26,7 @@ cdef class Store(NoStore):
     cdef public Breaker breaker
     cdef double _usual
     cdef object _prober
+    cdef object _settled
 
     @cython.locals(started=double, now=double, took=double, own=double)
     cpdef object ask(self, object late, tuple commands)

@@ -14,6 +14,7 @@ from typing import Any
 
 import hiredis
 from gevent import get_hub
+from gevent.event import Event
 
 from rdnscache import metrics
 from rdnscache.dns.entry import Entry
@@ -83,6 +84,8 @@ class Store(NoStore):
         #: Seconds Redis usually takes.
         self._usual = 0.0
         self._prober: Any = None
+        #: Set once it is known whether there is a Redis.
+        self._settled = Event()
 
     @property
     def attached(self) -> bool:
@@ -102,7 +105,7 @@ class Store(NoStore):
 
     def start(self, patience: float) -> None:
         self.link.start()
-        self.link.settle(patience)
+        self._settled.wait(patience)
 
     def measure(self) -> None:
         counted, link = self._counted, self.link
@@ -300,5 +303,6 @@ class Store(NoStore):
 
     def _look_again(self) -> None:
         """Wake every follower to claim anew: messages may have been lost."""
+        self._settled.set()
         for candidacy in list(self.following.values()):
             candidacy.wake(None)
