@@ -16,11 +16,11 @@ comma := ,
 upstream_options := $(foreach each,$(subst $(comma),$(space),$(UPSTREAM)),--upstream $(each))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv serve test bench chaos compile lint types check clean
+.PHONY: help venv serve test bench chaos compile lint types check compose-test clean
 
 help:  ## Show this list
-	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/make \1|\2/' | \
-		while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
+	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | \
+		while IFS='|' read -r name text; do printf '%-18s %s\n' "$$name" "$$text"; done
 
 venv: $(BIN)/pip  ## Make the virtual environment in .venv
 
@@ -47,6 +47,9 @@ types: $(DEV_STAMP)  ## Check the types
 	$(BIN)/mypy rdnscache
 
 check: test lint types  ## Everything a change has to pass
+
+compose-test: $(DEV_STAMP)  ## Try docker-compose.yml in real containers; wants Docker and compose, or root and dockerd
+	$(BIN)/python tests/compose
 
 clean:  ## Remove the virtual environment and everything built
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

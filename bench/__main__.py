@@ -15,16 +15,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench import report
+from bench.extras import EXTRAS
 from bench.flood import FLOOD_ROW
 from bench.grow import GROW
 from bench.lab import Figures, Lab, Scale
 from bench.rows import ROWS, Case, Row
-from bench.scraped import SCRAPED
 from bench.servers import DNSPERF, ECHO, KINDS, NSD, PEERS, PURE, RDNSCACHE, REDIS, Kind, version
 from bench.system import BenchError, machine
 
 ROOT = Path(__file__).absolute().parents[1]
-ALL_ROWS = [*ROWS, FLOOD_ROW, *GROW, SCRAPED]
+ALL_ROWS = [*ROWS, FLOOD_ROW, *GROW, *EXTRAS]
 
 
 def options() -> argparse.Namespace:

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 #: A child that lived this long in seconds starts again at once; before, after a pause that doubles each time.
 LONG_LIFE = 5.0
 FIRST_PAUSE, LAST_PAUSE = 0.1, 5.0
+#: Tells a child that its successor is at work.
+SUCCEEDED = signal.SIGUSR1
 #: Seconds a successor may take until it is at work.
 SUCCESSION = 15.0
 
@@ -197,16 +199,16 @@ class Family:
                 self.finish([heir], 1.0)
                 return False
             child.retired = True
-            self.finish([child], seconds)
+            self.finish([child], seconds, SUCCEEDED)
             child.pid, child.started, child.failures, child.retired = heir.pid, heir.started, 0, False
         finally:
             heir.hush()
             self.children.remove(heir)
         return True
 
-    def finish(self, children: list[Child], seconds: float) -> None:
+    def finish(self, children: list[Child], seconds: float, number: signal.Signals = signal.SIGTERM) -> None:
         """Ask them to end; kill those that have not in time, or when we are told to stop a second time."""
-        self._signal(children, signal.SIGTERM)
+        self._signal(children, number)
         deadline = time.monotonic() + seconds
         while any(child.pid for child in children) and time.monotonic() < deadline and self.stops < 2:
             self.sleep(deadline - time.monotonic())

@@ -139,6 +139,10 @@ class Config:
     )
     tcp_idle: float = _option(10.0, "SECONDS", "Close idle TCP connections.", values.number(float, 0.1, 3600))
     tcp_connections: int = _option(1000, "N", "TCP connections each worker keeps.", values.number(int, 1, 100_000))
+    linger: float = _option(
+        0.0, "SECONDS", "On SIGTERM, serve on for so long while telling balancers to go elsewhere.",
+        values.number(float, 0, 60), "0",
+    )  # fmt: skip
     drain: float = _option(
         5.0, "SECONDS", "On SIGTERM, finish what is in flight within this.", values.number(float, 0, 300)
     )
@@ -232,9 +236,18 @@ def _complete(config: Config) -> Config:
     return config
 
 
+#: How much CPU a container may use: microseconds, and in how many (cgroups version 2).
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
 def _cpus() -> int:
-    """The CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The CPUs this process may use; of a container with a quota, as many as that is worth."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = map(int, CPU_QUOTA.read_text().split())
+    except (OSError, ValueError):  # not in a container, or "max"
+        return count
+    return max(min(count, round(quota / period)), 1)
 
 
 def _refuse_contradictions(config: Config) -> None:

@@ -20,6 +20,7 @@ from gevent.event import Event  # noqa: E402
 
 from rdnscache import __version__, metrics  # noqa: E402
 from rdnscache.cache import Cache  # noqa: E402
+from rdnscache.children import SUCCEEDED  # noqa: E402
 from rdnscache.clients.guard import Guard, nobody_is_refused  # noqa: E402
 from rdnscache.clients.limit import Limiter  # noqa: E402
 from rdnscache.clients.networks import Networks  # noqa: E402
@@ -106,7 +107,7 @@ class Node:
         self.resolver.flights = self.flights
         identity = Identity(f"rdnscache {__version__}", config.node_id) if config.identity else Identity()
         place = f"{config.node_id}.{worker}" if config.trace else ""
-        desk = Desk(self.cache, self.flights, identity, journal, place, config.prefetch, counters)
+        self.desk = desk = Desk(self.cache, self.flights, identity, journal, place, config.prefetch, counters)
         #: For the node's other workers: their clients' queries have been counted by them.
         inner_desk = Desk(self.cache, self.flights, Identity(), Journal(0), "", config.prefetch, board.scrap())
         guard = make_guard(config)
@@ -128,6 +129,7 @@ class Node:
             overview = Overview(config.node_id, redis_url, config.prefix, board)
             self.admin = Admin(inherited.admin, board, overview, config.admin_token)
         self._stopping = Event()
+        self._has_successor = False
         self._evictions = 0
 
     def begin_flush(self) -> None:
@@ -192,6 +194,7 @@ class Node:
     def run(self, ready: int) -> int:
         """Serve until SIGTERM, then finish what is in flight. `ready` is written to when serving has begun."""
         gevent.signal_handler(signal.SIGTERM, self._stopping.set)
+        gevent.signal_handler(SUCCEEDED, self._succeeded)
         gc.freeze()  # what lives as long as we do need not be looked at again
         gc.set_threshold(*GC_THRESHOLD)
         self.store.start(FIRST_HOLD)
@@ -213,8 +216,22 @@ class Node:
                 self.store.heat(self.journal.hottest)
                 next_turn = now + HEAT_INTERVAL
             self._measure()
+        self._linger()
         self._drain()
         return 0
+
+    def _succeeded(self) -> None:
+        """Our successor reads from the same sockets: nobody has to be told to go elsewhere."""
+        self._has_successor = True
+        self._stopping.set()
+
+    def _linger(self) -> None:
+        """Serve on for a moment, but tell balancers that we are about to end."""
+        if self.admin is not None:
+            self.admin.draining = True
+        self.desk.leaving = True
+        if not self._has_successor:
+            gevent.sleep(self.config.linger)
 
     def _warm(self) -> None:
         """Bring what the cluster is asked most into L1, for so long; then say that we are warm."""
@@ -243,8 +260,6 @@ class Node:
 
     def _drain(self) -> None:
         """Read no more; wait for flights and open connections, for so long; then close the link."""
-        if self.admin is not None:
-            self.admin.draining = True
         self.siblings.ending = True
         for listener in self.outer:
             listener.stop()

@@ -100,7 +100,7 @@ class Supervisor:
                 if self.family.restarts:
                     self.family.restarts = 0
                     self._restart(path)
-            self._end(self.workers, config.drain + KILL_MARGIN)
+            self._end(self.workers, self.config.linger + self.config.drain + KILL_MARGIN)
         finally:
             self._end(self.family.children, SERVER_END)
             if path is not None:

@@ -117,7 +117,7 @@ def _items(raw: Any, what: str) -> list[str]:
     texts = [raw] if isinstance(raw, str) else raw
     if not isinstance(texts, list | tuple) or not all(isinstance(each, str) for each in texts):
         raise ValueError(f"{raw!r} is not a list of {what}")
-    items = [item for each in texts for item in re.split(r"[\s,]+", each.strip())]
+    items = [item for each in texts for item in re.split(r"[\s,]+", each) if item]
     if not items:
         raise ValueError(f"{raw!r} is not a list of {what}")
     return items

@@ -223,3 +223,14 @@ def test_an_ipv6_listener_knows_its_clients(upstream: Upstream) -> None:
     with Node([upstream.address], "none", 1, ("--deny", V6), listen=listen) as node:
         assert ask(node.port, "a.test").rcode() == dns.rcode.NOERROR
         assert ask(node.port, "a.test", host=V6).rcode() == dns.rcode.REFUSED
+
+
+def test_query_can_speak_for_a_client(upstream: Upstream) -> None:
+    """`query --client`: what a balancer would send, to see what a node says to somebody; over UDP and TCP."""
+    port = free_port()
+    listen = [f"127.0.0.1:{port}", f"[{V6}]:{port}"]
+    with Node([upstream.address], "none", 1, ("--proxy-from", V6), listen=listen):
+        for client, rcode in (("10.1.2.3", "NOERROR"), ("203.0.113.9", "REFUSED"), ("2001:db8::9", "REFUSED")):
+            for way in ((), ("--tcp",)):
+                done = command("query", "a.test", "--server", f"[{V6}]:{port}", "--client", client, *way)
+                assert done.stdout.startswith(f";; {rcode},"), done.stdout + done.stderr

@@ -9,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dns.rcode
 from support import Node, RedisServer, Upstream, alive, ask, clean_env, free_port, wait_for
 from test_control import steady_load
+from test_seeing import status_of
 from test_steering import command
 
 from rdnscache.handover import Estate
@@ -192,3 +194,25 @@ def test_an_estate_gives_back_the_same_sockets() -> None:
         assert not Path(f"/proc/self/fd/{fd}").exists()
     for slot in (*again, *inner_again):
         slot.close()
+
+
+def test_a_node_lingers_for_its_balancer(upstream: Upstream) -> None:
+    """Told to end, it answers on for the time it was given, but says that it is leaving; then it ends in good order."""
+    admin = free_port()
+    with Node([upstream.address], "none", 1, ("--linger", "3", "--admin", f"127.0.0.1:{admin}")) as node:
+        wait_for(lambda: status_of(admin, "/readyz") == 200)
+        node.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: status_of(admin, "/readyz") == 503)
+        assert ask(node.port, "id.server", "TXT", rdclass="CH").rcode() == dns.rcode.SERVFAIL
+        assert ask(node.port, "still.test").answer
+        assert ask(node.port, "still.test", tcp=True).answer
+        assert status_of(admin, "/healthz") == 200
+        assert node.process.wait(10) == 0
+
+
+def test_a_second_signal_ends_the_lingering(upstream: Upstream) -> None:
+    with Node([upstream.address], "none", 1, ("--linger", "60")) as node:
+        node.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: ask(node.port, "id.server", "TXT", rdclass="CH").rcode() == dns.rcode.SERVFAIL)
+        node.process.send_signal(signal.SIGTERM)
+        node.process.wait(10)

@@ -15,6 +15,7 @@ cdef class Desk:
     cdef public Journal journal
     cdef str _place
     cdef bint _renews
+    cdef public bint leaving
 
     @cython.locals(entry=Entry)
     cpdef bytes lookup(self, Query query, double now)

@@ -13,7 +13,7 @@ from rdnscache.clients.proxy import SIGNATURE
 from rdnscache.dns.compose import EDE_NOT_READY, EDE_PROHIBITED, compose, compose_error, compose_truncated
 from rdnscache.dns.entry import FAR, Entry
 from rdnscache.dns.policy import Identity, answer_ourselves
-from rdnscache.dns.wire import REFUSED, SERVFAIL, Query
+from rdnscache.dns.wire import CH, REFUSED, SERVFAIL, Query
 from rdnscache.flights import Channel, Flights
 from rdnscache.journal import Journal
 from rdnscache.metrics import Counters
@@ -41,6 +41,8 @@ class Desk:
         self._identity = identity
         self._place = place
         self._renews = renews
+        #: Whether we are about to end, and those who ask how we are should know.
+        self.leaving = False
 
     def lookup(self, query: Query, now: float) -> bytes | None:
         """Step 3: the reply from L1, if it is there and fresh. Those to be traced or logged take the longer way."""
@@ -63,6 +65,8 @@ class Desk:
         """Step 4: the reply when there is one already; None when `channel.answer` will be called later."""
         layer = metrics.LOCAL
         reply = answer_ourselves(query, self._identity)
+        if self.leaving and query.qclass == CH and not query.error:
+            reply = compose_error(query, SERVFAIL, EDE_NOT_READY)
         if reply is None and (query.trace or query.watch is not None):
             entry = self.cache.get(query.key, now)
             if entry is not None:

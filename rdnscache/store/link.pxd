@@ -17,6 +17,8 @@ cdef class Link:
     cdef public double budget
     cdef public double patience
     cdef public double lag
+    cdef public double least_patience
+    cdef double _longest
     cdef object _asked
     cdef list _fresh
     cdef double _due
@@ -43,6 +45,7 @@ cdef class Link:
 
     @cython.locals(call=_Call)
     cpdef list _request(self, object commands)
+    cpdef object learn(self, double seconds)
     @cython.locals(call=_Call)
     cpdef object ask(self, object late, tuple commands)
     @cython.locals(call=_Call, over=double, now=double)

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
 CONNECT_TIMEOUT = 1.0
 PING_INTERVAL = 1.0
+#: Seconds of patience with a silent Redis at least; how much of its longest time is left with each further answer.
+LEAST_PATIENCE, FORGETTING = 0.025, 0.99
 #: The moment at which a command was sent that has not been yet.
 UNSENT = 1e300
 #: Unanswered commands, and unsent bytes, beyond which the link refuses more.
@@ -83,6 +85,9 @@ class Link:
         self.attached = False
         #: Seconds that `ask` waits: for a Redis that is slow, and for one from which nothing at all is heard.
         self.budget = self.patience = budget
+        #: Seconds that we are patient at least: no upstream would have answered before.
+        self.least_patience = LEAST_PATIENCE
+        self._longest = budget
         #: Seconds by which the hub is late; what we cause ourselves is not the fault of Redis.
         self.lag = 0.0
         #: Since the beginning: commands sent, times the link was given up.
@@ -158,6 +163,11 @@ class Link:
         if isinstance(result, StoreDown):
             raise result
         return result  # type: ignore[no-any-return]
+
+    def learn(self, seconds: float) -> None:
+        """Redis has taken so long. We are patient with a silent one for twice its longest time of late."""
+        self._longest = max(seconds, self._longest * FORGETTING)
+        self.patience = min(max(2 * self._longest, self.least_patience), self.budget)
 
     def _tick_at(self, moment: float) -> None:
         self._due = moment
@@ -254,6 +264,8 @@ class Link:
         if call.left == 0:
             if self._asked and self._asked[0] is call:
                 self._asked.popleft()
+            elif call.late is not None:  # nobody waits for it any more
+                self.learn(time.monotonic() - call.at)
             self._finish(call, call.replies)
 
     def _finish(self, call: _Call, result: Any) -> None:

@@ -24,7 +24,6 @@ cdef class Store(NoStore):
     cdef object _control
     cdef public Link link
     cdef public Breaker breaker
-    cdef double _usual
     cdef object _prober
     cdef object _settled
 

@@ -34,14 +34,11 @@ from rdnscache.store.contract import (
     decode,
 )
 from rdnscache.store.control import Control, Local
-from rdnscache.store.link import Command, Link
+from rdnscache.store.link import LEAST_PATIENCE, Command, Link
 from rdnscache.store.nostore import Candidacy, NoStore
 
 log = logging.getLogger(__name__)
 
-#: How many times its usual time Redis may be silent before an upstream is asked beside it; not before that one would
-#: have answered, nor before so many seconds.
-PATIENCE, LEAST_PATIENCE = 4.0, 0.01
 #: Entries read in one go.
 PAGE = 100
 
@@ -81,8 +78,6 @@ class Store(NoStore):
         self.link = Link(url, client_name, channels, timeout, *callbacks, budget)
         self._control.link = self.link
         self.breaker = Breaker()
-        #: Seconds Redis usually takes.
-        self._usual = 0.0
         self._prober: Any = None
         #: Set once it is known whether there is a Redis.
         self._settled = Event()
@@ -202,10 +197,10 @@ class Store(NoStore):
         took = now - started
         observe(self.counters, metrics.REDIS_SECONDS, took, 1)
         own = max(took - self.link.lag, 0.0)
-        self._usual += (own - self._usual) / 16
+        self.link.learn(own)
         if self.breaker.succeeded(own):
             upstream = self._local.upstream_seconds()
-            self.link.patience = min(max(PATIENCE * self._usual, upstream, LEAST_PATIENCE), self.link.budget)
+            self.link.least_patience = max(upstream, LEAST_PATIENCE)
             if self.breaker.compare(upstream, now):
                 self._opened()
         return replies

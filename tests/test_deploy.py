@@ -1,0 +1,181 @@
+"""What is in deploy/, the Dockerfile and docker-compose.yml, as far as it can be told without containers.
+
+`make compose-test` runs it all in containers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support import Node, Upstream, clean_env, free_port
+
+from rdnscache import metrics
+from rdnscache.config import Config, env_name, options
+from rdnscache.supervisor import KILL_MARGIN
+
+ROOT = Path(__file__).parent.parent
+DEPLOY = ROOT / "deploy"
+DRAIN = Config().drain + KILL_MARGIN
+
+
+def compose() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+
+
+def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=env, cwd=ROOT)
+
+
+def needed(command: str) -> str:
+    found = shutil.which(command)
+    if found is None:
+        pytest.skip(f"{command} is not here")
+    return found
+
+
+def test_every_yaml_and_json_file_can_be_read() -> None:
+    """No file of the deployment is broken."""
+    for path in [*DEPLOY.rglob("*.y*ml"), *ROOT.glob("*.yml"), *ROOT.glob("tests/compose/*.yml")]:
+        assert all(each is not None for each in yaml.safe_load_all(path.read_text())), path
+    for path in DEPLOY.rglob("*.json"):
+        assert json.loads(path.read_text())["title"], path
+
+
+def test_nodes_can_be_scaled() -> None:
+    """A node has no name, port or volume of its own, so there can be any number of them."""
+    node = compose()["services"]["node"]
+
+    assert not {"container_name", "hostname", "ports", "volumes"} & set(node)
+    assert "RDNSCACHE_NODE_ID" not in node["environment"]
+    assert node["deploy"]["replicas"] == 3
+
+
+def test_containers_are_locked() -> None:
+    """No service can write to its root, gain privileges, or run an image without a version."""
+    for name, service in compose()["services"].items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        version = re.search(r":([\w.-]+)\}$", service["image"])
+        assert version is not None and version[1] != "latest", name
+
+
+def test_env_example_lists_every_variable_with_its_default() -> None:
+    """A copy of .env.example changes nothing, and leaves nothing out."""
+    used = dict(re.findall(r"\$\{(\w+):?-([^}]*)\}", (ROOT / "docker-compose.yml").read_text()))
+    lines = (ROOT / ".env.example").read_text().splitlines()
+
+    assert dict(line.split("=", 1) for line in lines if line and not line.startswith("#")) == used
+
+
+def test_options_in_the_environment_exist() -> None:
+    """Every RDNSCACHE_ variable that a container, pod or unit is given is an option."""
+    known = {env_name(option) for option in options()} | {"RDNSCACHE_CONFIG", "RDNSCACHE_IMAGE"}
+    for path in [ROOT / "Dockerfile", ROOT / "docker-compose.yml", *DEPLOY.rglob("*")]:
+        if path.is_file():
+            assert set(re.findall(r"\bRDNSCACHE_[A-Z][A-Z0-9_]*", path.read_text())) <= known, path
+
+
+def test_every_stop_leaves_time_to_drain() -> None:
+    """Containers, pods and the unit are not killed before the node has ended by itself."""
+    pods = list(yaml.safe_load_all((DEPLOY / "kubernetes/rdnscache.yaml").read_text()))
+    (pod,) = [each["spec"]["template"]["spec"] for each in pods if each["kind"] == "Deployment"]
+    (settings,) = [each["data"] for each in pods if each["kind"] == "ConfigMap"]
+    node = compose()["services"]["node"]
+    unit = (DEPLOY / "systemd/rdnscache.service").read_text()
+
+    lingers = int(node["environment"]["RDNSCACHE_LINGER"])
+    assert int(node["stop_grace_period"].removesuffix("s")) > lingers + DRAIN
+    assert pod["terminationGracePeriodSeconds"] > int(settings["RDNSCACHE_LINGER"]) + DRAIN
+    assert int(re.search(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)[1]) > DRAIN
+
+
+def test_compose_accepts_its_file() -> None:
+    """`docker compose config` finds nothing wrong, with and without the optional services."""
+    words = next((w for w in (["docker", "compose"], ["docker-compose"]) if shutil.which(w[0])
+                  and run(*w, "version").returncode == 0), None)  # fmt: skip
+    if words is None:
+        pytest.skip("docker compose is not here")
+    for profiles in ([], ["--profile", "observability", "--profile", "cli"]):
+        done = run(*words, "--env-file", str(ROOT / ".env.example"), *profiles, "config", "--quiet")
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_dockerfile_keeps_the_rules() -> None:
+    """Base by argument and version, commands without a shell, no root, no address of anybody's index."""
+    text = (ROOT / "Dockerfile").read_text()
+    final = text.rpartition("\nFROM ")[2]
+    base = re.search(r"^ARG BASE=[\w./-]+:([\w.-]+)$", text, re.MULTILINE)
+
+    assert base is not None and base[1] != "latest"
+    assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"${BASE}"}
+    assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", final, re.MULTILINE)
+    assert re.search(r'^ENTRYPOINT \["rdnscache"\]\nCMD \["serve"\]$', final, re.MULTILINE)
+    assert re.search(r'^HEALTHCHECK .*CMD \["', final, re.MULTILINE)
+    assert "://" not in text
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    for line in re.findall(r"^COPY ([^-].*)$", text, re.MULTILINE):
+        for source in line.split()[:-1]:
+            assert (ROOT / source).exists() and f"!{source}" in ignored, source
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1", "0.0.0.0"])
+def test_the_health_check_asks_the_node_itself(upstream: Upstream, listen: str) -> None:
+    """0 when the node answers, 1 when there is none; the upstream hears nothing of it."""
+    port = free_port()
+    words = [sys.executable, "-IS", str(DEPLOY / "healthy.py")]
+    env = clean_env({"RDNSCACHE_LISTEN": f"{listen}:{port}, 127.0.0.1:1"})
+    with Node([upstream.address], listen=f"{listen}:{port}"):
+        assert run(*words, env=env).returncode == 0
+    assert upstream.total() == 0
+    assert run(*words, env=env).returncode == 1
+
+
+def test_dnsdist_accepts_its_configuration() -> None:
+    """`dnsdist --check-config`, with and without the options."""
+    command = (needed("dnsdist"), "--check-config", "-C", str(DEPLOY / "dnsdist/dnsdist.lua"))
+    for extra in ({}, {"CLIENTS": "192.0.2.0/24, 2001:db8::/32", "PROXY_PROTOCOL": "yes"}):
+        done = run(*command, env=dict(os.environ) | extra)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_accepts_its_configuration() -> None:
+    """`promtool check config`."""
+    done = run(needed("promtool"), "check", "config", str(DEPLOY / "prometheus/prometheus.yml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_dashboards_use_metrics_that_exist() -> None:
+    """No panel can be empty because of a name."""
+    known = {f"rdnscache_{metric.name}" for metric in (*metrics.METRICS, *metrics.SERVER_METRICS)} | {"rdnscache_build"}
+    for path in (DEPLOY / "grafana").glob("*.json"):
+        used = re.findall(r"\brdnscache_[a-z0-9_]+", path.read_text())
+        assert used, path
+        assert {re.sub("_(total|bucket|info)$", "", name) for name in used} <= known, path
+
+
+def test_the_unit_is_well_formed(tmp_path: Path) -> None:
+    """`systemd-analyze verify`, with a command that is there."""
+    command = needed("systemd-analyze")
+    text = (DEPLOY / "systemd/rdnscache.service").read_text()
+    unit = tmp_path / "rdnscache.service"
+    unit.write_text(text.replace("/opt/rdnscache/bin/rdnscache", shutil.which("true") or "/bin/true"))
+    done = run(command, "verify", str(unit))
+    assert done.returncode == 0 and not done.stderr.strip(), done.stderr
+
+
+def test_kubernetes_accepts_the_manifests() -> None:
+    """Every object fits its schema, strictly."""
+    validate = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate, 100 MB of schemas")
+    for path in (DEPLOY / "kubernetes").glob("*.yaml"):
+        for each in yaml.safe_load_all(path.read_text()):
+            validate.validate(each, validate.latest_version(), strict=True)

@@ -1,0 +1,189 @@
+"""The users of deploy/redis/users.acl: what they may do is what rdnscache does, no less and no more."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dns.message
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from support import Node, RedisServer, Upstream, ask, clean_env, default_handler, failure, free_port, wait_for
+
+ROOT = Path(__file__).parent.parent
+DEPLOY = ROOT / "deploy"
+#: Always allowed by Redis, what the test itself asks as `tester`, and what Valkey asks itself after a `script flush`.
+NOT_COUNTED = {"hello", "auth", "info", "config|resetstat", "acl|log", "script|flush", "config|get", "zadd", "zscore"}
+#: Allowed to the operator for use with redis-cli, and for the progress bar on a terminal.
+FOR_PEOPLE = {"hget", "hgetall", "dbsize"}
+
+
+def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=env, cwd=ROOT)
+
+
+class Guarded:
+    """A server run by deploy/redis/redis.sh, with a further user who may do everything."""
+
+    def __init__(self, binary: str, folder: Path) -> None:
+        shutil.copytree(DEPLOY / "redis", folder / "redis")
+        with (folder / "redis/users.acl").open("a") as users:
+            users.write("user tester on nopass ~* &* +@all\n")
+        (folder / "valkey-server").symlink_to(binary)
+        self.port = free_port()
+        settings = {"NODE_PASSWORD": "for-nodes", "OPERATOR_PASSWORD": "for-people", "MEMORY": "64mb"}
+        places = {"PATH": f"{folder}:{os.environ['PATH']}", "TMPDIR": str(folder)}
+        words = ["sh", str(folder / "redis/redis.sh"), "start", "--port", str(self.port), "--bind", "127.0.0.1"]
+        self.process = subprocess.Popen(words, env=settings | places, stdout=subprocess.DEVNULL)
+        self.tester = self.client("tester", "any")
+        wait_for(self._answers, 10)
+        #: Redis 7.0 does not know it yet.
+        self.unknown = set() if "7.0." not in self.tester.info("server")["redis_version"] else {"client|setinfo"}
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client("health", "any").ping())
+        except redis.RedisError:
+            return False
+
+    def url(self, user: str, password: str) -> str:
+        return f"redis://{user}:{password}@127.0.0.1:{self.port}/0"
+
+    def client(self, user: str | None, password: str | None) -> redis.Redis:
+        return redis.Redis(port=self.port, username=user, password=password, retry=Retry(NoBackoff(), 0))
+
+    def used(self) -> set[str]:
+        """The commands that were called since the last time, by clients and scripts."""
+        stats = {name.removeprefix("cmdstat_") for name in self.tester.info("commandstats")}
+        self.tester.config_resetstat()
+        return stats - NOT_COUNTED
+
+    def refused(self, user: str) -> list[Any]:
+        """What somebody tried and was not allowed to."""
+        return [each for each in self.tester.acl_log() if each["username"] == user]
+
+    def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
+        env = clean_env({"RDNSCACHE_REDIS": self.url("operator", "for-people")})
+        return run(sys.executable, "-m", "rdnscache", *words, env=env)
+
+
+@contextmanager
+def guarded(server: RedisServer, folder: Path) -> Iterator[Guarded]:
+    found = Guarded(server.binary, folder)
+    try:
+        yield found
+    finally:
+        found.process.terminate()
+        found.process.wait()
+
+
+def allowed(user: str) -> set[str]:
+    """The commands that users.acl allows somebody."""
+    (line,) = re.findall(rf"^user {user} (.*)$", (DEPLOY / "redis/users.acl").read_text(), re.MULTILINE)
+    words = line.split()
+    assert "-@all" in words and not any(word.startswith("+@") for word in words)
+    return {word[1:] for word in words if word.startswith("+")}
+
+
+def dead_or_default(query: dns.message.Message, transport: str) -> Any:
+    dead = query.question[0].name.labels[0] == b"dead"
+    return failure(query) if dead else default_handler(query, transport)
+
+
+def run_later(port: int, name: str) -> subprocess.Popen[bytes]:
+    words = [sys.executable, "-m", "rdnscache", "query", "--server", f"127.0.0.1:{port}", name]
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, env=clean_env(), cwd=ROOT)
+
+
+def test_a_node_may_do_what_it_does_and_nothing_else(redis_server: RedisServer, tmp_path: Path) -> None:
+    """As the user `node`, two nodes coalesce, store, discard and leave: refused nothing, and using all they may."""
+    with guarded(redis_server, tmp_path) as server, Upstream(dead_or_default, delay=0.5) as upstream:
+        url = server.url("node", "for-nodes")
+        admin = free_port()
+        page = ("--admin", f"127.0.0.1:{admin}")
+        with Node([upstream.address], url, args=page) as one, Node([upstream.address], url) as two:
+            for node in (one, two):
+                wait_for(lambda node=node: "attached to Redis" in node.log())
+            server.tester.zadd("rdns:1:hot", {"{old.test.}:A": 1})  # without expiry: it is aged at once
+            server.tester.script_flush()
+            asking = [run_later(node.port, "both.test.") for node in (one, two)]
+            assert [process.wait(10) for process in asking] == [0, 0]
+            assert upstream.count("both.test.") == 1
+            ask(one.port, "dead.test.", timeout=10)
+            server.tester.hset("rdns:1:{bad.test.}:A", mapping={"info": "no", "wire": "no", "answer": "no"})
+            ask(one.port, "bad.test.")
+            wait_for(lambda: "not a usable entry" in one.log())
+            for path in ("cluster", "lookup?name=both.test"):  # the live page
+                told = urllib.request.urlopen(f"http://127.0.0.1:{admin}/api/{path}", timeout=5).read()
+                assert b"NOPERM" not in told
+            assert b"both.test." in told
+            wait_for(lambda: server.tester.zscore("rdns:1:hot", "{both.test.}:A"), 25)
+            assert one.stop() == two.stop() == 0
+
+        assert server.refused("node") == []
+        assert server.used() == allowed("node") - server.unknown
+        told = "refused: " + one.log() + two.log()
+        assert "NOPERM" not in told and "without: " not in told
+
+
+def test_an_operator_may_do_what_the_commands_do_and_nothing_else(redis_server: RedisServer, tmp_path: Path) -> None:
+    """As the user `operator`, every command works, a flush with its proof too; and all the user may do is used."""
+    with guarded(redis_server, tmp_path) as server, Upstream() as upstream:
+        url = server.url("node", "for-nodes")
+        with Node([upstream.address], url) as one, Node([upstream.address], url) as two:
+            for node in (one, two):
+                wait_for(lambda node=node: "attached to Redis" in node.log())
+            for name in ("a.test.", "b.test.", "c.test."):
+                ask(one.port, name)
+            wait_for(lambda: len(server.cli("cache", "ls").stdout.splitlines()) == 3)
+            flushed = server.cli("cache", "flush", "a.test.")
+            assert "confirmed by 2/2 nodes" in flushed.stdout, flushed.stdout + flushed.stderr
+            assert server.cli("cluster", "status").returncode == 0
+            assert server.cli("reload").returncode == 0
+            assert one.stop() == two.stop() == 0
+        server.tester.set("rdns:1:{led.test.}:A#lead", "lost.0:1:1", ex=3000)
+        server.tester.sadd("rdns:1:nodes", "lost.0")
+        server.tester.set("rdns:1:node:lost.0", "{}", ex=3000)
+        server.used()
+        snapshot = str(tmp_path / "snapshot")
+        wanted = (
+            ("cache get b.test", 0), ("cache stats", 0), ("cache top", 0),
+            (f"cache export {snapshot}", 0), ("cache flush --all", 1),
+            (f"cache import {snapshot}", 0), ("cache ls", 0), ("cluster members", 0), ("cluster forget lost", 0),
+        )  # fmt: skip
+        for words, code in wanted:
+            done = server.cli(*words.split())
+            assert done.returncode == code, f"{words}: {done.stdout}{done.stderr}"
+
+        assert server.refused("operator") == []
+        assert server.used() == allowed("operator") - FOR_PEOPLE - server.unknown
+
+
+def test_users_are_refused_the_rest(redis_server: RedisServer, tmp_path: Path) -> None:
+    """Nobody without a name gets in, and nobody gets at others' keys, the settings or everything at once."""
+    with guarded(redis_server, tmp_path) as server:
+        with pytest.raises(redis.AuthenticationError):
+            server.client(None, None).ping()
+        with pytest.raises(redis.AuthenticationError):
+            server.client("node", "for-people").ping()
+        for user, password in (("node", "for-nodes"), ("operator", "for-people"), ("health", "any")):
+            client = server.client(user, password)
+            forbidden = (
+                "SET other 1", "FLUSHALL", "CONFIG GET *", "KEYS *", "ACL LIST", "PUBLISH other 1", "CLIENT LIST",
+                "EVAL return(redis.call('SET','other','1')) 0",
+            )  # fmt: skip
+            for words in forbidden:
+                with pytest.raises(redis.ResponseError, match=r"(?i)permission|ACL|can.t access"):
+                    client.execute_command(*words.split())
+        with pytest.raises(redis.ResponseError, match=r"(?i)permission"):
+            server.client("node", "for-nodes").execute_command("XADD", "rdns:1:control", "*", "event", "{}")
