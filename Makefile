@@ -16,7 +16,7 @@ comma := ,
 upstream_options := $(foreach each,$(subst $(comma),$(space),$(UPSTREAM)),--upstream $(each))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv serve test bench compile lint types check compose-test clean
+.PHONY: help venv serve test bench chaos compile lint types check compose-test clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | \
@@ -34,6 +34,9 @@ test: $(COMPILED_STAMP)  ## Run the tests, in the plain Python form and in the c
 
 bench: $(COMPILED_STAMP)  ## Measure against other servers; says which Debian packages it wants
 	$(BIN)/python -m bench $(BENCH_OPTIONS)
+
+chaos: $(COMPILED_STAMP)  ## Break things around three nodes under load; CHAOS_OPTIONS="--rows redis,pause" or "soak"
+	$(BIN)/python -m chaos $(CHAOS_OPTIONS)
 
 compile: $(COMPILED_STAMP)  ## Compile the hot modules beside their source
 

@@ -51,6 +51,8 @@ log = logging.getLogger(__name__)
 SWEEP_STEP = 1000
 #: Seconds for which nobody is answered at most, while missed events are learnt; longer, and Redis is in trouble again.
 LONGEST_HOLD = 0.05
+#: Seconds that queries wait for Redis at the beginning: those queued meanwhile would all be asked of upstreams.
+FIRST_HOLD = 0.25
 #: Seconds between two looks at the gauges, and at what is still in flight while draining.
 GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
 #: A prefix that has paused may have the replies of so many seconds at once.
@@ -198,7 +200,7 @@ class Node:
         gevent.signal_handler(SUCCEEDED, self._succeeded)
         gc.freeze()  # what lives as long as we do need not be looked at again
         gc.set_threshold(*GC_THRESHOLD)
-        self.store.start()
+        self.store.start(FIRST_HOLD)
         gevent.spawn(self._warm)
         for listener in (*self.outer, *self.inner):
             listener.start()

@@ -10,7 +10,7 @@ from gevent import get_hub
 
 from rdnscache import metrics
 from rdnscache.cache import Cache
-from rdnscache.dns.entry import Entry
+from rdnscache.dns.entry import FAR, Entry
 from rdnscache.dns.policy import Limits, failure_wire, settle
 from rdnscache.dns.wire import SERVFAIL, Reply, parse_reply
 from rdnscache.errors import UpstreamFailed
@@ -173,6 +173,7 @@ class Resolver:
             return
         if entry.rcode == SERVFAIL and stale is not None and stale.usable(now):
             stale.held_until = now + entry.ttl
+            stale.renew_at = FAR  # it may be another than L1 has, which has been renewed in vain just now
             entry, layer = stale, metrics.STALE
         if entry.ttl > 0 and flushes == self.flushes:
             self.cache.put(entry, now)

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 import dns.message
 import dns.rcode
 import pytest
-from support import Node, RedisServer, Upstream, wait_for
+from support import Node, RedisServer, Upstream, free_port, wait_for
 
 
 def ask_all(
@@ -205,6 +205,26 @@ def test_a_value_that_is_no_entry_is_a_miss_and_heals(redis_server: RedisServer,
         )
 
 
+@pytest.mark.parametrize("how", ["set", "sadd", "persist"])
+def test_a_claim_that_is_nobodys_is_taken_over(redis_server: RedisServer, how: str) -> None:
+    """Somebody else's value in its place, for longer than any lease or for ever: nobody waits for it to end."""
+    lead = "rdns:1:{taken.example.}:A#lead"
+    with Upstream() as upstream, Node([upstream.address], redis=redis_server.url) as node:
+        assert wait_for(lambda: "attached to Redis" in node.log())
+        redis = redis_server.client()
+        if how == "sadd":
+            redis.sadd(lead, "rubbish")
+        else:
+            redis.set(lead, "rubbish")
+        if how != "persist":
+            redis.pexpire(lead, 60_000)
+        replies, last = ask_all([(node.port, "taken.example.")], 4.0, 1)
+
+        assert addresses(replies[0]) == ["192.0.2.1"], f"after {last} s"
+        assert wait_for(lambda: redis.exists("rdns:1:{taken.example.}:A") == 1)
+        assert upstream.counts == {("taken.example.", "A"): 1}
+
+
 def test_without_redis_the_workers_of_a_node_ask_once_among_them() -> None:
     """200 clients ask one cold name of a node with 4 workers and no Redis: one upstream query."""
     with Upstream(delay=0.2) as upstream, Node([upstream.address], redis="none", workers=4) as node:
@@ -213,3 +233,44 @@ def test_without_redis_the_workers_of_a_node_ask_once_among_them() -> None:
 
             assert len(replies) == 200
             assert upstream.counts[(name, "A")] == 1
+
+
+def test_what_is_asked_while_a_node_starts_comes_from_redis(redis_server: RedisServer) -> None:
+    """Queries that wait in the kernel while the workers begin are no reason to ask what the cluster knows."""
+    names = [f"k{i}.example." for i in range(50)]
+    port = free_port()
+    with Upstream() as upstream, Node([upstream.address], redis=redis_server.url) as node, ExitStack() as stack:
+        ask_all([(node.port, name) for name in names], 4.0, 1)
+        assert wait_for(lambda: len(redis_server.client().keys("rdns:1:{k*")) == 50)
+        socks = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in names]
+        starting = threading.Thread(
+            target=lambda: stack.enter_context(
+                Node([upstream.address], redis_server.url, 2, ["--warm", "0"], listen=f"127.0.0.1:{port}")
+            )
+        )
+        starting.start()
+        replies = asked_until_read(socks, names, port)
+        starting.join()
+
+        assert [reply for reply in replies if addresses(reply) == ["192.0.2.1"]] == replies
+        assert upstream.total() == 50
+
+
+def asked_until_read(socks: list[socket.socket], names: list[str], port: int) -> list[dns.message.Message]:
+    """Ask as soon as the port is there; the replies once all have come."""
+    for sock, name in zip(socks, names, strict=True):
+        sock.connect(("127.0.0.1", port))
+        sock.settimeout(10)
+        query = dns.message.make_query(name, "A").to_wire()
+
+        def queued(sock: socket.socket = sock, query: bytes = query) -> bool:
+            """Sent, and not refused."""
+            try:
+                sock.send(query)
+                sock.getpeername()
+                return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+            except OSError:
+                return False
+
+        wait_for(queued, 15)
+    return [dns.message.from_wire(sock.recv(4096)) for sock in socks]

@@ -114,7 +114,7 @@ if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then
 end
 local rest = redis.call('PTTL', KEYS[2])
 local flushed = ARGV[4] == '0' and redis.pcall('GET', KEYS[2]) == 'flushed'
-if rest < 0 or flushed then -- without expiry it is nobody's of ours
+if rest < 0 or rest > tonumber(ARGV[2]) or flushed then -- with no expiry, or a later one, it is nobody's of ours
   redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
   return {2, tonumber(ARGV[2]), wire, info, left, v[3]}
 end

@@ -74,8 +74,8 @@ class NoStore:
     def candidacy(self, key: bytes, on_late: Callable[[Entry], None]) -> Candidacy:
         return Candidacy(key, on_late)
 
-    def start(self) -> None:
-        pass
+    def start(self, patience: float) -> None:
+        """Begin, and wait so many seconds at most until it is known whether there is a Redis."""
 
     @property
     def state(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import hiredis
 from gevent import get_hub
+from gevent.event import Event
 
 from rdnscache import metrics
 from rdnscache.dns.entry import Entry
@@ -93,6 +94,8 @@ class Store(NoStore):
         self._control.link = self.link
         self.breaker = Breaker()
         self._prober: Any = None
+        #: Set once it is known whether there is a Redis.
+        self._settled = Event()
 
     @property
     def attached(self) -> bool:
@@ -110,8 +113,9 @@ class Store(NoStore):
     def state(self) -> str:
         return self.breaker.state if self.link.attached else "away"
 
-    def start(self) -> None:
+    def start(self, patience: float) -> None:
         self.link.start()
+        self._settled.wait(patience)
 
     def measure(self) -> None:
         counted, link = self._counted, self.link
@@ -345,5 +349,6 @@ class Store(NoStore):
 
     def _look_again(self) -> None:
         """Wake every follower to claim anew: messages may have been lost."""
+        self._settled.set()
         for candidacy in list(self.following.values()):
             candidacy.wake(None)

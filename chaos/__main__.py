@@ -1,0 +1,73 @@
+"""`python -m chaos`: three nodes under load while things break; exit code 1 when an answer is lost or wrong.
+
+`python -m chaos soak` does that at random for long and follows the memory; `python -m chaos pause` measures what a
+silent Redis costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from chaos import pause, rows, soak
+from chaos.cluster import ChaosError, Cluster
+from chaos.faults import FAULTS, QUIET, Fault, fail_over
+
+#: Queries a second; seconds that the clients go on after each recovery.
+RATE, REST = 400.0, 3.0
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m chaos", description="Three nodes under load while things break.")
+    parser.add_argument("what", nargs="?", choices=("rows", "soak", "pause"), default="rows")
+    names = ", ".join(fault.name for fault in FAULTS)
+    parser.add_argument("--rows", metavar="NAMES", help=f"which faults, separated by commas: {names}")
+    parser.add_argument("--rate", type=float, default=RATE, help="queries a second (default %(default)g)")
+    parser.add_argument("--rest", type=float, default=REST, help="seconds after each recovery (default %(default)g)")
+    parser.add_argument("--failover", metavar="COMMAND", help="one more row: this command fails the primary over")
+    parser.add_argument("--minutes", type=float, default=20.0, help="of a soak (default %(default)g)")
+    parser.add_argument("--svg", metavar="FILE", type=Path, help="draw a soak's memory here")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="put the figures here")
+    return parser.parse_args()
+
+
+def chosen(text: str | None, failover: str | None) -> list[Fault]:
+    """The faults named; with none named, all, between two quiet rows."""
+    more = [fail_over(failover)] if failover else []
+    if text is None:
+        return [QUIET, *FAULTS, *more, QUIET]
+    known = {fault.name: fault for fault in (*FAULTS, QUIET, *more)}
+    wanted = [word.strip() for word in text.split(",")]
+    unknown = ", ".join(sorted(set(wanted) - set(known)))
+    if unknown:
+        raise ChaosError(f"there is no row {unknown}")
+    return [known[name] for name in wanted]
+
+
+def break_things(told: argparse.Namespace) -> int:
+    faults = chosen(told.rows, told.failover)
+    with Cluster(told.rate) as cluster:
+        rows.recovery(cluster)
+        found = [rows.run(cluster, fault, told.rest) for fault in faults]
+        rows.settle(cluster, found)
+        complaints = cluster.client.log.read_text()
+    print(rows.table(found))
+    print(complaints[:4000], end="", file=sys.stderr)
+    if told.json:
+        told.json.write_text(json.dumps(rows.as_json(found), indent=1) + "\n")
+    return 0 if all(row.good for row in found) else 1
+
+
+def main() -> int:
+    told = options()
+    try:
+        return {"rows": break_things, "soak": soak.main, "pause": pause.main}[told.what](told)
+    except ChaosError as error:
+        print(f"Error: {error}.", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""The clients: `python -m chaos.client SHARED RECORDS RATE PORT…`. A steady mix of names, every answer checked.
+
+A query has three tries of 2 s, each at the next node, as a stub resolver with several servers does; a refused datagram
+is a try as well. Cold names are asked at all nodes at once. What became of each query goes to the file of records.
+"""
+
+from __future__ import annotations
+
+import mmap
+import random
+import select
+import socket
+import struct
+import sys
+import time
+from collections import deque
+from pathlib import Path
+
+from chaos import names
+
+TIMEOUT, TRIES, SOCKETS = 2.0, 3, 16
+#: How many names of each kind there are (0: each is new), and their share of all queries.
+HOT, MISSING, SHORT, VERSIONED = 200, 20, 20, 10
+MIX = (("hot", 50), ("cold", 8), ("nx", 12), ("short", 12), ("ver", 8))
+#: Sent at, seconds until the answer, row, kind, what became of it, tries.
+RECORD = struct.Struct("<dfHBBB")
+GOOD, LOST, FAILED, WRONG = range(4)
+#: Places in the shared numbers: whether to end, the row, then each node's oldest version that may be seen.
+END, ROW, FLOORS = 0, 1, 2
+SERVFAIL = 2
+
+
+class Question:
+    __slots__ = ("done", "kind", "name", "node", "row", "sent", "tries")
+
+    def __init__(self, name: str, node: int, row: int, now: float) -> None:
+        self.name, self.kind, self.node, self.row, self.sent = name, names.kind_of(name), node, row, now
+        self.tries = 0
+        self.done = False
+
+
+class Client:
+    def __init__(self, shared: memoryview, records: Path, rate: float, ports: list[int]) -> None:
+        self._shared = shared
+        self._out = records.open("wb", buffering=1 << 16)
+        self._gap = 1 / rate
+        self._socks = [[self._socket(port) for _ in range(SOCKETS)] for port in ports]
+        self._place = {sock.fileno(): (node, sock) for node, socks in enumerate(self._socks) for sock in socks}
+        self._epoll = select.epoll()
+        for fd in self._place:
+            self._epoll.register(fd, select.EPOLLIN)
+        #: By socket and ID: the question, and the floor of its node when it was sent.
+        self._open: dict[tuple[int, int], tuple[Question, int]] = {}
+        self._deadlines: deque[tuple[float, tuple[int, int]]] = deque()
+        self._number = 0
+        self._kinds = [kind for kind, share in MIX for _ in range(share)]
+
+    @staticmethod
+    def _socket(port: int) -> socket.socket:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        sock.connect(("127.0.0.1", port))
+        return sock
+
+    def run(self) -> None:
+        due = time.monotonic()
+        while not self._shared[END] or self._open:
+            now = time.monotonic()
+            while due <= now and not self._shared[END]:
+                due = max(due, now - 0.5) + self._gap * self._ask(now)
+            self._expire(now)
+            for fd, _ in self._epoll.poll(0.05 if self._shared[END] else max(due - time.monotonic(), 0)):
+                self._read(*self._place[fd])
+        self._out.close()
+
+    def _ask(self, now: float) -> int:
+        """Send what is next; how many queries that were."""
+        self._number += 1
+        row, number, nodes = self._shared[ROW], self._number, len(self._socks)
+        kind = random.choice(self._kinds)
+        if kind == "cold":
+            for node in range(nodes):
+                self._send(Question(f"c{row}x{number}.cold.chaos", node, row, now))
+            return nodes
+        several = {"hot": HOT, "nx": MISSING, "short": SHORT, "ver": VERSIONED}[kind]
+        fresh = kind == "nx" and number % 2 == 0
+        label = f"m{row}x{number}" if fresh else f"{kind[0]}{random.randrange(several)}"
+        self._send(Question(f"{label}.{kind}.chaos", number % nodes, row, now))
+        return 1
+
+    def _send(self, question: Question) -> None:
+        """The next try, or the end of them."""
+        while question.tries < TRIES:
+            node = (question.node + question.tries) % len(self._socks)
+            question.tries += 1
+            sock = random.choice(self._socks[node])
+            key = (sock.fileno(), random.getrandbits(16))
+            if key in self._open:
+                question.tries -= 1
+                continue
+            try:
+                sock.send(names.query(key[1], question.name))
+            except OSError:  # refused, and that of an earlier datagram
+                continue
+            self._open[key] = question, self._shared[FLOORS + node]
+            self._deadlines.append((time.monotonic() + TIMEOUT, key))
+            return
+        self._record(question, LOST)
+
+    def _expire(self, now: float) -> None:
+        while self._deadlines and self._deadlines[0][0] <= now:
+            self._next_try(self._deadlines.popleft()[1])
+
+    def _next_try(self, key: tuple[int, int]) -> None:
+        question, _ = self._open.pop(key, (None, 0))
+        if question is not None and not question.done:
+            self._send(question)
+
+    def _read(self, node: int, sock: socket.socket) -> None:
+        while True:
+            try:
+                data = sock.recv(4096)
+            except BlockingIOError:
+                return
+            except OSError:  # nobody is there: what was asked from this socket goes to the next node
+                for key in [key for key in self._open if key[0] == sock.fileno()]:
+                    self._next_try(key)
+                return
+            question, floor = self._open.pop((sock.fileno(), int.from_bytes(data[:2], "big")), (None, 0))
+            if question is None or question.done:
+                continue
+            problem = names.problem(question.name, data, floor)
+            fate = GOOD if not problem else FAILED if data[3] & 15 == SERVFAIL else WRONG
+            if problem:
+                print(f"row {question.row}: {question.name} at node {node}: {problem}", flush=True)
+            self._record(question, fate)
+
+    def _record(self, question: Question, fate: int) -> None:
+        question.done = True
+        taken = time.monotonic() - question.sent
+        kind = names.KINDS.index(question.kind)
+        self._out.write(RECORD.pack(question.sent, taken, question.row, kind, fate, question.tries))
+        if fate == LOST:
+            print(f"row {question.row}: {question.name} from node {question.node} on: no answer", flush=True)
+
+
+def shared_numbers(path: Path) -> memoryview:
+    """What the one who breaks things tells the clients; the file holds zeros to begin with."""
+    with path.open("r+b") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0)).cast("I")
+
+
+if __name__ == "__main__":
+    Client(shared_numbers(Path(sys.argv[1])), Path(sys.argv[2]), float(sys.argv[3]), list(map(int, sys.argv[4:]))).run()

