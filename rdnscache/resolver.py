@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 #: A follower looks again after so many seconds, doubled up to the last: a message may be lost.
 FIRST_LOOK, LAST_LOOK = 0.1, 0.2
-#: Added to the upstream deadline for the lease, and to the lease before claiming anew.
+#: Added to the upstream deadline for the longest lease, and to the lease before claiming anew.
 LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
 #: Seconds a flight may have waited for a greenlet: longer, and its clients have asked again or gone.
 MAX_QUEUED = 1.0

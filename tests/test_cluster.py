@@ -100,13 +100,15 @@ class TestOneUpstreamQueryPerQuestion:
 
 class TestLosses:
     def test_a_killed_leader_is_replaced_when_its_lease_ends(self, redis_server: RedisServer) -> None:
-        """kill -9 of the leader mid-flight: all followers are answered, and the upstream hears one more query."""
-        timing = ("--upstream-timeout", "1.5", "--upstream-deadline", "1.5")
-        with Upstream(delay=0.6) as upstream, cluster(redis_server.url, upstream, 1, timing) as nodes:
+        """kill -9 of the leader mid-flight: all followers are answered, and the upstream hears one more query.
+
+        The lease is 1.5 s, whatever the upstream's deadline.
+        """
+        with Upstream(delay=0.6) as upstream, cluster(redis_server.url, upstream, 1) as nodes:
             answered: dict[int, dns.message.Message] = {}
             leader, *followers = nodes
             clients = threading.Thread(
-                target=lambda: answered.update(ask_all([(node.port, "lost.example.") for node in followers], 8.0, 1)[0])
+                target=lambda: answered.update(ask_all([(node.port, "lost.example.") for node in followers], 4.0, 1)[0])
             )
             first = threading.Thread(target=lambda: ask_all([(leader.port, "lost.example.")], 0.1, 1))
             redis = redis_server.client()
@@ -121,6 +123,16 @@ class TestLosses:
 
             assert [addresses(reply) for reply in answered.values()] == [["192.0.2.1"]] * 2
             assert upstream.counts == {("lost.example.", "A"): 2}
+
+    def test_a_leader_that_takes_long_is_not_replaced(self, redis_server: RedisServer) -> None:
+        """Its lease is renewed while the upstream takes twice as long: one query, and nothing is left behind."""
+        timing = ("--upstream-timeout", "5", "--stale-after", "10")
+        with Upstream(delay=3.0) as upstream, cluster(redis_server.url, upstream, 1, timing) as nodes:
+            replies, _ = ask_all([(node.port, "long.example.") for node in nodes], 8.0, 1)
+
+            assert [addresses(reply) for reply in replies.values()] == [["192.0.2.1"]] * 3
+            assert upstream.counts == {("long.example.", "A"): 1}
+            assert wait_for(lambda: not redis_server.client().exists("rdns:1:{long.example.}:A#lead"))
 
     def test_a_dropped_wake_up_is_made_good_by_looking_again(self, redis_server: RedisServer) -> None:
         """With every registration removed no message is sent, and followers still find the entry."""

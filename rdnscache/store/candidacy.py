@@ -13,7 +13,7 @@ from gevent import get_hub, getcurrent
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import Reply
-from rdnscache.store.contract import CLAIM, ENTRY, FILL, FOLLOW, LEAD, info_text
+from rdnscache.store.contract import CLAIM, ENTRY, FILL, FOLLOW, LEAD, RENEW, info_text
 from rdnscache.store.nostore import Candidacy
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class RedisCandidacy(Candidacy):
         #: Of the entry, the lead and the followers, once we have claimed.
         self._keys: tuple[bytes, ...] = ()
         self._token = b""
+        self._claimed = 0.0
         self._followed = 0
         #: Whether Redis was too slow for us: it is not waited for again, what it says comes late.
         self._slow = False
@@ -80,7 +81,7 @@ class RedisCandidacy(Candidacy):
             self._keys = (name, name + b"#lead", name + b"#wait")
             store.following[name] = self
         for _ in range(2):  # twice: the first may find, and delete, a value that cannot be used
-            token = store.token()
+            token, self._claimed = store.token(), time.monotonic()
             told: tuple[bytes | int, ...] = (
                 token,
                 store.lease_ms,
@@ -151,6 +152,12 @@ class RedisCandidacy(Candidacy):
             self._switch(entry)
         elif entry is not None and self._slow:
             self.on_late(entry)
+
+    def renew(self, moment: float) -> None:
+        """If we lead since before this moment, and are at work still: tell Redis."""
+        if self._token and self._claimed < moment:
+            store = self._store
+            store.run_later(RENEW, store.filled, *self._keys, self._token, store.lease_ms)
 
     def fill(self, kind: bytes, reply: Reply, ttl: int, stale: int, source: str) -> None:
         store = self._store

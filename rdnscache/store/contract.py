@@ -3,7 +3,8 @@
 Keys (`rdns` is the configurable prefix, 1 the version of this contract):
 
     rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]        HASH    an entry: `info`, `answer`, `wire`, and perhaps `mac`
-    rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]#lead   STRING  the leader's token, for as long as its lease
+    rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]#lead   STRING  the leader's token, for as long as its lease;
+                                                              renewed while the leader is at work
     rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]#wait   SET     the wake channels of the followers
     rdns:1:control                                    STREAM  the last control events (flushes), capped
     rdns:1:{probe}:probe#lead, …#wait                 as above; claimed to see whether Redis works again
@@ -124,6 +125,14 @@ if type(redis.pcall('SADD', KEYS[3], ARGV[3])) ~= 'number' then
 end
 redis.call('PEXPIRE', KEYS[3], ARGV[2])
 return {3, rest, wire, info, left, v[3]}
+"""
+)
+
+#: KEYS entry, lead, wait; ARGV token, lease in ms. From a leader that is still at work: its lease begins anew.
+RENEW = Script(
+    b"""
+if redis.pcall('GET', KEYS[2]) == ARGV[1] then redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
+return 0
 """
 )
 

@@ -23,7 +23,7 @@ from redis.utils import str_if_bytes
 
 from rdnscache.errors import StoreDown
 from rdnscache.place import CLUSTER, Host, Place, parse
-from rdnscache.store.contract import CLAIM, FILL
+from rdnscache.store.contract import CLAIM, FILL, RENEW
 from rdnscache.store.link import LEAST_PATIENCE, Command, Link
 from rdnscache.store.opening import CONNECT_TIMEOUT, connection, opener
 from rdnscache.store.shard import EarOpener, Shard, ShardOpener
@@ -244,7 +244,7 @@ class Shards:
         if shard is None:
 
             def attached() -> None:
-                link.setup(*((b"SCRIPT", b"LOAD", script.source) for script in (CLAIM, FILL)))
+                link.setup(*((b"SCRIPT", b"LOAD", script.source) for script in (CLAIM, RENEW, FILL)))
                 known.breaker.reset(time.monotonic())
 
             link = Link(

@@ -28,6 +28,7 @@ cdef class Store(NoStore):
     cdef public object link
     cdef public Breaker breaker
     cdef object _prober
+    cdef object _renewer
     cdef object _settled
 
     @cython.locals(started=double, now=double, took=double, own=double)

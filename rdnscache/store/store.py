@@ -30,6 +30,7 @@ from rdnscache.store.contract import (
     JUST_STORED,
     LEAVE,
     MEMBER_TTL,
+    RENEW,
     TIME_FORM,
     Names,
     Script,
@@ -44,6 +45,9 @@ from rdnscache.store.shards import link_to
 
 log = logging.getLogger(__name__)
 
+#: Seconds for which a claim holds at most, and after which a leader that is still at work says so, again and again:
+#: two words may be lost.
+LEASE, RENEWAL = 1.5, 0.4
 #: Entries read in one go.
 PAGE = 100
 #: What a server says that is a replica.
@@ -76,7 +80,7 @@ class Store(NoStore):
         self.names = Names(prefix)
         self._counted: dict[int, int] = {}
         self.node = node
-        self.lease_ms = round(lease * 1000)
+        self.lease_ms = round(min(lease, LEASE) * 1000)
         self.wake_channel = self.names.wake(node, worker)
         self.counters = counters
         self.following: dict[bytes, RedisCandidacy] = {}
@@ -94,6 +98,7 @@ class Store(NoStore):
         self._control.link = self.link
         self.breaker = Breaker()
         self._prober: Any = None
+        self._renewer: Any = None
         #: Set once it is known whether there is a Redis.
         self._settled = Event()
 
@@ -114,6 +119,8 @@ class Store(NoStore):
         return self.breaker.state if self.link.attached else "away"
 
     def start(self, patience: float) -> None:
+        self._renewer = get_hub().loop.timer(RENEWAL, RENEWAL)
+        self._renewer.start(self._renew)
         self.link.start()
         self._settled.wait(patience)
 
@@ -322,6 +329,13 @@ class Store(NoStore):
         told = (b"probe", 100, self.wake_channel, 0, 0)
         self.run_later(CLAIM, probed, name, name + b"#lead", name + b"#wait", *told)
 
+    def _renew(self) -> None:
+        """Keep what we lead for as long as it takes; if we die, it is free before long."""
+        if self.usable:
+            moment = time.monotonic() - RENEWAL / 2
+            for candidacy in list(self.following.values()):
+                candidacy.renew(moment)
+
     def _on_push(self, channel: bytes, payload: bytes) -> None:
         if channel == self.wake_channel:
             name, info, wire, mac = read_wake(payload)
@@ -338,7 +352,7 @@ class Store(NoStore):
     def _on_attach(self) -> None:
         """Load the scripts and catch up with control events; only then may anybody lead or follow."""
         self.breaker.reset(time.monotonic())
-        self.link.setup(*((b"SCRIPT", b"LOAD", script.source) for script in (CLAIM, FILL)))
+        self.link.setup(*((b"SCRIPT", b"LOAD", script.source) for script in (CLAIM, RENEW, FILL)))
         self._control.catch_up()
         get_hub().loop.run_callback(self._look_again)
         get_hub().loop.run_callback(self._local.introduce)
