@@ -6,12 +6,15 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from conftest import _SERVERS
 from support import Node, RedisServer, Upstream, ask, clean_env, free_port, wait_for
+from test_redis_cluster import RedisCluster
 
 from rdnscache.store.check import OK, WRONG, Facts, Finding, judge, needed, worst
 from rdnscache.store.contract import HEAT, Names
@@ -157,6 +160,27 @@ class TestRealServers:
         assert check(url)[2]["privilege"].startswith(
             "more is allowed than a node needs: keys of others, channels of others"
         )
+
+    def test_strangers_are_told_from_us(self, good: RedisServer) -> None:
+        """Whatever we may do with our password; a user of the docs' own is not what is tried."""
+        good.client().execute_command("ACL", "SETUSER", "all", "on", ">secret", "+@all", "~*", "&*")
+        good.client().execute_command("ACL", "SETUSER", "default", "resetpass", ">other")
+        assert check(f"redis://all:secret@127.0.0.1:{good.port}")[1]["strangers"] == "ok"
+
+    def test_a_cluster(self) -> None:
+        """All primaries are looked at, and what is not well is said with the server's name."""
+        binary = next(filter(None, _SERVERS.values()))
+        with ExitStack() as stack:
+            cluster = RedisCluster(stack, binary, 0)
+            for client in cluster.clients[:3]:
+                client.config_set("maxmemory-policy", "allkeys-lfu")
+            for client in cluster.clients[:2]:
+                client.config_set("maxmemory", "64mb")
+            done = run("check-redis", cluster.url)
+            assert done.returncode == 1, done.stdout + done.stderr
+            (risky,) = [line for line in done.stdout.splitlines() if line.startswith("risky")]
+            assert f"127.0.0.1:{cluster.servers[2].port}: maxmemory is not set" in risky
+            assert done.stdout.count(" rights ") == 1 and "ok     rights" in done.stdout
 
     def test_the_words_for_a_terminal(self, good: RedisServer) -> None:
         """A line for each finding."""

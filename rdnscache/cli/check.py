@@ -9,7 +9,6 @@ from dataclasses import asdict
 import click
 
 from rdnscache.cli.access import find_redis
-from rdnscache.errors import StoreDown
 
 #: Exit codes by the worst finding.
 CODES = {"ok": 0, "note": 0, "risky": 1, "wrong": 2}
@@ -28,14 +27,10 @@ def check_redis(url: str, prefix: str, as_json: bool) -> None:
     What a node does is tried with keys of no name. Give the URL as the node has it, with its user and password.
     Exit code 1 when something is risky, 2 when something is wrong.
     """
-    from rdnscache.store.check import Facts, judge, worst
+    from rdnscache.store.check import judge_all, worst
     from rdnscache.store.examine import examine
 
-    try:
-        facts = examine(find_redis(url), prefix)
-    except StoreDown as error:
-        facts = Facts(problem=str(error))
-    findings = list(judge(facts))
+    findings = list(judge_all(examine(find_redis(url), prefix)))
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rdnscache.store.contract import CLAIM, Names
@@ -133,6 +133,16 @@ def judge(facts: Facts) -> Iterator[Finding]:
     yield from _latency(facts)
     yield from _clock(facts)
     yield from _way(facts)
+
+
+def judge_all(servers: Mapping[str, Facts]) -> Iterator[Finding]:
+    """As `judge`; of several servers, what is well is said of the first only, and all else with the server's name."""
+    for number, (name, facts) in enumerate(servers.items()):
+        for finding in judge(facts):
+            if len(servers) > 1 and finding.level != OK:
+                yield replace(finding, text=f"{name}: {finding.text}")
+            elif number == 0:
+                yield finding
 
 
 def worst(findings: list[Finding]) -> str:

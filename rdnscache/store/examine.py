@@ -8,41 +8,56 @@ import re
 import stat
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import ConnectionPool, SSLConnection
 from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
-from rdnscache.store.browse import Browser
+from rdnscache.errors import RdnscacheError
+from rdnscache.place import Login, Place, parse
+from rdnscache.store.browse import TIMEOUT
 from rdnscache.store.check import SETTINGS, Command, Facts, needed, unneeded
 from rdnscache.store.contract import Names
+from rdnscache.store.opening import client, primaries
 
 PINGS = 100
 
 T = TypeVar("T")
 
 
-def examine(url: str, prefix: str) -> Facts:
-    """Everything there is to know. Raises StoreDown for a URL that cannot be used."""
-    browser = Browser(url, prefix)
-    client: Any = browser.redis
-    client.set_retry(Retry(NoBackoff(), 0))
-    facts = Facts()
+def examine(url: str, prefix: str) -> dict[str, Facts]:
+    """Everything there is to know of a server; of a cluster's primaries, by their names."""
+    place = parse(url)
+    names = Names(prefix)
     try:
-        facts.hello = _texts(client.execute_command("HELLO"))
-        _look(client, facts)
+        found = client(place, TIMEOUT)
+        servers = primaries(found)
+        for each in servers:
+            each.set_retry(Retry(NoBackoff(), 0))
         mark = f"check-{os.urandom(6).hex()}"
-        for command in needed(browser.names, mark):
-            _try(client, command, mark, facts)
-        _look_for_excess(client, browser.names, mark, facts)
-        facts.pings = _pings(client)
-    except (redis.RedisError, OSError) as error:
-        facts.problem = str(error)
+        facts = {_name(each): Facts(hello=_texts(each.execute_command("HELLO"))) for each in servers}
+        refused: dict[str, str] = {}
+        for command in needed(names, mark):
+            _try(found, command, mark, refused)
+        for each, fact in zip(servers, facts.values(), strict=True):
+            fact.refused = refused
+            _look(each, fact)
+            _look_at_the_way(each, place, fact)
+            _look_for_excess(each, mark, fact)
+            fact.pings = _pings(each)
+    except (redis.RedisError, OSError, ValueError, RdnscacheError) as error:
+        return {"": Facts(problem=str(error))}
     return facts
+
+
+def _name(server: Any) -> str:
+    """Where a server is, for a person."""
+    known = server.connection_pool.connection_kwargs
+    return str(known.get("path") or f"{known.get('host', '')}:{known.get('port', '')}")
 
 
 def _texts(told: Any) -> dict[str, Any]:
@@ -62,25 +77,25 @@ def _if_allowed(ask: Callable[[], T], otherwise: T) -> T:
         return otherwise
 
 
-def _look(client: Any, facts: Facts) -> None:
-    facts.info = _if_allowed(client.info, {})
-    facts.settings = _if_allowed(lambda: _texts(client.config_get(*SETTINGS)), {})
-    facts.clock = _if_allowed(lambda: _clock(client), None)
-    pool = client.connection_pool
-    known = pool.connection_kwargs
-    facts.encrypted = issubclass(pool.connection_class, SSLConnection)
-    facts.verified = str(known.get("ssl_cert_reqs", "required")) != "none"
-    facts.password = bool(known.get("password"))
-    facts.local = "path" in known or _is_loopback(str(known.get("host", "localhost")))
-    if "path" in known:
-        facts.strangers = _open_to_others(Path(known["path"])) and _lets_in(pool)
-    else:
-        facts.strangers = _lets_in(pool)
+def _look(server: Any, facts: Facts) -> None:
+    facts.info = _if_allowed(server.info, {})
+    facts.settings = _if_allowed(lambda: _texts(server.config_get(*SETTINGS)), {})
+    facts.clock = _if_allowed(lambda: _clock(server), None)
 
 
-def _clock(client: Any) -> float:
+def _look_at_the_way(server: Any, place: Place, facts: Facts) -> None:
+    """Who else could be on it, and who gets in."""
+    host = server.connection_pool.connection_kwargs.get("host", "")
+    facts.local = bool(place.socket) or _is_loopback(str(host))
+    facts.encrypted = place.tls
+    facts.verified = place.tls_arguments.get("ssl_cert_reqs", "required") == "required"
+    facts.password = place.login.given
+    facts.strangers = (not place.socket or _open_to_others(Path(place.socket))) and _lets_in(place)
+
+
+def _clock(server: Any) -> float:
     before = time.time()
-    seconds, micros = client.time()
+    seconds, micros = server.time()
     return float(seconds + micros / 1e6 - (before + time.time()) / 2)
 
 
@@ -97,10 +112,14 @@ def _open_to_others(path: Path) -> bool:
     return bool(path.stat().st_mode & 0o002) and all(mode & 0o001 for mode in modes)
 
 
-def _lets_in(pool: ConnectionPool) -> bool | None:
+def _lets_in(place: Place) -> bool | None:
     """Whether somebody without a name may read; None when that cannot be tried."""
-    kwargs = {name: value for name, value in pool.connection_kwargs.items() if name not in ("username", "password")}
-    stranger = redis.Redis(connection_pool=ConnectionPool(connection_class=pool.connection_class, **kwargs))
+    try:
+        stranger = client(replace(place, login=Login()), TIMEOUT)
+    except redis.AuthenticationError:
+        return False
+    except (redis.RedisError, OSError, RdnscacheError):
+        return None
     try:
         stranger.exists("rdnscache")
     except redis.ResponseError:  # no permission, or protected mode
@@ -114,15 +133,15 @@ def _lets_in(pool: ConnectionPool) -> bool | None:
     return True
 
 
-def _try(client: Any, command: Command, mark: str, facts: Facts) -> None:
+def _try(found: Any, command: Command, mark: str, refused: dict[str, str]) -> None:
     words = " ".join(command[:2]) if command[0] in ("CLIENT", "SCRIPT") else str(command[0])
     try:
         if command[0] == "SUBSCRIBE":
-            with client.pubsub() as ear:
+            with found.pubsub() as ear:
                 ear.subscribe(command[1])
                 ear.get_message(timeout=1.0)
         else:
-            client.execute_command(*command)
+            found.execute_command(*command)
     except redis.ResponseError as error:
         text = str(error)
         if isinstance(error, NoPermissionError):
@@ -130,16 +149,16 @@ def _try(client: Any, command: Command, mark: str, facts: Facts) -> None:
                 place = command[1].decode() if isinstance(command[1], bytes) else str(command[1])
                 words += f" {place.replace(mark, '*')}"
             text = f"NOPERM {text}"  # redis-py takes this word off
-        facts.refused.setdefault(words, text)
+        refused.setdefault(words, text)
 
 
-def _look_for_excess(client: Any, names: Names, mark: str, facts: Facts) -> None:
+def _look_for_excess(server: Any, mark: str, facts: Facts) -> None:
     """Ask what else we may; where that is not allowed, try what does no harm."""
-    user = _if_allowed(lambda: client.execute_command("ACL", "WHOAMI"), None)
+    user = _if_allowed(lambda: server.execute_command("ACL", "WHOAMI"), None)
     shown = {"SET": "keys of others", "PUBLISH": "channels of others", "CONFIG": "CONFIG SET", "ACL": "ACL SETUSER"}
     for command in unneeded(mark):
         try:
-            told = client.execute_command("ACL", "DRYRUN", user or "default", *command)
+            told = server.execute_command("ACL", "DRYRUN", user or "default", *command)
             facts.asked = True
             if told in (b"OK", "OK", True):
                 facts.excess.append(shown.get(str(command[0]), str(command[0])))
@@ -147,17 +166,17 @@ def _look_for_excess(client: Any, names: Names, mark: str, facts: Facts) -> None
             break
     if not facts.asked:
         for command, what in ((("GET", mark), "keys of others"), (("PUBLISH", mark, ""), "channels of others")):
-            told = _if_allowed(lambda command=command: (client.execute_command(*command),), None)  # type: ignore[misc]
+            told = _if_allowed(lambda command=command: (server.execute_command(*command),), None)  # type: ignore[misc]
             if told is not None:
                 facts.excess.append(what)
 
 
-def _pings(client: Any) -> list[float]:
+def _pings(server: Any) -> list[float]:
     times = []
     for _ in range(PINGS):
         started = time.perf_counter()
         try:
-            client.ping()
+            server.ping()
         except redis.ResponseError:
             return []
         times.append(time.perf_counter() - started)
