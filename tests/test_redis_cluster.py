@@ -118,7 +118,7 @@ def test_a_primary_dies_under_load(kind: str, which: str, how: signal.Signals) -
             attached(nodes)
             with Load([node.port for node in nodes], 30) as load:
                 wait_for(lambda: load.asked > 60)
-                assert above_one(upstream, "load") == 0
+                until_shared(nodes, upstream, names_of(cluster, dying, "before"))
                 ears = sum(f"messages from 127.0.0.1:{cluster.servers[dying].port}" in node.log() for node in nodes)
                 killed = time.monotonic()
                 cluster.servers[dying].end(how)
@@ -140,9 +140,9 @@ def test_a_primary_dies_under_load(kind: str, which: str, how: signal.Signals) -
 
 @pytest.mark.parametrize("kind", list(_SERVERS))
 def test_slots_move_and_people_look(kind: str) -> None:
-    """A slot moves under load; then every command of people works over all primaries."""
+    """A slot moves under load; every command of people works over all primaries; a message that is lost is missed."""
     with running(_SERVERS[kind], 0) as cluster, Upstream(telling, delay=0.15) as upstream:
-        with nodes_on(cluster.url, upstream) as nodes:
+        with nodes_on(cluster.url, upstream, args=("--redis-timeout", "1")) as nodes:
             attached(nodes)
             first = next(names_of(cluster, 0, "moved"))
             slot = key_slot(entry(first))
@@ -161,7 +161,8 @@ def test_slots_move_and_people_look(kind: str) -> None:
             assert load.lost == [] and load.wrong == []
             assert above == 0
             assert cluster.clients[1].exists(entry(first))
-            look_around(cluster, nodes)
+            if kind == "redis":
+                look_around(cluster, nodes)
             # an event whose message is lost between two nodes of the cluster
             keeper = cluster.clients[cluster.owner(STREAM)]
             keeper.xadd(STREAM, {"event": '{"event": "flush", "name": "silent.example."}'})

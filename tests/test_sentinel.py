@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from support import Upstream, wait_for
+from support import Upstream, ask, wait_for
 from test_control import command
 from topology import Load, Sentinel, Server, above_one, nodes_on, telling, until_shared
 
@@ -74,8 +74,7 @@ def test_the_primary_dies_under_load(trio: Trio) -> None:
     """No answer is lost or wrong; the flight of the cluster works again soon after the sentinels have elected."""
     names = (f"again-{number}.example." for number in itertools.count())
     with under_load(trio.url) as (upstream, nodes, _):
-        before = above_one(upstream, "load")
-        assert before == 0
+        until_shared(nodes, upstream, names)
         old = trio.primary()
         killed = time.monotonic()
         old.kill()
@@ -105,3 +104,17 @@ def test_the_primary_is_moved_while_it_lives(trio: Trio) -> None:
         assert flushed.returncode == 0, flushed.stdout
         assert set(json.loads(flushed.stdout)["confirmed_ms"]) == {"n0", "n1", "n2"}
         assert "data" not in "".join(node.log() for node in nodes).replace("database", "")
+
+
+def test_a_server_found_by_its_name_becomes_a_replica() -> None:
+    """No sentinels: a refused write makes the link look again where the name leads."""
+    assert REDIS
+    with Server(REDIS, {}) as server, Server(REDIS, {}) as other, Upstream(telling) as upstream:
+        with nodes_on(f"redis://localhost:{server.port}", upstream, 1) as (node,):
+            server.client().replicaof("127.0.0.1", other.port)
+            wait_for(lambda: "carrying on without: READONLY" in node.log())
+            server.client().replicaof("NO", "ONE")
+            attached = node.log().count("attached to Redis")
+            wait_for(lambda: node.log().count("attached to Redis") > attached)
+            ask(node.port, "again.example.")
+            wait_for(lambda: server.client().exists("rdns:1:{again.example.}:A"))

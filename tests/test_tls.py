@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import Node, Upstream, ask, wait_for
+from support import Node, Upstream, ask, free_port, wait_for
 from test_control import command
 from topology import Server, nodes_on, telling, until_shared
 
@@ -60,7 +60,7 @@ def server(papers: Papers, tmp_path: Path) -> Iterator[Server]:
     users = tmp_path / "users.acl"
     users.write_text(
         "user default off\n"
-        "user dns on >hunter2 resetchannels &rdns:* ~rdns:* +@all -@admin -@dangerous +@connection\n"
+        "user dns on >hunter2 resetchannels &rdns:* ~rdns:* +@all -@admin -@dangerous\n"
         "user root on >root allcommands allkeys allchannels\n"
     )
     options = {
@@ -88,6 +88,25 @@ def test_mutual_tls_with_a_user_and_a_password_file(server: Server, papers: Pape
         arguments = [Path(f"/proc/{pid}/cmdline").read_bytes() for node in nodes for pid in node.children()]
         texts = [node.log() for node in nodes] + [members.stdout, checked.stdout, repr(arguments)]
         assert "hunter2" not in "".join(texts)
+
+
+def test_a_cluster_over_tls(papers: Papers) -> None:
+    """Every link of a worker, and the commands of people; a cluster of one, which does not know its own address."""
+    options = {
+        "tls-port": "", "tls-cert-file": papers["server.crt"], "tls-key-file": papers["server.key"],
+        "tls-ca-cert-file": papers["ca.crt"], "tls-auth-clients": "no", "cluster-enabled": "yes",
+        "cluster-port": str(free_port()), "requirepass": "hunter2", "tls-cluster": "yes",
+    }  # fmt: skip
+    with Server(str(REDIS), options) as server, Upstream(telling, delay=0.05) as upstream:
+        client = server.client(ssl=True, ssl_ca_certs=papers["ca.crt"], password="hunter2")
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        wait_for(lambda: b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO"))
+        url = f"valkeys+cluster://:hunter2@localhost:{server.port}?ssl_ca_certs={papers['ca.crt']}"
+        with nodes_on(url, upstream, 2) as nodes:
+            until_shared(nodes, upstream, (f"tls-{number}.example." for number in range(99)))
+            flushed = command("cache", "flush", "--all", "--json", "--redis", url)
+            assert set(json.loads(flushed.stdout)["confirmed_ms"]) == {"n0", "n1"}, flushed.stderr
+            assert "hunter2" not in "".join(node.log() for node in nodes)
 
 
 @pytest.mark.parametrize(

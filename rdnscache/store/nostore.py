@@ -34,7 +34,7 @@ class Candidacy:
         pass
 
     def read(self) -> Entry | None:
-        """The entry in L2, fresh or stale. A plain read, which may go to a replica."""
+        """The entry in L2, fresh or stale."""
         return None
 
     def claim(self, renewal: int = 0) -> int:

@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable
 
 from rdnscache.place import Host, Place
-from rdnscache.store.breaker import OPEN, Breaker
+from rdnscache.store.breaker import Breaker
 from rdnscache.store.link import Link
 from rdnscache.store.opening import AnyStream, OnData, OnEnd, Opener
 
 log = logging.getLogger(__name__)
+
+#: Seconds until another question is let through, when nothing has come of the last.
+PROBE = 1.0
 
 
 class Shard:
@@ -27,8 +30,10 @@ class Shard:
         """Whether to ask it. While its breaker is open, one question after each pause is let through to see."""
         if self.breaker.closed:
             return True
-        if self.breaker.state != OPEN or time.monotonic() < self._rests_until:
+        now = time.monotonic()
+        if now < self._rests_until:
             return False
+        self._rests_until = now + PROBE
         self.breaker.probe()
         return True
 

@@ -155,7 +155,8 @@ class Shards:
     def _ask_at(shard: Shard, late: Late, commands: tuple[Command, ...], asking: bool) -> list[Any] | None:
         try:
             if asking:
-                replies = shard.link.ask(late, tuple(part for command in commands for part in ((b"ASKING",), command)))
+                both = tuple(part for command in commands for part in ((b"ASKING",), command))
+                replies = shard.link.ask(lambda told: late(told[1::2] if isinstance(told, list) else told), both)
                 replies = replies and replies[1::2]
             else:
                 replies = shard.link.ask(late, commands)
@@ -333,6 +334,8 @@ class Shards:
         hosts = set()
         for first, last, *nodes in told:
             places = [(str_if_bytes(node[0] or b"").strip("?") or asked, int(node[1])) for node in nodes]
+            if not places[0][1]:
+                raise StoreDown("the cluster tells port 0 of a primary; over TLS its servers need 'tls-cluster yes'")
             hosts.update(places)
             slots[first : last + 1] = [self._shard_at(places[0])] * (last + 1 - first)
         self._slots = slots

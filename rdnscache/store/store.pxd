@@ -2,6 +2,7 @@ cimport cython
 
 from rdnscache.metrics cimport observe
 from rdnscache.store.breaker cimport Breaker
+from rdnscache.store.link cimport Link
 from rdnscache.store.nostore cimport NoStore
 
 
@@ -26,10 +27,11 @@ cdef class Store(NoStore):
     cdef object _local
     cdef object _control
     cdef public object link
+    cdef Link _one
     cdef public Breaker breaker
     cdef object _prober
     cdef object _renewer
     cdef object _settled
 
-    @cython.locals(started=double, now=double, took=double, own=double)
+    @cython.locals(started=double, now=double, took=double, own=double, lag=double)
     cpdef object ask(self, object late, tuple commands)

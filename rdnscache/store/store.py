@@ -38,7 +38,7 @@ from rdnscache.store.contract import (
     read_wake,
 )
 from rdnscache.store.control import Control, Local
-from rdnscache.store.link import LEAST_PATIENCE, Command
+from rdnscache.store.link import LEAST_PATIENCE, Command, Link
 from rdnscache.store.nostore import Candidacy, NoStore
 from rdnscache.store.seal import Seal
 from rdnscache.store.shards import link_to
@@ -95,6 +95,8 @@ class Store(NoStore):
         client_name = f"rdnscache-{node}.{worker}"
         callbacks = (self._on_push, self._control.opened, self._on_attach, self._on_detach)
         self.link = link_to(url, self._control.channel, client_name, channels, timeout, *callbacks, budget)
+        #: The same where it is one link: compiled, it is called without a look at what it is.
+        self._one = self.link if isinstance(self.link, Link) else None
         self._control.link = self.link
         self.breaker = Breaker()
         self._prober: Any = None
@@ -108,7 +110,8 @@ class Store(NoStore):
 
     @property
     def usable(self) -> bool:
-        return self.link.attached and self.breaker.closed
+        attached = self.link.attached if self._one is None else self._one.attached
+        return attached and self.breaker.closed
 
     @property
     def latency(self) -> float:
@@ -244,7 +247,7 @@ class Store(NoStore):
         """Commands of a flight: their replies; None when they do not come soon. Then they may come `late`."""
         started = time.monotonic()
         try:
-            replies = self.link.ask(late, commands)
+            replies = self.link.ask(late, commands) if self._one is None else self._one.ask(late, commands)
         except StoreDown:
             self.count_error()
             return None
@@ -255,7 +258,8 @@ class Store(NoStore):
             return None
         took = now - started
         observe(self.counters, metrics.REDIS_SECONDS, took, 1)
-        own = max(took - self.link.lag, 0.0)
+        lag = self.link.lag if self._one is None else self._one.lag
+        own = max(took - lag, 0.0)
         if self.breaker.succeeded(own):
             upstream = self._local.upstream_seconds()
             self.link.least_patience = max(upstream, LEAST_PATIENCE)
