@@ -54,6 +54,7 @@ def break_things(told: argparse.Namespace) -> int:
         rows.settle(cluster, found)
         complaints = cluster.client.log.read_text()
     print(rows.table(found))
+    print(f"The upstream itself was late by {cluster.upstream.late:.2f} s at most.", file=sys.stderr)
     print(complaints[:4000], end="", file=sys.stderr)
     if told.json:
         told.json.write_text(json.dumps(rows.as_json(found), indent=1) + "\n")

@@ -28,6 +28,8 @@ GOOD, LOST, FAILED, WRONG = range(4)
 #: Places in the shared numbers: whether to end, the row, then each node's oldest version that may be seen.
 END, ROW, FLOORS = 0, 1, 2
 SERVFAIL = 2
+#: Seconds that are worth a line in the log.
+SLOW = 1.0
 
 
 class Question:
@@ -140,8 +142,9 @@ class Client:
         taken = time.monotonic() - question.sent
         kind = names.KINDS.index(question.kind)
         self._out.write(RECORD.pack(question.sent, taken, question.row, kind, fate, question.tries))
-        if fate == LOST:
-            print(f"row {question.row}: {question.name} from node {question.node} on: no answer", flush=True)
+        if fate == LOST or taken > SLOW:
+            end = "no answer" if fate == LOST else f"answered at try {question.tries}"
+            print(f"row {question.row}: {question.name} from node {question.node} on: {taken:.2f} s, {end}", flush=True)
 
 
 def shared_numbers(path: Path) -> memoryview:

@@ -7,6 +7,7 @@ cut cable does; `heal LINE` undoes all of these.
 
 from __future__ import annotations
 
+import os
 import random
 import select
 import socket
@@ -70,6 +71,7 @@ class Relay:
         self._target = target
         self._lines = [Line(port) for port in ports]
         self._ends: list[End] = []
+        self._rest = ""
 
     def run(self) -> None:
         while True:
@@ -79,8 +81,11 @@ class Relay:
             left = max(min(moments) - time.monotonic(), 0) if moments else None
             for ready in select.select([sys.stdin, *listeners, *open_ends], [], [], left)[0]:
                 if ready is sys.stdin:
-                    if not self._told(sys.stdin.readline().split()):
+                    if not (data := os.read(0, 4096)):  # past Python's buffer, which select does not see
                         return
+                    *lines, self._rest = (self._rest + data.decode()).split("\n")
+                    for line in lines:
+                        self._told(line.split())
                 elif ready in listeners:
                     self._connect(ready.accept()[0], listeners[ready])
                 else:
@@ -101,10 +106,8 @@ class Relay:
         near.partner, far.partner = far, near
         self._ends += [near, far]
 
-    def _told(self, words: list[str]) -> bool:
-        """Do what a line of stdin says; False when there is no more."""
-        if not words:
-            return False
+    def _told(self, words: list[str]) -> None:
+        """Do what a line of stdin says."""
         line = self._lines[int(words[1])]
         if words[0] == "heal":
             line.heal()
@@ -112,7 +115,6 @@ class Relay:
             line.hole = True
         else:
             setattr(line, words[0], float(words[2]))
-        return True
 
 
 if __name__ == "__main__":

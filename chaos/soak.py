@@ -78,6 +78,7 @@ def main(told: argparse.Namespace) -> int:
         rows.settle(cluster, found)
         complaints = cluster.client.log.read_text()
     report(found, soak, minutes)
+    print(f"\nThe upstream itself was late by {cluster.upstream.late:.2f} s at most.")
     print(complaints[:4000], end="", file=sys.stderr)
     if told.svg:
         told.svg.write_text(drawing(soak.curves))

@@ -20,6 +20,8 @@ class Upstream:
         self.version = 1
         #: Beside what a name takes by itself, in seconds.
         self.delay = 0.0
+        #: By how much an answer was late at most, through no fault of those who asked.
+        self.late = 0.0
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self._sock.bind(("127.0.0.1", 0))
@@ -44,7 +46,8 @@ class Upstream:
                 delay = names.DELAY.get(names.kind_of(name), names.USUAL_DELAY) + self.delay
                 heapq.heappush(due, (time.monotonic() + delay, number, answer, client))
             while due and due[0][0] <= time.monotonic():
-                _, _, answer, client = heapq.heappop(due)
+                moment, _, answer, client = heapq.heappop(due)
+                self.late = max(self.late, time.monotonic() - moment)
                 self._sock.sendto(answer, client)
 
     def asked_for(self, row: int) -> tuple[int, int]:
