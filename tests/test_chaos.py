@@ -12,6 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import clean_env
 
+#: About processes and commands, not about the two forms of the hot modules.
+pytestmark = pytest.mark.once
+
+
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 

@@ -19,6 +19,10 @@ from test_redis_cluster import RedisCluster
 from rdnscache.store.check import OK, WRONG, Facts, Finding, judge, needed, worst
 from rdnscache.store.contract import HEAT, Names
 
+#: About processes and commands, not about the two forms of the hot modules.
+pytestmark = pytest.mark.once
+
+
 ROOT = Path(__file__).parent.parent
 GOOD = {"maxmemory": "64mb", "maxmemory-policy": "allkeys-lfu", "hash-max-listpack-value": "2048"}
 

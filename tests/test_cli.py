@@ -13,6 +13,9 @@ from support import Node, RedisServer, Upstream, answer, ask, clean_env, free_po
 
 from rdnscache import __version__
 
+#: About processes and commands, not about the two forms of the hot modules.
+pytestmark = pytest.mark.once
+
 
 def run(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "rdnscache", *args]

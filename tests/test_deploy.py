@@ -22,6 +22,10 @@ from rdnscache import metrics
 from rdnscache.config import Config, env_name, options
 from rdnscache.supervisor import KILL_MARGIN
 
+#: About processes and commands, not about the two forms of the hot modules.
+pytestmark = pytest.mark.once
+
+
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
 DRAIN = Config().drain + KILL_MARGIN

@@ -21,6 +21,10 @@ import dns.name
 import pytest
 from support import Node, RedisServer, Upstream, answer, ask, default_handler, free_port, wait_for
 
+#: About processes and commands, not about the two forms of the hot modules.
+pytestmark = pytest.mark.once
+
+
 FILES = Path(__file__).parent.parent / "rdnscache" / "page"
 TOKEN = "sesame"
 LAYERS = 8

@@ -17,6 +17,10 @@ from support import Node, Upstream, ask, free_port, wait_for
 from test_control import command
 from topology import Load, Server, above_one, in_order, nodes_on, telling, until_shared
 
+#: About processes and commands, not about the two forms of the hot modules.
+pytestmark = pytest.mark.once
+
+
 STREAM = b"rdns:1:control"
 
 

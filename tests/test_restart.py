@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import dns.rcode
+import pytest
 from support import Node, RedisServer, Upstream, alive, ask, clean_env, free_port, wait_for
 from test_control import steady_load
 from test_seeing import status_of
@@ -17,6 +18,10 @@ from test_steering import command
 
 from rdnscache.handover import Estate
 from rdnscache.net import Address, bind_admin, bind_inner, bind_slots, leave_admin, leave_inner, leave_slots
+
+#: About processes and commands, not about the two forms of the hot modules.
+pytestmark = pytest.mark.once
+
 
 ROOT = Path(__file__).parent.parent
 

@@ -28,6 +28,10 @@ from rdnscache.logs import Throttled
 from rdnscache.store.contract import read_wake
 from rdnscache.store.seal import TOLERANCE, Seal
 
+#: About processes and commands, not about the two forms of the hot modules.
+pytestmark = pytest.mark.once
+
+
 FIRST, SECOND = "1:the-first-secret-of-all", "2:the-second-secret-of-all"
 ENTRY = "rdns:1:{a.example.}:A"
 NAME = b"rdns:1:{www.example.com.}:A"

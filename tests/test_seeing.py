@@ -28,6 +28,10 @@ from rdnscache.report import History
 from rdnscache.status import STEP
 from rdnscache.store.contract import HEAT, HOT_HALF_LIFE, HOT_KEPT, HOT_LIFETIME
 
+#: About processes and commands, not about the two forms of the hot modules.
+pytestmark = pytest.mark.once
+
+
 ROOT = Path(__file__).parent.parent
 DASHBOARD = ROOT / "deploy" / "grafana" / "rdnscache.json"
 TRACE = dns.edns.GenericOption(65300, b"")

@@ -16,7 +16,10 @@ from test_control import command
 from topology import Load, Sentinel, Server, above_one, nodes_on, telling, until_shared
 
 REDIS, SENTINEL = shutil.which("redis-server"), shutil.which("redis-sentinel")
-pytestmark = pytest.mark.skipif(not REDIS or not SENTINEL, reason="there is no redis-server or redis-sentinel here")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(not REDIS or not SENTINEL, reason="there is no redis-server or redis-sentinel here"),
+]
 
 
 class Trio:

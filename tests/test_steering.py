@@ -18,6 +18,10 @@ import dns.rrset
 import pytest
 from support import Node, RedisServer, Upstream, ask, clean_env, wait_for
 
+#: About processes and commands, not about the two forms of the hot modules.
+pytestmark = pytest.mark.once
+
+
 ROOT = Path(__file__).parent.parent
 
 

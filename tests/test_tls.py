@@ -21,7 +21,7 @@ def _speaks_tls() -> bool:
     return "Bad directive" not in found.stdout + found.stderr
 
 
-pytestmark = pytest.mark.skipif(
+pytestmark = [pytest.mark.once, pytest.mark.skipif(]
     not REDIS or not OPENSSL or not _speaks_tls(), reason="there is no redis-server with TLS, or no openssl here"
 )
 

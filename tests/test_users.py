@@ -20,6 +20,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from support import Node, RedisServer, Upstream, ask, clean_env, default_handler, failure, free_port, wait_for
 
+#: About processes and commands, not about the two forms of the hot modules.
+pytestmark = pytest.mark.once
+
+
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
 #: Always allowed by Redis, what the test itself asks as `tester`, and what Valkey asks itself after a `script flush`.
