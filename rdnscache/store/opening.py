@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import closing
 from itertools import cycle
-from typing import Any, cast
+from typing import Any
 
 import gevent
 import redis
@@ -90,7 +90,7 @@ class SentinelOpener(Opener):
         """Hear +switch-master from a sentinel as long as it lives, then from the next."""
         for host in cycle(self._place.hosts):
             try:
-                with closing(_sentinel(self._place, host)) as sentinel, cast(Any, sentinel).pubsub() as ear:
+                with closing(_sentinel(self._place, host)) as sentinel, sentinel.pubsub() as ear:
                     ear.subscribe("+switch-master")
                     while True:
                         ear.get_message(timeout=SENTINEL_LOOK)  # whatever it brings: look
@@ -116,8 +116,7 @@ def client(place: Place, timeout: float) -> Any:
     if place.kind == CLUSTER:
         nodes = [_untyped.cluster.ClusterNode(*host) for host in place.hosts]
         return redis.RedisCluster(startup_nodes=nodes, require_full_coverage=False, **told)
-    sentinels = _untyped.sentinel.Sentinel([])
-    sentinels.sentinels = [_sentinel(place, host) for host in place.hosts]
+    sentinels: Any = _Sentinels(place)
     return sentinels.master_for(place.service, db=place.db, **told)
 
 
@@ -140,6 +139,17 @@ def connection(place: Place, host: Host | None, client_name: str) -> Any:
     ).make_connection()
     found.connect()
     return found
+
+
+class _Sentinels(redis.sentinel.Sentinel):
+    """redis-py's, but the latest election counts, as for links: it would believe the first sentinel that answers."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__([])  # type: ignore[no-untyped-call]
+        self._place = place
+
+    def discover_master(self, service_name: str) -> Host:
+        return discover(self._place)[1]
 
 
 class _Login(CredentialProvider):
@@ -179,17 +189,24 @@ def _leads(connection: Any) -> bool:
         return True
 
 
-def _sentinel(place: Place, host: Host) -> redis.Redis:
+def _sentinel(place: Place, host: Host) -> Any:
     told = _login(place.sentinel_login) | {"retry": Retry(NoBackoff(), 0)}
     return redis.Redis(connection_pool=_pool(place, host, 0, **told))
 
 
-def _state_of(sentinel: redis.Redis, service: str) -> Found | None:
-    """What a sentinel knows of the primary; None when it knows none that works. Raises what redis-py does."""
-    state = cast(dict[str, Any], sentinel.sentinel_masters()).get(service)
-    if not state or not state["is_master"] or state["is_sdown"] or state["is_odown"]:
+def _state_of(sentinel: Any, service: str) -> Found | None:
+    """What a sentinel knows of the primary; None when it knows none that works. Raises what redis-py does.
+
+    The one that leads a failover still lists the old primary when its replica has been promoted, but names the new one.
+    """
+    state = sentinel.sentinel_masters().get(service)
+    named = sentinel.sentinel_get_master_addr_by_name(service)
+    if not state or not named:
         return None
-    return state["config-epoch"], (state["ip"], state["port"])
+    host = str_if_bytes(named[0]), int(named[1])
+    if host == (state["ip"], state["port"]) and (state["is_sdown"] or state["is_odown"] or not state["is_master"]):
+        return None
+    return state["config-epoch"], host
 
 
 def discover(place: Place) -> Found:
