@@ -21,9 +21,12 @@ def _speaks_tls() -> bool:
     return "Bad directive" not in found.stdout + found.stderr
 
 
-pytestmark = [pytest.mark.once, pytest.mark.skipif(]
-    not REDIS or not OPENSSL or not _speaks_tls(), reason="there is no redis-server with TLS, or no openssl here"
-)
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(
+        not REDIS or not OPENSSL or not _speaks_tls(), reason="there is no redis-server with TLS, or no openssl here"
+    ),
+]
 
 
 class Papers:
