@@ -84,7 +84,7 @@ def test_every_option_can_change(upstream: Upstream, tmp_path: Path) -> None:
         file.write_text(f'admin = "127.0.0.1:{ports[1]}"\n')
         restart(node, 3)
         wait_for(lambda: can_connect(ports[1]))
-        assert not can_connect(ports[0])
+        wait_for(lambda: not can_connect(ports[0]))
         for number in range(20):
             assert ask(node.port, f"a{number}.test", tries=3).answer
 
