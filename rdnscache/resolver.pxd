@@ -25,7 +25,7 @@ cdef class Resolver:
     @cython.locals(entry=Entry, stale=Entry, key=bytes, flushes=long, layer=int, reply=Reply)
     cpdef object fly(self, Flight flight)
     @cython.locals(reply=Reply)
-    cpdef tuple _ask(self, bytes key)
+    cpdef tuple _ask(self, bytes key, bint claimed)
     @cython.locals(entry=Entry, look=double, left=double, give_up=double)
     cpdef tuple _claim_or_follow(self, Flight flight, object candidacy)
     @cython.locals(now=double)

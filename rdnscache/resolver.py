@@ -96,16 +96,19 @@ class Resolver:
             self._offer(flight, stale)
             self.flights.step()
             try:
-                reply, source = self._ask(key)
+                reply, source = self._ask(key, candidacy.claimed)
             except UpstreamFailed as failure:
                 log.debug("no answer: %s", failure)
                 self._land(flight, self._failure(key), metrics.FAILURE, flushes, stale)
                 return candidacy.fill(FAILURE, _failure_reply(key), self._limits.failure_ttl, 0, "none")
             self._land_and_fill(flight, candidacy, reply, source, flushes)
 
-    def _ask(self, key: bytes) -> tuple[Reply, str]:
-        """Step 7: a reply and where it came from. Without Redis the node's workers still ask only once among them."""
-        if not self._store.usable:
+    def _ask(self, key: bytes, claimed: bool) -> tuple[Reply, str]:
+        """Step 7: a reply and where it came from. Without Redis the node's workers still ask only once among them.
+
+        But not who has claimed: a sibling might follow us, and we wait for each other.
+        """
+        if not claimed and not self._store.usable:
             reply = self._siblings.ask(key)
             if reply is not None:
                 return reply, SIBLING

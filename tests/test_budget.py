@@ -18,6 +18,15 @@ import dns.rcode
 import pytest
 from support import Node, RedisServer, Upstream, answer, ask, failure, free_port, negative, wait_for
 
+from rdnscache.cache import Cache
+from rdnscache.dns.policy import Limits, failure_wire
+from rdnscache.dns.wire import parse_reply
+from rdnscache.journal import Journal
+from rdnscache.metrics import Board
+from rdnscache.resolver import Resolver
+from rdnscache.store.nostore import NoStore
+
+KEY = b"\1a\0\0\1\0\1\0"
 OLD, NEW, ELSEWHERE = "192.0.2.1", "192.0.2.2", "192.0.2.7"
 EDE = dns.edns.EDECode
 
@@ -144,6 +153,23 @@ class TestSlowRedis:
             ask(node.port, "shared.budget.")
             wait_for(lambda: redis_server.client().exists("rdns:1:{shared.budget.}:A"))
             assert node.log().count("attached to Redis") == 1
+
+    @pytest.mark.parametrize("claimed", [True, False])
+    def test_who_has_claimed_asks_by_itself(self, claimed: bool) -> None:
+        """The claim may be what opens the breaker: a sibling, if asked, would follow who is waiting for it."""
+
+        class Asked:
+            """Siblings or upstreams."""
+
+            def __init__(self, said: object) -> None:
+                self.said = said
+
+            def ask(self, key: bytes) -> object:
+                return self.said
+
+        parts = Cache(1, 1), NoStore(), Asked((None, "upstream")), Asked(parse_reply(failure_wire(KEY))), Limits()
+        resolver = Resolver(*parts, 1.0, 1.0, "n1", Journal(0), Board.scrap())
+        assert resolver._ask(KEY, claimed)[1] == ("upstream" if claimed else "sibling")
 
 
 class Fickle:

@@ -39,6 +39,10 @@ class RedisCandidacy(Candidacy):
         if self._keys:
             del self._store.following[self._name]
 
+    @property
+    def claimed(self) -> bool:
+        return bool(self._token)
+
     def read(self) -> Entry | None:
         store, name = self._store, self._name
         if not store.usable:

@@ -33,6 +33,11 @@ class Candidacy:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         pass
 
+    @property
+    def claimed(self) -> bool:
+        """Whether Redis has, or is about to have, our name as the leader's."""
+        return False
+
     def read(self) -> Entry | None:
         """The entry in L2, fresh or stale."""
         return None
