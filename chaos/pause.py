@@ -13,12 +13,14 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from chaos import names, rows
-from chaos.client import FAILED, LOST, WRONG
+from chaos.client import FAILED, HOT, LOST, WRONG
 from chaos.cluster import NODES, WORKERS, Cluster, wait_for
 
 #: Seconds before, during and after; how often; how long the upstream takes.
 BEFORE, STOPPED, AFTER = 6.0, 5.0, 2.0
 ROUNDS = 3
+#: How often every hot name is asked at first, twice at each node: until every worker has it.
+WARM = 8
 DELAYS = (0.005, 0.02)
 #: As it comes; and with a link so patient that only the breaker acts.
 KINDS: tuple[tuple[str, Sequence[str]], ...] = (("default", ()), ("link waits 10 s", ("--redis-timeout", "10")))
@@ -56,6 +58,8 @@ def measured(rate: float, delay: float, name: str, options: Sequence[str]) -> Fi
     with Cluster(rate, options) as cluster:
         cluster.upstream.delay = delay - names.USUAL_DELAY
         rows.recovery(cluster)
+        for number in [*range(HOT)] * WARM:
+            cluster.ask_all(f"h{number}.hot.chaos")
         cluster.begin(name)
         for _ in range(ROUNDS):
             time.sleep(BEFORE)
@@ -64,8 +68,8 @@ def measured(rate: float, delay: float, name: str, options: Sequence[str]) -> Fi
             try:
                 time.sleep(STOPPED)
             finally:
+                go_on = time.monotonic() - 0.001  # which is what the log's times are good for
                 os.kill(cluster.redis.process.pid, signal.SIGCONT)
-            go_on = time.monotonic()
             left = events(cluster, stop, LEFT)
             wait_for(
                 lambda at=go_on, all_of=left: events(cluster, at, BACK).keys() >= all_of.keys(), PATIENCE, "not used"
