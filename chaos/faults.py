@@ -8,7 +8,7 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import redis
@@ -17,6 +17,8 @@ from chaos.cluster import WORKERS, ChaosError, Cluster, wait_for
 
 #: Seconds that Redis is stopped; that it is full, or far, or meddled with; that a node is cut off.
 PAUSE, LONG, CUT = 3.0, 5.0, 10.0
+#: Seconds that Redis stops now and then, and that Redis and the workers do; how far apart.
+BLINK, STUMBLE, APART = 0.04, 0.15, 1.2
 #: A second is what a restart by hand takes at least.
 DOWN = 1.0
 
@@ -56,6 +58,27 @@ def pause_redis(cluster: Cluster) -> None:
         time.sleep(PAUSE)
     finally:
         os.kill(cluster.redis.process.pid, signal.SIGCONT)
+
+
+def blink_redis(cluster: Cluster) -> None:
+    _stop_now_and_then(BLINK, [cluster.redis.process.pid])
+
+
+def stumble(cluster: Cluster) -> None:
+    _stop_now_and_then(
+        STUMBLE,
+        [cluster.redis.process.pid, *(pid for node in range(len(cluster.nodes)) for pid in cluster.workers(node))],
+    )
+
+
+def _stop_now_and_then(seconds: float, pids: Sequence[int]) -> None:
+    """As a busy machine does to its processes."""
+    ends = time.monotonic() + 2 * LONG
+    while time.monotonic() < ends:
+        for signum, rest in ((signal.SIGSTOP, seconds), (signal.SIGCONT, APART)):
+            for pid in pids:
+                os.kill(pid, signum)
+            time.sleep(rest)
 
 
 def fill_redis(cluster: Cluster) -> None:
@@ -150,6 +173,8 @@ FAULTS = (
     Fault("worker", "a worker is killed", kill_worker),
     Fault("redis", "Redis is killed and started again, empty, 1 s later", kill_redis),
     Fault("pause", "Redis is stopped (SIGSTOP) for 3 s", pause_redis),
+    Fault("blink", "Redis stops for 40 ms, again and again, for 10 s", blink_redis),
+    Fault("stumble", "Redis and all workers stop for 150 ms, again and again, for 10 s", stumble),
     Fault("full", "Redis is full for 5 s and evicts nothing", fill_redis),
     Fault("scripts", "SCRIPT FLUSH", command("SCRIPT", "FLUSH")),
     Fault("flushall", "FLUSHALL", command("FLUSHALL")),

@@ -8,5 +8,6 @@ cdef class Breaker:
     cdef int _since_look
     cdef double _closed_at
     cdef double _failed_at
+    cdef double _sampled_at
 
-    cpdef bint succeeded(self, double seconds) except -1
+    cpdef bint succeeded(self, double seconds, double now) except -1

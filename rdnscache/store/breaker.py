@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections import deque
 
-#: What a failure adds and an answer takes away; at the bound the breaker opens. Failures closer together than so many
-#: seconds are one: a moment's silence meets everybody who waits.
-_FAILURE, _SUCCESS, _BOUND, _TOGETHER = 1.0, 0.2, 3.0, 0.03
-#: Answers that are looked at, how often, and how fast Redis may always be, whatever an upstream takes.
-_WINDOW, _EVERY, ALWAYS_FINE = 64, 16, 0.02
+#: What a failure adds and an answer takes away; at the bound the breaker opens.
+_FAILURE, _SUCCESS, _BOUND = 1.0, 0.2, 3.0
+#: Failures closer together than so many seconds are one, and of such answers only the first is looked at: a moment's
+#: silence meets everybody who waits.
+_TOGETHER = 0.03
+#: Answers that are looked at, and how often.
+_WINDOW, _EVERY = 64, 16
+#: Seconds that Redis may always take, whatever an upstream does: a busy machine lets any process wait that long.
+ALWAYS_FINE = 0.025
 #: Until the first probe, and at most; doubled each time, and not forgotten before it has been closed for so long.
 FIRST_PAUSE, LAST_PAUSE, _STABLE = 0.1, 30.0, 10.0
 
@@ -32,15 +36,19 @@ class Breaker:
         self._since_look = 0
         self._closed_at = 0.0
         self._failed_at = 0.0
+        self._sampled_at = 0.0
 
     @property
     def closed(self) -> bool:
         return self.state is CLOSED
 
-    def succeeded(self, seconds: float) -> bool:
+    def succeeded(self, seconds: float, now: float) -> bool:
         """An answer after so long. True when it is time to `compare`."""
         if self._score:
             self._score = max(self._score - _SUCCESS, 0.0)
+        if now - self._sampled_at < _TOGETHER:
+            return False
+        self._sampled_at = now
         self._latencies.append(seconds)
         self._since_look += 1
         return self._since_look >= _EVERY
@@ -48,7 +56,7 @@ class Breaker:
     def compare(self, upstream: float, now: float) -> bool:
         """Hold the last answers against what an upstream takes; 0 when that is not known. True when this opens it."""
         self._since_look = 0
-        if len(self._latencies) < _WINDOW // 2:
+        if len(self._latencies) < _WINDOW:
             return False
         slow = sorted(self._latencies)[len(self._latencies) * 95 // 100]
         if not upstream or slow <= max(upstream, ALWAYS_FINE):

@@ -23,6 +23,7 @@ from gevent import get_hub, getcurrent
 from gevent.event import Event
 
 from rdnscache.errors import StoreDown
+from rdnscache.store.breaker import ALWAYS_FINE
 from rdnscache.store.opening import CONNECT_TIMEOUT, AnyStream, Opener
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,8 @@ log = logging.getLogger(__name__)
 #: Seconds between attempts to connect: doubled from the first to the last, with a fifth of jitter.
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
 PING_INTERVAL = 1.0
-#: Seconds of patience with a silent Redis at least; how much of its longest time is left with each further answer.
-LEAST_PATIENCE, FORGETTING = 0.025, 0.99
+#: How much of the longest time that Redis has taken still counts a PING later.
+KEPT = 0.9
 #: The moment at which a command was sent that has not been yet.
 UNSENT = 1e300
 #: Unanswered commands beyond which the link refuses more.
@@ -82,7 +83,7 @@ class Link:
         #: Seconds that `ask` waits: for a Redis that is slow, and for one from which nothing at all is heard.
         self.budget = self.patience = budget
         #: Seconds that we are patient at least: no upstream would have answered before.
-        self.least_patience = LEAST_PATIENCE
+        self.least_patience = ALWAYS_FINE
         self._longest = budget
         #: Seconds by which the hub is late; what we cause ourselves is not the fault of Redis.
         self.lag = 0.0
@@ -182,7 +183,7 @@ class Link:
 
     def learn(self, seconds: float) -> None:
         """Redis has taken so long. We are patient with a silent one for twice its longest time of late."""
-        self._longest = max(seconds, self._longest * FORGETTING)
+        self._longest = min(max(seconds, self._longest), self.budget)
         self.patience = min(max(2 * self._longest, self.least_patience), self.budget)
 
     def _tick_at(self, moment: float) -> None:
@@ -365,6 +366,8 @@ class Link:
             if now >= next_ping:
                 self.send((b"PING",), lambda reply, sent=now: self._pong(reply, sent))  # type: ignore[misc]
                 next_ping = now + PING_INTERVAL
+                self._longest *= KEPT
+                self.learn(0.0)
 
     def _pong(self, reply: Any, sent: float) -> None:
         if not isinstance(reply, StoreDown):

@@ -23,8 +23,9 @@ from redis.utils import str_if_bytes
 
 from rdnscache.errors import StoreDown
 from rdnscache.place import CLUSTER, Host, Place, parse
+from rdnscache.store.breaker import ALWAYS_FINE
 from rdnscache.store.contract import CLAIM, FILL, RENEW
-from rdnscache.store.link import LEAST_PATIENCE, Command, Link
+from rdnscache.store.link import Command, Link
 from rdnscache.store.opening import CONNECT_TIMEOUT, connection, opener
 from rdnscache.store.shard import EarOpener, Shard, ShardOpener
 
@@ -64,7 +65,7 @@ class Shards:
         budget: float,
     ) -> None:
         self.budget = budget
-        self._least_patience = LEAST_PATIENCE
+        self._least_patience = ALWAYS_FINE
         self._place = place
         self._client_name = client_name
         self._stream = stream

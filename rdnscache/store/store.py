@@ -21,7 +21,7 @@ from rdnscache.dns.entry import Entry
 from rdnscache.errors import StoreDown
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters, observe
-from rdnscache.store.breaker import Breaker
+from rdnscache.store.breaker import ALWAYS_FINE, Breaker
 from rdnscache.store.candidacy import RedisCandidacy
 from rdnscache.store.contract import (
     CLAIM,
@@ -38,7 +38,7 @@ from rdnscache.store.contract import (
     read_wake,
 )
 from rdnscache.store.control import Control, Local
-from rdnscache.store.link import LEAST_PATIENCE, Command, Link
+from rdnscache.store.link import Command, Link
 from rdnscache.store.nostore import Candidacy, NoStore
 from rdnscache.store.seal import Seal
 from rdnscache.store.shards import link_to
@@ -260,9 +260,9 @@ class Store(NoStore):
         observe(self.counters, metrics.REDIS_SECONDS, took, 1)
         lag = self.link.lag if self._one is None else self._one.lag
         own = max(took - lag, 0.0)
-        if self.breaker.succeeded(own):
+        if self.breaker.succeeded(own, now):
             upstream = self._local.upstream_seconds()
-            self.link.least_patience = max(upstream, LEAST_PATIENCE)
+            self.link.least_patience = max(upstream, ALWAYS_FINE)
             if self.breaker.compare(upstream, now):
                 self._opened()
         return replies
