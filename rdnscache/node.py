@@ -57,7 +57,9 @@ FIRST_HOLD = 0.25
 GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
 #: A prefix that has paused may have the replies of so many seconds at once.
 RATE_BURST = 5.0
-#: Seconds between two turns of the count of the hottest names.
+#: Prefixes over the limit that are named in the log.
+LIMITED_NAMED = 5
+#: Seconds between two turns of the count of the hottest names, and between two words about who is limited.
 HEAT_INTERVAL = 10.0
 #: Seconds between two looks whether Redis is there, at the start.
 ATTACH_LOOK = 0.02
@@ -70,70 +72,72 @@ class Node:
     """One worker's objects and their life."""
 
     def __init__(self, config: Config, inherited: Inherited) -> None:
-        worker, board, redis_url = inherited.worker, inherited.board, inherited.redis_url
         self.config = config
-        self.worker = worker
-        self._hold = gevent.get_hub().loop.timer(LONGEST_HOLD)
+        self.worker = worker = inherited.worker
+        self.board = board = inherited.board
         self.counters = counters = board.row(worker)
         self.cache = Cache(config.l1_entries, config.l1_memory)
-        lease = config.upstream_deadline + LEASE_MARGIN
-        self.store: NoStore = NoStore()
-        seal = Seal(config.secret) if config.secret else None
-        if redis_url is not None:
-            self.store = Store(
-                redis_url,
-                config.prefix,
-                config.node_id,
-                worker,
-                lease,
-                config.redis_timeout,
-                config.redis_budget,
-                self,
-                counters,
-                seal,
-            )
-        limits = Limits(
-            config.ttl_min, config.ttl_max, config.negative_ttl_max, config.failure_ttl, config.stale_window
-        )
-        self.board = board
         self.journal = journal = Journal(config.log_queries)
         self._report = Report(config, worker, counters)
-        times = config.upstream_timeout, config.upstream_deadline
+        seal = Seal(config.secret) if config.secret else None
+        self.store: NoStore = NoStore()
+        if inherited.redis_url is not None:
+            lease = config.upstream_deadline + LEASE_MARGIN
+            times = lease, config.redis_timeout, config.redis_budget
+            self.store = Store(
+                inherited.redis_url, config.prefix, config.node_id, worker, *times, self, counters, seal
+            )  # fmt: skip
         servers = [Server(address, board.block(str(address)), counters) for address in config.upstream]
-        self.upstreams = upstreams = Upstreams(servers, *times)
-        self.siblings = siblings = Siblings(worker, inherited.siblings, config.upstream_deadline)
-        names = config.node_id, journal, counters
-        self.resolver = Resolver(
-            self.cache, self.store, upstreams, siblings, limits, lease + 1.0, config.stale_after, *names
-        )
+        self.upstreams = Upstreams(servers, config.upstream_timeout, config.upstream_deadline)
+        self.siblings = Siblings(worker, inherited.siblings, config.upstream_deadline)
+        self.resolver = self._make_resolver()
         self.flights = Flights(self.resolver.fly, self.resolver.give_up, config.max_flights, config.max_waiting)
         self.resolver.flights = self.flights
         identity = Identity(f"rdnscache {__version__}", config.node_id) if config.identity else Identity()
         place = f"{config.node_id}.{worker}" if config.trace else ""
-        self.desk = desk = Desk(self.cache, self.flights, identity, journal, place, config.prefetch, counters)
-        #: For the node's other workers: their clients' queries have been counted by them.
-        inner_desk = Desk(self.cache, self.flights, Identity(), Journal(0), "", config.prefetch, board.scrap())
-        guard = make_guard(config)
-        self.udp = [
-            UdpListener(sock, address.wildcard, desk, guard)
-            for sock, address in zip(inherited.slot.udp, config.listen, strict=True)
-        ]
-        bounds = (config.tcp_idle, config.tcp_connections)
-        self.tcp = [TcpListener(sock, desk, guard, *bounds) for sock in inherited.slot.tcp]
+        self.desk = Desk(self.cache, self.flights, identity, journal, place, config.prefetch, counters)
+        self.guard = make_guard(config)
+        self.udp, self.tcp, self.inner = self._make_listeners(inherited)
+        #: What clients reach.
         self.outer: list[UdpListener | TcpListener] = [*self.udp, *self.tcp]
-        #: Where the node's other workers ask; these serve until we exit.
-        self.inner: list[UdpListener | TcpListener] = [
-            *(UdpListener(sock, False, inner_desk, nobody_is_refused()) for sock in inherited.inner.udp),
-            *(TcpListener(sock, inner_desk, nobody_is_refused(), *bounds) for sock in inherited.inner.tcp),
-        ]
         self.flights.drains = [listener.drain for listener in self.udp]
         self.admin: Admin | None = None
         if inherited.admin is not None:
-            overview = Overview(config.node_id, redis_url, config.prefix, board, seal)
+            overview = Overview(config.node_id, inherited.redis_url, config.prefix, board, seal)
             self.admin = Admin(inherited.admin, board, overview, config.admin_token)
+        self._hold = gevent.get_hub().loop.timer(LONGEST_HOLD)
         self._stopping = Event()
         self._has_successor = False
         self._evictions = 0
+        self._limited = self._count_limited()
+
+    def _make_resolver(self) -> Resolver:
+        config = self.config
+        limits = Limits(
+            config.ttl_min, config.ttl_max, config.negative_ttl_max, config.failure_ttl, config.stale_window
+        )
+        patience = config.upstream_deadline + LEASE_MARGIN + 1.0
+        parts = self.cache, self.store, self.upstreams, self.siblings, limits, patience, config.stale_after
+        return Resolver(*parts, config.node_id, self.journal, self.counters)
+
+    def _make_listeners(
+        self, inherited: Inherited
+    ) -> tuple[list[UdpListener], list[TcpListener], list[UdpListener | TcpListener]]:
+        """For clients over UDP and over TCP; and where the node's other workers ask, which serve until we exit."""
+        config, guard = self.config, self.guard
+        bounds = (config.tcp_idle, config.tcp_connections)
+        udp = [
+            UdpListener(sock, address.wildcard, self.desk, guard)
+            for sock, address in zip(inherited.slot.udp, config.listen, strict=True)
+        ]
+        tcp = [TcpListener(sock, self.desk, guard, *bounds) for sock in inherited.slot.tcp]
+        # the others have counted their clients' queries themselves
+        desk = Desk(self.cache, self.flights, Identity(), Journal(0), "", config.prefetch, self.board.scrap())
+        inner: list[UdpListener | TcpListener] = [
+            *(UdpListener(sock, False, desk, nobody_is_refused()) for sock in inherited.inner.udp),
+            *(TcpListener(sock, desk, nobody_is_refused(), *bounds) for sock in inherited.inner.tcp),
+        ]
+        return udp, tcp, inner
 
     def begin_flush(self) -> None:
         self.resolver.flushes += 1
@@ -217,6 +221,7 @@ class Node:
             if now >= next_turn:
                 self.journal.turn()
                 self.store.heat(self.journal.hottest)
+                self._tell_limited(now)
                 next_turn = now + HEAT_INTERVAL
             self._measure()
         self._linger()
@@ -250,6 +255,20 @@ class Node:
                             self.cache.put(entry, now)
                     flushes = self.resolver.flushes
         self.counters[metrics.WARM] = 1
+
+    def _count_limited(self) -> int:
+        return self.counters[metrics.LIMITED_DROPPED] + self.counters[metrics.LIMITED_TRUNCATED]
+
+    def _tell_limited(self, now: float) -> None:
+        """Say who has been over the rate limit since the last time, while they are."""
+        count, before = self._count_limited(), self._limited
+        self._limited = count
+        if self.guard.limiter is None or count == before:
+            return
+        over = self.guard.limiter.limited(now)
+        more = f" and {len(over) - LIMITED_NAMED} more" if len(over) > LIMITED_NAMED else ""
+        who = f"; over the limit now: {', '.join(over[:LIMITED_NAMED])}{more}" if over else ""
+        log.warning("rate limit: %d replies held back or truncated%s", count - before, who)
 
     def _measure(self) -> None:
         counters, cache = self.counters, self.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import struct
 import time
@@ -205,6 +206,18 @@ class TestLimit:
             assert found["truncated"] == 0
             assert flood(node.port, 5, "127.0.0.9", header("10.0.1.3") + query())["answer"] == 5
             assert flood(node.port, 50, "127.0.0.9", header("10.0.0.3", stream=True) + query())["answer"] == 50
+
+    @pytest.mark.once
+    def test_the_log_names_who_is_limited(self, upstream: Upstream) -> None:
+        """Every ten seconds, while somebody is."""
+        with Node([upstream.address], "none", 1, ("--rate-limit", "1", "--rate-limit-exempt", "127.9.0.0/16")) as node:
+
+            def told() -> bool:
+                flood(node.port, 20, "127.5.0.1", query())
+                return "over the limit now: 127.5.0.0/24\n" in node.log()
+
+            wait_for(told, 20)
+            assert re.search(r"rate limit: \d+ replies held back or truncated;", node.log())
 
 
 @pytest.mark.parametrize("word", ["10.0.0.1/8", "10.0.0.0/33", "example.com", "public", "fe80::1%eth0"])

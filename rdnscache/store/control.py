@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import gevent
@@ -16,6 +17,7 @@ import hiredis
 
 from rdnscache.dns.names import parse_name
 from rdnscache.errors import StoreDown
+from rdnscache.logs import Throttled
 from rdnscache.store.contract import EVENTS_KEPT, LOOK, Names
 from rdnscache.store.link import Link
 from rdnscache.store.scope import Scope
@@ -77,6 +79,8 @@ class Control:
         self.caught_up = False
         #: The last event applied; None before the first attach, when there is nothing yet that a flush could mean.
         self._last: bytes | None = None
+        #: What was said that nobody can read.
+        self.odd = Throttled(log)
         #: Events learnt after the fact, or not at all.
         self.missed = 0
         #: The newest event there was at the last look.
@@ -87,21 +91,21 @@ class Control:
         event_id, _, raw = payload.partition(b" ")
         if event_id == LOOK:
             gevent.spawn(self._look, raw)
-            return
+            return None
         if _EVENT_ID.fullmatch(event_id) is None:
-            log.warning("not a control event: %.200r", event_id)
-            return
+            return self._unread("not a control event", event_id)
         if self.caught_up:
             self._last = event_id
-        told = _read(raw)
+        told = self._read(raw)
         if told is None:
-            return
+            return None
         if told["event"] == "flush":
             self._flush(told, event_id, at_once=False)
         elif told["event"] == "reload" and told.get("node") in (None, self._node):
             self._local.reload()
         elif told["event"] == "restart" and told.get("node") in (None, self._node):
             self._local.restart()
+        return None
 
     def opened(self) -> None:
         """A new connection: it is to be learnt what was missed before L1 answers again."""
@@ -143,7 +147,7 @@ class Control:
             return self._forget()
         for event_id, fields in events[1 if known != NO_EVENT else 0 :]:
             self.missed += 1
-            told = _read(fields[1] if len(fields) > 1 else b"")
+            told = self._read(fields[1] if len(fields) > 1 else b"")
             if told is not None and told["event"] == "flush":
                 self._flush(told, event_id, at_once=True)
         return None
@@ -154,9 +158,25 @@ class Control:
             told = json.loads(raw)
             name, asked = parse_name(told["name"]), str(told["id"])
         except (ValueError, KeyError, TypeError, RecursionError):
-            return log.warning("a question could not be read: %.200r", raw)
+            return self._unread("a question could not be read", raw)
         held = {"event": asked, "node": self._node, "worker": self._worker, "held": self._local.look(name)}
         return self.link.tell((b"PUBLISH", self._acks, json.dumps(held)))
+
+    def _read(self, raw: bytes) -> dict[str, Any] | None:
+        """An event's fields; None, with a warning, when it is none."""
+        try:
+            told = json.loads(raw)
+            if isinstance(told, dict) and isinstance(told.get("event"), str):
+                return told
+            problem = "no event in it"
+        except (ValueError, RecursionError) as error:
+            problem = str(error)
+        self._unread(f"a control event could not be read ({problem})", raw)
+        return None
+
+    def _unread(self, problem: str, raw: bytes) -> None:
+        """Anyone who may publish can send as many as they like: the log is not theirs to fill."""
+        self.odd.warn(f"{problem}: {raw!r:.200}", time.monotonic())
 
     def _forget(self) -> None:
         self._local.begin_flush()
@@ -184,16 +204,3 @@ class Control:
 
 def _order(event_id: bytes) -> tuple[int, ...]:
     return tuple(map(int, event_id.split(b"-")))
-
-
-def _read(raw: bytes) -> dict[str, Any] | None:
-    """An event's fields; None, with a warning, when it is none."""
-    try:
-        told = json.loads(raw)
-        if isinstance(told, dict) and isinstance(told.get("event"), str):
-            return told
-        problem = "no event in it"
-    except (ValueError, RecursionError) as error:
-        problem = str(error)
-    log.warning("a control event could not be read (%s): %.200r", problem, raw)
-    return None

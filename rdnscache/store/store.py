@@ -129,8 +129,8 @@ class Store(NoStore):
 
     def measure(self) -> None:
         counted, link = self._counted, self.link
-        self._unusable.catch_up(time.monotonic())
-        self._forged.catch_up(time.monotonic())
+        for throttled in (self._unusable, self._forged, self._control.odd):
+            throttled.catch_up(time.monotonic())
         self.counters[metrics.REDIS_ATTACHED] = int(link.attached)
         self.counters[metrics.BREAKER_OPEN] = int(link.attached and not self.breaker.closed)
         for column, total in (

@@ -28,6 +28,9 @@ def main() -> int:
                     print(f"{'ok  ' if good else 'FAIL'}  {what}\n      {told}", flush=True)
                 if failed:
                     print(stack.logs())
+            except Exception:
+                print(stack.logs())
+                raise
             finally:
                 stack.down()
     except Failed as error:

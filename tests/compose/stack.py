@@ -58,6 +58,7 @@ class Stack:
         env_file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         files = (ROOT / "docker-compose.yml", ROOT / "tests/compose/compose.test.yml")
         self.command = [*engine.compose(), "--project-name", "rdnscache-test", "--env-file", str(env_file)]
+        self.command += ["--ansi", "never", "--profile", "observability"]  # or `down` leaves Prometheus behind
         for file in files:
             self.command += ["--file", str(file)]
 
@@ -71,7 +72,8 @@ class Stack:
         self.compose("down", "--volumes", "--timeout", "10")
 
     def ids(self, service: str = "node") -> list[str]:
-        return self.compose("ps", "--quiet", service).split()
+        """Its containers, those that have ended too."""
+        return self.compose("ps", "--all", "--quiet", service).split()
 
     def docker(self, *words: str) -> str:
         return self.engine.run("docker", *words)
