@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shlex
@@ -75,10 +76,18 @@ def _stop_now_and_then(seconds: float, pids: Sequence[int]) -> None:
     """As a busy machine does to its processes."""
     ends = time.monotonic() + 2 * LONG
     while time.monotonic() < ends:
-        for signum, rest in ((signal.SIGSTOP, seconds), (signal.SIGCONT, APART)):
-            for pid in pids:
-                os.kill(pid, signum)
-            time.sleep(rest)
+        try:
+            _signal(pids, signal.SIGSTOP)
+            time.sleep(seconds)
+        finally:
+            _signal(pids, signal.SIGCONT)
+        time.sleep(APART)
+
+
+def _signal(pids: Sequence[int], signum: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(pid, signum)
 
 
 def fill_redis(cluster: Cluster) -> None:
