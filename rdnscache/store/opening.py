@@ -5,6 +5,7 @@ The links take a connection's socket over; commands of people use redis-py's cli
 
 from __future__ import annotations
 
+import gc
 import ssl
 from collections.abc import Callable
 from contextlib import closing
@@ -18,10 +19,12 @@ import redis.sentinel
 from redis.backoff import NoBackoff
 from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.credentials import CredentialProvider
+from redis.driver_info import DriverInfo
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from redis.utils import str_if_bytes
 
+from rdnscache import __version__
 from rdnscache.errors import StoreDown
 from rdnscache.place import CLUSTER, SENTINEL, SERVER, Host, Login, Place
 from rdnscache.stream import Stream, TlsStream
@@ -31,6 +34,9 @@ CONNECT_TIMEOUT = 1.0
 MAX_UNSENT = 16 << 20
 #: Seconds to wait for all sentinels, when one has answered; between two looks at one; before the next one is heard.
 ALL_SENTINELS, SENTINEL_LOOK, SENTINEL_PAUSE = 0.3, 5.0, 0.5
+
+#: What CLIENT LIST shows of us. redis-py's own is looked up anew for every connection, and leaves garbage behind.
+WHO = DriverInfo("rdnscache", __version__)
 
 OnData = Callable[[bytes], None]
 OnEnd = Callable[[str], None]
@@ -167,10 +173,14 @@ def _login(login: Login) -> dict[str, Any]:
 
 
 def _pool(place: Place, host: Host | None, db: int, **told: Any) -> ConnectionPool:
+    # what earlier attempts left: cycles, 40 KB for each, and a worker's collector hardly ever runs (node.GC_THRESHOLD)
+    gc.collect(0)
     kind = UnixDomainSocketConnection if place.socket else SSLConnection if place.tls else Connection
     times = {"socket_timeout": CONNECT_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT}
     quiet = MaintNotificationsConfig(enabled=False)
-    return ConnectionPool(kind, maint_notifications_config=quiet, db=db, **times | place.arguments(host) | told)
+    return ConnectionPool(
+        kind, maint_notifications_config=quiet, driver_info=WHO, db=db, **times | place.arguments(host) | told
+    )
 
 
 def _take(connection: Any, on_data: OnData, on_end: OnEnd) -> AnyStream:
