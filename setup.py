@@ -18,6 +18,7 @@ COMPILED = {
     "rdnscache.clients.networks": ".py",
     "rdnscache.clients.proxy": ".py",
     "rdnscache.dns.compose": ".py",
+    "rdnscache.dns.distill": ".py",
     "rdnscache.dns.entry": ".py",
     "rdnscache.dns.names": ".py",
     "rdnscache.dns.policy": ".py",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from rdnscache.dns.compose import compose_error, compose_local
+from rdnscache.dns.distill import distill as distill  # noqa: PLC0414 - callers have it from here
 from rdnscache.dns.wire import (
     ANY,
     CH,
@@ -46,11 +47,6 @@ class Limits:
 def usable(reply: Reply) -> bool:
     """Whether a reply is an answer at all; every other RCODE sends us to the next server."""
     return reply.rcode in (NOERROR, NXDOMAIN, YXDOMAIN)
-
-
-def distill(key: bytes, reply: Reply) -> Reply | None:
-    """The reply without what does not answer the question of `key`; None when it is no answer to it."""
-    return reply
 
 
 def negative(reply: Reply, qtype: int) -> bool:
