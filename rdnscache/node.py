@@ -29,6 +29,7 @@ from rdnscache.dns.names import question_text, rcode_text  # noqa: E402
 from rdnscache.dns.policy import Identity, Limits  # noqa: E402
 from rdnscache.flights import Flights  # noqa: E402
 from rdnscache.journal import Journal  # noqa: E402
+from rdnscache.logs import log_uncaught  # noqa: E402
 from rdnscache.report import Report  # noqa: E402
 from rdnscache.resolver import LEASE_MARGIN, Resolver  # noqa: E402
 from rdnscache.server.admin import Admin  # noqa: E402
@@ -202,6 +203,7 @@ class Node:
         """Serve until SIGTERM, then finish what is in flight. `ready` is written to when serving has begun."""
         gevent.signal_handler(signal.SIGTERM, self._stopping.set)
         gevent.signal_handler(SUCCEEDED, self._succeeded)
+        gevent.get_hub().print_exception = log_uncaught
         gc.freeze()  # what lives as long as we do need not be looked at again
         gc.set_threshold(*GC_THRESHOLD)
         self.store.start(FIRST_HOLD)
