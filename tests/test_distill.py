@@ -159,7 +159,7 @@ def test_names_in_the_data_survive_what_they_pointed_to(rtype: str) -> None:
         "SOA": "ns.far.example.net. root.far.example.net. 1 2 3 4 5",
         "NAPTR": '1 2 "u" "s" "!x!" far.example.net.',
         "RP": "a.far.example.net. b.far.example.net.",
-        "SVCB": "1 far.example.net. port=53",
+        "SVCB": '1 far.example.net. port="53"',
         "CAA": '0 issue "far.example.net"',
         "PX": "1 a.far.example.net. b.far.example.net.",
         "AFSDB": "1 a.far.example.net.",

@@ -221,7 +221,7 @@ class _Distillation:
                 dnames.setdefault(record.owner, record)
         name = self._end
         while name not in ends:
-            if name in self._chain or len(self._chain) > MAX_CHAIN:
+            if name in self._chain or len(self._chain) >= MAX_CHAIN:
                 return False
             place = self._chain[name] = 2 * len(self._chain)
             cname = cnames.get(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rdnscache.dns.wire import Reply, read_u32
+from rdnscache.dns.wire import VARIANT_DO, Reply, read_u32
 
 #: TTL of a stale record on the wire, in seconds (RFC 8767 section 4).
 STALE_TTL = 30
@@ -27,6 +27,8 @@ class Entry:
         "ancount",
         "arcount",
         "authentic",
+        "ede",
+        "essential",
         "held_until",
         "hits",
         "key",
@@ -53,13 +55,18 @@ class Entry:
         self.nscount = reply.nscount
         self.arcount = reply.arcount
         self.tail = reply.wire[end:]
-        #: Offset of the additional section in `tail`.
-        self.additional = reply.additional - end
+        #: Offset of the additional section in `tail`, and of what can be left out of a reply that is too large:
+        #: a client without DO needs no authority section of an answer (RFC 2181 section 9), others need its proofs.
+        self.additional = self.essential = reply.additional - end
+        if reply.ancount and not reply.soa_ttl_at and not key[-1] & VARIANT_DO:
+            self.essential = reply.authority - end
         self.ttls = _rebased(reply.ttls, end)
         self.stored = stored
         self.ttl = ttl
         self.stale = stale
         self.origin = origin
+        #: The Extended DNS Error to tell, -1 without one.
+        self.ede = reply.ede
         self.aged = 0
         #: A stale entry may be answered until then: upstreams have just failed.
         self.held_until = 0.0
