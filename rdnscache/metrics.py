@@ -103,6 +103,10 @@ METRICS: tuple[Metric, ...] = (
     Metric("flights", "Questions being resolved.", kind=GAUGE),
     Metric("clients_waiting", "Clients waiting on flights.", kind=GAUGE),
     Metric("warm", "Workers that have loaded the hottest names, or given up on that.", kind=GAUGE),
+    Metric(
+        "upstream_local_errors",
+        "Upstream queries that could not leave this host: no descriptor, memory, port or route, or not allowed.",
+    ),
     Metric("callback_errors", "Unexpected errors caught at the edge of a callback; each is in the log."),
 )
 #: Those each upstream has for itself, with a label for its address.
@@ -110,6 +114,7 @@ SERVER_METRICS: tuple[Metric, ...] = (
     Metric("upstream_queries", "Queries sent to upstreams."),
     Metric("upstream_failures", "Upstream queries without a usable reply."),
     Metric("upstream_seconds", "Time upstreams took for their replies.", kind=HISTOGRAM),
+    Metric("upstream_resting", "Workers that ask other upstreams first, because this one fails.", kind=GAUGE),
 )
 
 
@@ -148,9 +153,9 @@ WAKES_SENT, WAKES, WAKES_LOST = COLUMN["wakes_sent"], COLUMN["wakes_received"], 
 RECHECKS, EVENTS_MISSED = COLUMN["rechecks"], COLUMN["events_missed"]
 L1_ENTRIES, L1_BYTES, L1_EVICTIONS = COLUMN["l1_entries"], COLUMN["l1_bytes"], COLUMN["l1_evictions"]
 FLIGHTS_UP, WAITING, WARM = COLUMN["flights"], COLUMN["clients_waiting"], COLUMN["warm"]
-CALLBACK_ERRORS = COLUMN["callback_errors"]
+UPSTREAM_LOCAL_ERRORS, CALLBACK_ERRORS = COLUMN["upstream_local_errors"], COLUMN["callback_errors"]
 #: Inside an upstream's block.
-SERVER_QUERIES, SERVER_FAILURES, SERVER_SECONDS = _BLOCK[:-1]
+SERVER_QUERIES, SERVER_FAILURES, SERVER_SECONDS, SERVER_RESTING = _BLOCK[:-1]
 
 Counters = memoryview
 
