@@ -182,7 +182,9 @@ class Board:
     def __init__(self, workers: int) -> None:
         self._rows = memoryview(mmap.mmap(-1, workers * _WIDTH * 8)).cast("B").cast("Q")
         self._reports = [_Report() for _ in range(workers)]
+        #: Which upstream has which place, those gone included; and those in use.
         self._servers: list[str] = []
+        self._in_use: list[str] = []
         self.workers = workers
 
     def row(self, worker: int) -> Counters:
@@ -194,10 +196,28 @@ class Board:
         return memoryview(bytearray(_WIDTH * 8)).cast("Q")
 
     def make_room(self, servers: Iterable[str]) -> None:
-        """Give each upstream its place. To be called before those are forked who will count there."""
-        for server in servers:
-            if server not in self._servers and len(self._servers) < SERVER_ROOM - 1:
+        """Give each upstream its place, and show no others. To be called before those are forked who will count there.
+
+        Workers of the configuration before may still count: only what was gone by then makes room.
+        """
+        wanted = list(dict.fromkeys(servers))
+        free = [place for place, server in enumerate(self._servers) if server not in (*self._in_use, *wanted)]
+        for server in wanted:
+            if server in self._servers:
+                continue
+            if free:
+                place = free.pop(0)
+                self._servers[place] = server
+                self._clear(self.block(server))
+            elif len(self._servers) < SERVER_ROOM - 1:
                 self._servers.append(server)
+        self._in_use = wanted
+
+    def _clear(self, block: int) -> None:
+        """An upstream's numbers begin at 0."""
+        for worker in range(self.workers):
+            for column in range(block, block + _BLOCK[-1]):
+                self._rows[worker * _WIDTH + column] = 0
 
     def block(self, server: str) -> int:
         """Where in a row an upstream's numbers begin."""
@@ -214,7 +234,7 @@ class Board:
             sum(column) for column in zip(*(self.row(each).tolist() for each in range(self.workers)), strict=True)
         ]
         found = [_sample(metric, metric.labels, totals, COLUMN[metric.key]) for metric in METRICS]
-        servers = self._servers
+        servers = [server for server in self._in_use if server in self._servers]
         if any(totals[self.block(OTHER_SERVERS) :]):
             servers = [*servers, OTHER_SERVERS]
         for metric, offset in zip(SERVER_METRICS, _BLOCK[:-1], strict=True):

@@ -21,7 +21,7 @@ FLOORS = (
     ("values", "cache", "journal", "logs"),
     ("config",),
     ("store", "upstream"),
-    ("status",),
+    ("status", "descriptors"),
     ("flights", "report"),
     ("resolver",),
     ("server",),

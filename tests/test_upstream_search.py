@@ -34,14 +34,12 @@ def _key(name: str) -> bytes:
     return dns.name.from_text(name).to_wire() + b"\0\1\0\1\0"
 
 
-def _make(*addresses: str, timeout: float = 0.1, deadline: float = 0.6) -> Upstreams:
-    board = Board(1)
+def _make(*addresses: str, timeout: float = 0.1, deadline: float = 0.6, board: Board | None = None) -> Upstreams:
+    board = board or Board(1)
     parsed = [Address.parse(address, 53) for address in addresses]
     board.make_room(map(str, parsed))
     row = board.row(0)
-    upstreams = Upstreams([Server(each, board.block(str(each)), row) for each in parsed], timeout, deadline, row)
-    upstreams.row = row
-    return upstreams
+    return Upstreams([Server(each, board.block(str(each)), row) for each in parsed], timeout, deadline, row)
 
 
 def _why(upstreams: Upstreams, name: str) -> UpstreamFailed:
@@ -361,13 +359,14 @@ def test_without_descriptors_no_server_is_blamed(number: int, monkeypatch: pytes
 
     sockets = Sockets()
     monkeypatch.setattr(exchange, "_socket", sockets)
+    board = Board(1)
     with Upstream() as upstream:
-        upstreams = _make(upstream.address)
+        upstreams = _make(upstream.address, board=board)
         assert _why(upstreams, "none.test").why == LOCAL
         (server,) = upstreams.servers
         assert not server.udp.resting
         assert server.udp.failures == 0
-        assert upstreams.row[metrics.UPSTREAM_LOCAL_ERRORS] >= 3
+        assert board.count(metrics.UPSTREAM_LOCAL_ERRORS) >= 3
         question = gevent.spawn(upstreams.ask, _key("again.test"))
         gevent.sleep(0.05)
         sockets.failing = False
@@ -376,9 +375,10 @@ def test_without_descriptors_no_server_is_blamed(number: int, monkeypatch: pytes
 
 def test_a_missing_route_is_our_own() -> None:
     """An address that this host has no way to costs nobody's good name, and others are asked."""
+    board = Board(1)
     with Upstream() as upstream:
-        upstreams = _make("[fe80::1%nosuch]:53", upstream.address)
+        upstreams = _make("[fe80::1%nosuch]:53", upstream.address, board=board)
         for number in range(8):
             assert upstreams.ask(_key(f"n{number}.test"))[0].ancount == 1
         assert not upstreams.servers[0].udp.resting
-        assert upstreams.row[metrics.UPSTREAM_LOCAL_ERRORS] == 4
+        assert board.count(metrics.UPSTREAM_LOCAL_ERRORS) == 4

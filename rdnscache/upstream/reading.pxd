@@ -4,5 +4,3 @@ from rdnscache.dns.wire cimport Reply, parse_reply
 cpdef Reply read_reply(bytes key, bytes data)
 cpdef bint about(bytes key, bytes data)
 cpdef Reply _read_oddity(bytes key, bytes data)
-@cython.locals(at=Py_ssize_t, length=Py_ssize_t)
-cpdef Py_ssize_t _message_end(bytes data)
