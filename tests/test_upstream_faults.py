@@ -62,9 +62,7 @@ def test_what_a_reload_removed_is_no_longer_shown(tmp_path: Path) -> None:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
             lines = page.read().decode().splitlines()
         head = 'rdnscache_upstream_queries_total{upstream="'
-        return {
-            line[len(head) :].partition('"')[0]: float(line.split()[-1]) for line in lines if line.startswith(head)
-        }
+        return {line[len(head) :].partition('"')[0]: float(line.split()[-1]) for line in lines if line.startswith(head)}
 
     with Upstream() as first, Upstream() as second, Upstream() as third:
         file.write_text(f'upstream = ["{first.address}", "{second.address}"]\n')
