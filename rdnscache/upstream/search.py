@@ -45,7 +45,7 @@ class Search:
 
     def hear(self, reply: Reply) -> None:
         if self._ede < 0:
-            self._ede = getattr(reply, "ede", -1)
+            self._ede = reply.ede
 
     def refused(self, server: Server, reply: Reply) -> None:
         """Its reply is no answer to this question."""

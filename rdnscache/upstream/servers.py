@@ -137,7 +137,7 @@ class Upstreams:
             return None
         server.answered(time.monotonic() - started)
         search.hear(reply)
-        answer = reply if policy.usable(reply) else None
+        answer = policy.distill(search.key, reply) if policy.usable(reply) else None
         if answer is None:
             server.useless()
             search.refused(server, reply)
