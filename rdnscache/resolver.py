@@ -10,6 +10,7 @@ from gevent import get_hub
 
 from rdnscache import metrics
 from rdnscache.cache import Cache
+from rdnscache.dns.compose import EDE_NO_REACHABLE_AUTHORITY
 from rdnscache.dns.entry import FAR, Entry
 from rdnscache.dns.policy import Limits, failure_wire, settle
 from rdnscache.dns.wire import SERVFAIL, Reply, parse_reply
@@ -224,4 +225,5 @@ class Resolver:
 def _failure_reply(key: bytes) -> Reply:
     reply = parse_reply(failure_wire(key))
     assert reply is not None
+    reply.ede = EDE_NO_REACHABLE_AUTHORITY
     return reply

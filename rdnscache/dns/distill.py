@@ -6,24 +6,18 @@ types and classes, the additional section, DNSSEC records nobody asked for (RFC 
 
 from __future__ import annotations
 
-from struct import Struct
-
-from rdnscache.dns.rdata import IN_ONLY, SHAPES
+from rdnscache.dns.records import Names, Record, Writer, records_of
 from rdnscache.dns.wire import (
     ANY,
     CNAME,
     DNAME,
     HEADER_SIZE,
-    IN,
-    NAME_SIZE,
     NOERROR,
     NS,
     SOA,
-    TCP_SIZE,
     VARIANT_DO,
     YXDOMAIN,
     Reply,
-    parse_reply,
 )
 
 #: The most aliases followed from the question: other resolvers follow 10 to 16 and send no longer chains.
@@ -33,102 +27,6 @@ NSEC, NSEC3, RRSIG = 47, 50, 46
 
 #: The same for the compiled form, where these are plain numbers.
 _ANY, _CNAME, _DNAME, _NS, _SOA, _NSEC, _NSEC3, _RRSIG = ANY, CNAME, DNAME, NS, SOA, NSEC, NSEC3, RRSIG
-#: Types whose names may be compressed (RFC 3597 section 4: those of RFC 1035).
-_COMPRESSED = frozenset((2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 15))
-_NAME, _STRING = b"ns"
-_WIDTHS = {ord("B"): 1, ord("H"): 2, ord("I"): 4, ord("t"): 2, ord("T"): 4}
-_FIXED = Struct("!HHIH")
-
-
-class _Names:
-    """The names of a message by number, 0 for the root: equal names have one number, whatever their case.
-
-    Each label is looked at once, wherever pointers to it come from.
-    """
-
-    __slots__ = ("_known", "_numbers", "labels", "parents", "sizes", "wire")
-
-    def __init__(self, wire: bytes) -> None:
-        self.wire = wire
-        self.labels = [b""]
-        self.parents = [-1]
-        #: The octets of each name, not compressed.
-        self.sizes = [1]
-        #: By offset; and by label in lower case and number of the rest.
-        self._known: dict[int, int] = {}
-        self._numbers: dict[tuple[bytes, int], int] = {}
-
-    def read(self, at: int) -> int:
-        """The number of the name at an offset where `parse_reply` has found one."""
-        wire = self.wire
-        starts: list[int] = []
-        while True:
-            number = self._known.get(at, -1)
-            if number >= 0:
-                break
-            size = wire[at]
-            if size == 0:
-                number = 0
-                break
-            if size < 64:
-                starts.append(at)
-                at += size + 1
-            else:
-                at = (size & 0x3F) << 8 | wire[at + 1]
-        while starts:
-            at = starts.pop()
-            number = self.child(wire[at + 1 : at + 1 + wire[at]], number)
-            self._known[at] = number
-        return number
-
-    def child(self, label: bytes, parent: int) -> int:
-        key = (label.lower(), parent)
-        number = self._numbers.get(key, -1)
-        if number < 0:
-            number = self._numbers[key] = len(self.labels)
-            self.labels.append(label)
-            self.parents.append(parent)
-            self.sizes.append(self.sizes[parent] + len(label) + 1)
-        return number
-
-    def moved(self, name: int, old: int, new: int) -> int:
-        """The name with its ancestor `old` replaced by `new`; -1 when it would be too long (RFC 6672 section 2.2)."""
-        if self.sizes[name] - self.sizes[old] + self.sizes[new] > NAME_SIZE:
-            return -1
-        labels = []
-        while name != old:
-            labels.append(self.labels[name])
-            name = self.parents[name]
-        for label in reversed(labels):
-            new = self.child(label, new)
-        return new
-
-    def under(self, name: int, ancestor: int) -> bool:
-        """Whether a name is this ancestor or below it."""
-        while name > ancestor:  # an ancestor is always numbered before its descendants
-            name = self.parents[name]
-        return name == ancestor
-
-
-class _Record:
-    """One record: where it is, and its place among those that are kept; -1 for one that is dropped.
-
-    One that is to be made has `start` 0, and the number of its target.
-    """
-
-    __slots__ = ("end", "owner", "place", "rclass", "rtype", "start", "target", "ttl", "ttl_at")
-
-    def __init__(self, start: int, ttl_at: int, end: int, owner: int, rtype: int, rclass: int) -> None:
-        self.start = start
-        self.ttl_at = ttl_at
-        self.end = end
-        self.owner = owner
-        self.rtype = rtype
-        self.rclass = rclass
-        self.place = -1
-        self.target = 0
-        #: In place of its own where that is not -1.
-        self.ttl = -1
 
 
 def distill(key: bytes, reply: Reply) -> Reply | None:
@@ -162,7 +60,7 @@ class _Distillation:
 
     def __init__(self, key: bytes, reply: Reply) -> None:
         self._reply = reply
-        self._names = _Names(reply.wire)
+        self._names = Names(reply.wire)
         self._qtype = key[-5] << 8 | key[-4]
         self._qclass = key[-3] << 8 | key[-2]
         self._do = key[-1] & VARIANT_DO != 0
@@ -172,9 +70,9 @@ class _Distillation:
         #: The places of the CNAME and DNAME records followed, by owner and type.
         self._aliases: dict[tuple[int, int], int] = {}
         #: Records that the server should have sent.
-        self._made: list[_Record] = []
-        self._answers = self._records(0, reply.ancount, reply.end)
-        self._authority: list[_Record] = []
+        self._made: list[Record] = []
+        self._answers = records_of(reply, self._names, 0, reply.ancount, reply.end)
+        self._authority: list[Record] = []
 
     def result(self) -> Reply | None:
         reply = self._reply
@@ -184,7 +82,7 @@ class _Distillation:
         if found and reply.rcode != NOERROR:
             return None
         if reply.nscount:
-            self._authority = self._records(reply.ancount, reply.nscount, reply.authority)
+            self._authority = records_of(reply, self._names, reply.ancount, reply.nscount, reply.authority)
         soa = None if found else self._place_soa()
         if not found and soa is None and reply.rcode == NOERROR and not self._says_something():
             return None
@@ -192,24 +90,12 @@ class _Distillation:
             self._place_proofs(soa)
         return self._assembled()
 
-    def _records(self, first: int, count: int, start: int) -> list[_Record]:
-        """The records of one section; the additional one is of no interest."""
-        wire, ttls, names = self._reply.wire, self._reply.ttls, self._names
-        out = []
-        for index in range(first, first + count):
-            at = ttls[2 * index] << 8 | ttls[2 * index + 1]
-            end = at + 6 + (wire[at + 4] << 8 | wire[at + 5])
-            rtype, rclass = wire[at - 4] << 8 | wire[at - 3], wire[at - 2] << 8 | wire[at - 1]
-            out.append(_Record(start, at, end, names.read(start), rtype, rclass))
-            start = end
-        return out
-
     def _follow(self) -> bool:
         """Follow the aliases from the question; False when they lead round in a circle, or nowhere."""
         names, qtype = self._names, self._qtype
         ends: set[int] = set()
-        cnames: dict[int, _Record] = {}
-        dnames: dict[int, _Record] = {}
+        cnames: dict[int, Record] = {}
+        dnames: dict[int, Record] = {}
         for record in self._answers:
             if record.rclass != self._qclass:
                 continue
@@ -243,10 +129,10 @@ class _Distillation:
         self._end = name
         return True
 
-    def _alias(self, record: _Record, place: int) -> None:
+    def _alias(self, record: Record, place: int) -> None:
         record.place = self._aliases[record.owner, record.rtype] = place
 
-    def _dname_above(self, name: int, dnames: dict[int, _Record]) -> _Record | None:
+    def _dname_above(self, name: int, dnames: dict[int, Record]) -> Record | None:
         """The DNAME of the nearest ancestor, not of the name itself (RFC 6672 section 2.3)."""
         parents = self._names.parents
         while name > 0:
@@ -256,12 +142,12 @@ class _Distillation:
                 return dname
         return None
 
-    def _synthesise(self, name: int, target: int, place: int, cname: _Record | None, dname: _Record) -> None:
+    def _synthesise(self, name: int, target: int, place: int, cname: Record | None, dname: Record) -> None:
         """The CNAME a DNAME stands for, with the DNAME's TTL (RFC 6672 section 3.1): the server's, or one made here."""
         wire = self._reply.wire
         ttl = int.from_bytes(wire[dname.ttl_at : dname.ttl_at + 4], "big")
         if cname is None or self._names.read(cname.ttl_at + 6) != target:
-            cname = _Record(0, 0, 0, name, CNAME, self._qclass)
+            cname = Record(0, 0, 0, name, CNAME, self._qclass)
             cname.target = target
             self._made.append(cname)
         if not cname.start or wire[cname.ttl_at : cname.ttl_at + 4] != wire[dname.ttl_at : dname.ttl_at + 4]:
@@ -286,11 +172,11 @@ class _Distillation:
                     record.place = self._aliases.get((record.owner, covered), -1)
         return found
 
-    def _covered(self, rrsig: _Record) -> int:
+    def _covered(self, rrsig: Record) -> int:
         wire, at = self._reply.wire, rrsig.ttl_at + 6
         return wire[at] << 8 | wire[at + 1]
 
-    def _place_soa(self) -> _Record | None:
+    def _place_soa(self) -> Record | None:
         """The SOA that makes it a negative answer: of a zone the end of the chain is in."""
         for record in self._authority:
             if record.rtype == _SOA and record.rclass == self._qclass and self._names.under(self._end, record.owner):
@@ -310,7 +196,7 @@ class _Distillation:
                 return False
         return not self._answers
 
-    def _place_proofs(self, soa: _Record | None) -> None:
+    def _place_proofs(self, soa: Record | None) -> None:
         """Keep what proves an absence, or that a wildcard was in order, where a zone of the chain has signed it."""
         names = self._names
         zones = set()
@@ -338,7 +224,7 @@ class _Distillation:
         reply = self._reply
         answers, authority = _kept(self._answers), _kept(self._authority)
         if self._made or not self._in_order(answers) or not self._first(answers, authority):
-            return _Writer(self._names, reply).write(sorted(answers + self._made, key=_place), authority)
+            return Writer(self._names, reply).write(sorted(answers + self._made, key=_place), authority)
         if len(answers) + len(authority) < len(reply.ttls) // 2:
             _cut(reply, answers, authority)
         for record in answers:
@@ -347,7 +233,7 @@ class _Distillation:
                 reply.wire = wire[:at] + record.ttl.to_bytes(4, "big") + wire[at + 4 :]
         return reply
 
-    def _in_order(self, answers: list[_Record]) -> bool:
+    def _in_order(self, answers: list[Record]) -> bool:
         """Whether each alias comes before what it leads to: some clients read an answer once, from top to bottom."""
         place = 0
         for record in answers:
@@ -356,7 +242,7 @@ class _Distillation:
             place = record.place
         return True
 
-    def _first(self, answers: list[_Record], authority: list[_Record]) -> bool:
+    def _first(self, answers: list[Record], authority: list[Record]) -> bool:
         """Whether the records kept are the first ones of the message: no pointer in them leads to what follows."""
         if answers and answers[-1] is not self._answers[len(answers) - 1]:
             return False
@@ -365,7 +251,7 @@ class _Distillation:
         return len(answers) == len(self._answers) and authority[-1] is self._authority[len(authority) - 1]
 
 
-def _kept(records: list[_Record]) -> list[_Record]:
+def _kept(records: list[Record]) -> list[Record]:
     kept = []
     for record in records:
         if record.place >= 0:
@@ -373,11 +259,11 @@ def _kept(records: list[_Record]) -> list[_Record]:
     return kept
 
 
-def _place(record: _Record) -> int:
+def _place(record: Record) -> int:
     return record.place
 
 
-def _cut(reply: Reply, answers: list[_Record], authority: list[_Record]) -> None:
+def _cut(reply: Reply, answers: list[Record], authority: list[Record]) -> None:
     """End the reply behind the last record kept."""
     reply.ancount, reply.nscount, reply.arcount = len(answers), len(authority), 0
     reply.authority = reply.additional = reply.end
@@ -390,84 +276,3 @@ def _cut(reply: Reply, answers: list[_Record], authority: list[_Record]) -> None
     reply.types = reply.types[: reply.ancount]
     if reply.soa_ttl_at >= reply.additional:
         reply.soa_ttl_at = reply.soa_minimum = 0
-
-
-class _Writer:
-    """Writes records of one message into another, names compressed anew."""
-
-    __slots__ = ("_names", "_out", "_reply", "_written")
-
-    def __init__(self, names: _Names, reply: Reply) -> None:
-        self._names = names
-        self._reply = reply
-        self._out = bytearray(reply.wire[: reply.end])
-        #: Where each name has been written.
-        self._written: dict[int, int] = {}
-
-    def write(self, answers: list[_Record], authority: list[_Record]) -> Reply | None:
-        """The reply with these records; None when it does not fit into a message any more."""
-        reply, out = self._reply, self._out
-        self._note_question()
-        out[6:HEADER_SIZE] = len(answers).to_bytes(2, "big") + len(authority).to_bytes(2, "big") + b"\0\0"
-        for record in answers + authority:
-            self._record(record)
-            if len(out) > TCP_SIZE:
-                return None
-        written = parse_reply(bytes(out))
-        if written is not None:
-            written.rcode, written.ede = reply.rcode, reply.ede
-        return written
-
-    def _note_question(self) -> None:
-        at, name = HEADER_SIZE, self._names.read(HEADER_SIZE)
-        while name > 0:
-            self._written[name] = at
-            at += self._out[at] + 1
-            name = self._names.parents[name]
-
-    def _name(self, name: int, compressed: bool) -> None:
-        names, out = self._names, self._out
-        while name > 0:
-            at = self._written.get(name, -1)
-            if compressed and at >= 0:
-                out += (0xC000 | at).to_bytes(2, "big")
-                return
-            if at < 0 and len(out) < 0x4000:
-                self._written[name] = len(out)
-            label = names.labels[name]
-            out.append(len(label))
-            out += label
-            name = names.parents[name]
-        out.append(0)
-
-    def _record(self, record: _Record) -> None:
-        wire, out = self._reply.wire, self._out
-        self._name(record.owner, True)
-        ttl = record.ttl if record.ttl >= 0 else int.from_bytes(wire[record.ttl_at : record.ttl_at + 4], "big")
-        out += _FIXED.pack(record.rtype, record.rclass, ttl, 0)
-        start = len(out)
-        if record.start:
-            self._data(record)
-        else:
-            self._name(record.target, True)
-        size = len(out) - start
-        if size < TCP_SIZE:
-            out[start - 2 : start] = size.to_bytes(2, "big")
-
-    def _data(self, record: _Record) -> None:
-        """The record's data; only names that may have come compressed are written anew."""
-        wire, out = self._reply.wire, self._out
-        at, end = record.ttl_at + 6, record.end
-        known = record.rclass == IN or record.rtype not in IN_ONLY
-        shape = SHAPES.get(record.rtype, b"") if known else b""
-        for letter in shape if _NAME in shape else b"":
-            if letter == _NAME:
-                self._name(self._names.read(at), record.rtype in _COMPRESSED)
-                while 0 < wire[at] < 64:
-                    at += wire[at] + 1
-                at += 1 if wire[at] == 0 else 2
-                continue
-            size = wire[at] + 1 if letter == _STRING else _WIDTHS.get(letter, end - at)
-            out += wire[at : at + size]
-            at += size
-        out += wire[at:end]

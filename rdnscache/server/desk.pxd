@@ -16,6 +16,7 @@ cdef class Desk:
     cdef str _place
     cdef bint _renews
     cdef public bint leaving
+    cdef public bint rotates
 
     @cython.locals(entry=Entry)
     cpdef bytes lookup(self, Query query, double now)
