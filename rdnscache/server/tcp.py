@@ -203,6 +203,7 @@ class TcpConnection:
             return
         self.active = now
         self._listener.touched(self)
+        query.source = self._source
         desk.counters[metrics.QUERIES_TCP] += 1
         if desk.journal.due(1):
             query.watch = desk.journal.watch(query, "tcp", self._source)
