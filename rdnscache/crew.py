@@ -116,6 +116,7 @@ class Crew:
     def _work(self) -> None:
         """One greenlet: task after task."""
         me = getcurrent()
+        task: Any
         while True:
             if self._called:
                 task = self._called.popleft()

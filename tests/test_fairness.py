@@ -176,7 +176,7 @@ class TestWaiting:
     BOUND = ("--max-client-waiting", "10")
 
     def test_a_client_waits_for_so_much(self) -> None:
-        """Of 30 queries for a slow name 10 wait, the others are refused at once; another client may join all the same."""
+        """Of 30 queries for a slow name 10 wait, the others are refused at once; another client may still join."""
         with Upstream(delay=1.0) as upstream, Node([upstream.address], args=self.BOUND) as node:
             with client("127.0.1.1", node.port) as greedy, client("127.0.2.1", node.port) as other:
                 send(greedy, ("slow.test",) * 30)
@@ -262,7 +262,9 @@ class Model:
 class TestShares:
     """The bookkeeping."""
 
-    @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), st.integers(0, 4)), max_size=120), st.integers(1, 60))
+    STEP = st.tuples(st.integers(0, 2), st.integers(0, 4), st.integers(0, 4))
+
+    @given(st.lists(STEP, max_size=120), st.integers(1, 60))
     def test_it_agrees_with_counting_anew(self, steps: list[tuple[int, int, int]], room: int) -> None:
         """Who is oldest, of all and of each client; how much the greediest have, and that they mean their oldest."""
         shares, model = Shares(room), Model()
