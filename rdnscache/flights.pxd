@@ -1,6 +1,6 @@
 cimport cython
 
-from rdnscache.clients.shares cimport prefix_of
+from rdnscache.clients.networks cimport client_prefix
 from rdnscache.crew cimport Crew, Task
 from rdnscache.dns.entry cimport Entry
 from rdnscache.dns.wire cimport Query

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from gevent import get_hub
 
 from rdnscache import metrics
-from rdnscache.clients.shares import prefix_of
+from rdnscache.clients.networks import client_prefix
 from rdnscache.crew import Crew, Task
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import Query
@@ -105,7 +105,7 @@ class Flights:
         `client` is None, or a tuple whose first item is the address the reply goes to: who repeats a query from there
         gets one reply.
         """
-        prefix, key = prefix_of(query.source), query.key
+        prefix, key = client_prefix(query.source), query.key
         flight = self._up.get(key)
         if flight is not None and client is not None and _repeats(flight, (channel, client[0], query.data)):
             return REPEATED
@@ -187,7 +187,7 @@ class Flights:
         waiters, flight.waiters, flight.seen = flight.waiters, [], None
         self.waiting -= len(waiters)
         for _, query, _ in waiters:
-            prefix = prefix_of(query.source)
+            prefix = client_prefix(query.source)
             if prefix:
                 left = self._waiting_of[prefix] = self._waiting_of[prefix] - 1
                 if not left:

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import Node, RedisServer, Upstream, answer, ask, wait_for
 
-from rdnscache.clients.shares import GREEDY, Holder, Shares, prefix_of, zone_of
+from rdnscache.clients.shares import GREEDY, Holder, Share, Shares, zone_of
 
 ROOM = 40
 SMALL = ("--max-flights", str(ROOM))
@@ -31,7 +31,7 @@ def silent(query: dns.message.Message, transport: str) -> dns.message.Message | 
 
 @contextmanager
 def client(host: str, port: int) -> Iterator[socket.socket]:
-    """A UDP client in a prefix of its own: 127.0.1.1, 127.0.2.1 and so on."""
+    """A UDP client at an address of this machine; each counts as a client of its own."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((host, 0))
         sock.connect(("127.0.0.1", port))
@@ -292,6 +292,20 @@ class TestShares:
                 meant = [holder for holder, client, zone in model.held if greediest.means(client, zone)]
                 assert (len(meant), meant[0]) == (greediest.count, greediest.oldest(True))
 
+    @pytest.mark.parametrize(
+        ("client", "zone", "text"),
+        [
+            (b"\xc0\0\2", None, "192.0.2.0/24"),
+            (b"\x7f\0\0\1", None, "127.0.0.1"),
+            (bytes.fromhex("20010db8000100"), None, "2001:db8:1::/56"),
+            (None, b"\7example\3com", "example.com."),
+            (b"", b"\1\n\3com", "this node's other workers in \\010.com."),
+        ],
+    )
+    def test_they_are_told_in_words(self, client: bytes | None, zone: bytes | None, text: str) -> None:
+        """For the log."""
+        assert str(Share({}, client, zone)) == text
+
     def test_what_has_left_is_not_kept(self) -> None:
         """One that stays, and a hundred thousand that come and go behind it."""
         shares, stays = Shares(1000), Holder()
@@ -326,16 +340,3 @@ class TestShares:
         """What somebody registers, by rule of thumb."""
         key = dns.name.from_text(name).to_wire() + b"\0\1\0\1\0"
         assert zone_of(key) == dns.name.from_text(zone).to_wire()[:-1]
-
-    @pytest.mark.parametrize(
-        ("address", "prefix"),
-        [
-            ("c0000201", "c00002"),
-            ("20010db8000102030000000000000001", "20010db8000102"),
-            ("00000000000000000000ffffc0000201", "c00002"),
-            ("", ""),
-        ],
-    )
-    def test_prefixes(self, address: str, prefix: str) -> None:
-        """A /24 and a /56; IPv4 is the same either way."""
-        assert prefix_of(bytes.fromhex(address)).hex() == prefix

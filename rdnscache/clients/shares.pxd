@@ -2,12 +2,8 @@ cimport cython
 
 cdef int _SLACK
 cdef int _WEIGHT_OF_PAIR
-cdef bytes _MAPPED
 cdef dict _REVERSE
 cdef frozenset _SECOND_LEVEL
-
-@cython.locals(size=Py_ssize_t)
-cpdef bytes prefix_of(bytes source)
 
 @cython.locals(end=Py_ssize_t, labels=int, start=Py_ssize_t, kept=int)
 cpdef bytes zone_of(bytes key)

@@ -1,6 +1,6 @@
 """Who takes up a worker's room for flights: counted by client, by zone, and by client in a zone.
 
-A client is a prefix (/24, /56), as for the rate limit. A zone is the part of a name that somebody registers, by rule of
+A client is a prefix (`networks.client_prefix`). A zone is the part of a name that somebody registers, by rule of
 thumb: clients that ask for random names below one silent zone have that zone in common, whoever sent them.
 Who has more than an eighth of the room is greedy, so there are eight greedy clients at most, and eight greedy zones:
 finding the worst of them costs the same however many others there are.
@@ -21,28 +21,18 @@ _SLACK = 64
 #: A client in a zone is the narrower suspicion: other zones of that client, and other clients there, are spared.
 _WEIGHT_OF_PAIR = 2
 
-_MAPPED = b"\0\0\0\0\0\0\0\0\0\0\xff\xff"
 #: Labels that a zone has below the reverse trees: a /16, a /32.
 _REVERSE = {b"\7in-addr\4arpa": 4, b"\3ip6\4arpa": 10}
 #: Second-level labels of country codes under which people register.
 _SECOND_LEVEL = frozenset((b"ac", b"co", b"com", b"edu", b"go", b"gob", b"gov", b"mil", b"ne", b"net", b"or", b"org"))
 
 
-def prefix_of(source: bytes) -> bytes:
-    """The client's prefix from its address: 3 octets for IPv4, 7 for IPv6; empty for what is no address."""
-    size = len(source)
-    if size == 4:
-        return source[:3]
-    if size != 16:
-        return b""
-    return source[12:15] if source.startswith(_MAPPED) else source[:7]
-
-
 def prefix_text(prefix: bytes) -> str:
-    """A prefix for people."""
-    if len(prefix) == 3:
-        return f"{IPv4Address(prefix + bytes(1))}/24"
-    return f"{IPv6Address(prefix + bytes(9))}/56" if prefix else "this node's other workers"
+    """A client prefix for people."""
+    if len(prefix) == 7:
+        return f"{IPv6Address(prefix + bytes(9))}/56"
+    text = f"{IPv4Address((prefix + bytes(4))[:4])}"
+    return f"{text}/24" if len(prefix) == 3 else text if prefix else "this node's other workers"
 
 
 def zone_of(key: bytes) -> bytes:
@@ -154,7 +144,7 @@ class Shares:
         return self._all.count
 
     def add(self, holder: Holder, client: bytes, zone: bytes) -> None:
-        """Count it, the latest of all; `client` as from `prefix_of`, `zone` as from `zone_of`."""
+        """Count it, the latest of all; `client` as from `client_prefix`, `zone` as from `zone_of`."""
         holder.shares = (
             _share(self._clients, client, client, None),
             _share(self._zones, zone, None, zone),
