@@ -9,8 +9,25 @@ class ConfigError(RdnscacheError):
     """The operator's fault: an option, a configuration file or an address cannot be used."""
 
 
+#: Why there is no answer: upstreams said so themselves; they were silent about this name while they answered other
+#: questions; we could reach none of them; or this host lacks what asking takes (descriptors, memory, a route).
+#: The first two are facts about the name, the others about this node.
+SAID, SILENT, UNREACHABLE, LOCAL = "said", "silent", "unreachable", "local"
+_SERVFAIL = 2
+
+
 class UpstreamFailed(RdnscacheError):
-    """No upstream gave a usable reply inside the deadline."""
+    """No upstream gave a usable reply inside the deadline.
+
+    `rcode` is what clients are told: SERVFAIL, or REFUSED or NOTIMP where every upstream said that.
+    `ede` is the INFO-CODE of the Extended DNS Error an upstream gave with it (RFC 8914), -1 without.
+    """
+
+    def __init__(self, text: str, rcode: int = _SERVFAIL, ede: int = -1, why: str = UNREACHABLE) -> None:
+        super().__init__(text)
+        self.rcode = rcode
+        self.ede = ede
+        self.why = why
 
 
 class StoreDown(RdnscacheError):

@@ -111,7 +111,7 @@ class TestSlow:
             assert is_open(held[-1])
 
     def test_a_request_has_to_arrive_in_time(self, place: Place) -> None:
-        """However little at a time it is sent: after a few seconds the connection is closed, with a word if any came."""
+        """However little at a time it comes: after a few seconds the connection is closed, with a word if it began."""
         with ExitStack() as stack:
             silent, drip = (stack.enter_context(socket.create_connection((LOCAL, place.ports[0]), 5)) for _ in "ab")
             silent.settimeout(REQUEST_TIME + 10)

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from rdnscache import metrics
 from rdnscache.dns import policy
-from rdnscache.dns.wire import FORMERR, NOTIMP, Reply
-from rdnscache.errors import UpstreamFailed
+from rdnscache.dns.wire import FORMERR, NOTIMP, REFUSED, SERVFAIL, Reply
+from rdnscache.errors import SAID, UpstreamFailed
 from rdnscache.metrics import Counters, observe
 from rdnscache.net import Address
 from rdnscache.upstream.exchange import exchange
@@ -80,6 +80,7 @@ class Upstreams:
         deadline = time.monotonic() + self._deadline
         left = self._in_turn(time.monotonic())
         problem = "no upstream"
+        said: set[int] = set()
         for _ in range(ROUNDS):
             silent = []
             for server in left:
@@ -99,7 +100,11 @@ class Upstreams:
                     return reply, server.address.host
                 server.useless()
                 problem = f"{server.address}: RCODE {reply.rcode}"
+                said.add(reply.rcode)
             left = [server for server in silent if server.rests_until <= time.monotonic()]
+        if said and not left:
+            rcode = said.pop() if said in ({REFUSED}, {NOTIMP}) else SERVFAIL
+            raise UpstreamFailed(problem, rcode, why=SAID)
         raise UpstreamFailed(problem)
 
     def _ask_one(self, server: Server, key: bytes, timeout: float) -> Reply:
