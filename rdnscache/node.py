@@ -46,7 +46,8 @@ from rdnscache.store.scope import Scope  # noqa: E402
 from rdnscache.store.seal import Seal  # noqa: E402
 from rdnscache.store.store import Store  # noqa: E402
 from rdnscache.supervisor import Inherited  # noqa: E402
-from rdnscache.upstream.servers import Server, Upstreams  # noqa: E402
+from rdnscache.upstream.server import Server  # noqa: E402
+from rdnscache.upstream.servers import Upstreams  # noqa: E402
 from rdnscache.upstream.siblings import Siblings  # noqa: E402
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ class Node:
                 inherited.redis_url, config.prefix, config.node_id, worker, *times, self, counters, seal
             )  # fmt: skip
         servers = [Server(address, board.block(str(address)), counters) for address in config.upstream]
-        self.upstreams = Upstreams(servers, config.upstream_timeout, config.upstream_deadline)
+        self.upstreams = Upstreams(servers, config.upstream_timeout, config.upstream_deadline, counters)
         self.siblings = Siblings(worker, inherited.siblings, config.upstream_deadline)
         self.resolver = self._make_resolver()
         self.flights = Flights(self.resolver.fly, self.resolver.give_up, config.max_flights, config.max_waiting)
@@ -232,6 +233,7 @@ class Node:
                 self.store.heat(self.journal.hottest)
                 self._tell_limited(now)
                 next_turn = now + HEAT_INTERVAL
+            self.upstreams.catch_up(now)
             self._measure()
         self._linger()
         self._drain()
