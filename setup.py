@@ -33,6 +33,7 @@ COMPILED = {
     "rdnscache.store.breaker": ".py",
     "rdnscache.store.candidacy": ".py",
     "rdnscache.store.contract": ".py",
+    "rdnscache.store.decoding": ".py",
     "rdnscache.store.link": ".py",
     "rdnscache.store.nostore": ".py",
     "rdnscache.store.seal": ".py",

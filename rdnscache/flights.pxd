@@ -9,7 +9,10 @@ cdef class Flight:
     cdef public double since
     cdef public bint recursion
     cdef public int renewal
+    cdef public Entry stale
     cdef public object timer
+    cdef public bint flushed
+    cdef public bint up
     cdef public list waiters
 
 
@@ -19,11 +22,13 @@ cdef class Flights:
     cdef int _max_greenlets
     cdef int _max_waiting
     cdef dict _up
+    cdef int _count
     cdef object _queue
     cdef list _idle
     cdef list _crew
     cdef object _hub
     cdef public int waiting
+    cdef public object on_join
     cdef public list drains
     cdef double _looked
 
@@ -32,6 +37,7 @@ cdef class Flights:
     @cython.locals(flight=Flight)
     cpdef bint renew(self, bytes key, int left) except -1
     cpdef bint has(self, Flight flight) except -1
+    cpdef object set_aside(self, Flight flight)
     cpdef object _start(self, Flight flight)
     @cython.locals(flight=Flight)
     cpdef object _fly(self)

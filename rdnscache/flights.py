@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import gevent
 from gevent import get_hub, getcurrent
 
-from rdnscache import metrics
+from rdnscache import clock, metrics
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import Query
 
@@ -37,9 +37,9 @@ class Channel(Protocol):
 
 
 class Flight:
-    """One resolution in progress, and everyone who waits for it. `since` is a moment of the monotonic clock."""
+    """One resolution in progress, and everyone who waits for it. `since` is a moment of `clock.now`."""
 
-    __slots__ = ("key", "recursion", "renewal", "since", "timer", "waiters")
+    __slots__ = ("flushed", "key", "recursion", "renewal", "since", "stale", "timer", "up", "waiters")
 
     def __init__(self, key: bytes, since: float) -> None:
         self.key = key
@@ -48,8 +48,13 @@ class Flight:
         self.recursion = False
         #: Seconds an entry must have left to count as fresh: nobody waits, one that is about to end is asked for anew.
         self.renewal = 0
-        #: Goes off when those who wait are better served with a stale entry.
+        #: What those who wait are answered with when it takes long, or fails; and the timer that goes off then.
+        self.stale: Entry | None = None
         self.timer: Any = None
+        #: Whether it was up during a flush that means its question: what it brings is for those who wait, nobody else.
+        self.flushed = False
+        #: Until it has landed.
+        self.up = True
         self.waiters: list[tuple[Channel, Query, Any]] = []
 
 
@@ -70,19 +75,23 @@ class Flights:
         self._give_up = give_up
         self._max_greenlets = max_greenlets
         self._max_waiting = max_waiting
+        #: Those that can be joined; a flush takes flights out of here before they land.
         self._up: dict[bytes, Flight] = {}
+        self._count = 0
         self._queue: deque[Flight] = deque()
         self._idle: list[Callable[[Flight], None]] = []
         self._crew: list[gevent.Greenlet] = []
         self._hub = get_hub()
         #: Clients waiting, over all flights.
         self.waiting = 0
+        #: Called with a flight that somebody joins though it was begun with nobody waiting.
+        self.on_join: Callable[[Flight], None] = lambda flight: None
         #: What to call so that datagrams get their turn.
         self.drains: list[Callable[[], None]] = []
         self._looked = 0.0
 
     def __len__(self) -> int:
-        return len(self._up)
+        return self._count
 
     def join(self, channel: Channel, query: Query, client: Any) -> bool:
         """Wait on the flight for this question, started if need be. False when too many clients wait already."""
@@ -91,8 +100,10 @@ class Flights:
         self.waiting += 1
         flight = self._up.get(query.key)
         if flight is None:
-            flight = self._up[query.key] = Flight(query.key, time.monotonic())
+            flight = self._up[query.key] = Flight(query.key, clock.now())
             self._start(flight)
+        elif flight.renewal:
+            self.on_join(flight)
         flight.waiters.append((channel, query, client))
         if query.data[2] & 0x01:
             flight.recursion = True
@@ -102,7 +113,7 @@ class Flights:
         """Ask anew for what is still fresh, but not for `left` seconds more. Not when much is going on; True if so."""
         if key in self._up or len(self._up) >= self._max_greenlets // 2:
             return False
-        flight = self._up[key] = Flight(key, time.monotonic())
+        flight = self._up[key] = Flight(key, clock.now())
         flight.recursion = True
         flight.renewal = left
         self._start(flight)
@@ -110,7 +121,16 @@ class Flights:
 
     def has(self, flight: Flight) -> bool:
         """Whether it is still up."""
-        return self._up.get(flight.key) is flight
+        return flight.up
+
+    def meant(self, holds: Callable[[bytes], bool]) -> list[Flight]:
+        """The flights that can be joined whose key is meant."""
+        return [flight for key, flight in self._up.items() if holds(key)]
+
+    def set_aside(self, flight: Flight) -> None:
+        """Let nobody join it any more: whoever asks from now on starts anew. It lands for those who wait already."""
+        if self._up.get(flight.key) is flight:
+            del self._up[flight.key]
 
     def answer(self, flight: Flight, entry: Entry, layer: int) -> None:
         """Answer everybody on a flight that goes on."""
@@ -123,6 +143,7 @@ class Flights:
                 log.exception("an answer could not be sent")
 
     def _start(self, flight: Flight) -> None:
+        self._count += 1
         if self._idle:
             self._hub.loop.run_callback(self._idle.pop(), flight)
             return
@@ -153,7 +174,9 @@ class Flights:
 
         `layer` is where the entry comes from; those who joined have it from the flight.
         """
-        del self._up[flight.key]
+        self.set_aside(flight)
+        flight.up = False
+        self._count -= 1
         if flight.timer is not None:
             flight.timer.close()
         self.waiting -= len(flight.waiters)

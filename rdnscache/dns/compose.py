@@ -10,6 +10,7 @@ from rdnscache.dns.wire import NXDOMAIN, OPT_DO, OPT_PLAIN, SERVFAIL, Query
 
 #: Extended DNS Errors (RFC 8914 section 4).
 EDE_STALE, EDE_NOT_READY, EDE_PROHIBITED, EDE_STALE_NXDOMAIN, EDE_NO_REACHABLE_AUTHORITY = 3, 14, 18, 19, 22
+EDE_NETWORK_ERROR = 23
 EDE_OTHER, NO_EDE = 0, -1
 
 #: Type, class, TTL and length of a record.

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import socket
-import time
 from typing import Any
 
 from gevent import get_hub
 
-from rdnscache import metrics
+from rdnscache import clock, metrics
 from rdnscache.clients.guard import Guard
 from rdnscache.clients.proxy import MAX_HEADER, MORE, REFUSED, parse_proxy, proxy_end
 from rdnscache.dns.entry import Entry
@@ -103,7 +102,7 @@ class TcpListener:
     def _sweep(self) -> None:
         if not self._stopped and not self._watcher.active:
             self._watcher.start(self._accept)
-        oldest = time.monotonic() - self._idle
+        oldest = clock.now() - self._idle
         for connection in list(self._connections):
             if connection.active > oldest:
                 return
@@ -133,7 +132,7 @@ class TcpConnection:
         self._finishing = False
         #: Queries taken and not answered yet.
         self.pending = 0
-        self.active = time.monotonic()
+        self.active = clock.now()
         self._stream = Stream(sock, self._received, self._ended, MAX_UNSENT, self.go_on)
 
     def finish(self) -> None:
@@ -195,7 +194,7 @@ class TcpConnection:
         return True
 
     def _take(self, data: bytes) -> None:
-        desk, now = self._desk, time.monotonic()
+        desk, now = self._desk, clock.now()
         query = parse_query(data, True) if len(data) >= HEADER_SIZE else None
         if query is None:  # not a client of ours
             desk.counters[metrics.DROPPED] += 1
@@ -213,7 +212,7 @@ class TcpConnection:
         reply = desk.lookup(query, now)
         if reply is not None:
             desk.counters[metrics.L1] += 1
-            observe(desk.counters, metrics.L1_SECONDS, time.monotonic() - now, 1)
+            observe(desk.counters, metrics.L1_SECONDS, clock.now() - now, 1)
         else:
             reply = desk.take(self, query, None, now)
         if reply is None:

@@ -38,6 +38,11 @@ class Candidacy:
         """Whether Redis has, or is about to have, our name as the leader's."""
         return False
 
+    @property
+    def alone(self) -> bool:
+        """Whether nothing brings the cluster together for this question: the workers of the node do it themselves."""
+        return True
+
     def read(self) -> Entry | None:
         """The entry in L2, fresh or stale."""
         return None
@@ -54,8 +59,14 @@ class Candidacy:
         """As a follower: the entry the leader's fill brings; None when it is time to claim again."""
         return None
 
-    def fill(self, kind: bytes, reply: Reply, ttl: int, stale: int, source: str) -> None:
-        """As the leader: store the reply and wake the followers. Does not wait."""
+    def fill(self, kind: bytes, reply: Reply, ttl: int, stale: int, source: str, why: str = "") -> None:
+        """As the leader: store the reply and wake the followers. Does not wait.
+
+        `source` is the upstream it comes from; of a failure, `why` says what made it a fact about the name.
+        """
+
+    def release(self) -> None:
+        """As the leader: give the lead to somebody else, since our upstreams cannot be reached. Does not wait."""
 
 
 class NoStore:

@@ -8,6 +8,8 @@ from rdnscache.store.nostore cimport NoStore
 
 cdef class Store(NoStore):
     cdef object _seal
+    cdef object _limits
+    cdef object _upstreams
     cdef public tuple mac_field
     cdef object _unusable
     cdef object _forged
@@ -17,7 +19,7 @@ cdef class Store(NoStore):
     cdef public long lease_ms
     cdef public bytes wake_channel
     cdef public object counters
-    cdef public dict following
+    cdef dict _following
     cdef object _token_head
     cdef long _tokens
     cdef object _second
