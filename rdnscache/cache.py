@@ -51,7 +51,7 @@ class Cache:
         return self._entries.get(key)
 
     def kept(self, key: bytes) -> Entry | None:
-        """Whatever is there for a question, fresh or not: its own entry or its name's NXDOMAIN, the later of the two."""
+        """Whatever is there for a question, fresh or not: its own entry or its name's NXDOMAIN, the later one."""
         own, name = self._entries.get(key), self._entries.get(name_key(key))
         return own if name is None or (own is not None and own.stored > name.stored) else name
 

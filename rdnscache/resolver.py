@@ -10,10 +10,10 @@ from gevent import get_hub
 
 from rdnscache import clock, metrics
 from rdnscache.cache import Cache
-from rdnscache.dns.compose import EDE_NETWORK_ERROR, EDE_NO_REACHABLE_AUTHORITY, EDE_NOT_READY, EDE_OTHER, NO_EDE
+from rdnscache.dns.compose import EDE_NETWORK_ERROR, EDE_NO_REACHABLE_AUTHORITY, EDE_NOT_READY, EDE_OTHER
 from rdnscache.dns.entry import ANY_TYPE, FAR, Entry, name_key
 from rdnscache.dns.policy import Limits, answers, failure_wire, holds_for_name, settle
-from rdnscache.dns.wire import SERVFAIL, Reply, parse_reply
+from rdnscache.dns.wire import NO_EDE, SERVFAIL, Reply, parse_reply
 from rdnscache.errors import LOCAL, SAID, SILENT, UNREACHABLE, UpstreamFailed
 from rdnscache.flights import Flight, Flights
 from rdnscache.journal import SLOW, Journal
@@ -117,11 +117,8 @@ class Resolver:
             self._land_and_fill(flight, candidacy, reply, source)
 
     def _ask(self, key: bytes, candidacy: Candidacy) -> tuple[Reply, str]:
-        """Step 7: a reply and where it came from. Without Redis the node's workers still ask only once among them.
-
-        But not who has claimed: a sibling might follow us, and we wait for each other.
-        """
-        if candidacy.alone and not candidacy.claimed:
+        """Step 7: a reply and where it came from. Without Redis the node's workers still ask only once among them."""
+        if candidacy.alone:
             reply = self._siblings.ask(key)
             if reply is not None:
                 return reply, SIBLING

@@ -7,6 +7,7 @@ cdef class Entry:
     cdef public int ancount
     cdef public int arcount
     cdef public bint authentic
+    cdef public int ede
     cdef public double held_until
     cdef public long hits
     cdef public double renew_at

@@ -35,6 +35,7 @@ class Entry:
         "ancount",
         "arcount",
         "authentic",
+        "ede",
         "held_until",
         "hits",
         "key",
@@ -69,6 +70,8 @@ class Entry:
         self.ttl = ttl
         self.stale = stale
         self.origin = origin
+        #: The INFO-CODE of the Extended DNS Error it is told with, -1 without one (RFC 8914).
+        self.ede = reply.ede
         self.aged = 0
         #: A stale entry may be answered until then: upstreams have just failed.
         self.held_until = 0.0

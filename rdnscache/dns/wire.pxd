@@ -41,6 +41,7 @@ cdef class Reply:
     cdef public list types
     cdef public Py_ssize_t soa_ttl_at
     cdef public unsigned int soa_minimum
+    cdef public int ede
 
 @cython.locals(length=Py_ssize_t, position=Py_ssize_t, reply=Reply, ttls=bytearray)
 cpdef object parse_reply(bytes data)

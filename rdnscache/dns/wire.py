@@ -27,6 +27,8 @@ HEADER_SIZE = 12
 #: The longest name on the wire, root byte included (RFC 1035 section 2.3.4).
 NAME_SIZE = 255
 
+#: The INFO-CODE of a reply without Extended DNS Error.
+NO_EDE = -1
 #: The EDNS option that asks where an answer came from; a code for local use (RFC 6891 section 9).
 TRACE_OPTION = 65300
 
@@ -161,6 +163,7 @@ class Reply:
         "additional",
         "ancount",
         "arcount",
+        "ede",
         "end",
         "flags",
         "nscount",
@@ -189,6 +192,8 @@ class Reply:
         #: Offset of the TTL of the first SOA in the authority section, 0 without one; and its MINIMUM field.
         self.soa_ttl_at = 0
         self.soa_minimum = 0
+        #: The INFO-CODE of its first Extended DNS Error, -1 without one (RFC 8914 section 2).
+        self.ede = NO_EDE
 
     @property
     def truncated(self) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gevent import get_hub, getcurrent
 
-from rdnscache import clock
+from rdnscache import clock, metrics
 from rdnscache.dns.entry import Entry, name_key
 from rdnscache.dns.policy import holds_for_name
 from rdnscache.dns.text import answer_text
@@ -60,12 +60,8 @@ class RedisCandidacy(Candidacy):
             self._store.leave_following(self._name, self)
 
     @property
-    def claimed(self) -> bool:
-        return bool(self._token)
-
-    @property
     def alone(self) -> bool:
-        return self._away or not self._store.usable
+        return not self._token and (self._away or not self._store.usable)
 
     def read(self) -> Entry | None:
         store, name = self._store, self._name
@@ -120,7 +116,8 @@ class RedisCandidacy(Candidacy):
         for _ in range(2):  # twice: the first may find what cannot be used, or not be believed
             token, self._claimed = store.token(), time.monotonic()
             left = NOTHING_FRESH if self._unbelieved else renewal * 1000
-            told: tuple[bytes | int, ...] = (token, store.lease_ms, store.wake_channel, self._followed, left, *store.mac_field)
+            claim: tuple[bytes | int, ...] = (token, store.lease_ms, store.wake_channel, self._followed, left)
+            told = (*claim, *store.mac_field)
             if self._slow:
                 store.run_later(CLAIM, self._claim_late, *self._keys, *told)
                 self._token = token
@@ -151,7 +148,7 @@ class RedisCandidacy(Candidacy):
         self.entry = None
         verdict, rest, left, for_name, wire, info = reply[:6]
         self.lease_left = max(rest, 0) / 1000
-        if wire is not None:
+        if wire is not None and not self._unbelieved:
             key, name = (name_key(self.key), self._keys[3]) if for_name else (self.key, self._name)
             self.entry = self._believed(key, name, [wire, info, *reply[6:]], left)
         return int(verdict)
@@ -191,6 +188,7 @@ class RedisCandidacy(Candidacy):
             self._unbelieved = True
             return self.wake(None)
         if entry is not None:
+            self._store.counters[metrics.WAKES] += 1
             self.wake(entry)
         return None
 
@@ -218,7 +216,7 @@ class RedisCandidacy(Candidacy):
             name = self._keys[3]
             kind = STORE_NAME if kind == STORE else kind
         info = info_text(
-            reply.rcode, ttl, stale, store.time_text(), source, store.node, why, getattr(reply, "ede", -1)
+            reply.rcode, ttl, stale, store.time_text(), source, store.node, why, reply.ede
         ).encode()
         answer = answer_text(reply).encode()
         lifetime = (ttl + stale) * 1000

@@ -66,7 +66,6 @@ from __future__ import annotations
 import hashlib
 import re
 
-from rdnscache.dns.compose import NO_EDE
 from rdnscache.dns.names import (
     CLASSES,
     class_number,
@@ -77,7 +76,7 @@ from rdnscache.dns.names import (
     type_number,
     type_text,
 )
-from rdnscache.dns.wire import IN, TCP_SIZE, VARIANT_CD, VARIANT_DO
+from rdnscache.dns.wire import IN, NO_EDE, TCP_SIZE, VARIANT_CD, VARIANT_DO
 
 VERSION = "1"
 #: How `stored` is written, in UTC.

@@ -34,13 +34,11 @@ class Candidacy:
         pass
 
     @property
-    def claimed(self) -> bool:
-        """Whether Redis has, or is about to have, our name as the leader's."""
-        return False
-
-    @property
     def alone(self) -> bool:
-        """Whether nothing brings the cluster together for this question: the workers of the node do it themselves."""
+        """Whether nothing brings the cluster together for this question, so that the node's workers have to.
+
+        Not when we have claimed, or are about to: a sibling might follow us, and we wait for each other.
+        """
         return True
 
     def read(self) -> Entry | None:

@@ -372,7 +372,6 @@ class Store(NoStore):
         if channel == self.wake_channel:
             name, info, wire, mac = read_wake(payload)
             for candidacy in list(self._following.get(name, ())):
-                self.counters[metrics.WAKES] += 1
                 candidacy.hear(info, wire, mac)
         else:
             self._control.hear(payload)
