@@ -14,9 +14,12 @@ import redis
 from rdnscache.dns.names import name_text
 from rdnscache.store.browse import redis_errors
 from rdnscache.store.contract import ANNOUNCE, BEAT, EVENTS_KEPT, HOT_UNIT, LOOK, MEMBER_TTL, Names
+from rdnscache.store.told import LONGEST_ANSWER, LONGEST_REPORT, read_object
 
 #: Seconds without a word after which a worker counts as away: it should speak every BEAT.
 SILENCE = 3 * BEAT + 0.5
+#: No name is asked so often in a second.
+ABSURD = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ class Cluster:
             found: Any = self._redis.zrevrange(self._names.hot, 0, count - 1, withscores=True)
         questions = [(self._names.question(self._names.root + text.decode("utf-8", "replace")), score / HOT_UNIT)
                      for text, score in found]  # fmt: skip
-        return [(key, rate) for key, rate in questions if key is not None]
+        return [(key, rate) for key, rate in questions if key is not None and 0 <= rate < ABSURD]
 
     def look(self, name: bytes, patience: float) -> list[dict[str, Any]]:
         """What the workers hold of a name in L1, each entry with its `node` and `worker`; `patience` in seconds."""
@@ -174,11 +177,11 @@ def _acks(message: Any, event_id: str, name: str, kind: type) -> Iterator[dict[s
     if not message or message["type"] != "message":
         return
     try:
-        told = json.loads(message["data"])
+        told = read_object(message["data"], LONGEST_ANSWER)
         fits = isinstance(told["node"], str) and isinstance(told["worker"], int) and isinstance(told[name], kind)
         if fits and told["event"] == event_id:
             yield told
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return  # not from a worker
 
 
@@ -187,9 +190,7 @@ def _member(place: str, raw: Any, left_ms: Any) -> Member | None:
     if not isinstance(raw, bytes) or not isinstance(left_ms, int) or not worker.isdigit():
         return None
     try:
-        told = json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(told, dict):
+        told = read_object(raw, LONGEST_REPORT)
+    except ValueError:
         return None
     return Member(node, int(worker), max(MEMBER_TTL - left_ms / 1000, 0.0), told)
