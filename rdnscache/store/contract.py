@@ -197,7 +197,7 @@ if kind == 'store' or kind == 'name' then
   target = KEYS[kind == 'store' and 1 or 4]
   redis.call('DEL', KEYS[1], KEYS[4])
 elseif kind == 'failure' and redis.call('EXISTS', KEYS[4]) == 0 then
-  local known = redis.pcall('HGET', KEYS[1], 'info')
+  local known = redis.pcall('HMGET', KEYS[1], 'info')[1]
   if type(known) ~= 'string' or string.find(known, 'rcode=SERVFAIL ', 1, true) == 1 then
     target = KEYS[1]
     redis.call('DEL', target)

@@ -10,6 +10,8 @@ cdef class Store(NoStore):
     cdef object _seal
     cdef object _limits
     cdef object _upstreams
+    cdef object _clocks
+    cdef bint _clock_wrong
     cdef public tuple mac_field
     cdef object _unusable
     cdef object _forged

@@ -24,6 +24,7 @@ from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters, observe
 from rdnscache.store.breaker import ALWAYS_FINE, Breaker
 from rdnscache.store.candidacy import RedisCandidacy
+from rdnscache.store.clocks import Clocks
 from rdnscache.store.contract import (
     CLAIM,
     FILL,
@@ -40,7 +41,8 @@ from rdnscache.store.control import Control, Local
 from rdnscache.store.decoding import JUST_STORED, LIMITS, decode, mistimed, read_wake
 from rdnscache.store.link import Command, Link
 from rdnscache.store.nostore import Candidacy, NoStore
-from rdnscache.store.seal import Seal
+from rdnscache.store.seal import TOLERANCE, Seal, earlier
+from rdnscache.store.seal import mistimed as mistimed_by_maker
 from rdnscache.store.shards import link_to
 
 log = logging.getLogger(__name__)
@@ -78,6 +80,8 @@ class Store(NoStore):
         self._limits = limits
         #: Those this node asks: what they said to another node, they would have said to us.
         self._upstreams = frozenset(upstreams)
+        self._clocks = Clocks(TOLERANCE)
+        self._clock_wrong = False
         #: What is read of an entry beside `wire` and `info`.
         self.mac_field: tuple[bytes, ...] = (b"mac",) if seal else ()
         self._unusable, self._forged = Throttled(log), Throttled(log)
@@ -116,7 +120,7 @@ class Store(NoStore):
     @property
     def usable(self) -> bool:
         attached = self.link.attached if self._one is None else self._one.attached
-        return attached and self.breaker.closed
+        return attached and self.breaker.closed and not self._clock_wrong
 
     @property
     def latency(self) -> float:
@@ -124,7 +128,9 @@ class Store(NoStore):
 
     @property
     def state(self) -> str:
-        return self.breaker.state if self.link.attached else "away"
+        if not self.link.attached:
+            return "away"
+        return "clock" if self._clock_wrong else self.breaker.state
 
     def start(self, patience: float) -> None:
         self._renewer = get_hub().loop.timer(RENEWAL, RENEWAL)
@@ -134,6 +140,8 @@ class Store(NoStore):
 
     def measure(self) -> None:
         counted, link = self._counted, self.link
+        if self._clock_wrong:
+            self._look_at_clock()
         for throttled in (self._unusable, self._forged, self._control.odd):
             throttled.catch_up(time.monotonic())
         self.counters[metrics.REDIS_ATTACHED] = int(link.attached)
@@ -229,13 +237,28 @@ class Store(NoStore):
             self.discard(name)
         if entry is None or self._seal is None:
             return entry
-        mac = fields[2] if len(fields) > 2 else None
-        problem = self._seal.problem(name, fields[1], fields[0], mac, now - entry.stored, time.time())
+        problem = self._seal.unsigned(name, fields[1], fields[0], fields[2] if len(fields) > 2 else None)
+        if not problem:
+            ahead = earlier(fields[1], now - entry.stored, time.time())
+            problem = mistimed_by_maker(ahead)
+            node = entry.origin.split(" ")[1].removeprefix("node=")
+            if ahead is not None and node != self.node:
+                self._clocks.note(node, ahead, time.monotonic())
         if problem:
             self.counters[metrics.FORGED] += 1
             self._forged.warn(f"not believing {name.decode('ascii')} from Redis: {problem}", time.monotonic())
+            self._look_at_clock()
             entry = None
         return entry
+
+    def _look_at_clock(self) -> None:
+        """A node whose clock disagrees with most shares with nobody: it would believe nobody, and nobody it."""
+        wrong = self._clocks.wrong(time.monotonic())
+        if wrong and not self._clock_wrong:
+            log.warning("the clock of this host disagrees with most nodes': nothing is shared through Redis meanwhile")
+        elif self._clock_wrong and not wrong:
+            log.info("sharing through Redis again: no other node's clock is known to disagree")
+        self._clock_wrong = wrong
 
     def believes(self, failure: Entry) -> bool:
         """Whether a failure that somebody stored would have been ours as well: see `contract`."""
