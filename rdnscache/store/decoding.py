@@ -38,6 +38,8 @@ def decode(
     reply = parse_reply(wire) if match is not None else None
     if match is None or reply is None or reply.rcode > 15 or not _answers(key, reply):
         return None
+    if len(reply.wire) != len(wire):  # OPT, or octets behind the last record: nothing a node stores
+        return None
     ttl, stale = int(match[1]), int(match[2])
     lifetime = (ttl + stale) * 1000
     if left_ms == JUST_STORED:
