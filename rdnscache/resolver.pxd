@@ -20,7 +20,6 @@ cdef class Resolver:
     cdef object _journal
     cdef object _counters
     cdef public long flushes
-    cdef bint _nxdomain_above
     cdef int _failures
     cdef public bint unfit
     cdef double _l2_share
@@ -30,8 +29,6 @@ cdef class Resolver:
     cpdef object fly(self, Flight flight)
     @cython.locals(reply=Reply)
     cpdef tuple _ask(self, bytes key, object candidacy)
-    @cython.locals(entry=Entry, now=double, at=Py_ssize_t, rest=bytes)
-    cdef Entry _below_nothing(self, bytes key)
     cdef object _offer(self, Flight flight, Entry stale)
     cpdef object joined(self, Flight flight)
     cdef object _answer_stale_at(self, Flight flight, double moment)

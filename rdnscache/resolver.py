@@ -11,7 +11,7 @@ from gevent import get_hub
 from rdnscache import clock, metrics
 from rdnscache.cache import Cache
 from rdnscache.dns.compose import EDE_NETWORK_ERROR, EDE_NO_REACHABLE_AUTHORITY, EDE_NOT_READY, EDE_OTHER
-from rdnscache.dns.entry import ANY_TYPE, FAR, Entry, name_key
+from rdnscache.dns.entry import FAR, Entry, name_key
 from rdnscache.dns.policy import Limits, answers, failure_wire, holds_for_name, settle
 from rdnscache.dns.wire import NO_EDE, SERVFAIL, Reply, parse_reply
 from rdnscache.errors import LOCAL, SAID, SILENT, UNREACHABLE, UpstreamFailed
@@ -78,8 +78,6 @@ class Resolver:
         self._counters = counters
         #: Counts flushes: what was read from L2 before one must not bring the old answer back.
         self.flushes = 0
-        #: Whether there may be a validated NXDOMAIN in L1, with names below it.
-        self._nxdomain_above = False
         #: Failures of our own way to upstreams since the last answer; and whether we leave claims to others for that.
         self._failures = 0
         self.unfit = False
@@ -92,8 +90,6 @@ class Resolver:
         key = flight.key
         if clock.now() - flight.since > MAX_QUEUED:
             return self._shed(flight)
-        if self._nxdomain_above and (entry := self._below_nothing(key)) is not None:
-            return self.flights.land(flight, entry, metrics.L1)
 
         with self._store.candidacy(key, partial(self._late, flight)) as candidacy:
             entry = None
@@ -123,19 +119,6 @@ class Resolver:
             if reply is not None:
                 return reply, SIBLING
         return self._upstreams.ask(key)
-
-    def _below_nothing(self, key: bytes) -> Entry | None:
-        """The NXDOMAIN of a name above this one: there is nothing below it (RFC 8020).
-
-        Only where the upstream has validated it: there are zones that deny a name and have others below it.
-        """
-        now, at, rest = clock.now(), key[0] + 1, ANY_TYPE + key[-3:]
-        while key[at]:
-            entry = self.cache.peek(key[at:-5] + rest)
-            if entry is not None and entry.authentic and entry.fresh(now):
-                return entry
-            at += key[at] + 1
-        return None
 
     def _offer(self, flight: Flight, stale: Entry | None) -> None:
         """Have those who wait answered with a stale entry if it takes long (RFC 8767 section 5), or fails."""
@@ -265,7 +248,6 @@ class Resolver:
         """Put an entry into L1, in place of what it contradicts."""
         if entry.key != key:
             self.cache.drop(key)
-            self._nxdomain_above = self._nxdomain_above or entry.authentic
         elif answers(entry.rcode):
             self.cache.drop(name_key(key))
         self.cache.put(entry, now)
