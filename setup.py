@@ -39,6 +39,7 @@ COMPILED = {
     "rdnscache.store.nostore": ".py",
     "rdnscache.store.seal": ".py",
     "rdnscache.store.store": ".py",
+    "rdnscache.store.trust": ".py",
     "rdnscache.upstream.exchange": ".py",
     "rdnscache.upstream.servers": ".py",
 }

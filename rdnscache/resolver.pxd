@@ -21,6 +21,7 @@ cdef class Resolver:
     cdef object _counters
     cdef public long flushes
     cdef int _failures
+    cdef double _failing_since
     cdef public bint unfit
     cdef double _l2_share
     cdef public Flights flights

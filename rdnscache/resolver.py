@@ -29,8 +29,9 @@ log = logging.getLogger(__name__)
 #: A flight that nobody wants to fly, and one that something unforeseen stopped.
 OVERLOADED = UpstreamFailed("too much is in flight", ede=EDE_NOT_READY, why=LOCAL)
 UNFORESEEN = UpstreamFailed("an error of our own", ede=EDE_OTHER, why=LOCAL)
-#: Failures of our own way to upstreams, without an answer in between, after which we do not claim.
-FAILURES_BEFORE_UNFIT = 3
+#: Failures of our own way to upstreams, and the seconds they are apart, without an answer in between, after which we do
+#: not claim.
+FAILURES_BEFORE_UNFIT, FAILING = 3, 1.0
 #: Seconds to follow once following has led nowhere, and for how long.
 SHORT_PATIENCE, MISLED = 1.0, 60.0
 #: A follower looks again after so many seconds, doubled up to the last: a message may be lost.
@@ -80,6 +81,7 @@ class Resolver:
         self.flushes = 0
         #: Failures of our own way to upstreams since the last answer; and whether we leave claims to others for that.
         self._failures = 0
+        self._failing_since = 0.0
         self.unfit = False
         #: The share of late flights that ended in L2.
         self._l2_share = 1.0
@@ -216,8 +218,13 @@ class Resolver:
 
     def _missed(self, failure: UpstreamFailed) -> None:
         """Our own way to upstreams failed. When it does again and again, others are better leaders."""
+        if failure.source == SIBLING:  # who has asked knows better
+            return
+        now = time.monotonic()
+        if not self._failures:
+            self._failing_since = now
         self._failures += 1
-        if self._failures == FAILURES_BEFORE_UNFIT:
+        if not self.unfit and self._failures >= FAILURES_BEFORE_UNFIT and now - self._failing_since >= FAILING:
             self.unfit = True
             log.warning("no upstream can be used from here: claims are left to other nodes until one can (%s)", failure)
 

@@ -92,8 +92,8 @@ class RedisCandidacy(Candidacy):
 
     def _believed(self, key: bytes, name: bytes, fields: list[Any], left: int) -> Entry | None:
         """The entry, when we may answer with it; if not, the next claim leads past it."""
-        entry = self._store.entry_of(key, name, fields, left)
-        if entry is not None and (entry.rcode != SERVFAIL or self._store.believes(entry)):
+        entry = self._store.trust.entry_of(key, name, fields, left)
+        if entry is not None and (entry.rcode != SERVFAIL or self._store.trust.believes(entry)):
             return entry
         self._unbelieved = True
         return None
@@ -117,7 +117,7 @@ class RedisCandidacy(Candidacy):
             token, self._claimed = store.token(), time.monotonic()
             left = NOTHING_FRESH if self._unbelieved else renewal * 1000
             claim: tuple[bytes | int, ...] = (token, store.lease_ms, store.wake_channel, self._followed, left)
-            told = (*claim, *store.mac_field)
+            told = (*claim, *store.trust.mac_field)
             if self._slow:
                 store.run_later(CLAIM, self._claim_late, *self._keys, *told)
                 self._token = token
@@ -183,8 +183,8 @@ class RedisCandidacy(Candidacy):
             return self.wake(None)
         for_name = info.startswith(b"rcode=NXDOMAIN ") and wire[6:8] == b"\0\0"
         key, name = (name_key(self.key), self._keys[3]) if for_name else (self.key, self._name)
-        entry = self._store.entry_of(key, name, [wire, info, mac], JUST_STORED)
-        if entry is not None and entry.rcode == SERVFAIL and not self._store.believes(entry):
+        entry = self._store.trust.entry_of(key, name, [wire, info, mac], JUST_STORED)
+        if entry is not None and entry.rcode == SERVFAIL and not self._store.trust.believes(entry):
             self._unbelieved = True
             return self.wake(None)
         if entry is not None:
@@ -220,7 +220,7 @@ class RedisCandidacy(Candidacy):
         ).encode()
         answer = answer_text(reply).encode()
         lifetime = (ttl + stale) * 1000
-        seal = store.signed(name, info, reply.wire)
+        seal = store.trust.signed(name, info, reply.wire)
         told: tuple[bytes | int, ...] = (self._token, kind, lifetime, info, answer, reply.wire, *seal)
         store.run_later(FILL, store.filled, *self._keys, *told)
 

@@ -52,7 +52,7 @@ class Seal:
         The time is signed as well: what was put back with an expiry of somebody's choice looks younger than it is.
         """
         wrong = self.unsigned(name, info, wire, mac)
-        return wrong or mistimed(earlier(info, age, wall))
+        return wrong or put_back(earlier(info, age, wall))
 
     def unsigned(self, name: bytes, info: object, wire: object, mac: object) -> str:
         """Why nobody who has a secret of ours can have made this; empty when somebody has."""
@@ -79,7 +79,7 @@ def earlier(info: object, age: float, wall: float) -> float | None:
     return None
 
 
-def mistimed(seconds: float | None) -> str:
+def put_back(seconds: float | None) -> str:
     """Why an entry that was made this much earlier than its age says cannot be believed; empty when it can."""
     if seconds is None:
         return "it does not say when it was made"

@@ -7,14 +7,8 @@ from rdnscache.store.nostore cimport NoStore
 
 
 cdef class Store(NoStore):
-    cdef object _seal
-    cdef object _limits
-    cdef object _upstreams
-    cdef object _clocks
-    cdef bint _clock_wrong
-    cdef public tuple mac_field
+    cdef public object trust
     cdef object _unusable
-    cdef object _forged
     cdef public object names
     cdef dict _counted
     cdef public object node

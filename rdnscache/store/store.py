@@ -16,7 +16,7 @@ import hiredis
 from gevent import get_hub
 from gevent.event import Event
 
-from rdnscache import clock, metrics
+from rdnscache import metrics
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.policy import Limits
 from rdnscache.errors import StoreDown
@@ -24,7 +24,6 @@ from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters, observe
 from rdnscache.store.breaker import ALWAYS_FINE, Breaker
 from rdnscache.store.candidacy import RedisCandidacy
-from rdnscache.store.clocks import Clocks
 from rdnscache.store.contract import (
     CLAIM,
     FILL,
@@ -38,12 +37,12 @@ from rdnscache.store.contract import (
     Script,
 )
 from rdnscache.store.control import Control, Local
-from rdnscache.store.decoding import JUST_STORED, LIMITS, decode, mistimed, read_wake
+from rdnscache.store.decoding import LIMITS, read_wake
 from rdnscache.store.link import Command, Link
 from rdnscache.store.nostore import Candidacy, NoStore
-from rdnscache.store.seal import TOLERANCE, Seal, earlier
-from rdnscache.store.seal import mistimed as mistimed_by_maker
+from rdnscache.store.seal import Seal
 from rdnscache.store.shards import link_to
+from rdnscache.store.trust import Trust
 
 log = logging.getLogger(__name__)
 
@@ -76,15 +75,8 @@ class Store(NoStore):
         limits: Limits = LIMITS,
         upstreams: Collection[str] = (),
     ) -> None:
-        self._seal = seal
-        self._limits = limits
-        #: Those this node asks: what they said to another node, they would have said to us.
-        self._upstreams = frozenset(upstreams)
-        self._clocks = Clocks(TOLERANCE)
-        self._clock_wrong = False
-        #: What is read of an entry beside `wire` and `info`.
-        self.mac_field: tuple[bytes, ...] = (b"mac",) if seal else ()
-        self._unusable, self._forged = Throttled(log), Throttled(log)
+        self.trust = Trust(node, upstreams, limits, seal, self.discard, counters)
+        self._unusable = Throttled(log)
         self.names = Names(prefix)
         self._counted: dict[int, int] = {}
         self.node = node
@@ -120,7 +112,7 @@ class Store(NoStore):
     @property
     def usable(self) -> bool:
         attached = self.link.attached if self._one is None else self._one.attached
-        return attached and self.breaker.closed and not self._clock_wrong
+        return attached and self.breaker.closed and not self.trust.clock_wrong
 
     @property
     def latency(self) -> float:
@@ -130,7 +122,7 @@ class Store(NoStore):
     def state(self) -> str:
         if not self.link.attached:
             return "away"
-        return "clock" if self._clock_wrong else self.breaker.state
+        return "clock" if self.trust.clock_wrong else self.breaker.state
 
     def start(self, patience: float) -> None:
         self._renewer = get_hub().loop.timer(RENEWAL, RENEWAL)
@@ -140,9 +132,8 @@ class Store(NoStore):
 
     def measure(self) -> None:
         counted, link = self._counted, self.link
-        if self._clock_wrong:
-            self._look_at_clock()
-        for throttled in (self._unusable, self._forged, self._control.odd):
+        self.trust.catch_up()
+        for throttled in (self._unusable, self._control.odd):
             throttled.catch_up(time.monotonic())
         self.counters[metrics.REDIS_ATTACHED] = int(link.attached)
         self.counters[metrics.BREAKER_OPEN] = int(link.attached and not self.breaker.closed)
@@ -179,7 +170,7 @@ class Store(NoStore):
                 replies = self.link.request(*commands)
                 read = zip(page, names, replies[::2], replies[1::2], strict=True)
                 found = [
-                    self.entry_of(key, name, told, left)
+                    self.trust.entry_of(key, name, told, left)
                     for key, name, told, left in read
                     if isinstance(told, list) and told[0] is not None
                 ]
@@ -224,50 +215,7 @@ class Store(NoStore):
 
     def read_command(self, name: bytes) -> Command:
         """What reads an entry for `entry_of`."""
-        return (b"HMGET", name, b"wire", b"info", *self.mac_field)
-
-    def entry_of(self, key: bytes, name: bytes, fields: list[Any], left_ms: object) -> Entry | None:
-        """The entry for a question from what `read_command` brought; None when it cannot be used.
-
-        What nobody can use is deleted. What we do not believe others may, so it is left where it is.
-        """
-        now = clock.now()
-        entry = decode(key, fields[1], fields[0], left_ms, now, self._limits)
-        if entry is None and left_ms != JUST_STORED and not mistimed(fields[1], left_ms):
-            self.discard(name)
-        if entry is None or self._seal is None:
-            return entry
-        problem = self._seal.unsigned(name, fields[1], fields[0], fields[2] if len(fields) > 2 else None)
-        if not problem:
-            ahead = earlier(fields[1], now - entry.stored, time.time())
-            problem = mistimed_by_maker(ahead)
-            node = entry.origin.split(" ")[1].removeprefix("node=")
-            if ahead is not None and node != self.node:
-                self._clocks.note(node, ahead, time.monotonic())
-        if problem:
-            self.counters[metrics.FORGED] += 1
-            self._forged.warn(f"not believing {name.decode('ascii')} from Redis: {problem}", time.monotonic())
-            self._look_at_clock()
-            entry = None
-        return entry
-
-    def _look_at_clock(self) -> None:
-        """A node whose clock disagrees with most shares with nobody: it would believe nobody, and nobody it."""
-        wrong = self._clocks.wrong(time.monotonic())
-        if wrong and not self._clock_wrong:
-            log.warning("the clock of this host disagrees with most nodes': nothing is shared through Redis meanwhile")
-        elif self._clock_wrong and not wrong:
-            log.info("sharing through Redis again: no other node's clock is known to disagree")
-        self._clock_wrong = wrong
-
-    def believes(self, failure: Entry) -> bool:
-        """Whether a failure that somebody stored would have been ours as well: see `contract`."""
-        words = dict(word.split("=", 1) for word in failure.origin.split(" "))
-        return words.get("node") == self.node or ("why" in words and words.get("from") in self._upstreams)
-
-    def signed(self, name: bytes, info: bytes, wire: bytes) -> tuple[bytes, ...]:
-        """The field `mac` of an entry and its value; nothing without a secret."""
-        return (b"mac", self._seal.sign(name, info, wire)) if self._seal is not None else ()
+        return (b"HMGET", name, b"wire", b"info", *self.trust.mac_field)
 
     def discard(self, name: bytes) -> None:
         """Delete a value nobody can use."""

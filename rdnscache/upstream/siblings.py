@@ -45,5 +45,5 @@ class Siblings:
             log.debug("a sibling does not answer: %s", failure)
             return None
         if not policy.usable(reply):
-            raise UpstreamFailed(f"worker {owner} found no answer")
+            raise UpstreamFailed(f"worker {owner} found no answer", source="sibling")
         return reply
