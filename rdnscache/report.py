@@ -74,8 +74,8 @@ class Report:
                 {
                     "address": str(server.address),
                     "ms": round(server.latency * 1000, 2),
-                    "failures": server.failures,
-                    "rests": max(round(server.rests_until - now, 1), 0),
+                    "failures": server.udp.failures,
+                    "rests": max(round(server.udp.rests_until - now, 1), 0),
                 }
                 for server in upstreams.servers
             ],

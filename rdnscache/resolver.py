@@ -10,11 +10,11 @@ from gevent import get_hub
 
 from rdnscache import clock, metrics
 from rdnscache.cache import Cache
-from rdnscache.dns.compose import EDE_NETWORK_ERROR, EDE_NO_REACHABLE_AUTHORITY, EDE_NOT_READY, EDE_OTHER
+from rdnscache.dns.compose import EDE_NOT_READY, EDE_OTHER
 from rdnscache.dns.entry import FAR, Entry, name_key
 from rdnscache.dns.policy import Limits, answers, failure_wire, holds_for_name, settle
-from rdnscache.dns.wire import NO_EDE, SERVFAIL, Reply, parse_reply
-from rdnscache.errors import LOCAL, SAID, SILENT, UNREACHABLE, UpstreamFailed
+from rdnscache.dns.wire import SERVFAIL, Reply, parse_reply
+from rdnscache.errors import LOCAL, SAID, SILENT, UpstreamFailed
 from rdnscache.flights import Flight, Flights
 from rdnscache.journal import SLOW, Journal
 from rdnscache.metrics import Counters, observe
@@ -120,7 +120,7 @@ class Resolver:
             reply = self._siblings.ask(key)
             if reply is not None:
                 return reply, SIBLING
-        return self._upstreams.ask(key)
+        return self._upstreams.ask(key, candidacy.release)
 
     def _offer(self, flight: Flight, stale: Entry | None) -> None:
         """Have those who wait answered with a stale entry if it takes long (RFC 8767 section 5), or fails."""
@@ -313,12 +313,7 @@ class Resolver:
 
 
 def _failure_reply(key: bytes, failure: UpstreamFailed) -> Reply:
-    """The reply that tells of a failure, with the Extended DNS Error that is true of it (RFC 8914)."""
     reply = parse_reply(failure_wire(key, failure.rcode))
     assert reply is not None
     reply.ede = failure.ede
-    if failure.ede == NO_EDE and failure.why == UNREACHABLE:
-        reply.ede = EDE_NO_REACHABLE_AUTHORITY
-    elif failure.ede == NO_EDE and failure.why in (LOCAL, SILENT):
-        reply.ede = EDE_NETWORK_ERROR
     return reply

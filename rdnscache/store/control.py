@@ -176,7 +176,7 @@ class Control:
 
     def _unread(self, problem: str, raw: bytes) -> None:
         """Anyone who may publish can send as many as they like: the log is not theirs to fill."""
-        self.odd.warn(f"{problem}: {raw!r:.200}", time.monotonic())
+        self.odd.warn(f"{problem}: {raw[:200]!r}", time.monotonic())
 
     def _forget(self) -> None:
         self._local.begin_flush(Scope())
