@@ -34,9 +34,14 @@ def _key(name: str) -> bytes:
     return dns.name.from_text(name).to_wire() + b"\0\1\0\1\0"
 
 
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def _make(*addresses: str, timeout: float = 0.1, deadline: float = 0.6, board: Board | None = None) -> Upstreams:
     board = board or Board(1)
-    parsed = [Address.parse(address, 53) for address in addresses]
+    parsed = [Address(*_split(address)) for address in addresses]
     board.make_room(map(str, parsed))
     row = board.row(0)
     return Upstreams([Server(each, board.block(str(each)), row) for each in parsed], timeout, deadline, row)

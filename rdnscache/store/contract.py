@@ -69,6 +69,7 @@ import re
 from rdnscache.dns.names import (
     CLASSES,
     LONGEST_TEXT,
+    NAME_WORD,
     OWN_NAME,
     class_number,
     class_text,
@@ -113,8 +114,6 @@ class Script:
 ENTRY, LEAD, FOLLOW = 1, 2, 3
 #: Octets of `info` that are read, and of `mac`.
 LONGEST_INFO = 400
-#: Stands for the type in the key of a name's NXDOMAIN.
-NAME_WORD = "NXDOMAIN"
 
 #: ARGV[5] of a claim for which nothing counts as fresh: what is there is not believed.
 NOTHING_FRESH = 10**12
