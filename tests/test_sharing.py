@@ -104,7 +104,7 @@ def test_a_follower_does_not_wait_for_a_leader_that_cannot_reach_anybody(redis_s
     """Of names asked of a sick and a healthy node at once, all are answered at the healthy one, long before the sick
     one gives up."""
     with Upstream() as good:
-        words = ("--upstream-timeout", "1", "--upstream-deadline", "30", "--warm", "0")
+        words = ("--upstream-timeout", "1", "--upstream-deadline", "30", "--warm", "0", "--drain", "0")
         with nodes(redis_server, [f"127.0.0.1:{free_port()}", good.address], words) as (ill, well):
             found: list[int] = []
             sent = [dns.message.make_query(f"y{number}.sick.", "A").to_wire() for number in range(20)]
