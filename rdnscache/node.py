@@ -98,7 +98,8 @@ class Node:
         self.upstreams = Upstreams(servers, config.upstream_timeout, config.upstream_deadline, counters)
         self.siblings = Siblings(worker, inherited.siblings, config.upstream_deadline)
         self.resolver = self._make_resolver()
-        self.flights = Flights(self.resolver.fly, self.resolver.give_up, config.max_flights, config.max_waiting)
+        bounds = config.max_flights, config.max_waiting, config.max_client_waiting
+        self.flights = Flights(self.resolver.fly, self.resolver.give_up, self.resolver.shed, *bounds)
         self.resolver.flights = self.flights
         self.flights.on_join = self.resolver.joined
         identity = Identity(f"rdnscache {__version__}", config.node_id) if config.identity else Identity()
@@ -141,7 +142,7 @@ class Node:
         ]
         tcp = [TcpListener(sock, self.desk, guard, pool) for sock in inherited.slot.tcp]
         # the others have counted their clients' queries themselves
-        desk = Desk(self.cache, self.flights, Identity(), Journal(0), "", config.prefetch, self.board.scrap())
+        desk = Desk(self.cache, self.flights, Identity(), Journal(0), "", config.prefetch, self.board.scrap(), True)
         inner: list[UdpListener | TcpListener] = [
             *(UdpListener(sock, False, desk, nobody_is_refused()) for sock in inherited.inner.udp),
             *(TcpListener(sock, desk, nobody_is_refused(), inner_pool) for sock in inherited.inner.tcp),

@@ -10,6 +10,7 @@ from gevent import get_hub
 
 from rdnscache import clock, metrics
 from rdnscache.cache import Cache
+from rdnscache.crew import MAX_QUEUED
 from rdnscache.dns.compose import EDE_NOT_READY, EDE_OTHER
 from rdnscache.dns.entry import FAR, Entry, name_key
 from rdnscache.dns.policy import Limits, answers, failure_wire, holds_for_name, settle
@@ -40,8 +41,6 @@ FIRST_LOOK, LAST_LOOK = 0.1, 0.2
 LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
 #: Added to the upstream deadline for how long a follower follows.
 FOLLOW_MARGIN = 0.2
-#: Seconds a flight may have waited for a greenlet: longer, and its clients have asked again or gone.
-MAX_QUEUED = 1.0
 #: Where an answer comes from that another worker of this node has fetched.
 SIBLING = "sibling"
 #: Where fewer than this share of the last so many flights ended in L2, a read before claiming costs more than it saves.
@@ -91,7 +90,7 @@ class Resolver:
         """Steps 5 to 10 of docs/architecture.md. Every way out lands the flight."""
         key = flight.key
         if clock.now() - flight.since > MAX_QUEUED:
-            return self._shed(flight)
+            return self.shed(flight, metrics.SHED_LATE)
 
         with self._store.candidacy(key, partial(self._late, flight)) as candidacy:
             entry = None
@@ -293,9 +292,9 @@ class Resolver:
         """Nothing is cached, and nobody on this flight set RD."""
         self.flights.land(flight, None, metrics.LOCAL)
 
-    def _shed(self, flight: Flight) -> None:
-        """Too much is in flight: what we still have, or a failure that nobody keeps."""
-        self._counters[metrics.SHED_LATE] += len(flight.waiters)
+    def shed(self, flight: Flight, column: int) -> None:
+        """Too much is in flight: what we still have, or a failure that nobody keeps. `column` is where to count it."""
+        self._counters[column] += len(flight.waiters)
         stale = self.cache.kept(flight.key)
         if stale is not None and stale.usable(clock.now()):
             self.flights.land(flight, stale, metrics.STALE)

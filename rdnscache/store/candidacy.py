@@ -44,6 +44,8 @@ class RedisCandidacy(Candidacy):
         #: Of the entry, the lead, the followers and the name's NXDOMAIN, once we have claimed.
         self._keys: tuple[bytes, ...] = ()
         self._token = b""
+        #: The last one that may have become the leader's.
+        self._offered = b""
         self._claimed = 0.0
         self._followed = 0
         #: Whether Redis was too slow for us: it is not waited for again, what it says comes late.
@@ -58,6 +60,10 @@ class RedisCandidacy(Candidacy):
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         if self._keys:
             self._store.leave_following(self._name, self)
+        if kind is not None and self._offered and self._store.usable:
+            # we end in the middle, perhaps before Redis has said that we lead: others need not wait for our lease
+            self._token = self._offered
+            self.release()
 
     @property
     def alone(self) -> bool:
@@ -115,6 +121,7 @@ class RedisCandidacy(Candidacy):
             store.follow(name, self)
         for _ in range(2):  # twice: the first may find what cannot be used, or not be believed
             token, self._claimed = store.token(), time.monotonic()
+            self._offered = token
             left = NOTHING_FRESH if self._unbelieved else renewal * 1000
             claim: tuple[bytes | int, ...] = (token, store.lease_ms, store.wake_channel, self._followed, left)
             told = (*claim, *store.trust.mac_field)
@@ -140,6 +147,8 @@ class RedisCandidacy(Candidacy):
                 self._token = token
             elif verdict == FOLLOW:
                 self._followed = 1
+            if verdict != LEAD:
+                self._offered = b""
             if verdict != ENTRY or self.entry is not None:
                 return verdict
         return LEAD
