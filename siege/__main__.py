@@ -1,4 +1,4 @@
-"""`python -m siege`: each row against a node of two workers with honest clients beside; exit code 1 when a bound breaks.
+"""`python -m siege`: rows against a node of two workers, honest clients beside; exit code 1 when a bound does not hold.
 
 For the rows where that makes sense, unbound stands the same, for comparison: its bounds are printed and count for
 nothing.
@@ -18,7 +18,7 @@ from pathlib import Path
 from chaos.cluster import ChaosError
 from siege.lab import NODE, UNBOUND, Lab, finished, pause
 from siege.meddlers import Hostile, Seen
-from siege.rows import ROWS, Found, Row, judged, table
+from siege.rows import ROWS, Found, Row, judged, nothing, table
 
 #: Seconds: quiet, of an attack before the honest are looked at, of them, and until the memory is looked at again.
 QUIET, LEAD, UNDER, REST = 1.5, 2.0, 4.0, 10.0
@@ -93,8 +93,12 @@ def main() -> int:
             servers = [NODE, UNBOUND] if row.beside and not told.alone and shutil.which("unbound") else [NODE]
             for server in servers:
                 print(f"{row.name}, {server} …", file=sys.stderr, flush=True)
-                each = besiege(row, server, told.seconds, told.rest)
-                each.broken = judged(row, each, not told.untimed)
+                try:
+                    each = besiege(row, server, told.seconds, told.rest)
+                    each.broken = judged(row, each, not told.untimed)
+                except ChaosError as error:  # it did not start, or not end
+                    each = nothing(row, server)
+                    each.broken = [str(error)]
                 found.append(each)
     except ChaosError as error:
         print(f"Error: {error}.", file=sys.stderr)

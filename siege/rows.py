@@ -129,6 +129,13 @@ def judged(row: Row, found: Found, timed: bool) -> list[str]:
     return [*broken, *row.judge(found, timed)]
 
 
+def nothing(row: Row, server: str) -> Found:
+    """What there is to say when it went wrong before anything could be measured."""
+    told = {"asked": 0.0, "answered": 0.0, "p50": 0.0, "p99": 0.0, "worst": 0.0}
+    clients = {"hits": told, "misses": told}
+    return Found(row.name, row.text, server, clients, clients, (0.0, 0.0, 0.0), {})
+
+
 HEADS = ("what is done", "server", "hits", "p50 / p99 ms", "misses", "p50 / p99 ms", "quiet: hits, misses p50 ms",
          "MiB before / peak / after", "also", "holds")  # fmt: skip
 
