@@ -71,11 +71,15 @@ METRICS: tuple[Metric, ...] = (
         ("own_node", "other_node"),
     ),
     Metric("queries_dropped", "Datagrams left unanswered: too short, replies, or from port 0."),
+    Metric("queries_repeated", "Datagrams repeated while their query is waiting: it gets one reply."),
     Metric("queries_denied", "Queries refused because their client is not allowed."),
     *_each("queries_limited", "UDP queries over the rate limit of their client.", "action", ("dropped", "truncated")),
     Metric("proxy_errors", "Queries with a PROXY header that is broken or missing, or from who may not send one."),
     *_each(
-        "queries_shed", "Queries refused: too many waiting clients, or too long a wait.", "reason", ("full", "late")
+        "queries_shed",
+        "Queries refused: too many wait, in all or of their client; given up after too long a wait, or for others.",
+        "reason",
+        ("full", "client", "late", "crowded"),
     ),
     Metric("redis_commands", "Commands sent to Redis."),
     Metric("redis_errors", "Commands that Redis refused or did not answer in time."),
@@ -103,6 +107,10 @@ METRICS: tuple[Metric, ...] = (
     Metric("flights", "Questions being resolved.", kind=GAUGE),
     Metric("clients_waiting", "Clients waiting on flights.", kind=GAUGE),
     Metric("warm", "Workers that have loaded the hottest names, or given up on that.", kind=GAUGE),
+    Metric(
+        "upstream_local_errors",
+        "Upstream queries that could not leave this host: no descriptor, memory, port or route, or not allowed.",
+    ),
     Metric("callback_errors", "Unexpected errors caught at the edge of a callback; each is in the log."),
 )
 #: Those each upstream has for itself, with a label for its address.
@@ -110,6 +118,7 @@ SERVER_METRICS: tuple[Metric, ...] = (
     Metric("upstream_queries", "Queries sent to upstreams."),
     Metric("upstream_failures", "Upstream queries without a usable reply."),
     Metric("upstream_seconds", "Time upstreams took for their replies.", kind=HISTOGRAM),
+    Metric("upstream_resting", "Workers that ask other upstreams first, because this one fails.", kind=GAUGE),
 )
 
 
@@ -136,7 +145,9 @@ SECONDS_OF = {COLUMN[f"answers.{layer}"]: COLUMN.get(f"answer_seconds.{layer}", 
 LAYER_NAME = {COLUMN[f"answers.{layer}"]: layer for layer in LAYERS}
 L1_SECONDS = COLUMN["answer_seconds.l1"]
 SAVED_BY_OWN, SAVED_BY_OTHER = COLUMN["upstream_queries_saved.own_node"], COLUMN["upstream_queries_saved.other_node"]
-DROPPED, SHED, SHED_LATE = COLUMN["queries_dropped"], COLUMN["queries_shed.full"], COLUMN["queries_shed.late"]
+DROPPED, REPEATED = COLUMN["queries_dropped"], COLUMN["queries_repeated"]
+SHED, SHED_CLIENT = COLUMN["queries_shed.full"], COLUMN["queries_shed.client"]
+SHED_LATE, SHED_CROWDED = COLUMN["queries_shed.late"], COLUMN["queries_shed.crowded"]
 DENIED, PROXY_ERRORS = COLUMN["queries_denied"], COLUMN["proxy_errors"]
 LIMITED_DROPPED, LIMITED_TRUNCATED = COLUMN["queries_limited.dropped"], COLUMN["queries_limited.truncated"]
 REDIS_COMMANDS, REDIS_ERRORS = COLUMN["redis_commands"], COLUMN["redis_errors"]
@@ -148,9 +159,9 @@ WAKES_SENT, WAKES, WAKES_LOST = COLUMN["wakes_sent"], COLUMN["wakes_received"], 
 RECHECKS, EVENTS_MISSED = COLUMN["rechecks"], COLUMN["events_missed"]
 L1_ENTRIES, L1_BYTES, L1_EVICTIONS = COLUMN["l1_entries"], COLUMN["l1_bytes"], COLUMN["l1_evictions"]
 FLIGHTS_UP, WAITING, WARM = COLUMN["flights"], COLUMN["clients_waiting"], COLUMN["warm"]
-CALLBACK_ERRORS = COLUMN["callback_errors"]
+UPSTREAM_LOCAL_ERRORS, CALLBACK_ERRORS = COLUMN["upstream_local_errors"], COLUMN["callback_errors"]
 #: Inside an upstream's block.
-SERVER_QUERIES, SERVER_FAILURES, SERVER_SECONDS = _BLOCK[:-1]
+SERVER_QUERIES, SERVER_FAILURES, SERVER_SECONDS, SERVER_RESTING = _BLOCK[:-1]
 
 Counters = memoryview
 
@@ -177,7 +188,9 @@ class Board:
     def __init__(self, workers: int) -> None:
         self._rows = memoryview(mmap.mmap(-1, workers * _WIDTH * 8)).cast("B").cast("Q")
         self._reports = [_Report() for _ in range(workers)]
+        #: Which upstream has which place, those gone included; and those in use.
         self._servers: list[str] = []
+        self._in_use: list[str] = []
         self.workers = workers
 
     def row(self, worker: int) -> Counters:
@@ -189,10 +202,28 @@ class Board:
         return memoryview(bytearray(_WIDTH * 8)).cast("Q")
 
     def make_room(self, servers: Iterable[str]) -> None:
-        """Give each upstream its place. To be called before those are forked who will count there."""
-        for server in servers:
-            if server not in self._servers and len(self._servers) < SERVER_ROOM - 1:
+        """Give each upstream its place, and show no others. To be called before those are forked who will count there.
+
+        Workers of the configuration before may still count: only what was gone by then makes room.
+        """
+        wanted = list(dict.fromkeys(servers))
+        free = [place for place, server in enumerate(self._servers) if server not in (*self._in_use, *wanted)]
+        for server in wanted:
+            if server in self._servers:
+                continue
+            if free:
+                place = free.pop(0)
+                self._servers[place] = server
+                self._clear(self.block(server))
+            elif len(self._servers) < SERVER_ROOM - 1:
                 self._servers.append(server)
+        self._in_use = wanted
+
+    def _clear(self, block: int) -> None:
+        """An upstream's numbers begin at 0."""
+        for worker in range(self.workers):
+            for column in range(block, block + _BLOCK[-1]):
+                self._rows[worker * _WIDTH + column] = 0
 
     def block(self, server: str) -> int:
         """Where in a row an upstream's numbers begin."""
@@ -209,7 +240,7 @@ class Board:
             sum(column) for column in zip(*(self.row(each).tolist() for each in range(self.workers)), strict=True)
         ]
         found = [_sample(metric, metric.labels, totals, COLUMN[metric.key]) for metric in METRICS]
-        servers = self._servers
+        servers = [server for server in self._in_use if server in self._servers]
         if any(totals[self.block(OTHER_SERVERS) :]):
             servers = [*servers, OTHER_SERVERS]
         for metric, offset in zip(SERVER_METRICS, _BLOCK[:-1], strict=True):

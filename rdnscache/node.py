@@ -13,36 +13,41 @@ import os  # noqa: E402
 import random  # noqa: E402
 import signal  # noqa: E402
 import time  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
 from gevent.event import Event  # noqa: E402
 
-from rdnscache import __version__, metrics  # noqa: E402
+from rdnscache import __version__, clock, metrics  # noqa: E402
 from rdnscache.cache import Cache  # noqa: E402
 from rdnscache.children import SUCCEEDED  # noqa: E402
 from rdnscache.clients.guard import Guard, nobody_is_refused  # noqa: E402
 from rdnscache.clients.limit import Limiter  # noqa: E402
 from rdnscache.clients.networks import Networks  # noqa: E402
 from rdnscache.config import Config  # noqa: E402
-from rdnscache.dns.names import question_text, rcode_text  # noqa: E402
+from rdnscache.dns.names import TYPES, question_text, rcode_text  # noqa: E402
 from rdnscache.dns.policy import Identity, Limits  # noqa: E402
 from rdnscache.flights import Flights  # noqa: E402
 from rdnscache.journal import Journal  # noqa: E402
+from rdnscache.logs import log_uncaught  # noqa: E402
 from rdnscache.report import Report  # noqa: E402
-from rdnscache.resolver import LEASE_MARGIN, Resolver  # noqa: E402
+from rdnscache.resolver import FOLLOW_MARGIN, LEASE_MARGIN, Resolver  # noqa: E402
 from rdnscache.server.admin import Admin  # noqa: E402
 from rdnscache.server.desk import Desk  # noqa: E402
 from rdnscache.server.overview import Overview  # noqa: E402
+from rdnscache.server.pool import Pool  # noqa: E402
 from rdnscache.server.tcp import TcpListener  # noqa: E402
 from rdnscache.server.udp import UdpListener  # noqa: E402
 from rdnscache.store.contract import BEAT  # noqa: E402
+from rdnscache.store.lookup import questions  # noqa: E402
 from rdnscache.store.nostore import NoStore  # noqa: E402
 from rdnscache.store.scope import Scope  # noqa: E402
 from rdnscache.store.seal import Seal  # noqa: E402
 from rdnscache.store.store import Store  # noqa: E402
 from rdnscache.supervisor import Inherited  # noqa: E402
-from rdnscache.upstream.servers import Server, Upstreams  # noqa: E402
+from rdnscache.upstream.server import Server  # noqa: E402
+from rdnscache.upstream.servers import Upstreams  # noqa: E402
 from rdnscache.upstream.siblings import Siblings  # noqa: E402
 
 log = logging.getLogger(__name__)
@@ -84,15 +89,19 @@ class Node:
         if inherited.redis_url is not None:
             lease = config.upstream_deadline + LEASE_MARGIN
             times = lease, config.redis_timeout, config.redis_budget
+            asked = [str(address) for address in config.upstream]
+            more = seal, make_limits(config), asked
             self.store = Store(
-                inherited.redis_url, config.prefix, config.node_id, worker, *times, self, counters, seal
+                inherited.redis_url, config.prefix, config.node_id, worker, *times, self, counters, *more
             )  # fmt: skip
         servers = [Server(address, board.block(str(address)), counters) for address in config.upstream]
-        self.upstreams = Upstreams(servers, config.upstream_timeout, config.upstream_deadline)
+        self.upstreams = Upstreams(servers, config.upstream_timeout, config.upstream_deadline, counters)
         self.siblings = Siblings(worker, inherited.siblings, config.upstream_deadline)
         self.resolver = self._make_resolver()
-        self.flights = Flights(self.resolver.fly, self.resolver.give_up, config.max_flights, config.max_waiting)
+        bounds = config.max_flights, config.max_waiting, config.max_client_waiting
+        self.flights = Flights(self.resolver.fly, self.resolver.give_up, self.resolver.shed, *bounds)
         self.resolver.flights = self.flights
+        self.flights.on_join = self.resolver.joined
         identity = Identity(f"rdnscache {__version__}", config.node_id) if config.identity else Identity()
         place = f"{config.node_id}.{worker}" if config.trace else ""
         self.desk = Desk(self.cache, self.flights, identity, journal, place, config.prefetch, counters)
@@ -103,8 +112,9 @@ class Node:
         self.flights.drains = [listener.drain for listener in self.udp]
         self.admin: Admin | None = None
         if inherited.admin is not None:
-            overview = Overview(config.node_id, inherited.redis_url, config.prefix, board, seal)
-            self.admin = Admin(inherited.admin, board, overview, config.admin_token)
+            can_flush = bool(config.admin_token)
+            overview = Overview(config.node_id, inherited.redis_url, config.prefix, board, seal, can_flush)
+            self.admin = Admin(inherited.admin, board, overview, config.admin_token, config.admin_host)
         self._hold = gevent.get_hub().loop.timer(LONGEST_HOLD)
         self._stopping = Event()
         self._has_successor = False
@@ -113,10 +123,8 @@ class Node:
 
     def _make_resolver(self) -> Resolver:
         config = self.config
-        limits = Limits(
-            config.ttl_min, config.ttl_max, config.negative_ttl_max, config.failure_ttl, config.stale_window
-        )
-        patience = config.upstream_deadline + LEASE_MARGIN + 1.0
+        limits = make_limits(config)
+        patience = config.upstream_deadline + FOLLOW_MARGIN
         parts = self.cache, self.store, self.upstreams, self.siblings, limits, patience, config.stale_after
         return Resolver(*parts, config.node_id, self.journal, self.counters)
 
@@ -126,23 +134,31 @@ class Node:
         """For clients over UDP and over TCP; and where the node's other workers ask, which serve until we exit."""
         config, guard = self.config, self.guard
         bounds = (config.tcp_idle, config.tcp_connections)
+        drains: list[Callable[[], None]] = []
+        pool, inner_pool = Pool(*bounds, drains), Pool(*bounds, drains)
         udp = [
             UdpListener(sock, address.wildcard, self.desk, guard)
             for sock, address in zip(inherited.slot.udp, config.listen, strict=True)
         ]
-        tcp = [TcpListener(sock, self.desk, guard, *bounds) for sock in inherited.slot.tcp]
+        tcp = [TcpListener(sock, self.desk, guard, pool) for sock in inherited.slot.tcp]
         # the others have counted their clients' queries themselves
-        desk = Desk(self.cache, self.flights, Identity(), Journal(0), "", config.prefetch, self.board.scrap())
+        desk = Desk(self.cache, self.flights, Identity(), Journal(0), "", config.prefetch, self.board.scrap(), True)
         inner: list[UdpListener | TcpListener] = [
             *(UdpListener(sock, False, desk, nobody_is_refused()) for sock in inherited.inner.udp),
-            *(TcpListener(sock, desk, nobody_is_refused(), *bounds) for sock in inherited.inner.tcp),
+            *(TcpListener(sock, desk, nobody_is_refused(), inner_pool) for sock in inherited.inner.tcp),
         ]
+        drains += [listener.drain for listener in udp]
         return udp, tcp, inner
 
-    def begin_flush(self) -> None:
-        self.resolver.flushes += 1
+    def begin_flush(self, scope: Scope) -> None:
+        self.resolver.begin_flush(scope)
 
     def sweep(self, scope: Scope, at_once: bool) -> int:
+        count = self._sweep(scope, at_once)
+        self.resolver.end_flush(scope)
+        return count
+
+    def _sweep(self, scope: Scope, at_once: bool) -> int:
         if scope.everything:
             return self.cache.clear()
         count = 0
@@ -169,8 +185,8 @@ class Node:
         return self.upstreams.latency()
 
     def look(self, name: bytes) -> list[dict[str, Any]]:
-        now = time.monotonic()
-        held = [entry for key in self.cache.keys(name) if key[:-5] == name and (entry := self.cache.peek(key))]
+        now = clock.now()
+        held = [entry for key in questions(name, TYPES) if (entry := self.cache.peek(key)) is not None]
         return [
             {
                 "key": question_text(entry.key),
@@ -202,6 +218,7 @@ class Node:
         """Serve until SIGTERM, then finish what is in flight. `ready` is written to when serving has begun."""
         gevent.signal_handler(signal.SIGTERM, self._stopping.set)
         gevent.signal_handler(SUCCEEDED, self._succeeded)
+        gevent.get_hub().print_exception = log_uncaught
         gc.freeze()  # what lives as long as we do need not be looked at again
         gc.set_threshold(*GC_THRESHOLD)
         self.store.start(FIRST_HOLD)
@@ -223,6 +240,7 @@ class Node:
                 self.store.heat(self.journal.hottest)
                 self._tell_limited(now)
                 next_turn = now + HEAT_INTERVAL
+            self.upstreams.catch_up(now)
             self._measure()
         self._linger()
         self._drain()
@@ -249,7 +267,7 @@ class Node:
                     gevent.sleep(ATTACH_LOOK)
                 flushes = self.resolver.flushes
                 for entries in self.store.hottest(self.config.warm):
-                    now = time.monotonic()
+                    now = clock.now()
                     for entry in entries:
                         if flushes == self.resolver.flushes and entry.fresh(now) and self.cache.peek(entry.key) is None:
                             self.cache.put(entry, now)
@@ -298,6 +316,11 @@ class Node:
             metrics.WAITING,
         ):
             self.counters[gauge] = 0
+
+
+def make_limits(config: Config) -> Limits:
+    """How long a reply is kept."""
+    return Limits(config.ttl_min, config.ttl_max, config.negative_ttl_max, config.failure_ttl, config.stale_window)
 
 
 def make_guard(config: Config) -> Guard:

@@ -25,7 +25,8 @@ from rdnscache.dns.policy import Identity, Limits, answer_ourselves, failure_wir
 from rdnscache.dns.splice import splice_key, splice_reply
 from rdnscache.dns.text import section_texts
 from rdnscache.dns.wire import Query, Reply, build_query, parse_query, parse_reply, read_u32
-from rdnscache.store.contract import Names, decode
+from rdnscache.store.contract import Names
+from rdnscache.store.decoding import decode
 
 Facts = Iterator[str]
 
@@ -296,7 +297,9 @@ HOT = (
     "rdnscache.metrics", "rdnscache.server.desk", "rdnscache.server.udp", "rdnscache.dns.names",
     "rdnscache.dns.policy", "rdnscache.flights", "rdnscache.resolver", "rdnscache.store.breaker",
     "rdnscache.store.candidacy", "rdnscache.store.contract", "rdnscache.store.link", "rdnscache.store.nostore",
-    "rdnscache.store.seal", "rdnscache.store.store", "rdnscache.upstream.exchange", "rdnscache.upstream.servers",
+    "rdnscache.store.seal", "rdnscache.store.store", "rdnscache.upstream.exchange", "rdnscache.upstream.health",
+    "rdnscache.upstream.reading", "rdnscache.upstream.search", "rdnscache.upstream.server",
+    "rdnscache.upstream.servers",
 )  # fmt: skip
 
 
