@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rdnscache.metrics import LAYERS
+from rdnscache.printable import printable
 
 if TYPE_CHECKING:
     from rdnscache.store.cluster import Member
@@ -56,7 +57,7 @@ STEP, STEPS = 5, 60
 #: So many seconds after its end every worker has told of a step: they speak every two.
 SETTLED = 2.5
 #: From good to bad.
-STATES = ("none", "attached", "probing", "open", "away")
+STATES = ("none", "attached", "probing", "open", "clock", "away")
 
 
 #: What members tell may have been put into Redis by anybody. Of a node so many remarks and upstreams are shown; options
@@ -192,8 +193,8 @@ def _number(value: Any) -> float:
 
 
 def _text(value: Any, longest: int = 100) -> str:
-    """A word somebody told, cut."""
-    return str(value)[:longest] if isinstance(value, str | int) else "?"
+    """A word somebody told, cut and on one line."""
+    return printable(str(value)[:longest]) if isinstance(value, str | int) else "?"
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from struct import Struct
 
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.splice import splice_reply
-from rdnscache.dns.wire import AAAA, NO_EDE, NXDOMAIN, OPT_DO, OPT_PLAIN, SERVFAIL, TCP_SIZE, A, Query
+from rdnscache.dns.wire import AAAA, NO_EDE, NXDOMAIN, OPT_DO, OPT_PLAIN, TCP_SIZE, A, Query
 
 #: Extended DNS Errors (RFC 8914 section 4).
 EDE_STALE, EDE_NOT_READY, EDE_PROHIBITED, EDE_STALE_NXDOMAIN, EDE_NO_REACHABLE_AUTHORITY = 3, 14, 18, 19, 22
@@ -56,7 +56,7 @@ def compose(query: Query, entry: Entry, now: float, rotate: bool = False) -> byt
 
 def _entry_ede(entry: Entry, age: int) -> int:
     """What is told about an entry: that it is stale, else what came with it."""
-    if age < entry.ttl or entry.ttl == 0 or entry.rcode == SERVFAIL:
+    if age < entry.ttl or entry.ttl == 0:
         return entry.ede
     return EDE_STALE_NXDOMAIN if entry.rcode == NXDOMAIN else EDE_STALE
 

@@ -8,6 +8,12 @@ cdef int _ANY, _CNAME, _DNAME, _NS, _SOA, _NSEC, _NSEC3, _RRSIG
 
 cpdef object distill(bytes key, Reply reply)
 
+@cython.locals(wire=bytes, ttls=bytes, start=Py_ssize_t, named_at=Py_ssize_t, at_end=bint, index=Py_ssize_t, at=Py_ssize_t)
+cdef bint _usual(bytes key, Reply reply) except? -1
+
+@cython.locals(wire=bytes, at=Py_ssize_t)
+cdef bint _denies(bytes key, Reply reply) except? -1
+
 
 cdef class _Distillation:
     cdef Reply _reply
@@ -27,6 +33,9 @@ cdef class _Distillation:
 
     @cython.locals(names=Names, qtype=int, ends=set, cnames=dict, dnames=dict, record=Record, name=int, place=int, cname=Record, dname=Record, target=int)
     cdef bint _follow(self) except? -1
+
+    @cython.locals(names=Names)
+    cdef bint _stop_at(self, int name, Record cname, Record dname) except? -1
 
     cdef _alias(self, Record record, int place)
 
@@ -51,7 +60,7 @@ cdef class _Distillation:
     @cython.locals(names=Names, zones=set, name=int, signed=set, place=int, record=Record, covered=int, ours=bint, signer=int)
     cdef _place_proofs(self, Record soa)
 
-    @cython.locals(reply=Reply, answers=list, authority=list, record=Record, wire=bytes, at=Py_ssize_t)
+    @cython.locals(reply=Reply, answers=list, authority=list, record=Record, wire=bytes, at=Py_ssize_t, start=Py_ssize_t, end=Py_ssize_t)
     cdef object _assembled(self)
 
     @cython.locals(place=int, record=Record)
@@ -66,5 +75,4 @@ cdef list _kept(list records)
 @cython.locals(record=Record)
 cpdef int _place(Record record)
 
-@cython.locals(record=Record)
-cdef _cut(Reply reply, list answers, list authority)
+cdef _cut(Reply reply, int ancount, int nscount, Py_ssize_t authority, Py_ssize_t end)

@@ -36,9 +36,45 @@ def distill(key: bytes, reply: Reply) -> Reply | None:
     comes back to itself; an RCODE that the records contradict.
     A chain without its end and without SOA is an answer of which `settle` thinks little.
     """
-    if reply.plain and reply.rcode == NOERROR:
+    if reply.rcode == NOERROR and (reply.plain or _usual(key, reply)):
+        return reply
+    if reply.ancount == 0 and reply.nscount == 1 and reply.arcount == 0 and _denies(key, reply):
         return reply
     return _Distillation(key, reply).result()
+
+
+def _usual(key: bytes, reply: Reply) -> bool:
+    """Whether the answer section is as servers write it: aliases one after the other, then the RRset, each owner a
+    pointer to where its name stands first. The other sections are cut off then, but not for clients with DO.
+    """
+    wire, ttls = reply.wire, reply.ttls
+    if (reply.nscount and key[-1] & VARIANT_DO) or reply.ancount == 0:
+        return False
+    start, named_at, at_end = reply.end, HEADER_SIZE, False
+    for index in range(0, 2 * reply.ancount, 2):
+        at = ttls[index] << 8 | ttls[index + 1]
+        if at - start != 6 or wire[start] < 0xC0 or (wire[start] & 0x3F) << 8 | wire[start + 1] != named_at:
+            return False
+        if wire[at - 2] != key[-3] or wire[at - 1] != key[-2]:
+            return False
+        if wire[at - 4] == key[-5] and wire[at - 3] == key[-4]:
+            at_end = True
+        elif at_end or wire[at - 4] or wire[at - 3] != _CNAME or wire[at + 6] >= 0xC0:
+            return False
+        else:
+            named_at = at + 6
+        start = at + 6 + (wire[at + 4] << 8 | wire[at + 5])
+    if at_end and (reply.nscount or reply.arcount):
+        _cut(reply, reply.ancount, 0, start, start)
+    return at_end
+
+
+def _denies(key: bytes, reply: Reply) -> bool:
+    """Whether the only record is the SOA of a zone the question is in, its owner a pointer into the question."""
+    wire, at = reply.wire, reply.soa_ttl_at
+    if at - reply.end != 6 or wire[at - 2] != key[-3] or wire[at - 1] != key[-2]:
+        return False
+    return wire[reply.end] == 0xC0 and wire[reply.end + 1] < reply.end - 4
 
 
 class _Distillation:
@@ -101,17 +137,19 @@ class _Distillation:
                 continue
             if record.rtype == qtype or qtype == _ANY:
                 ends.add(record.owner)
-            elif record.rtype == _CNAME:
+            if record.rtype == _CNAME:
                 cnames.setdefault(record.owner, record)
             if record.rtype == _DNAME:
                 dnames.setdefault(record.owner, record)
         name = self._end
-        while name not in ends:
+        while True:
+            cname = cnames.get(name)
+            dname = self._dname_above(name, dnames) if dnames else None
+            if name in ends:
+                return self._stop_at(name, cname, dname)
             if name in self._chain or len(self._chain) >= MAX_CHAIN:
                 return False
             place = self._chain[name] = 2 * len(self._chain)
-            cname = cnames.get(name)
-            dname = self._dname_above(name, dnames) if dnames else None
             if dname is not None:
                 if dname.place < 0:
                     self._alias(dname, place)
@@ -127,6 +165,18 @@ class _Distillation:
                 break
             name = target
         self._end = name
+        return True
+
+    def _stop_at(self, name: int, cname: Record | None, dname: Record | None) -> bool:
+        """End at the RRset asked for. If that is the CNAME that a DNAME stands for, the DNAME belongs to it."""
+        self._end = name
+        if self._qtype != _CNAME or dname is None or cname is None:
+            return True
+        names = self._names
+        if names.moved(name, dname.owner, names.read(dname.ttl_at + 6)) != names.read(cname.ttl_at + 6):
+            return False
+        if dname.place < 0:
+            self._alias(dname, 2 * len(self._chain))
         return True
 
     def _alias(self, record: Record, place: int) -> None:
@@ -226,7 +276,12 @@ class _Distillation:
         if self._made or not self._in_order(answers) or not self._first(answers, authority):
             return Writer(self._names, reply).write(sorted(answers + self._made, key=_place), authority)
         if len(answers) + len(authority) < len(reply.ttls) // 2:
-            _cut(reply, answers, authority)
+            start = end = reply.end
+            for record in answers[-1:]:
+                start = end = record.end
+            for record in authority[-1:]:
+                end = record.end
+            _cut(reply, len(answers), len(authority), start, end)
         for record in answers:
             if record.ttl >= 0:
                 wire, at = reply.wire, record.ttl_at
@@ -263,16 +318,12 @@ def _place(record: Record) -> int:
     return record.place
 
 
-def _cut(reply: Reply, answers: list[Record], authority: list[Record]) -> None:
-    """End the reply behind the last record kept."""
-    reply.ancount, reply.nscount, reply.arcount = len(answers), len(authority), 0
-    reply.authority = reply.additional = reply.end
-    for record in answers[-1:]:
-        reply.authority = reply.additional = record.end
-    for record in authority[-1:]:
-        reply.additional = record.end
-    reply.wire = reply.wire[: reply.additional]
-    reply.ttls = reply.ttls[: 2 * (reply.ancount + reply.nscount)]
-    reply.types = reply.types[: reply.ancount]
-    if reply.soa_ttl_at >= reply.additional:
+def _cut(reply: Reply, ancount: int, nscount: int, authority: int, end: int) -> None:
+    """End the reply behind its first records, the authority section beginning at `authority`."""
+    reply.ancount, reply.nscount, reply.arcount = ancount, nscount, 0
+    reply.authority, reply.additional = authority, end
+    reply.wire = reply.wire[:end]
+    reply.ttls = reply.ttls[: 2 * (ancount + nscount)]
+    reply.types = reply.types[:ancount]
+    if reply.soa_ttl_at >= end:
         reply.soa_ttl_at = reply.soa_minimum = 0

@@ -9,5 +9,5 @@ cdef bint _unfinished(Reply reply, int qtype) except? -1
 cdef _put_u32(bytearray wire, Py_ssize_t at, long number)
 cdef long _sane(long ttl) except? -1
 cpdef bytes stored_header(bytes key, Reply reply)
-cpdef bytes failure_wire(bytes key)
+cpdef bytes failure_wire(bytes key, int rcode=*)
 cpdef bytes answer_ourselves(Query query, object identity)
