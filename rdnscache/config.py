@@ -147,7 +147,12 @@ class Config:
         10_000, "N", "Clients waiting in each worker; more get SERVFAIL.", values.number(int, 1, 10**6)
     )
     tcp_idle: float = _option(10.0, "SECONDS", "Close idle TCP connections.", values.number(float, 0.1, 3600))
-    tcp_connections: int = _option(1000, "N", "TCP connections each worker keeps.", values.number(int, 1, 100_000))
+    tcp_connections: int = _option(
+        1000,
+        "N",
+        "TCP connections each worker keeps; fewer where open files are limited.",
+        values.number(int, 1, 100_000),
+    )
     linger: float = _option(
         0.0, "SECONDS", "On SIGTERM, serve on for so long while telling balancers to go elsewhere.",
         values.number(float, 0, 60), "0",
