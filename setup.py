@@ -17,6 +17,8 @@ COMPILED = {
     "rdnscache.clients.limit": ".py",
     "rdnscache.clients.networks": ".py",
     "rdnscache.clients.proxy": ".py",
+    "rdnscache.clients.shares": ".py",
+    "rdnscache.crew": ".py",
     "rdnscache.dns.compose": ".py",
     "rdnscache.dns.entry": ".py",
     "rdnscache.dns.names": ".py",

@@ -85,8 +85,13 @@ class Config:
         "off",
     )
     admin_token: str = _option(
-        "", "TEXT|file:PATH", "What a flush from the live page needs; it is off without.", values.secret, "none"
-    )
+        "", "TEXT|file:PATH", "What looking up and flushing on the live page need; without, flushing is off.",
+        values.secret, "none",
+    )  # fmt: skip
+    admin_host: tuple[str, ...] = _option(
+        (), "NAME", "Serve the live page under this host name, beside addresses and localhost; repeatable.",
+        values.hosts, "none",
+    )  # fmt: skip
     identity: bool = _option(
         True, "yes|no", "Answer version.bind, id.server and the like in class CH.", values.switch, "yes"
     )
@@ -145,6 +150,12 @@ class Config:
     max_flights: int = _option(1000, "N", "Questions each worker resolves at a time.", values.number(int, 1, 100_000))
     max_waiting: int = _option(
         10_000, "N", "Clients waiting in each worker; more get SERVFAIL.", values.number(int, 1, 10**6)
+    )
+    max_client_waiting: int = _option(
+        1000,
+        "N",
+        "Queries of one client prefix (/24, /56) that wait in each worker; more get SERVFAIL.",
+        values.number(int, 1, 10**6),
     )
     tcp_idle: float = _option(10.0, "SECONDS", "Close idle TCP connections.", values.number(float, 0.1, 3600))
     tcp_connections: int = _option(

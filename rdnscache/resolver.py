@@ -10,6 +10,7 @@ from gevent import get_hub
 
 from rdnscache import metrics
 from rdnscache.cache import Cache
+from rdnscache.crew import MAX_QUEUED
 from rdnscache.dns.entry import FAR, Entry
 from rdnscache.dns.policy import Limits, failure_wire, settle
 from rdnscache.dns.wire import SERVFAIL, Reply, parse_reply
@@ -28,8 +29,6 @@ log = logging.getLogger(__name__)
 FIRST_LOOK, LAST_LOOK = 0.1, 0.2
 #: Added to the upstream deadline for the longest lease, and to the lease before claiming anew.
 LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
-#: Seconds a flight may have waited for a greenlet: longer, and its clients have asked again or gone.
-MAX_QUEUED = 1.0
 #: Where an answer comes from that another worker of this node has fetched.
 SIBLING = "sibling"
 #: Where fewer than this share of the last so many flights ended in L2, a read before claiming costs more than it saves.
@@ -74,7 +73,7 @@ class Resolver:
         """Steps 5 to 10 of docs/architecture.md. Every way out lands the flight."""
         key, flushes = flight.key, self.flushes
         if time.monotonic() - flight.since > MAX_QUEUED:
-            return self._shed(flight)
+            return self.shed(flight, metrics.SHED_LATE)
 
         with self._store.candidacy(key, partial(self._late, flight, flushes)) as candidacy:
             entry = None
@@ -202,9 +201,9 @@ class Resolver:
         """Nothing is cached, and nobody on this flight set RD."""
         self.flights.land(flight, None, metrics.LOCAL)
 
-    def _shed(self, flight: Flight) -> None:
-        """Too much is in flight: what we still have, or a failure that nobody keeps."""
-        self._counters[metrics.SHED_LATE] += len(flight.waiters)
+    def shed(self, flight: Flight, column: int) -> None:
+        """Too much is in flight: what we still have, or a failure that nobody keeps. `column` is where to count it."""
+        self._counters[column] += len(flight.waiters)
         stale = self.cache.peek(flight.key)
         if stale is not None and stale.usable(time.monotonic()):
             self.flights.land(flight, stale, metrics.STALE)

@@ -204,6 +204,7 @@ class TcpConnection:
             self._flush()
             self.close()
             return
+        query.source = self.source
         desk.counters[metrics.QUERIES_TCP] += 1
         if desk.journal.due(1):
             query.watch = desk.journal.watch(query, "tcp", self.source)

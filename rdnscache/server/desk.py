@@ -14,15 +14,21 @@ from rdnscache.dns.compose import EDE_NOT_READY, EDE_PROHIBITED, compose, compos
 from rdnscache.dns.entry import FAR, Entry
 from rdnscache.dns.policy import Identity, answer_ourselves
 from rdnscache.dns.wire import CH, REFUSED, SERVFAIL, Query
-from rdnscache.flights import Channel, Flights
+from rdnscache.flights import FULL, GREEDY, JOINED, REPEATED, Channel, Flights
 from rdnscache.journal import Journal
 from rdnscache.metrics import Counters
 
 log = logging.getLogger(__name__)
 
+#: Where queries that may not wait are counted.
+SHED_AS = {REPEATED: metrics.REPEATED, GREEDY: metrics.SHED_CLIENT, FULL: metrics.SHED}
+
 
 class Desk:
-    """The part of serving that UDP and TCP share. `place` is this worker's name in traces; empty: there are none."""
+    """The part of serving that UDP and TCP share. `place` is this worker's name in traces; empty: there are none.
+
+    `inner` is where the node's other workers ask for their clients: they are no client of ours.
+    """
 
     def __init__(
         self,
@@ -33,6 +39,7 @@ class Desk:
         place: str,
         renews: bool,
         counters: Counters,
+        inner: bool = False,
     ) -> None:
         self.cache = cache
         self.counters = counters
@@ -41,6 +48,7 @@ class Desk:
         self._identity = identity
         self._place = place
         self._renews = renews
+        self._inner = inner
         #: Whether we are about to end, and those who ask how we are should know.
         self.leaving = False
 
@@ -72,9 +80,14 @@ class Desk:
             if entry is not None:
                 return self.finish(query, entry, metrics.L1)
         if reply is None:
-            if self._flights.join(channel, query, client):
+            if self._inner:
+                query.source = b""
+            verdict = self._flights.join(channel, query, client, now)
+            if verdict == JOINED:
                 return None
-            self.counters[metrics.SHED] += 1
+            self.counters[SHED_AS[verdict]] += 1
+            if verdict == REPEATED:
+                return None
             reply, layer = compose_error(query, SERVFAIL, EDE_NOT_READY), metrics.FAILURE
         self.counters[layer] += 1
         if query.watch is not None:

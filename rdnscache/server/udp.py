@@ -122,6 +122,7 @@ class UdpListener:
         if query is None or (query.error and desk.forged(data)):
             self._dropped += 1
             return None
+        query.source = source
         if watched:
             query.watch = desk.journal.watch(query, "udp", source)
         verdict = PASS if self._limiter is None or stream else self._limiter.check(source, now)

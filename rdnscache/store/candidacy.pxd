@@ -9,6 +9,7 @@ cdef class RedisCandidacy(Candidacy):
     cdef bytes _name
     cdef tuple _keys
     cdef bytes _token
+    cdef bytes _offered
     cdef double _claimed
     cdef int _followed
     cdef bint _slow

@@ -28,6 +28,8 @@ class RedisCandidacy(Candidacy):
         #: Of the entry, the lead and the followers, once we have claimed.
         self._keys: tuple[bytes, ...] = ()
         self._token = b""
+        #: The last one that may have become the leader's.
+        self._offered = b""
         self._claimed = 0.0
         self._followed = 0
         #: Whether Redis was too slow for us: it is not waited for again, what it says comes late.
@@ -36,8 +38,11 @@ class RedisCandidacy(Candidacy):
         self._switch: Callable[[Entry | None], None] | None = None
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        if self._keys:
+        if self._keys and self._store.following.get(self._name) is self:
             del self._store.following[self._name]
+        if kind is not None and self._offered and self._store.usable:
+            # we end in the middle, perhaps before Redis has said that we lead: others need not wait for our lease
+            self._store.run_later(RENEW, self._store.filled, *self._keys, self._offered, 0)
 
     @property
     def claimed(self) -> bool:
@@ -86,6 +91,7 @@ class RedisCandidacy(Candidacy):
             store.following[name] = self
         for _ in range(2):  # twice: the first may find, and delete, a value that cannot be used
             token, self._claimed = store.token(), time.monotonic()
+            self._offered = token
             told: tuple[bytes | int, ...] = (
                 token,
                 store.lease_ms,
@@ -111,6 +117,8 @@ class RedisCandidacy(Candidacy):
                 self._token = token
             elif verdict == FOLLOW:
                 self._followed = 1
+            if verdict != LEAD:
+                self._offered = b""
             if verdict != ENTRY or self.entry is not None:
                 return verdict
         return LEAD
