@@ -11,7 +11,6 @@ Whose the flights are is counted while there are many of them: below that nobody
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 import gevent
 from gevent import get_hub, getcurrent
 
-from rdnscache import metrics
+from rdnscache import clock, metrics
 from rdnscache.clients.shares import Holder, Line, Share, Shares, zone_of
 
 log = logging.getLogger(__name__)
@@ -41,7 +40,7 @@ class GivenUp(BaseException):
 
 
 class Task(Holder):
-    """What a greenlet does for a client. `since` and `began` are moments of the monotonic clock, in seconds."""
+    """What a greenlet does for a client. `since` and `began` are moments of `clock.now`, in seconds."""
 
     __slots__ = ("began", "client", "flyer", "key", "since", "up", "zone")
 
@@ -122,7 +121,7 @@ class Crew:
                 task = self._called.popleft()
             elif self._line:
                 task = self._line.pop()
-                self._take_off(task, time.monotonic())
+                self._take_off(task, clock.now())
             else:
                 self._idle.append(me.switch)
                 task = self._hub.switch()
@@ -214,7 +213,7 @@ class Crew:
         """While some stand in line."""
         self._ticker.close()
         self._ticker = None
-        now = time.monotonic()
+        now = clock.now()
         self._serve(now, TICKED)
         if self._line:
             self._look_later()

@@ -9,7 +9,9 @@ from rdnscache.dns.wire cimport Query
 cdef class Flight(Task):
     cdef public bint recursion
     cdef public int renewal
+    cdef public Entry stale
     cdef public object timer
+    cdef public bint flushed
     cdef public list waiters
     cdef public set seen
 
@@ -29,6 +31,7 @@ cdef class Flights:
     cdef dict _waiting_of
     cdef int _delivering
     cdef bint _quiet
+    cdef public object on_join
     cdef public list drains
     cdef double _looked
 
@@ -41,6 +44,7 @@ cdef class Flights:
     cdef bint _shorten(self, bytes prefix, double now) except -1
     cpdef object _make_way(self, Flight flight, int column)
     cpdef bint has(self, Flight flight) except -1
+    cpdef object set_aside(self, Flight flight)
     cpdef object answer(self, Flight flight, Entry entry, int layer)
     cpdef object land(self, Flight flight, Entry entry, int layer)
     @cython.locals(waiters=list, query=Query, prefix=bytes, left=int)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from gevent import get_hub
 
-from rdnscache import metrics
+from rdnscache import clock, metrics
 from rdnscache.clients.networks import client_prefix
 from rdnscache.crew import Crew, Task
 from rdnscache.dns.entry import Entry
@@ -43,7 +43,7 @@ class Channel(Protocol):
 class Flight(Task):
     """One resolution in progress, and everyone who waits for it."""
 
-    __slots__ = ("recursion", "renewal", "seen", "timer", "waiters")
+    __slots__ = ("flushed", "recursion", "renewal", "seen", "stale", "timer", "waiters")
 
     def __init__(self, key: bytes, since: float, client: bytes) -> None:
         super().__init__(key, since, client)
@@ -51,8 +51,11 @@ class Flight(Task):
         self.recursion = False
         #: Seconds an entry must have left to count as fresh: nobody waits, one that is about to end is asked for anew.
         self.renewal = 0
-        #: Goes off when those who wait are better served with a stale entry.
+        #: What those who wait are answered with when it takes long, or fails; and the timer that goes off then.
+        self.stale: Entry | None = None
         self.timer: Any = None
+        #: Whether it was up during a flush that means its question: what it brings is for those who wait, nobody else.
+        self.flushed = False
         self.waiters: list[tuple[Channel, Query, Any]] = []
         #: Who waits over UDP, by channel, address and message, once there are several.
         self.seen: set[tuple[Channel, Any, bytes]] | None = None
@@ -81,6 +84,7 @@ class Flights:
         self._max_flights = max_flights
         self._max_waiting = max_waiting
         self._max_client_waiting = max_client_waiting
+        #: Those that can be joined; a flush takes flights out of here before they land.
         self._up: dict[bytes, Flight] = {}
         self._count = 0
         self._crew = Crew(self._fly, self._make_way, max_flights)
@@ -91,6 +95,8 @@ class Flights:
         #: Deliveries that go on in the next turn; whether all have to, because we are in the middle of a batch.
         self._delivering = 0
         self._quiet = False
+        #: Called with a flight that somebody joins though it was begun with nobody waiting.
+        self.on_join: Callable[[Flight], None] = lambda flight: None
         #: What to call so that datagrams get their turn.
         self.drains: list[Callable[[], None]] = []
         self._looked = 0.0
@@ -116,8 +122,11 @@ class Flights:
         flight = self._up.get(key)  # it may be the one that has just made room
         if flight is None:
             flight = self._begin(key, prefix, now)
-        elif flight.seen is not None and client is not None:
-            flight.seen.add((channel, client[0], query.data))
+        else:
+            if flight.seen is not None and client is not None:
+                flight.seen.add((channel, client[0], query.data))
+            if flight.renewal:
+                self.on_join(flight)
         flight.waiters.append((channel, query, client))
         self.waiting += 1
         if prefix:
@@ -132,7 +141,7 @@ class Flights:
         """Ask anew for what is still fresh, but not for `left` seconds more. Not when much is going on; True if so."""
         if key in self._up or self._count >= self._max_flights // 2:
             return False
-        flight = self._begin(key, b"", time.monotonic())
+        flight = self._begin(key, b"", clock.now())
         flight.recursion = True
         flight.renewal = left
         return True
@@ -164,6 +173,15 @@ class Flights:
         """Whether it is still up."""
         return flight.up
 
+    def meant(self, holds: Callable[[bytes], bool]) -> list[Flight]:
+        """The flights that can be joined whose key is meant."""
+        return [flight for key, flight in self._up.items() if holds(key)]
+
+    def set_aside(self, flight: Flight) -> None:
+        """Let nobody join it any more: whoever asks from now on starts anew. It lands for those who wait already."""
+        if self._up.get(flight.key) is flight:
+            del self._up[flight.key]
+
     def answer(self, flight: Flight, entry: Entry, layer: int) -> None:
         """Answer everybody on a flight that goes on."""
         self._answer_all(flight, entry, layer, layer)
@@ -173,8 +191,7 @@ class Flights:
 
         `layer` is where the entry comes from; those who joined have it from the flight.
         """
-        if self._up.get(flight.key) is flight:
-            del self._up[flight.key]
+        self.set_aside(flight)
         flight.up = False
         self._count -= 1
         if flight.timer is not None:

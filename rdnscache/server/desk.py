@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any
 
-from rdnscache import metrics
+from rdnscache import clock, metrics
 from rdnscache.cache import Cache
 from rdnscache.clients.limit import SLIP
 from rdnscache.clients.proxy import SIGNATURE
@@ -60,13 +59,13 @@ class Desk:
         if entry is None:
             return None
         if now >= entry.renew_at and entry.hits > 1:
-            self._renew(entry)
+            self._renew(entry, query.key)
         return compose(query, entry, now)
 
-    def _renew(self, entry: Entry) -> None:
+    def _renew(self, entry: Entry, key: bytes) -> None:
         """Ask anew for an entry that is in use and about to end; once."""
         entry.renew_at = FAR
-        if self._renews and self._flights.renew(entry.key, entry.ttl // 10 + 1):
+        if self._renews and self._flights.renew(key, entry.ttl // 10 + 1):
             self.counters[metrics.PREFETCHES] += 1
 
     def take(self, channel: Channel, query: Query, client: Any, now: float) -> bytes | None:
@@ -96,7 +95,7 @@ class Desk:
 
     def finish(self, query: Query, entry: Entry | None, layer: int) -> bytes:
         """The reply from an entry, or REFUSED without one; counted, traced and logged."""
-        now = time.monotonic()
+        now = clock.now()
         self.counters[layer] += 1
         if query.trace and self._place:
             query.note = trace_text(self._place, entry, layer, now)

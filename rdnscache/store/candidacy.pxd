@@ -13,6 +13,8 @@ cdef class RedisCandidacy(Candidacy):
     cdef double _claimed
     cdef int _followed
     cdef bint _slow
+    cdef bint _away
+    cdef bint _unbelieved
     cdef Entry _mail
     cdef object _switch
 

@@ -46,5 +46,5 @@ class Siblings:
             return None
         if not policy.usable(reply):
             rcode = reply.rcode if reply.rcode in (REFUSED, NOTIMP) else SERVFAIL
-            raise UpstreamFailed(f"worker {owner} found no answer", rcode, reply.ede)
+            raise UpstreamFailed(f"worker {owner} found no answer", rcode, reply.ede, source="sibling")
         return reply
