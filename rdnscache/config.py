@@ -140,7 +140,9 @@ class Config:
         values.number(int, 0, 259200),
     )
     upstream_timeout: float = _option(2.0, "SECONDS", "Wait for one upstream's reply.", values.number(float, 0.05, 30))
-    upstream_deadline: float = _option(5.0, "SECONDS", "Give up asking upstreams.", values.number(float, 0.05, 60))
+    upstream_deadline: float = _option(
+        4.5, "SECONDS", "Give up asking upstreams, before clients do.", values.number(float, 0.05, 60)
+    )
     redis_budget: float = _option(
         0.05, "SECONDS", "What Redis may cost a query; then it goes on without.", values.number(float, 0.005, 5)
     )
