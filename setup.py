@@ -36,6 +36,7 @@ COMPILED = {
     "rdnscache.store.contract": ".py",
     "rdnscache.store.link": ".py",
     "rdnscache.store.nostore": ".py",
+    "rdnscache.store.resp": ".py",
     "rdnscache.store.seal": ".py",
     "rdnscache.store.store": ".py",
     "rdnscache.upstream.exchange": ".py",

@@ -1,5 +1,7 @@
 cimport cython
 
+from rdnscache.store.resp cimport Reader
+
 
 cdef class _Call:
     cdef public object done
@@ -34,8 +36,11 @@ cdef class Link:
     cdef object _on_detach
     cdef object _hub
     cdef public object _stream
-    cdef object _parser
+    cdef Reader _reader
+    cdef bint _paused
+    cdef object _next_turn
     cdef list _unsent
+    cdef Py_ssize_t _octets
     cdef public object _pending
     cdef int _subscribed
     cdef object _reason
@@ -55,6 +60,10 @@ cdef class Link:
     cpdef _Call _enqueue(self, object commands, object done)
     cpdef object _flush(self)
     cpdef object _received(self, bytes data)
+    @cython.locals(reader=Reader, begun=double, count=int)
+    cpdef object _hand_out(self)
+    @cython.locals(waiting=Py_ssize_t)
+    cdef bint _is_full(self)
     @cython.locals(call=_Call)
     cpdef object _deliver(self, object reply)
     cpdef object _finish(self, _Call call, object result)

@@ -25,20 +25,25 @@ from gevent.event import Event
 from rdnscache.errors import StoreDown
 from rdnscache.store.breaker import ALWAYS_FINE
 from rdnscache.store.opening import CONNECT_TIMEOUT, AnyStream, Opener
+from rdnscache.store.resp import MORE, Push, Reader
 
 log = logging.getLogger(__name__)
 
 #: Seconds between attempts to connect: doubled from the first to the last, with a fifth of jitter.
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
 PING_INTERVAL = 1.0
+#: Seconds until a connection is open, however many servers are asked on the way: each octet may take CONNECT_TIMEOUT.
+OPEN_TIMEOUT = 5.0
 #: How much of the longest time that Redis has taken still counts a PING later.
 KEPT = 0.9
 #: The moment at which a command was sent that has not been yet.
 UNSENT = 1e300
-#: Unanswered commands beyond which the link refuses more.
-MAX_PENDING = 20_000
+#: Unanswered commands, and octets of commands that Redis has not taken, beyond which the link refuses more.
+MAX_PENDING, MAX_UNSENT = 20_000, 8 << 20
+#: Seconds for which what arrived is handed out before others get their turn, and after how many replies that is looked
+#: at.
+TURN, LOOK = 0.005, 8
 
-_MORE = object()
 Command = Sequence[bytes | str | int]
 
 
@@ -102,8 +107,13 @@ class Link:
         self._on_detach = on_detach
         self._hub = get_hub()
         self._stream: AnyStream | None = None
-        self._parser: Any = None
+        self._reader: Reader | None = None
+        #: Whether replies have arrived that are handed out when others have had their turn; and when that is.
+        self._paused = False
+        self._next_turn = self._hub.loop.timer(0)
+        #: Commands to be sent at the end of this turn of the hub, and their octets.
         self._unsent: list[bytes] = []
+        self._octets = 0
         self._pending: deque[_Call] = deque()
         #: Those of `ask` that are neither answered nor given up, in order; when they are looked at next.
         self._asked: deque[_Call] = deque()
@@ -160,7 +170,7 @@ class Link:
         """
         if not self.attached:
             raise StoreDown("not attached")
-        if len(self._pending) >= MAX_PENDING:
+        if self._is_full():
             raise StoreDown("too many commands are waiting")
         started = time.monotonic()
         call = self._enqueue(commands, getcurrent().switch)
@@ -198,6 +208,8 @@ class Link:
         self.lag += (max(time.monotonic() - self._due, 0.0) - self.lag) / 8
         if self._stream is not None:
             self._stream.read()
+        if self._paused:
+            self._hand_out_rest()
         asked = self._asked
         while asked:
             call, now = asked[0], time.monotonic()
@@ -212,18 +224,18 @@ class Link:
 
     def send(self, command: Command, done: Callable[[Any], None] | None = None) -> None:
         """Send and don't wait; `done` is called in the hub with a list of one reply, or a StoreDown."""
-        if self.attached and len(self._pending) < MAX_PENDING:
+        if self.attached and not self._is_full():
             self._enqueue((command,), done)
         elif done is not None:
             done(StoreDown("not attached"))
 
     def tell(self, command: Command) -> None:
         """Send when there is a connection, and forget about it."""
-        if self._stream is not None and len(self._pending) < MAX_PENDING:
+        if self._stream is not None and not self._is_full():
             self._enqueue((command,), None)
 
     def _request(self, commands: Sequence[Command]) -> list[Any]:
-        if len(self._pending) >= MAX_PENDING:
+        if self._is_full():
             raise StoreDown("too many commands are waiting")
         call = self._enqueue(commands, getcurrent().switch)
         try:
@@ -235,13 +247,21 @@ class Link:
         replies: list[Any] = result
         return replies
 
+    def _is_full(self) -> bool:
+        """Whether as much is waiting as may be."""
+        stream = self._stream
+        waiting = self._octets + (stream.unsent if stream is not None else 0)
+        return len(self._pending) >= MAX_PENDING or waiting >= MAX_UNSENT
+
     def _enqueue(self, commands: Sequence[Command], done: Callable[[Any], None] | None) -> _Call:
         self.commands += len(commands)
         call = _Call(len(commands), done, time.monotonic())
         if not self._unsent:
             self._hub.loop.run_callback(self._flush)
         for command in commands:
-            self._unsent.append(hiredis.pack_command(tuple(command)))
+            packed = hiredis.pack_command(tuple(command))
+            self._octets += len(packed)
+            self._unsent.append(packed)
             self._pending.append(call)
         return call
 
@@ -249,6 +269,7 @@ class Link:
         if self._unsent and self._stream is not None:
             data = b"".join(self._unsent)
             self._unsent.clear()
+            self._octets = 0
             now = time.monotonic()
             for call in self._fresh:
                 call.at = now
@@ -256,23 +277,49 @@ class Link:
             self._stream.write(data)
 
     def _received(self, data: bytes) -> None:
-        """Hand out what arrived. Runs in the hub; greenlets woken here run until they wait again."""
-        parser = self._parser
+        """Take what arrived. Runs in the hub."""
         self._heard = time.monotonic()
+        if self._reader is not None:
+            self._reader.feed(data)
+            if not self._paused:
+                self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Give replies and messages to whom they are for; greenlets woken here run until they wait again."""
+        reader, begun, count = self._reader, time.monotonic(), 0
         try:
-            parser.feed(data)
-            while parser is self._parser:
-                reply = parser.gets()
-                if reply is _MORE:
-                    return
-                if isinstance(reply, hiredis.PushNotification):
+            while reader is not None and reader is self._reader:
+                reply = reader.gets()
+                if reply is MORE:
+                    return self._pause(False)
+                if isinstance(reply, Push):
                     self._pushed(reply)
                 elif self._pending:
                     self._deliver(reply)
                 else:
-                    self._detach(f"unasked reply: {reply!r}")
+                    self._detach(f"a reply nobody asked for ({type(reply).__name__})")
+                count += 1
+                if count % LOOK == 0 and time.monotonic() - begun >= TURN:
+                    return self._pause(True)
         except Exception as error:  # what is not RESP; out of a callback it would leave the link deaf
             self._detach(f"cannot be understood: {error}")
+        return None
+
+    def _pause(self, paused: bool) -> None:
+        """Whether to hand out the rest of what arrived in the next turn of the hub, and read no more until then."""
+        if paused == self._paused or self._stream is None:
+            return
+        self._paused = paused
+        if paused:
+            self._stream.pause()
+            self._next_turn.start(self._hand_out_rest)
+        else:
+            self._stream.resume()
+
+    def _hand_out_rest(self) -> None:
+        self._next_turn.stop()
+        self._pause(False)
+        self._hand_out()
 
     def _deliver(self, reply: Any) -> None:
         call = self._pending.popleft()
@@ -298,12 +345,13 @@ class Link:
             log.exception("a callback of the Redis link failed")
 
     def _pushed(self, message: Sequence[Any]) -> None:
-        if message[0] == b"message" and len(message) == 3:
+        if message[:1] == [b"message"] and len(message) == 3 and isinstance(message[1], bytes):
+            payload = message[2] if isinstance(message[2], bytes) else b""  # too large to be anything of ours
             try:
-                self._on_push(message[1], message[2])
+                self._on_push(message[1], payload)
             except Exception:
                 log.exception("a message from Redis could not be handled")
-        elif message[0] == b"subscribe":
+        elif message[:1] == [b"subscribe"]:
             self._subscribed += 1
             if self._subscribed == len(self._channels):
                 self._ready.set()
@@ -333,8 +381,9 @@ class Link:
         self._ended.clear()
         self._ready.clear()
         self._subscribed = 0
-        self._parser = hiredis.Reader(notEnoughData=_MORE)
-        self._stream = self._opener.open(self._client_name, self._received, self._detach)
+        self._reader = Reader()
+        with gevent.Timeout(OPEN_TIMEOUT, StoreDown("the connection could not be opened in time")):
+            self._stream = self._opener.open(self._client_name, self._received, self._detach)
         self._on_open()
         if self._channels:
             self._unsent.append(hiredis.pack_command((b"SUBSCRIBE", *self._channels)))
@@ -384,8 +433,11 @@ class Link:
         self.detachments += self.attached
         self.attached = False
         self._reason = reason
-        self._parser = None
+        self._reader = None
+        self._paused = False
+        self._next_turn.stop()
         self._unsent.clear()
+        self._octets = 0
         self._asked.clear()
         self._fresh.clear()
         pending, self._pending = self._pending, deque()
