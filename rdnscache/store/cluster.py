@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,8 @@ from rdnscache.store.told import LONGEST_ANSWER, LONGEST_REPORT, read_object
 
 #: Seconds without a word after which a worker counts as away: it should speak every BEAT.
 SILENCE = 3 * BEAT + 0.5
+#: Octets of what one worker tells of itself, and of what all do who are looked at together; workers in one command.
+MAX_REPORT, MAX_TOLD, PORTION = 64 << 10, 8 << 20, 32
 #: No name is asked so often in a second.
 ABSURD = 1e9
 
@@ -97,6 +99,50 @@ class Cluster:
             with redis_errors():
                 self._redis.srem(self._names.nodes, *gone)
         return members
+
+    def some_members(self, limit: int, breathe: Callable[[], None]) -> tuple[list[Member], int]:
+        """Members as Redis happens to list them, and how many there are besides; for who has more to do than to look.
+
+        At most `limit`, and MAX_TOLD octets of what they tell. `breathe` is called after every short step.
+        """
+        with redis_errors():
+            total = int(self._redis.scard(self._names.nodes))
+        found: list[Member] = []
+        seen = octets = 0
+        for places in self._some_places(limit):
+            seen += len(places)
+            for place, raw, left in self._reports(places):
+                octets += len(raw) if isinstance(raw, bytes) else 0
+                member = _member(place, raw, left)
+                if member is not None:
+                    found.append(member)
+                breathe()
+            if octets > MAX_TOLD:
+                break
+        return found, max(total - seen, 0)
+
+    def _some_places(self, limit: int) -> Iterator[list[str]]:
+        """Names of members, in portions; each once."""
+        cursor, known = -1, set[bytes]()
+        while cursor and len(known) < limit:
+            with redis_errors():
+                cursor, raw = self._redis.sscan(self._names.nodes, max(cursor, 0), count=PORTION)
+            places = sorted(set(raw) - known)[: limit - len(known)]
+            known.update(places)
+            for start in range(0, len(places), PORTION):
+                yield [place.decode("utf-8", "replace") for place in places[start : start + PORTION]]
+
+    def _reports(self, places: list[str]) -> Iterator[tuple[str, Any, Any]]:
+        """Each member's name, what it tells, None where that is too much, and the PTTL of that."""
+        with redis_errors():
+            pipeline = self._redis.pipeline(transaction=False)
+            for place in places:
+                key = f"{self._names.root}node:{place}"
+                pipeline.getrange(key, 0, MAX_REPORT)
+                pipeline.pttl(key)
+            replies: list[Any] = pipeline.execute(raise_on_error=False)
+        for place, raw, left in zip(places, replies[::2], replies[1::2], strict=True):
+            yield place, raw if isinstance(raw, bytes) and len(raw) <= MAX_REPORT else None, left
 
     def forget(self, node: str) -> int:
         """Stop expecting a node that will not come back; how many workers it had."""
