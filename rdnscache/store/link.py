@@ -19,13 +19,14 @@ from typing import Any
 
 import gevent
 import hiredis
-from gevent import get_hub, getcurrent
+from gevent import getcurrent
 from gevent.event import Event
 
 from rdnscache.errors import StoreDown
 from rdnscache.store.breaker import ALWAYS_FINE
-from rdnscache.store.opening import CONNECT_TIMEOUT, AnyStream, Opener
-from rdnscache.store.resp import MORE, Push, Reader
+from rdnscache.store.opening import CONNECT_TIMEOUT, Opener
+from rdnscache.store.pipe import UNSENT, Command, Pipe
+from rdnscache.store.resp import Reader
 
 log = logging.getLogger(__name__)
 
@@ -36,32 +37,9 @@ PING_INTERVAL = 1.0
 OPEN_TIMEOUT = 5.0
 #: How much of the longest time that Redis has taken still counts a PING later.
 KEPT = 0.9
-#: The moment at which a command was sent that has not been yet.
-UNSENT = 1e300
-#: Unanswered commands, and octets of commands that Redis has not taken, beyond which the link refuses more.
-MAX_PENDING, MAX_UNSENT = 20_000, 8 << 20
-#: Seconds for which what arrived is handed out before others get their turn, and after how many replies that is looked
-#: at.
-TURN, LOOK = 0.005, 8
-
-Command = Sequence[bytes | str | int]
 
 
-class _Call:
-    """Commands sent together and what became of them. Without `done` nobody waits, and the replies are dropped."""
-
-    __slots__ = ("at", "done", "late", "left", "replies")
-
-    def __init__(self, count: int, done: Callable[[Any], None] | None, at: float) -> None:
-        self.left = count
-        self.done = done
-        #: Called instead of `done` once nobody waits any longer.
-        self.late: Callable[[Any], None] | None = None
-        self.replies: list[Any] = []
-        self.at = at
-
-
-class Link:
+class Link(Pipe):
     """The connection, its state and its care. `on_push(channel, payload)` runs in the hub.
 
     `on_open()` is called when there is a connection.
@@ -84,6 +62,7 @@ class Link:
         on_detach: Callable[[], None],
         budget: float,
     ) -> None:
+        super().__init__()
         self.attached = False
         #: Seconds that `ask` waits: for a Redis that is slow, and for one from which nothing at all is heard.
         self.budget = self.patience = budget
@@ -92,8 +71,7 @@ class Link:
         self._longest = budget
         #: Seconds by which the hub is late; what we cause ourselves is not the fault of Redis.
         self.lag = 0.0
-        #: Since the beginning: commands sent, times the link was given up.
-        self.commands = 0
+        #: Times the link was given up, since the beginning.
         self.detachments = 0
         #: Seconds the last PING took.
         self.latency = 0.0
@@ -105,22 +83,9 @@ class Link:
         self._on_open = on_open
         self._on_attach = on_attach
         self._on_detach = on_detach
-        self._hub = get_hub()
-        self._stream: AnyStream | None = None
-        self._reader: Reader | None = None
-        #: Whether replies have arrived that are handed out when others have had their turn; and when that is.
-        self._paused = False
-        self._next_turn = self._hub.loop.timer(0)
-        #: Commands to be sent at the end of this turn of the hub, and their octets.
-        self._unsent: list[bytes] = []
-        self._octets = 0
-        self._pending: deque[_Call] = deque()
-        #: Those of `ask` that are neither answered nor given up, in order; when they are looked at next.
-        self._asked: deque[_Call] = deque()
-        self._fresh: list[_Call] = []
+        #: When those of `ask` that are neither answered nor given up are looked at next.
         self._due = 0.0
         self._ticker: Any = None
-        self._heard = 0.0
         self._subscribed = 0
         self._reason = ""
         self._ready = Event()
@@ -247,103 +212,6 @@ class Link:
         replies: list[Any] = result
         return replies
 
-    def _is_full(self) -> bool:
-        """Whether as much is waiting as may be."""
-        stream = self._stream
-        waiting = self._octets + (stream.unsent if stream is not None else 0)
-        return len(self._pending) >= MAX_PENDING or waiting >= MAX_UNSENT
-
-    def _enqueue(self, commands: Sequence[Command], done: Callable[[Any], None] | None) -> _Call:
-        self.commands += len(commands)
-        call = _Call(len(commands), done, time.monotonic())
-        if not self._unsent:
-            self._hub.loop.run_callback(self._flush)
-        for command in commands:
-            packed = hiredis.pack_command(tuple(command))
-            self._octets += len(packed)
-            self._unsent.append(packed)
-            self._pending.append(call)
-        return call
-
-    def _flush(self) -> None:
-        if self._unsent and self._stream is not None:
-            data = b"".join(self._unsent)
-            self._unsent.clear()
-            self._octets = 0
-            now = time.monotonic()
-            for call in self._fresh:
-                call.at = now
-            self._fresh.clear()
-            self._stream.write(data)
-
-    def _received(self, data: bytes) -> None:
-        """Take what arrived. Runs in the hub."""
-        self._heard = time.monotonic()
-        if self._reader is not None:
-            self._reader.feed(data)
-            if not self._paused:
-                self._hand_out()
-
-    def _hand_out(self) -> None:
-        """Give replies and messages to whom they are for; greenlets woken here run until they wait again."""
-        reader, begun, count = self._reader, time.monotonic(), 0
-        try:
-            while reader is not None and reader is self._reader:
-                reply = reader.gets()
-                if reply is MORE:
-                    return self._pause(False)
-                if isinstance(reply, Push):
-                    self._pushed(reply)
-                elif self._pending:
-                    self._deliver(reply)
-                else:
-                    self._detach(f"a reply nobody asked for ({type(reply).__name__})")
-                count += 1
-                if count % LOOK == 0 and time.monotonic() - begun >= TURN:
-                    return self._pause(True)
-        except Exception as error:  # what is not RESP; out of a callback it would leave the link deaf
-            self._detach(f"cannot be understood: {error}")
-        return None
-
-    def _pause(self, paused: bool) -> None:
-        """Whether to hand out the rest of what arrived in the next turn of the hub, and read no more until then."""
-        if paused == self._paused or self._stream is None:
-            return
-        self._paused = paused
-        if paused:
-            self._stream.pause()
-            self._next_turn.start(self._hand_out_rest)
-        else:
-            self._stream.resume()
-
-    def _hand_out_rest(self) -> None:
-        self._next_turn.stop()
-        self._pause(False)
-        self._hand_out()
-
-    def _deliver(self, reply: Any) -> None:
-        call = self._pending.popleft()
-        call.replies.append(reply)
-        call.left -= 1
-        if call.left == 0:
-            if self._asked and self._asked[0] is call:
-                self._asked.popleft()
-            elif call.late is not None:  # nobody waits for it any more
-                self.learn(time.monotonic() - call.at)
-            self._finish(call, call.replies)
-
-    def _finish(self, call: _Call, result: Any) -> None:
-        self._hand_over(call.done, result)
-
-    @staticmethod
-    def _hand_over(done: Callable[[Any], None] | None, result: Any) -> None:
-        if done is None:
-            return
-        try:
-            done(result)
-        except Exception:  # or those behind it in the queue would hang
-            log.exception("a callback of the Redis link failed")
-
     def _pushed(self, message: Sequence[Any]) -> None:
         if message[:1] == [b"message"] and len(message) == 3 and isinstance(message[1], bytes):
             payload = message[2] if isinstance(message[2], bytes) else b""  # too large to be anything of ours
@@ -433,13 +301,7 @@ class Link:
         self.detachments += self.attached
         self.attached = False
         self._reason = reason
-        self._reader = None
-        self._paused = False
-        self._next_turn.stop()
-        self._unsent.clear()
-        self._octets = 0
-        self._asked.clear()
-        self._fresh.clear()
+        self._clear()
         pending, self._pending = self._pending, deque()
         for call in dict.fromkeys(pending):
             self._hub.loop.run_callback(self._finish, call, StoreDown(reason))
