@@ -13,7 +13,7 @@ import click
 
 from rdnscache.cli.access import open_cluster, redis_options
 from rdnscache.cli.lists import FORMS, read_keys
-from rdnscache.cli.output import echo, echo_json
+from rdnscache.cli.output import echo, echo_json, on_terminal
 from rdnscache.dns.wire import NOERROR, NXDOMAIN, build_query
 from rdnscache.net import Address
 
@@ -62,7 +62,8 @@ def warm(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     results = {"answered": 0, "failed": 0, "silent": 0}
-    with click.progressbar(length=len(keys), file=sys.stderr, label="asking", hidden=not sys.stderr.isatty()) as bar:
+    hidden = not on_terminal(sys.stderr)
+    with click.progressbar(length=len(keys), file=sys.stderr, label="asking", hidden=hidden) as bar:
         for outcome in ask_all(address, keys, rate):
             results[outcome] += 1
             bar.update(1)
