@@ -38,8 +38,8 @@ PASSING = ("LOADING", "MASTERDOWN", "CLUSTERDOWN")
 class Local(Protocol):
     """What control events act on in this worker."""
 
-    def begin_flush(self) -> None:
-        """From now on flights that are up bring nothing back. Called in the hub, in the order of events."""
+    def begin_flush(self, scope: Scope) -> None:
+        """From now on flights that are meant bring nothing back. Called in the hub, in the order of events."""
 
     def upstream_seconds(self) -> float:
         """How long upstreams take to answer; 0 when that is not known."""
@@ -177,7 +177,7 @@ class Control:
         self.odd.warn(f"{problem}: {raw[:200]!r}", time.monotonic())
 
     def _forget(self) -> None:
-        self._local.begin_flush()
+        self._local.begin_flush(Scope())
         self._local.sweep(Scope(), at_once=True)
 
     def _flush(self, told: dict[str, Any], event_id: bytes, at_once: bool) -> None:
@@ -186,7 +186,7 @@ class Control:
         except ValueError as error:
             log.warning("a flush could not be read, so everything is flushed (%s): %.200r", error, told)
             scope = Scope()
-        self._local.begin_flush()
+        self._local.begin_flush(scope)
 
         def work() -> None:
             count = self._local.sweep(scope, at_once)
