@@ -78,12 +78,13 @@ class RedisCandidacy(Candidacy):
 
     def _read(self, key: bytes, name: bytes, late: Callable[[Any], None]) -> Entry | None:
         store = self._store
-        if not store.usable:
+        if not store.usable or not store.may_read(name):
             return None
         try:
             # in this order: an entry that is replaced in between looks too old, never too young
             replies = store.ask(late, ((b"PTTL", name), store.read_command(name)))
         except StoreDown:
+            store.lost_with(name)
             self._away = True
             return None
         if replies is None:
