@@ -6,14 +6,16 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import dns.edns
 import dns.message
 import pytest
-from support import Node, RedisServer, Upstream, answer, ask, clean_env, wait_for
+from support import Node, RedisServer, Upstream, answer, ask, clean_env, free_port, wait_for
 
 from rdnscache.printable import printable
 from rdnscache.store.contract import Names
@@ -69,8 +71,11 @@ def test_long_names_among_the_hot_ones_delay_no_start(redis_server: RedisServer,
     client = redis_server.client()
     client.zadd("rdns:1:hot", {f"{{{LONG_NAME}.}}:A": 9e9, f"{{{'a.' * 9_000}}}:A": 8e9, "{b.test.}:A": float("inf")})
     client.zadd("rdns:1:hot", {f"{{{'é' * 60}{number}.}}:A": 7e9 for number in range(900)} | {"{a.test.}:A": 100})
-    with Node([upstream.address], redis_server.url, args=("--warm-time", "300")) as node:
+    admin = f"127.0.0.1:{free_port()}"
+    with Node([upstream.address], redis_server.url, args=("--warm-time", "300", "--admin", admin)) as node:
         assert ask(node.port, "a.test").answer
+        with urllib.request.urlopen(f"http://{admin}/api/cluster", timeout=10) as page:
+            assert {each["question"] for each in json.load(page)["hot"]} <= {"a.test. A"}
     top = run("cache", "top", "--redis", redis_server.url, "--limit", "1000")
     assert [line.split()[1:] for line in top.stdout.splitlines()] == [["a.test.", "A"]]
 
@@ -174,6 +179,39 @@ def test_values_of_others_steer_no_terminal(redis_server: RedisServer) -> None:
     assert len(run("cluster", "members", *url).stdout.splitlines()) == 1
 
 
+def test_forged_words_of_workers_end_no_command(redis_server: RedisServer) -> None:
+    """What somebody says in a worker's name of its L1 is shown escaped; absurd numbers and odd fields end nothing."""
+    client = redis_server.client()
+    client.set("rdns:1:node:n1.0", report(), ex=3600)
+    client.sadd("rdns:1:nodes", "n1.0")
+    ear = client.pubsub()
+    ear.subscribe("rdns:1:control")
+    held = [{"key": NASTY, "rcode": NASTY, "origin": f"from={NASTY}", "ttl_left": each, "age": each, "state": NASTY}
+            for each in (10**15, -1, None, "x", [])]  # fmt: skip
+
+    def answer_forged() -> None:
+        while not ended.is_set():
+            message = ear.get_message(timeout=0.05)
+            if message and message["type"] == "message" and message["data"].startswith(b"? "):
+                asked = json.loads(message["data"][2:])["id"]
+                told = {"event": asked, "node": "n1", "worker": 0}
+                for each in [*held, {"node": NASTY}, 5, {"key": 5, "origin": 7}]:
+                    client.publish("rdns:1:acks", json.dumps(told | {"held": [each]}))
+                client.publish("rdns:1:acks", json.dumps(told | {"held": held}).replace("null", "1e999"))
+
+    ended = threading.Event()
+    forger = threading.Thread(target=answer_forged)
+    forger.start()
+    try:
+        for words in ((), ("--json",)):
+            done = run("cache", "get", "a.test", "--redis", redis_server.url, *words)
+            fits_a_terminal(done)
+            assert done.returncode == 0, done.stderr
+    finally:
+        ended.set()
+        forger.join()
+
+
 def test_a_reply_steers_no_terminal() -> None:
     """The text of an Extended DNS Error is the server's own; `query` shows it escaped."""
 
@@ -194,6 +232,17 @@ def test_ordinary_text_is_left_alone(text: str) -> None:
 
 
 WORDS = [("--help",), ("check-config", "{toml}"), ("cache", "ls"), ("cache", "export", "-"), ("cluster", "status")]
+
+
+def test_closed_standard_streams_end_in_no_traceback() -> None:
+    """No standard input is an empty one; without a standard error nothing is said there."""
+    for words in ("cache warm - <&-", "cache warm - 2>&- <&-", "cache import - <&- --redis redis://127.0.0.1:1"):
+        done = subprocess.run(
+            ["bash", "-c", f"{sys.executable} -m rdnscache {words}"],
+            capture_output=True, text=True, timeout=30, env=clean_env(), check=False,
+        )  # fmt: skip
+        assert "Traceback" not in done.stderr, done.stderr
+        assert done.returncode == (0 if "warm" in words else 1), (words, done)
 
 
 @pytest.mark.parametrize("target", ["full", "closed", "pipe"])
