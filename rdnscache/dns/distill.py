@@ -151,6 +151,8 @@ class _Distillation:
                 return False
             place = self._chain[name] = 2 * len(self._chain)
             if dname is not None:
+                if qtype == _CNAME:  # the very record asked for is missing
+                    return False
                 if dname.place < 0:
                     self._alias(dname, place)
                 target = names.moved(name, dname.owner, names.read(dname.ttl_at + 6))
