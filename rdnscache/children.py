@@ -66,7 +66,8 @@ class Child:
         if words is None:
             self.open = False
             return []
-        self.at_work = self.at_work or AT_WORK in words
+        if AT_WORK in words:
+            self.at_work, self.silent = True, 0.0  # the time before is not held against it
         return [word for word in words if word != AT_WORK]
 
     def begin(self, line: Lifeline | None, pid: int) -> None:

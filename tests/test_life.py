@@ -43,7 +43,6 @@ logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
 
 def live(line):
     {before}
-    line.beat()
     line.say("at work")
     {life}
 
@@ -100,6 +99,16 @@ class TestHanging:
             try:
                 assert "child hangs: it is stopped" in said(parent, "hangs")
                 assert "child was killed by SIGKILL; starting it again" in said(parent, "starting")
+            finally:
+                parent.terminate()
+                parent.wait(10)
+
+    def test_a_slow_beginning_is_not_held_against_it(self) -> None:
+        """Whoever took longer to begin than it may be silent later is not ended for that."""
+        life = "time.sleep(0.5); line.beat(); time.sleep(0.5); os._exit(7)"
+        with family(life, before="time.sleep(2.5)") as parent:
+            try:
+                assert "exited with 7" in said(parent, "child")
             finally:
                 parent.terminate()
                 parent.wait(10)
