@@ -196,7 +196,7 @@ class Family:
                 self.sleep(deadline - time.monotonic())
                 self.reap()
             if not heir.at_work or not heir.pid:
-                self.finish([heir], 1.0)
+                self.finish([heir], 1.0, SUCCEEDED)  # by the one it was to succeed, who goes on
                 return False
             child.retired = True
             self.finish([child], seconds, SUCCEEDED)

@@ -40,6 +40,7 @@ from rdnscache.store.contract import BEAT  # noqa: E402
 from rdnscache.store.nostore import NoStore  # noqa: E402
 from rdnscache.store.scope import Scope  # noqa: E402
 from rdnscache.store.seal import Seal  # noqa: E402
+from rdnscache.store.steering import Place  # noqa: E402
 from rdnscache.store.store import Store  # noqa: E402
 from rdnscache.supervisor import Inherited  # noqa: E402
 from rdnscache.upstream.servers import Server, Upstreams  # noqa: E402
@@ -78,14 +79,16 @@ class Node:
         self.counters = counters = board.row(worker)
         self.cache = Cache(config.l1_entries, config.l1_memory)
         self.journal = journal = Journal(config.log_queries)
-        self._report = Report(config, worker, counters)
+        self._report = Report(config, worker, counters, inherited.incarnation)
+        self._supervisor = inherited.incarnation.pid
         seal = Seal(config.secret) if config.secret else None
         self.store: NoStore = NoStore()
         if inherited.redis_url is not None:
             lease = config.upstream_deadline + LEASE_MARGIN
             times = lease, config.redis_timeout, config.redis_budget
+            place = Place(config.node_id, inherited.incarnation.name, worker)
             self.store = Store(
-                inherited.redis_url, config.prefix, config.node_id, worker, *times, self, counters, seal
+                inherited.redis_url, config.prefix, place, inherited.incarnation, *times, self, counters, seal
             )  # fmt: skip
         servers = [Server(address, board.block(str(address)), counters) for address in config.upstream]
         self.upstreams = Upstreams(servers, config.upstream_timeout, config.upstream_deadline)
@@ -94,8 +97,8 @@ class Node:
         self.flights = Flights(self.resolver.fly, self.resolver.give_up, config.max_flights, config.max_waiting)
         self.resolver.flights = self.flights
         identity = Identity(f"rdnscache {__version__}", config.node_id) if config.identity else Identity()
-        place = f"{config.node_id}.{worker}" if config.trace else ""
-        self.desk = Desk(self.cache, self.flights, identity, journal, place, config.prefetch, counters)
+        trace = f"{config.node_id}.{worker}" if config.trace else ""
+        self.desk = Desk(self.cache, self.flights, identity, journal, trace, config.prefetch, counters)
         self.guard = make_guard(config)
         self.udp, self.tcp, self.inner = self._make_listeners(inherited)
         #: What clients reach.
@@ -191,12 +194,15 @@ class Node:
         self.store.beat(text)
 
     def reload(self) -> None:
-        if self.worker == 0:
-            os.kill(os.getppid(), signal.SIGHUP)
+        self._order(signal.SIGHUP)
 
     def restart(self) -> None:
-        if self.worker == 0:
-            os.kill(os.getppid(), signal.SIGUSR2)
+        self._order(signal.SIGUSR2)
+
+    def _order(self, number: signal.Signals) -> None:
+        """Signal our supervisor, unless it is dead: then our parent is another process, which knows nothing of us."""
+        if self.worker == 0 and os.getppid() == self._supervisor:
+            os.kill(self._supervisor, number)
 
     def run(self, ready: int) -> int:
         """Serve until SIGTERM, then finish what is in flight. `ready` is written to when serving has begun."""
@@ -288,7 +294,8 @@ class Node:
         deadline = time.monotonic() + self.config.drain
         while (len(self.flights) or any(map(len, self.tcp))) and time.monotonic() < deadline:
             gevent.sleep(DRAIN_STEP)
-        self.store.leave()
+        if not self._has_successor:  # who holds our place in the register now
+            self.store.leave()
         self.store.close()
         for gauge in (
             metrics.REDIS_ATTACHED,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rdnscache.metrics import LAYERS
+from rdnscache.store.proof import called
 
 if TYPE_CHECKING:
-    from rdnscache.store.cluster import Member
+    from rdnscache.store.members import Member
 
 
 @dataclass(slots=True)
@@ -55,22 +56,31 @@ class NodeStatus:
 STEP, STEPS = 5, 60
 #: So many seconds after its end every worker has told of a step: they speak every two.
 SETTLED = 2.5
+#: More than any figure of a worker can be.
+MOST = 1e15
 #: From good to bad.
 STATES = ("none", "attached", "probing", "open", "away")
 
 
 def summarize(members: Sequence[Member]) -> list[NodeStatus]:
-    """A line for each node."""
-    names = sorted({member.node for member in members})
-    found = [_summary([member for member in members if member.node == name]) for name in names]
-    _compare(found, members)
-    return found
+    """A line for each node; two of one name are two."""
+    lives: dict[tuple[str, str], list[Member]] = defaultdict(list)
+    for member in members:
+        lives[member.node, member.incarnation].append(member)
+    names = called(lives)
+    found = {names[life]: _summary(names[life], lives[life]) for life in sorted(lives)}
+    _compare(found, {names[life]: each for life, each in lives.items()})
+    for (node, _), workers in lives.items():
+        if any(_list(member.told.get("twins")) for member in workers):
+            name = names[node, workers[0].incarnation]
+            found[name].remarks.append(f"another node is called {node} too: give each its own --node-id")
+    return list(found.values())
 
 
-def _summary(members: list[Member]) -> NodeStatus:
+def _summary(called_so: str, members: list[Member]) -> NodeStatus:
     present = [member for member in members if member.present]
     latest = min(members, key=lambda member: member.age).told
-    status = NodeStatus(members[0].node, bool(present), min(member.age for member in members))
+    status = NodeStatus(called_so, bool(present), min(member.age for member in members))
     status.version = f"{latest.get('version', '?')} ({latest.get('form', '?')})"
     if not present:
         return status
@@ -96,15 +106,20 @@ def _summary(members: list[Member]) -> NodeStatus:
     return status
 
 
-def _compare(nodes: list[NodeStatus], members: Sequence[Member]) -> None:
+def _compare(nodes: Mapping[str, NodeStatus], lives: Mapping[str, Sequence[Member]]) -> None:
     """Remark on every option whose value is not that of most nodes."""
-    configs = {member.node: dict(_dict(member.told.get("config"))) for member in members if member.present}
+    configs = {
+        name: dict(_dict(member.told.get("config")))
+        for name, members in lives.items()
+        for member in members
+        if member.present
+    }
     for option in sorted({name for config in configs.values() for name in config}):
         values = [repr(config.get(option)) for config in configs.values()]
         usual = max(sorted(set(values)), key=values.count)
-        for status in nodes:
-            value = configs.get(status.node, {}).get(option)
-            if status.node in configs and repr(value) != usual:
+        for name, status in nodes.items():
+            value = configs.get(name, {}).get(option)
+            if name in configs and repr(value) != usual:
                 status.remarks.append(f"{option} is {value!r}, elsewhere {usual}")
 
 
@@ -145,7 +160,8 @@ def _rate(member: Member, name: str) -> float:
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
+    """A number as a worker tells it; 0 for what is none, or none that could be true."""
+    return float(value) if isinstance(value, int | float) and -MOST < value < MOST else 0.0
 
 
 def _dict(value: Any) -> dict[str, Any]:

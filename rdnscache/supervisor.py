@@ -23,7 +23,7 @@ from rdnscache.errors import ConfigError
 from rdnscache.handover import Estate
 from rdnscache.metrics import Board
 from rdnscache.place import SERVER, mask, parse
-from rdnscache.process import raise_file_limit
+from rdnscache.process import Incarnation, raise_file_limit
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class Inherited:
     admin: socket.socket | None
     board: Board
     redis_url: str | None
+    incarnation: Incarnation
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +68,11 @@ class Supervisor:
     redis_url: str | None = None
     board: Board = field(init=False)
     sockets: Sockets = field(init=False)
+    incarnation: Incarnation = field(init=False)
 
     def run(self) -> int:
         config, estate = self.config, handover.received()
+        self.incarnation = Incarnation.here(estate.incarnation, estate.begun)
         raise_file_limit()
         try:
             slots, bound = net.bind_slots(config.listen, config.workers, estate)
@@ -84,7 +87,9 @@ class Supervisor:
         board.make_room(map(str, config.upstream))
         path = self._add_redis(estate)
         for index in range(config.workers):
-            inherited = Inherited(index, slots[index], inner[index], siblings, admin, board, self.redis_url)
+            inherited = Inherited(
+                index, slots[index], inner[index], siblings, admin, board, self.redis_url, self.incarnation
+            )  # fmt: skip
             others = [slot for other in (slots, inner) for number, slot in enumerate(other) if number != index]
             self.workers.append(Child(f"worker {index}", self._worker(inherited, others)))
         self.family.children += self.workers
@@ -143,6 +148,7 @@ class Supervisor:
         if problem:
             return log.error("not restarted, the next image could not run: %s", problem)
         estate = Estate(workers=[worker.pid for worker in self.workers])
+        estate.incarnation, estate.begun = self.incarnation.name, self.incarnation.begun
         net.leave_slots(self.sockets.slots, self.config.listen, estate)
         net.leave_inner(self.sockets.inner, estate)
         if self.sockets.admin is not None and self.config.admin is not None:

@@ -11,9 +11,11 @@ import click
 
 from rdnscache.cli.access import open_cluster, redis_options
 from rdnscache.status import NodeStatus, summarize
+from rdnscache.store.proof import called
 
 if TYPE_CHECKING:
     from rdnscache.store.cluster import Cluster
+    from rdnscache.store.members import Member
 
 #: Seconds between two looks with --watch.
 LOOK = 2.0
@@ -50,10 +52,16 @@ def list_members(url: str | None, prefix: str, as_json: bool) -> None:
     """List every worker, and when it last said something."""
     found = open_cluster(url, prefix).members()
     if as_json:
-        click.echo(json.dumps([{"node": each.node, "worker": each.worker, "age": each.age} for each in found]))
+        click.echo(json.dumps([_member(each) for each in found]))
         return
+    names = called({(each.node, each.incarnation) for each in found})
     for each in found:
-        click.echo(f"{each.node}.{each.worker}  {each.age:.1f} s ago{'' if each.present else ', missing'}")
+        name = names[each.node, each.incarnation]
+        click.echo(f"{name}.{each.worker}  {each.age:.1f} s ago{'' if each.present else ', missing'}")
+
+
+def _member(each: Member) -> dict[str, str | int | float]:
+    return {"node": each.node, "incarnation": each.incarnation, "worker": each.worker, "age": each.age}
 
 
 @cluster.command()

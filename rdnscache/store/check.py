@@ -69,7 +69,7 @@ def needed(names: Names, mark: str) -> list[Command]:
     `mark` makes those keys; they are gone afterwards, or expire within a second.
     """
     key = f"{names.root}{{{mark}}}:check"
-    lead, wait, wake = f"{key}#lead", f"{key}#wait", names.wake(mark, 0)
+    lead, wait, wake = f"{key}#lead", f"{key}#wait", names.wake(mark)
     claim = (3, key, lead, wait, mark, 100, wake, 0, 0)
     return [
         ("PING",),
@@ -96,8 +96,18 @@ def needed(names: Names, mark: str) -> list[Command]:
         ("TYPE", names.hot),
         ("ZREMRANGEBYRANK", names.hot, 1, 0),
         ("ZREVRANGE", names.hot, 0, 0),
-        ("DEL", names.node(mark, 0)),
-        ("SREM", names.nodes, mark),
+        ("DEL", names.node(mark)),
+        ("GETRANGE", names.node(mark), 0, 0),
+        ("TIME",),
+        ("ZADD", names.nodes, "XX", 0, mark),
+        ("ZSCORE", names.nodes, mark),
+        ("ZREM", names.nodes, mark),
+        ("ZREMRANGEBYSCORE", names.nodes, 1, 0),
+        ("SCAN", 0, "COUNT", 1),
+        ("XADD", f"{key}#stream", "*", "event", ""),
+        ("XREVRANGE", names.control, "+", "-", "COUNT", 1),
+        ("ZREMRANGEBYSCORE", names.control, 1, 0),  # of another type: tells whether it may be written
+        ("DEL", f"{key}#stream"),
         ("XRANGE", names.control, "-", "+", "COUNT", 1),
         ("PUBLISH", wake, ""),
         ("PUBLISH", names.acks, "{}"),

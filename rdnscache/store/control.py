@@ -21,6 +21,7 @@ from rdnscache.logs import Throttled
 from rdnscache.store.contract import EVENTS_KEPT, LOOK, Names
 from rdnscache.store.link import Link
 from rdnscache.store.scope import Scope
+from rdnscache.store.steering import Place
 
 if TYPE_CHECKING:
     from rdnscache.store.shards import Shards
@@ -68,11 +69,11 @@ class Local(Protocol):
 class Control:
     """This worker's ear for control events."""
 
-    def __init__(self, names: Names, node: str, worker: int, local: Local) -> None:
+    def __init__(self, names: Names, place: Place, local: Local) -> None:
         self.channel = names.control
         self._acks = names.acks
-        self._node = node
-        self._worker = worker
+        self._node = place.node
+        self._place = {"node": place.node, "incarnation": place.incarnation, "worker": place.worker}
         self._local = local
         self.link: Link | Shards
         #: Whether we know all events up to now; not while the connection is new.
@@ -159,7 +160,7 @@ class Control:
             name, asked = parse_name(told["name"]), str(told["id"])
         except (ValueError, KeyError, TypeError, RecursionError):
             return self._unread("a question could not be read", raw)
-        held = {"event": asked, "node": self._node, "worker": self._worker, "held": self._local.look(name)}
+        held = {"event": asked, **self._place, "held": self._local.look(name)}
         return self.link.tell((b"PUBLISH", self._acks, json.dumps(held)))
 
     def _read(self, raw: bytes) -> dict[str, Any] | None:
@@ -193,7 +194,7 @@ class Control:
         def work() -> None:
             count = self._local.sweep(scope, at_once)
             log.info("flushed %d entries from L1: %s", count, told)
-            done = {"event": event_id.decode(), "node": self._node, "worker": self._worker, "entries": count}
+            done = {"event": event_id.decode(), **self._place, "entries": count}
             self.link.tell((b"PUBLISH", self._acks, json.dumps(done)))
 
         if at_once:

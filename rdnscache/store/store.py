@@ -21,27 +21,17 @@ from rdnscache.dns.entry import Entry
 from rdnscache.errors import StoreDown
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters, observe
+from rdnscache.process import Incarnation
 from rdnscache.store.breaker import ALWAYS_FINE, Breaker
 from rdnscache.store.candidacy import RedisCandidacy
-from rdnscache.store.contract import (
-    CLAIM,
-    FILL,
-    HEAT,
-    JUST_STORED,
-    LEAVE,
-    MEMBER_TTL,
-    RENEW,
-    TIME_FORM,
-    Names,
-    Script,
-    decode,
-    read_wake,
-)
+from rdnscache.store.contract import CLAIM, FILL, HEAT, JUST_STORED, RENEW, TIME_FORM, Names, Script, decode, read_wake
 from rdnscache.store.control import Control, Local
 from rdnscache.store.link import Command, Link
 from rdnscache.store.nostore import Candidacy, NoStore
+from rdnscache.store.register import Register
 from rdnscache.store.seal import Seal
 from rdnscache.store.shards import link_to
+from rdnscache.store.steering import Place
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +54,8 @@ class Store(NoStore):
         self,
         url: str,
         prefix: str,
-        node: str,
-        worker: int,
+        place: Place,
+        life: Incarnation,
         lease: float,
         timeout: float,
         budget: float,
@@ -79,25 +69,24 @@ class Store(NoStore):
         self._unusable, self._forged = Throttled(log), Throttled(log)
         self.names = Names(prefix)
         self._counted: dict[int, int] = {}
-        self.node = node
+        self.node = node = place.node
         self.lease_ms = round(min(lease, LEASE) * 1000)
-        self.wake_channel = self.names.wake(node, worker)
+        self.wake_channel = self.names.wake(str(place))
         self.counters = counters
         self.following: dict[bytes, RedisCandidacy] = {}
-        self._token_head = f"{node}.{worker}:{os.urandom(4).hex()}:"
+        self._token_head = f"{node}.{place.worker}:{os.urandom(4).hex()}:"
         self._tokens = 0
         self._second, self._second_text = 0, ""
-        self._place = f"{node}.{worker}".encode()
-        self._member = self.names.node(node, worker)
+        self._register = Register(self.names, place, life, self._noted)
         self._local = local
-        self._control = Control(self.names, node, worker, local)
+        self._control = Control(self.names, place, local)
         channels = (self.wake_channel, self._control.channel)
-        client_name = f"rdnscache-{node}.{worker}"
+        client_name = f"rdnscache-{node}.{place.worker}"
         callbacks = (self._on_push, self._control.opened, self._on_attach, self._on_detach)
         self.link = link_to(url, self._control.channel, client_name, channels, timeout, *callbacks, budget)
         #: The same where it is one link: compiled, it is called without a look at what it is.
         self._one = self.link if isinstance(self.link, Link) else None
-        self._control.link = self.link
+        self._control.link = self._register.link = self.link
         self.breaker = Breaker()
         self._prober: Any = None
         self._renewer: Any = None
@@ -116,6 +105,10 @@ class Store(NoStore):
     @property
     def latency(self) -> float:
         return self.link.latency
+
+    @property
+    def twins(self) -> set[str]:
+        return self._register.twins
 
     @property
     def state(self) -> str:
@@ -142,8 +135,7 @@ class Store(NoStore):
             counted[column] = total
 
     def beat(self, report: str) -> None:
-        self.link.send((b"SET", self._member, report, b"EX", MEMBER_TTL), self._noted)
-        self.link.send((b"SADD", self.names.nodes, self._place))
+        self._register.beat(report)
         if self.link.several:
             self.link.send((b"XREVRANGE", self._control.channel, b"+", b"-", b"COUNT", b"1"), self._control.compare)
 
@@ -176,9 +168,7 @@ class Store(NoStore):
 
     def leave(self) -> None:
         try:
-            (deleted,) = self.link.request((b"EVAL", LEAVE.source, b"1", self._member, os.getpid()))
-            if deleted == 1:
-                self.link.request((b"SREM", self.names.nodes, self._place))
+            self._register.leave()
         except StoreDown:
             pass  # we shall be missed for an hour
 

@@ -1,0 +1,86 @@
+"""The part of the contract about members and control events: scripts, limits, places. Keys are in `contract`."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from rdnscache.store.contract import Script
+
+#: KEYS stream; ARGV channel, event, how many to keep. Returns the event's ID; the message is "ID event", and the event
+#: has the ID of the one before in it. A value of another type makes room.
+ANNOUNCE = Script(
+    b"""
+local last = redis.pcall('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+if last.err then
+  redis.call('DEL', KEYS[1])
+  last = {}
+end
+local id = redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[3], '*', 'event', ARGV[2])
+local after = last[1] and last[1][1] or '0-0'
+redis.call('PUBLISH', ARGV[1], id .. ' {"after": "' .. after .. '", ' .. string.sub(ARGV[2], 2))
+return id
+"""
+)
+
+#: Workers of the register that are looked at: those that have spoken last.
+MOST_WORKERS = 2000
+#: Octets that are read of what a worker says of itself, and of a message between workers and people.
+LONGEST_REPORT, LONGEST_MESSAGE = 65_536, 65_536
+#: Octets of a control event; a longer one means everything.
+LONGEST_EVENT = 4096
+
+#: KEYS register; ARGV seconds after which a worker is forgotten, how many to tell, and who speaks, if somebody does.
+#: Returns 1 if that one was not listed, the register's age in seconds, and the workers, each with the seconds since it
+#: spoke; seconds as text. Who only reads changes nothing. A value of another type makes room.
+ROLL = Script(
+    b"""
+local now = redis.call('TIME')
+now = now[1] + now[2] / 1000000
+local since, new = redis.pcall('ZSCORE', KEYS[1], 'since'), 0
+if type(since) == 'table' and ARGV[3] then redis.call('DEL', KEYS[1]) end
+if type(since) ~= 'string' then since = now end
+if ARGV[3] then
+  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1])
+  redis.call('ZADD', KEYS[1], since, 'since')
+  new = redis.call('ZADD', KEYS[1], now, ARGV[3])
+end
+local all, told = redis.pcall('ZREVRANGE', KEYS[1], 0, ARGV[2], 'WITHSCORES'), {}
+for i = 1, #all, 2 do
+  if all[i] ~= 'since' and now - all[i + 1] <= tonumber(ARGV[1]) then
+    told[#told + 1] = all[i]
+    told[#told + 1] = tostring(now - all[i + 1])
+  end
+end
+return {new, tostring(now - since), told}
+"""
+)
+
+#: KEYS register; ARGV a worker, the seconds since it spoke, and so on. Enters those that are not listed.
+RESTORE = Script(
+    b"""
+local now = redis.call('TIME')
+now = now[1] + now[2] / 1000000
+for i = 1, #ARGV, 2 do redis.call('ZADD', KEYS[1], 'NX', now - ARGV[i + 1], ARGV[i]) end
+return 0
+"""
+)
+
+
+class Place(NamedTuple):
+    """Which worker of the cluster: its node, that node's incarnation, and its number there."""
+
+    node: str
+    incarnation: str
+    worker: int
+
+    def __str__(self) -> str:
+        return f"{self.node}.{self.incarnation}.{self.worker}"
+
+    @classmethod
+    def parse(cls, text: str) -> Place | None:
+        match = _PLACE.fullmatch(text)
+        return cls(match[1], match[2], int(match[3])) if match else None
+
+
+_PLACE = re.compile(r"(.{1,255})\.([0-9a-f]{8})\.([0-9]{1,4})", re.DOTALL)
