@@ -56,8 +56,6 @@ class NodeStatus:
 STEP, STEPS = 5, 60
 #: So many seconds after its end every worker has told of a step: they speak every two.
 SETTLED = 2.5
-#: More than any figure of a worker can be.
-MOST = 1e15
 #: From good to bad.
 STATES = ("none", "attached", "probing", "open", "away")
 
@@ -81,7 +79,7 @@ def _summary(called_so: str, members: list[Member]) -> NodeStatus:
     present = [member for member in members if member.present]
     latest = min(members, key=lambda member: member.age).told
     status = NodeStatus(called_so, bool(present), min(member.age for member in members))
-    status.version = f"{latest.get('version', '?')} ({latest.get('form', '?')})"
+    status.version = f"{_text(latest.get('version'))} ({_text(latest.get('form'))})"
     if not present:
         return status
     status.uptime = time.time() - min(_number(member.told.get("started")) for member in present)
@@ -120,7 +118,7 @@ def _compare(nodes: Mapping[str, NodeStatus], lives: Mapping[str, Sequence[Membe
         for name, status in nodes.items():
             value = configs.get(name, {}).get(option)
             if name in configs and repr(value) != usual:
-                status.remarks.append(f"{option} is {value!r}, elsewhere {usual}")
+                status.remarks.append(f"{option} is {value!r:.100}, elsewhere {usual:.100}")
 
 
 def history(members: Sequence[Member]) -> dict[str, Any]:
@@ -143,7 +141,9 @@ def history(members: Sequence[Member]) -> dict[str, Any]:
 def slow(members: Sequence[Member], count: int) -> list[dict[str, Any]]:
     """The latest slow queries, the newest first."""
     found = [
-        {name: each.get(name) for name in ("time", "name", "type", "layer", "ms")} | {"node": member.node}
+        {name: _number(each.get(name)) for name in ("time", "ms")}
+        | {name: _text(each.get(name)) for name in ("name", "type", "layer")}
+        | {"node": member.node}
         for member in members
         for each in map(_dict, _list(member.told.get("slow")))
     ]
@@ -159,9 +159,18 @@ def _rate(member: Member, name: str) -> float:
     return _number(_dict(member.told.get("recent")).get(name)) / max(_number(member.told.get("recent_seconds")), 0.001)
 
 
+#: No count, rate or time that is true comes near this; it also keeps columns narrow.
+_ABSURD = 1e15
+
+
 def _number(value: Any) -> float:
-    """A number as a worker tells it; 0 for what is none, or none that could be true."""
-    return float(value) if isinstance(value, int | float) and -MOST < value < MOST else 0.0
+    """A number somebody told; 0 for what is none, or cannot be true."""
+    return float(value) if isinstance(value, int | float) and abs(value) < _ABSURD else 0.0
+
+
+def _text(value: Any) -> str:
+    """A word somebody told, cut."""
+    return str(value)[:100] if isinstance(value, str | int) else "?"
 
 
 def _dict(value: Any) -> dict[str, Any]:
@@ -176,7 +185,7 @@ def _upstreams(members: Sequence[Member]) -> list[dict[str, Any]]:
     """A node's upstreams, each as the worker sees it for whom it is slowest."""
     found: dict[str, dict[str, Any]] = {}
     for told in (_dict(each) for member in members for each in _list(member.told.get("upstreams"))):
-        address = str(told.get("address"))
+        address = _text(told.get("address"))
         seen = found.setdefault(address, {"address": address, "ms": 0.0, "rests": 0.0})
         for name in ("ms", "rests"):
             seen[name] = max(seen[name], _number(told.get(name)))

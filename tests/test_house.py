@@ -17,7 +17,7 @@ PACKAGE = ROOT / "rdnscache"
 #: From the cellar up: a module may import from its own floor and those below.
 FLOORS = (
     ("errors", "__init__", "build", "process", "handover", "children", "dns", "clients"),
-    ("net", "metrics", "stream", "embedded", "place"),
+    ("net", "metrics", "stream", "embedded", "place", "printable"),
     ("values", "cache", "journal", "logs"),
     ("config",),
     ("store", "upstream"),
@@ -74,8 +74,8 @@ def test_the_cellar_knows_no_socket_clock_redis_or_gevent() -> None:
 
 
 def test_the_command_loads_neither_gevent_nor_redis() -> None:
-    """What the supervisor has loaded when it forks is free of both."""
-    banned = "('gevent', 'redis', 'ssl')"
+    """What the supervisor has loaded when it forks is free of both, and of the tables of IDNA."""
+    banned = "('gevent', 'redis', 'ssl', 'idna')"
     code = f"import sys, rdnscache.cli, rdnscache.supervisor; print([m for m in {banned} if m in sys.modules])"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 

@@ -18,6 +18,7 @@ from rdnscache.dns.names import (
     class_number,
     name_text,
     parse_name,
+    parse_own_name,
     read_name,
     type_number,
     type_text,
@@ -141,9 +142,44 @@ def test_what_is_no_name_is_refused_with_a_sentence(text: str) -> None:
         parse_name(text)
 
 
-def test_names_of_other_scripts_are_taken_by_idna() -> None:
-    """A typed IDN becomes its A-label."""
-    assert parse_name("Bücher.example") == b"\x0dxn--bcher-kva\x07example\0"
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("Bücher", "xn--bcher-kva"), ("straße", "xn--strae-oqa"), ("faß", "xn--fa-hia"), ("日本", "xn--wgv71a"),
+        ("\uff21\uff22\uff23", "abc"), ("βόλος", "xn--nxasmm1c"), ("İ", "xn--i-9bb"),
+    ],
+)  # fmt: skip
+def test_names_of_other_scripts_are_taken_by_idna(text: str, label: str) -> None:
+    """A typed IDN becomes its A-label by IDNA 2008: ß stays a letter of its own, other letters are mapped."""
+    assert parse_name(f"{text}.example") == bytes((len(label),)) + label.encode() + b"\x07example\0"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "é" * 64, "é" * 12_000, "a." * 551, "x" * 1_000_000, "\\097" * 300, ("é" * 63 + ".") * 18, "\U0001f600.example",
+        "\u00ad.example", "\udcff.example", "a\u200db.example", "\ufdfa" * 63, "\u2024a", "\uff3c065é",
+    ],
+)  # fmt: skip
+def test_what_is_too_long_or_no_idn_is_refused_in_a_short_sentence(text: str) -> None:
+    """Length comes first, whatever is inside; and nobody's log gets the whole of it back."""
+    for read in (parse_name, parse_own_name):
+        with pytest.raises(ValueError, match="is not a") as refusal:
+            read(text)
+        assert len(str(refusal.value)) < 400 and str(refusal.value).isprintable()
+
+
+@settings(max_examples=300, deadline=None)
+@given(LABELS)
+def test_our_own_form_is_read_back_strictly(labels: list[bytes]) -> None:
+    """What `name_text` writes leads back to the name; the same name written otherwise is refused."""
+    name = wire_name([label.lower() for label in labels])
+    text = name_text(name)
+    assert parse_own_name(text) == name
+    others = {text[:-1], text.upper(), text.replace("\\", "\\\\"), text.replace("a", "\\097"), f"{text} ", f".{text}"}
+    for other in others - {text}:
+        with pytest.raises(ValueError, match="is not a name as nodes write it"):
+            parse_own_name(other)
 
 
 def test_mnemonics_are_unique_and_those_of_an_independent_library() -> None:

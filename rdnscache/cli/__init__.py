@@ -9,20 +9,30 @@ import click
 
 from rdnscache import __version__
 from rdnscache.build import form
+from rdnscache.cli.output import CANNOT_WRITE, echo, give_up_output
 from rdnscache.errors import RdnscacheError, StoreDown
 
 
 class Commands(click.Group):
     """A group whose commands end with one sentence and an exit code where we know what went wrong."""
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            if error.errno not in CANNOT_WRITE:
+                raise
+            give_up_output()
+            sys.exit(1)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except StoreDown as error:
-            click.echo(f"rdnscache: Redis: {error}", err=True)
+            echo(f"rdnscache: Redis: {error}", err=True)
             sys.exit(1)
         except RdnscacheError as error:
-            click.echo(f"rdnscache: {error}", err=True)
+            echo(f"rdnscache: {error}", err=True)
             sys.exit(2)
 
 

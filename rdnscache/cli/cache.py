@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TextIO, TypeVar
 import click
 
 from rdnscache.cli.access import open_browser, open_cluster, redis_options, secret_option
+from rdnscache.cli.output import echo, echo_json, on_terminal
 from rdnscache.dns.names import parse_name, question_text, rcode_number, rcode_text, type_number, type_text
 from rdnscache.errors import ConfigError
 from rdnscache.store.contract import pattern_text
@@ -47,12 +48,12 @@ def get(name: str, rtype: str, url: str | None, prefix: str, secrets: tuple[str,
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if as_json:
-        click.echo(json.dumps([asdict(view) for view in views], indent=2))
+        echo_json([asdict(view) for view in views], indent=2)
     else:
         for view in views:
-            click.echo(_long(view))
+            echo(*_long(view))
     if not views:
-        click.echo(f"rdnscache: nothing is stored for {name} {rtype}".rstrip(), err=True)
+        echo(f"rdnscache: nothing is stored for {name} {rtype}".rstrip(), err=True)
         sys.exit(1)
 
 
@@ -95,7 +96,10 @@ def list_entries(
     )
     views = sorted(found, key=SORTS[sort]) if sort else found
     for view in itertools.islice(views, limit):
-        click.echo(json.dumps(asdict(view)) if as_json else _short(view))
+        if as_json:
+            echo_json(asdict(view))
+        else:
+            echo(_short(view))
 
 
 SORTS: dict[str, Callable[[View], Any]] = {
@@ -108,7 +112,7 @@ SORTS: dict[str, Callable[[View], Any]] = {
 
 def progress(items: Iterable[T], browser: Browser) -> Iterator[T]:
     """The same items; how far we are is shown where a person waits and the output goes elsewhere."""
-    if sys.stdout.isatty() or not sys.stderr.isatty():
+    if on_terminal() or not sys.stderr.isatty():
         yield from items
         return
     with click.progressbar(items, length=browser.count(), file=sys.stderr, label="reading") as bar:
@@ -129,11 +133,11 @@ def stats(url: str | None, prefix: str, secrets: tuple[str, ...], as_json: bool)
         counts["rcodes"][view.rcode] += 1
         counts["states"][view.state] += 1
     if as_json:
-        click.echo(json.dumps({"entries": total, **{name: dict(each.most_common()) for name, each in counts.items()}}))
+        echo_json({"entries": total, **{name: dict(each.most_common()) for name, each in counts.items()}})
         return
-    click.echo(f"{total} entries")
+    echo(f"{total} entries")
     for name, each in counts.items():
-        click.echo(f"{name:8} {', '.join(f'{label} {count}' for label, count in each.most_common()) or '-'}")
+        echo(f"{name:8} {', '.join(f'{label} {count}' for label, count in each.most_common()) or '-'}")
 
 
 @cache.command()
@@ -146,10 +150,10 @@ def top(limit: int, url: str | None, prefix: str, as_json: bool) -> None:
     """
     hottest = open_cluster(url, prefix).hottest(limit)
     if as_json:
-        click.echo(json.dumps([{"question": question_text(key), "qps": round(rate, 3)} for key, rate in hottest]))
+        echo_json([{"question": question_text(key), "qps": round(rate, 3)} for key, rate in hottest])
         return
     for key, rate in hottest:
-        click.echo(f"{rate:12,.2f}  {question_text(key)}")
+        echo(f"{rate:12,.2f}  {question_text(key)}")
 
 
 @cache.command("export")
@@ -160,13 +164,15 @@ def export_entries(file: TextIO, url: str | None, prefix: str, secrets: tuple[st
     """Write all entries to FILE, '-' for standard output: one JSON object a line."""
     from rdnscache.store.snapshot import export
 
+    if file.name == "-" and sys.stdout is None:
+        raise ConfigError("standard output is closed")
     browser = open_browser(url, prefix, secrets)
     count = -1  # the first line is no entry
     for line in progress(export(browser), browser):
         file.write(line + "\n")
         count += 1
     text = json.dumps({"exported": count}) if as_json else f"exported {entries(count)}"
-    click.echo(text, err=True)
+    echo(text, err=True)
 
 
 @cache.command("import")
@@ -190,9 +196,9 @@ def import_entries(
         raise ConfigError(f"{signers[0]} believes only what is signed: give --secret, as to the node")
     counts = load(browser, file, replace)
     if as_json:
-        click.echo(json.dumps(asdict(counts)))
+        echo_json(asdict(counts))
     else:
-        click.echo(f"stored {counts.stored}, already there {counts.known}, refused {counts.refused}")
+        echo(f"stored {counts.stored}, already there {counts.known}, refused {counts.refused}")
     sys.exit(1 if counts.refused else 0)
 
 
@@ -238,12 +244,12 @@ def flush(
     except KeyboardInterrupt:
         _interrupted(work)
     if as_json:
-        click.echo(json.dumps({"flushed": str(scope), "entries": work.deleted} | proof.as_json()))
+        echo_json({"flushed": str(scope), "entries": work.deleted} | proof.as_json())
     else:
         local = f"{proof.entries} in local caches"
-        click.echo(f"flushed {scope}: {entries(work.deleted)} in Redis, {local}; confirmed by {proof}")
+        echo(f"flushed {scope}: {entries(work.deleted)} in Redis, {local}; confirmed by {proof}")
         for problem in proof.problems:
-            click.echo(f"rdnscache: {problem}", err=True)
+            echo(f"rdnscache: {problem}", err=True)
     sys.exit(0 if proof.complete else 1)
 
 
@@ -253,7 +259,7 @@ def _interrupted(work: Flush) -> NoReturn:
         work.announce()
     told = "every worker was told" if work.announced else "no worker was told"
     rest = "" if work.swept else ", perhaps not all"
-    click.echo(f"rdnscache: interrupted: {entries(work.deleted)} deleted{rest}; {told}, none was waited for", err=True)
+    echo(f"rdnscache: interrupted: {entries(work.deleted)} deleted{rest}; {told}, none was waited for", err=True)
     sys.exit(130)
 
 
@@ -280,13 +286,14 @@ def _scope(name: str, rtype: str | None, zone: str | None, rcode: str | None, ev
         raise click.UsageError(str(error)) from None
 
 
-def _long(view: View) -> str:
-    head = f"{view.question}\n  {view.rcode}, {view.state}, {view.ttl_left} s left, {view.age} s old"
-    lines = [f"{head}, from {view.source}, asked by {view.node}" + (f" at {view.stored}" if view.key else "")]
+def _long(view: View) -> list[str]:
+    times = f"{view.state}, {view.ttl_left} s left, {view.age} s old"
+    asked = f"from {view.source}, asked by {view.node}" + (f" at {view.stored}" if view.key else "")
+    lines = [view.question, f"  {view.rcode}, {times}, {asked}"]
     lines += [f"  {line}" for line in view.answer]
     places = [f"{each['node']}.{each['worker']} ({each.get('state')}, {each.get('ttl_left')} s)" for each in view.l1]
     lines.append(f"  L1: {', '.join(sorted(places)) or 'in no worker'}")
-    return "\n".join(lines)
+    return lines
 
 
 def _short(view: View) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 
 import click
 
 from rdnscache.cli.access import find_redis
+from rdnscache.cli.output import echo, echo_json
 
 #: Exit codes by the worst finding.
 CODES = {"ok": 0, "note": 0, "risky": 1, "wrong": 2}
@@ -32,8 +32,8 @@ def check_redis(url: str, prefix: str, as_json: bool) -> None:
 
     findings = list(judge_all(examine(find_redis(url), prefix)))
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        echo_json([asdict(finding) for finding in findings], indent=2)
     else:
         for finding in findings:
-            click.echo(f"{finding.level:6} {finding.subject:12} {finding.text}")
+            echo(f"{finding.level:6} {finding.subject:12} {finding.text}")
     sys.exit(CODES[worst(findings)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rdnscache.cli.access import open_cluster, redis_options
+from rdnscache.cli.output import echo, echo_json
+from rdnscache.printable import printable
 from rdnscache.status import NodeStatus, summarize
 from rdnscache.store.proof import called
 
@@ -40,7 +41,10 @@ def status(watch: bool, url: str | None, prefix: str, as_json: bool) -> None:
         nodes = summarize(place.members())
         if watch and not as_json:
             click.clear()
-        click.echo(json.dumps([node.as_json() for node in nodes]) if as_json else _table(nodes))
+        if as_json:
+            echo_json([node.as_json() for node in nodes])
+        else:
+            echo(*_table(nodes))
         if not watch:
             sys.exit(0 if nodes and all(node.present for node in nodes) else 1)
         time.sleep(LOOK)
@@ -52,12 +56,12 @@ def list_members(url: str | None, prefix: str, as_json: bool) -> None:
     """List every worker, and when it last said something."""
     found = open_cluster(url, prefix).members()
     if as_json:
-        click.echo(json.dumps([_member(each) for each in found]))
+        echo_json([_member(each) for each in found])
         return
     names = called({(each.node, each.incarnation) for each in found})
     for each in found:
         name = names[each.node, each.incarnation]
-        click.echo(f"{name}.{each.worker}  {each.age:.1f} s ago{'' if each.present else ', missing'}")
+        echo(f"{name}.{each.worker}  {each.age:.1f} s ago{'' if each.present else ', missing'}")
 
 
 def _member(each: Member) -> dict[str, str | int | float]:
@@ -71,11 +75,11 @@ def forget(node: str, url: str | None, prefix: str, as_json: bool) -> None:
     """Stop expecting NODE: it ended without a goodbye and will not come back."""
     count = open_cluster(url, prefix).forget(node)
     if as_json:
-        click.echo(json.dumps({"node": node, "workers": count}))
+        echo_json({"node": node, "workers": count})
     elif count:
-        click.echo(f"forgot {node}: {count} worker{'' if count == 1 else 's'}")
+        echo(f"forgot {node}: {count} worker{'' if count == 1 else 's'}")
     else:
-        click.echo(f"rdnscache: no node is called {node}", err=True)
+        echo(f"rdnscache: no node is called {node}", err=True)
     sys.exit(0 if count else 1)
 
 
@@ -86,16 +90,16 @@ _LAYERS = {
 }  # fmt: skip
 
 
-def _table(nodes: list[NodeStatus]) -> str:
+def _table(nodes: list[NodeStatus]) -> list[str]:
     if not nodes:
-        return "no node is there"
+        return ["no node is there"]
     head = ("node", "workers", "version", "up", "queries/s", *_LAYERS.values(), "Redis", "gaps", "upstreams")
-    rows = [head, *(_cells(node) for node in nodes)]
+    rows = [head, *(tuple(map(printable, _cells(node))) for node in nodes)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     for node in nodes:
         lines += [f"{node.node}: {text}" for text in node.remarks]
-    return "\n".join(lines)
+    return lines
 
 
 def _cells(node: NodeStatus) -> tuple[str, ...]:
@@ -156,8 +160,11 @@ def _announce(event: str, node: str | None, place: Cluster, as_json: bool) -> No
     """Tell one node or all of them; exit code 1 when there is no such node."""
     names = sorted({member.node for member in place.members() if member.present})
     if node is not None and node not in names:
-        click.echo(f"rdnscache: no node is called {node}", err=True)
+        echo(f"rdnscache: no node is called {node}", err=True)
         sys.exit(1)
     place.announce({"event": event} | ({"node": node} if node else {}))
     told = [node] if node else names
-    click.echo(json.dumps({event: told}) if as_json else f"told {', '.join(told) or 'nobody: no node is there'}")
+    if as_json:
+        echo_json({event: told})
+    else:
+        echo(f"told {', '.join(told) or 'nobody: no node is there'}")

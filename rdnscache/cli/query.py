@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import sys
@@ -11,6 +10,7 @@ from typing import Any
 
 import click
 
+from rdnscache.cli.output import echo, echo_json
 from rdnscache.clients.proxy import build_proxy
 from rdnscache.dns.names import class_number, class_text, name_text, parse_name, rcode_text, type_number, type_text
 from rdnscache.dns.text import extended_errors, section_texts
@@ -54,13 +54,13 @@ def query(
         options = TRACE_OPTION.to_bytes(2, "big") + b"\0\0" if trace else b""
         reply, words = ask(address, build_query(os.urandom(2), key, True, options), tcp, asker)
     except OSError as error:
-        click.echo(f"rdnscache: no reply from {address}: {error.strerror or error}", err=True)
+        echo(f"rdnscache: no reply from {address}: {error.strerror or error}", err=True)
         sys.exit(1)
     took = round((time.monotonic() - started) * 1000, 1)
     if as_json:
-        click.echo(json.dumps(_as_json(key, reply, words, address, took)))
+        echo_json(_as_json(key, reply, words, address, took))
     else:
-        click.echo(_as_text(key, reply, words, address, took))
+        echo(*_as_text(key, reply, words, address, took))
 
 
 def ask(address: Address, message: bytes, tcp: bool, client: Address | None) -> tuple[Reply, list[str]]:
@@ -114,14 +114,14 @@ def _flags(reply: Reply) -> list[str]:
     return [text for bit, text in _FLAGS if reply.flags & bit]
 
 
-def _as_text(key: bytes, reply: Reply, words: list[str], address: Address, took: float) -> str:
+def _as_text(key: bytes, reply: Reply, words: list[str], address: Address, took: float) -> list[str]:
     lines = [f";; {rcode_text(reply.rcode)}, flags {' '.join(_flags(reply))}, {took} ms from {address}"]
     lines += [f";; {text}" for text in words]
     lines.append(f";{name_text(key)} {class_text(key[-3] << 8 | key[-2])} {type_text(key[-5] << 8 | key[-4])}")
     for title, section in zip(("answer", "authority", "additional"), section_texts(reply), strict=True):
         if section:
             lines += [f";; {title}", *section]
-    return "\n".join(lines)
+    return lines
 
 
 def _as_json(key: bytes, reply: Reply, words: list[str], address: Address, took: float) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from rdnscache.cli.output import echo, echo_json
 from rdnscache.config import Config, default_text, env_name, flag_name, load, options, plain
 from rdnscache.logs import set_up
 
@@ -48,7 +49,7 @@ def serve(file: str | None, check: bool, **given: Any) -> None:
     if check:
         from rdnscache import node  # noqa: F401  all that a worker needs
 
-        click.echo("a node could run with these options")
+        echo("a node could run with these options")
         return
     sys.exit(Supervisor(config, lambda: load(file, given, os.environ)).run())
 
@@ -64,8 +65,8 @@ def check_config(file: str, as_json: bool) -> None:
     config = load(file, {}, {})
     table = {field.name: plain(field, getattr(config, field.name)) for field in fields(Config)}
     if as_json:
-        click.echo(json.dumps(table, indent=2))
+        echo_json(table, indent=2)
         return
     for name, value in table.items():
-        click.echo(f"{name} = {json.dumps(value)}" if value is not None else f"# {name} is off")
-    click.echo(f"# {file} is fine")
+        echo(f"{name} = {json.dumps(value)}" if value is not None else f"# {name} is off")
+    echo(f"# {file} is fine")

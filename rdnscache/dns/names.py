@@ -58,7 +58,7 @@ def rcode_number(text: str) -> int:
     """The number of an RCODE mnemonic or `RCODE7`."""
     number = _number(text.upper(), _RCODE_NUMBERS, "RCODE")
     if number > 15:
-        raise ValueError(f"{text!r} is not an RCODE that is stored")
+        raise ValueError(f"{shown(text)} is not an RCODE that is stored")
     return number
 
 
@@ -75,9 +75,9 @@ def _number(text: str, known: dict[str, int], generic: str) -> int:
     if text in known:
         return known[text]
     digits = text.removeprefix(generic)
-    if digits != text and digits.isascii() and digits.isdigit() and int(digits) < 65536:
+    if digits != text and len(digits) <= 5 and digits.isascii() and digits.isdigit() and int(digits) < 65536:
         return int(digits)
-    raise ValueError(f"{text!r} is not a DNS {generic.lower()}")
+    raise ValueError(f"{shown(text)} is not a DNS {generic.lower()}")
 
 
 def label_text(label: bytes) -> str:
@@ -129,36 +129,66 @@ _LABEL = r"(?:\\[0-9]{3}|\\[^0-9]|[^\\.])+"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?", re.DOTALL)
 _LABELS = re.compile(_LABEL, re.DOTALL)
 _LABEL_PART = re.compile(r"\\([0-9]{3})|\\(.)|([^\\]+)", re.DOTALL)
+#: Characters a name can have in presentation form, every octet as `\DDD` and the dots, rounded up.
+LONGEST_TEXT = 1100
 
 
 def parse_name(text: str) -> bytes:
-    """The lower-case wire form of a name a person typed; `\\DDD` and `\\.` as in zone files, IDNs by IDNA.
+    """The lower-case wire form of a name a person typed; `\\DDD` and `\\.` as in zone files, others by IDNA.
 
     Raises ValueError with a sentence for that person.
     """
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"{shown(text)} is not a domain name: it has {len(text)} characters")
     text = re.sub("[\u3002\uff0e\uff61]", ".", text)  # what IDNA takes for a dot (RFC 3490 section 3.1)
     if text == ".":
         return b"\0"
     if _NAME.fullmatch(text) is None:
-        raise ValueError(f"{text!r} is not a domain name")
+        raise ValueError(f"{shown(text)} is not a domain name")
     labels = [_label_bytes(label, text) for label in _LABELS.findall(text)]
     if any(len(label) > 63 for label in labels):
-        raise ValueError(f"{text!r} is not a domain name: a label has at most 63 octets")
+        raise ValueError(f"{shown(text)} is not a domain name: a label has at most 63 octets")
     wire = b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
     if len(wire) > 255:
-        raise ValueError(f"{text!r} is not a domain name: it has {len(wire)} octets, 255 is the limit")
+        raise ValueError(f"{shown(text)} is not a domain name: it has {len(wire)} octets, 255 is the limit")
     return wire
 
 
 def _label_bytes(label: str, text: str) -> bytes:
     if not label.isascii():
+        from rdnscache.dns.idn import a_label
+
         try:
-            return label.encode("idna").lower()
-        except UnicodeError:
-            raise ValueError(f"{text!r} is not a domain name: {label!r} has no IDNA form") from None
+            return a_label(label)
+        except ValueError as error:
+            raise ValueError(f"{shown(text)} is not a domain name: {shown(label)} has no IDNA form: {error}") from None
     out = bytearray()
     for digits, char, plain in _LABEL_PART.findall(label):
         if digits and int(digits) > 255:
-            raise ValueError(f"{text!r} is not a domain name: \\{digits} is above 255")
+            raise ValueError(f"{shown(text)} is not a domain name: \\{digits} is above 255")
         out += bytes((int(digits),)) if digits else (char or plain).encode("ascii")
     return bytes(out).lower()
+
+
+#: What our own presentation form looks like.
+OWN_NAME = r"(?:\.|(?:(?:[a-z0-9_-]|\\[0-9]{3})+\.)+)"
+_OWN_NAME = re.compile(OWN_NAME)
+
+
+def parse_own_name(text: str) -> bytes:
+    """The wire form of a name in our own presentation form and no other: what nodes write into Redis, read back.
+
+    ValueError for anything else, after work linear in at most LONGEST_TEXT characters: who else writes there may be
+    anybody.
+    """
+    if len(text) > LONGEST_TEXT or _OWN_NAME.fullmatch(text) is None:
+        raise ValueError(f"{shown(text)} is not a name as nodes write it")
+    wire = parse_name(text)
+    if name_text(wire) != text:  # an escape where none is needed
+        raise ValueError(f"{shown(text)} is not a name as nodes write it")
+    return wire
+
+
+def shown(text: str) -> str:
+    """Something that was not understood, to be repeated in a sentence: quoted, escaped and cut."""
+    return repr(text) if len(text) <= 80 else f"{text[:60]!r}…"

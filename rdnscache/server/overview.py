@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rdnscache import status
-from rdnscache.dns.names import question_text
+from rdnscache.dns.names import parse_name, question_text
 from rdnscache.errors import StoreDown
 from rdnscache.metrics import Board
 from rdnscache.store.browse import Browser
@@ -91,7 +91,7 @@ class Overview:
         browser, cluster = self._places("there is no shared cache to flush")
         if not isinstance(told, dict):
             raise ValueError("a JSON object is wanted")
-        scope = Scope.of(told)
+        scope = Scope.of(told, parse_name)
         if scope.everything != (told.get("all") is True):
             raise ValueError("give a name, a zone or an rcode; or all alone")
         flush = Flush(browser, cluster, scope, FLUSH_PATIENCE)

@@ -157,7 +157,7 @@ class Browser:
         ):
             return None
         info = dict(_INFO_PAIR.findall(fields[0].decode("utf-8", "replace")))
-        ttl, stale = (int(info[name]) if info.get(name, "").isdigit() else 0 for name in ("ttl", "stale"))
+        ttl, stale = (int(info.get(name, "")[:9]) if info.get(name, "").isdecimal() else 0 for name in ("ttl", "stale"))
         left = left_ms // 1000 - stale
         return View(
             key=key,

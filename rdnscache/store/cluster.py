@@ -16,10 +16,13 @@ from rdnscache.errors import StoreDown
 from rdnscache.store.browse import redis_errors
 from rdnscache.store.contract import EVENTS_KEPT, HOT_UNIT, LOOK, MEMBER_TTL, Names
 from rdnscache.store.members import Member, member, read_message, read_report, read_roll
-from rdnscache.store.steering import ANNOUNCE, LONGEST_REPORT, MOST_WORKERS, ROLL, Place
+from rdnscache.store.steering import ANNOUNCE, MOST_WORKERS, ROLL, Place
+from rdnscache.store.told import LONGEST_REPORT
 
 #: Reports asked for in one go.
 PAGE = 200
+#: No name is asked so often in a second.
+ABSURD = 1e9
 
 
 class Cluster:
@@ -87,7 +90,7 @@ class Cluster:
             found: Any = self._redis.zrevrange(self._names.hot, 0, count - 1, withscores=True)
         questions = [(self._names.question(self._names.root + text.decode("utf-8", "replace")), score / HOT_UNIT)
                      for text, score in found]  # fmt: skip
-        return [(key, rate) for key, rate in questions if key is not None]
+        return [(key, rate) for key, rate in questions if key is not None and 0 <= rate < ABSURD]
 
     def look(self, name: bytes, patience: float) -> list[dict[str, Any]]:
         """What the workers hold of a name in L1, each entry with its `node` and `worker`; `patience` in seconds."""

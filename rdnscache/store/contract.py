@@ -63,6 +63,8 @@ import re
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.names import (
     CLASSES,
+    LONGEST_TEXT,
+    OWN_NAME,
     class_number,
     class_text,
     name_text,
@@ -214,9 +216,12 @@ class Names:
         self.hot = f"{self.root}hot".encode()
         #: No question's: what is claimed to see whether claims work.
         self.probe = f"{self.root}{{probe}}:probe".encode()
+        #: Characters of an entry's key: more is not looked at.
+        self._longest = len(self.root) + LONGEST_TEXT + 100
         self._key = re.compile(
             re.escape(self.root)
-            + r"\{(?P<name>[^{}]+)\}:(?P<type>[A-Z0-9-]+)(?::(?P<class>[A-Z0-9]+))?(?P<do>:do)?(?P<cd>:cd)?"
+            + rf"\{{(?P<name>{OWN_NAME})\}}:"
+            + r"(?P<type>[A-Z0-9-]+)(?::(?P<class>[A-Z0-9]+))?(?P<do>:do)?(?P<cd>:cd)?"
         )
 
     def wake(self, place: str) -> bytes:
@@ -242,7 +247,7 @@ class Names:
 
     def question(self, text: str) -> bytes | None:
         """The key a Redis key stands for; None when it is not an entry's."""
-        match = self._key.fullmatch(text)
+        match = self._key.fullmatch(text) if len(text) <= self._longest else None
         if match is None:
             return None
         try:

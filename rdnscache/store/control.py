@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import gevent
 import hiredis
 
-from rdnscache.dns.names import parse_name
+from rdnscache.dns.names import parse_own_name
 from rdnscache.errors import StoreDown
 from rdnscache.logs import Throttled
 from rdnscache.store.contract import EVENTS_KEPT, LOOK, Names
@@ -157,7 +157,7 @@ class Control:
         """Say what L1 holds of a name."""
         try:
             told = json.loads(raw)
-            name, asked = parse_name(told["name"]), str(told["id"])
+            name, asked = parse_own_name(told["name"]), str(told["id"])
         except (ValueError, KeyError, TypeError, RecursionError):
             return self._unread("a question could not be read", raw)
         held = {"event": asked, **self._place, "held": self._local.look(name)}
@@ -193,7 +193,7 @@ class Control:
 
         def work() -> None:
             count = self._local.sweep(scope, at_once)
-            log.info("flushed %d entries from L1: %s", count, told)
+            log.info("flushed %d entries from L1: %s", count, scope)
             done = {"event": event_id.decode(), **self._place, "entries": count}
             self.link.tell((b"PUBLISH", self._acks, json.dumps(done)))
 

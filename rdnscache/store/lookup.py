@@ -38,8 +38,8 @@ def _only_in_l1(question: str, entries: list[dict[str, Any]]) -> View:
         key="",
         question=question,
         rcode=str(first.get("rcode", "?")),
-        ttl_left=int(first.get("ttl_left", 0)),
-        age=int(first.get("age", 0)),
+        ttl_left=_seconds(first.get("ttl_left")),
+        age=_seconds(first.get("age")),
         state="not in Redis",
         stored="?",
         source=origin.get("from", "?"),
@@ -47,3 +47,7 @@ def _only_in_l1(question: str, entries: list[dict[str, Any]]) -> View:
         answer=[],
         l1=entries,
     )
+
+
+def _seconds(told: Any) -> int:
+    return int(told) if isinstance(told, int | float) and 0 <= told < 1e9 else 0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rdnscache.process import Incarnation, born, since_boot
 from rdnscache.store.contract import SILENCE
-from rdnscache.store.steering import LONGEST_MESSAGE, LONGEST_REPORT, Place
+from rdnscache.store.steering import Place
+from rdnscache.store.told import LONGEST_ANSWER, LONGEST_REPORT, read_object
 
 #: Workers that one node may have.
 MOST_OF_A_NODE = 256
@@ -56,13 +56,11 @@ class Ack:
 
 def read_message(message: Any) -> dict[str, Any]:
     """What a message on the channel for acknowledgements says, from whom; nothing when it is not from a worker."""
-    if not message or message["type"] != "message" or len(message["data"]) > LONGEST_MESSAGE:
+    if not message or message["type"] != "message":
         return {}
     try:
-        told = json.loads(message["data"])
-    except (ValueError, RecursionError):
-        return {}
-    if not isinstance(told, dict):
+        told = read_object(message["data"], LONGEST_ANSWER)
+    except ValueError:
         return {}
     texts = all(isinstance(told.get(name), str) for name in ("event", "node", "incarnation"))
     worker = told.get("worker")
@@ -99,13 +97,10 @@ def read_roll(reply: Any) -> tuple[bool, float, dict[str, float]] | None:
 
 def read_report(raw: Any) -> dict[str, Any]:
     """What a worker says of itself; nothing when it cannot be read."""
-    if not isinstance(raw, bytes) or len(raw) > LONGEST_REPORT:
-        return {}
     try:
-        told = json.loads(raw)
-    except (ValueError, RecursionError):
+        return read_object(raw, LONGEST_REPORT) if isinstance(raw, bytes) else {}
+    except ValueError:
         return {}
-    return told if isinstance(told, dict) else {}
 
 
 def replaced(raw: Any, life: Incarnation, age: float, up: float) -> bool:

@@ -16,7 +16,8 @@ import hiredis
 from rdnscache.process import Incarnation
 from rdnscache.store.contract import MEMBER_TTL, SILENCE, Names
 from rdnscache.store.members import read_roll, replaced
-from rdnscache.store.steering import LONGEST_REPORT, MOST_WORKERS, RESTORE, ROLL, Place
+from rdnscache.store.steering import MOST_WORKERS, RESTORE, ROLL, Place
+from rdnscache.store.told import LONGEST_REPORT
 
 if TYPE_CHECKING:
     from rdnscache.store.link import Link

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rdnscache.dns.names import name_text, parse_name, rcode_number, rcode_text, type_number, type_text
+from rdnscache.dns.names import name_text, parse_own_name, rcode_number, rcode_text, type_number, type_text
 from rdnscache.store.contract import Names, glob_escape
 
 
@@ -60,14 +61,17 @@ class Scope:
         return told
 
     @classmethod
-    def of(cls, told: dict[str, Any]) -> Scope:
-        """The scope an event tells of. Raises ValueError when it cannot be read."""
+    def of(cls, told: dict[str, Any], read_name: Callable[[str], bytes] = parse_own_name) -> Scope:
+        """The scope an event tells of; with `parse_name`, what a person asks for in the same form.
+
+        Raises ValueError when it cannot be read.
+        """
         known = {name: told[name] for name in ("name", "zone", "type", "rcode") if name in told}
         if not all(isinstance(value, str) for value in known.values()):
             raise ValueError("a flush that is not made of texts")
         return cls(
-            name=parse_name(known["name"]) if "name" in known else None,
-            zone=parse_name(known["zone"]) if "zone" in known else None,
+            name=read_name(known["name"]) if "name" in known else None,
+            zone=read_name(known["zone"]) if "zone" in known else None,
             qtype=type_number(known["type"]) if "type" in known else None,
             rcode=rcode_number(known["rcode"]) if "rcode" in known else None,
         )

@@ -25,8 +25,6 @@ return id
 
 #: Workers of the register that are looked at: those that have spoken last.
 MOST_WORKERS = 2000
-#: Octets that are read of what a worker says of itself, and of a message between workers and people.
-LONGEST_REPORT, LONGEST_MESSAGE = 65_536, 65_536
 #: Octets of a control event; a longer one means everything.
 LONGEST_EVENT = 4096
 

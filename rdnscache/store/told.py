@@ -1,0 +1,30 @@
+"""What others wrote into Redis as JSON, read without trusting them."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+#: Octets of what a worker says of itself (about 10,000), and of what it says to a question or an event.
+LONGEST_REPORT, LONGEST_ANSWER = 256 << 10, 1 << 20
+
+
+def read_object(raw: bytes | str, limit: int) -> dict[str, Any]:
+    """A JSON object of at most `limit` octets whose numbers are finite. Raises ValueError for anything else."""
+    if len(raw) > limit:
+        raise ValueError(f"{len(raw)} octets are more than {limit}")
+    try:
+        told = json.loads(raw, parse_float=_finite, parse_constant=_finite)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(told, dict):
+        raise ValueError("not a JSON object")
+    return told
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text:.40} is not a number that can be")
+    return number
