@@ -21,6 +21,7 @@ COMPILED = {
     "rdnscache.dns.entry": ".py",
     "rdnscache.dns.names": ".py",
     "rdnscache.dns.policy": ".py",
+    "rdnscache.dns.rdata": ".py",
     "rdnscache.dns.splice": ".pyx",
     "rdnscache.dns.wire": ".py",
     "rdnscache.flights": ".py",

@@ -2,6 +2,7 @@ cimport cython
 from rdnscache.dns.wire cimport Reply, Query, read_u32
 
 cpdef bint usable(Reply reply)
+cpdef object distill(bytes key, Reply reply)
 cpdef bint negative(Reply reply, int qtype)
 @cython.locals(wire=bytearray, is_negative=bint, ttl=long, index=Py_ssize_t, at=Py_ssize_t, seconds=long)
 cpdef tuple settle(bytes key, Reply reply, object limits)

@@ -48,6 +48,11 @@ def usable(reply: Reply) -> bool:
     return reply.rcode in (NOERROR, NXDOMAIN, YXDOMAIN)
 
 
+def distill(key: bytes, reply: Reply) -> Reply | None:
+    """The reply without what does not answer the question of `key`; None when it is no answer to it."""
+    return reply
+
+
 def negative(reply: Reply, qtype: int) -> bool:
     """NXDOMAIN, or NODATA (RFC 2308 sections 2.1 and 2.2).
 

@@ -1,6 +1,9 @@
 cimport cython
 
+from rdnscache.dns.rdata cimport name_end, no_names, rdata_holds
 from rdnscache.dns.splice cimport splice_key
+
+cdef int _A, _SOA, _AAAA, _OPT, _TSIG, _IN
 
 
 cdef class Query:
@@ -36,18 +39,31 @@ cdef class Reply:
     cdef public int ancount
     cdef public int nscount
     cdef public int arcount
+    cdef public Py_ssize_t authority
     cdef public Py_ssize_t additional
     cdef public bytes ttls
     cdef public list types
     cdef public Py_ssize_t soa_ttl_at
     cdef public unsigned int soa_minimum
+    cdef public int ede
+    cdef public bint plain
 
-@cython.locals(length=Py_ssize_t, position=Py_ssize_t, reply=Reply, ttls=bytearray)
+@cython.locals(length=Py_ssize_t, position=Py_ssize_t, reply=Reply, ttls=bytearray, seen=bytearray)
 cpdef object parse_reply(bytes data)
 
-@cython.locals(first_additional=int, opt_at=Py_ssize_t, index=int, start=Py_ssize_t, rtype=int, rdlength=Py_ssize_t, stop=Py_ssize_t)
-cdef bint _read_records(Reply reply, bytes data, Py_ssize_t position, Py_ssize_t length, bytearray ttls) except? -1
+@cython.locals(reply=Reply)
+cpdef object parse_error(bytes key, bytes data)
+
+@cython.locals(first_additional=int, asked="unsigned int", opt_seen=bint, cut=Py_ssize_t, index=int, start=Py_ssize_t, rtype=int, stop=Py_ssize_t)
+cdef bint _read_records(Reply reply, bytes data, Py_ssize_t position, Py_ssize_t length, bytearray ttls, bytearray seen) except? -1
+
+@cython.locals(rclass=int)
+cdef bint _record_holds(bytes data, int rtype, Py_ssize_t position, Py_ssize_t stop, bytearray seen) except? -1
+
+@cython.locals(size=Py_ssize_t)
+cdef int _first_error(bytes data, Py_ssize_t position, Py_ssize_t stop) except? -2
 
 cpdef bytes build_query(bytes ident, bytes key, bint edns, bytes options=*)
 
+@cython.locals(first="unsigned int")
 cpdef unsigned int read_u32(bytes data, Py_ssize_t at)

@@ -1,19 +1,20 @@
 """DNS messages as bytes: accept or refuse, and say where things are.
 
-Nothing here reads a clock or a socket, and nothing raises for what a packet may hold: one pass, every index checked,
-names jumped over and never followed.
+Nothing here reads a clock or a socket, and nothing raises for what a packet may hold: one pass, every index checked.
 What these two scanners refuse reaches no other code; what they accept has the shape of RFC 1035 section 4.
+Of a reply that is true of every name and of the data of every known type (`rdata`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from rdnscache.dns.rdata import name_end, no_names, rdata_holds
 from rdnscache.dns.splice import splice_key
 
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, YXDOMAIN, BADVERS = 0, 1, 2, 3, 4, 5, 6, 16
 
-A, NS, CNAME, SOA, TXT, AAAA, DNAME, OPT, ANY = 1, 2, 5, 6, 16, 28, 39, 41, 255
+A, NS, CNAME, SOA, TXT, AAAA, DNAME, OPT, TSIG, ANY = 1, 2, 5, 6, 16, 28, 39, 41, 250, 255
 IN, CH = 1, 3
 
 #: What we say we can take over UDP, and the most we send: no fragments on any sane path (RFC 9715).
@@ -27,11 +28,17 @@ HEADER_SIZE = 12
 #: The longest name on the wire, root byte included (RFC 1035 section 2.3.4).
 NAME_SIZE = 255
 
+#: The EDNS option of Extended DNS Errors (RFC 8914 section 2), and the INFO-CODE of a reply without one.
+EDE_OPTION, NO_EDE = 15, -1
 #: The EDNS option that asks where an answer came from; a code for local use (RFC 6891 section 9).
 TRACE_OPTION = 65300
 
 #: Last byte of a key: which of the flags that change the answer were set.
 VARIANT_DO, VARIANT_CD = 1, 2
+
+
+#: The same for the compiled form, where these are plain numbers.
+_A, _SOA, _AAAA, _OPT, _TSIG, _IN = A, SOA, AAAA, OPT, TSIG, IN
 
 
 class Query:
@@ -153,7 +160,7 @@ def _name_end(data: bytes, start: int, length: int, pointers: bool) -> int:
 class Reply:
     """One reply, from an upstream or from Redis: where its parts are.
 
-    `wire` ends before the OPT record (OPT is between two hosts, never cached; RFC 6891 section 6.2.1).
+    `wire` ends before what is between two hosts only, OPT and TSIG (RFC 6891 section 6.2.1, RFC 8945 section 5.1).
     `ttls` holds the offset of each record's TTL, two octets each, most significant first.
     """
 
@@ -161,9 +168,12 @@ class Reply:
         "additional",
         "ancount",
         "arcount",
+        "authority",
+        "ede",
         "end",
         "flags",
         "nscount",
+        "plain",
         "rcode",
         "soa_minimum",
         "soa_ttl_at",
@@ -181,7 +191,8 @@ class Reply:
         self.ancount = 0
         self.nscount = 0
         self.arcount = 0
-        #: Offset of the additional section.
+        #: Offsets of the authority and the additional section.
+        self.authority = 0
         self.additional = 0
         self.ttls = b""
         #: The types in the answer section, in order.
@@ -189,6 +200,10 @@ class Reply:
         #: Offset of the TTL of the first SOA in the authority section, 0 without one; and its MINIMUM field.
         self.soa_ttl_at = 0
         self.soa_minimum = 0
+        #: The INFO-CODE of its first Extended DNS Error, -1 without one (RFC 8914 section 2).
+        self.ede = NO_EDE
+        #: Whether every record answers the question itself: no chain, no other sections.
+        self.plain = False
 
     @property
     def truncated(self) -> bool:
@@ -204,69 +219,118 @@ class Reply:
 
 
 def parse_reply(data: bytes) -> Reply | None:
-    """Read a reply with exactly one question; None when it is malformed."""
+    """Read a reply with exactly one question; None when it is malformed.
+
+    Octets after the last record are left out, as other resolvers do.
+    """
     length = len(data)
     if length < HEADER_SIZE or length > TCP_SIZE or data[2] & 0xF8 != 0x80 or data[4] != 0 or data[5] != 1:
         return None
-    position = _name_end(data, HEADER_SIZE, length, False) + 4
+    seen = no_names(length)
+    position = name_end(data, HEADER_SIZE, length, seen, False) + 4
     if position < HEADER_SIZE + 5 or position > length:
         return None
     reply = Reply(data)
-    reply.end = position
+    reply.end = reply.authority = reply.additional = position
     reply.ancount = data[6] << 8 | data[7]
     reply.nscount = data[8] << 8 | data[9]
-    reply.additional = position
     ttls = bytearray()
-    if not _read_records(reply, data, position, length, ttls):
+    if not _read_records(reply, data, position, length, ttls, seen):
         return None
     reply.ttls = bytes(ttls)
     return reply
 
 
-def _read_records(reply: Reply, data: bytes, position: int, length: int, ttls: bytearray) -> bool:
-    """Walk all three sections once; False when a record does not fit or something is left over."""
+def parse_error(key: bytes, data: bytes) -> Reply | None:
+    """Read an error that does not repeat the question, with or without OPT, as the reply to this key it must be.
+
+    None when it is anything else: without a question only an error counts (RFC 5452 section 9.1), without records.
+    """
+    if len(data) < HEADER_SIZE or data[4:10] != b"\0\0\0\0\0\0":
+        return None
+    reply = parse_reply(data[:4] + b"\0\1" + data[6:HEADER_SIZE] + key[:-1] + data[HEADER_SIZE:])
+    if reply is None or reply.arcount or reply.rcode in (NOERROR, NXDOMAIN, YXDOMAIN):
+        return None
+    return reply
+
+
+def _read_records(reply: Reply, data: bytes, position: int, length: int, ttls: bytearray, seen: bytearray) -> bool:
+    """Walk all three sections once; False when a record does not fit, or has not the shape of its type."""
     first_additional = reply.ancount + reply.nscount
-    opt_at = 0
+    asked = read_u32(data, position - 4)
+    opt_seen = False
+    cut = 0
+    reply.plain = first_additional == reply.ancount and reply.ancount > 0
     for index in range(first_additional + (data[10] << 8 | data[11])):
         start = position
-        position = _name_end(data, position, length, True)
+        position = name_end(data, position, length, seen, True)
         if position < 0 or position + 10 > length:
             return False
         rtype = data[position] << 8 | data[position + 1]
-        rdlength = data[position + 8] << 8 | data[position + 9]
-        stop = position + 10 + rdlength
+        stop = position + 10 + (data[position + 8] << 8 | data[position + 9])
         if stop > length:
             return False
-        if rtype == OPT:
-            if opt_at or index < first_additional or position != start + 1:
+        if rtype in (_OPT, _TSIG):
+            if index < first_additional or (rtype == _OPT and (opt_seen or position != start + 1)):
                 return False
-            opt_at = start
-            reply.rcode |= data[position + 4] << 4  # the upper eight bits (RFC 6891 section 6.1.3)
-        elif not opt_at:  # what follows OPT is left out with it: nothing before can point there
+            if rtype == _OPT:
+                opt_seen = True
+                reply.rcode |= data[position + 4] << 4  # the upper eight bits (RFC 6891 section 6.1.3)
+                if stop > position + 10:
+                    reply.ede = _first_error(data, position + 10, stop)
+            cut = cut or start
+            position = stop
+            continue
+        if not _record_holds(data, rtype, position, stop, seen):
+            return False
+        if not cut:  # what follows OPT or TSIG is left out with it: nothing before can point there
             ttls.append(position + 4 >> 8)
             ttls.append(position + 4 & 0xFF)
             if index < reply.ancount:
                 reply.types.append(rtype)
+                if data[start] != 0xC0 or data[start + 1] != HEADER_SIZE or read_u32(data, position) != asked:
+                    reply.plain = False
             elif index >= first_additional:
                 reply.arcount += 1
-            elif rtype == SOA and not reply.soa_ttl_at:
-                if rdlength < 22:  # two names of one octet at least, five numbers (RFC 1035 section 3.3.13)
-                    return False
+                reply.plain = False
+            elif rtype == _SOA and not reply.soa_ttl_at:
                 reply.soa_ttl_at = position + 4
                 reply.soa_minimum = read_u32(data, stop - 4)
         position = stop
         if index < first_additional:
             reply.additional = position
-    if position != length:
-        return False
-    if opt_at:
-        reply.wire = data[:opt_at]
+            if index < reply.ancount:
+                reply.authority = position
+    if cut or position != length:
+        reply.wire = data[: cut or position]
     return True
+
+
+def _record_holds(data: bytes, rtype: int, position: int, stop: int, seen: bytearray) -> bool:
+    """Whether the data of the record whose type is at `position` has the shape of that type."""
+    rclass = data[position + 2] << 8 | data[position + 3]
+    if rclass == _IN:
+        if rtype == _A:
+            return stop - position == 14
+        if rtype == _AAAA:
+            return stop - position == 26
+    return rdata_holds(data, rtype, rclass, position + 10, stop, seen)
+
+
+def _first_error(data: bytes, position: int, stop: int) -> int:
+    """The INFO-CODE of the first Extended DNS Error among the options of an OPT record, or -1."""
+    while position + 6 <= stop:
+        size = data[position + 2] << 8 | data[position + 3]
+        if data[position] == 0 and data[position + 1] == EDE_OPTION and 2 <= size <= stop - position - 4:
+            return data[position + 4] << 8 | data[position + 5]
+        position += 4 + size
+    return NO_EDE
 
 
 def read_u32(data: bytes, at: int) -> int:
     """The four octets at `at` as a number."""
-    return data[at] << 24 | data[at + 1] << 16 | data[at + 2] << 8 | data[at + 3]
+    first = data[at]  # without a sign in C, or the shift would run into it
+    return first << 24 | data[at + 1] << 16 | data[at + 2] << 8 | data[at + 3]
 
 
 def build_query(ident: bytes, key: bytes, edns: bool, options: bytes = b"") -> bytes:

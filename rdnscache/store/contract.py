@@ -303,6 +303,8 @@ def decode(key: bytes, info: object, wire: object, left_ms: object, now: float) 
     reply = parse_reply(wire)
     if match is None or reply is None or reply.question() != key[:-1] or reply.rcode > 15:
         return None
+    if len(reply.wire) != len(wire):  # OPT, or octets behind the last record: nothing a node stores
+        return None
     ttl, stale = int(match[1]), int(match[2])
     lifetime = (ttl + stale) * 1000
     if left_ms == JUST_STORED:
