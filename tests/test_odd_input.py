@@ -13,6 +13,7 @@ from typing import Any
 import dns.edns
 import dns.message
 import pytest
+import redis
 from support import Node, RedisServer, Upstream, answer, ask, clean_env, wait_for
 
 from rdnscache.printable import printable
