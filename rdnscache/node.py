@@ -142,7 +142,7 @@ class Node:
         ]
         return udp, tcp, inner
 
-    def begin_flush(self) -> None:
+    def begin_flush(self, scope: Scope) -> None:
         self.resolver.flushes += 1
 
     def sweep(self, scope: Scope, at_once: bool) -> int:

@@ -355,4 +355,3 @@ print(sorted(heard))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert json.loads(done.stdout) == ([int(signal.SIGHUP), int(signal.SIGUSR2)] if alive else [])
-

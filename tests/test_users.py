@@ -28,9 +28,10 @@ pytestmark = pytest.mark.once
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
 #: Always allowed by Redis, what the test itself asks as `tester`, and what Valkey asks itself after a `script flush`.
-NOT_COUNTED = {"hello", "auth", "info", "config|resetstat", "acl|log", "script|flush", "config|get"}
+NOT_COUNTED = {"hello", "auth", "info", "config|resetstat", "acl|log", "script|flush", "config|get", "persist",
+               "client|kill"}  # fmt: skip
 #: Allowed to the operator for use with redis-cli, and for the progress bar on a terminal.
-FOR_PEOPLE = {"hget", "hgetall", "dbsize"}
+FOR_PEOPLE = {"get", "hget", "hgetall", "smembers", "dbsize"}
 
 
 def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -72,6 +73,11 @@ class Guarded:
         stats = {name.removeprefix("cmdstat_") for name in self.tester.info("commandstats")}
         self.tester.config_resetstat()
         return stats - NOT_COUNTED
+
+    def aged(self, key: str) -> bool:
+        """Whether hot names have been aged, as they are where the key has no expiry."""
+        self.tester.persist(key)
+        return "cmdstat_zunionstore" in self.tester.info("commandstats")
 
     def refused(self, user: str) -> list[Any]:
         """What somebody tried and was not allowed to."""
@@ -115,7 +121,7 @@ def test_a_node_may_do_what_it_does_and_nothing_else(redis_server: RedisServer, 
     with guarded(redis_server, tmp_path) as server, Upstream(dead_or_default, delay=0.5) as upstream:
         url = server.url("node", "for-nodes")
         admin = free_port()
-        page = ("--admin", f"127.0.0.1:{admin}")
+        page = ("--admin", f"127.0.0.1:{admin}", "--admin-token", "for-pages")
         with Node([upstream.address], url, args=page) as one, Node([upstream.address], url) as two:
             for node in (one, two):
                 wait_for(lambda node=node: "attached to Redis" in node.log())
@@ -132,7 +138,15 @@ def test_a_node_may_do_what_it_does_and_nothing_else(redis_server: RedisServer, 
                 told = urllib.request.urlopen(f"http://127.0.0.1:{admin}/api/{path}", timeout=5).read()
                 assert b"NOPERM" not in told
             assert b"both.test." in told
+            flush = urllib.request.Request(
+                f"http://127.0.0.1:{admin}/api/flush", b'{"name": "both.test"}', {"Authorization": "Bearer for-pages"}
+            )  # fmt: skip
+            assert b'"complete": true' in urllib.request.urlopen(flush, timeout=15).read()
+            server.tester.client_kill_filter(user="node")
+            for node in (one, two):
+                wait_for(lambda node=node: node.log().count("attached to Redis") == 2)
             wait_for(lambda: server.tester.zscore("rdns:1:hot", "{both.test.}:A"), 25)
+            wait_for(lambda: server.aged("rdns:1:hot"), 25)
             assert one.stop() == two.stop() == 0
 
         assert server.refused("node") == []

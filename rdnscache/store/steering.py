@@ -23,6 +23,46 @@ return id
 """
 )
 
+#: KEYS stream; ARGV how many. Returns the IDs of the newest events, the newest first.
+NEWEST = Script(
+    b"""
+local told = {}
+for i, event in ipairs(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', ARGV[1])) do told[i] = event[1] end
+return told
+"""
+)
+
+#: KEYS stream; ARGV the last event somebody knows, and 1 to look whether it is there. Returns whether it is, and the ID
+#: of the one after it, if there is one. Events that are not asked for are not touched: they may be of any size.
+SEEN = Script(
+    b"""
+local there = 1
+if ARGV[2] == '1' then there = #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) end
+local later = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', 1)
+return {there, later[1] and later[1][1] or ''}
+"""
+)
+
+#: KEYS stream; ARGV where to begin, how many, octets of the longest event, and `back` to go back from there.
+#: Returns IDs and events in turn; an event that is too long, or none of ours, is empty.
+READ = Script(
+    b"""
+local events, told
+if ARGV[4] then
+  events = redis.call('XREVRANGE', KEYS[1], ARGV[1], '-', 'COUNT', ARGV[2])
+else
+  events = redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])
+end
+told = {}
+for _, event in ipairs(events) do
+  local text = event[2][1] == 'event' and event[2][2] or ''
+  told[#told + 1] = event[1]
+  told[#told + 1] = #text <= tonumber(ARGV[3]) and text or ''
+end
+return told
+"""
+)
+
 #: Workers of the register that are looked at: those that have spoken last.
 MOST_WORKERS = 2000
 #: Octets of a control event; a longer one means everything.

@@ -23,6 +23,8 @@ cdef class Store(NoStore):
     cdef object _second
     cdef object _second_text
     cdef object _register
+    cdef object _url
+    cdef object _prefix
     cdef object _local
     cdef object _control
     cdef public object link

@@ -22,6 +22,7 @@ from rdnscache.errors import StoreDown
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters, observe
 from rdnscache.process import Incarnation
+from rdnscache.store.again import announce_again
 from rdnscache.store.breaker import ALWAYS_FINE, Breaker
 from rdnscache.store.candidacy import RedisCandidacy
 from rdnscache.store.contract import CLAIM, FILL, HEAT, JUST_STORED, RENEW, TIME_FORM, Names, Script, decode, read_wake
@@ -29,6 +30,7 @@ from rdnscache.store.control import Control, Local
 from rdnscache.store.link import Command, Link
 from rdnscache.store.nostore import Candidacy, NoStore
 from rdnscache.store.register import Register
+from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
 from rdnscache.store.shards import link_to
 from rdnscache.store.steering import Place
@@ -79,14 +81,16 @@ class Store(NoStore):
         self._second, self._second_text = 0, ""
         self._register = Register(self.names, place, life, self._noted)
         self._local = local
-        self._control = Control(self.names, place, local)
+        self._url, self._prefix = url, prefix
+        self._control = Control(self.names, place, local, self._announce_again)
         channels = (self.wake_channel, self._control.channel)
         client_name = f"rdnscache-{node}.{place.worker}"
         callbacks = (self._on_push, self._control.opened, self._on_attach, self._on_detach)
         self.link = link_to(url, self._control.channel, client_name, channels, timeout, *callbacks, budget)
         #: The same where it is one link: compiled, it is called without a look at what it is.
         self._one = self.link if isinstance(self.link, Link) else None
-        self._control.link = self._register.link = self.link
+        self._control.use(self.link)
+        self._register.link = self.link
         self.breaker = Breaker()
         self._prober: Any = None
         self._renewer: Any = None
@@ -136,8 +140,10 @@ class Store(NoStore):
 
     def beat(self, report: str) -> None:
         self._register.beat(report)
-        if self.link.several:
-            self.link.send((b"XREVRANGE", self._control.channel, b"+", b"-", b"COUNT", b"1"), self._control.compare)
+        self._control.look()
+
+    def _announce_again(self, lost: Sequence[tuple[bytes, Scope]]) -> None:
+        announce_again(self._url, self._prefix, self.link, lost)
 
     def heat(self, hottest: Sequence[tuple[bytes, int]]) -> None:
         if hottest:
