@@ -11,20 +11,22 @@ import os
 import re
 import socket
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from rdnscache import values
+from rdnscache import forwards, values
 from rdnscache.clients.networks import DEFAULT_ALLOW
+from rdnscache.dns.names import shown
 from rdnscache.errors import ConfigError
+from rdnscache.files import read_text
+from rdnscache.forwards import DNS_PORT
 from rdnscache.net import Address
 from rdnscache.place import mask
 from rdnscache.values import Parser
 
 ENV_PREFIX = "RDNSCACHE_"
-DNS_PORT = 53
 RESOLV_CONF = Path("/etc/resolv.conf")
 
 
@@ -186,11 +188,18 @@ def default_text(option: Field[Any]) -> str:
     return option.metadata["shown"] or str(option.default)
 
 
-def load(file: str | None, given: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
+Warn = Callable[[str], None]
+
+
+def load(
+    file: str | None, given: Mapping[str, Any], environ: Mapping[str, str], warn: Warn = lambda text: None
+) -> Config:
     """The configuration, checked as a whole. `given` holds the command line's values by field name.
 
-    Raises ConfigError with one sentence.
+    `warn` is told, in a sentence each, of what is passed over. Raises ConfigError with one sentence.
     """
+    for text in _strange_variables(environ):
+        warn(text)
     values: dict[str, Any] = {}
     table = _read_toml(file) if file else {}
     for option in options():
@@ -206,31 +215,48 @@ def load(file: str | None, given: Mapping[str, Any], environ: Mapping[str, str])
                 except ValueError as error:
                     raise ConfigError(f"{where}: {error}") from None
                 break
-    return _complete(Config(**values))
+    return _complete(Config(**values), warn)
 
 
 def _read_toml(file: str) -> dict[str, Any]:
     try:
-        table = tomllib.loads(Path(file).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        text = read_text(file)
+    except ValueError as error:
+        raise ConfigError(f"{file} {error}") from None
+    try:
+        table = tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError(f"{file} is not TOML that can be read: it is nested too deeply") from None
+    except ValueError as error:
         raise ConfigError(f"{file} is not TOML: {error}") from None
     known = {option.name for option in options()}
-    for key in table:
+    for key, value in table.items():
+        if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(each, dict) for each in value)):
+            raise ConfigError(f"{file}: {shown(key)} is a table: options stand at the top level, without one")
         if key not in known:
-            close = difflib.get_close_matches(key, known, 1)
-            raise ConfigError(f"{file}: unknown key {key!r}" + (f", did you mean {close[0]!r}?" if close else ""))
+            close = difflib.get_close_matches(key.replace("-", "_"), known, 1)
+            raise ConfigError(f"{file}: unknown key {shown(key)}" + (f", did you mean {close[0]!r}?" if close else ""))
     return table
 
 
-def _complete(config: Config) -> Config:
+#: Variables that are ours, but no option's.
+_OTHER_VARIABLES = ("RDNSCACHE_CONFIG", "RDNSCACHE_SERVER", "RDNSCACHE_PURE", "RDNSCACHE_HANDOVER")
+#: With its value, what Kubernetes sets in every pod for a service whose name begins with `rdnscache`.
+_SERVICE = re.compile(r"\w+_SERVICE_(?:HOST|PORT)(?:_\w+)?=.*|\w+_PORT_[0-9]+_\w+=.*|\w+_PORT=[a-z]+://.*")
+
+
+def _strange_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    """A sentence about each variable that looks like ours and is not: a slip of the pen would else go unnoticed."""
+    known = {*map(env_name, options()), *_OTHER_VARIABLES}
+    for name, value in sorted(environ.items()):
+        if name.startswith(ENV_PREFIX) and name not in known and not _SERVICE.fullmatch(f"{name}={value}"):
+            close = difflib.get_close_matches(name, known, 1)
+            yield f"no option is called {name:.100}" + (f": did you mean {close[0]}?" if close else "")
+
+
+def _complete(config: Config, warn: Warn) -> Config:
     """Fill in what depends on the machine, and refuse contradictions."""
-    upstream = config.upstream
-    if config.upstream_file:
-        upstream += _upstreams_from_file(config.upstream_file)
-    if not upstream:
-        upstream = _upstreams_from_system()
+    upstream = forwards.find(config.upstream, config.upstream_file, RESOLV_CONF, config.listen, warn)
     port = config.listen[0].port
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip(".")[:50] or "node"
     config = replace(
@@ -268,48 +294,5 @@ def _refuse_contradictions(config: Config) -> None:
     fixed = [address for address in config.listen if address.port]
     if len(set(fixed)) != len(fixed):
         raise ConfigError("the same listen address is given twice")
-    for address in config.upstream:
-        if address.port == 0 or address.wildcard:
-            raise ConfigError(f"upstream {address} is not an address that can be asked")
-        for own in fixed:
-            if own == address or (own.wildcard and own.port == address.port and address.loopback):
-                raise ConfigError(f"upstream {address} is this node itself: queries would go round in circles")
     if config.admin is not None and config.admin.port and config.admin in fixed:
         raise ConfigError(f"admin and listen are both {config.admin}")
-
-
-def _upstreams_from_file(file: str) -> tuple[Address, ...]:
-    found = []
-    try:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text"
-        raise ConfigError(f"upstream file {file} cannot be read: {reason}") from None
-    for number, line in enumerate(lines, 1):
-        text = line.partition("#")[0].strip()
-        if text:
-            try:
-                found.append(Address.parse(text, DNS_PORT))
-            except ValueError as error:
-                raise ConfigError(f"{file}, line {number}: {error}") from None
-    if not found:
-        raise ConfigError(f"upstream file {file} names no server")
-    return tuple(found)
-
-
-def _upstreams_from_system() -> tuple[Address, ...]:
-    try:
-        lines = RESOLV_CONF.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    found = []
-    for line in lines:
-        words = line.split()
-        if len(words) >= 2 and words[0] == "nameserver":
-            try:
-                found.append(Address.parse(words[1], DNS_PORT))
-            except ValueError:
-                continue
-    if not found:
-        raise ConfigError(f"no upstream is given and {RESOLV_CONF} names none: use --upstream")
-    return tuple(found)

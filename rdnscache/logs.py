@@ -1,4 +1,9 @@
-"""Log lines: for people, or as a JSON object each."""
+"""Log lines: for people, or as a JSON object each. Nobody else decides how many there are, how long, or what they do.
+
+Much of what is logged comes from packets, messages and requests. So each line is cut and its control characters are
+escaped, and no place in the code writes more than a few lines in a row: what is held back is counted, and the number
+said with the next line. Where a flood is to be expected, `Throttled` says it better.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +11,80 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+#: Characters of a message, of a message that was due in a flood, and of a traceback; the rest is left out.
+LONGEST_LINE, LONGEST_THROTTLED, LONGEST_TRACE = 500, 250, 2000
+#: Lines that one place in the code may write in a row; seconds until it may write another.
+BURST, PAUSE = 20, 5.0
+
+log = logging.getLogger(__name__)
 
 
 def set_up(level: str, form: str, node: str) -> None:
     """Log to standard error from now on; `form` is `text` or `json`."""
     handler = logging.StreamHandler(sys.stderr)
     text = f"%(asctime)s %(levelname)s {node}[%(process)d] %(name)s: %(message)s"
-    handler.setFormatter(JsonFormatter(node) if form == "json" else logging.Formatter(text))
+    handler.setFormatter(JsonFormatter(node) if form == "json" else TextFormatter(text))
+    handler.addFilter(HoldBack())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def clean(text: str, limit: int = LONGEST_LINE) -> str:
+    """A text of anybody's, fit for a line and a terminal: cut, and what is not printable escaped."""
+    cut = text[:limit]
+    if not cut.isprintable():
+        cut = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in cut)
+    if len(text) > limit or len(cut) > 2 * limit:
+        cut = f"{cut[: 2 * limit]}... ({len(text)} characters)"
+    return cut
+
+
+def log_uncaught(
+    context: Any, kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+) -> None:
+    """In place of `print_exception` of gevent's hub: what nobody has caught goes where all lines go."""
+    log.error("uncaught in %s", type(context).__name__, exc_info=(kind, error, trace) if error is not None else None)
+
+
+class HoldBack(logging.Filter):
+    """Lets through `BURST` lines in a row from one place in the code, then one every `PAUSE` seconds.
+
+    Lines that are paced already are left alone: those of `Throttled`, and the sampled query log.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        #: By file and line number: lines it may write now, when that was, and how many it could not.
+        self._places: dict[tuple[str, int], tuple[float, float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if getattr(record, "paced", False) or hasattr(record, "fields"):
+            return True
+        place, now = (record.pathname, record.lineno), self._clock()
+        left, then, unsaid = self._places.get(place, (BURST, now, 0))
+        left = min(left + (now - then) / PAUSE, BURST)
+        if left < 1:
+            self._places[place] = left, now, unsaid + 1
+            return False
+        self._places[place] = left - 1, now, 0
+        if unsaid:
+            record.msg, record.args = clean(record.getMessage()) + f" (and {unsaid} more from this place)", ()
+        return True
+
+
+class TextFormatter(logging.Formatter):
+    """A line of text. A traceback below it keeps its lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = clean(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, told: Any) -> str:
+        return _cut_trace(super().formatException(told))
 
 
 class JsonFormatter(logging.Formatter):
@@ -33,10 +104,17 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
         }
         fields = getattr(record, "fields", None)
-        told |= {"message": "query", **fields} if fields else {"message": record.getMessage()}
+        told |= {"message": "query", **fields} if fields else {"message": clean(record.getMessage())}
         if record.exc_info:
-            told["error"] = self.formatException(record.exc_info)
+            told["error"] = _cut_trace(self.formatException(record.exc_info))
         return json.dumps(told)
+
+
+def _cut_trace(text: str) -> str:
+    """Where it began and how it ended; the values in an exception's text can be anybody's, and of any size."""
+    if len(text) > LONGEST_TRACE:
+        text = f"{text[: LONGEST_TRACE // 2]}\n[...]\n{text[-LONGEST_TRACE // 2 :]}"
+    return "\n".join(clean(line) for line in text.split("\n"))
 
 
 class Throttled:
@@ -45,8 +123,6 @@ class Throttled:
     Moments come in as arguments, in seconds.
     """
 
-    PAUSE = 5.0
-
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
         self._next = 0.0
@@ -54,7 +130,7 @@ class Throttled:
         self._last = ""
 
     def warn(self, text: str, now: float) -> None:
-        self._last = text
+        self._last = text if len(text) <= LONGEST_THROTTLED else clean(text, LONGEST_THROTTLED)
         self._unsaid += 1
         self.catch_up(now)
 
@@ -63,6 +139,6 @@ class Throttled:
         if not self._unsaid or now < self._next:
             return
         more = f" (and {self._unsaid - 1} more like it)" if self._unsaid > 1 else ""
-        self._log.warning("%s%s", self._last, more)
-        self._next = now + self.PAUSE
+        self._log.warning("%s%s", clean(self._last), more, extra={"paced": True})
+        self._next = now + PAUSE
         self._unsaid = 0

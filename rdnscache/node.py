@@ -13,6 +13,7 @@ import os  # noqa: E402
 import random  # noqa: E402
 import signal  # noqa: E402
 import time  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
@@ -29,11 +30,13 @@ from rdnscache.dns.names import question_text, rcode_text  # noqa: E402
 from rdnscache.dns.policy import Identity, Limits  # noqa: E402
 from rdnscache.flights import Flights  # noqa: E402
 from rdnscache.journal import Journal  # noqa: E402
+from rdnscache.logs import log_uncaught  # noqa: E402
 from rdnscache.report import Report  # noqa: E402
 from rdnscache.resolver import LEASE_MARGIN, Resolver  # noqa: E402
 from rdnscache.server.admin import Admin  # noqa: E402
 from rdnscache.server.desk import Desk  # noqa: E402
 from rdnscache.server.overview import Overview  # noqa: E402
+from rdnscache.server.pool import Pool  # noqa: E402
 from rdnscache.server.tcp import TcpListener  # noqa: E402
 from rdnscache.server.udp import UdpListener  # noqa: E402
 from rdnscache.store.contract import BEAT  # noqa: E402
@@ -129,17 +132,20 @@ class Node:
         """For clients over UDP and over TCP; and where the node's other workers ask, which serve until we exit."""
         config, guard = self.config, self.guard
         bounds = (config.tcp_idle, config.tcp_connections)
+        drains: list[Callable[[], None]] = []
+        pool, inner_pool = Pool(*bounds, drains), Pool(*bounds, drains)
         udp = [
             UdpListener(sock, address.wildcard, self.desk, guard)
             for sock, address in zip(inherited.slot.udp, config.listen, strict=True)
         ]
-        tcp = [TcpListener(sock, self.desk, guard, *bounds) for sock in inherited.slot.tcp]
+        tcp = [TcpListener(sock, self.desk, guard, pool) for sock in inherited.slot.tcp]
         # the others have counted their clients' queries themselves
         desk = Desk(self.cache, self.flights, Identity(), Journal(0), "", config.prefetch, self.board.scrap())
         inner: list[UdpListener | TcpListener] = [
             *(UdpListener(sock, False, desk, nobody_is_refused()) for sock in inherited.inner.udp),
-            *(TcpListener(sock, desk, nobody_is_refused(), *bounds) for sock in inherited.inner.tcp),
+            *(TcpListener(sock, desk, nobody_is_refused(), inner_pool) for sock in inherited.inner.tcp),
         ]
+        drains += [listener.drain for listener in udp]
         return udp, tcp, inner
 
     def begin_flush(self, scope: Scope) -> None:
@@ -208,6 +214,7 @@ class Node:
         """Serve until SIGTERM, then finish what is in flight. `ready` is written to when serving has begun."""
         gevent.signal_handler(signal.SIGTERM, self._stopping.set)
         gevent.signal_handler(SUCCEEDED, self._succeeded)
+        gevent.get_hub().print_exception = log_uncaught
         gc.freeze()  # what lives as long as we do need not be looked at again
         gc.set_threshold(*GC_THRESHOLD)
         self.store.start(FIRST_HOLD)

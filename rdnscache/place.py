@@ -15,9 +15,10 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+from rdnscache.files import read_text
 
 SERVER, SENTINEL, CLUSTER = "server", "sentinel", "cluster"
 #: A host and a port.
@@ -82,10 +83,9 @@ class Place:
 def read_password(file: str) -> str:
     """The first line of a file. Raises ValueError."""
     try:
-        found = Path(file).read_text(encoding="utf-8").partition("\n")[0].strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text"
-        raise ValueError(f"password file {file} cannot be read: {reason}") from None
+        found = read_text(file).partition("\n")[0].strip()
+    except ValueError as error:
+        raise ValueError(f"password file {file} {error}") from None
     if not found:
         raise ValueError(f"password file {file} is empty")
     return found

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ssl
+import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from socket import socket as Socket
 from typing import Any
 
@@ -17,7 +20,10 @@ from gevent.monkey import get_original
 RawSocket: type[Socket] = get_original("socket", "socket")
 
 READ, WRITE = 1, 2
+#: Octets read, and written, in one go.
 CHUNK = 65536
+#: Pieces written in one go, far below the system's bound (IOV_MAX, 1024).
+PIECES = 64
 
 
 class _Ending(ABC):
@@ -27,12 +33,9 @@ class _Ending(ABC):
         self._on_data = on_data
         self._on_end = on_end
         self._max_unsent = max_unsent
-        self._unsent = bytearray()
+        #: Octets written that have not left yet.
+        self.unsent = 0
         self.closed = False
-
-    @property
-    def unsent(self) -> int:
-        return len(self._unsent)
 
     def _end(self, reason: str) -> None:
         if not self.closed:
@@ -47,9 +50,10 @@ class _Ending(ABC):
 class Stream(_Ending):
     """A plain stream socket, which it takes over from its maker.
 
-    `on_data(bytes)`, `on_end(reason)` and `on_drain()` (all that was written has left) are called in the hub.
+    `on_data(bytes)`, with `chunk` octets at most, `on_end(reason)` and `on_drain()` (all that was written has left) are
+    called in the hub.
     `on_end` is called once; where the peer merely stopped sending, the stream can still be written to.
-    What the peer does not take is kept, up to `max_unsent` bytes; beyond that the stream ends.
+    What the peer does not take is kept, up to `max_unsent` octets; beyond that the stream ends.
     """
 
     def __init__(
@@ -59,11 +63,17 @@ class Stream(_Ending):
         on_end: Callable[[str], None],
         max_unsent: int,
         on_drain: Callable[[], None] | None = None,
+        chunk: int = CHUNK,
     ) -> None:
         self._sock = RawSocket(fileno=sock.detach())
         self._sock.setblocking(False)
         super().__init__(on_data, on_end, max_unsent)
         self._on_drain = on_drain
+        self._chunk = chunk
+        #: What waits, as it was written: nothing is moved when a part leaves, and memory goes back with each piece.
+        self._pieces: deque[bytes | memoryview] = deque()
+        #: The moment at which the peer last took something, while something waits.
+        self.moved = 0.0
         loop = get_hub().loop
         self._reader = loop.io(self._sock.fileno(), READ)
         self._writer = loop.io(self._sock.fileno(), WRITE)
@@ -82,7 +92,7 @@ class Stream(_Ending):
         if self.closed:
             return
         try:
-            data = self._sock.recv(CHUNK)
+            data = self._sock.recv(self._chunk)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -97,7 +107,8 @@ class Stream(_Ending):
     def write(self, data: bytes) -> None:
         if self.closed:
             return
-        if not self._unsent:
+        rest: bytes | memoryview = data
+        if not self.unsent:
             try:
                 sent = self._sock.send(data)
             except (BlockingIOError, InterruptedError):
@@ -107,31 +118,47 @@ class Stream(_Ending):
                 return
             if sent == len(data):
                 return
-            data = data[sent:]
+            rest = memoryview(data)[sent:]
+            self.moved = time.monotonic()
             self._writer.start(self._write_rest)
-        self._unsent += data
-        if len(self._unsent) > self._max_unsent:
+        self._pieces.append(rest)
+        self.unsent += len(rest)
+        if self.unsent > self._max_unsent:
             self._end("the peer does not read")
 
     def _write_rest(self) -> None:
         try:
-            sent = self._sock.send(memoryview(self._unsent)[:CHUNK])
+            sent = self._sock.sendmsg(list(islice(self._pieces, PIECES)))
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._end(error.strerror or str(error))
             return
-        del self._unsent[:sent]
-        if not self._unsent:
+        self.moved = time.monotonic()
+        self._forget(sent)
+        if not self.unsent:
             self._writer.stop()
             if self._on_drain is not None:
                 self._on_drain()
+
+    def _forget(self, sent: int) -> None:
+        """So many octets have left."""
+        pieces = self._pieces
+        self.unsent -= sent
+        while sent:
+            first = pieces.popleft()
+            if sent < len(first):
+                pieces.appendleft(memoryview(first)[sent:])
+                return
+            sent -= len(first)
 
     def close(self) -> None:
         """Release the socket; calls nobody back."""
         if self.closed:
             return
         self.closed = True
+        self._pieces.clear()
+        self.unsent = 0
         for watcher in (self._reader, self._writer):
             watcher.stop()
             watcher.close()
@@ -146,6 +173,7 @@ class TlsStream(_Ending):
     ) -> None:
         super().__init__(on_data, on_end, max_unsent)
         self._sock = sock
+        self._waiting: list[bytes] = []
         self._something_to_send = Event()
         self._loop = get_hub().loop
         sock.settimeout(None)
@@ -155,9 +183,10 @@ class TlsStream(_Ending):
         """Nothing to do: the reading greenlet delivers by itself."""
 
     def write(self, data: bytes) -> None:
-        self._unsent += data
+        self._waiting.append(data)
+        self.unsent += len(data)
         self._something_to_send.set()
-        if len(self._unsent) > self._max_unsent:
+        if self.unsent > self._max_unsent:
             self._loop.run_callback(self._end, "the peer does not read")
 
     def _read_all(self) -> None:
@@ -167,11 +196,15 @@ class TlsStream(_Ending):
         def take() -> bytes:
             self._something_to_send.wait()
             self._something_to_send.clear()
-            data = bytes(self._unsent)
-            self._unsent.clear()
+            data = b"".join(self._waiting)
+            self._waiting.clear()
             return data
 
-        self._until_end(take, self._sock.sendall)
+        def give(data: bytes) -> None:
+            self._sock.sendall(data)
+            self.unsent -= len(data)
+
+        self._until_end(take, give)
 
     def _until_end(self, source: Callable[[], bytes], sink: Callable[[bytes], Any]) -> None:
         try:
@@ -184,6 +217,7 @@ class TlsStream(_Ending):
 
     def _deliver(self, data: bytes) -> None:
         self._loop.run_callback(self._received, data)
+        gevent.sleep(0)  # reading does not wait while there is something: others would never get their turn
 
     def _received(self, data: bytes) -> None:
         if not self.closed:

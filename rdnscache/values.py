@@ -7,29 +7,37 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from rdnscache import place
 from rdnscache.clients.networks import parse_networks
+from rdnscache.files import read_text
 from rdnscache.net import Address
 
 Parser = Callable[[Any], Any]
 
 
+def _shown(raw: Any) -> str:
+    """What is refused, to be repeated in a sentence: cut, since it may be a whole table or file."""
+    told = repr(raw)
+    return told if len(told) <= 80 else f"{told[:60]}…"
+
+
 def text(raw: Any) -> str:
     if not isinstance(raw, str) or not raw or any(ord(c) < 32 for c in raw):
-        raise ValueError(f"{raw!r} is not a text")
+        raise ValueError(f"{_shown(raw)} is not a text")
     return raw
 
 
 def secret(raw: Any) -> str:
     """A text nobody else should see; `file:PATH` is the first line of that file."""
-    found = text(raw)
-    if found.startswith("file:"):
-        found = "".join(_lines(found.removeprefix("file:"))[:1]).strip()
-        if not found:
-            raise ValueError(f"{raw} is empty")
+    if not isinstance(raw, str) or not raw or any(ord(c) < 32 for c in raw):
+        raise ValueError("a secret is a text on one line, or file:PATH")
+    if not raw.startswith("file:"):
+        return raw
+    found = _lines(raw.removeprefix("file:"))[0].strip()
+    if not found:
+        raise ValueError(f"{raw} is empty")
     return found
 
 
@@ -42,9 +50,13 @@ def secrets(raw: Any) -> tuple[str, ...]:
     What is refused is not repeated: it may be a secret with a slip of the pen.
     """
     found: list[str] = []
-    for item in _items(raw, "secrets"):
+    try:
+        items = _items(raw, "secrets")
+    except ValueError:
+        items = []
+    for item in items:
         lines = _lines(item.removeprefix("file:")) if item.startswith("file:") else [item]
-        found += [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        found += [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     matches = [_SECRET.fullmatch(each) for each in found]
     idents = [match[1] for match in matches if match]
     if not found or len(idents) != len(found) or len(set(idents)) != len(idents):
@@ -55,23 +67,22 @@ def secrets(raw: Any) -> tuple[str, ...]:
 
 def _lines(path: str) -> list[str]:
     try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text"
-        raise ValueError(f"{path} cannot be read: {reason}") from None
+        return read_text(path).split("\n")
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from None
 
 
 def word(raw: Any) -> str:
     found = text(raw)
     if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", found) is None:
-        raise ValueError(f"{found!r} may have 1 to 64 letters, digits, '_', '-' and, not first, '.' only")
+        raise ValueError(f"{_shown(found)} may have 1 to 64 letters, digits, '_', '-' and, not first, '.' only")
     return found
 
 
 def one_of(*choices: str) -> Parser:
     def parse(raw: Any) -> str:
         if raw not in choices:
-            raise ValueError(f"{raw!r} is not one of {', '.join(choices)}")
+            raise ValueError(f"{_shown(raw)} is not one of {', '.join(choices)}")
         return str(raw)
 
     return parse
@@ -82,7 +93,7 @@ def switch(raw: Any) -> bool:
         return raw
     known = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
     if not isinstance(raw, str) or raw.lower() not in known:
-        raise ValueError(f"{raw!r} is neither yes nor no")
+        raise ValueError(f"{_shown(raw)} is neither yes nor no")
     return known[raw.lower()]
 
 
@@ -95,9 +106,9 @@ def number(kind: type[int] | type[float], low: float, high: float) -> Parser:
             if isinstance(raw, float) and found != raw:
                 raise ValueError
         except (ValueError, OverflowError):
-            raise ValueError(f"{raw!r} is not a {'whole number' if kind is int else 'number'}") from None
+            raise ValueError(f"{_shown(raw)} is not a {'whole number' if kind is int else 'number'}") from None
         if not low <= found <= high:
-            raise ValueError(f"{raw} is not between {low} and {high}")
+            raise ValueError(f"{raw!s:.60} is not between {low} and {high}")
         return found
 
     return parse
@@ -107,20 +118,20 @@ def size(raw: Any) -> int:
     """Octets: `64mb`, `1gb`, `500kb` or a number."""
     match = re.fullmatch(r"([0-9]{1,15})(kb|mb|gb|)", str(raw).lower()) if not isinstance(raw, bool) else None
     if match is None:
-        raise ValueError(f"{raw!r} is not a size such as 64mb")
+        raise ValueError(f"{_shown(raw)} is not a size such as 64mb")
     octets = int(match[1]) * {"": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}[match[2]]
     if octets < 1 << 20:
-        raise ValueError(f"{raw!r} is less than 1mb")
+        raise ValueError(f"{_shown(raw)} is less than 1mb")
     return octets
 
 
 def address(default_port: int | None) -> Parser:
     def parse(raw: Any) -> Address:
         if not isinstance(raw, str):
-            raise ValueError(f"{raw!r} is not an address")
+            raise ValueError(f"{_shown(raw)} is not an address")
         found = Address.parse(raw, -1 if default_port is None else default_port)
         if found.port == -1:
-            raise ValueError(f"{raw!r} has no port")
+            raise ValueError(f"{_shown(raw)} has no port")
         return found
 
     return parse
@@ -140,10 +151,10 @@ def _items(raw: Any, what: str) -> list[str]:
     """The parts of a text, or of the texts in a list, between spaces and commas."""
     texts = [raw] if isinstance(raw, str) else raw
     if not isinstance(texts, list | tuple) or not all(isinstance(each, str) for each in texts):
-        raise ValueError(f"{raw!r} is not a list of {what}")
+        raise ValueError(f"{_shown(raw)} is not a list of {what}")
     items = [item for each in texts for item in re.split(r"[\s,]+", each) if item]
     if not items:
-        raise ValueError(f"{raw!r} is not a list of {what}")
+        raise ValueError(f"{_shown(raw)} is not a list of {what}")
     return items
 
 

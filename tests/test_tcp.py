@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import time
+from pathlib import Path
 
 import dns.message
 import dns.query
 import dns.rcode
-from support import Node, Upstream, ask
+import pytest
+from support import Node, Upstream, answer, ask, wait_for
+
+#: Octets of the largest answer here, about.
+LARGE = 61_000
 
 
-def _connect(node: Node) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", node.port), 5)
+def _connect(node: Node, source: str = "127.0.0.1") -> socket.socket:
+    return socket.create_connection(("127.0.0.1", node.port), 5, (source, 0))
+
+
+def _large_or_never(query: dns.message.Message, transport: str) -> dns.message.Message | None:
+    """An answer near the largest there can be for `large.test`, none ever for names under `dead.`."""
+    labels = query.question[0].name.labels
+    if b"dead" in labels:
+        return None
+    if labels[0] == b"large":
+        return answer(query, *(f'300 TXT "{number:0240}"' for number in range(LARGE // 260)))
+    return answer(query, "300 A 192.0.2.1")
+
+
+def _memory(node: Node) -> int:
+    """Octets in memory of all workers."""
+    fields = [Path(f"/proc/{pid}/statm").read_text().split() for pid in node.children()]
+    return sum(int(each[1]) for each in fields) * resource.getpagesize()
 
 
 def _framed(query: dns.message.Message) -> bytes:
@@ -122,3 +144,90 @@ def test_a_message_that_is_no_query_ends_the_connection(upstream: Upstream) -> N
                 sock.sendall(data)
                 assert sock.recv(1) == b""
         assert ask(node.port, "good.test", tcp=True).rcode() == dns.rcode.NOERROR
+
+
+def test_who_reads_late_gets_everything() -> None:
+    """A client that asks 300 times for a large answer and reads only then has each of them, in the end."""
+    with Upstream(_large_or_never) as upstream, Node([upstream.address]) as node, _connect(node) as sock:
+        queries = [dns.message.make_query("large.test", "TXT", id=number) for number in range(300)]
+        sock.sendall(b"".join(map(_framed, queries)))
+        ask(node.port, "other.test", tcp=True)
+        with sock.makefile("rb") as stream:
+            replies = [stream.read(int.from_bytes(stream.read(2), "big")) for _ in queries]
+        assert {int.from_bytes(reply[:2], "big") for reply in replies} == set(range(300))
+        assert min(map(len, replies)) > LARGE * 0.9
+
+
+def test_who_does_not_read_costs_little() -> None:
+    """200 connections with 128 questions each for a large answer: 1.5 GB of answers, of which few are made."""
+    with Upstream(_large_or_never) as upstream, Node([upstream.address], workers=2) as node:
+        for _ in range(20):
+            ask(node.port, "large.test", "TXT", tcp=True)
+        idle = _memory(node)
+        data = b"".join(_framed(dns.message.make_query("large.test", "TXT", id=number)) for number in range(128))
+        socks = [_connect(node) for _ in range(200)]
+        for sock in socks:
+            sock.sendall(data)
+        for _ in range(20):  # all workers have had their turns
+            assert ask(node.port, "large.test", "TXT", tcp=True, timeout=5).answer
+        assert _memory(node) - idle < 64 << 20
+        for sock in socks:
+            sock.close()
+        wait_for(lambda: _memory(node) - idle < 16 << 20, 10)
+
+
+def test_who_does_not_read_is_closed() -> None:
+    """After --tcp-idle in which the client takes nothing."""
+    with Upstream(_large_or_never) as upstream, Node([upstream.address], args=["--tcp-idle", "0.5"]) as node:
+        with _connect(node) as sock:
+            query = _framed(dns.message.make_query("large.test", "TXT"))
+            sock.sendall(query * 128)
+            wait_for(lambda: _peers_of(node, sock) == 0)
+
+
+def _peers_of(node: Node, sock: socket.socket) -> int:
+    """How many of the node's sockets are connected to this one, by the kernel's table."""
+    port, peer = f":{node.port:04X}", f":{sock.getsockname()[1]:04X}"
+    lines = [line.split()[1:4] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(local.endswith(port) and remote.endswith(peer) and state == "01" for local, remote, state in lines)
+
+
+@pytest.mark.parametrize("source", ["127.0.2.1", "127.0.1.1"])
+def test_slots_are_shared_among_clients(source: str) -> None:
+    """A client with many connections that wait for answers that never come keeps nobody out, not even itself."""
+    args = ["--tcp-connections", "40"]
+    with Upstream(_large_or_never) as upstream, Node([upstream.address], args=args) as node:
+        greedy = []
+        for number in range(80):
+            greedy.append(_connect(node, "127.0.1.1"))
+            greedy[-1].sendall(_framed(dns.message.make_query(f"n{number}.dead.test", "A")))
+        query = dns.message.make_query("good.test", "A")
+        honest = []
+        for _ in range(20):
+            honest.append(_connect(node, source))
+            honest[-1].sendall(_framed(query))
+            assert query.is_response(_receive(honest[-1]))
+        if source != "127.0.1.1":  # nor did they take each other's place
+            for sock in honest:
+                sock.sendall(_framed(query))
+                assert query.is_response(_receive(sock))
+        for sock in (*greedy, *honest):
+            sock.close()
+
+
+def test_out_of_descriptors(upstream: Upstream) -> None:
+    """TCP waits then, and says so; datagrams are answered, and so is TCP when there are descriptors again."""
+    with Node([upstream.address]) as node:
+        ask(node.port, "a.test")
+        (worker,) = node.children()
+        used = len(list(Path(f"/proc/{worker}/fd").iterdir()))
+        limits = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (used + 5, limits[1]))
+        socks = [_connect(node) for _ in range(20)]
+        wait_for(lambda: "no TCP connection can be accepted" in node.log())
+        assert ask(node.port, "a.test").answer
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, limits)
+        assert ask(node.port, "a.test", tcp=True, timeout=5).answer
+        assert node.log().count("no TCP connection can be accepted") < 5
+        for sock in socks:
+            sock.close()

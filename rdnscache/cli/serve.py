@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -14,6 +15,8 @@ import click
 from rdnscache.cli.output import echo, echo_json
 from rdnscache.config import Config, default_text, env_name, flag_name, load, options, plain
 from rdnscache.logs import set_up
+
+log = logging.getLogger(__name__)
 
 
 def config_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,8 +45,11 @@ def serve(file: str | None, check: bool, **given: Any) -> None:
 
     Ends on SIGTERM or Ctrl-C with what is in flight answered. Exit code 2: the options cannot be used.
     """
-    config = load(file, given, os.environ)
+    notes: list[str] = []
+    config = load(file, given, os.environ, notes.append)
     set_up(config.log_level, config.log_format, config.node_id)
+    for note in notes:
+        log.warning(note)
     from rdnscache.supervisor import Supervisor
 
     if check:
@@ -51,7 +57,7 @@ def serve(file: str | None, check: bool, **given: Any) -> None:
 
         echo("a node could run with these options")
         return
-    sys.exit(Supervisor(config, lambda: load(file, given, os.environ)).run())
+    sys.exit(Supervisor(config, lambda: load(file, given, os.environ, log.warning)).run())
 
 
 @click.command("check-config")
@@ -62,7 +68,7 @@ def check_config(file: str, as_json: bool) -> None:
 
     Exit code 2 and one sentence when it cannot be used.
     """
-    config = load(file, {}, {})
+    config = load(file, {}, {}, lambda note: echo(f"rdnscache: {note}", err=True))
     table = {field.name: plain(field, getattr(config, field.name)) for field in fields(Config)}
     if as_json:
         echo_json(table, indent=2)

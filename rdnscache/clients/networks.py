@@ -102,6 +102,18 @@ class Networks:
         return self._inside6[bisect_right(self._starts6, address) - 1] == 1
 
 
+def client_prefix(source: bytes) -> bytes:
+    """What stands for the client at an address of 4 or 16 octets where clients share something: its /24 or /56.
+
+    A whole network is one client, or a host with many addresses would be many. On this machine each address is one.
+    """
+    if source.startswith(b"\0\0\0\0\0\0\0\0\0\0\xff\xff"):
+        source = source[12:]
+    if len(source) == 4:
+        return source if source[0] == 127 else source[:3]
+    return source[:7]
+
+
 def _pieces(rules: list[tuple[Network, bool]], bits: int) -> tuple[list[int], list[bool]]:
     """The address range in pieces: where each starts, and whether it is inside. Of equal starts the last counts."""
     starts, inside = [0], [False]

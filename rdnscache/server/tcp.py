@@ -1,65 +1,68 @@
-"""TCP: many queries on a connection, answered as they are ready (RFC 7766 sections 6.2.1 and 7)."""
+"""TCP: a listening socket of this worker's slot, and the connections it accepts."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 import time
-from typing import Any
 
 from gevent import get_hub
 
-from rdnscache import metrics
 from rdnscache.clients.guard import Guard
-from rdnscache.clients.proxy import MAX_HEADER, MORE, REFUSED, parse_proxy, proxy_end
-from rdnscache.dns.entry import Entry
-from rdnscache.dns.wire import HEADER_SIZE, TCP_SIZE, Query, parse_query
-from rdnscache.metrics import observe
+from rdnscache.logs import Throttled
+from rdnscache.server.connection import TcpConnection
 from rdnscache.server.desk import Desk
-from rdnscache.stream import READ, Stream
+from rdnscache.server.pool import Pool
+from rdnscache.stream import READ
 
-#: Queries of one connection in flight; beyond that it is not read.
-MAX_PIPELINED = 128
-#: Octets waiting for a client that reads slowly: above the first it is not read, above the second it is cut off.
-HIGH_WATER, MAX_UNSENT = 256 << 10, 16 << 20
+log = logging.getLogger(__name__)
+
 #: Connections accepted in one go.
 ACCEPTS = 16
-SWEEP_INTERVAL = 1.0
+#: Octets of answers that the kernel may keep for a client; it would take 4 MB and more for one that does not read.
+SEND_BUFFER = 128 << 10
+#: Seconds until it is tried again when no connection can be accepted: out of descriptors, or of memory.
+PAUSE = 1.0
+#: Of accept: nobody is there, or no longer; and what is wrong with the one connection that was next (accept(2)).
+_NOBODY = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR}
+_GONE = {
+    errno.ECONNABORTED, errno.EPROTO, errno.ENOPROTOOPT, errno.EPERM, errno.ENETDOWN, errno.ENETUNREACH,
+    errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EOPNOTSUPP, getattr(errno, "ENONET", errno.ENETDOWN),
+}  # fmt: skip
 
 
 class TcpListener:
-    """One listening socket of this worker's slot, and its connections.
+    """Accepts connections into a pool, which closes those that are idle or too many."""
 
-    A connection that brought no whole query for `idle` seconds is closed; so is the idlest when there are too many.
-    """
-
-    def __init__(self, sock: socket.socket, desk: Desk, guard: Guard, idle: float, max_connections: int) -> None:
+    def __init__(self, sock: socket.socket, desk: Desk, guard: Guard, pool: Pool) -> None:
         sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # connections inherit it
         self._sock = sock
         self._desk = desk
         self.guard = guard
-        self._idle = idle
-        self._max_connections = max_connections
-        self._stopped = False
+        self.pool = pool
         self.held = False
+        self._stopped = False
+        self._cannot = Throttled(log)
         loop = get_hub().loop
         self._watcher = loop.io(sock.fileno(), READ)
-        self._sweeper = loop.timer(SWEEP_INTERVAL, SWEEP_INTERVAL)
-        #: In order of their last whole query, the longest ago first.
-        self._connections: dict[TcpConnection, None] = {}
+        self._again = loop.timer(PAUSE)
 
     def __len__(self) -> int:
-        return len(self._connections)
+        return len(self._connections())
+
+    def _connections(self) -> list[TcpConnection]:
+        return [connection for connection in self.pool if connection.listener is self]
 
     def start(self) -> None:
         self._watcher.start(self._accept)
-        self._sweeper.start(self._sweep)
 
     def stop(self) -> None:
         """Accept and read no more; connections close when their last query is answered."""
         self._stopped = True
         self._watcher.stop()
-        for connection in list(self._connections):
+        for connection in self._connections():
             connection.finish()
 
     def hold(self) -> None:
@@ -68,176 +71,30 @@ class TcpListener:
 
     def release(self) -> None:
         self.held = False
-        for connection in list(self._connections):
+        for connection in self._connections():
             connection.go_on()
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS):
             try:
                 sock, address = self._sock.accept()
-            except OSError as error:  # none left, or gone before we came
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    self._watcher.stop()  # they wait in the backlog; the next sweep looks again
+            except OSError as error:
+                if error.errno in _GONE:
+                    continue
+                if error.errno not in _NOBODY:
+                    self._pause(error)
                 return
-            if len(self._connections) >= self._max_connections and not self._close_idlest():
-                sock.close()
-                continue
             source = socket.inet_pton(self._sock.family, address[0].partition("%")[0])
-            connection = TcpConnection(sock, source, self._desk, self)
-            self.touched(connection)
+            self.pool.join(TcpConnection(sock, source, self._desk, self))
 
-    def touched(self, connection: TcpConnection) -> None:
-        self._connections.pop(connection, None)
-        self._connections[connection] = None
+    def _pause(self, error: OSError) -> None:
+        """Who wants to connect waits in the backlog. What is scarce is needed for other things: TCP gives way."""
+        self._watcher.stop()
+        self._again.start(self._resume)
+        text = f"no TCP connection can be accepted, trying again in {PAUSE:g} s: {error.strerror}"
+        self._cannot.warn(text, time.monotonic())
+        self.pool.make_room()
 
-    def left(self, connection: TcpConnection) -> None:
-        self._connections.pop(connection, None)
-
-    def _close_idlest(self) -> bool:
-        for connection in self._connections:
-            if not connection.pending:
-                connection.close()
-                return True
-        return False
-
-    def _sweep(self) -> None:
-        if not self._stopped and not self._watcher.active:
+    def _resume(self) -> None:
+        if not self._stopped:
             self._watcher.start(self._accept)
-        oldest = time.monotonic() - self._idle
-        for connection in list(self._connections):
-            if connection.active > oldest:
-                return
-            if not connection.pending:
-                connection.close()
-
-
-class TcpConnection:
-    """One client's connection."""
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        source: bytes,
-        desk: Desk,
-        listener: TcpListener,
-    ) -> None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        guard = listener.guard
-        self._source = source
-        #: Whether the client may ask, as far as is known.
-        self._allowed = guard.allowed.holds(source)
-        self._awaits_header = guard.proxies is not None and guard.proxies.holds(source)
-        self._desk = desk
-        self._listener = listener
-        self._buffer = bytearray()
-        self._finishing = False
-        #: Queries taken and not answered yet.
-        self.pending = 0
-        self.active = time.monotonic()
-        self._stream = Stream(sock, self._received, self._ended, MAX_UNSENT, self.go_on)
-
-    def finish(self) -> None:
-        """Read no more, close after the last answer."""
-        self._finishing = True
-        self._stream.pause()
-        self._close_if_done()
-
-    def close(self) -> None:
-        self._stream.close()
-        self._listener.left(self)
-
-    def go_on(self) -> None:
-        """Take up what has been left lying."""
-        self._received(b"")
-
-    def _received(self, data: bytes) -> None:
-        self._buffer += data
-        try:
-            self._go_on()
-        except Exception:
-            self._desk.unexpected("reading a connection")
-            self.close()
-
-    def _go_on(self) -> None:
-        """Take the whole queries that have arrived, as long as the client keeps up with its answers."""
-        buffer, stream = self._buffer, self._stream
-        while not stream.closed and not self._finishing:
-            if self._listener.held or self.pending >= MAX_PIPELINED or stream.unsent > HIGH_WATER:
-                stream.pause()
-                return
-            if self._awaits_header and not self._read_header():
-                return
-            size = int.from_bytes(buffer[:2], "big")
-            if len(buffer) < 2 or len(buffer) < 2 + size:
-                stream.resume()
-                return
-            data = bytes(buffer[2 : 2 + size])
-            del buffer[: 2 + size]
-            self._take(data)
-        self._close_if_done()
-
-    def _read_header(self) -> bool:
-        """Learn from the proxy who the client is; False when there is more to come, or nothing that we take."""
-        end = proxy_end(bytes(self._buffer[:MAX_HEADER]))
-        if end == MORE:
-            self._stream.resume()
-            return False
-        proxied = parse_proxy(bytes(self._buffer[:end])) if end != REFUSED else None
-        if proxied is None:
-            self._desk.counters[metrics.PROXY_ERRORS] += 1
-            self.close()
-            return False
-        del self._buffer[:end]
-        self._awaits_header = False
-        if proxied.source:
-            self._source = proxied.source
-            self._allowed = self._listener.guard.allowed.holds(proxied.source)
-        return True
-
-    def _take(self, data: bytes) -> None:
-        desk, now = self._desk, time.monotonic()
-        query = parse_query(data, True) if len(data) >= HEADER_SIZE else None
-        if query is None:  # not a client of ours
-            desk.counters[metrics.DROPPED] += 1
-            self.close()
-            return
-        self.active = now
-        self._listener.touched(self)
-        desk.counters[metrics.QUERIES_TCP] += 1
-        if desk.journal.due(1):
-            query.watch = desk.journal.watch(query, "tcp", self._source)
-        if not self._allowed:
-            self._send(desk.deny(query))
-            return
-        desk.journal.heat(query.key, 1)
-        reply = desk.lookup(query, now)
-        if reply is not None:
-            desk.counters[metrics.L1] += 1
-            observe(desk.counters, metrics.L1_SECONDS, time.monotonic() - now, 1)
-        else:
-            reply = desk.take(self, query, None, now)
-        if reply is None:
-            self.pending += 1
-        else:
-            self._send(reply)
-
-    def answer(self, query: Query, client: Any, entry: Entry | None, layer: int) -> None:
-        self.pending -= 1
-        if self._stream.closed:
-            return
-        self._send(self._desk.finish(query, entry, layer))
-        self._go_on()
-
-    def _send(self, reply: bytes) -> None:
-        self._desk.counters[metrics.REPLIES_TCP + min(reply[3] & 0x0F, metrics.OTHER_RCODE)] += 1
-        if len(reply) <= TCP_SIZE:
-            self._stream.write(len(reply).to_bytes(2, "big") + reply)
-
-    def _ended(self, reason: str) -> None:
-        """The client closed its side, or the connection broke: what is still pending may be answered, if it can."""
-        self._finishing = True
-        self._close_if_done()
-
-    def _close_if_done(self) -> None:
-        if self._stream.closed or (self._finishing and not self.pending and not self._stream.unsent):
-            self.close()

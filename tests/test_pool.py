@@ -1,0 +1,74 @@
+"""How a worker's TCP connections share its time, its memory and its slots."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rdnscache.clients.networks import client_prefix
+
+#: In a process of its own: gevent's hub is not to meet that of other tests.
+_TURNS = """
+import time
+from gevent import get_hub, sleep
+from rdnscache.server.pool import LOOK, TURN, Pool
+
+events = []
+pool = Pool(10, 1000, [lambda: events.append("datagrams")])
+
+
+class Busy:
+    def __init__(self):
+        self.queued, self.left = False, 10
+
+    def serve(self):
+        end = time.monotonic() + LOOK
+        while time.monotonic() < end:
+            pass
+        events.append("connection")
+        self.left -= 1
+        return self.left > 0
+
+
+for _ in range(20):
+    pool.serve_soon(Busy())
+other = get_hub().loop.timer(0, TURN / 10)
+other.start(lambda: events.append("others"))
+while events.count("connection") < 200:
+    sleep(0.001)
+print(" ".join(events))
+"""
+
+
+def test_a_burst_leaves_others_their_turns() -> None:
+    """While many connections have much to ask, datagrams are looked at between them, and the hub goes round."""
+    path = Path(__file__).parent.parent
+    command = [sys.executable, "-c", _TURNS]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=path, timeout=60)
+    events = done.stdout.split()
+    assert events.count("connection") == 200, done.stderr
+    for kind, most in (("datagrams", 2), ("others", 50)):
+        waited = longest = 0
+        for event in events[: len(events) - events[::-1].index("connection")]:
+            waited = 0 if event == kind else waited + (event == "connection")
+            longest = max(longest, waited)
+        assert longest <= most, kind
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("c0000201", "c00002fe", True),
+        ("c0000201", "c0000301", False),
+        ("7f000001", "7f000002", False),
+        ("00000000000000000000ffffc0000201", "c0000207", True),
+        ("20010db8000001000000000000000001", "20010db8000001ffffffffffffffffff", True),
+        ("20010db8000001000000000000000001", "20010db8000002000000000000000001", False),
+    ],
+)
+def test_a_network_is_one_client(one: str, other: str, same: bool) -> None:
+    """A /24 or /56, an IPv4-mapped address the IPv4 one; on this machine each address."""
+    assert (client_prefix(bytes.fromhex(one)) == client_prefix(bytes.fromhex(other))) == same
