@@ -94,7 +94,13 @@ class TestRealServers:
 
     @pytest.mark.parametrize(
         ("policy", "level"),
-        [("allkeys-lfu", "ok"), ("allkeys-lru", "note"), ("noeviction", "risky"), ("volatile-ttl", "risky")],
+        [
+            ("allkeys-lfu", "ok"),
+            ("allkeys-lru", "note"),
+            ("noeviction", "risky"),
+            ("volatile-ttl", "risky"),
+            ("allkeys-random", "risky"),
+        ],
     )
     def test_eviction(self, good: RedisServer, policy: str, level: str) -> None:
         """What a full cache does."""
@@ -115,12 +121,15 @@ class TestRealServers:
         assert "maxmemory" in words["writing"]
 
     def test_one_that_saves(self, good: RedisServer) -> None:
-        """A cache has nothing to keep."""
+        """A cache has nothing to keep, and what is kept undoes a flush."""
         good.client().config_set("save", "3600 1")
         code, levels, words = check(good.url)
 
-        assert (code, levels["persistence"]) == (0, "note")
+        assert (code, levels["persistence"]) == (1, "risky")
         assert "save 3600 1" in words["persistence"]
+        good.client().config_set("save", "")
+        good.client().config_set("appendonly", "yes")
+        assert check(good.url)[1]["persistence"] == "note"
 
     def test_a_replica(self, good: RedisServer) -> None:
         """Nothing can be stored there; the primary says how far its replica is behind."""
@@ -131,7 +140,11 @@ class TestRealServers:
             assert (code, levels["role"]) == (2, "wrong")
             assert "writing" not in levels and "replica" in words["role"]
             wait_for(lambda: good.client().info("replication").get("slave0", {}).get("state") == "online", 20)
-            assert "with 1 replica" in check(good.url)[2]["role"]
+            code, levels, words = check(good.url)
+            assert "with 1 replica" in words["role"]
+            assert (code, levels["replicas"]) == (1, "risky")
+            good.client().config_set("min-replicas-to-write", "1")
+            assert "replicas" not in check(good.url)[1]
 
     def test_nobody_there(self) -> None:
         """One line, and exit code 2."""

@@ -21,7 +21,9 @@ BUDGET, NEARBY, SAME_TIME = 0.05, 0.005, 2.0
 #: Octets of a value up to which a hash should stay small in memory.
 LISTPACK = 1024
 #: What is read of the settings.
-SETTINGS = ("maxmemory", "maxmemory-policy", "hash-max-listpack-value", "save", "appendonly")
+SETTINGS = (
+    "maxmemory", "maxmemory-policy", "hash-max-listpack-value", "save", "appendonly", "min-replicas-to-write",
+)  # fmt: skip
 
 Command = tuple[Any, ...]
 
@@ -177,6 +179,11 @@ def _is_replica(facts: Facts) -> bool:
     return facts.hello.get("role") in ("replica", "slave")
 
 
+def _replicas(facts: Facts) -> list[Mapping[str, Any]]:
+    found = [value for name, value in facts.info.items() if name.startswith("slave") and isinstance(value, dict)]
+    return [] if _is_replica(facts) else found
+
+
 def _role(facts: Facts) -> Iterator[Finding]:
     info = facts.info
     if facts.hello.get("mode") == "sentinel":
@@ -186,8 +193,7 @@ def _role(facts: Facts) -> Iterator[Finding]:
         if info.get("master_link_status") == "down":
             yield Finding(WRONG, "replication", "its primary is not connected")
     else:
-        replicas = [value for name, value in info.items() if name.startswith("slave") and isinstance(value, dict)]
-        lags = [int(replica.get("lag", 0)) for replica in replicas]
+        lags = [int(replica.get("lag", 0)) for replica in _replicas(facts)]
         words = f"with {len(lags)} replicas, the last heard of {max(lags)} s ago" if lags else "without replicas"
         yield Finding(NOTE if max(lags, default=0) > SAME_TIME else OK, "role", f"a primary {words}")
 
@@ -230,6 +236,9 @@ def _memory(facts: Facts) -> Iterator[Finding]:
     yield Finding(OK, "memory", f"maxmemory is {int(limit) / (1 << 20):.0f} MB{share}")
     if policy == "allkeys-lfu":
         yield Finding(OK, "eviction", "allkeys-lfu")
+    elif policy == "allkeys-random":
+        text = "allkeys-random: the register of nodes may be evicted like anything else; set allkeys-lfu"
+        yield Finding(RISKY, "eviction", text)
     elif policy == "noeviction":
         yield Finding(RISKY, "eviction", "noeviction: once it is full nothing is shared any more; set allkeys-lfu")
     elif str(policy).startswith("volatile"):
@@ -249,10 +258,20 @@ def _settings(facts: Facts) -> Iterator[Finding]:
         yield Finding(NOTE, "entries", text)
     else:
         yield Finding(OK, "entries", f"hash-max-listpack-value is {size}")
-    saving = [f"save {settings['save']}"] if settings.get("save") else []
-    saving += ["appendonly yes"] if settings.get("appendonly") == "yes" else []
-    if saving:
-        text = f"{', '.join(saving)}: a cache need not survive, and saving makes it slow at times"
+    yield from _persistence(settings)
+    if _replicas(facts) and settings.get("min-replicas-to-write", "0") == "0":
+        text = (
+            "min-replicas-to-write is 0: cut off, it takes flushes that a replica which takes over undoes; set it to 1"
+        )
+        yield Finding(RISKY, "replicas", text)
+
+
+def _persistence(settings: Mapping[str, str]) -> Iterator[Finding]:
+    if settings.get("save"):
+        text = f'save {settings["save"]}: a restart brings back what was flushed since; set save ""'
+        yield Finding(RISKY, "persistence", text)
+    elif settings.get("appendonly") == "yes":
+        text = "appendonly yes: a cache need not survive, and a restart may bring back what was flushed last"
         yield Finding(NOTE, "persistence", text)
     else:
         yield Finding(OK, "persistence", "off")
