@@ -39,6 +39,10 @@ COMPILED = {
     "rdnscache.store.seal": ".py",
     "rdnscache.store.store": ".py",
     "rdnscache.upstream.exchange": ".py",
+    "rdnscache.upstream.health": ".py",
+    "rdnscache.upstream.reading": ".py",
+    "rdnscache.upstream.search": ".py",
+    "rdnscache.upstream.server": ".py",
     "rdnscache.upstream.servers": ".py",
 }
 #: Types come from the .pxd files alone; an annotation says what a person may rely on.

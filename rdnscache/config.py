@@ -85,8 +85,13 @@ class Config:
         "off",
     )
     admin_token: str = _option(
-        "", "TEXT|file:PATH", "What a flush from the live page needs; it is off without.", values.secret, "none"
-    )
+        "", "TEXT|file:PATH", "What looking up and flushing on the live page need; without, flushing is off.",
+        values.secret, "none",
+    )  # fmt: skip
+    admin_host: tuple[str, ...] = _option(
+        (), "NAME", "Serve the live page under this host name, beside addresses and localhost; repeatable.",
+        values.hosts, "none",
+    )  # fmt: skip
     identity: bool = _option(
         True, "yes|no", "Answer version.bind, id.server and the like in class CH.", values.switch, "yes"
     )

@@ -103,6 +103,10 @@ METRICS: tuple[Metric, ...] = (
     Metric("flights", "Questions being resolved.", kind=GAUGE),
     Metric("clients_waiting", "Clients waiting on flights.", kind=GAUGE),
     Metric("warm", "Workers that have loaded the hottest names, or given up on that.", kind=GAUGE),
+    Metric(
+        "upstream_local_errors",
+        "Upstream queries that could not leave this host: no descriptor, memory, port or route, or not allowed.",
+    ),
     Metric("callback_errors", "Unexpected errors caught at the edge of a callback; each is in the log."),
 )
 #: Those each upstream has for itself, with a label for its address.
@@ -110,6 +114,7 @@ SERVER_METRICS: tuple[Metric, ...] = (
     Metric("upstream_queries", "Queries sent to upstreams."),
     Metric("upstream_failures", "Upstream queries without a usable reply."),
     Metric("upstream_seconds", "Time upstreams took for their replies.", kind=HISTOGRAM),
+    Metric("upstream_resting", "Workers that ask other upstreams first, because this one fails.", kind=GAUGE),
 )
 
 
@@ -148,9 +153,9 @@ WAKES_SENT, WAKES, WAKES_LOST = COLUMN["wakes_sent"], COLUMN["wakes_received"], 
 RECHECKS, EVENTS_MISSED = COLUMN["rechecks"], COLUMN["events_missed"]
 L1_ENTRIES, L1_BYTES, L1_EVICTIONS = COLUMN["l1_entries"], COLUMN["l1_bytes"], COLUMN["l1_evictions"]
 FLIGHTS_UP, WAITING, WARM = COLUMN["flights"], COLUMN["clients_waiting"], COLUMN["warm"]
-CALLBACK_ERRORS = COLUMN["callback_errors"]
+UPSTREAM_LOCAL_ERRORS, CALLBACK_ERRORS = COLUMN["upstream_local_errors"], COLUMN["callback_errors"]
 #: Inside an upstream's block.
-SERVER_QUERIES, SERVER_FAILURES, SERVER_SECONDS = _BLOCK[:-1]
+SERVER_QUERIES, SERVER_FAILURES, SERVER_SECONDS, SERVER_RESTING = _BLOCK[:-1]
 
 Counters = memoryview
 
@@ -177,7 +182,9 @@ class Board:
     def __init__(self, workers: int) -> None:
         self._rows = memoryview(mmap.mmap(-1, workers * _WIDTH * 8)).cast("B").cast("Q")
         self._reports = [_Report() for _ in range(workers)]
+        #: Which upstream has which place, those gone included; and those in use.
         self._servers: list[str] = []
+        self._in_use: list[str] = []
         self.workers = workers
 
     def row(self, worker: int) -> Counters:
@@ -189,10 +196,28 @@ class Board:
         return memoryview(bytearray(_WIDTH * 8)).cast("Q")
 
     def make_room(self, servers: Iterable[str]) -> None:
-        """Give each upstream its place. To be called before those are forked who will count there."""
-        for server in servers:
-            if server not in self._servers and len(self._servers) < SERVER_ROOM - 1:
+        """Give each upstream its place, and show no others. To be called before those are forked who will count there.
+
+        Workers of the configuration before may still count: only what was gone by then makes room.
+        """
+        wanted = list(dict.fromkeys(servers))
+        free = [place for place, server in enumerate(self._servers) if server not in (*self._in_use, *wanted)]
+        for server in wanted:
+            if server in self._servers:
+                continue
+            if free:
+                place = free.pop(0)
+                self._servers[place] = server
+                self._clear(self.block(server))
+            elif len(self._servers) < SERVER_ROOM - 1:
                 self._servers.append(server)
+        self._in_use = wanted
+
+    def _clear(self, block: int) -> None:
+        """An upstream's numbers begin at 0."""
+        for worker in range(self.workers):
+            for column in range(block, block + _BLOCK[-1]):
+                self._rows[worker * _WIDTH + column] = 0
 
     def block(self, server: str) -> int:
         """Where in a row an upstream's numbers begin."""
@@ -209,7 +234,7 @@ class Board:
             sum(column) for column in zip(*(self.row(each).tolist() for each in range(self.workers)), strict=True)
         ]
         found = [_sample(metric, metric.labels, totals, COLUMN[metric.key]) for metric in METRICS]
-        servers = self._servers
+        servers = [server for server in self._in_use if server in self._servers]
         if any(totals[self.block(OTHER_SERVERS) :]):
             servers = [*servers, OTHER_SERVERS]
         for metric, offset in zip(SERVER_METRICS, _BLOCK[:-1], strict=True):

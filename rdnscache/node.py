@@ -26,7 +26,7 @@ from rdnscache.clients.guard import Guard, nobody_is_refused  # noqa: E402
 from rdnscache.clients.limit import Limiter  # noqa: E402
 from rdnscache.clients.networks import Networks  # noqa: E402
 from rdnscache.config import Config  # noqa: E402
-from rdnscache.dns.names import question_text, rcode_text  # noqa: E402
+from rdnscache.dns.names import TYPES, question_text, rcode_text  # noqa: E402
 from rdnscache.dns.policy import Identity, Limits  # noqa: E402
 from rdnscache.flights import Flights  # noqa: E402
 from rdnscache.journal import Journal  # noqa: E402
@@ -40,13 +40,15 @@ from rdnscache.server.pool import Pool  # noqa: E402
 from rdnscache.server.tcp import TcpListener  # noqa: E402
 from rdnscache.server.udp import UdpListener  # noqa: E402
 from rdnscache.store.contract import BEAT  # noqa: E402
+from rdnscache.store.lookup import questions  # noqa: E402
 from rdnscache.store.nostore import NoStore  # noqa: E402
 from rdnscache.store.scope import Scope  # noqa: E402
 from rdnscache.store.seal import Seal  # noqa: E402
 from rdnscache.store.steering import Place  # noqa: E402
 from rdnscache.store.store import Store  # noqa: E402
 from rdnscache.supervisor import Inherited  # noqa: E402
-from rdnscache.upstream.servers import Server, Upstreams  # noqa: E402
+from rdnscache.upstream.server import Server  # noqa: E402
+from rdnscache.upstream.servers import Upstreams  # noqa: E402
 from rdnscache.upstream.siblings import Siblings  # noqa: E402
 
 log = logging.getLogger(__name__)
@@ -94,7 +96,7 @@ class Node:
                 inherited.redis_url, config.prefix, place, inherited.incarnation, *times, self, counters, seal
             )  # fmt: skip
         servers = [Server(address, board.block(str(address)), counters) for address in config.upstream]
-        self.upstreams = Upstreams(servers, config.upstream_timeout, config.upstream_deadline)
+        self.upstreams = Upstreams(servers, config.upstream_timeout, config.upstream_deadline, counters)
         self.siblings = Siblings(worker, inherited.siblings, config.upstream_deadline)
         self.resolver = self._make_resolver()
         self.flights = Flights(self.resolver.fly, self.resolver.give_up, config.max_flights, config.max_waiting)
@@ -109,8 +111,9 @@ class Node:
         self.flights.drains = [listener.drain for listener in self.udp]
         self.admin: Admin | None = None
         if inherited.admin is not None:
-            overview = Overview(config.node_id, inherited.redis_url, config.prefix, board, seal)
-            self.admin = Admin(inherited.admin, board, overview, config.admin_token)
+            can_flush = bool(config.admin_token)
+            overview = Overview(config.node_id, inherited.redis_url, config.prefix, board, seal, can_flush)
+            self.admin = Admin(inherited.admin, board, overview, config.admin_token, config.admin_host)
         self._hold = gevent.get_hub().loop.timer(LONGEST_HOLD)
         self._stopping = Event()
         self._has_successor = False
@@ -179,7 +182,7 @@ class Node:
 
     def look(self, name: bytes) -> list[dict[str, Any]]:
         now = time.monotonic()
-        held = [entry for key in self.cache.keys(name) if key[:-5] == name and (entry := self.cache.peek(key))]
+        held = [entry for key in questions(name, TYPES) if (entry := self.cache.peek(key)) is not None]
         return [
             {
                 "key": question_text(entry.key),
@@ -236,6 +239,7 @@ class Node:
                 self.store.heat(self.journal.hottest)
                 self._tell_limited(now)
                 next_turn = now + HEAT_INTERVAL
+            self.upstreams.catch_up(now)
             self._measure()
         self._linger()
         self._drain()

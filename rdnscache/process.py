@@ -26,11 +26,13 @@ def die_with_parent(parent: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def raise_file_limit() -> None:
-    """As many open files as we may have: every connection and every upstream query is one."""
+def raise_file_limit() -> int:
+    """As many open files as we may have: every connection and every upstream query is one. How many that is."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # some systems allow less than they say
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 def ended_how(status: int) -> str:

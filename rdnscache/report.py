@@ -24,8 +24,8 @@ from rdnscache.upstream.servers import Upstreams
 #: Options that are a node's own; the others should be the same everywhere. Whoever is seen in a Redis uses that Redis,
 #: whatever it calls it.
 OWN = frozenset({
-    "listen", "node_id", "admin", "workers", "log_level", "log_format", "log_queries", "upstream_file", "redis",
-    "embedded_memory",
+    "listen", "node_id", "admin", "admin_host", "workers", "log_level", "log_format", "log_queries", "upstream_file",
+    "redis", "embedded_memory",
 })  # fmt: skip
 #: Rates are over this many seconds at least.
 RECENT = 6.0
@@ -79,8 +79,8 @@ class Report:
                 {
                     "address": str(server.address),
                     "ms": round(server.latency * 1000, 2),
-                    "failures": server.failures,
-                    "rests": max(round(server.rests_until - now, 1), 0),
+                    "failures": server.udp.failures,
+                    "rests": max(round(server.udp.rests_until - now, 1), 0),
                 }
                 for server in upstreams.servers
             ],

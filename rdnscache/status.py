@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -60,22 +60,38 @@ SETTLED = 2.5
 STATES = ("none", "attached", "probing", "open", "away")
 
 
-def summarize(members: Sequence[Member]) -> list[NodeStatus]:
-    """A line for each node; two of one name are two."""
+#: What members tell may have been put into Redis by anybody. Of a node so many remarks and upstreams are shown; options
+#: that so many nodes tell of are compared, those of most nodes first; slow queries taken from one worker.
+MAX_REMARKS, MAX_UPSTREAMS, MAX_OPTIONS, MAX_SLOW = 20, 64, 100, 50
+#: Characters of a name of 255 octets, each of them escaped.
+MAX_NAME = 1016
+
+
+def _go_on() -> None:
+    """Nobody else waits."""
+
+
+def summarize(members: Sequence[Member], breathe: Callable[[], None] = _go_on) -> list[NodeStatus]:
+    """A line for each node; two of one name are two. `breathe` is called after every short step: others can run."""
     lives: dict[tuple[str, str], list[Member]] = defaultdict(list)
     for member in members:
         lives[member.node, member.incarnation].append(member)
     names = called(lives)
-    found = {names[life]: _summary(names[life], lives[life]) for life in sorted(lives)}
-    _compare(found, {names[life]: each for life, each in lives.items()})
-    for (node, _), workers in lives.items():
+    found = {}
+    for life, workers in sorted(lives.items()):
+        found[names[life]] = _summary(names[life], workers, breathe)
+        breathe()
+    _compare(found, {names[life]: workers for life, workers in lives.items()}, breathe)
+    for life, workers in lives.items():
+        remarks = found[names[life]].remarks
         if any(_list(member.told.get("twins")) for member in workers):
-            name = names[node, workers[0].incarnation]
-            found[name].remarks.append(f"another node is called {node} too: give each its own --node-id")
+            remarks.insert(0, f"another node is called {life[0]} too: give each its own --node-id")
+        more = len(remarks) - MAX_REMARKS
+        remarks[MAX_REMARKS:] = [f"and {more} more"] if more > 0 else []
     return list(found.values())
 
 
-def _summary(called_so: str, members: list[Member]) -> NodeStatus:
+def _summary(called_so: str, members: list[Member], breathe: Callable[[], None]) -> NodeStatus:
     present = [member for member in members if member.present]
     latest = min(members, key=lambda member: member.age).told
     status = NodeStatus(called_so, bool(present), min(member.age for member in members))
@@ -91,11 +107,15 @@ def _summary(called_so: str, members: list[Member]) -> NodeStatus:
     status.redis_state = max((state for state in STATES if state in states), key=STATES.index, default="?")
     for name, counter in (("detachments", "redis_detachments"), ("events_missed",) * 2, ("wakes_lost",) * 2):
         setattr(status, name, sum(int(_counter(member, counter)) for member in present))
-    status.upstreams = _upstreams(present)
+    status.upstreams = _upstreams(present, breathe)
     status.remarks = [
         f"worker {member.worker} is silent for {member.age:.0f} s" for member in members if not member.present
     ]
-    rates = {layer: sum(_rate(member, f"answers.{layer}") for member in present) for layer in LAYERS}
+    rates = dict.fromkeys(LAYERS, 0.0)
+    for member in present:
+        for layer in LAYERS:
+            rates[layer] += _rate(member, f"answers.{layer}")
+        breathe()
     total = sum(rates.values())
     status.shares = {layer: rate / total if total else 0.0 for layer, rate in rates.items()}
     status.qps = sum(_rate(member, f"queries.{transport}") for member in present for transport in ("udp", "tcp"))
@@ -104,33 +124,42 @@ def _summary(called_so: str, members: list[Member]) -> NodeStatus:
     return status
 
 
-def _compare(nodes: Mapping[str, NodeStatus], lives: Mapping[str, Sequence[Member]]) -> None:
+def _compare(
+    nodes: Mapping[str, NodeStatus], lives: Mapping[str, Sequence[Member]], breathe: Callable[[], None]
+) -> None:
     """Remark on every option whose value is not that of most nodes."""
     configs = {
-        name: dict(_dict(member.told.get("config")))
+        name: _dict(member.told.get("config"))
         for name, members in lives.items()
         for member in members
         if member.present
     }
-    for option in sorted({name for config in configs.values() for name in config}):
-        values = [repr(config.get(option)) for config in configs.values()]
-        usual = max(sorted(set(values)), key=values.count)
-        for name, status in nodes.items():
-            value = configs.get(name, {}).get(option)
-            if name in configs and repr(value) != usual:
-                status.remarks.append(f"{option} is {value!r:.100}, elsewhere {usual:.100}")
+    known: Counter[str] = Counter()
+    for config in configs.values():
+        known.update(config.keys())
+        breathe()
+    for option in sorted(name for name, _ in known.most_common(MAX_OPTIONS)):
+        values = {node: f"{config.get(option)!r:.100}" for node, config in configs.items()}
+        counts = Counter(values.values())
+        usual = min(counts, key=lambda value: (-counts[value], value))
+        for name, status in nodes.items() if len(counts) > 1 else ():
+            value = values.get(name, usual)
+            if value != usual:
+                status.remarks.append(f"{option:.100} is {value}, elsewhere {usual}")
+        breathe()
 
 
-def history(members: Sequence[Member]) -> dict[str, Any]:
+def history(members: Sequence[Member], breathe: Callable[[], None] = _go_on) -> dict[str, Any]:
     """Answers a second of the whole cluster, by layer, in steps of so many seconds, up to the last all have told of."""
-    sums: dict[int, list[float]] = defaultdict(lambda: [0.0] * len(LAYERS))
-    for member in members:
-        for step in _list(member.told.get("history")):
-            if isinstance(step, list) and len(step) == len(LAYERS) + 1:
-                number, *answers = (_number(each) for each in step)
-                sums[int(number)] = [a + b for a, b in zip(sums[int(number)], answers, strict=True)]
     last = int(time.time() - SETTLED) // STEP - 1
     numbers = range(last - STEPS + 2, last + 1)
+    sums: dict[int, list[float]] = defaultdict(lambda: [0.0] * len(LAYERS))
+    for member in members:
+        for step in _list(member.told.get("history"))[-STEPS - 1 :]:
+            if isinstance(step, list) and len(step) == len(LAYERS) + 1 and int(_number(step[0])) in numbers:
+                number, *answers = (_number(each) for each in step)
+                sums[int(number)] = [a + b for a, b in zip(sums[int(number)], answers, strict=True)]
+        breathe()
     layers = {
         layer: [round(max(sums[number][index], 0) / STEP, 2) if number in sums else 0.0 for number in numbers]
         for index, layer in enumerate(LAYERS)
@@ -138,15 +167,21 @@ def history(members: Sequence[Member]) -> dict[str, Any]:
     return {"step": STEP, "end": (last + 1) * STEP, "layers": layers}
 
 
-def slow(members: Sequence[Member], count: int) -> list[dict[str, Any]]:
+def slow(members: Sequence[Member], count: int, breathe: Callable[[], None] = _go_on) -> list[dict[str, Any]]:
     """The latest slow queries, the newest first."""
-    found = [
-        {name: _number(each.get(name)) for name in ("time", "ms")}
-        | {name: _text(each.get(name)) for name in ("name", "type", "layer")}
-        | {"node": member.node}
-        for member in members
-        for each in map(_dict, _list(member.told.get("slow")))
-    ]
+    found: list[dict[str, Any]] = []
+    for member in members:
+        for each in map(_dict, _list(member.told.get("slow"))[-MAX_SLOW:]):
+            told = {name: _number(each.get(name)) for name in ("time", "ms")}
+            words = {name: _text(each.get(name)) for name in ("type", "layer")}
+            found.append({"node": member.node, "name": _text(each.get("name"), MAX_NAME)} | told | words)
+        if len(found) > 2 * MAX_SLOW:
+            found = _latest(found, count)
+        breathe()
+    return _latest(found, count)
+
+
+def _latest(found: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     return sorted(found, key=lambda each: -_number(each["time"]))[:count]
 
 
@@ -168,9 +203,9 @@ def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) and abs(value) < _ABSURD else 0.0
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, longest: int = 100) -> str:
     """A word somebody told, cut."""
-    return str(value)[:100] if isinstance(value, str | int) else "?"
+    return str(value)[:longest] if isinstance(value, str | int) else "?"
 
 
 def _dict(value: Any) -> dict[str, Any]:
@@ -181,12 +216,16 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _upstreams(members: Sequence[Member]) -> list[dict[str, Any]]:
+def _upstreams(members: Sequence[Member], breathe: Callable[[], None]) -> list[dict[str, Any]]:
     """A node's upstreams, each as the worker sees it for whom it is slowest."""
     found: dict[str, dict[str, Any]] = {}
-    for told in (_dict(each) for member in members for each in _list(member.told.get("upstreams"))):
-        address = _text(told.get("address"))
-        seen = found.setdefault(address, {"address": address, "ms": 0.0, "rests": 0.0})
-        for name in ("ms", "rests"):
-            seen[name] = max(seen[name], _number(told.get(name)))
+    for member in members:
+        for told in map(_dict, _list(member.told.get("upstreams"))[:MAX_UPSTREAMS]):
+            address = _text(told.get("address"))
+            if address not in found and len(found) == MAX_UPSTREAMS:
+                continue
+            seen = found.setdefault(address, {"address": address, "ms": 0.0, "rests": 0.0})
+            for name in ("ms", "rests"):
+                seen[name] = max(seen[name], _number(told.get(name)))
+        breathe()
     return list(found.values())

@@ -19,6 +19,7 @@ from rdnscache import __version__, embedded, handover, net
 from rdnscache.build import form
 from rdnscache.children import Child, Family
 from rdnscache.config import Config, options, plain
+from rdnscache.descriptors import fit
 from rdnscache.errors import ConfigError
 from rdnscache.handover import Estate
 from rdnscache.metrics import Board
@@ -66,6 +67,8 @@ class Supervisor:
     family: Family = field(default_factory=Family)
     workers: list[Child] = field(default_factory=list)
     redis_url: str | None = None
+    #: How many files each of our processes may have open.
+    open_files: int = 0
     board: Board = field(init=False)
     sockets: Sockets = field(init=False)
     incarnation: Incarnation = field(init=False)
@@ -73,7 +76,8 @@ class Supervisor:
     def run(self) -> int:
         config, estate = self.config, handover.received()
         self.incarnation = Incarnation.here(estate.incarnation, estate.begun)
-        raise_file_limit()
+        self.open_files = raise_file_limit()
+        self._fit(config)
         try:
             slots, bound = net.bind_slots(config.listen, config.workers, estate)
             inner, siblings = net.bind_inner(config.workers, estate)
@@ -133,6 +137,7 @@ class Supervisor:
         """Why we could not start anew with the configuration as it is now."""
         try:
             wanted = self.reread()
+            fit(wanted, self.open_files)
             for address in wanted.listen + ((wanted.admin,) if wanted.admin else ()):
                 if address not in (*self.config.listen, self.config.admin):
                     net.check_free(address)
@@ -168,9 +173,15 @@ class Supervisor:
                 slot.close()
             from rdnscache.node import run_worker  # gevent and redis come in here
 
-            return run_worker(self.config, inherited, ready)
+            return run_worker(fit(self.config, self.open_files)[0], inherited, ready)
 
         return run
+
+    def _fit(self, config: Config) -> None:
+        """Say what the limit of open files leaves no room for; ConfigError when it leaves too little."""
+        _, less = fit(config, self.open_files)
+        if less:
+            log.warning("%s", less)
 
     def _add_redis(self, estate: Estate) -> Path | None:
         """Find out where Redis is; with `embedded`, add the child that runs it. Returns the path of its socket."""
@@ -224,8 +235,10 @@ class Supervisor:
 
     def _reload(self) -> None:
         """Read the configuration again; when it can be used, let successors take over worker by worker."""
+        keep = {name: getattr(self.config, name) for name in FIXED}
         try:
             wanted = self.reread()
+            self._fit(replace(wanted, **keep))
         except ConfigError as error:
             return log.error("the configuration is refused, the old one stays: %s", error)
         for option in options():
@@ -233,7 +246,6 @@ class Supervisor:
             if old != new:
                 when = ", not before a restart" if option.name in FIXED else ""
                 log.info("%s: %s -> %s%s", option.name, plain(option, old), plain(option, new), when)
-        keep = {name: getattr(self.config, name) for name in FIXED}
         changed = replace(wanted, **keep)
         if changed == self.config:
             return log.info("nothing to change")
@@ -248,6 +260,7 @@ class Supervisor:
         else:
             return log.info("all workers use the new configuration")
         self.config = before
+        self.board.make_room(map(str, before.upstream))
         for worker in done:
             self.family.succeed(worker, before.drain + KILL_MARGIN)
         return log.error("the new configuration does not work, the old one stays")

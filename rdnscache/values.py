@@ -158,6 +158,18 @@ def _items(raw: Any, what: str) -> list[str]:
     return items
 
 
+_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*")
+
+
+def hosts(raw: Any) -> tuple[str, ...]:
+    """Host names as they are in a browser's address bar, without port; as one text, separated by spaces or commas."""
+    items = _items(raw, "host names")
+    for item in items:
+        if _HOST.fullmatch(item) is None:
+            raise ValueError(f"{item!r} is not a host name without a port")
+    return tuple(items)
+
+
 def networks(raw: Any) -> tuple[str, ...]:
     """A list; as one text, separated by spaces or commas."""
     items = _items(raw, "networks")

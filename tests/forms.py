@@ -296,7 +296,9 @@ HOT = (
     "rdnscache.metrics", "rdnscache.server.desk", "rdnscache.server.udp", "rdnscache.dns.names",
     "rdnscache.dns.policy", "rdnscache.flights", "rdnscache.resolver", "rdnscache.store.breaker",
     "rdnscache.store.candidacy", "rdnscache.store.contract", "rdnscache.store.link", "rdnscache.store.nostore",
-    "rdnscache.store.seal", "rdnscache.store.store", "rdnscache.upstream.exchange", "rdnscache.upstream.servers",
+    "rdnscache.store.seal", "rdnscache.store.store", "rdnscache.upstream.exchange", "rdnscache.upstream.health",
+    "rdnscache.upstream.reading", "rdnscache.upstream.search", "rdnscache.upstream.server",
+    "rdnscache.upstream.servers",
 )  # fmt: skip
 
 

@@ -124,6 +124,7 @@ class Upstream:
     """A DNS server in this process, on UDP and TCP. Replies that are delayed do not wait for each other.
 
     `delay` may be a function of the query. A handler may return a list: several datagrams, sent in that order.
+    Without `tcp`, connections are refused.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Upstream:
         handler: Handler | None = None,
         delay: float | Callable[[dns.message.Message], float] = 0.0,
         port: int | None = None,
+        tcp: bool = True,
     ) -> None:
         self.handler: Handler = handler or default_handler
         self.delay = delay
@@ -148,6 +150,7 @@ class Upstream:
         self._order = itertools.count()
         self._ended = False
         self._connections: set[socket.socket] = set()
+        self._listens = tcp
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._threads: list[threading.Thread] = []
@@ -157,8 +160,9 @@ class Upstream:
         self._udp.bind(("127.0.0.1", self.port))
         self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._tcp.bind(("127.0.0.1", self.port))
-        self._tcp.listen(256)
-        for run in (self._serve_udp, self._serve_tcp, self._send_due):
+        if self._listens:
+            self._tcp.listen(256)
+        for run in (self._serve_udp, *([self._serve_tcp] if self._listens else []), self._send_due):
             thread = threading.Thread(target=run, daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -313,6 +317,7 @@ class Node:
         args: Sequence[str] = (),
         env: dict[str, str] | None = None,
         listen: str | Sequence[str] | None = None,
+        open_files: int | None = None,
     ) -> None:
         self.listen = [listen] if isinstance(listen, str) else list(listen or (f"127.0.0.1:{free_port()}",))
         host, _, port = self.listen[0].rpartition(":")
@@ -324,6 +329,8 @@ class Node:
             command += ["--listen", address]
         for address in upstreams:
             command += ["--upstream", address]
+        if open_files is not None:
+            command = ["sh", "-c", f'ulimit -n {open_files}; exec "$@"', "sh", *command]
         self._log = self.folder / "log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(

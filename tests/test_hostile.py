@@ -9,9 +9,6 @@ from support import Node, RedisServer, Upstream, ask, wait_for
 
 from rdnscache import config
 from rdnscache.errors import ConfigError
-from rdnscache.metrics import Board
-from rdnscache.net import Address
-from rdnscache.upstream.servers import LAST_REST, Server
 
 
 def attached(node: Node, times: int = 1) -> bool:
@@ -78,16 +75,6 @@ def test_a_reply_cut_inside_a_record_is_asked_for_over_tcp() -> None:
         reply = ask(node.port, "cut.example.")
 
         assert [record.address for record in reply.answer[0]] == ["192.0.2.9"]
-
-
-def test_a_server_that_never_answers_rests_no_longer_than_the_bound() -> None:
-    """The doubling of the rest has an end, however often a server fails."""
-    board = Board(1)
-    server = Server(Address("192.0.2.1", 53), board.block("192.0.2.1:53"), board.row(0))
-    for _ in range(3000):
-        server.failed(100.0)
-
-    assert server.rests_until == 100.0 + LAST_REST
 
 
 @pytest.mark.parametrize("word", ["..", ".", ".hidden", "a/b", "", "a b"])

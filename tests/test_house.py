@@ -22,7 +22,7 @@ FLOORS = (
     ("forwards",),
     ("config",),
     ("store", "upstream"),
-    ("status",),
+    ("status", "descriptors"),
     ("flights", "report"),
     ("resolver",),
     ("server",),

@@ -385,6 +385,33 @@ def test_history_in_steps_of_the_wall_clock() -> None:
     assert told == [(100, 15.0), (105, 25.0), (110, 25.0), (115, 10.0), (90, 5.0)]
 
 
+def test_upstreams_come_and_go() -> None:
+    """What a reload removed is not shown; its place, emptied, is had by another when nobody counts there any more."""
+    board = Board(2)
+
+    def shown() -> dict[str, float]:
+        return {each.labels[0][1]: each.value for each in board.samples() if each.metric.name == "upstream_queries"}
+
+    def count(server: str) -> None:
+        board.row(1)[board.block(server) + metrics.SERVER_QUERIES] += 1
+
+    board.make_room(["a", "b"])
+    count("a")
+    count("b")
+    board.make_room(["b", "c"])
+    count("a")  # a worker of before
+    assert shown() == {"b": 1, "c": 0}
+    board.make_room(["d", "c", "c"])
+    assert shown() == {"d": 0, "c": 0}
+    count("b")
+    board.make_room(["b", "c"])
+    assert shown() == {"b": 2, "c": 0}
+    for number in range(3 * SERVER_ROOM):
+        board.make_room([f"n{number}", "c"])
+        count(f"n{number}")
+        assert shown() == {f"n{number}": 1, "c": 0}
+
+
 def test_the_board() -> None:
     """Histograms by their bounds, upstreams in places of their own and the last one for the rest, whole reports."""
     board = Board(2)

@@ -39,7 +39,6 @@ def test_wrong_id_and_wrong_question_are_ignored() -> None:
             query.to_wire(),
             b"",
             good[:11],
-            good[:-1],
             good,
         ]
 

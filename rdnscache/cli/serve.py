@@ -54,7 +54,12 @@ def serve(file: str | None, check: bool, **given: Any) -> None:
 
     if check:
         from rdnscache import node  # noqa: F401  all that a worker needs
+        from rdnscache.descriptors import fit
+        from rdnscache.process import raise_file_limit
 
+        _, less = fit(config, raise_file_limit())
+        if less:
+            click.echo(less, err=True)
         echo("a node could run with these options")
         return
     sys.exit(Supervisor(config, lambda: load(file, given, os.environ, log.warning)).run())

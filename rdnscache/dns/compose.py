@@ -6,7 +6,7 @@ from struct import Struct
 
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.splice import splice_reply
-from rdnscache.dns.wire import NXDOMAIN, OPT_DO, OPT_PLAIN, SERVFAIL, Query
+from rdnscache.dns.wire import NXDOMAIN, OPT_DO, OPT_PLAIN, SERVFAIL, TCP_SIZE, Query
 
 #: Extended DNS Errors (RFC 8914 section 4).
 EDE_STALE, EDE_NOT_READY, EDE_PROHIBITED, EDE_STALE_NXDOMAIN, EDE_NO_REACHABLE_AUTHORITY = 3, 14, 18, 19, 22
@@ -21,6 +21,7 @@ def compose(query: Query, entry: Entry, now: float) -> bytes:
 
     AA is clear and RA set; AD goes to those who asked with AD or DO (RFC 6840 sections 5.7 and 5.8).
     What does not fit loses its additional section first, without TC (RFC 2181 section 9), then all records, with TC.
+    Over TCP the OPT goes before anything else: a message as large as it can be is better whole than empty.
     """
     data = query.data
     age = int(now - entry.stored)
@@ -32,6 +33,9 @@ def compose(query: Query, entry: Entry, now: float) -> bytes:
     room = query.limit - query.end - len(opt)
     ancount, nscount, arcount = entry.ancount, entry.nscount, entry.arcount
     size = len(tail)
+    if size > room and opt and query.limit == TCP_SIZE and size <= room + len(opt):
+        room += len(opt)
+        opt = b""
     if size > room:
         arcount = 0
         size = entry.additional
@@ -39,7 +43,7 @@ def compose(query: Query, entry: Entry, now: float) -> bytes:
             flags |= 0x0200
             ancount = nscount = 0
             size = 0
-    if query.edns:
+    if opt:
         arcount += 1
     return splice_reply(data, query.end, flags, ancount, nscount, arcount, tail, size, opt)
 

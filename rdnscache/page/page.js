@@ -100,9 +100,11 @@ function span(seconds) {
 // ---- Asking the node ----
 
 async function ask(path, options = {}) {
-  const response = await fetch(path, { signal: AbortSignal.timeout(PATIENCE), ...options }).catch(() => {
+  const headers = { "X-Rdnscache": "page", ...(token && { Authorization: `Bearer ${token}` }) };
+  const response = await fetch(path, { signal: AbortSignal.timeout(PATIENCE), headers, ...options }).catch(() => {
     throw new Error(`${self} does not answer`);
   });
+  if (response.status === 401) token = "";
   const told = await response.json().catch(() => ({}));
   if (response.ok) return told;
   throw Object.assign(new Error(told.error ?? `${self} says ${response.status}`), { status: response.status });
@@ -131,8 +133,9 @@ function show(told) {
   watch.heard = told.time;
   self = told.node;
   canFlush = told.can_flush;
+  offerKey();
   say($("self"), self);
-  showNotice(told.redis);
+  showNotice(told.redis, told.more);
   showFigures(told.nodes);
   chart.history = told.history;
   drawChart();
@@ -142,12 +145,12 @@ function show(told) {
   showSlow(told.slow);
 }
 
-function showNotice(redis) {
+function showNotice(redis, more) {
   const none = redis === "there is none";
   const why = none
     ? "works without Redis: only this node is shown, and names cannot be looked up."
     : `cannot use Redis (${redis.replace(/\.$/, "")}). Only this node is shown; it goes on answering.`;
-  say($("notice"), redis === "ok" ? "" : `${self} ${why}`, none ? "" : "bad");
+  say($("notice"), redis === "ok" ? more : `${self} ${why}`, none ? "" : "bad");
 }
 
 // ---- The figures ----
@@ -440,17 +443,23 @@ async function lookUp() {
   const [name, type, turn] = [$("name").value.trim(), $("type").value.trim().toUpperCase(), ++lookups];
   const what = `${name} ${type}`.trim();
   $("entries").ariaBusy = true;
+  token ||= $("key").value;
+  $("key").value = "";
   const told = await ask(`api/lookup?${new URLSearchParams({ name, type })}`).catch((error) => error);
   if (turn !== lookups) return;
   const lost = told instanceof Error;
   const entries = told.entries ?? [];
   const found = entries.length ? count(entries.length, "entry", "entries") : "Nothing is cached";
   say($("found"), lost ? `${told.message}.` : `${found} of ${what}, at ${time(Date.now() / 1000)}.`, lost ? "bad" : "");
+  offerKey();
   $("entries").ariaBusy = false;
   $("entries").replaceChildren(...entries.map(entryView));
   $("flush").hidden = lost || !canFlush;
   offerFlush(name, type, what);
 }
+
+/** Where flushing is on, looking up needs the token too. */
+const offerKey = () => { $("key-field").hidden = !canFlush || Boolean(token); };
 
 function offerFlush(name, type, what) {
   const labels = name.match(/(?:\\.|[^.\\])+/gs) ?? [];
@@ -513,14 +522,12 @@ function askFlush(problem, focus) {
 async function sendFlush() {
   token ||= $("token").value;
   $("go").disabled = true;
-  const headers = { Authorization: `Bearer ${token}` };
   try {
-    const proof = await ask("api/flush", { method: "POST", headers, body: JSON.stringify(order) });
+    const proof = await ask("api/flush", { method: "POST", body: JSON.stringify(order) });
     $("ask").close();
     say($("proof"), proofText(proof), Object.keys(proof.missing).length ? "bad" : "");
     lookUp();
   } catch (error) {
-    if (error.status === 401) token = "";
     askFlush(`${error.message}.`, "go");
   }
 }

@@ -1,64 +1,51 @@
-"""A node's numbers as Prometheus metric families."""
+"""A node's numbers in Prometheus' text form (version 0.0.4), as /metrics gives them.
+
+Written out here: a node with 31 upstreams has 1,000 lines, and a library that makes an object of each holds the hub for
+15 to 45 ms.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
-
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
-)
+from itertools import accumulate
 
 from rdnscache import __version__
 from rdnscache.build import form
-from rdnscache.metrics import BOUNDS, COUNTER, GAUGE, HISTOGRAM, Board, Sample
+from rdnscache.metrics import BOUNDS, COUNTER, HISTOGRAM, Board, Labels, Sample
 
-_FAMILIES: dict[str, Any] = {
-    COUNTER: CounterMetricFamily,
-    GAUGE: GaugeMetricFamily,
-    HISTOGRAM: HistogramMetricFamily,
-}
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BOUND_TEXTS = (*(repr(bound) for bound in BOUNDS), "+Inf")
 
 
-def make_registry(board: Board) -> CollectorRegistry:
-    """What `generate_latest` makes the text of /metrics from."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Exposition(board))
-    return registry
+def exposition(board: Board) -> bytes:
+    """The text; the samples of a metric are together, as they are on the board."""
+    lines: list[str] = []
+    last = ""
+    for sample in board.samples():
+        name = f"rdnscache_{sample.metric.name}" + ("_total" if sample.metric.kind == COUNTER else "")
+        if name != last:
+            lines += (f"# HELP {name} {sample.metric.help}", f"# TYPE {name} {sample.metric.kind}")
+            last = name
+        lines += _histogram(name, sample) if sample.metric.kind == HISTOGRAM else _number(name, sample)
+    name = "rdnscache_build_info"
+    lines += (f"# HELP {name} The version, and the form of the hot modules.", f"# TYPE {name} gauge")
+    lines.append(f"{name}{_labels((('version', __version__), ('form', form())))} 1.0")
+    return ("\n".join(lines) + "\n").encode()
 
 
-class _Exposition:
-    def __init__(self, board: Board) -> None:
-        self._board = board
-
-    def collect(self) -> Iterable[Metric]:
-        families: dict[str, Any] = {}
-        for sample in self._board.samples():
-            metric = sample.metric
-            family = families.get(metric.name)
-            if family is None:
-                make = _FAMILIES[metric.kind]
-                names = [name for name, _ in sample.labels]
-                family = families[metric.name] = make(f"rdnscache_{metric.name}", metric.help, labels=names)
-            _add(family, sample)
-        about = InfoMetricFamily("rdnscache_build", "The version, and the form of the hot modules.")
-        about.add_metric([], {"version": __version__, "form": form()})
-        return [*families.values(), about]
+def _number(name: str, sample: Sample) -> Iterable[str]:
+    return (f"{name}{_labels(sample.labels)} {float(sample.value)!r}",)
 
 
-def _add(family: Any, sample: Sample) -> None:
-    values = [value for _, value in sample.labels]
-    if sample.metric.kind != HISTOGRAM:
-        family.add_metric(values, sample.value)
-        return
-    total, buckets = 0, []
-    for bound, count in zip(_BOUND_TEXTS, sample.buckets, strict=True):
-        total += count
-        buckets.append((bound, total))
-    family.add_metric(values, buckets, sample.value)
+def _histogram(name: str, sample: Sample) -> Iterable[str]:
+    labels, bucket = _labels(sample.labels), _labels((*sample.labels, ("le", "%s")))
+    total = 0
+    for bound, total in zip(_BOUND_TEXTS, accumulate(sample.buckets), strict=True):
+        yield f"{name}_bucket{bucket % bound} {float(total)!r}"
+    yield f"{name}_count{labels} {float(total)!r}"
+    yield f"{name}_sum{labels} {float(sample.value)!r}"
+
+
+def _labels(labels: Labels) -> str:
+    """What we put there, names of layers and addresses, needs no escaping."""
+    return "{" + ",".join(f'{name}="{value}"' for name, value in sorted(labels)) + "}" if labels else ""

@@ -7,6 +7,9 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+import gevent
+from gevent.lock import BoundedSemaphore
+
 from rdnscache import status
 from rdnscache.dns.names import parse_name, question_text
 from rdnscache.errors import StoreDown
@@ -23,43 +26,73 @@ from rdnscache.store.seal import Seal
 FRESH, FLUSH_PATIENCE = 1.0, 2.0
 #: Lines of the lists.
 HOT, SLOW = 20, 20
+#: Workers that are shown; a cluster that has more is looked at with `rdnscache cluster status`.
+MAX_MEMBERS = 1000
+#: Seconds of work after which others in this worker get their turn.
+BREATH = 0.001
+
+
+class Breath:
+    """Lets others run between steps of long work."""
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+
+    def take(self) -> None:
+        if time.perf_counter() - self._since > BREATH:
+            gevent.sleep(BREATH)  # longer than no time, so that sockets are looked at as well
+            self._since = time.perf_counter()
 
 
 class Overview:
     """Without Redis, or while it is away, this node alone is shown, from what its workers leave on the board."""
 
-    def __init__(self, node: str, redis_url: str | None, prefix: str, board: Board, seal: Seal | None) -> None:
+    def __init__(
+        self, node: str, redis_url: str | None, prefix: str, board: Board, seal: Seal | None, can_flush: bool
+    ) -> None:
         self._node = node
+        self._can_flush = can_flush
         self._board = board
         self._browser = Browser(redis_url, prefix, seal) if redis_url is not None else None
-        self._last: dict[str, Any] = {}
+        self._last = b""
         self._looked = -FRESH
+        self._looking = BoundedSemaphore(1)
 
-    def cluster(self) -> dict[str, Any]:
-        """Nodes, the history of their answers, the hottest names and the latest slow queries."""
-        now = time.monotonic()
-        if now - self._looked >= FRESH:
-            self._looked = now
-            self._last = self._look()
-        return self._last
+    def cluster(self) -> bytes:
+        """Nodes, the history of their answers, the hottest names and the latest slow queries, as JSON.
 
-    def _look(self) -> dict[str, Any]:
-        problem, hot = "", []
+        One look at a time, and one in a second.
+        """
+        with self._looking:
+            if time.monotonic() - self._looked >= FRESH:
+                self._last = self._look()
+                self._looked = time.monotonic()
+            return self._last
+
+    def _look(self) -> bytes:
+        problem, more, hot = "", 0, []
+        breathe = Breath().take
         try:
             _, cluster = self._places("there is none")
-            members = cluster.members()
+            members, more = cluster.some_members(MAX_MEMBERS, breathe)
             hot = cluster.hottest(HOT)
         except StoreDown as error:
             members, problem = self._own_members(), str(error)
-        return {
+        nodes = []
+        for node in status.summarize(members, breathe):
+            nodes.append(json.dumps(node.as_json()))
+            breathe()
+        rest = {
             "time": time.time(),
             "node": self._node,
             "redis": problem or "ok",
-            "nodes": [node.as_json() for node in status.summarize(members)],
-            "history": status.history(members),
+            "more": f"{more} workers more are registered in Redis than the {len(members)} shown here." if more else "",
+            "can_flush": self._can_flush,
+            "history": status.history(members, breathe),
             "hot": [{"question": question_text(key), "qps": round(rate, 2)} for key, rate in hot],
-            "slow": status.slow(members, SLOW),
+            "slow": status.slow(members, SLOW, breathe),
         }
+        return f'{json.dumps(rest)[:-1]}, "nodes": [{", ".join(nodes)}]}}'.encode()
 
     def _places(self, without: str) -> tuple[Browser, Cluster]:
         """Raises StoreDown: `without` when there is no Redis; or when a Redis Cluster cannot be reached."""

@@ -22,8 +22,8 @@ from rdnscache.store.opening import client, primaries
 from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
 
-#: Keys asked for in one go.
-PAGE = 500
+#: Keys asked for in one go; where a worker asks, which has other things to do between.
+PAGE, STEP = 500, 50
 TIMEOUT = 5.0
 #: The state of an entry that no node would believe.
 NOT_SIGNED = "not signed"
@@ -69,6 +69,19 @@ class Browser:
         for keys in self.pages(pattern):
             entries = [key for key in keys if self.names.question(key) and (not rtype or _type_of(key) == rtype)]
             yield from self._views(entries)
+
+    def read_questions(self, questions: list[bytes]) -> Iterator[View]:
+        """The entries of these questions that there are."""
+        for start in range(0, len(questions), STEP):
+            keys = [self.names.entry(question).decode("ascii") for question in questions[start : start + STEP]]
+            with redis_errors():
+                pipeline = self.redis.pipeline(transaction=False)
+                for key in keys:
+                    pipeline.exists(key)
+                there: list[Any] = pipeline.execute(raise_on_error=False)
+            held = [key for key, found in zip(keys, there, strict=True) if found == 1]
+            if held:
+                yield from self._views(held)
 
     def count(self) -> int:
         """About how many keys there are, ours and others'."""

@@ -103,6 +103,7 @@ def needed(names: Names, mark: str) -> list[Command]:
         ("TIME",),
         ("ZADD", names.nodes, "XX", 0, mark),
         ("ZSCORE", names.nodes, mark),
+        ("ZCARD", names.nodes),
         ("ZREM", names.nodes, mark),
         ("ZREMRANGEBYSCORE", names.nodes, 1, 0),
         ("SCAN", 0, "COUNT", 1),
@@ -180,8 +181,9 @@ def _is_replica(facts: Facts) -> bool:
 
 
 def _replicas(facts: Facts) -> list[Mapping[str, Any]]:
-    found = [value for name, value in facts.info.items() if name.startswith("slave") and isinstance(value, dict)]
-    return [] if _is_replica(facts) else found
+    if _is_replica(facts):
+        return []
+    return [value for name, value in facts.info.items() if name.startswith("slave") and isinstance(value, dict)]
 
 
 def _role(facts: Facts) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,10 +19,14 @@ from rdnscache.store.members import Member, member, read_message, read_report, r
 from rdnscache.store.steering import ANNOUNCE, MOST_WORKERS, ROLL, Place
 from rdnscache.store.told import LONGEST_REPORT
 
-#: Reports asked for in one go.
-PAGE = 200
+#: Octets of what all workers tell of themselves who are looked at together; workers in one command.
+MAX_TOLD, PORTION = 8 << 20, 32
 #: No name is asked so often in a second.
 ABSURD = 1e9
+
+
+def _go_on() -> None:
+    """Nobody else waits."""
 
 
 class Cluster:
@@ -38,24 +42,47 @@ class Cluster:
 
     def roll(self) -> tuple[float, list[Member]]:
         """How old the register is, in seconds, and who is in it: in a young one not everybody is yet."""
+        age, places, _ = self._places(MOST_WORKERS)
+        return age, list(self._told(places, _go_on))
+
+    def some_members(self, limit: int, breathe: Callable[[], None]) -> tuple[list[Member], int]:
+        """Those who have spoken last, and how many there are besides; for who has more to do than to look.
+
+        At most `limit`. `breathe` is called after every short step.
+        """
+        _, places, total = self._places(limit)
+        found = list(self._told(places, breathe))
+        return found, max(total - len(found), 0)
+
+    def _places(self, limit: int) -> tuple[float, dict[str, float], int]:
+        """The register's age, the seconds since each of the last workers has spoken, and how many there are."""
         with redis_errors():
-            raw = self._redis.eval(ROLL.source.decode(), 1, self._names.nodes, MEMBER_TTL, MOST_WORKERS)
+            raw = self._redis.eval(ROLL.source.decode(), 1, self._names.nodes, MEMBER_TTL, limit)
         read = read_roll(raw)
         if read is None:
             raise StoreDown("the cluster's register cannot be read")
-        _, since, places = read
-        texts = sorted(place for place in places if Place.parse(place) is not None)
-        reports: list[Any] = []
-        for start in range(0, len(texts), PAGE):
-            with redis_errors():
-                pipeline = self._redis.pipeline(transaction=False)
-                for place in texts[start : start + PAGE]:
-                    pipeline.getrange(self._names.node(place), 0, LONGEST_REPORT)
-                reports += pipeline.execute(raise_on_error=False)
-        found = (
-            member(place, places[place], read_report(report)) for place, report in zip(texts, reports, strict=True)
-        )
-        return since, [each for each in found if each is not None]
+        return read.age, read.places, read.total
+
+    def _told(self, places: Mapping[str, float], breathe: Callable[[], None]) -> Iterator[Member]:
+        """All of them, with what they tell: nothing where that is too long, or comes after MAX_TOLD octets."""
+        octets = 0
+        texts = sorted(places)
+        for start in range(0, len(texts), PORTION):
+            portion = texts[start : start + PORTION]
+            reports = self._reports(portion) if octets <= MAX_TOLD else [None] * len(portion)
+            for place, raw in zip(portion, reports, strict=True):
+                octets += len(raw) if isinstance(raw, bytes) else 0
+                found = member(place, places[place], read_report(raw))
+                if found is not None:
+                    yield found
+                breathe()
+
+    def _reports(self, places: Iterable[str]) -> list[Any]:
+        with redis_errors():
+            pipeline = self._redis.pipeline(transaction=False)
+            for place in places:
+                pipeline.getrange(self._names.node(place), 0, LONGEST_REPORT)
+            return list(pipeline.execute(raise_on_error=False))
 
     def forget(self, node: str) -> int:
         """Stop expecting a node that will not come back; how many workers it had."""

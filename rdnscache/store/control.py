@@ -282,7 +282,8 @@ class Control:
             return []  # a new register: Redis has begun anew with nothing
         anchor = self.stream.before(known)
         later = [flush for flush in self._flushes if order(flush[0]) > order(anchor)]
-        scopes = [(event_id, scope) for event_id, scope in later if scope is not None]
+        # each flush has been announced twice, or more often
+        scopes = list({scope: (event_id, scope) for event_id, scope in later if scope is not None}.values())
         whole = len(later) < len(self._flushes) and len(scopes) <= MOST_MISSED
         return scopes if whole else [(known, Scope())]
 

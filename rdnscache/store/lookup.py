@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from rdnscache.dns.names import name_text, parse_name, type_number, type_text
+from rdnscache.dns.names import TYPES, parse_name, type_number, type_text
+from rdnscache.dns.wire import IN, VARIANT_CD, VARIANT_DO
 from rdnscache.store.browse import Browser, View
 from rdnscache.store.cluster import Cluster
-from rdnscache.store.contract import pattern_text
 
 #: Seconds to wait for the workers' word.
 PATIENCE = 0.5
 
 
 def lookup(browser: Browser, cluster: Cluster, name: str, rtype: str) -> list[View]:
-    """Every variant of a name, of one type or (with an empty text) of all; what is only in an L1 comes last.
+    """Every variant of a name, of one type or (with an empty text) of all that have a mnemonic.
 
-    Raises ValueError for what is no name or type, StoreDown.
+    What is only in an L1 comes last. The variants are read by their keys: a pattern would have Redis walk through all
+    it holds. Raises ValueError for what is no name or type, StoreDown.
     """
     wire = parse_name(name)
-    wanted = type_text(type_number(rtype)) if rtype else ""
-    views = list(browser.find(pattern_text(name_text(wire)), wanted))
+    number = type_number(rtype) if rtype else 0
+    wanted = type_text(number) if rtype else ""
+    views = list(browser.read_questions(questions(wire, [number] if rtype else sorted(TYPES))))
     held: dict[str, list[dict[str, Any]]] = {}
     for entry in cluster.look(wire, PATIENCE):
         question = str(entry.pop("key", ""))
@@ -29,6 +32,13 @@ def lookup(browser: Browser, cluster: Cluster, name: str, rtype: str) -> list[Vi
             held.setdefault(question, []).append(entry)
     found = [replace(view, l1=held.pop(view.question, [])) for view in views]
     return found + [_only_in_l1(question, entries) for question, entries in sorted(held.items())]
+
+
+def questions(name: bytes, types: Iterable[int]) -> list[bytes]:
+    """The keys of all questions of class IN about a name."""
+    variants = (0, VARIANT_DO, VARIANT_CD, VARIANT_DO | VARIANT_CD)
+    kinds = [number.to_bytes(2, "big") + IN.to_bytes(2, "big") for number in types]
+    return [name + kind + bytes((each,)) for kind in kinds for each in variants]
 
 
 def _only_in_l1(question: str, entries: list[dict[str, Any]]) -> View:

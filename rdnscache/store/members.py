@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from rdnscache.process import Incarnation, born, since_boot
 from rdnscache.store.contract import SILENCE
@@ -82,15 +82,24 @@ def member(text: str, age: float, told: Mapping[str, Any]) -> Member | None:
     return Member(*place, age, told) if place is not None else None
 
 
-def read_roll(reply: Any) -> tuple[bool, float, dict[str, float]] | None:
-    """Whether the speaker was not listed, the register's age, and who is listed for how long without a word."""
+class Roll(NamedTuple):
+    """The register as Redis tells it; see `steering.ROLL`."""
+
+    new: bool
+    age: float
+    #: The seconds for which each has been silent.
+    places: dict[str, float]
+    total: int
+
+
+def read_roll(reply: Any) -> Roll | None:
     try:
-        new, age, told = reply
+        new, age, told, total = reply
         places = {
             text.decode("utf-8", "replace"): max(float(ago), 0.0)
             for text, ago in zip(told[::2], told[1::2], strict=True)
         }
-        return new == 1, float(age), places
+        return Roll(new == 1, float(age), places, int(total))
     except (TypeError, ValueError, AttributeError):
         return None
 

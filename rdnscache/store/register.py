@@ -38,9 +38,6 @@ class Register:
         self.link: Link | Shards
         #: Other nodes of our name that have spoken while we did.
         self.twins: set[str] = set()
-        #: The register's age in seconds as of `read_at` (monotonic); None before it was read.
-        self.age: float | None = None
-        self.read_at = 0.0
         self._names = names
         self._place = place
         self._life = life
@@ -67,9 +64,8 @@ class Register:
         roll = read_roll(reply)
         if roll is None:
             return self._refused(reply, sent)
-        new, self.age, places = roll
-        self.read_at = sent
-        if new and self._known:
+        places = roll.places
+        if roll.new and self._known:
             lost = {place: at for place, at in self._known.items() if sent - at < MEMBER_TTL and place not in places}
             self._restore(lost, sent)
         self._known = {place: sent - age for place, age in places.items()}

@@ -69,8 +69,9 @@ MOST_WORKERS = 2000
 LONGEST_EVENT = 4096
 
 #: KEYS register; ARGV seconds after which a worker is forgotten, how many to tell, and who speaks, if somebody does.
-#: Returns 1 if that one was not listed, the register's age in seconds, and the workers, each with the seconds since it
-#: spoke; seconds as text. Who only reads changes nothing. A value of another type makes room.
+#: Returns 1 if that one was not listed, the register's age in seconds, the workers that have spoken last, each with the
+#: seconds since then, and how many are listed; seconds as text. Who only reads changes nothing. A value of another type
+#: makes room.
 ROLL = Script(
     b"""
 local now = redis.call('TIME')
@@ -90,7 +91,8 @@ for i = 1, #all, 2 do
     told[#told + 1] = tostring(now - all[i + 1])
   end
 end
-return {new, tostring(now - since), told}
+local total = redis.pcall('ZCARD', KEYS[1])
+return {new, tostring(now - since), told, type(total) == 'number' and total - 1 or 0}
 """
 )
 

@@ -1,9 +1,12 @@
 cimport cython
-from rdnscache.dns.wire cimport Reply, build_query, parse_reply
+from rdnscache.dns.wire cimport Reply, build_query
+from rdnscache.upstream.reading cimport about, read_reply
 @cython.locals(reply=Reply)
 cpdef Reply exchange(object server, bytes key, bint edns, double timeout)
-@cython.locals(reply=Reply, ident=bytes, data=bytes)
-cpdef Reply _over_udp(object server, bytes key, bint edns, double deadline)
-@cython.locals(reply=Reply)
-cpdef Reply _reply_to(bytes key, bytes data)
-cpdef bint wait_readable(int fd, double seconds)
+@cython.locals(reply=Reply, ident=bytes, data=bytes, sent=bint)
+cpdef Reply over_udp(object server, bytes key, bint edns, double deadline)
+@cython.locals(reply=Reply, ident=bytes, query=bytes, data=bytes, sent=bint)
+cpdef Reply over_tcp(object server, bytes key, bint edns, double deadline)
+@cython.locals(data=bytearray)
+cpdef bytes _receive(object server, object sock, double deadline)
+cpdef bint wait(int fd, int events, double deadline)

@@ -1,119 +1,160 @@
-"""One query to one server: over UDP from a fresh random port with a fresh ID, over TCP when the reply is cut."""
+"""One query to one server: over UDP from a fresh random port with a fresh ID, over TCP when the reply is cut.
+
+What fails is told by whose fault it is. UpstreamFailed says SILENT when nothing came in time, UNREACHABLE when the
+server or the network refused, LOCAL when the query could not leave this host, SAID when what came is no reply.
+"""
 
 from __future__ import annotations
 
 import _socket
+import errno
 import os
+import select
 import socket
 import time
 
-import gevent
 from gevent import get_hub, getcurrent
+from gevent.monkey import get_original
 
-from rdnscache.dns.wire import HEADER_SIZE, Reply, build_query, parse_reply
-from rdnscache.errors import UpstreamFailed
+from rdnscache.dns.wire import TCP_SIZE, Reply, build_query
+from rdnscache.errors import LOCAL, SAID, SILENT, UNREACHABLE, UpstreamFailed
 from rdnscache.net import Address
-from rdnscache.stream import READ
+from rdnscache.stream import READ, WRITE
+from rdnscache.upstream.reading import about, read_reply
 
 #: Datagrams that are not the reply, after which somebody is guessing: ask over TCP (RFC 5452 section 9.2).
 MAX_STRAYS = 20
-#: More than we say we take; room for it is made and given back with each reply.
-RECEIVE_SIZE = 4096
+#: Pieces of a reply over TCP: its largest has 123 of the smallest size that is usual.
+MAX_CHUNKS = 1000
+#: Before a query has left, every error but these is ours: no descriptor, no memory, no port, no route, not allowed.
+_REFUSALS = (errno.ECONNREFUSED, errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE)
+#: Afterwards these are.
+_OURS = (errno.ENOBUFS, errno.ENOMEM, errno.ENETDOWN)
+
+#: The unpatched one: it never waits here, and never switches.
+_poll = get_original("select", "poll")
 
 
 def exchange(server: Address, key: bytes, edns: bool, timeout: float) -> Reply:
-    """Ask `server` the question of `key` and return its reply, whatever its RCODE.
+    """Ask `server` the question of `key` and return its reply, whatever its RCODE; UpstreamFailed without one in time.
 
-    A reply counts only from the asked address and port, with the asked ID and question (RFC 5452 section 9.1).
-    Raises UpstreamFailed when there is none within `timeout` seconds.
+    `timeout` is in seconds.
     """
     deadline = time.monotonic() + timeout
-    try:
-        reply = _over_udp(server, key, edns, deadline)
-        if reply is None or reply.truncated:
-            reply = _over_tcp(server, key, edns, deadline - time.monotonic())
-    except OSError as error:
-        raise UpstreamFailed(f"{server}: {error.strerror or error}") from None
-    return reply
+    reply = over_udp(server, key, edns, deadline)
+    return over_tcp(server, key, edns, deadline) if reply is None else reply
 
 
-def _over_udp(server: Address, key: bytes, edns: bool, deadline: float) -> Reply | None:
-    """The reply; None when the server is better asked over TCP."""
+def over_udp(server: Address, key: bytes, edns: bool, deadline: float) -> Reply | None:
+    """The reply; None when what came is better asked for over TCP: it is cut, or cannot be read, or many guess.
+
+    A reply counts only from the asked address and port, with the asked ID and question (RFC 5452 section 9.1).
+    """
     ident = os.urandom(2)
-    sock = _socket.socket(server.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)  # the bare one: half the price
+    sock = None
+    sent = False
     try:
+        sock = _socket.socket(server.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)  # the bare one: half the price
         sock.connect(server.sockaddr)  # the kernel picks a random free port, and drops what others send to it
         sock.send(build_query(ident, key, edns))
+        sent = True
         for _ in range(MAX_STRAYS):
-            if not wait_readable(sock.fileno(), deadline - time.monotonic()):
-                raise UpstreamFailed(f"{server}: no reply in time")
+            if not wait(sock.fileno(), READ, deadline):
+                raise UpstreamFailed(f"{server}: no reply in time", why=SILENT)
             try:
-                data = sock.recv(RECEIVE_SIZE)
+                data = sock.recv(TCP_SIZE)  # as large as any message can be: the kernel would cut off the rest
             except BlockingIOError:  # the checksum was bad
                 continue
             if data[:2] == ident:
-                reply = _reply_to(key, data)
-                if reply is not None:
+                reply = read_reply(key, data)
+                if reply is not None and not reply.truncated:
                     return reply
-                if _cut_short(key, data):
+                if reply is not None or about(key, data):
                     return None
+    except OSError as error:
+        raise _failure(server, error, sent) from None
     finally:
-        sock.close()
+        if sock is not None:
+            sock.close()
     return None
 
 
-def _over_tcp(server: Address, key: bytes, edns: bool, timeout: float) -> Reply:
-    query = build_query(os.urandom(2), key, edns)
-    too_late = gevent.Timeout(max(timeout, 0), UpstreamFailed(f"{server}: no reply over TCP in time"))
-    with too_late, socket.socket(server.family, socket.SOCK_STREAM) as sock:
-        sock.connect(server.sockaddr)
-        sock.sendall(len(query).to_bytes(2, "big") + query)
-        size = int.from_bytes(_receive_exactly(sock, 2), "big")
-        data = _receive_exactly(sock, size)
-    reply = _reply_to(key, data)
-    if reply is None or data[:2] != query[:2]:
-        raise UpstreamFailed(f"{server}: a reply over TCP that does not fit the query")
+def over_tcp(server: Address, key: bytes, edns: bool, deadline: float) -> Reply:
+    """The reply, which has to be whole: with TC set it is none (RFC 2181 section 9)."""
+    ident = os.urandom(2)
+    query = build_query(ident, key, edns)
+    sock = None
+    sent = False
+    try:
+        sock = _socket.socket(server.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        code = sock.connect_ex(server.sockaddr)
+        if code == errno.EINPROGRESS:
+            sent = True
+            if not wait(sock.fileno(), WRITE, deadline):
+                raise UpstreamFailed(f"{server}: no connection over TCP in time", why=SILENT)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
+        sent = True
+        sock.send(len(query).to_bytes(2, "big") + query)  # a new socket takes it whole
+        data = _receive(server, sock, deadline)
+    except OSError as error:
+        raise _failure(server, error, sent) from None
+    finally:
+        if sock is not None:
+            sock.close()
+    reply = read_reply(key, data) if data[:2] == ident else None
+    if reply is None:
+        raise UpstreamFailed(f"{server}: a reply over TCP that cannot be read or does not fit the query", why=SAID)
+    if reply.truncated:
+        raise UpstreamFailed(f"{server}: a reply cut short over TCP", why=SAID)
     return reply
 
 
-def _cut_short(key: bytes, data: bytes) -> bool:
-    """A reply to this question with TC set, cut in the middle of a record."""
-    end = HEADER_SIZE + len(key) - 1
-    asked = data[HEADER_SIZE : end - 4].lower() + data[end - 4 : end]
-    return len(data) >= end and data[2] & 0x82 == 0x82 and data[4:6] == b"\0\1" and asked == key[:-1]
-
-
-def _reply_to(key: bytes, data: bytes) -> Reply | None:
-    """The reply, if it is one to this question; a bare header with an error is: some cannot read EDNS at all."""
-    if len(data) == HEADER_SIZE and data[3] & 0x0F:
-        data = data[:4] + b"\0\1\0\0\0\0\0\0" + key[:-1]
-    reply = parse_reply(data)
-    return reply if reply is not None and reply.question() == key[:-1] else None
-
-
-def _receive_exactly(sock: socket.socket, size: int) -> bytes:
+def _receive(server: Address, sock: _socket.socket, deadline: float) -> bytes:
+    """One message with its length before it (RFC 1035 section 4.2.2)."""
     data = bytearray()
-    while len(data) < size:
-        chunk = sock.recv(size - len(data))
+    for _ in range(MAX_CHUNKS):
+        if len(data) >= 2 and len(data) >= 2 + int.from_bytes(data[:2], "big"):
+            return bytes(data[2 : 2 + int.from_bytes(data[:2], "big")])
+        if not wait(sock.fileno(), READ, deadline):
+            raise UpstreamFailed(f"{server}: no reply over TCP in time", why=SILENT)
+        try:
+            chunk = sock.recv(TCP_SIZE)
+        except BlockingIOError:
+            continue
         if not chunk:
-            raise ConnectionResetError("closed before the whole reply came")
+            raise ConnectionResetError(errno.ECONNRESET, "closed before the whole reply came")
         data += chunk
-    return bytes(data)
+    raise UpstreamFailed(f"{server}: a reply over TCP in too many pieces", why=SAID)
 
 
-def wait_readable(fd: int, seconds: float) -> bool:
-    """Let others run until `fd` can be read; False when the time is over first."""
-    if seconds <= 0:
-        return False
-    hub = get_hub()
-    switch = getcurrent().switch
-    watcher = hub.loop.io(fd, READ)
-    timer = hub.loop.timer(seconds)
-    try:
-        watcher.start(switch, True)
-        timer.start(switch, False)
-        return bool(hub.switch())
-    finally:
-        for each in (watcher, timer):
-            each.stop()
-            each.close()
+def _failure(server: Address, error: OSError, sent: bool) -> UpstreamFailed:
+    ours = error.errno in _OURS if sent else error.errno not in _REFUSALS
+    return UpstreamFailed(f"{server}: {error.strerror or error}", why=LOCAL if ours else UNREACHABLE)
+
+
+def wait(fd: int, events: int, deadline: float) -> bool:
+    """Let others run until `fd` can be read or written; False when the moment `deadline` comes first.
+
+    A timer that goes off late (the process was stopped, the hub busy) wins over what has arrived meanwhile: so there is
+    one more look at the end.
+    """
+    seconds = deadline - time.monotonic()
+    if seconds > 0:
+        hub = get_hub()
+        switch = getcurrent().switch
+        watcher = hub.loop.io(fd, events)
+        timer = hub.loop.timer(seconds)
+        try:
+            watcher.start(switch, True)
+            timer.start(switch, False)
+            if hub.switch():
+                return True
+        finally:
+            for each in (watcher, timer):
+                each.stop()
+                each.close()
+    look = _poll()
+    look.register(fd, select.POLLIN if events == READ else select.POLLOUT)
+    return bool(look.poll(0))

@@ -2,123 +2,200 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+
+import gevent
 
 from rdnscache import metrics
 from rdnscache.dns import policy
-from rdnscache.dns.wire import FORMERR, NOTIMP, REFUSED, SERVFAIL, Reply
-from rdnscache.errors import SAID, UpstreamFailed
-from rdnscache.metrics import Counters, observe
-from rdnscache.net import Address
-from rdnscache.upstream.exchange import exchange
+from rdnscache.dns.wire import FORMERR, NOTIMP, Reply
+from rdnscache.errors import LOCAL, SILENT, UpstreamFailed
+from rdnscache.logs import Throttled
+from rdnscache.metrics import Counters
+from rdnscache.upstream.exchange import over_tcp, over_udp
+from rdnscache.upstream.search import LATE, ROUNDS, Search
+from rdnscache.upstream.server import Server
 
-#: Failures in a row after which a server rests, and for how many seconds: doubled up to the last.
-FAILURES_BEFORE_REST = 3
-FIRST_REST, LAST_REST = 1.0, 30.0
-#: How often each server may be asked for one question: a datagram can be lost.
-ROUNDS = 3
+log = logging.getLogger(__name__)
+
 #: The timeout varies a little, or what was asked in one burst would give up in one burst, again and again.
 JITTER = (1.0, 1.15)
-
-
-class Server:
-    """One upstream and how it has been doing."""
-
-    def __init__(self, address: Address, block: int, counters: Counters) -> None:
-        self.address = address
-        self._block = block
-        self._counters = counters
-        self.failures = 0
-        self.rests_until = 0.0
-        #: Seconds of its last replies, averaged.
-        self.latency = 0.0
-
-    def asked(self) -> None:
-        self._counters[self._block + metrics.SERVER_QUERIES] += 1
-
-    def useless(self) -> None:
-        """Its reply was no answer."""
-        self._counters[self._block + metrics.SERVER_FAILURES] += 1
-
-    def failed(self, now: float) -> None:
-        """There was no reply."""
-        self.useless()
-        self.failures += 1
-        over = self.failures - FAILURES_BEFORE_REST
-        if over >= 0:
-            self.rests_until = now + min(FIRST_REST * 2 ** min(over, 10), LAST_REST)
-
-    def answered(self, seconds: float) -> None:
-        self.failures = 0
-        self.rests_until = 0.0
-        self.latency += (seconds - self.latency) / 16 if self.latency else seconds
-        observe(self._counters, self._block + metrics.SERVER_SECONDS, seconds, 1)
+#: Seconds between two rounds in which nobody was waited for: at first, and at most; doubled each time.
+FIRST_PAUSE, LAST_PAUSE = 0.05, 1.0
+#: With less time left no pause is made, and nobody is asked again.
+TOO_LATE = 0.02
 
 
 class Upstreams:
     """The servers we forward to. `timeout` is for one try, `deadline` for all of them together, in seconds."""
 
-    def __init__(self, servers: Sequence[Server], timeout: float, deadline: float) -> None:
+    def __init__(self, servers: Sequence[Server], timeout: float, deadline: float, counters: Counters) -> None:
         self.servers = list(servers)
         self._timeout = timeout
         self._deadline = deadline
+        self._counters = counters
         self._turn = 0
+        self._local = Throttled(log)
 
     def latency(self) -> float:
         """Seconds that those at work take, averaged; 0 when that is not known."""
-        known = [server.latency for server in self.servers if server.latency and not server.rests_until]
+        known = [server.latency for server in self.servers if server.latency and not server.udp.resting]
         return sum(known) / len(known) if known else 0.0
+
+    def catch_up(self, now: float) -> None:
+        """Log what was held back; to be called now and then."""
+        self._local.catch_up(now)
+        for server in self.servers:
+            server.catch_up(now)
 
     def ask(self, key: bytes) -> tuple[Reply, str]:
         """A usable reply and the address it came from.
 
-        SERVFAIL, REFUSED and other refusals go to the next server once; no reply in time, round after round.
-        Raises UpstreamFailed when the deadline has passed or nobody is left to ask.
+        Who says SERVFAIL, REFUSED or nothing to the point is asked once. The others are asked until the deadline: after
+        silence at most ROUNDS times, after a refused packet or an error of our own with pauses that grow.
+        Raises UpstreamFailed when nobody is left to ask.
         """
-        deadline = time.monotonic() + self._deadline
-        left = self._in_turn(time.monotonic())
-        problem = "no upstream"
-        said: set[int] = set()
-        for _ in range(ROUNDS):
-            silent = []
+        now = time.monotonic()
+        search = Search(key, now, now + self._deadline)
+        left = self._in_turn(key, now)
+        pause, rounds = FIRST_PAUSE, 0
+        while True:
+            waited = search.waited
             for server in left:
-                remaining = deadline - time.monotonic()
-                if remaining <= 0:
-                    raise UpstreamFailed(problem)
-                started = time.monotonic()
-                try:
-                    reply = self._ask_one(server, key, min(self._timeout * random.uniform(*JITTER), remaining))
-                except UpstreamFailed as failure:
-                    server.failed(time.monotonic())
-                    silent.append(server)
-                    problem = str(failure)
-                    continue
-                server.answered(time.monotonic() - started)
-                if policy.usable(reply):
+                reply = self._try(server, search, rounds, server is left[-1])
+                if reply is not None:
                     return reply, server.address.host
-                server.useless()
-                problem = f"{server.address}: RCODE {reply.rcode}"
-                said.add(reply.rcode)
-            left = [server for server in silent if server.rests_until <= time.monotonic()]
-        if said and not left:
-            rcode = said.pop() if said in ({REFUSED}, {NOTIMP}) else SERVFAIL
-            raise UpstreamFailed(problem, rcode, why=SAID)
-        raise UpstreamFailed(problem)
+            left, rounds = search.worth_asking(left), rounds + 1
+            remaining = search.deadline - time.monotonic()
+            if not left or remaining < TOO_LATE:
+                raise search.failure()
+            if search.waited == waited:
+                self._sleep(search, min(pause * random.uniform(*JITTER), max(remaining / 2, TOO_LATE)))
+                pause = min(pause * 2, LAST_PAUSE)
 
-    def _ask_one(self, server: Server, key: bytes, timeout: float) -> Reply:
+    def _sleep(self, search: Search, seconds: float) -> None:
+        due = time.monotonic() + seconds
+        gevent.sleep(seconds)
+        search.forgive(due, time.monotonic(), self._timeout)
+
+    def _in_turn(self, key: bytes, now: float) -> list[Server]:
+        """Every server once, the next in turn first, those that rest last; whose rest is over is sent a probe."""
+        if len(self.servers) == 1:
+            return self.servers
+        self._turn = (self._turn + 1) % len(self.servers)
+        order = self.servers[self._turn :] + self.servers[: self._turn]
+        order.sort(key=lambda server: server.rank(now))
+        if order[-1].udp.resting and not order[0].udp.resting:  # if all rest, the question itself is the probe
+            for server in order:
+                if server.udp.due(now):
+                    server.udp.probing = True
+                    gevent.spawn(self._probe, server, key)
+        return order
+
+    def _probe(self, server: Server, key: bytes) -> None:
+        """Ask a server that rests what somebody else is asked for the client: no client waits for it."""
         started = time.monotonic()
-        server.asked()
-        reply = exchange(server.address, key, True, timeout)
-        if reply.rcode in (FORMERR, NOTIMP):  # perhaps it does not know EDNS (RFC 6891 section 6.2.2)
-            server.asked()
-            reply = exchange(server.address, key, False, max(timeout - (time.monotonic() - started), 0))
+        due = started + self._timeout
+        server.asked(started)
+        try:
+            over_udp(server.address, key, True, due)
+            server.heard(time.monotonic())
+        except UpstreamFailed as failure:
+            now = time.monotonic()
+            if failure.why == LOCAL or now > due + LATE:
+                server.udp.postpone(now)
+            else:
+                server.failed(started, now, failure, False)
+        finally:
+            server.waiting -= 1
+            server.udp.probing = False
+
+    def _try(self, server: Server, search: Search, rounds: int, last: bool) -> Reply | None:
+        """One try at one server, the `last` of this round or not; None when it brought no answer, which is noted.
+
+        The last of all may take what is left of the time.
+        """
+        started = time.monotonic()
+        remaining = search.deadline - started
+        if remaining <= 0 or search.passes_over(server, started):
+            return None
+        timeout = remaining
+        if not last or rounds != ROUNDS - 1:
+            timeout = min(self._timeout * random.uniform(*JITTER), remaining)
+        due = started + timeout
+        try:
+            reply = self._exchange(server, search, due, last or rounds > 0)
+        except UpstreamFailed as failure:
+            if failure.why == LOCAL:
+                self._own_fault(failure)
+            now = time.monotonic()
+            search.note(server, failure, now > due + LATE)
+            search.forgive(due, now, self._timeout)
+            return None
+        server.answered(time.monotonic() - started)
+        search.hear(reply)
+        answer = policy.distill(search.key, reply) if policy.usable(reply) else None
+        if answer is None:
+            server.useless()
+            search.refused(server, reply)
+        return answer
+
+    def _exchange(self, server: Server, search: Search, due: float, insist: bool) -> Reply:
+        """The server's reply, whatever its RCODE; over TCP where it has to be, without EDNS where it does not know it.
+
+        TCP that rests is used only if we `insist`: before, another server may have the answer.
+        """
+        edns = True
+        while True:
+            reply = self._over_udp(server, search, edns, due)
+            if reply is None:
+                reply = self._over_tcp(server, search, edns, due, insist)
+            if not edns or reply.rcode not in (FORMERR, NOTIMP):
+                return reply
+            edns = False  # perhaps it does not know it (RFC 6891 section 6.2.2)
+
+    def _over_udp(self, server: Server, search: Search, edns: bool, due: float) -> Reply | None:
+        """The reply; None when it is better asked for over TCP."""
+        started = time.monotonic()
+        server.asked(started)
+        try:
+            reply = over_udp(server.address, search.key, edns, due)
+        except UpstreamFailed as failure:
+            now = time.monotonic()
+            if failure.why != LOCAL and now <= due + LATE:
+                server.failed(started, now, failure, len(self.servers) == 1)
+            raise
+        finally:
+            server.waiting -= 1
+        server.heard(time.monotonic())
         return reply
 
-    def _in_turn(self, now: float) -> list[Server]:
-        """Every server once, the next in turn first, those that rest last."""
-        self._turn += 1
-        start = self._turn % len(self.servers)
-        order: Iterator[Server] = iter(self.servers[start:] + self.servers[:start])
-        return sorted(order, key=lambda server: server.rests_until > now)
+    def _over_tcp(self, server: Server, search: Search, edns: bool, due: float, insist: bool) -> Reply:
+        started = time.monotonic()
+        tcp = server.tcp
+        probes = tcp.due(started)
+        if tcp.resting and not probes and not insist:
+            raise UpstreamFailed(f"{server.address}: left alone over TCP", why=SILENT)  # and so asked again
+        search.met(server)
+        if probes:
+            tcp.probing = True
+        try:
+            reply = over_tcp(server.address, search.key, edns, due)
+        except UpstreamFailed as failure:
+            now = time.monotonic()
+            if failure.why != LOCAL and now <= due + LATE:
+                server.failed_over_tcp(started, now, failure)
+            raise
+        finally:
+            if probes:
+                tcp.probing = False
+        server.heard_over_tcp(time.monotonic())
+        return reply
+
+    def _own_fault(self, failure: UpstreamFailed) -> None:
+        self._counters[metrics.UPSTREAM_LOCAL_ERRORS] += 1
+        now = time.monotonic()
+        self._local.warn(f"no query could be sent to {failure}: no fault of the upstream's, tried again", now)

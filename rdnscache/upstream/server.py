@@ -1,0 +1,96 @@
+"""One upstream: how it has been doing, what is counted of it and said about it."""
+
+from __future__ import annotations
+
+import logging
+
+from rdnscache import metrics
+from rdnscache.errors import SAID, UpstreamFailed
+from rdnscache.logs import Throttled
+from rdnscache.metrics import Counters, observe
+from rdnscache.net import Address
+from rdnscache.upstream.health import Health
+
+log = logging.getLogger(__name__)
+
+#: In which order servers are asked.
+AT_WORK, IN_DOUBT, RESTING = 0, 1, 2
+#: A server is in doubt when at least so many questions wait for it and none was answered for so many seconds, or for so
+#: many times what it usually takes: before the first of them has timed out, others go elsewhere.
+DOUBT_WAITING, DOUBT_SECONDS, DOUBT_LATENCIES = 3, 0.25, 4
+
+
+class Server:
+    """`udp` and `tcp` are apart: where TCP is closed, whatever fits into a datagram is answered all the same."""
+
+    def __init__(self, address: Address, block: int, counters: Counters) -> None:
+        self.address = address
+        self.udp = Health()
+        self.tcp = Health()
+        #: Seconds of its last replies, averaged.
+        self.latency = 0.0
+        #: Questions that wait for it, and since when it has answered none.
+        self.waiting = 0
+        self._quiet_since = 0.0
+        self._block = block
+        self._counters = counters
+        self._log = Throttled(log)
+        self._log_tcp = Throttled(log)
+        counters[block + metrics.SERVER_RESTING] = 0  # a worker before us may have left it so
+
+    def rank(self, now: float) -> int:
+        if self.udp.rests_until:
+            return RESTING
+        if self.waiting < DOUBT_WAITING:
+            return AT_WORK
+        quiet = now - self._quiet_since
+        return IN_DOUBT if quiet > DOUBT_SECONDS and quiet > DOUBT_LATENCIES * self.latency else AT_WORK
+
+    def asked(self, now: float) -> None:
+        """A query is sent; `waiting` is to be lowered when something has come of it."""
+        self._counters[self._block + metrics.SERVER_QUERIES] += 1
+        if not self.waiting:
+            self._quiet_since = now
+        self.waiting += 1
+
+    def useless(self) -> None:
+        """Its reply was no answer."""
+        self._counters[self._block + metrics.SERVER_FAILURES] += 1
+
+    def answered(self, seconds: float) -> None:
+        self.latency += (seconds - self.latency) / 16 if self.latency else seconds
+        observe(self._counters, self._block + metrics.SERVER_SECONDS, seconds, 1)
+
+    def heard(self, now: float) -> None:
+        """A sign of life over UDP."""
+        self._quiet_since = now
+        since = self.udp.changed_at
+        if self.udp.answered(now):
+            self._counters[self._block + metrics.SERVER_RESTING] = 0
+            seconds = now - since
+            self._log.warn(f"upstream {self.address} answers again after {seconds:.0f} s: it is used as before", now)
+
+    def failed(self, sent: float, now: float, failure: UpstreamFailed, alone: bool) -> None:
+        """Nothing came of a query. `alone`: there is no other upstream."""
+        self.useless()
+        if self.udp.failed(sent, now):
+            self._counters[self._block + metrics.SERVER_RESTING] = 1
+            done = "it is asked on, there is no other" if alone else "others are asked first until it answers a probe"
+            self._log.warn(f"upstream {failure}, {self.udp.failures} times in a row: {done}", now)
+
+    def heard_over_tcp(self, now: float) -> None:
+        if self.tcp.answered(now):
+            self._log_tcp.warn(f"upstream {self.address} answers over TCP again: it is used as before", now)
+
+    def failed_over_tcp(self, sent: float, now: float, failure: UpstreamFailed) -> None:
+        self.useless()
+        if failure.why == SAID:  # it can be reached
+            self.heard_over_tcp(now)
+        elif self.tcp.failed(sent, now):
+            done = "over UDP it is used as before, what does not fit there is asked of others first"
+            self._log_tcp.warn(f"upstream {failure} (over TCP), {self.tcp.failures} times in a row: {done}", now)
+
+    def catch_up(self, now: float) -> None:
+        """Log what was held back; to be called now and then."""
+        self._log.catch_up(now)
+        self._log_tcp.catch_up(now)

@@ -1,0 +1,381 @@
+"""The admin port among those who are slow, greedy, curious or somebody else's page."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import Node, RedisServer, Upstream, ask, free_port, wait_for
+
+from rdnscache import status
+from rdnscache.server.admin import ATTEMPT_TIME, ATTEMPTS, CLIENTS_KEPT, MAX_NAME, Attempts
+from rdnscache.server.http import MAX_BODY, MAX_HEAD, MAX_OF_CLIENT, REQUEST_TIME, BadRequest, body_size, parse_head
+from rdnscache.server.overview import MAX_MEMBERS
+from rdnscache.status import MAX_REMARKS, summarize
+from rdnscache.store.members import Member
+
+#: An incarnation.
+LIFE = "1a2b3c4d"
+
+#: About processes and commands, not about the two forms of the hot modules.
+pytestmark = pytest.mark.once
+
+TOKEN = "sesame"
+LOCAL = "127.0.0.1"
+
+
+class Place:
+    """Two nodes with an admin port each, on all addresses: the first with a token, the second without."""
+
+    def __init__(self, redis: RedisServer, ports: list[int], nodes: list[Node]) -> None:
+        self.redis = redis.client()
+        self.ports = ports
+        self.nodes = nodes
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Place]:
+    ports = [free_port(), free_port()]
+    hosts = ("--admin-host", "dns.example, other.example")
+    with RedisServer() as redis, Upstream() as upstream:
+        with (
+            Node([upstream.address], redis.url, 1, ("--node-id", "n0", "--admin", f"0.0.0.0:{ports[0]}",
+                                                    "--admin-token", TOKEN, *hosts)) as one,
+            Node([upstream.address], redis.url, 1, ("--node-id", "n1", "--admin", f"0.0.0.0:{ports[1]}")) as two,
+        ):  # fmt: skip
+            found = Place(redis, ports, [one, two])
+            wait_for(lambda: len(cluster(ports[0])["nodes"]) == 2, 10)
+            yield found
+
+
+def request(
+    port: int, path: str, headers: dict[str, str] | None = None, method: str = "GET", body: str | None = None
+) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of a reply."""
+    link = http.client.HTTPConnection(LOCAL, port, timeout=20)
+    link.request(method, path, body, headers or {})
+    with link.getresponse() as reply:
+        return reply.status, dict(reply.getheaders()), reply.read()
+
+
+def cluster(port: int) -> Any:
+    return json.loads(request(port, "/api/cluster")[2])
+
+
+def raw(port: int, data: bytes) -> bytes:
+    """Everything that is said to these octets, up to the end of the connection."""
+    with socket.create_connection((LOCAL, port), 20) as sock:
+        sock.sendall(data)
+        found = b""
+        while more := sock.recv(65536):
+            found += more
+        return found
+
+
+def status_line(port: int, data: bytes) -> bytes:
+    return raw(port, data).partition(b"\r\n")[0]
+
+
+def is_open(sock: socket.socket) -> bool:
+    sock.setblocking(False)
+    try:
+        return sock.recv(4096) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+class TestSlow:
+    @pytest.mark.parametrize(
+        "start", [b"", b"GET /healthz HT", b"POST /api/flush HTTP/1.1\r\nContent-Length: 9\r\n\r\n{"]
+    )
+    def test_half_open_connections_do_not_silence_health(self, place: Place, start: bytes) -> None:
+        """Three hundred who send nothing, part of a head, or part of a body; the oldest of them give way."""
+        port = place.ports[0]
+        with ExitStack() as stack:
+            held = [stack.enter_context(socket.create_connection((LOCAL, port), 5)) for _ in range(300)]
+            for sock in held:
+                sock.sendall(start)
+            for path in ("/healthz", "/readyz", "/metrics", "/api/cluster"):
+                assert request(port, path)[0] == 200
+            wait_for(lambda: sum(map(is_open, held)) <= MAX_OF_CLIENT)
+            assert is_open(held[-1])
+
+    def test_a_request_has_to_arrive_in_time(self, place: Place) -> None:
+        """However little at a time it comes: after a few seconds the connection is closed, with a word if it began."""
+        with ExitStack() as stack:
+            silent, drip = (stack.enter_context(socket.create_connection((LOCAL, place.ports[0]), 5)) for _ in "ab")
+            silent.settimeout(REQUEST_TIME + 10)
+            drip.settimeout(0.2)
+            said, began = b"", time.monotonic()
+            while b"HTTP/1.1 408" not in said and time.monotonic() < began + REQUEST_TIME + 10:
+                try:
+                    drip.sendall(b"G")
+                    said += drip.recv(4096)
+                except TimeoutError:
+                    continue
+            assert said.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+            assert silent.recv(1) == b""
+
+    def test_who_does_not_read_is_closed(self, place: Place) -> None:
+        """Its answer is thrown away, and others are answered meanwhile."""
+        with ExitStack() as stack:
+            slow = []
+            for _ in range(50):
+                sock = stack.enter_context(socket.socket())
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                sock.connect((LOCAL, place.ports[0]))
+                sock.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+                slow.append(sock)
+            assert request(place.ports[0], "/readyz")[0] == 200
+
+    def test_a_client_that_only_stopped_sending_is_answered(self, place: Place) -> None:
+        with socket.create_connection((LOCAL, place.ports[0]), 5) as sock:
+            sock.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            sock.shutdown(socket.SHUT_WR)
+            with sock.makefile("rb") as file:
+                assert file.read().startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+class TestSizes:
+    @pytest.mark.parametrize(
+        ("data", "line"),
+        [
+            (b"GET / HTTP/1.1\r\nX: " + b"x" * MAX_HEAD, b"HTTP/1.1 431 Request Header Fields Too Large"),
+            (b"GET /" + b"x" * 100_000, b"HTTP/1.1 431 Request Header Fields Too Large"),
+            (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 100 + b"\r\n", b"HTTP/1.1 431 Request Header Fields Too Large"),
+            (b"POST /api/flush HTTP/1.1\r\nContent-Length: 10001\r\n\r\n", b"HTTP/1.1 413 Content Too Large"),
+            (b"POST /api/flush HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"HTTP/1.1 400 Bad Request"),
+            (b"POST /api/flush HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"HTTP/1.1 501 Not Implemented"),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"HTTP/1.1 400 Bad Request"),
+            (b"GET http://a/ HTTP/1.1\r\n\r\n", b"HTTP/1.1 400 Bad Request"),
+            (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"HTTP/1.1 400 Bad Request"),
+            (b"GET /healthz HTTP/1.0\n\n", b"HTTP/1.1 200 OK"),
+            (b"HEAD /healthz HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK"),
+            (b"OPTIONS /api/flush HTTP/1.1\r\n\r\n", b"HTTP/1.1 405 Method Not Allowed"),
+            (b"GET /nowhere HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"HTTP/1.1 404 Not Found"),
+        ],
+    )
+    def test_what_is_no_request_of_ours_is_told_so(self, place: Place, data: bytes, line: bytes) -> None:
+        """Too long, in a form that is not taken, or nothing that we have: a status, and an end."""
+        assert status_line(place.ports[0], data) == line
+
+    def test_a_body_may_be_announced(self, place: Place) -> None:
+        """`Expect: 100-continue`, as curl has it for a long body."""
+        head = f"POST /api/flush HTTP/1.1\r\nHost: {LOCAL}\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+        with socket.create_connection((LOCAL, place.ports[0]), 5) as sock:
+            sock.sendall(head.encode())
+            assert sock.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            sock.sendall(b"{}")
+            assert sock.recv(4096).startswith(b"HTTP/1.1 401 Unauthorized\r\n")
+
+    @given(st.binary(max_size=300) | st.text(alphabet="GET /:\r\n\0azHTP1.", max_size=60).map(str.encode))
+    def test_any_octets_are_read_or_refused(self, data: bytes) -> None:
+        """Nothing else is raised, and what is read has a path."""
+        with suppress(BadRequest):
+            found = parse_head(data, b"")
+            assert found.path.startswith("/")
+            assert 0 <= body_size(found.headers) <= MAX_BODY
+
+
+class TestLookups:
+    def test_they_need_the_token_where_there_is_one(self, place: Place) -> None:
+        """None, a wrong one, the right one; and none where none is set."""
+        path = "/api/lookup?name=a.test"
+        assert request(place.ports[0], path)[0] == 401
+        assert request(place.ports[0], path, {"Authorization": "Bearer wrong"})[0] == 401
+        assert request(place.ports[0], path, {"Authorization": f"Bearer {TOKEN}"})[0] == 200
+        assert request(place.ports[1], path)[0] == 200
+
+    def test_a_name_has_a_length_before_it_is_read(self, place: Place) -> None:
+        """One that no name could have is refused without a look at it; so is a type."""
+        for query in (f"name={'é' * (MAX_NAME + 1)}", f"name={'a.' * 3500}", "name=", "name=a.test&type=" + "A" * 40):
+            path = f"/api/lookup?{query}".encode().decode("latin-1")
+            got = raw(place.ports[1], f"GET {_quoted(path)} HTTP/1.1\r\nHost: {LOCAL}\r\n\r\n".encode())
+            assert got.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 ")), query[:30]
+
+    def test_redis_is_not_walked_through(self, place: Place) -> None:
+        """All variants are found by their keys; one of a type without a mnemonic when it is asked for."""
+        for rtype, flags in (("A", {}), ("A", {"want_dnssec": True}), ("TYPE65280", {}), ("MX", {})):
+            ask(place.nodes[1].port, "keys.lookup.test", rtype, tries=3, **flags)
+        wait_for(lambda: len(place.redis.keys("rdns:1:{keys.lookup.test.}*")) == 4)
+        place.redis.config_resetstat()
+        told = json.loads(request(place.ports[1], "/api/lookup?name=keys.lookup.test")[2])
+        odd = json.loads(request(place.ports[1], "/api/lookup?name=keys.lookup.test&type=TYPE65280")[2])
+
+        questions = {each["question"] for each in told["entries"]}
+        assert questions == {"keys.lookup.test. A", "keys.lookup.test. A do", "keys.lookup.test. MX"}
+        assert [each["question"] for each in odd["entries"]] == ["keys.lookup.test. TYPE65280"]
+        assert "cmdstat_scan" not in place.redis.info("commandstats")
+
+    def test_one_at_a_time(self, place: Place) -> None:
+        """While one waits for a worker that says nothing, the others are told when to come again."""
+        (worker,) = place.nodes[0].children()
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            links = [http.client.HTTPConnection(LOCAL, place.ports[1], timeout=20) for _ in range(5)]
+            for link in links:
+                link.request("GET", "/api/lookup?name=busy.test")
+            replies = [link.getresponse() for link in links]
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        found = Counter(reply.status for reply in replies)
+        assert set(found) == {200, 503}
+        assert {reply.getheader("Retry-After") for reply in replies if reply.status == 503} == {"1"}
+
+    def test_guessing_is_slow(self, upstream: Upstream) -> None:
+        """After some wrong tokens a client has to wait, with the right one as well."""
+        port = free_port()
+        with Node([upstream.address], "none", 1, ("--admin", f"{LOCAL}:{port}", "--admin-token", TOKEN)):
+            for path, method in (("/api/lookup?name=a.test", "GET"), ("/api/flush", "POST")) * (ATTEMPTS // 2):
+                assert request(port, path, {"Authorization": "Bearer wrong"}, method, "{}")[0] == 401
+            status, headers, _ = request(port, "/api/flush", {"Authorization": f"Bearer {TOKEN}"}, "POST", "{}")
+            assert status == 429
+            assert 0 < int(headers["Retry-After"]) <= ATTEMPT_TIME + 1
+            assert request(port, "/readyz")[0] == 200
+
+    def test_attempts_are_forgotten(self) -> None:
+        """After their minute; and the oldest when there are too many clients to remember."""
+        attempts = Attempts()
+        for _ in range(ATTEMPTS):
+            assert attempts.wait(b"me", 5.0) == 0
+            attempts.note(b"me", 5.0)
+        assert attempts.wait(b"me", 5.0) == ATTEMPT_TIME + 1
+        assert attempts.wait(b"other", 5.0) == 0
+        assert attempts.wait(b"me", 5.0 + ATTEMPT_TIME) == 0
+        for number in range(CLIENTS_KEPT):
+            attempts.note(number.to_bytes(4, "big"), 6.0)
+        assert attempts.wait(b"me", 6.0) == 0
+
+
+def _quoted(path: str) -> str:
+    return "".join(char if "!" <= char <= "~" else f"%{ord(char):02X}" for char in path)
+
+
+BROWSER = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36"}
+
+
+class TestElsewhere:
+    @pytest.mark.parametrize(
+        ("headers", "allowed"),
+        [
+            ({}, True),
+            ({"Sec-Fetch-Site": "same-origin"}, True),
+            ({"Sec-Fetch-Site": "none"}, True),
+            ({"Sec-Fetch-Site": "cross-site"}, False),
+            ({"Sec-Fetch-Site": "same-site"}, False),
+            ({"Sec-Fetch-Site": "same-site", "X-Rdnscache": "page"}, False),
+            ({"Origin": "http://evil.example"}, False),
+            ({"Origin": "null"}, False),
+            (BROWSER, False),
+            (BROWSER | {"X-Rdnscache": "page"}, True),
+            (BROWSER | {"Sec-Fetch-Site": "same-origin"}, True),
+        ],
+    )
+    def test_no_other_page_makes_a_browser_ask(self, place: Place, headers: dict[str, str], allowed: bool) -> None:
+        """What browsers say of where a request is from counts for whatever is asked, reading included."""
+        for path in ("/api/cluster", "/api/lookup?name=a.test"):
+            assert request(place.ports[1], path, headers)[0] == (200 if allowed else 403)
+        assert request(place.ports[1], "/", headers)[0] == 200
+        assert request(place.ports[1], "/readyz", headers)[0] == 200
+
+    @pytest.mark.parametrize(
+        ("host", "allowed"),
+        [
+            ("evil.example", False), ("evil.example:9153", False), ("127.0.0.1.evil.example", False), ("", False),
+            ("dns.example", True), ("DNS.example.:80", True), ("other.example", True), ("example", False),
+            ("192.0.2.7:9153", True), ("[2001:db8::1]:9153", True), ("localhost", True), ("[localhost", False),
+            ("a@dns.example", False),
+        ],
+    )  # fmt: skip
+    def test_the_page_has_its_names(self, place: Place, host: str, allowed: bool) -> None:
+        """Addresses, which nobody can make his own, and what --admin-host says; against DNS rebinding."""
+        for path in ("/", "/page.js", "/api/cluster"):
+            assert request(place.ports[0], path, {"Host": host})[0] == (200 if allowed else 421)
+        for path in ("/healthz", "/readyz", "/metrics"):
+            assert request(place.ports[0], path, {"Host": host})[0] == 200
+
+    def test_a_port_for_this_machine_has_its_addresses_only(self, upstream: Upstream) -> None:
+        """And the names it is told of, for who puts a proxy in front."""
+        port = free_port()
+        args = ("--admin", f"{LOCAL}:{port}", "--admin-host", "dns.example")
+        with Node([upstream.address], "none", 1, args):
+            found = {host: request(port, "/", {"Host": host})[0]
+                     for host in ("192.0.2.7", "127.0.0.2:80", "[::1]", "dns.example", "evil.example")}  # fmt: skip
+        assert found == {"192.0.2.7": 421, "127.0.0.2:80": 200, "[::1]": 200, "dns.example": 200, "evil.example": 421}
+
+
+class TestMembers:
+    def test_a_hundred_thousand_forged_ones(self, place: Place) -> None:
+        """Some are shown and a sentence says so; hits are answered meanwhile."""
+        told = json.dumps({"version": "1", "config": {"ttl_max": 1}, "history": [[1e300] * 9], "slow": [{}] * 300})
+        ask(place.nodes[0].port, "hit.members.test", tries=3)
+        pipeline = place.redis.pipeline(transaction=False)
+        try:
+            for number in range(100_000):
+                pipeline.zadd("rdns:1:nodes", {f"forged{number}.1a2b3c4d.0": time.time()})
+                if number < 20_000:
+                    pipeline.set(f"rdns:1:node:forged{number}.1a2b3c4d.0", told, ex=3600)
+                if number % 5000 == 4999:
+                    pipeline.execute()
+            found = wait_for(lambda: (answer := cluster(place.ports[0]))["more"] and answer, 20)
+            assert len(found["nodes"]) <= MAX_MEMBERS
+            assert "workers more are registered in Redis" in found["more"]
+            assert ask(place.nodes[0].port, "hit.members.test").answer
+        finally:
+            place.redis.delete("rdns:1:nodes")
+            for start in range(0, 20_000, 5000):
+                place.redis.unlink(*(f"rdns:1:node:forged{number}.1a2b3c4d.0" for number in range(start, start + 5000)))
+        wait_for(lambda: len(cluster(place.ports[0])["nodes"]) == 2, 20)
+
+    def test_one_that_tells_too_much_is_not_read(self, place: Place) -> None:
+        """Nor fetched as a whole; it is there all the same."""
+        key = "rdns:1:node:talker.1a2b3c4d.0"
+        place.redis.set(key, b'{"version": "' + b"x" * (4 << 20) + b'"}', ex=3600)
+        place.redis.zadd("rdns:1:nodes", {"talker.1a2b3c4d.0": time.time()})
+        try:
+            versions = {}
+            wait_for(lambda: versions.update((each["node"], each["version"]) for each in
+                                             cluster(place.ports[0])["nodes"]) or len(versions) == 3, 10)  # fmt: skip
+            assert versions["talker"] == "? (?)"
+            assert place.nodes[0].process.poll() is None
+        finally:
+            place.redis.delete(key)
+            place.redis.zrem("rdns:1:nodes", "talker.1a2b3c4d.0")
+
+    def test_remarks_about_a_node_are_counted(self) -> None:
+        """One that differs in everything has so many shown, and the rest as a number; breath is drawn on the way."""
+        usual = {f"option{number}": 1 for number in range(100)}
+        odd = {f"option{number}": 2 for number in range(100)}
+        members = [Member(name, LIFE, 0, 0.0, {"config": usual}) for name in "abc"]
+        members.append(Member("d", LIFE, 0, 0.0, {"config": odd}))
+        breaths = []
+        found = {each.node: each.remarks for each in summarize(members, lambda: breaths.append(1))}
+        assert found["a"] == found["b"] == found["c"] == []
+        assert len(found["d"]) == MAX_REMARKS + 1
+        assert found["d"][0] == "option0 is 2, elsewhere 1"
+        assert found["d"][-1] == "and 80 more"
+        assert len(breaths) > 100
+
+    def test_each_node_is_looked_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Twice the members are twice the work, not four times."""
+        looked: list[int] = []
+        monkeypatch.setattr(status, "_number", lambda value: looked.append(1) or 0.0)
+        work = []
+        for count in (100, 200):
+            looked.clear()
+            summarize([Member(f"n{number}", LIFE, 0, 0.0, {"config": {"a": number}}) for number in range(count)])
+            work.append(len(looked))
+        assert work[1] == 2 * work[0]
