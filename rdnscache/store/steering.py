@@ -86,7 +86,7 @@ if ARGV[3] then
 end
 local all, told = redis.pcall('ZREVRANGE', KEYS[1], 0, ARGV[2], 'WITHSCORES'), {}
 for i = 1, #all, 2 do
-  if all[i] ~= 'since' and now - all[i + 1] <= tonumber(ARGV[1]) then
+  if all[i] ~= 'since' and now - all[i + 1] <= tonumber(ARGV[1]) and #told < 2 * ARGV[2] then
     told[#told + 1] = all[i]
     told[#told + 1] = tostring(now - all[i + 1])
   end
