@@ -1,5 +1,5 @@
 cimport cython
-from rdnscache.dns.entry cimport Entry
+from rdnscache.dns.entry cimport Entry, name_key
 
 cdef class Cache:
     cdef readonly dict _entries
@@ -12,6 +12,8 @@ cdef class Cache:
     cdef public long size
     @cython.locals(entry=Entry)
     cpdef object get(self, bytes key, double now)
+    @cython.locals(own=Entry, name=Entry)
+    cpdef Entry kept(self, bytes key)
     @cython.locals(known=Entry, size=long)
     cpdef object put(self, Entry entry, double now)
     @cython.locals(entry=Entry)

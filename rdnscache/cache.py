@@ -7,7 +7,7 @@ without pushing out the names that are asked again.
 
 from __future__ import annotations
 
-from rdnscache.dns.entry import Entry
+from rdnscache.dns.entry import FAR, Entry, name_key
 
 #: What an entry costs beside its bytes: objects, links, table slot (`python bench/l1_memory.py` measures it).
 ENTRY_OVERHEAD = 330
@@ -33,10 +33,15 @@ class Cache:
         return len(self._entries)
 
     def get(self, key: bytes, now: float) -> Entry | None:
-        """The entry if it may be answered now: fresh, or stale and held while upstreams fail."""
+        """The entry if it may be answered now: fresh, or stale and held while upstreams fail.
+
+        Where the question has none, the NXDOMAIN of its name.
+        """
         entry = self._entries.get(key)
         if entry is None or (now >= entry.stored + entry.ttl and now >= entry.held_until):
-            return None
+            entry = self._entries.get(name_key(key))
+            if entry is None or (now >= entry.stored + entry.ttl and now >= entry.held_until):
+                return None
         entry.visited = True
         entry.hits += 1
         return entry
@@ -45,12 +50,20 @@ class Cache:
         """Whatever is there, fresh or not; not counted as a visit."""
         return self._entries.get(key)
 
+    def kept(self, key: bytes) -> Entry | None:
+        """Whatever is there for a question, fresh or not: its own entry or its name's NXDOMAIN, the later one."""
+        own, name = self._entries.get(key), self._entries.get(name_key(key))
+        return own if name is None or (own is not None and own.stored > name.stored) else name
+
     def put(self, entry: Entry, now: float) -> None:
         """Make room and remember an entry, in place of the one with its key. One too large for it is not kept."""
         known = self._entries.get(entry.key)
         if known is not None:
             entry.visited = known.visited
+            entry.renews = entry.renews and known.renews
             self._remove(known)
+        if not entry.renews:
+            entry.renew_at = FAR
         size = _cost(entry)
         if size > self.max_bytes:
             return

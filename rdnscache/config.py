@@ -151,6 +151,12 @@ class Config:
     max_waiting: int = _option(
         10_000, "N", "Clients waiting in each worker; more get SERVFAIL.", values.number(int, 1, 10**6)
     )
+    max_client_waiting: int = _option(
+        1000,
+        "N",
+        "Queries of one client prefix (/24, /56) that wait in each worker; more get SERVFAIL.",
+        values.number(int, 1, 10**6),
+    )
     tcp_idle: float = _option(10.0, "SECONDS", "Close idle TCP connections.", values.number(float, 0.1, 3600))
     tcp_connections: int = _option(1000, "N", "TCP connections each worker keeps.", values.number(int, 1, 100_000))
     linger: float = _option(

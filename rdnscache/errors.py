@@ -21,10 +21,14 @@ class UpstreamFailed(RdnscacheError):
 
     `rcode` is what clients are told: SERVFAIL, or REFUSED or NOTIMP where every upstream said that.
     `ede` is the INFO-CODE of the Extended DNS Error an upstream gave with it (RFC 8914), -1 without.
+    `source` is the last server asked, address and port.
     """
 
-    def __init__(self, text: str, rcode: int = _SERVFAIL, ede: int = -1, why: str = UNREACHABLE) -> None:
+    def __init__(
+        self, text: str, rcode: int = _SERVFAIL, ede: int = -1, why: str = UNREACHABLE, source: str = "none"
+    ) -> None:
         super().__init__(text)
+        self.source = source
         self.rcode = rcode
         self.ede = ede
         self.why = why

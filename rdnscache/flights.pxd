@@ -1,41 +1,58 @@
 cimport cython
 
+from rdnscache.clients.networks cimport client_prefix
+from rdnscache.crew cimport Crew, Task
 from rdnscache.dns.entry cimport Entry
 from rdnscache.dns.wire cimport Query
 
 
-cdef class Flight:
-    cdef public bytes key
-    cdef public double since
+cdef class Flight(Task):
     cdef public bint recursion
     cdef public int renewal
+    cdef public Entry stale
     cdef public object timer
+    cdef public bint flushed
     cdef public list waiters
+    cdef public set seen
 
 
 cdef class Flights:
     cdef object _resolve
     cdef object _give_up
-    cdef int _max_greenlets
+    cdef object _shed
+    cdef int _max_flights
     cdef int _max_waiting
+    cdef int _max_client_waiting
     cdef dict _up
-    cdef object _queue
-    cdef list _idle
-    cdef list _crew
+    cdef int _count
+    cdef Crew _crew
     cdef object _hub
     cdef public int waiting
+    cdef dict _waiting_of
+    cdef int _delivering
+    cdef bint _quiet
+    cdef public object on_join
     cdef public list drains
     cdef double _looked
 
-    @cython.locals(flight=Flight)
-    cpdef bint join(self, object channel, Query query, object client) except -1
+    @cython.locals(flight=Flight, prefix=bytes, key=bytes)
+    cpdef int join(self, object channel, Query query, object client, double now) except -1
     @cython.locals(flight=Flight)
     cpdef bint renew(self, bytes key, int left) except -1
-    cpdef bint has(self, Flight flight) except -1
-    cpdef object _start(self, Flight flight)
     @cython.locals(flight=Flight)
-    cpdef object _fly(self)
-    @cython.locals(query=Query)
+    cdef Flight _begin(self, bytes key, bytes prefix, double now)
+    cdef bint _shorten(self, bytes prefix, double now) except -1
+    cpdef object _make_way(self, Flight flight, int column)
+    cpdef bint has(self, Flight flight) except -1
+    cpdef object set_aside(self, Flight flight)
+    cpdef object answer(self, Flight flight, Entry entry, int layer)
     cpdef object land(self, Flight flight, Entry entry, int layer)
+    @cython.locals(waiters=list, query=Query, prefix=bytes, left=int)
+    cdef object _answer_all(self, Flight flight, Entry entry, int layer, int others)
+    @cython.locals(stop=int, index=int, query=Query)
+    cpdef object _deliver(self, list waiters, int start, Entry entry, int layer, int others)
+    cpdef object _fly(self, Flight flight)
     @cython.locals(now=double)
     cpdef object step(self)
+
+cdef bint _repeats(Flight flight, tuple asker) except -1

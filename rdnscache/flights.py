@@ -1,7 +1,7 @@
 """Local single flight: at most one resolution per key leaves this process, everybody else waits for what it brings.
 
-Flights are flown by long-lived greenlets: a new greenlet costs more than everything else a miss does.
-They are made when needed, up to a bound, and stay. The number of waiting clients is bounded as well; beyond it we shed.
+How many clients may wait is bounded, in all and for each client; beyond that we shed, once nothing is left that has
+taken long (see `crew`).
 Hits come first: however many flights want to go on at once, the sockets are looked at between their steps.
 """
 
@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import gevent
-from gevent import get_hub, getcurrent
+from gevent import get_hub
 
-from rdnscache import metrics
+from rdnscache import clock, metrics
+from rdnscache.clients.networks import client_prefix
+from rdnscache.crew import Crew, Task
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import Query
 
@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds that flights may go on before the sockets get a turn.
 TURN = 0.00025
+#: Replies sent before others get theirs.
+SLICE = 100
+#: What `join` says: the reply will come; it would come twice; the client, or all of them, wait for too much.
+JOINED, REPEATED, GREEDY, FULL = range(4)
 
 
 class Channel(Protocol):
@@ -36,139 +40,222 @@ class Channel(Protocol):
         """
 
 
-class Flight:
-    """One resolution in progress, and everyone who waits for it. `since` is a moment of the monotonic clock."""
+class Flight(Task):
+    """One resolution in progress, and everyone who waits for it."""
 
-    __slots__ = ("key", "recursion", "renewal", "since", "timer", "waiters")
+    __slots__ = ("flushed", "recursion", "renewal", "seen", "stale", "timer", "waiters")
 
-    def __init__(self, key: bytes, since: float) -> None:
-        self.key = key
-        self.since = since
+    def __init__(self, key: bytes, since: float, client: bytes) -> None:
+        super().__init__(key, since, client)
         #: Whether somebody set RD; without, nothing is forwarded.
         self.recursion = False
         #: Seconds an entry must have left to count as fresh: nobody waits, one that is about to end is asked for anew.
         self.renewal = 0
-        #: Goes off when those who wait are better served with a stale entry.
+        #: What those who wait are answered with when it takes long, or fails; and the timer that goes off then.
+        self.stale: Entry | None = None
         self.timer: Any = None
+        #: Whether it was up during a flush that means its question: what it brings is for those who wait, nobody else.
+        self.flushed = False
         self.waiters: list[tuple[Channel, Query, Any]] = []
+        #: Who waits over UDP, by channel, address and message, once there are several.
+        self.seen: set[tuple[Channel, Any, bytes]] | None = None
 
 
 class Flights:
     """The flights up in this worker.
 
     `resolve` takes a flight and ends by landing it; when it fails to, `give_up` is asked for an entry to land with.
+    `shed` lands one that has waited too long or makes room for another; it counts those who waited under a column of
+    metrics.
     """
 
     def __init__(
         self,
         resolve: Callable[[Flight], None],
         give_up: Callable[[Flight], Entry],
-        max_greenlets: int,
+        shed: Callable[[Flight, int], None],
+        max_flights: int,
         max_waiting: int,
+        max_client_waiting: int,
     ) -> None:
         self._resolve = resolve
         self._give_up = give_up
-        self._max_greenlets = max_greenlets
+        self._shed = shed
+        self._max_flights = max_flights
         self._max_waiting = max_waiting
+        self._max_client_waiting = max_client_waiting
+        #: Those that can be joined; a flush takes flights out of here before they land.
         self._up: dict[bytes, Flight] = {}
-        self._queue: deque[Flight] = deque()
-        self._idle: list[Callable[[Flight], None]] = []
-        self._crew: list[gevent.Greenlet] = []
+        self._count = 0
+        self._crew = Crew(self._fly, self._make_way, max_flights)
         self._hub = get_hub()
-        #: Clients waiting, over all flights.
+        #: Clients waiting, over all flights; and by prefix, but for those of our siblings.
         self.waiting = 0
+        self._waiting_of: dict[bytes, int] = {}
+        #: Deliveries that go on in the next turn; whether all have to, because we are in the middle of a batch.
+        self._delivering = 0
+        self._quiet = False
+        #: Called with a flight that somebody joins though it was begun with nobody waiting.
+        self.on_join: Callable[[Flight], None] = lambda flight: None
         #: What to call so that datagrams get their turn.
         self.drains: list[Callable[[], None]] = []
         self._looked = 0.0
 
     def __len__(self) -> int:
-        return len(self._up)
+        """Flights that have not landed, and those whose clients are being answered."""
+        return self._count + self._delivering
 
-    def join(self, channel: Channel, query: Query, client: Any) -> bool:
-        """Wait on the flight for this question, started if need be. False when too many clients wait already."""
-        if self.waiting >= self._max_waiting:
-            return False
-        self.waiting += 1
-        flight = self._up.get(query.key)
+    def join(self, channel: Channel, query: Query, client: Any, now: float) -> int:
+        """Wait on the flight for this question, started if need be: JOINED, REPEATED, or GREEDY or FULL.
+
+        `client` is None, or a tuple whose first item is the address the reply goes to: who repeats a query from there
+        gets one reply.
+        """
+        prefix, key = client_prefix(query.source), query.key
+        flight = self._up.get(key)
+        if flight is not None and client is not None and _repeats(flight, (channel, client[0], query.data)):
+            return REPEATED
+        if self._waiting_of.get(prefix, 0) >= self._max_client_waiting and not self._shorten(prefix, now):
+            return GREEDY
+        if self.waiting >= self._max_waiting and not self._shorten(None, now):
+            return FULL
+        flight = self._up.get(key)  # it may be the one that has just made room
         if flight is None:
-            flight = self._up[query.key] = Flight(query.key, time.monotonic())
-            self._start(flight)
+            flight = self._begin(key, prefix, now)
+        else:
+            if flight.seen is not None and client is not None:
+                flight.seen.add((channel, client[0], query.data))
+            if flight.renewal:
+                self.on_join(flight)
         flight.waiters.append((channel, query, client))
+        self.waiting += 1
+        if prefix:
+            self._waiting_of[prefix] = self._waiting_of.get(prefix, 0) + 1
+        if self.waiting * 2 >= self._max_waiting:
+            self._crew.press()
         if query.data[2] & 0x01:
             flight.recursion = True
-        return True
+        return JOINED
 
     def renew(self, key: bytes, left: int) -> bool:
         """Ask anew for what is still fresh, but not for `left` seconds more. Not when much is going on; True if so."""
-        if key in self._up or len(self._up) >= self._max_greenlets // 2:
+        if key in self._up or self._count >= self._max_flights // 2:
             return False
-        flight = self._up[key] = Flight(key, time.monotonic())
+        flight = self._begin(key, b"", clock.now())
         flight.recursion = True
         flight.renewal = left
-        self._start(flight)
         return True
+
+    def _begin(self, key: bytes, prefix: bytes, now: float) -> Flight:
+        flight = self._up[key] = Flight(key, now, prefix)
+        self._count += 1
+        self._crew.start(flight, now)
+        return flight
+
+    def _shorten(self, prefix: bytes | None, now: float) -> bool:
+        """Give up what has taken long until a client, or (None) all, wait for less; False when that is not enough."""
+        while self._crew.give_up_oldest(prefix, now):
+            if prefix is None and self.waiting < self._max_waiting:
+                return True
+            if prefix is not None and self._waiting_of.get(prefix, 0) < self._max_client_waiting:
+                return True
+        return False
+
+    def _make_way(self, flight: Flight, column: int) -> None:
+        """Land a flight for the sake of others; not now, but in the next turn those who wait are answered."""
+        quiet, self._quiet = self._quiet, True
+        try:
+            self._shed(flight, column)
+        finally:
+            self._quiet = quiet
 
     def has(self, flight: Flight) -> bool:
         """Whether it is still up."""
-        return self._up.get(flight.key) is flight
+        return flight.up
+
+    def meant(self, holds: Callable[[bytes], bool]) -> list[Flight]:
+        """The flights that can be joined whose key is meant."""
+        return [flight for key, flight in self._up.items() if holds(key)]
+
+    def set_aside(self, flight: Flight) -> None:
+        """Let nobody join it any more: whoever asks from now on starts anew. It lands for those who wait already."""
+        if self._up.get(flight.key) is flight:
+            del self._up[flight.key]
 
     def answer(self, flight: Flight, entry: Entry, layer: int) -> None:
         """Answer everybody on a flight that goes on."""
-        waiters, flight.waiters = flight.waiters, []
-        self.waiting -= len(waiters)
-        for channel, query, client in waiters:
-            try:
-                channel.answer(query, client, entry, layer)
-            except Exception:
-                log.exception("an answer could not be sent")
-
-    def _start(self, flight: Flight) -> None:
-        if self._idle:
-            self._hub.loop.run_callback(self._idle.pop(), flight)
-            return
-        self._queue.append(flight)
-        if len(self._crew) < self._max_greenlets:
-            self._crew.append(gevent.spawn(self._fly))
-
-    def _fly(self) -> None:
-        """One greenlet of the crew: flight after flight."""
-        switch = getcurrent().switch
-        while True:
-            if self._queue:
-                flight = self._queue.popleft()
-            else:
-                self._idle.append(switch)
-                flight = self._hub.switch()
-            self.step()
-            try:
-                self._resolve(flight)
-            except Exception:
-                log.exception("a flight failed")
-            finally:
-                if self.has(flight):
-                    self.land(flight, self._give_up(flight), metrics.FAILURE)
+        self._answer_all(flight, entry, layer, layer)
 
     def land(self, flight: Flight, entry: Entry | None, layer: int) -> None:
         """End a flight: whoever asks from now on finds L1 or starts a new one; then everybody is answered.
 
         `layer` is where the entry comes from; those who joined have it from the flight.
         """
-        del self._up[flight.key]
+        self.set_aside(flight)
+        flight.up = False
+        self._count -= 1
         if flight.timer is not None:
             flight.timer.close()
-        self.waiting -= len(flight.waiters)
-        for channel, query, client in flight.waiters:
+        self._answer_all(flight, entry, layer, metrics.FLIGHT)
+        self.step()
+
+    def _answer_all(self, flight: Flight, entry: Entry | None, layer: int, others: int) -> None:
+        """Whom we answer counts as waiting no more, though it takes a few turns when they are many."""
+        waiters, flight.waiters, flight.seen = flight.waiters, [], None
+        self.waiting -= len(waiters)
+        for _, query, _ in waiters:
+            prefix = client_prefix(query.source)
+            if prefix:
+                left = self._waiting_of[prefix] = self._waiting_of[prefix] - 1
+                if not left:
+                    del self._waiting_of[prefix]
+        if self._crew.pressed and self.waiting * 4 < self._max_waiting:
+            self._crew.pressed = False
+        if waiters:
+            self._delivering += 1
+            if self._quiet:
+                self._hub.loop.run_callback(self._deliver, waiters, 0, entry, layer, others)
+            else:
+                self._deliver(waiters, 0, entry, layer, others)
+
+    def _deliver(self, waiters: list[Any], start: int, entry: Entry | None, layer: int, others: int) -> None:
+        """Answer a slice of those who waited, the first from `layer` and the rest from `others`; then the next."""
+        stop = min(start + SLICE, len(waiters))
+        for index in range(start, stop):
+            channel, query, client = waiters[index]
             try:
                 channel.answer(query, client, entry, layer)
             except Exception:
                 log.exception("an answer could not be sent")
-            layer = metrics.FLIGHT
+            layer = others
+        if stop < len(waiters):
+            self._hub.loop.run_callback(self._deliver, waiters, stop, entry, layer, others)
+            self.step()
+        else:
+            self._delivering -= 1
+
+    def _fly(self, flight: Flight) -> None:
+        """Runs on a greenlet of the crew."""
         self.step()
+        try:
+            self._resolve(flight)
+        except Exception:
+            log.exception("a flight failed")
+        finally:
+            if flight.up:
+                self.land(flight, self._give_up(flight), metrics.FAILURE)
 
     def step(self) -> None:
         """Called between the steps of flights."""
         now = time.monotonic()
-        if now - self._looked >= TURN:
+        if now - self._looked >= TURN and not self._quiet:
             self._looked = now
             for drain in self.drains:
                 drain()
+
+
+def _repeats(flight: Flight, asker: tuple[Channel, Any, bytes]) -> bool:
+    """Whether somebody who waits has asked in the very same words, from the same place."""
+    if flight.seen is None:
+        flight.seen = {(channel, client[0], query.data) for channel, query, client in flight.waiters if client}
+    return asker in flight.seen

@@ -71,11 +71,15 @@ METRICS: tuple[Metric, ...] = (
         ("own_node", "other_node"),
     ),
     Metric("queries_dropped", "Datagrams left unanswered: too short, replies, or from port 0."),
+    Metric("queries_repeated", "Datagrams repeated while their query is waiting: it gets one reply."),
     Metric("queries_denied", "Queries refused because their client is not allowed."),
     *_each("queries_limited", "UDP queries over the rate limit of their client.", "action", ("dropped", "truncated")),
     Metric("proxy_errors", "Queries with a PROXY header that is broken or missing, or from who may not send one."),
     *_each(
-        "queries_shed", "Queries refused: too many waiting clients, or too long a wait.", "reason", ("full", "late")
+        "queries_shed",
+        "Queries refused: too many wait, in all or of their client; given up after too long a wait, or for others.",
+        "reason",
+        ("full", "client", "late", "crowded"),
     ),
     Metric("redis_commands", "Commands sent to Redis."),
     Metric("redis_errors", "Commands that Redis refused or did not answer in time."),
@@ -141,7 +145,9 @@ SECONDS_OF = {COLUMN[f"answers.{layer}"]: COLUMN.get(f"answer_seconds.{layer}", 
 LAYER_NAME = {COLUMN[f"answers.{layer}"]: layer for layer in LAYERS}
 L1_SECONDS = COLUMN["answer_seconds.l1"]
 SAVED_BY_OWN, SAVED_BY_OTHER = COLUMN["upstream_queries_saved.own_node"], COLUMN["upstream_queries_saved.other_node"]
-DROPPED, SHED, SHED_LATE = COLUMN["queries_dropped"], COLUMN["queries_shed.full"], COLUMN["queries_shed.late"]
+DROPPED, REPEATED = COLUMN["queries_dropped"], COLUMN["queries_repeated"]
+SHED, SHED_CLIENT = COLUMN["queries_shed.full"], COLUMN["queries_shed.client"]
+SHED_LATE, SHED_CROWDED = COLUMN["queries_shed.late"], COLUMN["queries_shed.crowded"]
 DENIED, PROXY_ERRORS = COLUMN["queries_denied"], COLUMN["proxy_errors"]
 LIMITED_DROPPED, LIMITED_TRUNCATED = COLUMN["queries_limited.dropped"], COLUMN["queries_limited.truncated"]
 REDIS_COMMANDS, REDIS_ERRORS = COLUMN["redis_commands"], COLUMN["redis_errors"]

@@ -19,7 +19,7 @@ from typing import Any  # noqa: E402
 import gevent  # noqa: E402
 from gevent.event import Event  # noqa: E402
 
-from rdnscache import __version__, metrics  # noqa: E402
+from rdnscache import __version__, clock, metrics  # noqa: E402
 from rdnscache.cache import Cache  # noqa: E402
 from rdnscache.children import SUCCEEDED  # noqa: E402
 from rdnscache.clients.guard import Guard, nobody_is_refused  # noqa: E402
@@ -32,7 +32,7 @@ from rdnscache.flights import Flights  # noqa: E402
 from rdnscache.journal import Journal  # noqa: E402
 from rdnscache.logs import log_uncaught  # noqa: E402
 from rdnscache.report import Report  # noqa: E402
-from rdnscache.resolver import LEASE_MARGIN, Resolver  # noqa: E402
+from rdnscache.resolver import FOLLOW_MARGIN, LEASE_MARGIN, Resolver  # noqa: E402
 from rdnscache.server.admin import Admin  # noqa: E402
 from rdnscache.server.desk import Desk  # noqa: E402
 from rdnscache.server.overview import Overview  # noqa: E402
@@ -91,16 +91,20 @@ class Node:
         if inherited.redis_url is not None:
             lease = config.upstream_deadline + LEASE_MARGIN
             times = lease, config.redis_timeout, config.redis_budget
+            asked = [str(address) for address in config.upstream]
             place = Place(config.node_id, inherited.incarnation.name, worker)
+            more = seal, make_limits(config), asked
             self.store = Store(
-                inherited.redis_url, config.prefix, place, inherited.incarnation, *times, self, counters, seal
+                inherited.redis_url, config.prefix, place, inherited.incarnation, *times, self, counters, *more
             )  # fmt: skip
         servers = [Server(address, board.block(str(address)), counters) for address in config.upstream]
         self.upstreams = Upstreams(servers, config.upstream_timeout, config.upstream_deadline, counters)
         self.siblings = Siblings(worker, inherited.siblings, config.upstream_deadline)
         self.resolver = self._make_resolver()
-        self.flights = Flights(self.resolver.fly, self.resolver.give_up, config.max_flights, config.max_waiting)
+        bounds = config.max_flights, config.max_waiting, config.max_client_waiting
+        self.flights = Flights(self.resolver.fly, self.resolver.give_up, self.resolver.shed, *bounds)
         self.resolver.flights = self.flights
+        self.flights.on_join = self.resolver.joined
         identity = Identity(f"rdnscache {__version__}", config.node_id) if config.identity else Identity()
         trace = f"{config.node_id}.{worker}" if config.trace else ""
         self.desk = Desk(self.cache, self.flights, identity, journal, trace, config.prefetch, counters)
@@ -122,10 +126,8 @@ class Node:
 
     def _make_resolver(self) -> Resolver:
         config = self.config
-        limits = Limits(
-            config.ttl_min, config.ttl_max, config.negative_ttl_max, config.failure_ttl, config.stale_window
-        )
-        patience = config.upstream_deadline + LEASE_MARGIN + 1.0
+        limits = make_limits(config)
+        patience = config.upstream_deadline + FOLLOW_MARGIN
         parts = self.cache, self.store, self.upstreams, self.siblings, limits, patience, config.stale_after
         return Resolver(*parts, config.node_id, self.journal, self.counters)
 
@@ -143,7 +145,7 @@ class Node:
         ]
         tcp = [TcpListener(sock, self.desk, guard, pool) for sock in inherited.slot.tcp]
         # the others have counted their clients' queries themselves
-        desk = Desk(self.cache, self.flights, Identity(), Journal(0), "", config.prefetch, self.board.scrap())
+        desk = Desk(self.cache, self.flights, Identity(), Journal(0), "", config.prefetch, self.board.scrap(), True)
         inner: list[UdpListener | TcpListener] = [
             *(UdpListener(sock, False, desk, nobody_is_refused()) for sock in inherited.inner.udp),
             *(TcpListener(sock, desk, nobody_is_refused(), inner_pool) for sock in inherited.inner.tcp),
@@ -152,9 +154,14 @@ class Node:
         return udp, tcp, inner
 
     def begin_flush(self, scope: Scope) -> None:
-        self.resolver.flushes += 1
+        self.resolver.begin_flush(scope)
 
     def sweep(self, scope: Scope, at_once: bool) -> int:
+        count = self._sweep(scope, at_once)
+        self.resolver.end_flush(scope)
+        return count
+
+    def _sweep(self, scope: Scope, at_once: bool) -> int:
         if scope.everything:
             return self.cache.clear()
         count = 0
@@ -181,7 +188,7 @@ class Node:
         return self.upstreams.latency()
 
     def look(self, name: bytes) -> list[dict[str, Any]]:
-        now = time.monotonic()
+        now = clock.now()
         held = [entry for key in questions(name, TYPES) if (entry := self.cache.peek(key)) is not None]
         return [
             {
@@ -266,7 +273,7 @@ class Node:
                     gevent.sleep(ATTACH_LOOK)
                 flushes = self.resolver.flushes
                 for entries in self.store.hottest(self.config.warm):
-                    now = time.monotonic()
+                    now = clock.now()
                     for entry in entries:
                         if flushes == self.resolver.flushes and entry.fresh(now) and self.cache.peek(entry.key) is None:
                             self.cache.put(entry, now)
@@ -316,6 +323,11 @@ class Node:
             metrics.WAITING,
         ):
             self.counters[gauge] = 0
+
+
+def make_limits(config: Config) -> Limits:
+    """How long a reply is kept."""
+    return Limits(config.ttl_min, config.ttl_max, config.negative_ttl_max, config.failure_ttl, config.stale_window)
 
 
 def make_guard(config: Config) -> Guard:

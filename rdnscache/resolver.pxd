@@ -14,28 +14,36 @@ cdef class Resolver:
     cdef object _siblings
     cdef object _limits
     cdef double _patience
+    cdef double _misled_until
     cdef double _stale_after
     cdef str _node
     cdef object _journal
     cdef object _counters
     cdef public long flushes
+    cdef int _failures
+    cdef double _failing_since
+    cdef public bint unfit
     cdef double _l2_share
     cdef public Flights flights
 
-    @cython.locals(entry=Entry, stale=Entry, key=bytes, flushes=long, layer=int, reply=Reply)
+    @cython.locals(entry=Entry, key=bytes, layer=int, reply=Reply)
     cpdef object fly(self, Flight flight)
     @cython.locals(reply=Reply)
-    cpdef tuple _ask(self, bytes key, bint claimed)
-    @cython.locals(entry=Entry, look=double, left=double, give_up=double)
-    cpdef tuple _claim_or_follow(self, Flight flight, object candidacy)
-    @cython.locals(now=double)
+    cpdef tuple _ask(self, bytes key, object candidacy)
     cdef object _offer(self, Flight flight, Entry stale)
-    @cython.locals(now=double)
-    cpdef object _answer_stale(self, Flight flight, Entry stale)
-    cpdef object _late(self, Flight flight, long flushes, Entry entry)
-    @cython.locals(stale=int, ttl=int)
-    cpdef object _land_and_fill(self, Flight flight, object candidacy, Reply reply, object source, long flushes)
-    @cython.locals(now=double)
-    cpdef object _land(self, Flight flight, Entry entry, int layer, long flushes, Entry stale=*)
+    cpdef object joined(self, Flight flight)
+    cdef object _answer_stale_at(self, Flight flight, double moment)
+    @cython.locals(stale=Entry, now=double)
+    cpdef object _answer_stale(self, Flight flight)
+    @cython.locals(kept=Entry)
+    cdef object _hold(self, Entry stale, double now)
+    cpdef object _late(self, Flight flight, Entry entry)
+    @cython.locals(entry=Entry, look=double, left=double, give_up=double, begun=double)
+    cpdef tuple _claim_or_follow(self, Flight flight, object candidacy)
+    @cython.locals(stale=int, ttl=int, key=bytes, entry=Entry)
+    cpdef object _land_and_fill(self, Flight flight, object candidacy, Reply reply, object source)
+    @cython.locals(now=double, failed=bint)
+    cpdef object _land(self, Flight flight, Entry entry, int layer)
+    cdef object _remember(self, bytes key, Entry entry, double now)
     @cython.locals(seconds=double)
     cdef object _count(self, Flight flight, Entry entry, int layer, double seconds)

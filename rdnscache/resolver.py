@@ -8,28 +8,39 @@ from functools import partial
 
 from gevent import get_hub
 
-from rdnscache import metrics
+from rdnscache import clock, metrics
 from rdnscache.cache import Cache
-from rdnscache.dns.entry import FAR, Entry
-from rdnscache.dns.policy import Limits, failure_wire, settle
+from rdnscache.crew import MAX_QUEUED
+from rdnscache.dns.compose import EDE_NOT_READY, EDE_OTHER
+from rdnscache.dns.entry import FAR, Entry, name_key
+from rdnscache.dns.policy import Limits, answers, failure_wire, holds_for_name, settle
 from rdnscache.dns.wire import SERVFAIL, Reply, parse_reply
-from rdnscache.errors import UpstreamFailed
+from rdnscache.errors import LOCAL, SAID, SILENT, UpstreamFailed
 from rdnscache.flights import Flight, Flights
 from rdnscache.journal import SLOW, Journal
 from rdnscache.metrics import Counters, observe
 from rdnscache.store.contract import ENTRY, FAILURE, LEAD, PASS, STORE
 from rdnscache.store.nostore import Candidacy, NoStore
+from rdnscache.store.scope import Scope
 from rdnscache.upstream.servers import Upstreams
 from rdnscache.upstream.siblings import Siblings
 
 log = logging.getLogger(__name__)
 
+#: A flight that nobody wants to fly, and one that something unforeseen stopped.
+OVERLOADED = UpstreamFailed("too much is in flight", ede=EDE_NOT_READY, why=LOCAL)
+UNFORESEEN = UpstreamFailed("an error of our own", ede=EDE_OTHER, why=LOCAL)
+#: Failures of our own way to upstreams, and the seconds they are apart, without an answer in between, after which we do
+#: not claim.
+FAILURES_BEFORE_UNFIT, FAILING = 3, 1.0
+#: Seconds to follow once following has led nowhere, and for how long.
+SHORT_PATIENCE, MISLED = 1.0, 60.0
 #: A follower looks again after so many seconds, doubled up to the last: a message may be lost.
 FIRST_LOOK, LAST_LOOK = 0.1, 0.2
 #: Added to the upstream deadline for the longest lease, and to the lease before claiming anew.
 LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
-#: Seconds a flight may have waited for a greenlet: longer, and its clients have asked again or gone.
-MAX_QUEUED = 1.0
+#: Added to the upstream deadline for how long a follower follows.
+FOLLOW_MARGIN = 0.2
 #: Where an answer comes from that another worker of this node has fetched.
 SIBLING = "sibling"
 #: Where fewer than this share of the last so many flights ended in L2, a read before claiming costs more than it saves.
@@ -57,91 +68,107 @@ class Resolver:
         self._upstreams = upstreams
         self._siblings = siblings
         self._limits = limits
-        #: Seconds a follower goes on following before it gives its clients a failure.
+        #: Seconds a follower goes on following before it asks upstreams itself.
         self._patience = patience
+        self._misled_until = 0.0
         #: Seconds after which a stale entry is better than none.
         self._stale_after = stale_after
         self._node = f"node={node}"
         self._journal = journal
         self._counters = counters
-        #: Counts flushes: a flight that was up during one must not bring the old answer back.
+        #: Counts flushes: what was read from L2 before one must not bring the old answer back.
         self.flushes = 0
+        #: Failures of our own way to upstreams since the last answer; and whether we leave claims to others for that.
+        self._failures = 0
+        self._failing_since = 0.0
+        self.unfit = False
         #: The share of late flights that ended in L2.
         self._l2_share = 1.0
         self.flights: Flights
 
     def fly(self, flight: Flight) -> None:
         """Steps 5 to 10 of docs/architecture.md. Every way out lands the flight."""
-        key, flushes = flight.key, self.flushes
-        if time.monotonic() - flight.since > MAX_QUEUED:
-            return self._shed(flight)
+        key = flight.key
+        if clock.now() - flight.since > MAX_QUEUED:
+            return self.shed(flight, metrics.SHED_LATE)
 
-        with self._store.candidacy(key, partial(self._late, flight, flushes)) as candidacy:
+        with self._store.candidacy(key, partial(self._late, flight)) as candidacy:
             entry = None
-            if not flight.renewal and (self._l2_share >= READ_WORTHWHILE or not flight.recursion):
+            if not flight.renewal and (self._l2_share >= READ_WORTHWHILE or self.unfit or not flight.recursion):
                 entry = candidacy.read()
-                if entry is not None and entry.fresh(time.monotonic()):
-                    return self._land(flight, entry, metrics.L2, flushes)
-            stale = entry or self.cache.peek(key)
+                if entry is not None and entry.fresh(clock.now()):
+                    return self._land(flight, entry, metrics.L2)
             if not flight.recursion:
                 return self._refuse(flight)
-            self._offer(flight, stale)
+            self._offer(flight, entry or self.cache.kept(key))
 
             entry, layer = self._claim_or_follow(flight, candidacy)
-            stale = candidacy.entry or stale
             if entry is not None:
-                return self._land(flight, entry, layer, flushes, stale)
-            if layer == metrics.FAILURE:
-                return self._land(flight, self._failure(key), layer, flushes, stale)
-            self._offer(flight, stale)
+                return self._land(flight, entry, layer)
+            self._offer(flight, candidacy.entry)
             self.flights.step()
             try:
-                reply, source = self._ask(key, candidacy.claimed)
+                reply, source = self._ask(key, candidacy)
             except UpstreamFailed as failure:
-                log.debug("no answer: %s", failure)
-                self._land(flight, self._failure(key), metrics.FAILURE, flushes, stale)
-                return candidacy.fill(FAILURE, _failure_reply(key), self._limits.failure_ttl, 0, "none")
-            self._land_and_fill(flight, candidacy, reply, source, flushes)
+                return self._fail(flight, candidacy, failure)
+            self._land_and_fill(flight, candidacy, reply, source)
 
-    def _ask(self, key: bytes, claimed: bool) -> tuple[Reply, str]:
-        """Step 7: a reply and where it came from. Without Redis the node's workers still ask only once among them.
-
-        But not who has claimed: a sibling might follow us, and we wait for each other.
-        """
-        if not claimed and not self._store.usable:
+    def _ask(self, key: bytes, candidacy: Candidacy) -> tuple[Reply, str]:
+        """Step 7: a reply and where it came from. Without Redis the node's workers still ask only once among them."""
+        if candidacy.alone:
             reply = self._siblings.ask(key)
             if reply is not None:
                 return reply, SIBLING
-        return self._upstreams.ask(key)
+        return self._upstreams.ask(key, candidacy.release)
 
     def _offer(self, flight: Flight, stale: Entry | None) -> None:
-        """Have those who wait answered with a stale entry if it takes long (RFC 8767 section 5)."""
-        now = time.monotonic()
-        if stale is None or flight.timer is not None or flight.renewal or not stale.usable(now):
+        """Have those who wait answered with a stale entry if it takes long (RFC 8767 section 5), or fails."""
+        if stale is None or flight.flushed or (flight.stale is not None and flight.stale.stored >= stale.stored):
             return
-        flight.timer = get_hub().loop.timer(max(flight.since + self._stale_after - now, 0.0))
-        flight.timer.start(self._answer_stale, flight, stale)
+        flight.stale = stale
+        if not flight.renewal:
+            self._answer_stale_at(flight, flight.since + self._stale_after)
 
-    def _answer_stale(self, flight: Flight, stale: Entry) -> None:
-        now = time.monotonic()
-        if not stale.usable(now) or not self.flights.has(flight):
+    def joined(self, flight: Flight) -> None:
+        """Somebody waits on a flight that was begun to renew an entry, which has ended meanwhile."""
+        self._offer(flight, self.cache.kept(flight.key))
+        if flight.stale is not None:
+            self._answer_stale_at(flight, clock.now() + self._stale_after)
+
+    def _answer_stale_at(self, flight: Flight, moment: float) -> None:
+        if flight.timer is None:
+            flight.timer = get_hub().loop.timer(max(moment - clock.now(), 0.0))
+            flight.timer.start(self._answer_stale, flight)
+
+    def _answer_stale(self, flight: Flight) -> None:
+        stale, now = flight.stale, clock.now()
+        if stale is None or not stale.usable(now) or not flight.up:
             return
-        stale.held_until = now + self._limits.failure_ttl
-        if self.cache.peek(flight.key) is None:
-            self.cache.put(stale, now)
+        self._hold(stale, now)
         self._count(flight, stale, metrics.STALE, now - flight.since)
         self.flights.answer(flight, stale, metrics.STALE)
 
-    def _late(self, flight: Flight, flushes: int, entry: Entry) -> None:
+    def _hold(self, stale: Entry, now: float) -> None:
+        """Answer with a stale entry for a while: asking anew has just failed, or takes long."""
+        stale.held_until = now + self._limits.failure_ttl
+        stale.renew_at = FAR
+        kept = self.cache.peek(stale.key)
+        if kept is None or kept.stored <= stale.stored:
+            self.cache.put(stale, now)
+        else:
+            kept.held_until = stale.held_until
+
+    def _late(self, flight: Flight, entry: Entry) -> None:
         """Redis has the answer after all: whoever is first answers. What is on its way from an upstream is stored."""
-        if self.flights.has(flight):
-            self._land(flight, entry, metrics.L2, flushes)
+        if flight.up:
+            self._land(flight, entry, metrics.L2)
 
     def _claim_or_follow(self, flight: Flight, candidacy: Candidacy) -> tuple[Entry | None, int]:
-        """Until there is an entry, from L2 or a leader; or we lead (UPSTREAM); or patience runs out (FAILURE)."""
-        give_up = time.monotonic() + self._patience
-        look = FIRST_LOOK
-        layer = metrics.L2
+        """Until there is an entry, from L2 or a leader; or there is none, and we are to ask (UPSTREAM)."""
+        if self.unfit:
+            return None, metrics.UPSTREAM
+        begun, look, layer = time.monotonic(), FIRST_LOOK, metrics.L2
+        give_up = begun + (SHORT_PATIENCE if begun < self._misled_until else self._patience)
         while True:
             verdict = candidacy.claim(flight.renewal)
             if verdict == LEAD:
@@ -152,40 +179,103 @@ class Resolver:
                 return candidacy.entry, layer
             layer = metrics.FOLLOWER
             left = give_up - time.monotonic()
-            if left <= 0:
-                return None, metrics.FAILURE
+            if left <= 0:  # a claim that is held and never filled is not a leader's
+                self._misled_until = time.monotonic() + MISLED
+                return None, metrics.UPSTREAM
             entry = candidacy.wait(min(look, candidacy.lease_left + LEASE_SLACK, left))
             if entry is not None:
                 return entry, layer
             self._counters[metrics.RECHECKS] += 1
             look = min(look * 2, LAST_LOOK)
 
-    def _land_and_fill(self, flight: Flight, candidacy: Candidacy, reply: Reply, source: str, flushes: int) -> None:
+    def _land_and_fill(self, flight: Flight, candidacy: Candidacy, reply: Reply, source: str) -> None:
         """Step 8: our own clients first, then everybody else's."""
+        self._found()
         reply.wire, ttl = settle(flight.key, reply, self._limits)  # nothing moves in it
         stale = self._limits.stale if ttl else 0
-        origin = f"from={source} {self._node}"
-        entry = Entry(flight.key, reply, time.monotonic(), ttl, stale, origin)
-        self._land(flight, entry, metrics.FOLLOWER if source == SIBLING else metrics.UPSTREAM, flushes)
-        candidacy.fill(STORE if ttl and flushes == self.flushes else PASS, reply, ttl, stale, source)
+        key = name_key(flight.key) if holds_for_name(reply) else flight.key
+        entry = Entry(key, reply, clock.now(), ttl, stale, f"from={source} {self._node}")
+        if flight.renewal and ttl <= flight.renewal:  # the rest of the old one: the upstream is a cache
+            entry.renews = False
+        self._land(flight, entry, metrics.FOLLOWER if source == SIBLING else metrics.UPSTREAM)
+        candidacy.fill(STORE if ttl and not flight.flushed else PASS, reply, ttl, stale, source)
 
-    def _land(self, flight: Flight, entry: Entry, layer: int, flushes: int, stale: Entry | None = None) -> None:
-        """Remember the entry and answer everybody. A failure never shadows what is still usable."""
-        now = time.monotonic()
-        if not self.flights.has(flight) and entry.rcode == SERVFAIL:
+    def _fail(self, flight: Flight, candidacy: Candidacy, failure: UpstreamFailed) -> None:
+        """Nobody has answered. What is a fact about the name is shared; what is our own trouble stays with us."""
+        log.debug("no answer: %s", failure)
+        entry = self._failure(flight.key, failure)
+        if failure.rcode == SERVFAIL and failure.why in (SAID, SILENT):
+            self._land(flight, entry, metrics.FAILURE)
+            reply = _failure_reply(flight.key, failure)
+            return candidacy.fill(FAILURE, reply, self._limits.failure_ttl, 0, failure.source, failure.why)
+        candidacy.release()
+        self._missed(failure)
+        found = candidacy.read()  # somebody else may have been luckier
+        if found is not None and found.fresh(clock.now()):
+            return self._land(flight, found, metrics.L2)
+        return self._land(flight, entry, metrics.FAILURE)
+
+    def _missed(self, failure: UpstreamFailed) -> None:
+        """Our own way to upstreams failed. When it does again and again, others are better leaders."""
+        if failure.source == SIBLING:  # who has asked knows better
             return
-        if entry.rcode == SERVFAIL and stale is not None and stale.usable(now):
-            stale.held_until = now + entry.ttl
-            stale.renew_at = FAR  # it may be another than L1 has, which has been renewed in vain just now
-            entry, layer = stale, metrics.STALE
-        if entry.ttl > 0 and flushes == self.flushes:
-            self.cache.put(entry, now)
-        if not self.flights.has(flight):
+        now = time.monotonic()
+        if not self._failures:
+            self._failing_since = now
+        self._failures += 1
+        if not self.unfit and self._failures >= FAILURES_BEFORE_UNFIT and now - self._failing_since >= FAILING:
+            self.unfit = True
+            log.warning("no upstream can be used from here: claims are left to other nodes until one can (%s)", failure)
+
+    def _found(self) -> None:
+        if self.unfit:
+            log.info("an upstream can be used again: claiming as before")
+        self.unfit = False
+        self._failures = 0
+
+    def _land(self, flight: Flight, entry: Entry, layer: int) -> None:
+        """Remember the entry and answer everybody. A failure never shadows what is still usable."""
+        now, failed = clock.now(), not answers(entry.rcode)
+        if not flight.up and failed:
+            return
+        if failed and flight.stale is not None and flight.stale.usable(now):
+            entry, layer = flight.stale, metrics.STALE
+            self._hold(entry, now)
+        elif entry.ttl > 0 and not flight.flushed:
+            self._remember(flight.key, entry, now)
+        if not flight.up:
             return
         if not flight.renewal:
             self._l2_share += ((layer == metrics.L2) - self._l2_share) / MEMORY
         self._count(flight, entry, layer, now - flight.since)
         self.flights.land(flight, entry, layer)
+
+    def _remember(self, key: bytes, entry: Entry, now: float) -> None:
+        """Put an entry into L1, in place of what it contradicts."""
+        if entry.key != key:
+            self.cache.drop(key)
+        elif answers(entry.rcode):
+            self.cache.drop(name_key(key))
+        self.cache.put(entry, now)
+
+    def begin_flush(self, scope: Scope) -> None:
+        """From now on flights that a flush means bring nothing back, and nobody joins them. Called in the hub."""
+        self.flushes += 1
+        for flight in self.flights.meant(scope.holds_question):
+            self.flights.set_aside(flight)
+            flight.flushed = True
+            self._withdraw(flight)
+
+    def end_flush(self, scope: Scope) -> None:
+        """L1 has been swept: what flights took from it before that is not offered any more."""
+        for flight in self.flights.meant(scope.holds_question):
+            self._withdraw(flight)
+
+    def _withdraw(self, flight: Flight) -> None:
+        flight.stale = None
+        if flight.timer is not None:
+            flight.timer.close()
+            flight.timer = None
 
     def _count(self, flight: Flight, entry: Entry, layer: int, seconds: float) -> None:
         counters = self._counters
@@ -195,33 +285,34 @@ class Resolver:
         if seconds >= SLOW:
             self._journal.note_slow(flight.key, layer, seconds)
         if layer in (metrics.L2, metrics.FOLLOWER):
-            own = entry.origin.endswith(self._node)
+            own = self._node in entry.origin.split(" ")
             counters[metrics.SAVED_BY_OWN if own else metrics.SAVED_BY_OTHER] += 1
 
     def _refuse(self, flight: Flight) -> None:
         """Nothing is cached, and nobody on this flight set RD."""
         self.flights.land(flight, None, metrics.LOCAL)
 
-    def _shed(self, flight: Flight) -> None:
-        """Too much is in flight: what we still have, or a failure that nobody keeps."""
-        self._counters[metrics.SHED_LATE] += len(flight.waiters)
-        stale = self.cache.peek(flight.key)
-        if stale is not None and stale.usable(time.monotonic()):
+    def shed(self, flight: Flight, column: int) -> None:
+        """Too much is in flight: what we still have, or a failure that nobody keeps. `column` is where to count it."""
+        self._counters[column] += len(flight.waiters)
+        stale = self.cache.kept(flight.key)
+        if stale is not None and stale.usable(clock.now()):
             self.flights.land(flight, stale, metrics.STALE)
         else:
-            self.flights.land(flight, self._failure(flight.key), metrics.FAILURE)
+            self.flights.land(flight, self._failure(flight.key, OVERLOADED), metrics.FAILURE)
 
-    def _failure(self, key: bytes) -> Entry:
-        origin = f"from=none {self._node}"
-        return Entry(key, _failure_reply(key), time.monotonic(), self._limits.failure_ttl, 0, origin)
+    def _failure(self, key: bytes, failure: UpstreamFailed) -> Entry:
+        origin = f"from={failure.source} {self._node} why={failure.why}"
+        return Entry(key, _failure_reply(key, failure), clock.now(), self._limits.failure_ttl, 0, origin)
 
     def give_up(self, flight: Flight) -> Entry:
         """What a flight lands with when something unforeseen stopped it."""
         self._counters[metrics.CALLBACK_ERRORS] += 1
-        return self._failure(flight.key)
+        return self._failure(flight.key, UNFORESEEN)
 
 
-def _failure_reply(key: bytes) -> Reply:
-    reply = parse_reply(failure_wire(key))
+def _failure_reply(key: bytes, failure: UpstreamFailed) -> Reply:
+    reply = parse_reply(failure_wire(key, failure.rcode))
     assert reply is not None
+    reply.ede = failure.ede
     return reply

@@ -57,7 +57,7 @@ STEP, STEPS = 5, 60
 #: So many seconds after its end every worker has told of a step: they speak every two.
 SETTLED = 2.5
 #: From good to bad.
-STATES = ("none", "attached", "probing", "open", "away")
+STATES = ("none", "attached", "probing", "open", "clock", "away")
 
 
 #: What members tell may have been put into Redis by anybody. Of a node so many remarks and upstreams are shown; options

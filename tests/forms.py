@@ -25,7 +25,8 @@ from rdnscache.dns.policy import Identity, Limits, answer_ourselves, failure_wir
 from rdnscache.dns.splice import splice_key, splice_reply
 from rdnscache.dns.text import section_texts
 from rdnscache.dns.wire import Query, Reply, build_query, parse_query, parse_reply, read_u32
-from rdnscache.store.contract import Names, decode
+from rdnscache.store.contract import Names
+from rdnscache.store.decoding import decode
 
 Facts = Iterator[str]
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import dns.edns
 import dns.message
@@ -145,8 +146,8 @@ class TestSlowRedis:
             wait_for(lambda: redis_server.client().exists("rdns:1:{shared.budget.}:A"))
             assert node.log().count("attached to Redis") == 1
 
-    @pytest.mark.parametrize("claimed", [True, False])
-    def test_who_has_claimed_asks_by_itself(self, claimed: bool) -> None:
+    @pytest.mark.parametrize("alone", [True, False])
+    def test_who_has_claimed_asks_by_itself(self, alone: bool) -> None:
         """The claim may be what opens the breaker: a sibling, if asked, would follow who is waiting for it."""
 
         class Asked:
@@ -155,9 +156,10 @@ class TestSlowRedis:
             def __init__(self, said: object) -> None:
                 self.said = said
 
-            def ask(self, key: bytes) -> object:
+            def ask(self, key: bytes, on_trouble: object = None) -> object:
                 return self.said
 
         parts = Cache(1, 1), NoStore(), Asked((None, "upstream")), Asked(parse_reply(failure_wire(KEY))), Limits()
         resolver = Resolver(*parts, 1.0, 1.0, "n1", Journal(0), Board.scrap())
-        assert resolver._ask(KEY, claimed)[1] == ("upstream" if claimed else "sibling")
+        candidacy = SimpleNamespace(alone=alone, release=None)
+        assert resolver._ask(KEY, candidacy)[1] == ("sibling" if alone else "upstream")

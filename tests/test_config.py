@@ -50,6 +50,7 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "redis_timeout": ("0.1", "0.2", 0.3),
     "max_flights": ("10", "20", 30),
     "max_waiting": ("10001", "10002", 10003),
+    "max_client_waiting": ("10", "20", 30),
     "tcp_idle": ("1", "2.5", 3),
     "tcp_connections": ("10", "20", 30),
     "linger": ("0", "2", 3.5),

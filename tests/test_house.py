@@ -16,14 +16,15 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "rdnscache"
 #: From the cellar up: a module may import from its own floor and those below.
 FLOORS = (
-    ("errors", "__init__", "build", "process", "handover", "children", "dns", "clients", "files"),
+    ("errors", "__init__", "build", "clock", "process", "handover", "children", "dns", "clients", "files"),
     ("net", "metrics", "stream", "embedded", "place", "printable"),
     ("values", "cache", "journal", "logs"),
     ("forwards",),
     ("config",),
     ("store", "upstream"),
     ("status", "descriptors"),
-    ("flights", "report"),
+    ("crew", "report"),
+    ("flights",),
     ("resolver",),
     ("server",),
     ("supervisor",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import dns.edns
@@ -173,7 +173,7 @@ def test_what_upstreams_see(upstream: Upstream) -> None:
 
 
 def test_what_waited_too_long_for_a_greenlet_is_let_go() -> None:
-    """Two greenlets wait for silent names: a third name gets SERVFAIL when it is over, and upstream never hears it."""
+    """Twelve silent names and two greenlets: most are answered with SERVFAIL before upstream hears of them."""
 
     def silent(query: dns.message.Message, transport: str) -> dns.message.Message | None:
         name = query.question[0].name.to_text()
@@ -181,14 +181,9 @@ def test_what_waited_too_long_for_a_greenlet_is_let_go() -> None:
 
     args = ("--max-flights", "2", "--upstream-timeout", "1.5", "--upstream-deadline", "1.5")
     with Upstream(silent) as upstream, Node([upstream.address], args=args) as node:
-        dead = [threading.Thread(target=lambda n=n: ask(node.port, f"dead{n}.test", timeout=5)) for n in range(2)]
-        for thread in dead:
-            thread.start()
-        wait_for(lambda: len(upstream.counts) == 2)
-        late = ask(node.port, "late.test", timeout=5)
-        for thread in dead:
-            thread.join()
+        with ThreadPoolExecutor(12) as pool:
+            replies = pool.map(lambda number: ask(node.port, f"dead{number}.test", timeout=5), range(12))
+            assert {reply.rcode() for reply in replies} == {dns.rcode.SERVFAIL}
 
-        assert late.rcode() == dns.rcode.SERVFAIL
-        assert ("late.test.", "A") not in upstream.counts
+        assert len(upstream.counts) <= 6
         assert ask(node.port, "late.test", timeout=5).rcode() == dns.rcode.NOERROR

@@ -122,6 +122,7 @@ def test_a_node_may_do_what_it_does_and_nothing_else(redis_server: RedisServer, 
         url = server.url("node", "for-nodes")
         admin = free_port()
         page = ("--admin", f"127.0.0.1:{admin}", "--admin-token", "for-pages")
+        bearer = {"Authorization": "Bearer for-pages"}
         with Node([upstream.address], url, args=page) as one, Node([upstream.address], url) as two:
             for node in (one, two):
                 wait_for(lambda node=node: "attached to Redis" in node.log())
@@ -135,11 +136,12 @@ def test_a_node_may_do_what_it_does_and_nothing_else(redis_server: RedisServer, 
             ask(one.port, "bad.test.")
             wait_for(lambda: "not a usable entry" in one.log())
             for path in ("cluster", "lookup?name=both.test"):  # the live page
-                told = urllib.request.urlopen(f"http://127.0.0.1:{admin}/api/{path}", timeout=5).read()
+                asked = urllib.request.Request(f"http://127.0.0.1:{admin}/api/{path}", headers=bearer)
+                told = urllib.request.urlopen(asked, timeout=5).read()
                 assert b"NOPERM" not in told
             assert b"both.test." in told
             flush = urllib.request.Request(
-                f"http://127.0.0.1:{admin}/api/flush", b'{"name": "both.test"}', {"Authorization": "Bearer for-pages"}
+                f"http://127.0.0.1:{admin}/api/flush", b'{"name": "both.test"}', bearer
             )  # fmt: skip
             assert b'"complete": true' in urllib.request.urlopen(flush, timeout=15).read()
             server.tester.client_kill_filter(user="node")

@@ -12,3 +12,5 @@ cdef class Networks:
     @cython.locals(size=Py_ssize_t, verdict=int)
     cpdef bint holds(self, bytes address) except -1
     cdef bint _holds_exactly(self, bytes address) except -1
+
+cpdef bytes client_prefix(bytes source)

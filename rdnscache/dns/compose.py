@@ -6,11 +6,11 @@ from struct import Struct
 
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.splice import splice_reply
-from rdnscache.dns.wire import NXDOMAIN, OPT_DO, OPT_PLAIN, SERVFAIL, TCP_SIZE, Query
+from rdnscache.dns.wire import NO_EDE, NXDOMAIN, OPT_DO, OPT_PLAIN, TCP_SIZE, Query
 
 #: Extended DNS Errors (RFC 8914 section 4).
 EDE_STALE, EDE_NOT_READY, EDE_PROHIBITED, EDE_STALE_NXDOMAIN, EDE_NO_REACHABLE_AUTHORITY = 3, 14, 18, 19, 22
-EDE_OTHER, NO_EDE = 0, -1
+EDE_OTHER = 0
 
 #: Type, class, TTL and length of a record.
 _RECORD = Struct("!HHIH")
@@ -49,10 +49,8 @@ def compose(query: Query, entry: Entry, now: float) -> bytes:
 
 
 def _entry_ede(entry: Entry, age: int) -> int:
-    if entry.rcode == SERVFAIL:
-        return EDE_NO_REACHABLE_AUTHORITY
     if age < entry.ttl or entry.ttl == 0:
-        return NO_EDE
+        return entry.ede
     return EDE_STALE_NXDOMAIN if entry.rcode == NXDOMAIN else EDE_STALE
 
 

@@ -7,9 +7,11 @@ cdef class Entry:
     cdef public int ancount
     cdef public int arcount
     cdef public bint authentic
+    cdef public int ede
     cdef public double held_until
     cdef public long hits
     cdef public double renew_at
+    cdef public bint renews
     cdef public bytes key
     cdef public Entry newer
     cdef public int nscount
@@ -25,6 +27,8 @@ cdef class Entry:
     cpdef bint fresh(self, double now)
     cpdef bint usable(self, double now)
     cpdef bytes tail_at(self, int age)
+
+cpdef bytes name_key(bytes key)
 
 @cython.locals(out=bytearray, index=Py_ssize_t, at=Py_ssize_t, ttl=long)
 cpdef bytes aged_tail(bytes tail, bytes ttls, long seconds, long fixed)

@@ -9,6 +9,14 @@ STALE_TTL = 30
 #: An entry of fewer seconds is gone before it could be renewed; a moment that never comes.
 RENEWABLE_TTL, FAR = 10, 1e300
 
+#: Stands for the type in the key of what holds for all types of a name: that it does not exist (RFC 2308 section 5).
+ANY_TYPE = b"\0\0"
+
+
+def name_key(key: bytes) -> bytes:
+    """The key under which the NXDOMAIN of a question's name is kept."""
+    return key[:-5] + ANY_TYPE + key[-3:]
+
 
 class Entry:
     """A reply as it is kept in L1.
@@ -27,6 +35,7 @@ class Entry:
         "ancount",
         "arcount",
         "authentic",
+        "ede",
         "held_until",
         "hits",
         "key",
@@ -36,6 +45,7 @@ class Entry:
         "origin",
         "rcode",
         "renew_at",
+        "renews",
         "stale",
         "stored",
         "tail",
@@ -60,6 +70,8 @@ class Entry:
         self.ttl = ttl
         self.stale = stale
         self.origin = origin
+        #: The INFO-CODE of the Extended DNS Error it is told with, -1 without one (RFC 8914).
+        self.ede = reply.ede
         self.aged = 0
         #: A stale entry may be answered until then: upstreams have just failed.
         self.held_until = 0.0
@@ -67,6 +79,8 @@ class Entry:
         self.hits = 0
         #: In the last tenth of its life it is worth asking for anew, when it is in use.
         self.renew_at = stored + 0.9 * ttl if ttl >= RENEWABLE_TTL else FAR
+        #: Whether that brings a new life, and not the rest of the old one from an upstream that is a cache.
+        self.renews = True
         self.newer: Entry | None = None
         self.older: Entry | None = None
 

@@ -24,6 +24,8 @@ RCODES: dict[int, str] = {
     0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 6: "YXDOMAIN",
     7: "YXRRSET", 8: "NXRRSET", 9: "NOTAUTH", 10: "NOTZONE", 16: "BADVERS", 23: "BADCOOKIE",
 }  # fmt: skip
+#: Stands for the type where something is kept that holds for all types of a name: that it does not exist.
+NAME_WORD = "NXDOMAIN"
 _TYPE_NUMBERS = {name: number for number, name in TYPES.items()}
 _RCODE_NUMBERS = {name: number for number, name in RCODES.items()}
 _CLASS_NUMBERS = {name: number for number, name in CLASSES.items()}
@@ -43,7 +45,8 @@ def class_text(number: int) -> str:
 
 def question_text(key: bytes) -> str:
     """A key for people: `www.example.com. A`, with class and flags where they are not the usual ones."""
-    text = f"{name_text(key)} {type_text(key[-5] << 8 | key[-4])}"
+    qtype = key[-5] << 8 | key[-4]
+    text = f"{name_text(key)} {type_text(qtype) if qtype else NAME_WORD}"
     qclass = key[-3] << 8 | key[-2]
     if qclass != 1:
         text += f" {class_text(qclass)}"

@@ -45,7 +45,17 @@ class Limits:
 
 def usable(reply: Reply) -> bool:
     """Whether a reply is an answer at all; every other RCODE sends us to the next server."""
-    return reply.rcode in (NOERROR, NXDOMAIN, YXDOMAIN)
+    return answers(reply.rcode)
+
+
+def answers(rcode: int) -> bool:
+    """Whether an RCODE says something about the name, and not that there is no answer."""
+    return rcode in (NOERROR, NXDOMAIN, YXDOMAIN)
+
+
+def holds_for_name(reply: Reply) -> bool:
+    """Whether a reply says that the name asked for does not exist, not the target of a CNAME it has."""
+    return reply.rcode == NXDOMAIN and reply.ancount == 0
 
 
 def distill(key: bytes, reply: Reply) -> Reply | None:
@@ -102,10 +112,10 @@ def _sane(ttl: int) -> int:
     return 0 if ttl & 0x80000000 else ttl
 
 
-def failure_wire(key: bytes) -> bytes:
-    """The stored bytes of "nobody could answer": SERVFAIL, no records (RFC 9520 section 3)."""
+def failure_wire(key: bytes, rcode: int = SERVFAIL) -> bytes:
+    """The stored bytes of "nobody could answer": SERVFAIL or what upstreams said, no records (RFC 9520 section 3)."""
     query = build_query(b"\0\0", key, edns=False)
-    return bytes((0, 0, query[2] | 0x80, query[3] & 0x10 | 0x80 | SERVFAIL)) + query[4:]
+    return bytes((0, 0, query[2] | 0x80, query[3] & 0x10 | 0x80 | rcode)) + query[4:]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ cdef class Query:
     cdef public bint do
     cdef public Py_ssize_t limit
     cdef public int error
+    cdef public bytes source
     cdef public bint trace
     cdef public bytes note
     cdef public object watch

@@ -49,7 +49,9 @@ class Query:
     It is empty when the message could not be read that far; `error` is then the RCODE it deserves.
     """
 
-    __slots__ = ("data", "do", "edns", "end", "error", "key", "limit", "note", "qclass", "qtype", "trace", "watch")
+    __slots__ = (
+        "data", "do", "edns", "end", "error", "key", "limit", "note", "qclass", "qtype", "source", "trace", "watch",
+    )  # fmt: skip
 
     def __init__(self, data: bytes, limit: int) -> None:
         self.data = data
@@ -63,6 +65,8 @@ class Query:
         #: Octets the reply may have.
         self.limit = limit
         self.error = NOERROR
+        #: The client's address, 4 octets or 16; empty for a query of our own node's. Whoever received it says so.
+        self.source = b""
         #: Whether it asks where the answer comes from; and the reply's words on that (RFC 8914 EXTRA-TEXT).
         self.trace = False
         self.note = b""

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from rdnscache import metrics
+from rdnscache import clock, metrics
 from rdnscache.clients.proxy import MAX_HEADER, MORE, REFUSED, parse_proxy, proxy_end
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import HEADER_SIZE, TCP_SIZE, Query, parse_query
@@ -197,13 +197,14 @@ class TcpConnection:
         return True
 
     def _take(self, data: bytes) -> None:
-        desk, now = self._desk, time.monotonic()
+        desk, now = self._desk, clock.now()
         query = parse_query(data, True) if len(data) >= HEADER_SIZE else None
         if query is None:  # not a client of ours
             desk.counters[metrics.DROPPED] += 1
             self._flush()
             self.close()
             return
+        query.source = self.source
         desk.counters[metrics.QUERIES_TCP] += 1
         if desk.journal.due(1):
             query.watch = desk.journal.watch(query, "tcp", self.source)
@@ -214,7 +215,7 @@ class TcpConnection:
         reply = desk.lookup(query, now)
         if reply is not None:
             desk.counters[metrics.L1] += 1
-            observe(desk.counters, metrics.L1_SECONDS, time.monotonic() - now, 1)
+            observe(desk.counters, metrics.L1_SECONDS, clock.now() - now, 1)
         else:
             reply = desk.take(self, query, None, now)
         if reply is None:

@@ -4,23 +4,25 @@ from rdnscache.cache cimport Cache
 from rdnscache.dns.compose cimport compose
 from rdnscache.dns.entry cimport Entry
 from rdnscache.dns.wire cimport Query
+from rdnscache.flights cimport Flights
 from rdnscache.journal cimport Journal
 
 
 cdef class Desk:
     cdef public Cache cache
     cdef public object counters
-    cdef object _flights
+    cdef Flights _flights
     cdef object _identity
     cdef public Journal journal
     cdef str _place
     cdef bint _renews
+    cdef bint _inner
     cdef public bint leaving
 
     @cython.locals(entry=Entry)
     cpdef bytes lookup(self, Query query, double now)
-    cdef object _renew(self, Entry entry)
-    @cython.locals(layer=int, reply=bytes, entry=Entry)
+    cdef object _renew(self, Entry entry, bytes key)
+    @cython.locals(layer=int, reply=bytes, entry=Entry, verdict=int)
     cpdef bytes take(self, object channel, Query query, object client, double now)
     @cython.locals(now=double, reply=bytes)
     cpdef bytes finish(self, Query query, Entry entry, int layer)

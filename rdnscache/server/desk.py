@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any
 
-from rdnscache import metrics
+from rdnscache import clock, metrics
 from rdnscache.cache import Cache
 from rdnscache.clients.limit import SLIP
 from rdnscache.clients.proxy import SIGNATURE
@@ -14,15 +13,21 @@ from rdnscache.dns.compose import EDE_NOT_READY, EDE_PROHIBITED, compose, compos
 from rdnscache.dns.entry import FAR, Entry
 from rdnscache.dns.policy import Identity, answer_ourselves
 from rdnscache.dns.wire import CH, REFUSED, SERVFAIL, Query
-from rdnscache.flights import Channel, Flights
+from rdnscache.flights import FULL, GREEDY, JOINED, REPEATED, Channel, Flights
 from rdnscache.journal import Journal
 from rdnscache.metrics import Counters
 
 log = logging.getLogger(__name__)
 
+#: Where queries that may not wait are counted.
+SHED_AS = {REPEATED: metrics.REPEATED, GREEDY: metrics.SHED_CLIENT, FULL: metrics.SHED}
+
 
 class Desk:
-    """The part of serving that UDP and TCP share. `place` is this worker's name in traces; empty: there are none."""
+    """The part of serving that UDP and TCP share. `place` is this worker's name in traces; empty: there are none.
+
+    `inner` is where the node's other workers ask for their clients: they are no client of ours.
+    """
 
     def __init__(
         self,
@@ -33,6 +38,7 @@ class Desk:
         place: str,
         renews: bool,
         counters: Counters,
+        inner: bool = False,
     ) -> None:
         self.cache = cache
         self.counters = counters
@@ -41,6 +47,7 @@ class Desk:
         self._identity = identity
         self._place = place
         self._renews = renews
+        self._inner = inner
         #: Whether we are about to end, and those who ask how we are should know.
         self.leaving = False
 
@@ -52,13 +59,13 @@ class Desk:
         if entry is None:
             return None
         if now >= entry.renew_at and entry.hits > 1:
-            self._renew(entry)
+            self._renew(entry, query.key)
         return compose(query, entry, now)
 
-    def _renew(self, entry: Entry) -> None:
+    def _renew(self, entry: Entry, key: bytes) -> None:
         """Ask anew for an entry that is in use and about to end; once."""
         entry.renew_at = FAR
-        if self._renews and self._flights.renew(entry.key, entry.ttl // 10 + 1):
+        if self._renews and self._flights.renew(key, entry.ttl // 10 + 1):
             self.counters[metrics.PREFETCHES] += 1
 
     def take(self, channel: Channel, query: Query, client: Any, now: float) -> bytes | None:
@@ -72,9 +79,14 @@ class Desk:
             if entry is not None:
                 return self.finish(query, entry, metrics.L1)
         if reply is None:
-            if self._flights.join(channel, query, client):
+            if self._inner:
+                query.source = b""
+            verdict = self._flights.join(channel, query, client, now)
+            if verdict == JOINED:
                 return None
-            self.counters[metrics.SHED] += 1
+            self.counters[SHED_AS[verdict]] += 1
+            if verdict == REPEATED:
+                return None
             reply, layer = compose_error(query, SERVFAIL, EDE_NOT_READY), metrics.FAILURE
         self.counters[layer] += 1
         if query.watch is not None:
@@ -83,7 +95,7 @@ class Desk:
 
     def finish(self, query: Query, entry: Entry | None, layer: int) -> bytes:
         """The reply from an entry, or REFUSED without one; counted, traced and logged."""
-        now = time.monotonic()
+        now = clock.now()
         self.counters[layer] += 1
         if query.trace and self._place:
             query.note = trace_text(self._place, entry, layer, now)

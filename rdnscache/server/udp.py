@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import socket
-import time
 from typing import Any
 
 from gevent import get_hub
 
-from rdnscache import metrics
+from rdnscache import clock, metrics
 from rdnscache.clients.guard import Guard
 from rdnscache.clients.limit import PASS
 from rdnscache.clients.proxy import parse_proxy
@@ -67,7 +66,7 @@ class UdpListener:
         if self._held or not self._reading:
             return
         batch, desk = self._batch, self._desk
-        now = time.monotonic()
+        now = clock.now()
         count = batch.receive()
         if count == 0:
             return
@@ -103,7 +102,7 @@ class UdpListener:
             counters[metrics.REPLIES_UDP] += plain
         if hits:
             counters[metrics.L1] += hits
-            observe(counters, metrics.L1_SECONDS, time.monotonic() - now, hits)
+            observe(counters, metrics.L1_SECONDS, clock.now() - now, hits)
         if key:
             journal.heat(key, count - self._dropped)
 
@@ -122,6 +121,7 @@ class UdpListener:
         if query is None or (query.error and desk.forged(data)):
             self._dropped += 1
             return None
+        query.source = source
         if watched:
             query.watch = desk.journal.watch(query, "udp", source)
         verdict = PASS if self._limiter is None or stream else self._limiter.check(source, now)

@@ -17,7 +17,8 @@ from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import parse_reply
 from rdnscache.errors import StoreDown
 from rdnscache.place import parse
-from rdnscache.store.contract import CLAIM_SUFFIX, FLUSHED, Names, decode, glob_escape
+from rdnscache.store.contract import CLAIM_SUFFIX, FLUSHED, Names, glob_escape
+from rdnscache.store.decoding import decode
 from rdnscache.store.opening import client, primaries
 from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal

@@ -9,9 +9,12 @@ cdef class RedisCandidacy(Candidacy):
     cdef bytes _name
     cdef tuple _keys
     cdef bytes _token
+    cdef bytes _offered
     cdef double _claimed
     cdef int _followed
     cdef bint _slow
+    cdef bint _away
+    cdef bint _unbelieved
     cdef Entry _mail
     cdef object _switch
 

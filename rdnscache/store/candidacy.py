@@ -7,13 +7,29 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import hiredis
 from gevent import get_hub, getcurrent
 
-from rdnscache.dns.entry import Entry
+from rdnscache import clock, metrics
+from rdnscache.dns.entry import Entry, name_key
+from rdnscache.dns.policy import holds_for_name
 from rdnscache.dns.text import answer_text
-from rdnscache.dns.wire import Reply
-from rdnscache.store.contract import CLAIM, ENTRY, FILL, FOLLOW, LEAD, RENEW, info_text
+from rdnscache.dns.wire import SERVFAIL, Reply
+from rdnscache.errors import StoreDown
+from rdnscache.store.contract import (
+    CLAIM,
+    ENTRY,
+    FAILURE,
+    FILL,
+    FOLLOW,
+    LEAD,
+    NOTHING_FRESH,
+    RELEASE,
+    RENEW,
+    STORE,
+    STORE_NAME,
+    info_text,
+)
+from rdnscache.store.decoding import JUST_STORED
 from rdnscache.store.nostore import Candidacy
 
 if TYPE_CHECKING:
@@ -25,112 +41,134 @@ class RedisCandidacy(Candidacy):
         super().__init__(key, on_late)
         self._store = store
         self._name = store.names.entry(key)
-        #: Of the entry, the lead and the followers, once we have claimed.
+        #: Of the entry, the lead, the followers and the name's NXDOMAIN, once we have claimed.
         self._keys: tuple[bytes, ...] = ()
         self._token = b""
+        #: The last one that may have become the leader's.
+        self._offered = b""
         self._claimed = 0.0
         self._followed = 0
         #: Whether Redis was too slow for us: it is not waited for again, what it says comes late.
         self._slow = False
+        #: Whether it could not be asked about this question at all.
+        self._away = False
+        #: Whether what Redis has is not to be believed: the next claim does not take it for an answer.
+        self._unbelieved = False
         self._mail: Entry | None = None
         self._switch: Callable[[Entry | None], None] | None = None
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         if self._keys:
-            del self._store.following[self._name]
+            self._store.leave_following(self._name, self)
+        if kind is not None and self._offered and self._store.usable:
+            # we end in the middle, perhaps before Redis has said that we lead: others need not wait for our lease
+            self._token = self._offered
+            self.release()
 
     @property
-    def claimed(self) -> bool:
-        return bool(self._token)
+    def alone(self) -> bool:
+        return not self._token and (self._away or not self._store.usable)
 
     def read(self) -> Entry | None:
         store, name = self._store, self._name
         if not store.usable:
             return None
-        replies = store.ask(self._read_late, (store.read_command(name), (b"PTTL", name)))
+        try:
+            # in this order: an entry that is replaced in between looks too old, never too young
+            replies = store.ask(self._read_late, ((b"PTTL", name), store.read_command(name)))
+        except StoreDown:
+            self._away = True
+            return None
         if replies is None:
             self._slow = True
             return None
         return self._entry_of(replies)
 
     def _entry_of(self, replies: list[Any]) -> Entry | None:
-        fields, left = replies
-        if isinstance(fields, list) and fields[0] is None and fields[1] is None:
-            return None
-        if isinstance(fields, list) and isinstance(left, int):
-            if left == -2:  # it expired between the two commands
+        left, fields = replies
+        if isinstance(fields, list) and len(fields) >= 2 and isinstance(left, int):
+            if fields[0] is None and fields[1] is None:
                 return None
-            entry = self._store.entry_of(self.key, self._name, fields, left)
-            if entry is None:
-                self._store.discard(self._name)
-            return entry
+            return self._believed(self.key, self._name, fields, left)
         if str(fields).startswith("WRONGTYPE"):
             self._store.discard(self._name)
         else:
             self._store.refused(fields)
         return None
 
+    def _believed(self, key: bytes, name: bytes, fields: list[Any], left: int) -> Entry | None:
+        """The entry, when we may answer with it; if not, the next claim leads past it."""
+        entry = self._store.trust.entry_of(key, name, fields, left)
+        if entry is not None and (entry.rcode != SERVFAIL or self._store.trust.believes(entry)):
+            return entry
+        self._unbelieved = True
+        return None
+
     def _read_late(self, replies: Any) -> None:
         entry = self._entry_of(replies) if isinstance(replies, list) else None
-        if entry is not None and entry.fresh(time.monotonic()):
+        if entry is not None and entry.fresh(clock.now()):
             self.on_late(entry)
 
     def claim(self, renewal: int = 0) -> int:
         store = self._store
         self._token = b""
         if not store.usable:
+            self._away = True
             return LEAD
         if not self._keys:
             name = self._name
-            self._keys = (name, name + b"#lead", name + b"#wait")
-            store.following[name] = self
-        for _ in range(2):  # twice: the first may find, and delete, a value that cannot be used
+            self._keys = (name, name + b"#lead", name + b"#wait", store.names.entry(name_key(self.key)))
+            store.follow(name, self)
+        for _ in range(2):  # twice: the first may find what cannot be used, or not be believed
             token, self._claimed = store.token(), time.monotonic()
-            told: tuple[bytes | int, ...] = (
-                token,
-                store.lease_ms,
-                store.wake_channel,
-                self._followed,
-                renewal * 1000,
-                *store.mac_field,
-            )
+            self._offered = token
+            left = NOTHING_FRESH if self._unbelieved else renewal * 1000
+            claim: tuple[bytes | int, ...] = (token, store.lease_ms, store.wake_channel, self._followed, left)
+            told = (*claim, *store.trust.mac_field)
             if self._slow:
                 store.run_later(CLAIM, self._claim_late, *self._keys, *told)
                 self._token = token
                 return LEAD
-            reply = store.run(CLAIM, self._claim_late, *self._keys, *told)
+            try:
+                reply = store.run(CLAIM, self._claim_late, *self._keys, *told)
+            except StoreDown:
+                self._away = True
+                return LEAD
             if reply is None:
                 self._slow = True
                 self._token = token
                 return LEAD
-            if not isinstance(reply, list) or len(reply) < 5:
+            if not _is_verdict(reply):
                 store.refused(reply)
+                self._away = True
                 return LEAD
             verdict = self._verdict_of(reply)
             if verdict == LEAD:
                 self._token = token
             elif verdict == FOLLOW:
                 self._followed = 1
+            if verdict != LEAD:
+                self._offered = b""
             if verdict != ENTRY or self.entry is not None:
                 return verdict
         return LEAD
 
     def _verdict_of(self, reply: list[Any]) -> int:
-        verdict, rest, wire, info, left = reply[:5]
-        self.lease_left = max(rest, 0) / 1000
         self.entry = None
-        if wire is not None:
-            self.entry = self._store.entry_of(self.key, self._name, [wire, info, *reply[5:]], left)
-            if self.entry is None:
-                self._store.discard(self._name)
+        verdict, rest, left, for_name, wire, info = reply[:6]
+        self.lease_left = max(rest, 0) / 1000
+        if wire is not None and not self._unbelieved:
+            key, name = (name_key(self.key), self._keys[3]) if for_name else (self.key, self._name)
+            self.entry = self._believed(key, name, [wire, info, *reply[6:]], left)
         return int(verdict)
 
     def _claim_late(self, replies: Any) -> None:
         """The claim is answered after all. If we lead, the fill goes by its token anyway."""
         reply = replies[0] if isinstance(replies, list) else None
-        if isinstance(reply, list) and len(reply) >= 5 and self._verdict_of(reply) == ENTRY and self.entry is not None:
-            self.on_late(self.entry)
-        elif isinstance(reply, hiredis.ReplyError):
+        if reply is not None and _is_verdict(reply):
+            if self._verdict_of(reply) == ENTRY and self.entry is not None:
+                self.on_late(self.entry)
+        elif reply is not None:
             self._store.refused(reply)
 
     def wait(self, seconds: float) -> Entry | None:
@@ -148,13 +186,28 @@ class RedisCandidacy(Candidacy):
             timer.close()
         return self._mail
 
+    def hear(self, info: bytes, wire: bytes, mac: bytes | None) -> None:
+        """Called in the hub with what a message brought for this question; nothing, when the claim was given back."""
+        if not wire:
+            return self.wake(None)
+        for_name = info.startswith(b"rcode=NXDOMAIN ") and wire[6:8] == b"\0\0"
+        key, name = (name_key(self.key), self._keys[3]) if for_name else (self.key, self._name)
+        entry = self._store.trust.entry_of(key, name, [wire, info, mac], JUST_STORED)
+        if entry is not None and entry.rcode == SERVFAIL and not self._store.trust.believes(entry):
+            self._unbelieved = True
+            return self.wake(None)
+        if entry is not None:
+            self._store.counters[metrics.WAKES] += 1
+            self.wake(entry)
+        return None
+
     def wake(self, entry: Entry | None) -> None:
         """Called in the hub: hand over what a message brought, or None to make the follower look again."""
         self._mail = entry or self._mail
         self.woken = self._mail is not None
         if self._switch is not None:
             self._switch(entry)
-        elif entry is not None and self._slow:
+        elif entry is not None:  # we have gone on without it
             self.on_late(entry)
 
     def renew(self, moment: float) -> None:
@@ -163,13 +216,32 @@ class RedisCandidacy(Candidacy):
             store = self._store
             store.run_later(RENEW, store.filled, *self._keys, self._token, store.lease_ms)
 
-    def fill(self, kind: bytes, reply: Reply, ttl: int, stale: int, source: str) -> None:
+    def fill(self, kind: bytes, reply: Reply, ttl: int, stale: int, source: str, why: str = "") -> None:
         store = self._store
         if not self._token:
             return
-        info = info_text(reply.rcode, ttl, stale, store.time_text(), source, store.node).encode()
+        name = self._name
+        if kind != FAILURE and holds_for_name(reply):
+            name = self._keys[3]
+            kind = STORE_NAME if kind == STORE else kind
+        info = info_text(reply.rcode, ttl, stale, store.time_text(), source, store.node, why, reply.ede).encode()
         answer = answer_text(reply).encode()
         lifetime = (ttl + stale) * 1000
-        seal = store.signed(self._name, info, reply.wire)
+        seal = store.trust.signed(name, info, reply.wire)
         told: tuple[bytes | int, ...] = (self._token, kind, lifetime, info, answer, reply.wire, *seal)
         store.run_later(FILL, store.filled, *self._keys, *told)
+
+    def release(self) -> None:
+        """Give the claim back, so that a follower can lead at once. We may still find the answer; it is not stored."""
+        if self._token:
+            store, token = self._store, self._token
+            self._token = b""
+            store.run_later(FILL, store.filled, *self._keys, token, RELEASE, 0, b"", b"", b"")
+
+
+def _is_verdict(reply: Any) -> bool:
+    """Whether a reply has the types and range of what CLAIM returns."""
+    if not isinstance(reply, list) or not 6 <= len(reply) <= 7 or not all(isinstance(n, int) for n in reply[:4]):
+        return False
+    texts = (type(None), bytes)
+    return ENTRY <= reply[0] <= FOLLOW and all(isinstance(each, texts) for each in reply[4:])

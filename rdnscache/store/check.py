@@ -72,7 +72,7 @@ def needed(names: Names, mark: str) -> list[Command]:
     """
     key = f"{names.root}{{{mark}}}:check"
     lead, wait, wake = f"{key}#lead", f"{key}#wait", names.wake(mark)
-    claim = (3, key, lead, wait, mark, 100, wake, 0, 0)
+    claim = (4, key, lead, wait, f"{key}#name", mark, 100, wake, 0, 0)
     return [
         ("PING",),
         ("CLIENT", "SETNAME", "rdnscache-check"),

@@ -7,6 +7,7 @@ Keys (`rdns` is the configurable prefix, 1 the version of this contract):
     rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]#lead   STRING  the leader's token, for as long as its lease;
                                                               renewed while the leader is at work
     rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]#wait   SET     the wake channels of the followers
+    rdns:1:{<name>}:NXDOMAIN[:<CLASS>][:do][:cd]      HASH    an entry that holds for all types: the name does not exist
     rdns:1:control                                    STREAM  the last control events (flushes), capped
     rdns:1:{probe}:probe#lead, …#wait                 as above; claimed to see whether Redis works again
     rdns:1:hot                                        ZSET    the questions asked most, as entry keys without prefix
@@ -22,6 +23,10 @@ Keys (`rdns` is the configurable prefix, 1 the version of this contract):
 so the braces hold the whole name, and an entry, its claim and its followers are in one cluster slot.
 The class is left out where it is IN.
 
+NXDOMAIN holds for a name, not for a type (RFC 2308 section 5), so such a reply is stored once, at the name's NXDOMAIN
+key, whatever type was asked for; and whatever else is stored of a name deletes it there. A reply with a CNAME in front
+of the NXDOMAIN says that its own name exists, and stays with its type.
+
 An entry's fields are made for people:
 
     info    rcode=NOERROR ttl=300 stale=3600 stored=2026-11-23T07:00:00Z from=192.0.2.53 node=n1
@@ -34,12 +39,19 @@ An entry's fields are made for people:
 salt, the ID; person, `rdnscache entry`. A node with secrets uses no entry whose `mac` none of them made, nor one whose
 `stored` and PTTL say ages more than 300 s apart: that is an old entry put back. So clocks may differ by that much.
 
+A failure that is stored says `why` in its `info`, behind `node`: `said` (the upstream in `from` answered SERVFAIL) or
+`silent` (it answered other questions meanwhile, and this one never). These are facts about the name. A reader believes
+them when it would have asked that upstream itself, or its own node wrote them; else it asks its own upstreams. That an
+upstream cannot be reached is nobody's business but the leader's, and is not stored. `ede`, behind that, is the
+Extended DNS Error an upstream sent along (RFC 8914), with any answer.
+
 The data path reads `wire` and `info`, and `mac` if there is a secret. A key expires `ttl + stale` seconds after it was
 stored, so its age is `ttl + stale - PTTL` whatever the nodes' clocks say, and it is stale when less than `stale` is
 left.
 
-A wake message is the entry's key, its `info`, its `mac` if it has one, and its `wire`, a newline between. It is fresh:
-age 0. A `wire` begins with a zero octet and a `mac` does not.
+A wake message is the key of the question, the entry's `info`, its `mac` if it has one, and its `wire`, a newline
+between. It is fresh: age 0. A `wire` begins with a zero octet and a `mac` does not. With nothing behind the key it says
+that the leader has given its claim back, because it cannot reach its upstreams: a follower may lead.
 A control event is a JSON object: `{"event": "flush"}` for everything, narrowed by `name`, `zone`, `type` and `rcode`;
 or `{"event": "reload"}` or `restart`, with `node` for one of them. The message is the event's ID, a space and the
 object, with the ID of the event before it as `after`: who does not know that one has missed something. A worker answers
@@ -48,6 +60,8 @@ a flush on the channel for acknowledgements:
 A question to all workers is no event and is not kept: `? {"event": "look", "id": "<any>", "name": "www.example.com."}`
 on the control channel; each says on the channel for acknowledgements, as `held`, what it has of that name in L1.
 
+Only the holder of a claim stores: a fill with another token, or one that comes when the claim has run out, does
+nothing.
 A flush puts the token `flushed` in place of those of the leaders it meets: what these bring wakes their followers but
 is not stored, and whoever comes anew leads.
 
@@ -60,10 +74,10 @@ from __future__ import annotations
 import hashlib
 import re
 
-from rdnscache.dns.entry import Entry
 from rdnscache.dns.names import (
     CLASSES,
     LONGEST_TEXT,
+    NAME_WORD,
     OWN_NAME,
     class_number,
     class_text,
@@ -73,7 +87,7 @@ from rdnscache.dns.names import (
     type_number,
     type_text,
 )
-from rdnscache.dns.wire import IN, VARIANT_CD, VARIANT_DO, Reply, parse_reply
+from rdnscache.dns.wire import IN, NO_EDE, TCP_SIZE, VARIANT_CD, VARIANT_DO
 
 VERSION = "1"
 #: How `stored` is written, in UTC.
@@ -90,6 +104,9 @@ MEMBER_TTL = 3600
 
 #: Stands for the ID of an event in a question to all workers.
 LOOK = b"?"
+#: Seconds for which a claim holds at most. The same for all nodes, whatever their options: a claim that would hold
+#: longer is nobody's, and is taken over.
+LEASE = 1.5
 #: What follows an entry's key in its claim's.
 CLAIM_SUFFIX = "#lead"
 #: The token a flush leaves.
@@ -105,39 +122,58 @@ class Script:
 
 
 ENTRY, LEAD, FOLLOW = 1, 2, 3
+#: Octets of `info` that are read, and of `mac`.
+LONGEST_INFO = 400
 
-#: KEYS entry, lead, wait; ARGV token, lease in ms, wake channel, 1 if we have followed already, ms that an entry must
-#: have left to count as fresh, and with a secret the name of the field `mac`.
-#: Returns verdict, rest of the lease in ms, wire, info, PTTL of the entry, and with a secret mac; wire and info are nil
-#: without an entry.
-#: A value of another type counts as absent; the reader deletes what it cannot use.
+#: ARGV[5] of a claim for which nothing counts as fresh: what is there is not believed.
+NOTHING_FRESH = 10**12
+
+#: KEYS entry, lead, wait, the name's NXDOMAIN; ARGV token, lease in ms, wake channel, 1 if we have followed already, ms
+#: that an entry must have left to count as fresh, and with a secret the name of the field `mac`.
+#: Returns verdict, rest of the lease in ms, PTTL of the entry, 1 where it is the name's NXDOMAIN, wire, info, and with
+#: a secret mac; wire and info are nil without an entry.
+#: A value of another type counts as absent; the reader deletes what it cannot use. One too large is not sent at all.
 CLAIM = Script(
     b"""
-local v = redis.pcall('HMGET', KEYS[1], 'wire', 'info', unpack(ARGV, 6))
-local wire, info, left = v[1], v[2], 0
-if wire and info then
-  left = redis.call('PTTL', KEYS[1])
-  local stale = tonumber(string.match(info, ' stale=(%d+)')) or 0
-  if left > stale * 1000 + tonumber(ARGV[5]) then return {1, 0, wire, info, left, v[3]} end
-else
-  wire, info = false, false
+local function look(key)
+  local v = redis.pcall('HMGET', key, 'wire', 'info', unpack(ARGV, 6))
+  local wire, info = v[1], v[2]
+  if not (wire and info) then return false, 0 end
+  if #wire > %(wire)d or #info > %(info)d or (v[3] and #v[3] > %(info)d) then
+    redis.call('UNLINK', key)
+    return false, 0
+  end
+  local left = redis.call('PTTL', key)
+  local stale = tonumber(string.match(info, ' stale=(%%d+)')) or 0
+  return left > stale * 1000 + tonumber(ARGV[5]), left, wire, info, v[3]
 end
+local fresh, left, wire, info, mac = look(KEYS[1])
+local for_name = 0
+if not fresh then
+  local name_fresh, name_left, name_wire, name_info, name_mac = look(KEYS[4])
+  if name_fresh or (name_wire and not wire) then
+    fresh, left, wire, info, mac, for_name = name_fresh, name_left, name_wire, name_info, name_mac, 1
+  end
+end
+wire, info = wire or false, info or false
+if fresh then return {1, 0, left, for_name, wire, info, mac} end
 if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then
-  return {2, tonumber(ARGV[2]), wire, info, left, v[3]}
+  return {2, tonumber(ARGV[2]), left, for_name, wire, info, mac}
 end
 local rest = redis.call('PTTL', KEYS[2])
 local flushed = ARGV[4] == '0' and redis.pcall('GET', KEYS[2]) == 'flushed'
-if rest < 0 or rest > tonumber(ARGV[2]) or flushed then -- with no expiry, or a later one, it is nobody's of ours
+if rest < 0 or rest > %(lease)d or flushed then -- with no expiry, or a later one, it is not a node's
   redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-  return {2, tonumber(ARGV[2]), wire, info, left, v[3]}
+  return {2, tonumber(ARGV[2]), left, for_name, wire, info, mac}
 end
 if type(redis.pcall('SADD', KEYS[3], ARGV[3])) ~= 'number' then
   redis.call('DEL', KEYS[3])
   redis.call('SADD', KEYS[3], ARGV[3])
 end
 redis.call('PEXPIRE', KEYS[3], ARGV[2])
-return {3, rest, wire, info, left, v[3]}
+return {3, rest, left, for_name, wire, info, mac}
 """
+    % {b"wire": TCP_SIZE, b"info": LONGEST_INFO, b"lease": round(LEASE * 1000)}
 )
 
 #: KEYS entry, lead, wait; ARGV token, lease in ms. From a leader that is still at work: its lease begins anew.
@@ -148,28 +184,45 @@ return 0
 """
 )
 
-STORE, FAILURE, PASS = b"store", b"failure", b"pass"
+#: What a fill does, beside waking the followers: `store` replaces the entry, `name` the name's NXDOMAIN; `failure` is
+#: stored where nothing is that can be used; `pass` (TTL 0) is not stored; `release` gives the claim back, unanswered.
+STORE, STORE_NAME, FAILURE, PASS, RELEASE = b"store", b"name", b"failure", b"pass", b"release"
 
-#: KEYS entry, lead, wait; ARGV token, kind, lifetime in ms, info, answer, wire, and with a secret `mac` and the MAC.
-#: Kind `store` replaces the entry, `failure` stores it where nothing usable is, `pass` (TTL 0) only wakes.
-#: Returns -1 when another leads, else how many channels were woken. pcall: a full Redis must not keep the claim.
+#: KEYS entry, lead, wait, the name's NXDOMAIN; ARGV token, kind, lifetime in ms, info, answer, wire, and with a secret
+#: `mac` and the MAC.
+#: Returns -1 when the claim is not ours any more, else how many channels were woken. An answer of somebody who has lost
+#: the claim may be older than a flush that nobody told it of, so nobody hears it.
+#: pcall: a full Redis must not keep the claim.
 FILL = Script(
     b"""
 local owner, kind = redis.pcall('GET', KEYS[2]), ARGV[2]
 if owner == 'flushed' then
-  kind = 'pass'
-elseif type(owner) == 'string' and owner ~= ARGV[1] then
+  if kind ~= 'release' then kind = 'pass' end
+elseif owner ~= ARGV[1] then
   return -1
 end
-if kind == 'store' or (kind == 'failure' and redis.call('EXISTS', KEYS[1]) == 0) then
-  redis.pcall('DEL', KEYS[1])
-  local r = redis.pcall('HSET', KEYS[1], 'info', ARGV[4], 'answer', ARGV[5], 'wire', ARGV[6], unpack(ARGV, 7))
-  if type(r) == 'number' then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+local target
+if kind == 'store' or kind == 'name' then
+  target = KEYS[kind == 'store' and 1 or 4]
+  redis.call('DEL', KEYS[1], KEYS[4])
+elseif kind == 'failure' and redis.call('EXISTS', KEYS[4]) == 0 then
+  local known = redis.pcall('HMGET', KEYS[1], 'info')[1]
+  if type(known) ~= 'string' or string.find(known, 'rcode=SERVFAIL ', 1, true) == 1 then
+    target = KEYS[1]
+    redis.call('DEL', target)
+  end
+end
+if target then
+  local r = redis.pcall('HSET', target, 'info', ARGV[4], 'answer', ARGV[5], 'wire', ARGV[6], unpack(ARGV, 7))
+  if type(r) == 'number' then redis.call('PEXPIRE', target, ARGV[3]) end
 end
 local waiting = redis.pcall('SMEMBERS', KEYS[3])
 redis.call('DEL', KEYS[2], KEYS[3])
 if #waiting > 0 then
-  local message = KEYS[1] .. '\\n' .. ARGV[4] .. '\\n' .. (ARGV[8] and ARGV[8] .. '\\n' or '') .. ARGV[6]
+  local message = KEYS[1] .. '\\n'
+  if kind ~= 'release' then
+    message = message .. ARGV[4] .. '\\n' .. (ARGV[8] and ARGV[8] .. '\\n' or '') .. ARGV[6]
+  end
   for i = 1, #waiting do redis.call('PUBLISH', waiting[i], message) end
 end
 return #waiting
@@ -235,8 +288,8 @@ class Names:
 
     def entry(self, key: bytes) -> bytes:
         """The Redis key of a question."""
-        qclass = key[-3] << 8 | key[-2]
-        text = f"{self.root}{{{name_text(key)}}}:{type_text(key[-5] << 8 | key[-4])}"
+        qclass, qtype = key[-3] << 8 | key[-2], key[-5] << 8 | key[-4]
+        text = f"{self.root}{{{name_text(key)}}}:{type_text(qtype) if qtype else NAME_WORD}"
         if qclass != IN:
             text += f":{class_text(qclass)}"
         if key[-1] & VARIANT_DO:
@@ -251,7 +304,8 @@ class Names:
         if match is None:
             return None
         try:
-            numbers = (type_number(match["type"]), class_number(match["class"] or CLASSES[IN]))
+            word = match["type"]
+            numbers = (0 if word == NAME_WORD else type_number(word), class_number(match["class"] or CLASSES[IN]))
             name = parse_name(match["name"])
         except ValueError:
             return None
@@ -277,67 +331,8 @@ def pattern_text(pattern: str) -> str:
     return re.sub(r"[^a-z0-9_.*?\[\]-]", lambda match: "".join(f"\\\\{c:03d}" for c in match[0].encode()), text)
 
 
-def info_text(rcode: int, ttl: int, stale: int, stored: str, source: str, node: str) -> str:
-    return f"rcode={rcode_text(rcode)} ttl={ttl} stale={stale} stored={stored} from={source} node={node}"
-
-
-_INFO = re.compile(rb"rcode=[A-Z0-9]+ ttl=([0-9]{1,7}) stale=([0-9]{1,7}) stored=[0-9TZ:-]{1,30} ([ -~]{1,200})")
-#: The few origins there are, each kept once.
-_origins: dict[bytes, str] = {}
-_MANY_ORIGINS = 1000
-
-
-#: Instead of a PTTL: the entry has just been made.
-JUST_STORED = -3
-
-
-def decode(key: bytes, info: object, wire: object, left_ms: object, now: float) -> Entry | None:
-    """The entry for a question from what Redis holds; None when it cannot be used.
-
-    Checked: the form of `info`, that `wire` is a whole reply to this very question, and that the time left (its PTTL,
-    in ms) is set and not longer than the entry's own times.
-    """
-    if not isinstance(info, bytes) or not isinstance(wire, bytes) or not isinstance(left_ms, int):
-        return None
-    match = _INFO.fullmatch(info)
-    reply = parse_reply(wire)
-    if match is None or reply is None or reply.question() != key[:-1] or reply.rcode > 15:
-        return None
-    if len(reply.wire) != len(wire):  # OPT, or octets behind the last record: nothing a node stores
-        return None
-    ttl, stale = int(match[1]), int(match[2])
-    lifetime = (ttl + stale) * 1000
-    if left_ms == JUST_STORED:
-        left_ms = lifetime
-    if not 0 <= left_ms <= lifetime or not _ttls_hold(reply, ttl):
-        return None
-    return Entry(key, reply, now - (lifetime - left_ms) / 1000, ttl, stale, _origin(match[3]))
-
-
-def read_wake(message: bytes) -> tuple[bytes, bytes, bytes, bytes | None]:
-    """The key, `info`, `wire` and `mac` of a wake message; None for the last where it has none."""
-    name, _, rest = message.partition(b"\n")
-    info, _, wire = rest.partition(b"\n")
-    mac = None
-    if wire[:1] != b"\0":
-        mac, _, wire = wire.partition(b"\n")
-    return name, info, wire, mac
-
-
-def _origin(told: bytes) -> str:
-    origin = _origins.get(told)
-    if origin is None:
-        if len(_origins) >= _MANY_ORIGINS:
-            _origins.clear()
-        origin = _origins[told] = told.decode("ascii")
-    return origin
-
-
-def _ttls_hold(reply: Reply, ttl: int) -> bool:
-    """No record may have a TTL its entry outlives: ageing would pass zero."""
-    wire = reply.wire
-    for index in range(0, len(reply.ttls), 2):
-        at = reply.ttls[index] << 8 | reply.ttls[index + 1]
-        if int.from_bytes(wire[at : at + 4], "big") < ttl:
-            return False
-    return True
+def info_text(
+    rcode: int, ttl: int, stale: int, stored: str, source: str, node: str, why: str = "", ede: int = NO_EDE
+) -> str:
+    text = f"rcode={rcode_text(rcode)} ttl={ttl} stale={stale} stored={stored} from={source} node={node}"
+    return text + (f" why={why}" if why else "") + (f" ede={ede}" if ede != NO_EDE else "")

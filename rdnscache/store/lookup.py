@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from rdnscache.dns.names import TYPES, parse_name, type_number, type_text
+from rdnscache.dns.entry import ANY_TYPE
+from rdnscache.dns.names import NAME_WORD, TYPES, parse_name, type_number, type_text
 from rdnscache.dns.wire import IN, VARIANT_CD, VARIANT_DO
 from rdnscache.store.browse import Browser, View
 from rdnscache.store.cluster import Cluster
@@ -28,16 +29,16 @@ def lookup(browser: Browser, cluster: Cluster, name: str, rtype: str) -> list[Vi
     held: dict[str, list[dict[str, Any]]] = {}
     for entry in cluster.look(wire, PATIENCE):
         question = str(entry.pop("key", ""))
-        if not wanted or question.split(" ")[1:2] == [wanted]:
+        if not wanted or question.split(" ")[1:2] in ([wanted], [NAME_WORD]):
             held.setdefault(question, []).append(entry)
     found = [replace(view, l1=held.pop(view.question, [])) for view in views]
     return found + [_only_in_l1(question, entries) for question, entries in sorted(held.items())]
 
 
 def questions(name: bytes, types: Iterable[int]) -> list[bytes]:
-    """The keys of all questions of class IN about a name."""
+    """The keys of all questions of class IN about a name; and of its NXDOMAIN, which is of every type."""
     variants = (0, VARIANT_DO, VARIANT_CD, VARIANT_DO | VARIANT_CD)
-    kinds = [number.to_bytes(2, "big") + IN.to_bytes(2, "big") for number in types]
+    kinds = [kind + IN.to_bytes(2, "big") for kind in (ANY_TYPE, *(number.to_bytes(2, "big") for number in types))]
     return [name + kind + bytes((each,)) for kind in kinds for each in variants]
 
 

@@ -34,9 +34,12 @@ class Candidacy:
         pass
 
     @property
-    def claimed(self) -> bool:
-        """Whether Redis has, or is about to have, our name as the leader's."""
-        return False
+    def alone(self) -> bool:
+        """Whether nothing brings the cluster together for this question, so that the node's workers have to.
+
+        Not when we have claimed, or are about to: a sibling might follow us, and we wait for each other.
+        """
+        return True
 
     def read(self) -> Entry | None:
         """The entry in L2, fresh or stale."""
@@ -54,8 +57,14 @@ class Candidacy:
         """As a follower: the entry the leader's fill brings; None when it is time to claim again."""
         return None
 
-    def fill(self, kind: bytes, reply: Reply, ttl: int, stale: int, source: str) -> None:
-        """As the leader: store the reply and wake the followers. Does not wait."""
+    def fill(self, kind: bytes, reply: Reply, ttl: int, stale: int, source: str, why: str = "") -> None:
+        """As the leader: store the reply and wake the followers. Does not wait.
+
+        `source` is the upstream it comes from; of a failure, `why` says what made it a fact about the name.
+        """
+
+    def release(self) -> None:
+        """As the leader: give the lead to somebody else, since our upstreams cannot be reached. Does not wait."""
 
 
 class NoStore:

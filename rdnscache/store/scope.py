@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rdnscache.dns.names import name_text, parse_own_name, rcode_number, rcode_text, type_number, type_text
@@ -30,9 +30,14 @@ class Scope:
             return False
         if self.zone is not None and not _below(key[:-5], self.zone):
             return False
-        if self.qtype is not None and key[-5] << 8 | key[-4] != self.qtype:
+        qtype = key[-5] << 8 | key[-4]
+        if self.qtype is not None and qtype != self.qtype and qtype:  # 0: a name's NXDOMAIN, which is of every type
             return False
         return self.rcode is None or rcode == self.rcode
+
+    def holds_question(self, key: bytes) -> bool:
+        """Whether an entry with this key may be meant, whatever its RCODE."""
+        return replace(self, rcode=None).holds(key, 0)
 
     def pattern(self, names: Names) -> str:
         """A SCAN pattern that finds all the keys meant, and perhaps more."""
@@ -40,7 +45,7 @@ class Scope:
             inner = glob_escape(name_text(self.name))
         else:
             inner = "*" if self.zone in (None, b"\0") else "*" + glob_escape(name_text(self.zone or b""))
-        return f"{glob_escape(names.root)}{{{inner}}}:{'*' if self.qtype is None else type_text(self.qtype) + '*'}"
+        return f"{glob_escape(names.root)}{{{inner}}}:*"
 
     def __str__(self) -> str:
         words = [f"{field} {text}" for field, text in self.event().items() if field not in ("event", "name")]

@@ -51,6 +51,11 @@ class Seal:
 
         The time is signed as well: what was put back with an expiry of somebody's choice looks younger than it is.
         """
+        wrong = self.unsigned(name, info, wire, mac)
+        return wrong or put_back(earlier(info, age, wall))
+
+    def unsigned(self, name: bytes, info: object, wire: object, mac: object) -> str:
+        """Why nobody who has a secret of ours can have made this; empty when somebody has."""
         if mac is None:
             return UNSIGNED
         if not isinstance(info, bytes) or not isinstance(wire, bytes) or not isinstance(mac, bytes) or b"\n" in info:
@@ -60,12 +65,25 @@ class Seal:
             return f"its MAC is of a secret we do not have, {ident[:_LONGEST_ID].decode('ascii', 'backslashreplace')!r}"
         if not compare_digest(digest, self._digest(ident, name, info, wire)):
             return "its MAC is wrong"
+        return ""
+
+
+def earlier(info: object, age: float, wall: float) -> float | None:
+    """How many seconds earlier than its age says an entry was made, by its maker's clock; None when it does not say."""
+    if isinstance(info, bytes):
         at = info.find(_STORED) + len(_STORED)
         try:
-            younger = wall - datetime.fromisoformat(info[at : at + _MOMENT].decode()).timestamp() - age
+            return wall - datetime.fromisoformat(info[at : at + _MOMENT].decode()).timestamp() - age
         except ValueError:
-            return "it does not say when it was made"
-        if abs(younger) <= TOLERANCE:
-            return ""
-        how = "longer ago" if younger > 0 else "later"
-        return f"it was made {abs(younger):.0f} s {how} than its expiry says: somebody put it back, or clocks differ"
+            pass
+    return None
+
+
+def put_back(seconds: float | None) -> str:
+    """Why an entry that was made this much earlier than its age says cannot be believed; empty when it can."""
+    if seconds is None:
+        return "it does not say when it was made"
+    if abs(seconds) <= TOLERANCE:
+        return ""
+    how = "longer ago" if seconds > 0 else "later"
+    return f"it was made {abs(seconds):.0f} s {how} than its expiry says: somebody put it back, or clocks differ"

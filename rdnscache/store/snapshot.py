@@ -22,7 +22,8 @@ from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import parse_reply
 from rdnscache.errors import RdnscacheError
 from rdnscache.store.browse import PAGE, Browser, redis_errors
-from rdnscache.store.contract import TIME_FORM, VERSION, decode
+from rdnscache.store.contract import TIME_FORM, VERSION
+from rdnscache.store.decoding import decode
 from rdnscache.store.opening import has_slots
 from rdnscache.store.scope import Scope
 

@@ -7,17 +7,15 @@ from rdnscache.store.nostore cimport NoStore
 
 
 cdef class Store(NoStore):
-    cdef object _seal
-    cdef public tuple mac_field
+    cdef public object trust
     cdef object _unusable
-    cdef object _forged
     cdef public object names
     cdef dict _counted
     cdef public object node
     cdef public long lease_ms
     cdef public bytes wake_channel
     cdef public object counters
-    cdef public dict following
+    cdef dict _following
     cdef object _token_head
     cdef long _tokens
     cdef object _second

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import hiredis
@@ -18,6 +18,7 @@ from gevent.event import Event
 
 from rdnscache import metrics
 from rdnscache.dns.entry import Entry
+from rdnscache.dns.policy import Limits
 from rdnscache.errors import StoreDown
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters, observe
@@ -25,8 +26,9 @@ from rdnscache.process import Incarnation
 from rdnscache.store.again import announce_again
 from rdnscache.store.breaker import ALWAYS_FINE, Breaker
 from rdnscache.store.candidacy import RedisCandidacy
-from rdnscache.store.contract import CLAIM, FILL, HEAT, JUST_STORED, RENEW, TIME_FORM, Names, Script, decode, read_wake
+from rdnscache.store.contract import CLAIM, FILL, HEAT, LEASE, RENEW, TIME_FORM, Names, Script
 from rdnscache.store.control import Control, Local
+from rdnscache.store.decoding import LIMITS, read_wake
 from rdnscache.store.link import Command, Link
 from rdnscache.store.nostore import Candidacy, NoStore
 from rdnscache.store.register import Register
@@ -34,12 +36,12 @@ from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
 from rdnscache.store.shards import link_to
 from rdnscache.store.steering import Place
+from rdnscache.store.trust import Trust
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which a claim holds at most, and after which a leader that is still at work says so, again and again:
-#: two words may be lost.
-LEASE, RENEWAL = 1.5, 0.4
+#: Seconds after which a leader that is still at work says so, again and again: two words may be lost.
+RENEWAL = 0.4
 #: Entries read in one go.
 PAGE = 100
 #: What a server says that is a replica.
@@ -64,18 +66,19 @@ class Store(NoStore):
         local: Local,
         counters: Counters,
         seal: Seal | None = None,
+        limits: Limits = LIMITS,
+        upstreams: Collection[str] = (),
     ) -> None:
-        self._seal = seal
-        #: What is read of an entry beside `wire` and `info`.
-        self.mac_field: tuple[bytes, ...] = (b"mac",) if seal else ()
-        self._unusable, self._forged = Throttled(log), Throttled(log)
+        self.trust = Trust(place.node, upstreams, limits, seal, self.discard, counters)
+        self._unusable = Throttled(log)
         self.names = Names(prefix)
         self._counted: dict[int, int] = {}
         self.node = node = place.node
         self.lease_ms = round(min(lease, LEASE) * 1000)
         self.wake_channel = self.names.wake(str(place))
         self.counters = counters
-        self.following: dict[bytes, RedisCandidacy] = {}
+        #: Those who have claimed, by the Redis key of their question: one, but for a flush that begins another.
+        self._following: dict[bytes, list[RedisCandidacy]] = {}
         self._token_head = f"{node}.{place.worker}:{os.urandom(4).hex()}:"
         self._tokens = 0
         self._second, self._second_text = 0, ""
@@ -104,7 +107,7 @@ class Store(NoStore):
     @property
     def usable(self) -> bool:
         attached = self.link.attached if self._one is None else self._one.attached
-        return attached and self.breaker.closed
+        return attached and self.breaker.closed and not self.trust.clock_wrong
 
     @property
     def latency(self) -> float:
@@ -116,7 +119,9 @@ class Store(NoStore):
 
     @property
     def state(self) -> str:
-        return self.breaker.state if self.link.attached else "away"
+        if not self.link.attached:
+            return "away"
+        return "clock" if self.trust.clock_wrong else self.breaker.state
 
     def start(self, patience: float) -> None:
         self._renewer = get_hub().loop.timer(RENEWAL, RENEWAL)
@@ -126,7 +131,8 @@ class Store(NoStore):
 
     def measure(self) -> None:
         counted, link = self._counted, self.link
-        for throttled in (self._unusable, self._forged, self._control.odd):
+        self.trust.catch_up()
+        for throttled in (self._unusable, self._control.odd):
             throttled.catch_up(time.monotonic())
         self.counters[metrics.REDIS_ATTACHED] = int(link.attached)
         self.counters[metrics.BREAKER_OPEN] = int(link.attached and not self.breaker.closed)
@@ -164,7 +170,7 @@ class Store(NoStore):
                 replies = self.link.request(*commands)
                 read = zip(page, names, replies[::2], replies[1::2], strict=True)
                 found = [
-                    self.entry_of(key, name, told, left)
+                    self.trust.entry_of(key, name, told, left)
                     for key, name, told, left in read
                     if isinstance(told, list) and told[0] is not None
                 ]
@@ -180,6 +186,16 @@ class Store(NoStore):
 
     def close(self) -> None:
         self.link.close()
+
+    def follow(self, name: bytes, candidacy: RedisCandidacy) -> None:
+        """Hear what is said of a question from now on."""
+        self._following.setdefault(name, []).append(candidacy)
+
+    def leave_following(self, name: bytes, candidacy: RedisCandidacy) -> None:
+        there = self._following[name]
+        there.remove(candidacy)
+        if not there:
+            del self._following[name]
 
     def candidacy(self, key: bytes, on_late: Callable[[Entry], None]) -> Candidacy:
         return RedisCandidacy(self, key, on_late)
@@ -197,25 +213,7 @@ class Store(NoStore):
 
     def read_command(self, name: bytes) -> Command:
         """What reads an entry for `entry_of`."""
-        return (b"HMGET", name, b"wire", b"info", *self.mac_field)
-
-    def entry_of(self, key: bytes, name: bytes, fields: list[Any], left_ms: object) -> Entry | None:
-        """The entry for a question from what `read_command` brought; None when it cannot be used."""
-        now = time.monotonic()
-        entry = decode(key, fields[1], fields[0], left_ms, now)
-        if entry is None or self._seal is None:
-            return entry
-        mac = fields[2] if len(fields) > 2 else None
-        problem = self._seal.problem(name, fields[1], fields[0], mac, now - entry.stored, time.time())
-        if problem:
-            self.counters[metrics.FORGED] += 1
-            self._forged.warn(f"not believing {name.decode('ascii')} from Redis: {problem}", now)
-            entry = None
-        return entry
-
-    def signed(self, name: bytes, info: bytes, wire: bytes) -> tuple[bytes, ...]:
-        """The field `mac` of an entry and its value; nothing without a secret."""
-        return (b"mac", self._seal.sign(name, info, wire)) if self._seal is not None else ()
+        return (b"HMGET", name, b"wire", b"info", *self.trust.mac_field)
 
     def discard(self, name: bytes) -> None:
         """Delete a value nobody can use."""
@@ -240,13 +238,16 @@ class Store(NoStore):
             self.link.let_go(str(reply)[:200])
 
     def ask(self, late: Callable[[Any], None], commands: tuple[Command, ...]) -> list[Any] | None:
-        """Commands of a flight: their replies; None when they do not come soon. Then they may come `late`."""
+        """Commands of a flight: their replies; None when they do not come soon. Then they may come `late`.
+
+        Raises StoreDown when they cannot be asked, or the connection is lost over it.
+        """
         started = time.monotonic()
         try:
             replies = self.link.ask(late, commands) if self._one is None else self._one.ask(late, commands)
         except StoreDown:
             self.count_error()
-            return None
+            raise
         now = time.monotonic()
         if replies is None:
             self.counters[metrics.REDIS_LATE] += 1
@@ -264,13 +265,13 @@ class Store(NoStore):
         return replies
 
     def run(self, script: Script, late: Callable[[Any], None], *arguments: bytes | int) -> Any:
-        """Run a script on its three keys; None when there is no answer soon.
+        """Run a script on its four keys; None when there is no answer soon. Raises StoreDown.
 
         Its source goes along only when Redis has forgotten it.
         """
-        replies = self.ask(late, ((b"EVALSHA", script.sha, b"3", *arguments),))
+        replies = self.ask(late, ((b"EVALSHA", script.sha, b"4", *arguments),))
         if replies and isinstance(replies[0], hiredis.ReplyError) and str(replies[0]).startswith("NOSCRIPT"):
-            replies = self.ask(late, ((b"EVAL", script.source, b"3", *arguments),))
+            replies = self.ask(late, ((b"EVAL", script.source, b"4", *arguments),))
         return replies[0] if replies else None
 
     def run_later(self, script: Script, done: Callable[[Any], None], *arguments: bytes | int) -> None:
@@ -279,11 +280,11 @@ class Store(NoStore):
         def first(result: Any) -> None:
             reply = result[0] if isinstance(result, list) else result
             if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
-                self.link.send((b"EVAL", script.source, b"3", *arguments), done)
+                self.link.send((b"EVAL", script.source, b"4", *arguments), done)
             else:
                 done(result)
 
-        self.link.send((b"EVALSHA", script.sha, b"3", *arguments), first)
+        self.link.send((b"EVALSHA", script.sha, b"4", *arguments), first)
 
     def filled(self, result: Any) -> None:
         """What became of a fill: how many followers were woken."""
@@ -291,7 +292,7 @@ class Store(NoStore):
         if isinstance(reply, Exception):
             self.count_error()
             self._noted(reply)
-        elif reply > 0:
+        elif isinstance(reply, int) and reply > 0:
             self.counters[metrics.WAKES_SENT] += reply
 
     def _failed(self, reason: str) -> None:
@@ -327,25 +328,20 @@ class Store(NoStore):
 
         name = self.names.probe
         told = (b"probe", 100, self.wake_channel, 0, 0)
-        self.run_later(CLAIM, probed, name, name + b"#lead", name + b"#wait", *told)
+        self.run_later(CLAIM, probed, name, name + b"#lead", name + b"#wait", name + b"#name", *told)
 
     def _renew(self) -> None:
         """Keep what we lead for as long as it takes; if we die, it is free before long."""
         if self.usable:
             moment = time.monotonic() - RENEWAL / 2
-            for candidacy in list(self.following.values()):
+            for candidacy in self._followers():
                 candidacy.renew(moment)
 
     def _on_push(self, channel: bytes, payload: bytes) -> None:
         if channel == self.wake_channel:
             name, info, wire, mac = read_wake(payload)
-            candidacy = self.following.get(name)
-            if candidacy is None:
-                return
-            entry = self.entry_of(candidacy.key, name, [wire, info, mac], JUST_STORED)
-            if entry is not None:
-                self.counters[metrics.WAKES] += 1
-                candidacy.wake(entry)
+            for candidacy in list(self._following.get(name, ())):
+                candidacy.hear(info, wire, mac)
         else:
             self._control.hear(payload)
 
@@ -364,5 +360,8 @@ class Store(NoStore):
     def _look_again(self) -> None:
         """Wake every follower to claim anew: messages may have been lost."""
         self._settled.set()
-        for candidacy in list(self.following.values()):
+        for candidacy in self._followers():
             candidacy.wake(None)
+
+    def _followers(self) -> list[RedisCandidacy]:
+        return [candidacy for there in self._following.values() for candidacy in there]

@@ -84,6 +84,11 @@ class Search:
             return failure.why == SILENT and tries < 2 and not server.udp.resting
         return tries < ROUNDS
 
+    def reached_nobody(self) -> bool:
+        """Whether that there is no answer yet says something about our own way to the servers, not about the name."""
+        proofs = (self._proves(server, failure) for server, failure in self._failures.items())
+        return not self._met and all(proof in (LOCAL, UNREACHABLE) for proof in proofs)
+
     def failure(self) -> UpstreamFailed:
         """What to tell those who asked: a fact about the name only when every server was heard, or is at work."""
         if not self._failures:
@@ -93,7 +98,7 @@ class Search:
         rcodes = {failure.rcode for failure in self._failures.values()}
         rcode = rcodes.pop() if len(rcodes) == 1 else SERVFAIL
         text = "; ".join(map(str, self._failures.values()))
-        return UpstreamFailed(text, rcode, self._told(why), why)
+        return UpstreamFailed(text, rcode, self._told(why), why, str(next(reversed(self._failures)).address))
 
     def _proves(self, server: Server, failure: UpstreamFailed) -> str:
         if failure.why != SILENT or server in self._met:

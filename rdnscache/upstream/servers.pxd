@@ -15,7 +15,7 @@ cdef class Upstreams:
     cdef object _local
 
     @cython.locals(now=double, search=Search, server=Server, reply=Reply, pause=double, remaining=double, waited=long)
-    cpdef tuple ask(self, bytes key)
+    cpdef tuple ask(self, bytes key, object on_trouble=*)
     cpdef object _sleep(self, Search search, double seconds)
     @cython.locals(started=double, remaining=double, timeout=double, due=double, now=double, reply=Reply, answer=Reply)
     cpdef Reply _try(self, Server server, Search search, int rounds, bint last)

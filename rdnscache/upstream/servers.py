@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import gevent
 
@@ -27,6 +27,10 @@ JITTER = (1.0, 1.15)
 FIRST_PAUSE, LAST_PAUSE = 0.05, 1.0
 #: With less time left no pause is made, and nobody is asked again.
 TOO_LATE = 0.02
+
+
+def _ignore() -> None:
+    pass
 
 
 class Upstreams:
@@ -51,11 +55,12 @@ class Upstreams:
         for server in self.servers:
             server.catch_up(now)
 
-    def ask(self, key: bytes) -> tuple[Reply, str]:
+    def ask(self, key: bytes, on_trouble: Callable[[], None] = _ignore) -> tuple[Reply, str]:
         """A usable reply and the address it came from.
 
         Who says SERVFAIL, REFUSED or nothing to the point is asked once. The others are asked until the deadline: after
         silence at most ROUNDS times, after a refused packet or an error of our own with pauses that grow.
+        `on_trouble` is called when everybody has been tried once, and nobody could be reached.
         Raises UpstreamFailed when nobody is left to ask.
         """
         now = time.monotonic()
@@ -72,6 +77,8 @@ class Upstreams:
             remaining = search.deadline - time.monotonic()
             if not left or remaining < TOO_LATE:
                 raise search.failure()
+            if rounds == 1 and search.reached_nobody():
+                on_trouble()
             if search.waited == waited:
                 self._sleep(search, min(pause * random.uniform(*JITTER), max(remaining / 2, TOO_LATE)))
                 pause = min(pause * 2, LAST_PAUSE)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from zlib import crc32
 
 from rdnscache.dns import policy
-from rdnscache.dns.wire import Reply
+from rdnscache.dns.wire import NOTIMP, REFUSED, SERVFAIL, Reply
 from rdnscache.errors import UpstreamFailed
 from rdnscache.net import Address
 from rdnscache.upstream.exchange import exchange
@@ -45,5 +45,6 @@ class Siblings:
             log.debug("a sibling does not answer: %s", failure)
             return None
         if not policy.usable(reply):
-            raise UpstreamFailed(f"worker {owner} found no answer")
+            rcode = reply.rcode if reply.rcode in (REFUSED, NOTIMP) else SERVFAIL
+            raise UpstreamFailed(f"worker {owner} found no answer", rcode, reply.ede, source="sibling")
         return reply

@@ -1,0 +1,58 @@
+cimport cython
+
+from rdnscache.clients.shares cimport Holder, Line, Share, Shares, zone_of
+
+
+cdef class Task(Holder):
+    cdef public bytes key
+    cdef public double since
+    cdef public double began
+    cdef public bytes client
+    cdef public bytes zone
+    cdef public bint up
+    cdef public object flyer
+
+
+cdef class Crew:
+    cdef object _fly
+    cdef object _shed
+    cdef int _size
+    cdef list _crew
+    cdef list _idle
+    cdef dict _flying
+    cdef object _called
+    cdef Line _line
+    cdef object _hub
+    cdef object _ticker
+    cdef Shares _shares
+    cdef bint _counting
+    cdef int _crowd
+    cdef public bint pressed
+    cdef bint _firm
+    cdef double _next_word
+
+    cpdef object start(self, Task task, double now)
+    cpdef object press(self)
+    cpdef bint give_up_oldest(self, bytes client, double now) except -1
+    @cython.locals(task=Task)
+    cpdef object _work(self)
+    cdef object _call(self, Task task, double now)
+    cdef object _take_off(self, Task task, double now)
+    @cython.locals(other=Task)
+    cdef object _touch_down(self, Task task)
+    @cython.locals(task=Task)
+    cdef object _count_all(self)
+    cdef object _count(self, Task task)
+    @cython.locals(greediest=Share)
+    cdef bint _others_are_greedy(self, Task task, double now) except -1
+    @cython.locals(greediest=Share)
+    cdef bint _last_too_long(self, double now) except -1
+    cdef bint _end_if_long(self, Task task, double now) except -1
+    cdef object _end(self, Task task, double now)
+    cdef object _look_later(self)
+    @cython.locals(now=double)
+    cpdef object _look(self)
+    @cython.locals(task=Task)
+    cdef object _serve(self, double now, int count)
+
+cpdef object _let_go(Task task)

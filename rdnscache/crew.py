@@ -1,0 +1,239 @@
+"""The greenlets that fly: long-lived, as a new one costs more than everything else a miss does.
+
+They are made when needed, up to a bound, and stay. When all are taken, somebody has to give way (what unbound calls
+jostling). While there is a client or zone that is greedy, a flight of others begins at once: the oldest of the
+greediest is given up for it. All else stands in a line, where clients take turns, for the next greenlet that is free,
+or is taken from a flight that has lasted too long. Every second flight may last as long as it takes: however slow an
+upstream is, half of the greenlets bring its answers.
+Whose the flights are is counted while there are many of them: below that nobody can be in anybody's way.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent import get_hub, getcurrent
+
+from rdnscache import clock, metrics
+from rdnscache.clients.shares import Holder, Line, Share, Shares, zone_of
+
+log = logging.getLogger(__name__)
+
+#: Seconds after which a flight has lasted too long, when others stand in line.
+LONG = 0.5
+#: Seconds a flight may wait for a greenlet: longer, and its clients have asked again or gone.
+MAX_QUEUED = 1.0
+#: Seconds between two looks at the line; how many are served each time.
+TICK, TICKED = 0.05, 64
+#: Flights, or else half of the greenlets, that make a crowd. Counting ends when half of them are left.
+CROWD = 250
+#: Seconds between two words in the log about a crowd.
+WORDS_APART = 10.0
+
+
+class GivenUp(BaseException):
+    """Thrown into a greenlet whose flight makes room for another."""
+
+
+class Task(Holder):
+    """What a greenlet does for a client. `since` and `began` are moments of `clock.now`, in seconds."""
+
+    __slots__ = ("began", "client", "flyer", "key", "since", "up", "zone")
+
+    def __init__(self, key: bytes, since: float, client: bytes) -> None:
+        super().__init__()
+        self.key = key
+        self.since = since
+        #: When it got a greenlet.
+        self.began = since
+        #: The prefix of who asked first: it counts as theirs, whoever joins. Empty when it is no client of ours.
+        self.client = client
+        #: As from `zone_of`, once it matters.
+        self.zone = b""
+        #: Until those who wait have their answer. Its greenlet may still have something to store then.
+        self.up = True
+        #: The greenlet at work on it.
+        self.flyer: Any = None
+
+
+class Crew:
+    """`fly` does a task on a greenlet. `shed` ends one for those who wait, counted under a column of metrics."""
+
+    def __init__(self, fly: Callable[[Any], None], shed: Callable[[Any, int], None], size: int) -> None:
+        self._fly = fly
+        self._shed = shed
+        self._size = size
+        self._crew: list[gevent.Greenlet] = []
+        self._idle: list[Callable[[Task], None]] = []
+        #: Those that have a greenlet, or for which one is on its way; in the order of their beginning.
+        self._flying: dict[Task, None] = {}
+        self._called: deque[Task] = deque()
+        self._line = Line()
+        self._hub = get_hub()
+        self._ticker: Any = None
+        self._shares = Shares(size)
+        self._counting = False
+        self._crowd = min(CROWD, size // 2)
+        #: Whether many clients wait, on however few flights: a reason to count as well.
+        self.pressed = False
+        #: Whether the last to take off was firm.
+        self._firm = True
+        self._next_word = 0.0
+
+    def start(self, task: Task, now: float) -> None:
+        """Find it a greenlet, or have it wait for one."""
+        if not self._counting and len(self._flying) >= self._crowd:
+            self._count_all()
+        if self._idle:
+            self._take_off(task, now)
+            self._hub.loop.run_callback(self._idle.pop(), task)
+        elif len(self._crew) < self._size:
+            self._call(task, now)
+            self._crew.append(gevent.spawn(self._work))
+        elif self._others_are_greedy(task, now):
+            self._call(task, now)
+        else:
+            self._line.push(task, task.client)
+            self._look_later()
+            self._serve(now, 1)
+
+    def press(self) -> None:
+        """Many clients wait."""
+        self.pressed = True
+        if not self._counting:
+            self._count_all()
+
+    def give_up_oldest(self, client: bytes | None, now: float) -> bool:
+        """Give up the oldest flight, of a client or (None) of all; False when it has not lasted too long."""
+        shares = self._shares
+        return self._end_if_long(shares.oldest(True) if client is None else shares.oldest_of(client, False), now)
+
+    def _work(self) -> None:
+        """One greenlet: task after task."""
+        me = getcurrent()
+        task: Any
+        while True:
+            if self._called:
+                task = self._called.popleft()
+            elif self._line:
+                task = self._line.pop()
+                self._take_off(task, clock.now())
+            else:
+                self._idle.append(me.switch)
+                task = self._hub.switch()
+            if not task.up:  # it has given way before it began
+                continue
+            task.flyer = me
+            try:
+                self._fly(task)
+            except GivenUp:
+                pass
+            finally:
+                task.flyer = None
+                self._touch_down(task)
+
+    def _call(self, task: Task, now: float) -> None:
+        """The next greenlet that is free is for this one."""
+        self._take_off(task, now)
+        self._called.append(task)
+
+    def _take_off(self, task: Task, now: float) -> None:
+        task.began = now
+        task.firm = self._firm = not self._firm
+        self._flying[task] = None
+        if self._counting:
+            self._count(task)
+
+    def _touch_down(self, task: Task) -> None:
+        self._flying.pop(task, None)
+        self._shares.remove(task)
+        if self._counting and len(self._flying) * 2 < self._crowd and not self.pressed:
+            self._counting = False
+            for other in self._flying:
+                self._shares.remove(other)
+
+    def _count_all(self) -> None:
+        self._counting = True
+        for task in self._flying:
+            self._count(task)
+
+    def _count(self, task: Task) -> None:
+        if not task.zone:
+            task.zone = zone_of(task.key)
+        self._shares.add(task, task.client, task.zone)
+
+    def _others_are_greedy(self, task: Task, now: float) -> bool:
+        """Whether one of the greediest gives way for this one."""
+        greediest = self._shares.greediest()
+        if greediest is None:
+            return False
+        task.zone = zone_of(task.key)
+        if greediest.means(task.client, task.zone):
+            return False
+        self._end(greediest.oldest(True), now)
+        return True
+
+    def _last_too_long(self, now: float) -> bool:
+        """Whether one that has lasted too long gives way, whoever is next."""
+        greediest = self._shares.greediest()
+        oldest = self._shares.oldest(False) if greediest is None else greediest.oldest(False)
+        return self._end_if_long(oldest, now)
+
+    def _end_if_long(self, task: Any, now: float) -> bool:
+        """Give it up if it has lasted too long; whether that was done."""
+        if task is None or now - task.began < LONG:
+            return False
+        self._end(task, now)
+        return True
+
+    def _end(self, task: Any, now: float) -> None:
+        """Give it up. Its greenlet is freed from the hub: we may be on one ourselves."""
+        if now >= self._next_word:
+            self._next_word = now + WORDS_APART
+            self._say(self._shares.greediest())
+        self._touch_down(task)
+        if task.up:
+            self._shed(task, metrics.SHED_CROWDED)
+        self._hub.loop.run_callback(_let_go, task)
+
+    def _say(self, greediest: Share | None) -> None:
+        who = f"; {greediest.count} are for {greediest}" if greediest is not None else ""
+        log.warning("%d questions are being resolved: old ones give way to new ones%s", len(self._flying), who)
+
+    def _look_later(self) -> None:
+        if self._ticker is None:
+            self._ticker = self._hub.loop.timer(TICK)
+            self._ticker.start(self._look)
+
+    def _look(self) -> None:
+        """While some stand in line."""
+        self._ticker.close()
+        self._ticker = None
+        now = clock.now()
+        self._serve(now, TICKED)
+        if self._line:
+            self._look_later()
+
+    def _serve(self, now: float, count: int) -> None:
+        """Let those that are next begin, or shed them when it has been too long."""
+        while self._line and count > 0:
+            count -= 1
+            task: Any = self._line.first()
+            if now - task.since > MAX_QUEUED:
+                self._line.pop()
+                self._shed(task, metrics.SHED_LATE)
+            elif self._others_are_greedy(task, now) or self._last_too_long(now):
+                self._line.pop()
+                self._call(task, now)
+            else:
+                return
+
+
+def _let_go(task: Task) -> None:
+    """Runs in the hub. The greenlet may have come to its end by itself meanwhile."""
+    if task.flyer is not None:
+        task.flyer.throw(GivenUp)

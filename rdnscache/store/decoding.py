@@ -1,0 +1,111 @@
+"""Reading what Redis holds, in the form that `contract` describes. Nothing of it is trusted."""
+
+from __future__ import annotations
+
+import re
+
+from rdnscache.dns.entry import ANY_TYPE, Entry
+from rdnscache.dns.policy import Limits, holds_for_name
+from rdnscache.dns.wire import Reply, parse_reply, read_u32
+
+_INFO = re.compile(
+    rb"rcode=[A-Z0-9]+ ttl=([0-9]{1,7}) stale=([0-9]{1,7}) stored=[0-9TZ:-]{1,30} "
+    rb"(from=[!-~]{1,100} node=[!-~]{1,100}(?: why=[a-z]{1,20})?)(?: ede=([0-9]{1,5}))?"
+)
+#: The limits of a node that was told none.
+LIMITS = Limits()
+
+#: The few origins there are, each kept once.
+_origins: dict[bytes, str] = {}
+_MANY_ORIGINS = 1000
+
+
+#: Instead of a PTTL: the entry has just been made.
+JUST_STORED = -3
+
+
+def decode(
+    key: bytes, info: object, wire: object, left_ms: object, now: float, limits: Limits = LIMITS
+) -> Entry | None:
+    """The entry for a question from what Redis holds; None when it cannot be used.
+
+    Checked: the form of `info`, that `wire` is a whole reply to this very question, and that the time left (its PTTL,
+    in ms) is set and not longer than the entry's own times. These, and the TTLs, are brought into the limits.
+    """
+    if not isinstance(info, bytes) or not isinstance(wire, bytes) or not isinstance(left_ms, int):
+        return None
+    match = _INFO.fullmatch(info)
+    reply = parse_reply(wire) if match is not None else None
+    if match is None or reply is None or reply.rcode > 15 or not _answers(key, reply):
+        return None
+    if len(reply.wire) != len(wire):  # OPT, or octets behind the last record: nothing a node stores
+        return None
+    ttl, stale = int(match[1]), int(match[2])
+    lifetime = (ttl + stale) * 1000
+    if left_ms == JUST_STORED:
+        left_ms = lifetime
+    if not 0 <= left_ms <= lifetime:
+        return None
+    least, most = _ttl_range(reply)
+    if least < ttl:  # ageing would pass zero
+        return None
+    if most > limits.ttl_max:
+        reply.wire = _capped(reply, limits.ttl_max)
+    stored = now - (lifetime - left_ms) / 1000
+    entry = Entry(key, reply, stored, min(ttl, limits.ttl_max), min(stale, limits.stale), _origin(match[3]))
+    if match[4] is not None:
+        entry.ede = min(int(match[4]), 0xFFFF)
+    return entry
+
+
+def mistimed(info: object, left_ms: object) -> bool:
+    """Whether what `decode` refuses is well formed but for its time left: a clock, or a fill between two reads."""
+    match = _INFO.fullmatch(info) if isinstance(info, bytes) else None
+    if match is None or not isinstance(left_ms, int):
+        return False
+    return left_ms != -1 and not 0 <= left_ms <= (int(match[1]) + int(match[2])) * 1000
+
+
+def _answers(key: bytes, reply: Reply) -> bool:
+    """Whether a reply is one to the question of a key; for a name's NXDOMAIN, to one of any type."""
+    question = reply.question()
+    if key[-5:-3] != ANY_TYPE:
+        return question == key[:-1]
+    return holds_for_name(reply) and question[:-4] == key[:-5] and question[-2:] == key[-3:-1]
+
+
+def read_wake(message: bytes) -> tuple[bytes, bytes, bytes, bytes | None]:
+    """The key, `info`, `wire` and `mac` of a wake message; None for the last where it has none."""
+    name, _, rest = message.partition(b"\n")
+    info, _, wire = rest.partition(b"\n")
+    mac = None
+    if wire[:1] != b"\0":
+        mac, _, wire = wire.partition(b"\n")
+    return name, info, wire, mac
+
+
+def _origin(told: bytes) -> str:
+    origin = _origins.get(told)
+    if origin is None:
+        if len(_origins) >= _MANY_ORIGINS:
+            _origins.clear()
+        origin = _origins[told] = told.decode("ascii")
+    return origin
+
+
+def _ttl_range(reply: Reply) -> tuple[int, int]:
+    """The least and the largest TTL of the records."""
+    least, most = 1 << 32, 0
+    for index in range(0, len(reply.ttls), 2):
+        ttl = read_u32(reply.wire, reply.ttls[index] << 8 | reply.ttls[index + 1])
+        least, most = min(least, ttl), max(most, ttl)
+    return least, most
+
+
+def _capped(reply: Reply, ttl_max: int) -> bytes:
+    """The wire with no TTL above the limit."""
+    out = bytearray(reply.wire)
+    for index in range(0, len(reply.ttls), 2):
+        at = reply.ttls[index] << 8 | reply.ttls[index + 1]
+        out[at : at + 4] = min(read_u32(reply.wire, at), ttl_max).to_bytes(4, "big")
+    return bytes(out)

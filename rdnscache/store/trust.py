@@ -1,0 +1,96 @@
+"""Which of what Redis holds this node answers with: what is well formed, signed where there is a secret, and, of
+failures, what it would have found itself."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from rdnscache import clock, metrics
+from rdnscache.dns.entry import Entry
+from rdnscache.dns.policy import Limits
+from rdnscache.logs import Throttled
+from rdnscache.metrics import Counters
+from rdnscache.store.clocks import Clocks
+from rdnscache.store.decoding import JUST_STORED, decode, mistimed
+from rdnscache.store.seal import TOLERANCE, Seal, earlier, put_back
+
+log = logging.getLogger(__name__)
+
+
+class Trust:
+    """`upstreams` are the servers this node asks, address and port; `discard(name)` deletes a value nobody can use."""
+
+    def __init__(
+        self,
+        node: str,
+        upstreams: Collection[str],
+        limits: Limits,
+        seal: Seal | None,
+        discard: Callable[[bytes], None],
+        counters: Counters,
+    ) -> None:
+        self._node = node
+        self._upstreams = frozenset(upstreams)
+        self._limits = limits
+        self._seal = seal
+        self._discard = discard
+        self._counters = counters
+        self._forged = Throttled(log)
+        self._clocks = Clocks(TOLERANCE)
+        #: Whether our clock disagrees with most other nodes': then we would believe nobody, and nobody us.
+        self.clock_wrong = False
+        #: What is read of an entry beside `wire` and `info`.
+        self.mac_field: tuple[bytes, ...] = (b"mac",) if seal else ()
+
+    def entry_of(self, key: bytes, name: bytes, fields: list[Any], left_ms: object) -> Entry | None:
+        """The entry for a question from its `wire`, `info` and perhaps `mac`; None when it cannot be used.
+
+        What nobody can use is deleted. What we do not believe others may, so it is left where it is.
+        """
+        now = clock.now()
+        entry = decode(key, fields[1], fields[0], left_ms, now, self._limits)
+        if entry is None:
+            if left_ms != JUST_STORED and not mistimed(fields[1], left_ms):
+                self._discard(name)
+            return None
+        if self._seal is not None:
+            problem = self._seal.unsigned(name, fields[1], fields[0], fields[2] if len(fields) > 2 else None)
+            if problem or (problem := self._put_back(entry, fields[1], now)):
+                self._counters[metrics.FORGED] += 1
+                self._forged.warn(f"not believing {name.decode('ascii')} from Redis: {problem}", time.monotonic())
+                self._look_at_clock()
+                return None
+        return entry
+
+    def _put_back(self, entry: Entry, info: bytes, now: float) -> str:
+        ahead = earlier(info, now - entry.stored, time.time())
+        node = entry.origin.split(" ")[1].removeprefix("node=")
+        if ahead is not None and node != self._node:
+            self._clocks.note(node, ahead, time.monotonic())
+        return put_back(ahead)
+
+    def believes(self, failure: Entry) -> bool:
+        """Whether a failure that somebody stored would have been ours as well: see `contract`."""
+        words = dict(word.split("=", 1) for word in failure.origin.split(" "))
+        return words["node"] == self._node or ("why" in words and words["from"] in self._upstreams)
+
+    def signed(self, name: bytes, info: bytes, wire: bytes) -> tuple[bytes, ...]:
+        """The field `mac` of an entry and its value; nothing without a secret."""
+        return (b"mac", self._seal.sign(name, info, wire)) if self._seal is not None else ()
+
+    def catch_up(self) -> None:
+        """To be called now and then: say what was held back, and look whether our clock has been set right."""
+        self._forged.catch_up(time.monotonic())
+        if self.clock_wrong:
+            self._look_at_clock()
+
+    def _look_at_clock(self) -> None:
+        wrong = self._clocks.wrong(time.monotonic())
+        if wrong and not self.clock_wrong:
+            log.warning("the clock of this host disagrees with most nodes': nothing is shared through Redis meanwhile")
+        elif self.clock_wrong and not wrong:
+            log.info("sharing through Redis again: no other node's clock is known to disagree")
+        self.clock_wrong = wrong
