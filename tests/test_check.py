@@ -211,7 +211,7 @@ class TestTheUsersOfTheDocs:
     def test_the_check_tries_what_is_allowed(self) -> None:
         """All of it, and nothing else."""
         commands = needed(Names("rdns"), "mark")
-        tried = {"|".join(map(str, command[:2] if command[0] in ("CLIENT", "SCRIPT") else command[:1])).lower()
+        tried = {"|".join(map(str, command[:2] if command[0] in ("CLIENT", "MEMORY", "SCRIPT") else command[:1])).lower()
                  for command in commands}  # fmt: skip
         allowed = {word[1:] for word in user_line("node").split() if word.startswith("+")}
         assert tried == allowed - {"client|setinfo"}

@@ -101,6 +101,7 @@ def needed(names: Names, mark: str) -> list[Command]:
         ("DEL", names.node(mark)),
         ("GETRANGE", names.node(mark), 0, 0),
         ("TIME",),
+        ("MEMORY", "USAGE", key),
         ("ZADD", names.nodes, "XX", 0, mark),
         ("ZSCORE", names.nodes, mark),
         ("ZCARD", names.nodes),

@@ -273,7 +273,7 @@ class Control:
         self._flushes.clear()
         self._flushes.append((self._last or NO_EVENT, None))
         if lost:
-            log.warning("Redis has gone back to before the flush of %s: it is announced again", lost[-1][1])
+            log.warning("Redis does not know of the flush of %s any more: it is announced again", lost[-1][1])
             self._again(lost)
 
     def _lost(self, known: bytes) -> list[tuple[bytes, Scope]]:

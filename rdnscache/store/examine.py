@@ -134,7 +134,7 @@ def _lets_in(place: Place) -> bool | None:
 
 
 def _try(found: Any, command: Command, mark: str, refused: dict[str, str]) -> None:
-    words = " ".join(command[:2]) if command[0] in ("CLIENT", "SCRIPT") else str(command[0])
+    words = " ".join(command[:2]) if command[0] in ("CLIENT", "MEMORY", "SCRIPT") else str(command[0])
     try:
         if command[0] == "SUBSCRIBE":
             with found.pubsub() as ear:

@@ -7,10 +7,22 @@ from typing import NamedTuple
 
 from rdnscache.store.contract import Script
 
+#: Octets of the control stream: EVENTS_KEPT of the longest take a quarter of it. A larger one holds up Redis whenever it
+#: is read, for whatever somebody has put there, so it is deleted; workers take that for lost events.
+LARGEST_STREAM = 1 << 24
+_BOUND = (
+    b"""
+local size = redis.pcall('MEMORY', 'USAGE', KEYS[1], 'SAMPLES', 0)
+if type(size) == 'number' and size > %d then redis.call('UNLINK', KEYS[1]) end
+"""
+    % LARGEST_STREAM
+)
+
 #: KEYS stream; ARGV channel, event, how many to keep. Returns the event's ID; the message is "ID event", and the event
 #: has the ID of the one before in it. A value of another type makes room.
 ANNOUNCE = Script(
-    b"""
+    _BOUND
+    + b"""
 local last = redis.pcall('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
 if last.err then
   redis.call('DEL', KEYS[1])
@@ -25,7 +37,8 @@ return id
 
 #: KEYS stream; ARGV how many. Returns the IDs of the newest events, the newest first.
 NEWEST = Script(
-    b"""
+    _BOUND
+    + b"""
 local told = {}
 for i, event in ipairs(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', ARGV[1])) do told[i] = event[1] end
 return told
@@ -35,7 +48,8 @@ return told
 #: KEYS stream; ARGV the last event somebody knows, and 1 to look whether it is there. Returns whether it is, and the ID
 #: of the one after it, if there is one. Events that are not asked for are not touched: they may be of any size.
 SEEN = Script(
-    b"""
+    _BOUND
+    + b"""
 local there = 1
 if ARGV[2] == '1' then there = #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) end
 local later = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', 1)
@@ -46,7 +60,8 @@ return {there, later[1] and later[1][1] or ''}
 #: KEYS stream; ARGV where to begin, how many, octets of the longest event, and `back` to go back from there.
 #: Returns IDs and events in turn; an event that is too long, or none of ours, is empty.
 READ = Script(
-    b"""
+    _BOUND
+    + b"""
 local events, told
 if ARGV[4] then
   events = redis.call('XREVRANGE', KEYS[1], ARGV[1], '-', 'COUNT', ARGV[2])
