@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from rdnscache.store.contract import Script
 
-#: Octets of the control stream: EVENTS_KEPT of the longest take a quarter of it. A larger one holds up Redis whenever it
-#: is read, for whatever somebody has put there, so it is deleted; workers take that for lost events.
+#: Octets of the control stream: EVENTS_KEPT of the longest take a quarter of that. A larger one holds up Redis whenever
+#: it is read, for whatever somebody has put there, so it is deleted; workers take that for lost events.
 LARGEST_STREAM = 1 << 24
 _BOUND = (
     b"""
