@@ -1,9 +1,15 @@
-"""Text files that people write for us: read whole and within a limit, whatever editor they come from."""
+"""Text files that people have: options read whole and within a limit, lists line by line, whatever wrote them."""
 
 from __future__ import annotations
 
+import codecs
+import gzip
+import io
 import os
 import stat
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO, cast
 
 #: Octets of a file of options, servers or secrets; real ones have a few thousand.
 LONGEST_FILE = 1 << 20
@@ -32,3 +38,30 @@ def read_text(path: str | os.PathLike[str], errors: str = "strict") -> str:
     if "\0" in text and errors == "strict":
         raise ValueError("cannot be read: it is not a text")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def unpacked(file: BinaryIO) -> BinaryIO:
+    """The file, or what is in it if it is a gzip file: unpacked as it is read, so it may be larger than any memory."""
+    buffered = io.BufferedReader(cast(io.RawIOBase, file))
+    if buffered.peek(2)[:2] == b"\x1f\x8b":
+        return cast(BinaryIO, gzip.GzipFile(fileobj=buffered))
+    return buffered
+
+
+def read_lines(file: BinaryIO, longest: int) -> Iterator[bytes]:
+    """The lines of a file, without a byte order mark and their ends.
+
+    Of a line with more octets than `longest` there are so many and one more; its rest is passed over when the next
+    line is asked for. Raises ValueError when a gzip file is damaged.
+    """
+    first = True
+    try:
+        while line := file.readline(longest + 2):
+            whole = line.endswith(b"\n")
+            line = line.removesuffix(b"\n").removesuffix(b"\r")
+            yield (line.removeprefix(codecs.BOM_UTF8) if first else line)[: longest + 1]
+            first = False
+            while not whole and (rest := file.readline(64 << 10)):
+                whole = rest.endswith(b"\n")
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"the gzip file is damaged: {error}") from None

@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
+import pytest
+
 from rdnscache.store.clocks import MEMORY, MOST_NODES, Clocks
 
 
-def test_a_clock_that_disagrees_with_most_is_wrong() -> None:
-    """Three others say so; one of three does not."""
-    wrong, right = Clocks(300), Clocks(300)
-    for number in range(3):
-        wrong.note(f"n{number}", -600.0, 1.0)
-        right.note(f"n{number}", 600.0 if number == 0 else 1.0, 1.0)
-    assert wrong.wrong(2.0)
-    assert not right.wrong(2.0)
-
-
-def test_nothing_is_wrong_with_nobody_to_compare() -> None:
-    """Nor when what was seen is long ago: a clock may have been set."""
+def judged(nodes: list[float], server: float | None = None, now: float = 1.0) -> bool:
     clocks = Clocks(300)
-    assert not clocks.wrong(0.0)
+    for number, offset in enumerate(nodes):
+        clocks.note(f"n{number}", offset, 0.0)
+    if server is not None:
+        clocks.note_server(server)
+    clocks.judge(now)
+    return clocks.wrong
+
+
+@pytest.mark.parametrize(
+    ("nodes", "server", "wrong"),
+    [
+        ([600.0, 600.0, 600.0], 600.0, True),
+        ([-600.0, 1.0, 2.0], 0.0, False),
+        ([600.0], 600.0, True),
+        ([600.0], 0.0, False),
+        ([0.0, 0.0], 600.0, False),
+        ([], 600.0, False),
+        ([], None, False),
+        ([600.0], None, True),
+    ],
+)
+def test_a_clock_that_disagrees_with_most_is_wrong(nodes: list[float], server: float | None, wrong: bool) -> None:
+    """Other nodes have a voice each, and so has Redis; that it alone disagrees proves nothing."""
+    assert judged(nodes, server) is wrong
+
+
+def test_it_stays_wrong_while_redis_disagrees() -> None:
+    """Of the others nothing is heard while nothing is shared; when the clock is set, Redis agrees."""
+    clocks = Clocks(300)
     clocks.note("n1", 600.0, 0.0)
-    assert clocks.wrong(MEMORY - 1)
-    assert not clocks.wrong(MEMORY + 1)
+    clocks.note_server(600.0)
+    assert clocks.judge(1.0) and clocks.wrong
+    assert not clocks.judge(2 * MEMORY) and clocks.wrong
+    clocks.note_server(0.1)
+    assert clocks.judge(2 * MEMORY + 1) and not clocks.wrong
 
 
 def test_names_that_somebody_makes_up_are_bounded() -> None:

@@ -14,7 +14,7 @@ from rdnscache.dns import policy
 from rdnscache.dns.wire import parse_reply
 from rdnscache.store import contract, steering
 from rdnscache.store.contract import Names, info_text
-from rdnscache.store.decoding import JUST_STORED, decode
+from rdnscache.store.decoding import JUST_STORED, decode, mistimed
 from rdnscache.store.scope import Scope
 
 KEY = b"\3www\7example\3com\0\0\1\0\1\0"
@@ -189,3 +189,56 @@ def test_scripts_are_known_by_their_digest() -> None:
     scripts = (contract.CLAIM, contract.FILL, steering.ANNOUNCE)
     assert len({script.sha for script in scripts}) == 3
     assert all(re.fullmatch(rb"[0-9a-f]{40}", script.sha) for script in scripts)
+
+
+def test_times_from_redis_are_brought_into_the_limits() -> None:
+    """Whoever wrote them: the entry, its stale time and each TTL."""
+    info = info_text(0, 9_999_999, 9_999_999, "2026-11-23T07:00:00Z", "192.0.2.53", "n1").encode()
+    wire = WIRE.replace((300).to_bytes(4, "big"), (9_999_999).to_bytes(4, "big"))
+    entry = decode(KEY, info, wire, JUST_STORED, NOW, policy.Limits(ttl_max=86400, stale=3600))
+    assert entry is not None
+    assert (entry.ttl, entry.stale) == (86400, 3600)
+    assert entry.tail[6:10] == (86400).to_bytes(4, "big")
+
+
+NXDOMAIN_KEY = KEY[:-5] + b"\0\0" + KEY[-3:]
+
+
+@pytest.mark.parametrize("rtype", ["A", "AAAA", "HTTPS"])
+def test_a_names_nxdomain_may_come_from_any_type(rtype: str) -> None:
+    """The question in it is the one that was asked first."""
+    message = dns.message.make_response(dns.message.make_query("www.example.com.", rtype))
+    message.set_rcode(3)
+    info = info_text(3, 5, 0, "2026-11-23T07:00:00Z", "192.0.2.53", "n1").encode()
+    entry = decode(NXDOMAIN_KEY, info, message.to_wire(), JUST_STORED, NOW)
+    assert entry is not None and entry.rcode == 3
+    assert Names("rdns").entry(NXDOMAIN_KEY) == b"rdns:1:{www.example.com.}:NXDOMAIN"
+    assert Names("rdns").question("rdns:1:{www.example.com.}:NXDOMAIN") == NXDOMAIN_KEY
+
+
+def test_nothing_else_is_a_names_nxdomain() -> None:
+    """An answer, NODATA, an NXDOMAIN behind a CNAME, or of another name."""
+    assert decode(NXDOMAIN_KEY, INFO, WIRE, LIFETIME, NOW) is None
+    message = dns.message.make_response(dns.message.make_query("www.example.com.", "A"))
+    assert decode(NXDOMAIN_KEY, INFO, message.to_wire(), LIFETIME, NOW) is None
+    message.set_rcode(3)
+    message.answer.append(dns.rrset.from_text("www.example.com.", 300, "IN", "CNAME", "gone.example.com."))
+    assert decode(NXDOMAIN_KEY, INFO, message.to_wire(), LIFETIME, NOW) is None
+    other = dns.message.make_response(dns.message.make_query("ww2.example.com.", "A"))
+    other.set_rcode(3)
+    assert decode(NXDOMAIN_KEY, INFO, other.to_wire(), LIFETIME, NOW) is None
+
+
+@pytest.mark.parametrize(("left", "expected"), [(-2, True), (LIFETIME + 1, True), (-1, False), (LIFETIME, False)])
+def test_a_time_that_does_not_fit_is_no_reason_to_delete(left: int, expected: bool) -> None:
+    """An entry may have been replaced, or have expired, between two reads; one that never expires is nobody's."""
+    assert mistimed(INFO, left) is expected
+    assert not mistimed(b"nonsense", left)
+
+
+def test_why_and_ede_come_back() -> None:
+    """Where a failure comes from decides who believes it; the upstream's own EDE is passed on."""
+    info = info_text(2, 5, 0, "2026-11-23T07:00:00Z", "192.0.2.53:5353", "n1", "said", 6).encode()
+    entry = decode(KEY, info, policy.failure_wire(KEY), JUST_STORED, NOW)
+    assert entry is not None
+    assert (entry.origin, entry.ede) == ("from=192.0.2.53:5353 node=n1 why=said", 6)

@@ -204,6 +204,27 @@ def test_a_forged_entry_is_a_miss_and_replaced(redis_server: RedisServer, upstre
         assert ("not a usable entry" if broken else "not believing") in node.log()
 
 
+def test_a_node_whose_clock_disagrees_with_most_shares_with_nobody(
+    redis_server: RedisServer, upstream: Upstream
+) -> None:
+    """Entries of four others that seem made ten minutes too early: it says so, answers, and leaves theirs alone."""
+    client, seal = redis_server.client(), Seal((FIRST,))
+    with signing(redis_server, upstream, FIRST) as (node, _):
+        for number in range(2, 7):
+            name = f"c{number}.example."
+            wire = dns.message.make_response(dns.message.make_query(name, "A", id=0))
+            wire.answer.append(dns.rrset.from_text(name, 300, "IN", "A", "192.0.2.77"))
+            wire.flags |= dns.flags.RA
+            key = f"rdns:1:{{{name}}}:A"
+            info = info_of(600).replace(b"node=evil", f"node=n{number}".encode())
+            fields = {"info": info, "wire": wire.to_wire(), "mac": seal.sign(key.encode(), info, wire.to_wire())}
+            client.hset(key, mapping=fields)  # type: ignore[arg-type]
+            client.pexpire(key, 3_900_000)
+            assert addresses(ask(node.port, name)) == ["192.0.2.1"]
+        assert "the clock of this host disagrees with most nodes'" in node.log()
+        assert b"node=n6" in stored_entry(client, "rdns:1:{c6.example.}:A")[b"info"]
+
+
 def test_a_good_entry_is_shared(redis_server: RedisServer, upstream: Upstream) -> None:
     """Between nodes with the same secret the upstream is asked once."""
     with (

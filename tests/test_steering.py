@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -133,25 +135,61 @@ def test_forged_and_damaged_lines_are_refused(redis_server: RedisServer, tmp_pat
             ["a"],
         ]
         text = [json.dumps(each) for each in forged] + [
-            "",
             "{",
             "[" * 5000,
             "x" * 300_000,
             "\ud800".encode("utf-8", "replace").decode(),
         ]
-        file.write_text("\n".join([head, *text, *lines]) + "\n")
+        file.write_text("\n".join([head, *text, "", *lines]) + "\n\n")  # a blank line is none that is refused
         done = command("cache", "import", str(file), "--json", "--redis", redis_server.url)
         counts = json.loads(done.stdout)
 
         assert done.returncode == 1
         assert counts["stored"] == 2
-        assert counts["refused"] >= len(text)
+        assert counts["refused"] == len(text)
         assert {key.decode() for key in redis.keys("*:{*")} == {"rdns:1:{a.test.}:A", "rdns:1:{b.test.}:A"}
         for other in ("", "not a snapshot\n", '{"rdnscache": "snapshot", "version": "99"}\n', "[" * 100_000):
             file.write_text(other)
             refused = command("cache", "import", str(file), "--redis", redis_server.url)
             assert refused.returncode == 2, other[:20]
             assert refused.stderr == "rdnscache: this file is not a snapshot that this version can read\n"
+
+
+def test_a_packed_snapshot_is_read(redis_server: RedisServer, tmp_path: Path) -> None:
+    """gzip, a byte order mark, CRLF and blank lines change nothing; of a damaged file, what comes before counts."""
+    file, packed = tmp_path / "snapshot", tmp_path / "snapshot.gz"
+    url = ("--redis", redis_server.url)
+    with filled(redis_server, "a.test.", "b.test."):
+        assert command("cache", "export", str(file), *url).returncode == 0
+    text = file.read_text()
+    packed.write_bytes(gzip.compress(("\ufeff\n" + text.replace("\n", "\r\n\r\n")).encode()))
+    redis_server.client().flushall()
+    done = command("cache", "import", str(packed), *url)
+    assert (done.stdout, done.returncode) == ("stored 2, already there 0, refused 0\n", 0), done.stderr
+    whole = gzip.compress(text.encode()) + gzip.compress(random.Random(1).randbytes(9_000).hex().encode())
+    packed.write_bytes(whole[:-4_000])
+    redis_server.client().flushall()
+    done = command("cache", "import", str(packed), *url)
+    assert done.returncode == 2 and "damaged" in done.stderr and "2 entries" in done.stderr, done.stderr
+    assert len(redis_server.client().keys("*:{*")) == 2
+
+
+def test_a_small_file_of_a_huge_content_fills_no_memory(tmp_path: Path) -> None:
+    """A gigabyte of zeros in a megabyte of gzip: what `import` and `warm` read with needs less than 200 MB."""
+    head = b'{"rdnscache": "snapshot", "version": "1"}\n'
+    packed = tmp_path / "bomb.gz"
+    with gzip.open(packed, "wb", 1) as file:
+        file.write(head)
+        for _ in range(64):
+            file.write(bytes(16 << 20))
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_DATA, (200 << 20,) * 2)\n"
+        "from rdnscache.files import read_lines, unpacked\n"
+        "print([len(line) for line in read_lines(unpacked(open(sys.argv[1], 'rb')), 100_000)])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(packed)], capture_output=True, text=True, check=True)
+    assert done.stdout == f"[{len(head) - 1}, 100001]\n"
+    assert "line 1" in command("cache", "warm", str(packed)).stderr
 
 
 def test_warm_asks_for_a_list(redis_server: RedisServer) -> None:
@@ -163,11 +201,15 @@ def test_warm_asks_for_a_list(redis_server: RedisServer) -> None:
         )
         assert done.stdout == "3 answered, 0 failed, 0 silent\n", done.stderr
         assert upstream.counts == {("a.test.", "A"): 1, ("b.test.", "AAAA"): 1, ("nx.test.", "A"): 1}
-        for bad in ("a.test\nb..test\n", "a.test A A\n", "a.test WHAT\n"):
+        for bad in ("a.test\nb..test\n", "a.test A A\n", "a.test WHAT\n", "new.test\n1,google.com\n"):
             refused = command("cache", "warm", "-", *server, stdin=bad)
             assert refused.returncode == 2
             assert "line " in refused.stderr
         assert sum(upstream.counts.values()) == 3
+        ranked = "1,a.test\n2,c.test\n3,d.test\n"
+        done = command("cache", "warm", "-", *server, "--format", "csv", "--limit", "2", stdin=ranked)
+        assert done.stdout == "2 answered, 0 failed, 0 silent\n", done.stderr
+        assert ("d.test.", "A") not in upstream.counts
 
 
 def test_warm_says_who_did_not_answer() -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import select
 import socket
 import sys
 import time
 from collections.abc import Iterator
-from typing import TextIO
+from typing import BinaryIO
 
 import click
 
 from rdnscache.cli.access import open_cluster, redis_options
-from rdnscache.dns.names import parse_name, type_number
+from rdnscache.cli.lists import FORMS, read_keys
+from rdnscache.cli.output import echo, echo_json
 from rdnscache.dns.wire import NOERROR, NXDOMAIN, build_query
 from rdnscache.net import Address
 
@@ -22,7 +22,16 @@ TIMEOUT, WINDOW, TRIES = 5.0, 256, 2
 
 
 @click.command()
-@click.argument("file", type=click.File("r"), required=False)
+@click.argument("file", type=click.File("rb"), required=False)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(list(FORMS)),
+    default="names",
+    show_default=True,
+    help="Lines of FILE: NAME [TYPE], RANK,NAME or those of a hosts file.",
+)
+@click.option("--limit", metavar="N", type=click.IntRange(1), help="Only the first N names of FILE.")
 @click.option(
     "--top", metavar="N", type=click.IntRange(1, 1000), help="Instead of FILE: what the cluster is asked most."
 )
@@ -33,19 +42,21 @@ TIMEOUT, WINDOW, TRIES = 5.0, 256, 2
 @click.option("--rate", metavar="N", default=200, show_default=True, type=click.IntRange(1), help="Questions a second.")
 @redis_options
 def warm(
-    file: TextIO | None, top: int | None, server: str, rate: int, url: str | None, prefix: str, as_json: bool
-) -> None:
+    file: BinaryIO | None, form: str, limit: int | None, top: int | None, server: str, rate: int, url: str | None,
+    prefix: str, as_json: bool,
+) -> None:  # fmt: skip
     """Ask a node for every line of FILE, '-' for standard input: `NAME [TYPE]`, A without one, '#' begins a comment.
 
+    FILE may be packed with gzip, and hold a million names.
     With --top, ask it for the names the cluster is asked most, so that those that have expired are there again.
-    Exit code 1 when one had no answer, 2 when a line cannot be read; then nothing is asked.
+    Exit code 1 when one had no answer, 2 when a line is no name; then nothing is asked.
     """
     if (file is None) == (top is None):
         raise click.UsageError("give a FILE or --top N")
     try:
         address = Address.parse(server, 53)
         if file is not None:
-            keys = list(dict.fromkeys(_keys(file)))
+            keys = read_keys(file, form, limit)
         else:
             keys = [key for key, _ in open_cluster(url, prefix).hottest(top or 0)]
     except ValueError as error:
@@ -56,50 +67,38 @@ def warm(
             results[outcome] += 1
             bar.update(1)
     if as_json:
-        click.echo(json.dumps(results))
+        echo_json(results)
     else:
-        click.echo(", ".join(f"{count} {name}" for name, count in results.items()))
+        echo(", ".join(f"{count} {name}" for name, count in results.items()))
     sys.exit(1 if results["failed"] or results["silent"] else 0)
-
-
-def _keys(file: TextIO) -> Iterator[bytes]:
-    """The questions of a list. Raises ValueError with the line's number."""
-    for number, line in enumerate(file, 1):
-        words = line.partition("#")[0].split()
-        if not words:
-            continue
-        try:
-            if len(words) > 2:
-                raise ValueError("more than a name and a type")
-            rtype = type_number(words[1]) if len(words) == 2 else 1
-            yield parse_name(words[0]) + rtype.to_bytes(2, "big") + b"\0\1\0"
-        except ValueError as error:
-            raise ValueError(f"line {number}: {error}") from None
 
 
 def ask_all(address: Address, keys: list[bytes], rate: int) -> Iterator[str]:
     """Ask each question, so many a second; `answered`, `failed` or `silent` for each as it is known."""
     waiting: dict[int, tuple[float, bytes, int]] = {}
-    queue = [(key, 1) for key in reversed(keys)]
+    again: list[bytes] = []
+    left = len(keys)
     due, ident = time.monotonic(), 0
     with socket.socket(address.family, socket.SOCK_DGRAM) as sock:
         sock.connect(address.sockaddr)
-        while queue or waiting:
+        while left or again or waiting:
             now = time.monotonic()
-            if queue and now >= due and len(waiting) < WINDOW:
-                key, attempt = queue.pop()
+            if (left or again) and now >= due and len(waiting) < WINDOW:
+                attempt = TRIES if again else 1
+                key = again.pop() if again else keys[-left]
+                left -= attempt == 1
                 ident = (ident + 1) % 65536
                 waiting[ident] = (now + TIMEOUT, key, attempt)
                 _send(sock, build_query(ident.to_bytes(2, "big"), key, edns=True))
                 due = max(due + 1 / rate, now - 0.1)
             first = min((at for at, _, _ in waiting.values()), default=now + 1)
-            wake = min(first, due) if queue and len(waiting) < WINDOW else first
+            wake = min(first, due) if (left or again) and len(waiting) < WINDOW else first
             if select.select([sock], [], [], max(wake - now, 0))[0] and (outcome := _receive(sock, waiting)):
                 yield outcome
             for number in [number for number, (at, _, _) in waiting.items() if at <= time.monotonic()]:
                 _, key, attempt = waiting.pop(number)
                 if attempt < TRIES:
-                    queue.append((key, attempt + 1))
+                    again.append(key)
                 else:
                     yield "silent"
 

@@ -165,6 +165,8 @@ def _label_bytes(label: str, text: str) -> bytes:
             return a_label(label)
         except ValueError as error:
             raise ValueError(f"{shown(text)} is not a domain name: {shown(label)} has no IDNA form: {error}") from None
+    if "\\" not in label:
+        return label.lower().encode("ascii")
     out = bytearray()
     for digits, char, plain in _LABEL_PART.findall(label):
         if digits and int(digits) > 255:

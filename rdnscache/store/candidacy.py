@@ -120,6 +120,8 @@ class RedisCandidacy(Candidacy):
             self._keys = (name, name + b"#lead", name + b"#wait", store.names.entry(name_key(self.key)))
             store.follow(name, self)
         for _ in range(2):  # twice: the first may find what cannot be used, or not be believed
+            if not store.usable:  # it may have shown that our clock is wrong
+                break
             token, self._claimed = store.token(), time.monotonic()
             self._offered = token
             left = NOTHING_FRESH if self._unbelieved else renewal * 1000
@@ -151,6 +153,7 @@ class RedisCandidacy(Candidacy):
                 self._offered = b""
             if verdict != ENTRY or self.entry is not None:
                 return verdict
+        self._away = True
         return LEAD
 
     def _verdict_of(self, reply: list[Any]) -> int:

@@ -95,6 +95,7 @@ def needed(names: Names, mark: str) -> list[Command]:
         ("PEXPIRE", key, 1000),
         ("ZUNIONSTORE", key, 1, key),
         ("DEL", key),
+        ("TIME",),
         ("TYPE", names.hot),
         ("ZREMRANGEBYRANK", names.hot, 1, 0),
         ("ZREVRANGE", names.hot, 0, 0),

@@ -267,11 +267,12 @@ class Control:
     def _lose(self, known: bytes, events: list[tuple[bytes, bytes]]) -> None:
         """The last event we know is not in the stream: too many came since, or Redis does not know of it any more."""
         lost = self._lost(known) if len(events) < EVENTS_KEPT - 1 else []
-        self._set_last(*(events or FIRST)[-1])
+        self._set_last(*(events or self.stream.newest(1) or FIRST)[-1])
         self._forget()
         self.missed += len(events)
+        heard = [flush for flush in self._flushes if order(flush[0]) > order(known)]
         self._flushes.clear()
-        self._flushes.append((self._last or NO_EVENT, None))
+        self._flushes += [(self._last or NO_EVENT, None), *heard]
         if lost:
             log.warning("Redis does not know of the flush of %s any more: it is announced again", lost[-1][1])
             self._again(lost)
@@ -281,11 +282,18 @@ class Control:
         if self.stream.register_age() < time.monotonic() - self._sure + NEW:
             return []  # a new register: Redis has begun anew with nothing
         anchor = self.stream.before(known)
-        later = [flush for flush in self._flushes if order(flush[0]) > order(anchor)]
-        # each flush has been announced twice, or more often
-        scopes = list({scope: (event_id, scope) for event_id, scope in later if scope is not None}.values())
-        whole = len(later) < len(self._flushes) and len(scopes) <= MOST_MISSED
-        return scopes if whole else [(known, Scope())]
+        scopes: dict[Scope, bytes] = {}  # each has been announced twice, or more often
+        whole = False
+        for event_id, scope in self._flushes:
+            if order(event_id) <= order(anchor):
+                whole = True
+            elif order(event_id) > order(known):  # somebody was faster
+                scopes.pop(scope or Scope(), None)
+            elif scope is not None:
+                scopes[scope] = event_id
+        if whole and len(scopes) <= MOST_MISSED:
+            return [(event_id, scope) for scope, event_id in scopes.items()]
+        return [(known, Scope())]
 
     def _set_last(self, event_id: bytes, raw: bytes) -> None:
         self._last, self._bulky, self._sure = event_id, not raw, time.monotonic()

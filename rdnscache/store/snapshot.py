@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import parse_reply
 from rdnscache.errors import RdnscacheError
+from rdnscache.files import read_lines, unpacked
 from rdnscache.store.browse import PAGE, Browser, redis_errors
 from rdnscache.store.contract import TIME_FORM, VERSION
 from rdnscache.store.decoding import decode
@@ -30,7 +31,6 @@ from rdnscache.store.scope import Scope
 HEAD = {"rdnscache": "snapshot", "version": VERSION}
 #: Octets of a line: the largest message in base64, and the rest.
 LONGEST_LINE = 100_000
-
 
 _STORED = re.compile(rb" stored=\S+ ")
 #: An entry to be stored: its key, the time it still has in ms, its fields.
@@ -74,34 +74,40 @@ def export(browser: Browser) -> Iterator[str]:
 
 
 def load(browser: Browser, file: BinaryIO, replace: bool) -> Counts:
-    """Store what a snapshot holds.
+    """Store what a snapshot holds, which may be packed with gzip.
 
-    Raises NotASnapshot for another file, StoreDown.
+    Raises NotASnapshot for another file, and for a damaged one when what could be read is stored; StoreDown.
     """
+    lines = (line for line in read_lines(unpacked(file), LONGEST_LINE) if not line.isspace() and line)
+    counts, page, damage = Counts(), list[Line](), ""
     try:
-        head = json.loads(file.readline(LONGEST_LINE))
+        if json.loads(next(lines, b"")) != HEAD:
+            raise ValueError
     except (ValueError, RecursionError):
-        head = None
-    if head != HEAD:
-        raise NotASnapshot("this file is not a snapshot that this version can read")
-    counts = Counts()
-    page: list[Line] = []
-    for line in iter(lambda: file.readline(LONGEST_LINE), b""):  # an overlong one in pieces that are no entries
-        found = _entry(browser, line)
-        if found is None:
-            counts.refused += 1
-        else:
-            page.append(found)
-        if len(page) >= PAGE:
-            _store(browser, page, replace, counts)
-            page.clear()
+        raise NotASnapshot("this file is not a snapshot that this version can read") from None
+    try:
+        for line in lines:
+            found = _entry(browser, line)
+            if found is None:
+                counts.refused += 1
+            else:
+                page.append(found)
+            if len(page) >= PAGE:
+                _store(browser, page, replace, counts)
+                page.clear()
+    except ValueError as error:
+        damage = str(error)
     _store(browser, page, replace, counts)
+    if damage:
+        raise NotASnapshot(f"{damage}; {counts.stored} entries before that are stored")
     return counts
 
 
 def _entry(browser: Browser, line: bytes) -> Line | None:
     """Key, time left in ms and fields; None for what is no entry."""
     try:
+        if len(line) > LONGEST_LINE:
+            return None
         told = json.loads(line)
         key, left, info = browser.names.root + told["key"], told["left_ms"], told["info"].encode("ascii")
         wire = base64.b64decode(told["wire"], validate=True)

@@ -107,7 +107,7 @@ class Store(NoStore):
     @property
     def usable(self) -> bool:
         attached = self.link.attached if self._one is None else self._one.attached
-        return attached and self.breaker.closed and not self.trust.clock_wrong
+        return attached and self.breaker.closed and not self.trust.clocks.wrong
 
     @property
     def latency(self) -> float:
@@ -121,7 +121,7 @@ class Store(NoStore):
     def state(self) -> str:
         if not self.link.attached:
             return "away"
-        return "clock" if self.trust.clock_wrong else self.breaker.state
+        return "clock" if self.trust.clocks.wrong else self.breaker.state
 
     def start(self, patience: float) -> None:
         self._renewer = get_hub().loop.timer(RENEWAL, RENEWAL)
@@ -147,9 +147,16 @@ class Store(NoStore):
     def beat(self, report: str) -> None:
         self._register.beat(report)
         self._control.look()
+        if self.trust.mac_field:
+            self.link.send((b"TIME",), self._server_time)
 
     def _announce_again(self, lost: Sequence[tuple[bytes, Scope]]) -> None:
         announce_again(self._url, self._prefix, self.link, lost)
+
+    def _server_time(self, result: Any) -> None:
+        told = result[0] if isinstance(result, list) else None
+        if isinstance(told, list) and told and isinstance(told[0], bytes) and told[0].isdigit() and len(told[0]) < 16:
+            self.trust.server_time(int(told[0]))
 
     def heat(self, hottest: Sequence[tuple[bytes, int]]) -> None:
         if hottest:

@@ -39,9 +39,8 @@ class Trust:
         self._discard = discard
         self._counters = counters
         self._forged = Throttled(log)
-        self._clocks = Clocks(TOLERANCE)
-        #: Whether our clock disagrees with most other nodes': then we would believe nobody, and nobody us.
-        self.clock_wrong = False
+        #: Where ours disagrees with most, we would believe nobody, and nobody us.
+        self.clocks = Clocks(TOLERANCE)
         #: What is read of an entry beside `wire` and `info`.
         self.mac_field: tuple[bytes, ...] = (b"mac",) if seal else ()
 
@@ -69,7 +68,7 @@ class Trust:
         ahead = earlier(info, now - entry.stored, time.time())
         node = entry.origin.split(" ")[1].removeprefix("node=")
         if ahead is not None and node != self._node:
-            self._clocks.note(node, ahead, time.monotonic())
+            self.clocks.note(node, ahead, time.monotonic())
         return put_back(ahead)
 
     def believes(self, failure: Entry) -> bool:
@@ -84,13 +83,17 @@ class Trust:
     def catch_up(self) -> None:
         """To be called now and then: say what was held back, and look whether our clock has been set right."""
         self._forged.catch_up(time.monotonic())
-        if self.clock_wrong:
+        if self.clocks.wrong:
             self._look_at_clock()
 
+    def server_time(self, seconds: float) -> None:
+        """What Redis says the time is, in seconds since 1970."""
+        self.clocks.note_server(time.time() - seconds)
+
     def _look_at_clock(self) -> None:
-        wrong = self._clocks.wrong(time.monotonic())
-        if wrong and not self.clock_wrong:
+        if not self.clocks.judge(time.monotonic()):
+            return
+        if self.clocks.wrong:
             log.warning("the clock of this host disagrees with most nodes': nothing is shared through Redis meanwhile")
-        elif self.clock_wrong and not wrong:
-            log.info("sharing through Redis again: no other node's clock is known to disagree")
-        self.clock_wrong = wrong
+        else:
+            log.info("sharing through Redis again: the clock of this host does not disagree with most any more")
