@@ -119,6 +119,7 @@ class Node:
             overview = Overview(config.node_id, inherited.redis_url, config.prefix, board, seal, can_flush)
             self.admin = Admin(inherited.admin, board, overview, config.admin_token, config.admin_host)
         self._hold = gevent.get_hub().loop.timer(LONGEST_HOLD)
+        self._next_beat = 0.0
         self._stopping = Event()
         self._has_successor = False
         self._evictions = 0
@@ -235,12 +236,10 @@ class Node:
             self.admin.start()
         os.write(ready, b"1")
         os.close(ready)
-        next_beat, next_turn = 0.0, time.monotonic() + HEAT_INTERVAL
+        next_turn = time.monotonic() + HEAT_INTERVAL
         while not self._stopping.wait(GAUGE_INTERVAL):
             now = time.monotonic()
-            if now >= next_beat:
-                self.introduce()
-                next_beat = now + BEAT - GAUGE_INTERVAL / 2
+            self._beat()
             if now >= next_turn:
                 self.journal.turn()
                 self.store.heat(self.journal.hottest)
@@ -262,8 +261,17 @@ class Node:
         if self.admin is not None:
             self.admin.draining = True
         self.desk.leaving = True
-        if not self._has_successor:
-            gevent.sleep(self.config.linger)
+        end = time.monotonic() + (0.0 if self._has_successor else self.config.linger)
+        while (left := end - time.monotonic()) > 0:
+            self._beat()
+            gevent.sleep(min(left, GAUGE_INTERVAL))
+
+    def _beat(self) -> None:
+        """Say how we are, if it is time: a flush counts us until we say goodbye."""
+        now = time.monotonic()
+        if now >= self._next_beat:
+            self.introduce()
+            self._next_beat = now + BEAT - GAUGE_INTERVAL / 2
 
     def _warm(self) -> None:
         """Bring what the cluster is asked most into L1, for so long; then say that we are warm."""
@@ -307,10 +315,15 @@ class Node:
     def _drain(self) -> None:
         """Read no more; wait for flights and open connections, for so long; then close the link."""
         self.siblings.ending = True
+        if not self._has_successor:
+            self._report.leaving = True
+            self.introduce()
         for listener in self.outer:
             listener.stop()
         deadline = time.monotonic() + self.config.drain
         while (len(self.flights) or any(map(len, self.tcp))) and time.monotonic() < deadline:
+            if not self._has_successor:
+                self._beat()
             gevent.sleep(DRAIN_STEP)
         if not self._has_successor:  # who holds our place in the register now
             self.store.leave()

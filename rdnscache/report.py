@@ -38,6 +38,8 @@ class Report:
 
     def __init__(self, config: Config, worker: int, counters: Counters, life: Incarnation) -> None:
         values = {field.name: plain(field, getattr(config, field.name)) for field in fields(Config)}
+        #: Whether this node is about to end.
+        self.leaving = False
         self._counters = counters
         self._lasting = {
             "node": config.node_id,
@@ -70,6 +72,7 @@ class Report:
             "redis_ms": round(store.latency * 1000, 2),
             "redis_state": store.state,
             "twins": sorted(store.twins),
+            "leaving": self.leaving,
             "counters": {key: counts[column] for key, column in _PLAIN.items()},
             "recent": {key: counts[column] - before[column] for key, column in _PLAIN.items()},
             "recent_seconds": round(max(now - since, 0.001), 3),

@@ -315,6 +315,14 @@ class TestTally:
         tally.note(Ack("2-0", "a", "1a2b3c4d", 0, 0, False), 1.1)
         assert tally.proof().complete and not tally.waiting()
 
+    def test_a_node_that_is_ending_has_fewer_workers(self) -> None:
+        """One of its two workers has said goodbye already: the other says that this is as it should be."""
+        tally = Tally()
+        tally.expect([replace(member("a", "1a2b3c4d", 1), told={"workers": 2, "leaving": True})])
+        tally.begin("1-0", 0.0)
+        tally.note(Ack("1-0", "a", "1a2b3c4d", 1, 0, False), 0.1)
+        assert tally.proof().complete
+
     def test_every_worker_of_a_life_counts(self) -> None:
         """Those listed, and those its node says it has; another life of the same name is another node."""
         tally = Tally()

@@ -85,8 +85,11 @@ class Cluster:
             return list(pipeline.execute(raise_on_error=False))
 
     def forget(self, node: str) -> int:
-        """Stop expecting a node that will not come back; how many workers it had."""
-        workers = [each for each in self.members() if each.node == node]
+        """Stop expecting a node that will not come back; how many workers it had.
+
+        All nodes of that name, unless it comes with an incarnation, as in `n1 (1a2b3c4d)`.
+        """
+        workers = [each for each in self.members() if node in (each.node, f"{each.node} ({each.incarnation})")]
         for each in workers:
             place = str(Place(each.node, each.incarnation, each.worker))
             with redis_errors():

@@ -19,6 +19,8 @@ from rdnscache.store.scope import Scope
 
 #: Seconds after which everybody who can has entered itself in a register: in a younger one, somebody may be missing.
 SETTLED = BEAT + 1.0
+#: Messages that are taken before time is looked at.
+PORTION = 500
 #: How often a flush looks again at a register that is young each time.
 LOOKS = 3
 
@@ -84,8 +86,11 @@ class Flush:
                 self._hear(ear, (settled if looks else settled + self.patience) - now)
 
     def _hear(self, ear: Any, seconds: float) -> None:
-        """Take what has been said, and wait so long for the first word of it."""
-        while message := ear.get_message(timeout=max(seconds, 0.0)):
+        """Take what has been said, and wait so long for the first word of it; of a flood not all at once."""
+        for _ in range(PORTION):
+            message = ear.get_message(timeout=max(seconds, 0.0))
+            if message is None:
+                return
             seconds = 0.0
             told = read_ack(message)
             if told is not None:

@@ -36,6 +36,11 @@ class Member:
         return count if isinstance(count, int) and 0 <= count <= MOST_OF_A_NODE else 0
 
     @property
+    def leaves(self) -> bool:
+        """Whether its node is about to end."""
+        return self.told.get("leaving") is True
+
+    @property
     def signs(self) -> bool:
         """Whether it has a secret."""
         config = self.told.get("config")

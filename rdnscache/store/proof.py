@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rdnscache.store.members import MOST_OF_A_NODE, Ack, Member
+from rdnscache.store.members import Ack, Member
 
 #: A node, and which of those that have its name.
 Life = tuple[str, str]
@@ -108,9 +108,9 @@ class Tally:
             self._silent.pop(life, None)
             if not present:
                 self._silent[life] = age
-            latest = min(workers, key=lambda member: member.age)
-            listed = {member.worker for member in workers if member.present} if present else set()
-            self._workers[life] = listed | set(range(min(latest.workers, MOST_OF_A_NODE)))
+            self._workers[life] = {member.worker for member in workers if member.present}
+            if not any(member.leaves for member in workers):  # else some have ended, as they should
+                self._workers[life] |= set(range(min(workers, key=lambda member: member.age).workers))
 
     def waiting(self) -> bool:
         """Whether somebody who is there has not confirmed the last round, and may still count."""
