@@ -16,7 +16,7 @@ comma := ,
 upstream_options := $(foreach each,$(subst $(comma),$(space),$(UPSTREAM)),--upstream $(each))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv serve test bench chaos compile lint types check compose-test clean
+.PHONY: help venv serve test bench chaos siege compile lint types check compose-test clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | \
@@ -39,6 +39,9 @@ bench: $(COMPILED_STAMP)  ## Measure against other servers; says which Debian pa
 
 chaos: $(COMPILED_STAMP)  ## Break things around three nodes under load; CHAOS_OPTIONS="--rows redis,pause" or "soak"
 	$(BIN)/python -m chaos $(CHAOS_OPTIONS)
+
+siege: $(COMPILED_STAMP)  ## Lay siege to a node, honest clients beside; SIEGE_OPTIONS="--rows silent-2000,pulse"
+	$(BIN)/python -m siege $(SIEGE_OPTIONS)
 
 compile: $(COMPILED_STAMP)  ## Compile the hot modules beside their source
 

@@ -140,7 +140,9 @@ class Config:
         values.number(int, 0, 259200),
     )
     upstream_timeout: float = _option(2.0, "SECONDS", "Wait for one upstream's reply.", values.number(float, 0.05, 30))
-    upstream_deadline: float = _option(5.0, "SECONDS", "Give up asking upstreams.", values.number(float, 0.05, 60))
+    upstream_deadline: float = _option(
+        4.5, "SECONDS", "Give up asking upstreams, before clients do.", values.number(float, 0.05, 60)
+    )
     redis_budget: float = _option(
         0.05, "SECONDS", "What Redis may cost a query; then it goes on without.", values.number(float, 0.005, 5)
     )
@@ -158,7 +160,12 @@ class Config:
         values.number(int, 1, 10**6),
     )
     tcp_idle: float = _option(10.0, "SECONDS", "Close idle TCP connections.", values.number(float, 0.1, 3600))
-    tcp_connections: int = _option(1000, "N", "TCP connections each worker keeps.", values.number(int, 1, 100_000))
+    tcp_connections: int = _option(
+        1000,
+        "N",
+        "TCP connections each worker keeps; fewer where open files are limited.",
+        values.number(int, 1, 100_000),
+    )
     linger: float = _option(
         0.0, "SECONDS", "On SIGTERM, serve on for so long while telling balancers to go elsewhere.",
         values.number(float, 0, 60), "0",

@@ -20,7 +20,7 @@ class UpstreamFailed(RdnscacheError):
     """No upstream gave a usable reply inside the deadline.
 
     `rcode` is what clients are told: SERVFAIL, or REFUSED or NOTIMP where every upstream said that.
-    `ede` is the INFO-CODE of the Extended DNS Error an upstream gave with it (RFC 8914), -1 without.
+    `ede` is the INFO-CODE of the Extended DNS Error to tell them: an upstream's own, or what we know; -1: none.
     `source` is the last server asked, address and port.
     """
 

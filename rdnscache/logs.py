@@ -15,6 +15,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from rdnscache.printable import printable
+
 #: Characters of a message, of a message that was due in a flood, and of a traceback; the rest is left out.
 LONGEST_LINE, LONGEST_THROTTLED, LONGEST_TRACE = 500, 250, 2000
 #: Lines that one place in the code may write in a row; seconds until it may write another.
@@ -34,9 +36,7 @@ def set_up(level: str, form: str, node: str) -> None:
 
 def clean(text: str, limit: int = LONGEST_LINE) -> str:
     """A text of anybody's, fit for a line and a terminal: cut, and what is not printable escaped."""
-    cut = text[:limit]
-    if not cut.isprintable():
-        cut = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in cut)
+    cut = printable(text[:limit])
     if len(text) > limit or len(cut) > 2 * limit:
         cut = f"{cut[: 2 * limit]}... ({len(text)} characters)"
     return cut

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rdnscache.metrics import LAYERS
+from rdnscache.printable import printable
 from rdnscache.store.proof import called
 
 if TYPE_CHECKING:
@@ -204,8 +205,8 @@ def _number(value: Any) -> float:
 
 
 def _text(value: Any, longest: int = 100) -> str:
-    """A word somebody told, cut."""
-    return str(value)[:longest] if isinstance(value, str | int) else "?"
+    """A word somebody told, cut and on one line."""
+    return printable(str(value)[:longest]) if isinstance(value, str | int) else "?"
 
 
 def _dict(value: Any) -> dict[str, Any]:

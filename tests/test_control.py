@@ -182,7 +182,7 @@ class TestFlushProof:
         "words",
         [
             (), ("a.test", "--all"), ("a.test", "--zone", "test"), ("--type", "A"), ("a..test",),
-            ("a.test", "--type", "X"), ("--rcode", "FINE"), ("--rcode", "BADVERS"), ("--zone", "a b\\"),
+            ("a.test", "--type", "X"), ("--rcode", "FINE"), ("--rcode", "BADVERS"), ("--zone", "a b\\"), ("*.a.test",),
         ],
         ids=" ".join,
     )  # fmt: skip

@@ -20,7 +20,9 @@ from support import Node, RedisServer, Upstream, answer, ask, wait_for
 from rdnscache.clients.shares import GREEDY, Holder, Share, Shares, zone_of
 
 ROOM = 40
-SMALL = ("--max-flights", str(ROOM))
+#: Nobody waits at the end for names that are not answered.
+AT_ONCE = ("--drain", "0")
+SMALL = ("--max-flights", str(ROOM), *AT_ONCE)
 
 
 def silent(query: dns.message.Message, transport: str) -> dns.message.Message | None:
@@ -114,7 +116,7 @@ class TestFlights:
 
     def test_clients_in_line_take_turns(self) -> None:
         """Two stand in line, one with many more questions: the other is not behind all of them."""
-        with Upstream(delay=0.4) as upstream, Node([upstream.address], args=("--max-flights", "4")) as node:
+        with Upstream(delay=0.4) as upstream, Node([upstream.address], args=("--max-flights", "4", *AT_ONCE)) as node:
             with client("127.0.1.1", node.port) as greedy, client("127.0.2.1", node.port) as other:
                 send(greedy, (f"n{n}.busy.test" for n in range(100)))
                 asked(upstream, "n", 4)
@@ -146,10 +148,9 @@ class TestFlights:
         with Upstream(silent) as upstream, Node([upstream.address], args=SMALL) as node:
             (worker,) = node.children()
             before = descriptors(worker)
-            with ExitStack() as stack:
+            with client("127.0.1.1", node.port) as greedy:
                 for number in range(60):
-                    sock = stack.enter_context(client(f"127.0.{number + 1}.1", node.port))
-                    send(sock, (f"dead{n}.zone{number}.test" for n in range(20)))
+                    send(greedy, (f"dead{n}.zone{number}.test" for n in range(20)))
                     assert good(node.port, f"n{number}.fine.example")
                 assert descriptors(worker) <= before + ROOM + 2
             wait_for(lambda: descriptors(worker) <= before, 15)
@@ -173,7 +174,7 @@ class TestFlights:
 class TestWaiting:
     """How many clients may wait."""
 
-    BOUND = ("--max-client-waiting", "10")
+    BOUND = ("--max-client-waiting", "10", *AT_ONCE)
 
     def test_a_client_waits_for_so_much(self) -> None:
         """Of 30 queries for a slow name 10 wait, the others are refused at once; another client may still join."""
@@ -214,7 +215,7 @@ class TestWaiting:
 
     def test_all_places_taken_by_one_name(self) -> None:
         """Many clients wait for one silent name: after a while it gives way to others."""
-        args = ("--max-waiting", "100", "--max-flights", "50")
+        args = ("--max-waiting", "100", "--max-flights", "50", *AT_ONCE)
         with Upstream(silent) as upstream, Node([upstream.address], args=args) as node, ExitStack() as stack:
             for number in range(10):
                 sock = stack.enter_context(client(f"127.0.{number + 1}.1", node.port))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import dns.message
 import dns.rrset
 import pytest
@@ -57,6 +59,30 @@ def test_a_forged_claim_stops_nobody(redis_server: RedisServer, suffix: str, for
 
         assert [record.address for record in reply.answer[0]] == ["192.0.2.1"]
         wait_for(lambda: redis.exists("rdns:1:{forged.example.}:A"))
+
+
+def test_a_claim_that_is_forged_again_and_again_stops_nobody(redis_server: RedisServer) -> None:
+    """Somebody takes the lead of a name every few milliseconds and never fills: the upstream is asked all the same."""
+    over = threading.Event()
+    client = redis_server.client()
+
+    def hold() -> None:
+        while not over.wait(0.01):
+            client.set("rdns:1:{held.example.}:A#lead", "n9.0:00000000:1", px=1400)
+
+    holding = threading.Thread(target=hold)
+    words = ["--upstream-deadline", "0.5", "--upstream-timeout", "0.5"]
+    with Upstream() as upstream, Node([upstream.address], redis_server.url, args=words) as node:
+        wait_for(lambda: attached(node))
+        holding.start()
+        try:
+            reply = ask(node.port, "held.example.", timeout=8)
+        finally:
+            over.set()
+            holding.join()
+
+        assert [record.address for record in reply.answer[0]] == ["192.0.2.1"]
+        assert upstream.count("held.example.") == 1
 
 
 def test_a_reply_cut_inside_a_record_is_asked_for_over_tcp() -> None:

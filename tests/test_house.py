@@ -84,6 +84,13 @@ def test_the_command_loads_neither_gevent_nor_redis() -> None:
     assert output.strip() == "[]"
 
 
+def test_commands_print_in_one_place() -> None:
+    """Nothing gets to a terminal but through cli/output.py, which escapes what would steer it."""
+    for path in (PACKAGE / "cli").glob("*.py"):
+        calls = [ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        assert path.name == "output.py" or not {"click.echo", "click.secho", "print"} & set(calls), path.name
+
+
 def test_no_file_is_too_long_to_read() -> None:
     """A file is a room: at most 400 lines."""
     long = [path.name for path in PACKAGE.rglob("*.py") if len(path.read_text().splitlines()) > 400]

@@ -24,7 +24,7 @@ from rdnscache.dns.names import (
     type_text,
 )
 from rdnscache.dns.text import rdata_text
-from rdnscache.store.contract import Names
+from rdnscache.store.contract import Names, pattern_text
 
 LABELS = st.lists(st.binary(min_size=1, max_size=63), max_size=5)
 NAMES = Names("rdns")
@@ -167,6 +167,25 @@ def test_what_is_too_long_or_no_idn_is_refused_in_a_short_sentence(text: str) ->
         with pytest.raises(ValueError, match="is not a") as refusal:
             read(text)
         assert len(str(refusal.value)) < 400 and str(refusal.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        ("*.Straße.example", "*.xn--strae-oqa.example."), ("bücher.*", "xn--bcher-kva.*"), ("*", "*"),
+        ("straße.example", "xn--strae-oqa.example."), ("b*ü.example", "b*\\\\195\\\\188.example."),
+        ("[ab].test", "[ab].test."), ("a b?.test", "a\\\\032b?.test."),
+    ],
+)  # fmt: skip
+def test_a_pattern_fits_names_as_they_are_stored(pattern: str, text: str) -> None:
+    """Labels of other scripts are taken by IDNA in a pattern too; a glob keeps its meaning."""
+    assert pattern_text(pattern) == text
+
+
+def test_a_long_pattern_is_refused() -> None:
+    """As a long name is."""
+    with pytest.raises(ValueError, match="fits no name"):
+        pattern_text("*" * 2000)
 
 
 @settings(max_examples=300, deadline=None)

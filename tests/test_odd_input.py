@@ -6,7 +6,9 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import dns.edns
 import dns.message
 import pytest
 import redis
-from support import Node, RedisServer, Upstream, answer, ask, clean_env, wait_for
+from support import Node, RedisServer, Upstream, answer, ask, clean_env, free_port, wait_for
 
 from rdnscache.printable import printable
 from rdnscache.store.contract import Names
@@ -70,8 +72,11 @@ def test_long_names_among_the_hot_ones_delay_no_start(redis_server: RedisServer,
     client = redis_server.client()
     client.zadd("rdns:1:hot", {f"{{{LONG_NAME}.}}:A": 9e9, f"{{{'a.' * 9_000}}}:A": 8e9, "{b.test.}:A": float("inf")})
     client.zadd("rdns:1:hot", {f"{{{'é' * 60}{number}.}}:A": 7e9 for number in range(900)} | {"{a.test.}:A": 100})
-    with Node([upstream.address], redis_server.url, args=("--warm-time", "300")) as node:
+    admin = f"127.0.0.1:{free_port()}"
+    with Node([upstream.address], redis_server.url, args=("--warm-time", "300", "--admin", admin)) as node:
         assert ask(node.port, "a.test").answer
+        with urllib.request.urlopen(f"http://{admin}/api/cluster", timeout=10) as page:
+            assert {each["question"] for each in json.load(page)["hot"]} <= {"a.test. A"}
     top = run("cache", "top", "--redis", redis_server.url, "--limit", "1000")
     assert [line.split()[1:] for line in top.stdout.splitlines()] == [["a.test.", "A"]]
 
@@ -176,6 +181,39 @@ def test_values_of_others_steer_no_terminal(redis_server: RedisServer) -> None:
         introduce(client, NASTY, report(version=NASTY, form=NASTY))
         fits_a_terminal(run(*words, *url, "--json"))
     assert len(run("cluster", "members", *url).stdout.splitlines()) == 1
+
+
+def test_forged_words_of_workers_end_no_command(redis_server: RedisServer) -> None:
+    """What somebody says in a worker's name of its L1 is shown escaped; absurd numbers and odd fields end nothing."""
+    client = redis_server.client()
+    client.set("rdns:1:node:n1.0", report(), ex=3600)
+    client.sadd("rdns:1:nodes", "n1.0")
+    ear = client.pubsub()
+    ear.subscribe("rdns:1:control")
+    held = [{"key": NASTY, "rcode": NASTY, "origin": f"from={NASTY}", "ttl_left": each, "age": each, "state": NASTY}
+            for each in (10**15, -1, None, "x", [])]  # fmt: skip
+
+    def answer_forged() -> None:
+        while not ended.is_set():
+            message = ear.get_message(timeout=0.05)
+            if message and message["type"] == "message" and message["data"].startswith(b"? "):
+                asked = json.loads(message["data"][2:])["id"]
+                told = {"event": asked, "node": "n1", "worker": 0}
+                for each in [*held, {"node": NASTY}, 5, {"key": 5, "origin": 7}]:
+                    client.publish("rdns:1:acks", json.dumps(told | {"held": [each]}))
+                client.publish("rdns:1:acks", json.dumps(told | {"held": held}).replace("null", "1e999"))
+
+    ended = threading.Event()
+    forger = threading.Thread(target=answer_forged)
+    forger.start()
+    try:
+        for words in ((), ("--json",)):
+            done = run("cache", "get", "a.test", "--redis", redis_server.url, *words)
+            fits_a_terminal(done)
+            assert done.returncode == 0, done.stderr
+    finally:
+        ended.set()
+        forger.join()
 
 
 def test_a_reply_steers_no_terminal() -> None:

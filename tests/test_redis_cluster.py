@@ -15,7 +15,7 @@ from conftest import _SERVERS
 from redis.crc import key_slot
 from steered import command
 from support import Node, Upstream, ask, free_port, wait_for
-from topology import Load, Server, above_one, in_order, nodes_on, telling, until_shared
+from topology import Load, Server, above_one, asked_at_once, in_order, nodes_on, telling, until_shared
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
@@ -194,3 +194,20 @@ def look_around(cluster: RedisCluster, nodes: list[Node]) -> None:
     assert sum(len(list(client.scan_iter("rdns:1:{*"))) for client in cluster.clients[:3]) == 0
     run("cache", "import", file)
     assert sum(len(list(client.scan_iter("rdns:1:{*"))) for client in cluster.clients[:3]) == held
+
+
+def test_a_shard_that_is_away_costs_a_query_for_each_node() -> None:
+    """Not for each worker: about its questions the workers of a node bring themselves together, as without Redis."""
+    keeper = min(key_slot(STREAM) * 3 // 16384, 2)
+    dying = (keeper + 1) % 3
+    with running(_SERVERS["valkey"], keeper) as cluster, Upstream(telling, delay=0.15) as upstream:
+        with Node([upstream.address], cluster.url, 2) as node:
+            wait_for(lambda: node.log().count("attached to Redis") >= 8, 10)
+            cluster.servers[dying].end(signal.SIGKILL)
+            shard = f"no Redis (shard 127.0.0.1:{cluster.servers[dying].port})"
+            wait_for(lambda: node.log().count(shard) >= 2)
+            names = list(itertools.islice(names_of(cluster, dying, "away"), 10))
+            for name in names:
+                asked_at_once([node.port] * 20, name)
+
+            assert [upstream.count(name) for name in names] == [1] * 10

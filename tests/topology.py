@@ -207,14 +207,14 @@ def until_shared(nodes: Sequence[Node], upstream: Upstream, names: Iterator[str]
 
     def shared() -> bool:
         name = next(names)
-        replies = _ask_at_once([node.port for node in nodes], name)
+        replies = asked_at_once([node.port for node in nodes], name)
         return replies == len(nodes) and upstream.count(name) == 1
 
     wait_for(shared, seconds)
     return time.monotonic() - started
 
 
-def _ask_at_once(ports: Sequence[int], name: str) -> int:
+def asked_at_once(ports: Sequence[int], name: str) -> int:
     """How many of the ports answered a name within 2 s."""
     wire = dns.message.make_query(name, "A").to_wire()
     with ExitStack() as stack:

@@ -275,6 +275,8 @@ def _scope(name: str, rtype: str | None, zone: str | None, rcode: str | None, ev
         raise click.UsageError("give a NAME or --zone, not both")
     if rtype and not (name or zone):
         raise click.UsageError("--type needs a NAME or --zone")
+    if "*" in name + (zone or ""):
+        raise click.UsageError("'*' is no pattern here: --zone NAME is NAME and all below it; in a name it is \\042")
     try:
         return Scope(
             name=parse_name(name) if name else None,

@@ -59,7 +59,7 @@ def serve(file: str | None, check: bool, **given: Any) -> None:
 
         _, less = fit(config, raise_file_limit())
         if less:
-            click.echo(less, err=True)
+            echo(less, err=True)
         echo("a node could run with these options")
         return
     sys.exit(Supervisor(config, lambda: load(file, given, os.environ, log.warning)).run())

@@ -17,6 +17,7 @@ from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import parse_reply
 from rdnscache.errors import StoreDown
 from rdnscache.place import parse
+from rdnscache.printable import printable
 from rdnscache.store.contract import CLAIM_SUFFIX, FLUSHED, Names, glob_escape
 from rdnscache.store.decoding import decode
 from rdnscache.store.opening import client, primaries
@@ -170,7 +171,7 @@ class Browser:
             or not isinstance(left_ms, int)
         ):
             return None
-        info = dict(_INFO_PAIR.findall(fields[0].decode("utf-8", "replace")))
+        info = dict(_INFO_PAIR.findall(printable(fields[0].decode("utf-8", "replace"))))
         ttl, stale = (int(info.get(name, "")[:9]) if info.get(name, "").isdecimal() else 0 for name in ("ttl", "stale"))
         left = left_ms // 1000 - stale
         return View(
@@ -183,7 +184,7 @@ class Browser:
             stored=info.get("stored", "?"),
             source=info.get("from", "?"),
             node=info.get("node", "?"),
-            answer=(fields[1] or b"").decode("utf-8", "replace").splitlines(),
+            answer=[printable(line) for line in (fields[1] or b"").decode("utf-8", "replace").split("\n") if line],
         )
 
 

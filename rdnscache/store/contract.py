@@ -84,6 +84,7 @@ from rdnscache.dns.names import (
     name_text,
     parse_name,
     rcode_text,
+    shown,
     type_number,
     type_text,
 )
@@ -325,10 +326,19 @@ def pattern_text(pattern: str) -> str:
     """
     if not re.search(r"[*?\[\]]", pattern):
         return glob_escape(name_text(parse_name(pattern)))
-    text = pattern.lower()
+    if len(pattern) > LONGEST_TEXT:
+        raise ValueError(f"{shown(pattern)} fits no name: it has {len(pattern)} characters")
+    text = ".".join(_label_pattern(label) for label in pattern.lower().split("."))
     if not text.endswith((".", "*", "]")):
         text += "."
     return re.sub(r"[^a-z0-9_.*?\[\]-]", lambda match: "".join(f"\\\\{c:03d}" for c in match[0].encode()), text)
+
+
+def _label_pattern(label: str) -> str:
+    """A label of a pattern: one of another script, and without a glob in it, as IDNA has it."""
+    if label.isascii() or re.search(r"[*?\[\]]", label):
+        return label
+    return name_text(parse_name(label)).removesuffix(".")
 
 
 def info_text(

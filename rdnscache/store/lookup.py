@@ -9,6 +9,7 @@ from typing import Any
 from rdnscache.dns.entry import ANY_TYPE
 from rdnscache.dns.names import NAME_WORD, TYPES, parse_name, type_number, type_text
 from rdnscache.dns.wire import IN, VARIANT_CD, VARIANT_DO
+from rdnscache.printable import printable
 from rdnscache.store.browse import Browser, View
 from rdnscache.store.cluster import Cluster
 
@@ -28,7 +29,7 @@ def lookup(browser: Browser, cluster: Cluster, name: str, rtype: str) -> list[Vi
     views = list(browser.read_questions(questions(wire, [number] if rtype else sorted(TYPES))))
     held: dict[str, list[dict[str, Any]]] = {}
     for entry in cluster.look(wire, PATIENCE):
-        question = str(entry.pop("key", ""))
+        question = printable(str(entry.pop("key", "")))
         if not wanted or question.split(" ")[1:2] in ([wanted], [NAME_WORD]):
             held.setdefault(question, []).append(entry)
     found = [replace(view, l1=held.pop(view.question, [])) for view in views]
@@ -44,11 +45,11 @@ def questions(name: bytes, types: Iterable[int]) -> list[bytes]:
 
 def _only_in_l1(question: str, entries: list[dict[str, Any]]) -> View:
     first = entries[0]
-    origin = dict(part.split("=", 1) for part in str(first.get("origin", "")).split() if "=" in part)
+    origin = dict(part.split("=", 1) for part in printable(str(first.get("origin", ""))).split() if "=" in part)
     return View(
         key="",
         question=question,
-        rcode=str(first.get("rcode", "?")),
+        rcode=printable(str(first.get("rcode", "?"))),
         ttl_left=_seconds(first.get("ttl_left")),
         age=_seconds(first.get("age")),
         state="not in Redis",

@@ -11,16 +11,22 @@ LONGEST_REPORT, LONGEST_ANSWER = 64 << 10, 1 << 20
 
 
 def read_object(raw: bytes | str, limit: int) -> dict[str, Any]:
-    """A JSON object of at most `limit` octets whose numbers are finite. Raises ValueError for anything else."""
+    """A JSON object of at most `limit` octets whose numbers can be true. Raises ValueError for anything else."""
     if len(raw) > limit:
         raise ValueError(f"{len(raw)} octets are more than {limit}")
     try:
-        told = json.loads(raw, parse_float=_finite, parse_constant=_finite)
+        told = json.loads(raw, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(told, dict):
         raise ValueError("not a JSON object")
     return told
+
+
+def _whole(text: str) -> int:
+    if len(text) > 20:
+        raise ValueError(f"{text:.40} is not a number that can be")
+    return int(text)
 
 
 def _finite(text: str) -> float:

@@ -6,6 +6,7 @@ cdef class Search:
     cdef readonly bytes key
     cdef readonly double started
     cdef public double deadline
+    cdef readonly double due
     cdef bint _forgiven
     cdef readonly long waited
     cdef int _ede
@@ -14,9 +15,11 @@ cdef class Search:
     cdef dict _tries
     cdef bint _said
 
-    cpdef object forgive(self, double due, double now, double fair)
+    cpdef object wait(self, double now, double seconds)
+    cpdef bint late(self, double now)
+    cpdef object forgive(self, double now, double fair)
     cpdef object met(self, Server server)
     cpdef object hear(self, Reply reply)
-    cpdef object refused(self, Server server, Reply reply)
-    cpdef object note(self, Server server, object failure, bint late)
+    cpdef object refused(self, Server server, Reply reply, double now)
+    cpdef object note(self, Server server, object failure, double now)
     cpdef bint passes_over(self, Server server, double now)

@@ -23,6 +23,8 @@ class Search:
         self.key = key
         self.started = started
         self.deadline = deadline
+        #: When the present wait for a server ends.
+        self.due = started
         self._forgiven = False
         #: How often somebody was waited for in vain.
         self.waited = 0
@@ -33,11 +35,19 @@ class Search:
         self._tries: dict[Server, int] = {}
         self._said = False
 
-    def forgive(self, due: float, now: float, fair: float) -> None:
-        """A wait until `due` has ended now. If that is late, time is given back once, `fair` seconds at least."""
-        if now > due + LATE and not self._forgiven:
+    def wait(self, now: float, seconds: float) -> None:
+        """A wait begins, which must not take longer."""
+        self.due = min(now + seconds, self.deadline)
+
+    def late(self, now: float) -> bool:
+        """Whether the wait has ended so late that it proves nothing."""
+        return now > self.due + LATE
+
+    def forgive(self, now: float, fair: float) -> None:
+        """The wait has ended. If that is late, time is given back once, `fair` seconds at least."""
+        if self.late(now) and not self._forgiven:
             self._forgiven = True
-            self.deadline = max(self.deadline + now - due, now + fair)
+            self.deadline = max(self.deadline + now - self.due, now + fair)
 
     def met(self, server: Server) -> None:
         """It has answered over UDP, but we need TCP."""
@@ -47,21 +57,21 @@ class Search:
         if self._ede < 0:
             self._ede = reply.ede
 
-    def refused(self, server: Server, reply: Reply) -> None:
+    def refused(self, server: Server, reply: Reply, now: float) -> None:
         """Its reply is no answer to this question."""
         rcode = reply.rcode if reply.rcode in (REFUSED, NOTIMP) else SERVFAIL
-        self.note(server, UpstreamFailed(f"{server.address}: no answer, RCODE {reply.rcode}", rcode, why=SAID), False)
+        self.note(server, UpstreamFailed(f"{server.address}: no answer, RCODE {reply.rcode}", rcode, why=SAID), now)
 
-    def note(self, server: Server, failure: UpstreamFailed, late: bool) -> None:
-        """A try has failed; `late`: perhaps for no other reason than that we looked too late."""
+    def note(self, server: Server, failure: UpstreamFailed, now: float) -> None:
+        """A try has failed."""
         self._failures[server] = failure
         if failure.why == SAID:
             self._said = True
         if failure.why == SILENT:
             self.waited += 1
-        if server in self._met:
+        if server in self._met and failure.why != LOCAL:
             self._tries[server] = self._tries.get(server, 0) + ROUNDS - 1  # it is there: a second try, no third
-        elif failure.why == SILENT and not late:
+        elif failure.why == SILENT and not self.late(now):
             self._tries[server] = self._tries.get(server, 0) + 1
 
     def passes_over(self, server: Server, now: float) -> bool:

@@ -84,9 +84,9 @@ class Upstreams:
                 pause = min(pause * 2, LAST_PAUSE)
 
     def _sleep(self, search: Search, seconds: float) -> None:
-        due = time.monotonic() + seconds
+        search.wait(time.monotonic(), seconds)
         gevent.sleep(seconds)
-        search.forgive(due, time.monotonic(), self._timeout)
+        search.forgive(time.monotonic(), self._timeout)
 
     def _in_turn(self, key: bytes, now: float) -> list[Server]:
         """Every server once, the next in turn first, those that rest last; whose rest is over is sent a probe."""
@@ -129,50 +129,50 @@ class Upstreams:
         remaining = search.deadline - started
         if remaining <= 0 or search.passes_over(server, started):
             return None
-        timeout = remaining
-        if not last or rounds != ROUNDS - 1:
-            timeout = min(self._timeout * random.uniform(*JITTER), remaining)
-        due = started + timeout
+        final = last and rounds == ROUNDS - 1
+        search.wait(started, remaining if final else self._timeout * random.uniform(*JITTER))
         try:
-            reply = self._exchange(server, search, due, last or rounds > 0)
+            reply = self._exchange(server, search, last or rounds > 0)
         except UpstreamFailed as failure:
             if failure.why == LOCAL:
                 self._own_fault(failure)
             now = time.monotonic()
-            search.note(server, failure, now > due + LATE)
-            search.forgive(due, now, self._timeout)
+            search.note(server, failure, now)
+            search.forgive(now, self._timeout)
             return None
-        server.answered(time.monotonic() - started)
+        now = time.monotonic()
+        server.answered(now - started)
         search.hear(reply)
         answer = policy.distill(search.key, reply) if policy.usable(reply) else None
         if answer is None:
             server.useless()
-            search.refused(server, reply)
+            search.refused(server, reply, now)
         return answer
 
-    def _exchange(self, server: Server, search: Search, due: float, insist: bool) -> Reply:
+    def _exchange(self, server: Server, search: Search, insist: bool) -> Reply:
         """The server's reply, whatever its RCODE; over TCP where it has to be, without EDNS where it does not know it.
 
         TCP that rests is used only if we `insist`: before, another server may have the answer.
         """
         edns = True
         while True:
-            reply = self._over_udp(server, search, edns, due)
+            reply = self._over_udp(server, search, edns)
             if reply is None:
-                reply = self._over_tcp(server, search, edns, due, insist)
+                reply = self._over_tcp(server, search, edns, insist)
             if not edns or reply.rcode not in (FORMERR, NOTIMP):
                 return reply
+            search.wait(time.monotonic(), self._timeout)
             edns = False  # perhaps it does not know it (RFC 6891 section 6.2.2)
 
-    def _over_udp(self, server: Server, search: Search, edns: bool, due: float) -> Reply | None:
+    def _over_udp(self, server: Server, search: Search, edns: bool) -> Reply | None:
         """The reply; None when it is better asked for over TCP."""
         started = time.monotonic()
         server.asked(started)
         try:
-            reply = over_udp(server.address, search.key, edns, due)
+            reply = over_udp(server.address, search.key, edns, search.due)
         except UpstreamFailed as failure:
             now = time.monotonic()
-            if failure.why != LOCAL and now <= due + LATE:
+            if failure.why != LOCAL and not search.late(now):
                 server.failed(started, now, failure, len(self.servers) == 1)
             raise
         finally:
@@ -180,20 +180,21 @@ class Upstreams:
         server.heard(time.monotonic())
         return reply
 
-    def _over_tcp(self, server: Server, search: Search, edns: bool, due: float, insist: bool) -> Reply:
+    def _over_tcp(self, server: Server, search: Search, edns: bool, insist: bool) -> Reply:
         started = time.monotonic()
         tcp = server.tcp
         probes = tcp.due(started)
         if tcp.resting and not probes and not insist:
             raise UpstreamFailed(f"{server.address}: left alone over TCP", why=SILENT)  # and so asked again
         search.met(server)
+        search.wait(started, self._timeout)
         if probes:
             tcp.probing = True
         try:
-            reply = over_tcp(server.address, search.key, edns, due)
+            reply = over_tcp(server.address, search.key, edns, search.due)
         except UpstreamFailed as failure:
             now = time.monotonic()
-            if failure.why != LOCAL and now <= due + LATE:
+            if failure.why != LOCAL and not search.late(now):
                 server.failed_over_tcp(started, now, failure)
             raise
         finally:

@@ -1,0 +1,115 @@
+"""`python -m siege`: rows against a node of two workers, honest clients beside; exit code 1 when a bound does not hold.
+
+For the rows where that makes sense, unbound stands the same, for comparison: its bounds are printed and count for
+nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from chaos.cluster import ChaosError
+from siege.lab import NODE, UNBOUND, Lab, finished, pause
+from siege.meddlers import Hostile, Seen
+from siege.rows import ROWS, Found, Row, judged, nothing, table
+
+#: Seconds: quiet, of an attack before the honest are looked at, of them, and until the memory is looked at again.
+QUIET, LEAD, UNDER, REST = 1.5, 2.0, 4.0, 10.0
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m siege", description="A node under siege, honest clients beside.")
+    names = ", ".join(row.name for row in ROWS)
+    parser.add_argument("--rows", metavar="NAMES", help=f"which, separated by commas: {names}")
+    parser.add_argument("--seconds", type=float, default=UNDER, help="that the honest are looked at (%(default)g)")
+    parser.add_argument("--rest", type=float, default=REST, help="until the memory is looked at again (%(default)g)")
+    parser.add_argument("--alone", action="store_true", help="without unbound")
+    parser.add_argument("--untimed", action="store_true", help="times are no reason to fail: the machine is busy")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="put the figures here")
+    return parser.parse_args()
+
+
+def chosen(text: str | None) -> Sequence[Row]:
+    if text is None:
+        return ROWS
+    known = {row.name: row for row in ROWS}
+    wanted = [word.strip() for word in text.split(",")]
+    unknown = ", ".join(sorted(set(wanted) - set(known)))
+    if unknown:
+        raise ChaosError(f"there is no row {unknown}")
+    return [known[name] for name in wanted]
+
+
+def besiege(row: Row, server: str, seconds: float, rest: float) -> Found:
+    hostile = Hostile(row.redis) if row.redis else None
+    words = ("--redis", f"redis://127.0.0.1:{hostile.port}") if hostile else ()
+    try:
+        with Lab(server, words) as lab:
+            quiet = lab.honest(QUIET, "quiet")
+            before = lab.memory()
+            with lab.watched() as most:
+                seen, under = endure(row, lab, seconds)
+            pause(rest)
+            return Found(row.name, row.text, server, quiet, under, (before, most[0], lab.memory()), seen)
+    finally:
+        if hostile is not None:
+            hostile.close()
+
+
+def endure(row: Row, lab: Lab, seconds: float) -> tuple[Seen, dict[str, dict[str, float]]]:
+    """What the attack saw, and what the honest did meanwhile, or afterwards."""
+    seen: Seen = {}
+    attack = lab.attack(row.attack, LEAD + seconds, row.number) if row.attack else None
+
+    def meddle() -> None:
+        if row.meddler is not None:
+            seen.update(row.meddler(lab, seconds))
+
+    if attack is not None:
+        pause(LEAD)
+    thread = threading.Thread(target=meddle)
+    thread.start()
+    if row.afterwards:
+        thread.join()
+    under = lab.honest(seconds, "under")
+    thread.join()
+    if attack is not None:
+        seen.update(finished(attack))
+    return seen, under
+
+
+def main() -> int:
+    told = options()
+    found: list[Found] = []
+    try:
+        for row in chosen(told.rows):
+            servers = [NODE, UNBOUND] if row.beside and not told.alone and shutil.which("unbound") else [NODE]
+            for server in servers:
+                print(f"{row.name}, {server} …", file=sys.stderr, flush=True)
+                try:
+                    each = besiege(row, server, told.seconds, told.rest)
+                    each.broken = judged(row, each, not told.untimed)
+                except ChaosError as error:  # it did not start, or not end
+                    each = nothing(row, server)
+                    each.broken = [str(error)]
+                found.append(each)
+    except ChaosError as error:
+        print(f"Error: {error}.", file=sys.stderr)
+        return 1
+    finally:
+        if found:
+            print(table(found))
+        if told.json:
+            told.json.write_text(json.dumps([asdict(each) for each in found], indent=1) + "\n")
+    return 1 if any(each.broken for each in found if each.server == NODE) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""Honest clients: `python -m siege.honest PORT SECONDS TAG`. Hits and misses at a steady rate, no query asked twice.
+
+Prints, for each, how many were asked and answered well within 2 s, and how long that took, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import select
+import socket
+import sys
+import time
+from collections.abc import Iterator
+
+from bench.load import percentile, query
+
+#: A second, each; sockets, so that every worker is asked; hot names; seconds that a client waits.
+RATE = {"hits": 400.0, "misses": 100.0}
+SOCKETS, HOT, PATIENCE = 32, 100, 2.0
+HOST = "127.0.0.1"
+
+
+def hot_name(number: int) -> str:
+    return f"g{number}.hot.fine.example"
+
+
+def sockets(port: int) -> list[socket.socket]:
+    found = []
+    for _ in range(SOCKETS):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((HOST, 0))
+        sock.connect(("127.0.0.1", port))
+        sock.setblocking(False)
+        found.append(sock)
+    return found
+
+
+def warm(port: int) -> None:
+    """Ask each hot name over every socket, until the last answers: every worker has them then."""
+    for sock in sockets(port):
+        with sock:
+            for number in range(HOT):
+                sock.send(query(hot_name(number), number))
+                select.select([sock], [], [], 0.3)
+
+
+def questions(tag: str, seconds: float) -> Iterator[tuple[float, str, str]]:
+    """When to ask, counted from the beginning; what kind that is, and the name."""
+    moments = [(number / rate, kind, number) for kind, rate in RATE.items() for number in range(int(seconds * rate))]
+    for moment, kind, number in sorted(moments):
+        yield moment, kind, hot_name(random.randrange(HOT)) if kind == "hits" else f"g{number}-{tag}.z{number}.example"
+
+
+def ask(port: int, seconds: float, tag: str) -> dict[str, dict[str, float]]:
+    socks = sockets(port)
+    waiting: dict[tuple[int, int], tuple[float, str]] = {}
+    taken: dict[str, list[float]] = {kind: [] for kind in RATE}
+    asked = dict.fromkeys(RATE, 0)
+    began = time.monotonic()
+    plan = questions(tag, seconds)
+    following = next(plan, None)
+    place = {sock.fileno(): sock for sock in socks}
+    poll = select.poll()
+    for fd in place:
+        poll.register(fd, select.POLLIN)
+    number = 0
+    while following is not None or (waiting and time.monotonic() < began + seconds + PATIENCE):
+        now = time.monotonic()
+        while following is not None and began + following[0] <= now:
+            number += 1
+            sock = socks[number % SOCKETS]
+            _, kind, name = following
+            asked[kind] += 1
+            waiting[sock.fileno(), number & 0xFFFF] = now, kind
+            try:
+                sock.send(query(name, number & 0xFFFF))
+            except OSError:
+                pass
+            following = next(plan, None)
+        left = began + following[0] - time.monotonic() if following is not None else 0.05
+        for fd, _ in poll.poll(max(left, 0) * 1000):
+            read(place[fd], waiting, taken)
+    return {kind: figures(asked[kind], taken[kind]) for kind in RATE}
+
+
+def read(sock: socket.socket, waiting: dict[tuple[int, int], tuple[float, str]], taken: dict[str, list[float]]) -> None:
+    while True:
+        try:
+            data = sock.recv(4096)
+        except OSError:
+            return
+        sent, kind = waiting.pop((sock.fileno(), int.from_bytes(data[:2], "big")), (0.0, ""))
+        seconds = time.monotonic() - sent
+        if kind and seconds <= PATIENCE and data[3] & 15 == 0 and data[6:8] != b"\0\0":
+            taken[kind].append(seconds)
+
+
+def figures(asked: int, taken: list[float]) -> dict[str, float]:
+    taken.sort()
+    p50, p99, worst = (percentile(taken, percent) * 1000 for percent in (50, 99, 100))
+    return {"asked": asked, "answered": len(taken), "p50": p50, "p99": p99, "worst": worst}
+
+
+if __name__ == "__main__":
+    print(json.dumps(ask(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3])))
