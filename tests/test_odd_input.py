@@ -186,8 +186,7 @@ def test_values_of_others_steer_no_terminal(redis_server: RedisServer) -> None:
 def test_forged_words_of_workers_end_no_command(redis_server: RedisServer) -> None:
     """What somebody says in a worker's name of its L1 is shown escaped; absurd numbers and odd fields end nothing."""
     client = redis_server.client()
-    client.set("rdns:1:node:n1.0", report(), ex=3600)
-    client.sadd("rdns:1:nodes", "n1.0")
+    introduce(client, "n1", report())
     ear = client.pubsub()
     ear.subscribe("rdns:1:control")
     held = [{"key": NASTY, "rcode": NASTY, "origin": f"from={NASTY}", "ttl_left": each, "age": each, "state": NASTY}

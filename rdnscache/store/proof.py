@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -144,5 +145,5 @@ class Tally:
 def called(lives: Iterable[Life]) -> dict[Life, str]:
     """What to call each node: its name, with its incarnation where others have that name too."""
     lives = list(lives)
-    names = [node for node, _ in lives]
-    return {(node, life): f"{node} ({life})" if names.count(node) > 1 else node for node, life in lives}
+    counts = Counter(node for node, _ in lives)
+    return {(node, life): f"{node} ({life})" if counts[node] > 1 else node for node, life in lives}
