@@ -197,7 +197,7 @@ def test_forged_words_of_workers_end_no_command(redis_server: RedisServer) -> No
             message = ear.get_message(timeout=0.05)
             if message and message["type"] == "message" and message["data"].startswith(b"? "):
                 asked = json.loads(message["data"][2:])["id"]
-                told = {"event": asked, "node": "n1", "worker": 0}
+                told = {"event": asked, "node": "n1", "incarnation": "1a2b3c4d", "worker": 0}
                 for each in [*held, {"node": NASTY}, 5, {"key": 5, "origin": 7}]:
                     client.publish("rdns:1:acks", json.dumps(told | {"held": [each]}))
                 client.publish("rdns:1:acks", json.dumps(told | {"held": held}).replace("null", "1e999"))
