@@ -1,4 +1,7 @@
-"""Child processes: started, watched, started again, ended. Nothing here knows what they do."""
+"""Child processes: started, watched, started again, ended. Nothing here knows what they do.
+
+Those that have said that they are at work have to beat: a child that lives but does nothing is worse than a dead one.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,14 @@ import select
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rdnscache.handover import SIGNALS
-from rdnscache.process import die_with_parent, ended_how
+from rdnscache.keeper import Keeper
+from rdnscache.lifeline import AT_WORK, Lifeline
+from rdnscache.process import die_with_parent, does_what, ended_how
 
 log = logging.getLogger(__name__)
 
@@ -23,35 +29,60 @@ FIRST_PAUSE, LAST_PAUSE = 0.1, 5.0
 SUCCEEDED = signal.SIGUSR1
 #: Seconds a successor may take until it is at work.
 SUCCESSION = 15.0
+#: Looks at a child's beats within the time it may be silent, seconds between two looks at most; seconds that one has to
+#: leave its stack before it is killed.
+LOOKS, LOOK = 5, 1.0
+LAST_WORDS = 1.0
+#: Words of children that are kept until somebody has time for them: the latest.
+MAX_WORDS = 256
 
 
 @dataclass(slots=True)
 class Child:
-    """A process we keep running. `run` is its whole life and returns its exit code.
-
-    It is given a descriptor to write to when it is at work; `ready` is our end, -1 when nothing is awaited there.
-    """
+    """A process we keep running. `run` is its whole life, on the line it is given, and returns its exit code."""
 
     name: str
-    run: Callable[[int], int]
+    run: Callable[[Lifeline], int]
     pid: int = 0
-    ready: int = -1
+    line: Lifeline | None = None
+    #: Whether more may be heard on the line.
+    open: bool = False
     at_work: bool = False
+    #: Its beats at our last look, and for how many seconds of ours there was none; whether it is being ended for that.
+    beats: int = -1
+    silent: float = 0.0
+    condemned: bool = False
     #: Whether it is to end, and nobody to be started in its place yet.
     retired: bool = False
     started: float = 0.0
     failures: int = 0
     start_at: float = 0.0
 
-    def hear(self) -> None:
-        """Take its word that it is at work; or it has ended."""
-        self.at_work = os.read(self.ready, 1) != b""
+    def hear(self) -> list[str]:
+        """What it passes on, having taken its word that it is at work; or it has ended."""
+        words = self.line.hear() if self.line is not None else None
+        if words is None:
+            self.open = False
+            return []
+        self.at_work = self.at_work or AT_WORK in words
+        return [word for word in words if word != AT_WORK]
+
+    def begin(self, line: Lifeline | None, pid: int) -> None:
+        """A life, of which nothing is known yet."""
         self.hush()
+        self.line, self.open, self.pid, self.started = line, line is not None, pid, time.monotonic()
+        self.at_work, self.beats, self.silent, self.condemned = False, -1, 0.0, False
+
+    def become(self, heir: Child) -> None:
+        """Its successor, who has no other name, is the child from now on."""
+        self.begin(heir.line, heir.pid)
+        self.at_work, self.open, self.started = heir.at_work, heir.open, heir.started
+        self.failures, self.retired, heir.line, heir.open = 0, False, None, False
 
     def hush(self) -> None:
-        if self.ready >= 0:
-            os.close(self.ready)
-            self.ready = -1
+        if self.line is not None:
+            self.line.close()
+        self.line, self.open = None, False
 
 
 @dataclass(slots=True)
@@ -63,6 +94,13 @@ class Family:
     stops: int = 0
     reloads: int = 0
     restarts: int = 0
+    #: Seconds without a beat after which a child at work is ended, 0: never; and those that children have when we die.
+    hang_time: float = 0.0
+    grace: float = 0.0
+    #: What children pass on.
+    words: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_WORDS))
+    _keeper: Keeper | None = None
+    _looked: float = 0.0
     _signals: tuple[int, int] = (-1, -1)
 
     def catch_signals(self) -> None:
@@ -88,59 +126,94 @@ class Family:
         self.restarts += 1
 
     def go_on(self, seconds: float) -> None:
-        """Start what is due, sleep until something happens, see who has ended."""
-        self.start_due()
-        self.sleep(seconds)
-        self.reap()
+        """Start what is due, sleep until something happens, see who has ended or hangs."""
+        if not self.stops:
+            self._start_due()
+            seconds = min(seconds, self._next_start())
+        if self._keeper is not None:
+            self._keeper.tell([child.pid for child in self.children if child.pid], self.grace)
+        self._sleep(min(seconds, self._look()))
+        self._reap()
+        self._watch()
 
-    def sleep(self, seconds: float) -> None:
-        """Until a signal comes, or the time is over."""
+    @property
+    def keeper_fd(self) -> int:
+        return self._keeper.fd if self._keeper is not None else -1
+
+    def keep(self, keeper: Keeper) -> None:
+        """From now on, children that outlive us are killed."""
+        self._keeper = keeper
+
+    def _sleep(self, seconds: float) -> None:
+        """Until a signal or a word comes, or the time is over."""
         poll = select.poll()  # not select(): it cannot take descriptors above 1023
         poll.register(self._signals[0], select.POLLIN)
-        speaking = {child.ready: child for child in self.children if child.ready >= 0}
-        for ready in speaking:
-            poll.register(ready, select.POLLIN)
+        speaking = {child.line.reader: child for child in self.children if child.open and child.line is not None}
+        for reader in speaking:
+            poll.register(reader, select.POLLIN)
         for fd, _ in poll.poll(max(seconds, 0) * 1000):
             if fd in speaking:
-                speaking[fd].hear()
+                self.words += speaking[fd].hear()
         try:
             os.read(self._signals[0], 4096)
         except BlockingIOError:
             pass
 
-    def start_due(self) -> None:
+    def _look(self) -> float:
+        return min(self.hang_time / LOOKS, LOOK) if self.hang_time else 3600.0
+
+    def _watch(self) -> None:
+        """End those who hang. Only what we are awake counts: if all of us were stopped, nobody has been silent."""
+        now = time.monotonic()
+        passed, self._looked = min(now - self._looked, 2 * self._look()), now
+        for child in self.children:
+            if not self.hang_time or not child.pid or not child.at_work or child.line is None:
+                continue
+            beats = child.line.beats
+            if beats != child.beats and not child.condemned:
+                child.beats, child.silent = beats, 0.0
+                continue
+            child.silent += passed
+            if child.silent >= self.hang_time + LAST_WORDS and child.condemned:
+                os.kill(child.pid, signal.SIGKILL)
+            elif child.silent >= self.hang_time and not child.condemned:
+                log.error("%s hangs: it is %s, and nothing has moved in it for %.1f s; it is ended", child.name,
+                          does_what(child.pid), child.silent)  # fmt: skip
+                child.condemned = True
+                os.kill(child.pid, signal.SIGABRT)
+
+    def _start_due(self) -> None:
         now = time.monotonic()
         for child in self.children:
             if not child.pid and not child.retired and child.start_at <= now:
                 self.start(child)
 
-    def next_start(self) -> float:
+    def _next_start(self) -> float:
         now = time.monotonic()
         waiting = [child for child in self.children if not child.pid and not child.retired]
         return min((child.start_at - now for child in waiting), default=3600.0)
 
     def start(self, child: Child) -> None:
         """Fork. Signals wait meanwhile, so that the child never runs our handlers."""
-        parent, tell = os.getpid(), -1
-        child.hush()
-        child.at_work = False
+        parent, line = os.getpid(), None
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
-            child.ready, tell = os.pipe()
+            line = Lifeline()
             pid = os.fork()
             if pid == 0:
-                self._live(child, parent, tell)
+                self._live(child, parent, line)
         except OSError as error:  # no memory, process or descriptor left for now
             log.warning("%s cannot be started: %s", child.name, error.strerror)
             child.start_at = time.monotonic() + LAST_PAUSE
+            if line is not None:
+                line.close()
             return
         finally:
-            if tell >= 0:
-                os.close(tell)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        child.pid, child.started = pid, time.monotonic()
+        line.hold()
+        child.begin(line, pid)
 
-    def _live(self, child: Child, parent: int, tell: int) -> None:
+    def _live(self, child: Child, parent: int, line: Lifeline) -> None:
         """The child's side of the fork; never returns."""
         code = 70
         try:
@@ -151,10 +224,15 @@ class Family:
             signal.signal(signal.SIGUSR2, signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            for fd in (*self._signals, *(other.ready for other in self.children if other.ready >= 0)):
-                os.close(fd)
+            for fd in (*self._signals, self.keeper_fd):
+                if fd >= 0:
+                    os.close(fd)
+            for other in self.children:
+                other.hush()
             die_with_parent(parent)
-            code = child.run(tell)
+            line.take()
+            line.leave_stack()
+            code = child.run(line)
         except Exception:
             log.exception("%s failed", child.name)
         finally:
@@ -162,7 +240,7 @@ class Family:
             sys.stderr.flush()
             os._exit(code)
 
-    def reap(self) -> None:
+    def _reap(self) -> None:
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -175,8 +253,11 @@ class Family:
                     self._ended(child, status)
 
     def _ended(self, child: Child, status: int) -> None:
-        now = time.monotonic()
+        now, stack = time.monotonic(), child.line.stack() if child.line is not None else ""
         child.pid = 0
+        child.hush()
+        if stack:
+            log.warning("%s was in %s", child.name, stack)
         if now - child.started >= LONG_LIFE:
             child.failures = 0
         pause = min(FIRST_PAUSE * 2 ** min(child.failures, 10), LAST_PAUSE) if child.failures else 0.0
@@ -192,15 +273,14 @@ class Family:
         self.start(heir)
         try:
             deadline = time.monotonic() + SUCCESSION
-            while heir.ready >= 0 and not self.stops and time.monotonic() < deadline:
-                self.sleep(deadline - time.monotonic())
-                self.reap()
+            while heir.open and not heir.at_work and not self.stops and time.monotonic() < deadline:
+                self.go_on(deadline - time.monotonic())
             if not heir.at_work or not heir.pid:
                 self.finish([heir], 1.0, SUCCEEDED)  # by the one it was to succeed, who goes on
                 return False
             child.retired = True
             self.finish([child], seconds, SUCCEEDED)
-            child.pid, child.started, child.failures, child.retired = heir.pid, heir.started, 0, False
+            child.become(heir)
         finally:
             heir.hush()
             self.children.remove(heir)
@@ -211,8 +291,7 @@ class Family:
         self._signal(children, number)
         deadline = time.monotonic() + seconds
         while any(child.pid for child in children) and time.monotonic() < deadline and self.stops < 2:
-            self.sleep(deadline - time.monotonic())
-            self.reap()
+            self.go_on(deadline - time.monotonic())
         late = [child for child in children if child.pid]
         for child in late:
             log.warning("%s did not end in time", child.name)
@@ -220,6 +299,7 @@ class Family:
         for child in late:
             os.waitpid(child.pid, 0)
             child.pid = 0
+            child.hush()
 
     def _signal(self, children: list[Child], number: signal.Signals) -> None:
         for child in children:

@@ -23,7 +23,7 @@ from rdnscache.errors import ConfigError
 from rdnscache.files import read_text
 from rdnscache.forwards import DNS_PORT
 from rdnscache.net import Address
-from rdnscache.place import mask
+from rdnscache.place import mask, parse
 from rdnscache.values import Parser
 
 ENV_PREFIX = "RDNSCACHE_"
@@ -166,6 +166,10 @@ class Config:
         "TCP connections each worker keeps; fewer where open files are limited.",
         values.number(int, 1, 100_000),
     )
+    hang_time: float = _option(
+        5.0, "SECONDS", "Replace a worker in which nothing has moved for this long, at least 1; 0: never.",
+        values.number(float, 0, 3600),
+    )  # fmt: skip
     linger: float = _option(
         0.0, "SECONDS", "On SIGTERM, serve on for so long while telling balancers to go elsewhere.",
         values.number(float, 0, 60), "0",
@@ -185,6 +189,16 @@ class Config:
         "text", "text|json", "Log for people, or a JSON object a line.", values.one_of("text", "json")
     )
     log_queries: int = _option(0, "N", "Log one of N queries; 0 logs none.", values.number(int, 0, 10**9))
+
+
+def has_secrets(config: Config) -> bool:
+    """Whether there is something in it that nobody else should see: a secret, a token, a password for Redis."""
+    if config.secret or config.admin_token:
+        return True
+    if config.redis in ("embedded", "none"):
+        return False
+    found = parse(config.redis)
+    return found.login.given or found.sentinel_login.given
 
 
 Options = tuple[Field[Any], ...]
@@ -309,6 +323,8 @@ def _refuse_contradictions(config: Config) -> None:
     ):
         if getattr(config, low) > getattr(config, high):
             raise ConfigError(f"{low} ({getattr(config, low)}) is above {high} ({getattr(config, high)})")
+    if 0 < config.hang_time < 1:
+        raise ConfigError(f"hang_time ({config.hang_time}) is neither 0 nor at least 1")
     fixed = [address for address in config.listen if address.port]
     if len(set(fixed)) != len(fixed):
         raise ConfigError("the same listen address is given twice")

@@ -16,6 +16,8 @@ from rdnscache.errors import ConfigError
 
 #: A unix socket's path has at most 107 octets.
 _MAX_SOCKET_PATH = 107
+#: Of the folder; where others may make folders, it goes on with something nobody can foresee.
+NAME = "rdnscache"
 
 
 def find_server() -> str | None:
@@ -29,17 +31,64 @@ def find_server() -> str | None:
 
 
 def runtime_folder() -> Path:
-    """The folder of this user's embedded servers, made if need be. Raises ConfigError when it is not ours alone."""
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    path = Path(base) / "rdnscache" if base else Path(tempfile.gettempdir()) / f"rdnscache-{os.getuid()}"
-    try:
-        path.mkdir(mode=0o700, exist_ok=True)
-        found = path.lstat()
-    except OSError as error:
-        raise ConfigError(f"the folder for the embedded server, {path}, cannot be used: {error.strerror}") from None
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+    """The folder of this user's embedded servers, made if need be where nobody else can have made it before.
+
+    Raises ConfigError when it cannot be had.
+    """
+    problem = ""
+    for folder in _folders():
+        return folder
+    for base in _bases():
+        try:
+            if _writable_by_us_alone(base):
+                path = base / NAME
+                path.mkdir(mode=0o700, exist_ok=True)
+            elif base.stat().st_mode & stat.S_ISVTX:  # shared, but what is made there stays its maker's
+                path = Path(tempfile.mkdtemp(prefix=f"{NAME}-{os.getuid()}-", dir=base))
+            else:
+                raise ConfigError(f"{base} is no place for the embedded server: others may change what we make there")
+        except OSError as error:
+            problem = f"the folder for the embedded server cannot be made in {base}: {error.strerror}"
+            continue
+        if _ours_alone(path):
+            return path
         raise ConfigError(f"the folder for the embedded server, {path}, must belong to this user alone")
-    return path
+    raise ConfigError(problem)
+
+
+def _bases() -> list[Path]:
+    """Where it may be: what the environment says, else what the system keeps for this user, else for everybody."""
+    given, user = os.environ.get("XDG_RUNTIME_DIR"), os.getuid()
+    if given:
+        return [Path(given)]
+    own = [Path(f"/run/user/{user}"), *([Path("/run")] if user == 0 else [])]
+    return [*(base for base in own if _writable_by_us_alone(base)), Path(tempfile.gettempdir())]
+
+
+def _folders() -> list[Path]:
+    """Those there are. A name others can foresee is used only where they cannot make it."""
+    found: list[Path] = []
+    for base in _bases():
+        safe = _writable_by_us_alone(base)
+        found += [base / NAME] if safe else sorted(base.glob(f"{NAME}-{os.getuid()}-*"))
+    return [folder for folder in found if _ours_alone(folder)]
+
+
+def _ours_alone(path: Path) -> bool:
+    """Whether it is a folder, not a link to one, that nobody else can even enter."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+
+
+def _writable_by_us_alone(base: Path) -> bool:
+    try:
+        found = base.stat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
 def socket_path(node_id: str) -> Path:
@@ -52,10 +101,7 @@ def socket_path(node_id: str) -> Path:
 
 def running_sockets() -> list[Path]:
     """The sockets where embedded servers of this user's nodes can be reached."""
-    try:
-        return [path for path in sorted(runtime_folder().glob("*/redis.sock")) if _reachable(path)]
-    except ConfigError:
-        return []
+    return [path for folder in _folders() for path in sorted(folder.glob("*/redis.sock")) if _reachable(path)]
 
 
 def _reachable(path: Path) -> bool:

@@ -34,6 +34,11 @@ class Estate:
     #: The node's incarnation, and since when (monotonic).
     incarnation: str = ""
     begun: float = 0.0
+    #: Both descriptors of each worker's lifeline, and where the keeper is told.
+    lines: list[tuple[int, int]] = field(default_factory=list)
+    keeper: int = -1
+    #: The orders that have been carried out.
+    orders: list[str] = field(default_factory=list)
 
     def leave(self, place: str, sockets: Iterable[socket.socket]) -> None:
         self.sockets[place] = [sock.fileno() for sock in sockets]
@@ -72,9 +77,9 @@ def check() -> str:
 
 def execute(estate: Estate, environ: Mapping[str, str] = os.environ) -> None:
     """Become the next image; returns only by OSError. Signals wait until it listens to them."""
-    for fds in estate.sockets.values():
-        for fd in fds:
-            os.set_inheritable(fd, True)
+    kept = [estate.sockets.values(), estate.lines, [[estate.keeper]]]
+    for fd in (fd for group in kept for fds in group for fd in fds if fd >= 0):
+        os.set_inheritable(fd, True)
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         command = _command()

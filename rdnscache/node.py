@@ -9,7 +9,6 @@ gevent.monkey.patch_all()  # redis-py and the socket module cooperate from here 
 import gc  # noqa: E402
 import json  # noqa: E402
 import logging  # noqa: E402
-import os  # noqa: E402
 import random  # noqa: E402
 import signal  # noqa: E402
 import time  # noqa: E402
@@ -30,6 +29,7 @@ from rdnscache.dns.names import TYPES, question_text, rcode_text  # noqa: E402
 from rdnscache.dns.policy import Identity, Limits  # noqa: E402
 from rdnscache.flights import Flights  # noqa: E402
 from rdnscache.journal import Journal  # noqa: E402
+from rdnscache.lifeline import AT_WORK, Lifeline  # noqa: E402
 from rdnscache.logs import log_uncaught  # noqa: E402
 from rdnscache.report import Report  # noqa: E402
 from rdnscache.resolver import FOLLOW_MARGIN, LEASE_MARGIN, Resolver  # noqa: E402
@@ -65,6 +65,8 @@ GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
 RATE_BURST = 5.0
 #: Prefixes over the limit that are named in the log.
 LIMITED_NAMED = 5
+#: Seconds between two beats of the hub.
+BEAT_INTERVAL = 0.25
 #: Seconds between two turns of the count of the hottest names, and between two words about who is limited.
 HEAT_INTERVAL = 10.0
 #: Seconds between two looks whether Redis is there, at the start.
@@ -77,15 +79,16 @@ GC_THRESHOLD = (100_000, 100, 1000)
 class Node:
     """One worker's objects and their life."""
 
-    def __init__(self, config: Config, inherited: Inherited) -> None:
+    def __init__(self, config: Config, inherited: Inherited, line: Lifeline) -> None:
         self.config = config
+        self._line = line
+        self._beats = gevent.get_hub().loop.timer(0, BEAT_INTERVAL)
         self.worker = worker = inherited.worker
         self.board = board = inherited.board
         self.counters = counters = board.row(worker)
         self.cache = Cache(config.l1_entries, config.l1_memory)
         self.journal = journal = Journal(config.log_queries)
         self._report = Report(config, worker, counters, inherited.incarnation)
-        self._supervisor = inherited.incarnation.pid
         seal = Seal(config.secret) if config.secret else None
         self.store: NoStore = NoStore()
         if inherited.redis_url is not None:
@@ -210,19 +213,11 @@ class Node:
         self.board.tell(self.worker, text.encode())
         self.store.beat(text)
 
-    def reload(self) -> None:
-        self._order(signal.SIGHUP)
+    def order(self, what: str, event: str) -> None:
+        self._line.say(f"{what} {event}")
 
-    def restart(self) -> None:
-        self._order(signal.SIGUSR2)
-
-    def _order(self, number: signal.Signals) -> None:
-        """Signal our supervisor, unless it is dead: then our parent is another process, which knows nothing of us."""
-        if self.worker == 0 and os.getppid() == self._supervisor:
-            os.kill(self._supervisor, number)
-
-    def run(self, ready: int) -> int:
-        """Serve until SIGTERM, then finish what is in flight. `ready` is written to when serving has begun."""
+    def run(self) -> int:
+        """Serve until SIGTERM, then finish what is in flight."""
         gevent.signal_handler(signal.SIGTERM, self._stopping.set)
         gevent.signal_handler(SUCCEEDED, self._succeeded)
         gevent.get_hub().print_exception = log_uncaught
@@ -234,8 +229,8 @@ class Node:
             listener.start()
         if self.admin is not None:
             self.admin.start()
-        os.write(ready, b"1")
-        os.close(ready)
+        self._beats.start(self._line.beat)
+        self._line.say(AT_WORK)
         next_turn = time.monotonic() + HEAT_INTERVAL
         while not self._stopping.wait(GAUGE_INTERVAL):
             now = time.monotonic()
@@ -354,6 +349,6 @@ def make_guard(config: Config) -> Guard:
     return Guard(Networks(config.allow, config.deny), limiter, proxies)
 
 
-def run_worker(config: Config, inherited: Inherited, ready: int) -> int:
+def run_worker(config: Config, inherited: Inherited, line: Lifeline) -> int:
     """A worker's whole life, in its own process; returns its exit code."""
-    return Node(config, inherited).run(ready)
+    return Node(config, inherited, line).run()

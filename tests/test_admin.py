@@ -51,7 +51,7 @@ def place() -> Iterator[Place]:
     with RedisServer() as redis, Upstream() as upstream:
         with (
             Node([upstream.address], redis.url, 1, ("--node-id", "n0", "--admin", f"0.0.0.0:{ports[0]}",
-                                                    "--admin-token", TOKEN, *hosts)) as one,
+                                                    "--admin-token", TOKEN, "--hang-time", "0", *hosts)) as one,
             Node([upstream.address], redis.url, 1, ("--node-id", "n1", "--admin", f"0.0.0.0:{ports[1]}")) as two,
         ):  # fmt: skip
             found = Place(redis, ports, [one, two])

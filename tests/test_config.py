@@ -53,6 +53,7 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "max_client_waiting": ("10", "20", 30),
     "tcp_idle": ("1", "2.5", 3),
     "tcp_connections": ("10", "20", 30),
+    "hang_time": ("1", "2.5", 0),
     "linger": ("0", "2", 3.5),
     "drain": ("0", "2", 3.5),
     "warm": ("0", "10", 20),

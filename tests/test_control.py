@@ -49,7 +49,7 @@ class TestFlushProof:
     def test_a_node_that_does_not_confirm_is_named(self, redis_server: RedisServer) -> None:
         """A stopped worker: exit code 1, its node's name and worker; once it goes on, it applies the flush."""
         handler = Changing()
-        with Upstream(handler) as upstream, cluster([redis_server.url] * 2, upstream, 1) as nodes:
+        with Upstream(handler) as upstream, cluster([redis_server.url] * 2, upstream, 1, ("--hang-time", "0")) as nodes:
             for node in nodes:
                 fill_all_workers(node, "www.flush.test.", "192.0.2.1")
             handler.address = "192.0.2.2"

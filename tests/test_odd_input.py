@@ -237,6 +237,17 @@ def test_ordinary_text_is_left_alone(text: str) -> None:
 WORDS = [("--help",), ("check-config", "{toml}"), ("cache", "ls"), ("cache", "export", "-"), ("cluster", "status")]
 
 
+def test_closed_standard_streams_end_in_no_traceback() -> None:
+    """No standard input is an empty one; without a standard error nothing is said there."""
+    for words in ("cache warm - <&-", "cache warm - 2>&- <&-", "cache import - <&- --redis redis://127.0.0.1:1"):
+        done = subprocess.run(
+            ["bash", "-c", f"{sys.executable} -m rdnscache {words}"],
+            capture_output=True, text=True, timeout=30, env=clean_env(), check=False,
+        )  # fmt: skip
+        assert "Traceback" not in done.stderr, done.stderr
+        assert done.returncode == (0 if "warm" in words else 1), (words, done)
+
+
 @pytest.mark.parametrize("target", ["full", "closed", "pipe"])
 def test_output_that_cannot_be_written(tmp_path: Path, target: str) -> None:
     """A full disk, a closed standard output, a reader that has gone: no traceback, and one sentence where one helps."""

@@ -256,7 +256,9 @@ def place() -> Iterator[Place]:
     with RedisServer() as redis, Upstream(hostile, delay) as upstream:
         with (
             Node([upstream.address], redis.url, 1, admin(ports[0], "n0", "--admin-token", TOKEN)) as one,
-            Node([upstream.address], redis.url, 1, admin(ports[1], "n1", "--ttl-max", "3600")) as two,
+            Node(
+                [upstream.address], redis.url, 1, admin(ports[1], "n1", "--ttl-max", "3600", "--hang-time", "0")
+            ) as two,
         ):
             found = Place(redis, upstream, ports, [one, two])
             wait_for(lambda: len(cluster(ports[0])["nodes"]) == 2)

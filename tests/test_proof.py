@@ -335,31 +335,3 @@ class TestTally:
         proof = tally.proof()
         assert proof.confirmed == {"a (5e6f7a8b)": pytest.approx(0.3)}
         assert proof.missing == {"a (1a2b3c4d)": "no word from worker 1", "b": "not heard of for 100 s"}
-
-
-@pytest.mark.parametrize("alive", [True, False], ids=["it is", "it is not"])
-def test_only_the_supervisor_is_signalled(alive: bool) -> None:
-    """A worker whose parent is not its supervisor (any more) sends nobody a signal."""
-    code = f"""
-import os, signal, sys
-heard = []
-for number in (signal.SIGHUP, signal.SIGUSR2):
-    signal.signal(number, lambda number, frame: heard.append(number))
-pid = os.fork()
-if not pid:
-    from rdnscache.node import Node
-    node = Node.__new__(Node)
-    node.worker, node._supervisor = 0, os.getppid() + {0 if alive else 1}
-    node.reload()
-    node.restart()
-    os._exit(0)
-while True:
-    try:
-        os.waitpid(pid, 0)
-        break
-    except InterruptedError:
-        pass
-print(sorted(heard))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert json.loads(done.stdout) == ([int(signal.SIGHUP), int(signal.SIGUSR2)] if alive else [])

@@ -112,7 +112,7 @@ SORTS: dict[str, Callable[[View], Any]] = {
 
 def progress(items: Iterable[T], browser: Browser) -> Iterator[T]:
     """The same items; how far we are is shown where a person waits and the output goes elsewhere."""
-    if on_terminal() or not sys.stderr.isatty():
+    if on_terminal(sys.stdout) or not on_terminal(sys.stderr):
         yield from items
         return
     with click.progressbar(items, length=browser.count(), file=sys.stderr, label="reading") as bar:

@@ -22,6 +22,7 @@ import gevent
 
 from rdnscache.dns.names import parse_own_name
 from rdnscache.errors import StoreDown
+from rdnscache.lifeline import RELOAD, RESTART
 from rdnscache.logs import Throttled
 from rdnscache.store.contract import EVENTS_KEPT, LOOK, Names
 from rdnscache.store.events import NO_EVENT, NOT_READ, Stream, Unreadable, order
@@ -66,11 +67,8 @@ class Local(Protocol):
     def sweep(self, scope: Scope, at_once: bool) -> int:
         """Forget what the scope holds; how many entries. Others run meanwhile, unless it is to be done at once."""
 
-    def reload(self) -> None:
-        """Ask the supervisor to read the configuration again."""
-
-    def restart(self) -> None:
-        """Ask the supervisor to make way for its next image."""
+    def order(self, what: str, event: str) -> None:
+        """Pass on to the supervisor that it is to read the configuration again, or to make way for its next image."""
 
     def introduce(self) -> None:
         """Say who we are: the link has just been attached."""
@@ -140,9 +138,9 @@ class Control:
         elif told["event"] == "flush":
             self._begin(self._scope(told), event_id)
         elif told["event"] == "reload" and told.get("node") in (None, self._node):
-            self._local.reload()
+            self._local.order(RELOAD, event_id.decode())
         elif told["event"] == "restart" and told.get("node") in (None, self._node):
-            self._local.restart()
+            self._local.order(RESTART, event_id.decode())
         return None
 
     def _follow_on(self, event_id: bytes, raw: bytes, told: dict[str, Any] | None) -> None:

@@ -29,8 +29,9 @@ from rdnscache.store.candidacy import RedisCandidacy
 from rdnscache.store.contract import CLAIM, FILL, HEAT, LEASE, RENEW, TIME_FORM, Names, Script
 from rdnscache.store.control import Control, Local
 from rdnscache.store.decoding import LIMITS, read_wake
-from rdnscache.store.link import Command, Link
+from rdnscache.store.link import Link
 from rdnscache.store.nostore import Candidacy, NoStore
+from rdnscache.store.pipe import Command
 from rdnscache.store.register import Register
 from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 RENEWAL = 0.4
 #: Entries read in one go.
 PAGE = 100
+#: Entries remembered that were being read when the connection was lost.
+MOST_LOST = 1000
 #: What a server says that is a replica.
 REPLICA = ("READONLY", "MASTERDOWN")
 
@@ -95,6 +98,8 @@ class Store(NoStore):
         self._control.use(self.link)
         self._register.link = self.link
         self.breaker = Breaker()
+        #: What was being read when the connection was lost. A claim finds it as well, and deletes what is too large.
+        self._lost_with: set[bytes] = set()
         self._prober: Any = None
         self._renewer: Any = None
         #: Set once it is known whether there is a Redis.
@@ -168,7 +173,8 @@ class Store(NoStore):
     def hottest(self, count: int) -> Iterator[list[Entry]]:
         try:
             (members,) = self.link.request((b"ZREVRANGE", self.names.hot, 0, count - 1))
-            texts = [member.decode("utf-8", "replace") for member in members] if isinstance(members, list) else []
+            listed = members if isinstance(members, list) else []
+            texts = [member.decode("utf-8", "replace") for member in listed if isinstance(member, bytes)]
             keys = [key for text in texts if (key := self.names.question(self.names.root + text)) is not None]
             for start in range(0, len(keys), PAGE):
                 page = keys[start : start + PAGE]
@@ -179,7 +185,7 @@ class Store(NoStore):
                 found = [
                     self.trust.entry_of(key, name, told, left)
                     for key, name, told, left in read
-                    if isinstance(told, list) and told[0] is not None
+                    if isinstance(told, list) and len(told) >= 2 and told[0] is not None
                 ]
                 yield [entry for entry in found if entry is not None]
         except StoreDown:
@@ -221,6 +227,18 @@ class Store(NoStore):
     def read_command(self, name: bytes) -> Command:
         """What reads an entry for `entry_of`."""
         return (b"HMGET", name, b"wire", b"info", *self.trust.mac_field)
+
+    def may_read(self, name: bytes) -> bool:
+        """Whether to read an entry rather than to claim at once; not the next time after `lost_with`."""
+        if not self._lost_with or name not in self._lost_with:
+            return True
+        self._lost_with.discard(name)
+        return False
+
+    def lost_with(self, name: bytes) -> None:
+        """The connection was lost while an entry was read: perhaps Redis will not send that much."""
+        if len(self._lost_with) < MOST_LOST:
+            self._lost_with.add(name)
 
     def discard(self, name: bytes) -> None:
         """Delete a value nobody can use."""
