@@ -111,6 +111,7 @@ class Node:
         identity = Identity(f"rdnscache {__version__}", config.node_id) if config.identity else Identity()
         trace = f"{config.node_id}.{worker}" if config.trace else ""
         self.desk = Desk(self.cache, self.flights, identity, journal, trace, config.prefetch, counters)
+        self.desk.rotates = config.rotate == "id"
         self.guard = make_guard(config)
         self.udp, self.tcp, self.inner = self._make_listeners(inherited)
         #: What clients reach.
