@@ -212,6 +212,13 @@ def test_warm_asks_for_a_list(redis_server: RedisServer) -> None:
         assert ("d.test.", "A") not in upstream.counts
 
 
+def test_warm_says_that_nobody_can_be_asked() -> None:
+    """An address to which there is no way: exit code 2 and one sentence."""
+    done = command("cache", "warm", "-", "--server", "255.255.255.255", stdin="a.test\n")
+    assert done.returncode == 2
+    assert done.stderr.startswith("rdnscache: 255.255.255.255:53 cannot be asked") and done.stderr.count("\n") == 1
+
+
 def test_warm_says_who_did_not_answer() -> None:
     """No answer from upstream: failed, and exit code 1."""
 

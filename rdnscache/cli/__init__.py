@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -17,6 +18,8 @@ class Commands(click.Group):
     """A group whose commands end with one sentence and an exit code where we know what went wrong."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
+        if sys.stdin is None:  # closed before we began: as if it were empty
+            sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
         try:
             return super().main(*args, **extra)
         except OSError as error:

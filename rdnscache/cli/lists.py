@@ -15,8 +15,9 @@ from rdnscache.files import read_lines, unpacked
 LONGEST_LINE, MOST_NAMES, MOST_LINES = 8192, 1_000_000, 10_000_000
 
 _COMMENT = re.compile(r"(?:^|\s)#.*")
-#: What a name is made of in such a list: letters of any script, digits, '-', '_', dots, and what is escaped.
+#: Nearly all names.
 _ORDINARY = re.compile(r"[A-Za-z0-9_.-]+")
+#: What a name is made of in such a list: letters of any script, digits, '-', '_', dots, and what is escaped.
 _MEANT = re.compile(r"\\[0-9]{3}|\\[^0-9]|[A-Za-z0-9_.-]|[^\0-\x7f]")
 #: OPT, and what is no type of records (RFC 6895 section 3.1).
 _NO_RECORDS = frozenset((0, 41, *range(128, 256)))

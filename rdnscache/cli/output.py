@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -28,9 +28,9 @@ def echo_json(told: Any, indent: int | None = None) -> None:
     _write(json.dumps(told, indent=indent) + "\n", False)
 
 
-def on_terminal() -> bool:
-    """Whether a person reads standard output as it is written."""
-    return sys.stdout is not None and sys.stdout.isatty()
+def on_terminal(stream: TextIO | None) -> bool:
+    """Whether a person reads it as it is written; None is one that was closed before we began."""
+    return stream is not None and stream.isatty()
 
 
 def _write(text: str, err: bool) -> None:

@@ -13,8 +13,9 @@ import click
 
 from rdnscache.cli.access import open_cluster, redis_options
 from rdnscache.cli.lists import FORMS, read_keys
-from rdnscache.cli.output import echo, echo_json
+from rdnscache.cli.output import echo, echo_json, on_terminal
 from rdnscache.dns.wire import NOERROR, NXDOMAIN, build_query
+from rdnscache.errors import ConfigError
 from rdnscache.net import Address
 
 #: Seconds a question may wait for its reply, how many may be open, and how often each is asked.
@@ -62,7 +63,8 @@ def warm(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     results = {"answered": 0, "failed": 0, "silent": 0}
-    with click.progressbar(length=len(keys), file=sys.stderr, label="asking", hidden=not sys.stderr.isatty()) as bar:
+    hidden = not on_terminal(sys.stderr)
+    with click.progressbar(length=len(keys), file=sys.stderr, label="asking", hidden=hidden) as bar:
         for outcome in ask_all(address, keys, rate):
             results[outcome] += 1
             bar.update(1)
@@ -74,18 +76,23 @@ def warm(
 
 
 def ask_all(address: Address, keys: list[bytes], rate: int) -> Iterator[str]:
-    """Ask each question, so many a second; `answered`, `failed` or `silent` for each as it is known."""
+    """Ask each question, so many a second; `answered`, `failed` or `silent` for each as it is known.
+
+    Raises ConfigError when there is no way to the server.
+    """
     waiting: dict[int, tuple[float, bytes, int]] = {}
-    again: list[bytes] = []
+    again: list[tuple[bytes, int]] = []
     left = len(keys)
     due, ident = time.monotonic(), 0
     with socket.socket(address.family, socket.SOCK_DGRAM) as sock:
-        sock.connect(address.sockaddr)
+        try:
+            sock.connect(address.sockaddr)
+        except OSError as error:
+            raise ConfigError(f"{address} cannot be asked: {error.strerror}") from None
         while left or again or waiting:
             now = time.monotonic()
             if (left or again) and now >= due and len(waiting) < WINDOW:
-                attempt = TRIES if again else 1
-                key = again.pop() if again else keys[-left]
+                key, attempt = again.pop() if again else (keys[-left], 1)
                 left -= attempt == 1
                 ident = (ident + 1) % 65536
                 waiting[ident] = (now + TIMEOUT, key, attempt)
@@ -98,7 +105,7 @@ def ask_all(address: Address, keys: list[bytes], rate: int) -> Iterator[str]:
             for number in [number for number, (at, _, _) in waiting.items() if at <= time.monotonic()]:
                 _, key, attempt = waiting.pop(number)
                 if attempt < TRIES:
-                    again.append(key)
+                    again.append((key, attempt + 1))
                 else:
                     yield "silent"
 

@@ -20,16 +20,19 @@ cdef class Store(NoStore):
     cdef long _tokens
     cdef object _second
     cdef object _second_text
-    cdef object _place
-    cdef object _member
+    cdef object _register
+    cdef object _url
+    cdef object _prefix
     cdef object _local
     cdef object _control
     cdef public object link
     cdef Link _one
     cdef public Breaker breaker
+    cdef set _lost_with
     cdef object _prober
     cdef object _renewer
     cdef object _settled
 
     @cython.locals(started=double, now=double, took=double, own=double, lag=double)
     cpdef object ask(self, object late, tuple commands)
+    cpdef bint may_read(self, bytes name)
