@@ -39,6 +39,8 @@ COMPILED = {
     "rdnscache.store.decoding": ".py",
     "rdnscache.store.link": ".py",
     "rdnscache.store.nostore": ".py",
+    "rdnscache.store.pipe": ".py",
+    "rdnscache.store.resp": ".py",
     "rdnscache.store.seal": ".py",
     "rdnscache.store.store": ".py",
     "rdnscache.store.trust": ".py",

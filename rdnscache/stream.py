@@ -175,9 +175,18 @@ class TlsStream(_Ending):
         self._sock = sock
         self._waiting: list[bytes] = []
         self._something_to_send = Event()
+        self._may_read = Event()
+        self._may_read.set()
         self._loop = get_hub().loop
         sock.settimeout(None)
         self._greenlets = [gevent.spawn(self._read_all), gevent.spawn(self._write_all)]
+
+    def pause(self) -> None:
+        """Read no more until `resume`."""
+        self._may_read.clear()
+
+    def resume(self) -> None:
+        self._may_read.set()
 
     def read(self) -> None:
         """Nothing to do: the reading greenlet delivers by itself."""
@@ -190,7 +199,11 @@ class TlsStream(_Ending):
             self._loop.run_callback(self._end, "the peer does not read")
 
     def _read_all(self) -> None:
-        self._until_end(lambda: self._sock.recv(CHUNK), self._deliver)
+        def take() -> bytes:
+            self._may_read.wait()
+            return self._sock.recv(CHUNK)
+
+        self._until_end(take, self._deliver)
 
     def _write_all(self) -> None:
         def take() -> bytes:

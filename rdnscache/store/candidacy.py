@@ -71,12 +71,13 @@ class RedisCandidacy(Candidacy):
 
     def read(self) -> Entry | None:
         store, name = self._store, self._name
-        if not store.usable:
+        if not store.usable or not store.may_read(name):
             return None
         try:
             # in this order: an entry that is replaced in between looks too old, never too young
             replies = store.ask(self._read_late, ((b"PTTL", name), store.read_command(name)))
         except StoreDown:
+            store.lost_with(name)
             self._away = True
             return None
         if replies is None:

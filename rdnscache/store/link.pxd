@@ -1,17 +1,10 @@
 cimport cython
 
-
-cdef class _Call:
-    cdef public object done
-    cdef public int left
-    cdef public object late
-    cdef public list replies
-    cdef public double at
+from rdnscache.store.pipe cimport Call, Pipe
 
 
-cdef class Link:
+cdef class Link(Pipe):
     cdef public bint attached
-    cdef public long commands
     cdef public long detachments
     cdef public double latency
     cdef public double budget
@@ -19,11 +12,8 @@ cdef class Link:
     cdef public double lag
     cdef public double least_patience
     cdef double _longest
-    cdef object _asked
-    cdef list _fresh
     cdef double _due
     cdef object _ticker
-    cdef double _heard
     cdef object _opener
     cdef object _client_name
     cdef tuple _channels
@@ -32,11 +22,6 @@ cdef class Link:
     cdef object _on_open
     cdef object _on_attach
     cdef object _on_detach
-    cdef object _hub
-    cdef public object _stream
-    cdef object _parser
-    cdef list _unsent
-    cdef public object _pending
     cdef int _subscribed
     cdef object _reason
     cdef object _ready
@@ -44,17 +29,12 @@ cdef class Link:
     cdef object _hurry
     cdef object _greenlet
 
-    @cython.locals(call=_Call)
+    @cython.locals(call=Call)
     cpdef list _request(self, object commands)
     cpdef object learn(self, double seconds)
-    @cython.locals(call=_Call)
+    @cython.locals(call=Call)
     cpdef object ask(self, object late, tuple commands)
-    @cython.locals(call=_Call, over=double, now=double)
+    @cython.locals(call=Call, over=double, now=double)
     cpdef object _tick(self)
-    @cython.locals(call=_Call)
-    cpdef _Call _enqueue(self, object commands, object done)
-    cpdef object _flush(self)
-    cpdef object _received(self, bytes data)
-    @cython.locals(call=_Call)
-    cpdef object _deliver(self, object reply)
-    cpdef object _finish(self, _Call call, object result)
+    cpdef object _pushed(self, object message)
+    cpdef object _detach(self, object reason)

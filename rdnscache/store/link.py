@@ -19,44 +19,27 @@ from typing import Any
 
 import gevent
 import hiredis
-from gevent import get_hub, getcurrent
+from gevent import getcurrent
 from gevent.event import Event
 
 from rdnscache.errors import StoreDown
 from rdnscache.store.breaker import ALWAYS_FINE
-from rdnscache.store.opening import CONNECT_TIMEOUT, AnyStream, Opener
+from rdnscache.store.opening import CONNECT_TIMEOUT, Opener
+from rdnscache.store.pipe import UNSENT, Command, Pipe
+from rdnscache.store.resp import Reader
 
 log = logging.getLogger(__name__)
 
 #: Seconds between attempts to connect: doubled from the first to the last, with a fifth of jitter.
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
 PING_INTERVAL = 1.0
+#: Seconds until a connection is open, however many servers are asked on the way: each octet may take CONNECT_TIMEOUT.
+OPEN_TIMEOUT = 5.0
 #: How much of the longest time that Redis has taken still counts a PING later.
 KEPT = 0.9
-#: The moment at which a command was sent that has not been yet.
-UNSENT = 1e300
-#: Unanswered commands beyond which the link refuses more.
-MAX_PENDING = 20_000
-
-_MORE = object()
-Command = Sequence[bytes | str | int]
 
 
-class _Call:
-    """Commands sent together and what became of them. Without `done` nobody waits, and the replies are dropped."""
-
-    __slots__ = ("at", "done", "late", "left", "replies")
-
-    def __init__(self, count: int, done: Callable[[Any], None] | None, at: float) -> None:
-        self.left = count
-        self.done = done
-        #: Called instead of `done` once nobody waits any longer.
-        self.late: Callable[[Any], None] | None = None
-        self.replies: list[Any] = []
-        self.at = at
-
-
-class Link:
+class Link(Pipe):
     """The connection, its state and its care. `on_push(channel, payload)` runs in the hub.
 
     `on_open()` is called when there is a connection.
@@ -79,6 +62,7 @@ class Link:
         on_detach: Callable[[], None],
         budget: float,
     ) -> None:
+        super().__init__()
         self.attached = False
         #: Seconds that `ask` waits: for a Redis that is slow, and for one from which nothing at all is heard.
         self.budget = self.patience = budget
@@ -87,8 +71,7 @@ class Link:
         self._longest = budget
         #: Seconds by which the hub is late; what we cause ourselves is not the fault of Redis.
         self.lag = 0.0
-        #: Since the beginning: commands sent, times the link was given up.
-        self.commands = 0
+        #: Times the link was given up, since the beginning.
         self.detachments = 0
         #: Seconds the last PING took.
         self.latency = 0.0
@@ -100,17 +83,9 @@ class Link:
         self._on_open = on_open
         self._on_attach = on_attach
         self._on_detach = on_detach
-        self._hub = get_hub()
-        self._stream: AnyStream | None = None
-        self._parser: Any = None
-        self._unsent: list[bytes] = []
-        self._pending: deque[_Call] = deque()
-        #: Those of `ask` that are neither answered nor given up, in order; when they are looked at next.
-        self._asked: deque[_Call] = deque()
-        self._fresh: list[_Call] = []
+        #: When those of `ask` that are neither answered nor given up are looked at next.
         self._due = 0.0
         self._ticker: Any = None
-        self._heard = 0.0
         self._subscribed = 0
         self._reason = ""
         self._ready = Event()
@@ -160,7 +135,7 @@ class Link:
         """
         if not self.attached:
             raise StoreDown("not attached")
-        if len(self._pending) >= MAX_PENDING:
+        if self._is_full():
             raise StoreDown("too many commands are waiting")
         started = time.monotonic()
         call = self._enqueue(commands, getcurrent().switch)
@@ -198,6 +173,8 @@ class Link:
         self.lag += (max(time.monotonic() - self._due, 0.0) - self.lag) / 8
         if self._stream is not None:
             self._stream.read()
+        if self._paused:
+            self._hand_out_rest()
         asked = self._asked
         while asked:
             call, now = asked[0], time.monotonic()
@@ -212,18 +189,18 @@ class Link:
 
     def send(self, command: Command, done: Callable[[Any], None] | None = None) -> None:
         """Send and don't wait; `done` is called in the hub with a list of one reply, or a StoreDown."""
-        if self.attached and len(self._pending) < MAX_PENDING:
+        if self.attached and not self._is_full():
             self._enqueue((command,), done)
         elif done is not None:
             done(StoreDown("not attached"))
 
     def tell(self, command: Command) -> None:
         """Send when there is a connection, and forget about it."""
-        if self._stream is not None and len(self._pending) < MAX_PENDING:
+        if self._stream is not None and not self._is_full():
             self._enqueue((command,), None)
 
     def _request(self, commands: Sequence[Command]) -> list[Any]:
-        if len(self._pending) >= MAX_PENDING:
+        if self._is_full():
             raise StoreDown("too many commands are waiting")
         call = self._enqueue(commands, getcurrent().switch)
         try:
@@ -235,75 +212,14 @@ class Link:
         replies: list[Any] = result
         return replies
 
-    def _enqueue(self, commands: Sequence[Command], done: Callable[[Any], None] | None) -> _Call:
-        self.commands += len(commands)
-        call = _Call(len(commands), done, time.monotonic())
-        if not self._unsent:
-            self._hub.loop.run_callback(self._flush)
-        for command in commands:
-            self._unsent.append(hiredis.pack_command(tuple(command)))
-            self._pending.append(call)
-        return call
-
-    def _flush(self) -> None:
-        if self._unsent and self._stream is not None:
-            data = b"".join(self._unsent)
-            self._unsent.clear()
-            now = time.monotonic()
-            for call in self._fresh:
-                call.at = now
-            self._fresh.clear()
-            self._stream.write(data)
-
-    def _received(self, data: bytes) -> None:
-        """Hand out what arrived. Runs in the hub; greenlets woken here run until they wait again."""
-        parser = self._parser
-        self._heard = time.monotonic()
-        try:
-            parser.feed(data)
-            while parser is self._parser:
-                reply = parser.gets()
-                if reply is _MORE:
-                    return
-                if isinstance(reply, hiredis.PushNotification):
-                    self._pushed(reply)
-                elif self._pending:
-                    self._deliver(reply)
-                else:
-                    self._detach(f"unasked reply: {reply!r}")
-        except Exception as error:  # what is not RESP; out of a callback it would leave the link deaf
-            self._detach(f"cannot be understood: {error}")
-
-    def _deliver(self, reply: Any) -> None:
-        call = self._pending.popleft()
-        call.replies.append(reply)
-        call.left -= 1
-        if call.left == 0:
-            if self._asked and self._asked[0] is call:
-                self._asked.popleft()
-            elif call.late is not None:  # nobody waits for it any more
-                self.learn(time.monotonic() - call.at)
-            self._finish(call, call.replies)
-
-    def _finish(self, call: _Call, result: Any) -> None:
-        self._hand_over(call.done, result)
-
-    @staticmethod
-    def _hand_over(done: Callable[[Any], None] | None, result: Any) -> None:
-        if done is None:
-            return
-        try:
-            done(result)
-        except Exception:  # or those behind it in the queue would hang
-            log.exception("a callback of the Redis link failed")
-
     def _pushed(self, message: Sequence[Any]) -> None:
-        if message[0] == b"message" and len(message) == 3:
+        if message[:1] == [b"message"] and len(message) == 3 and isinstance(message[1], bytes):
+            payload = message[2] if isinstance(message[2], bytes) else b""  # too large to be anything of ours
             try:
-                self._on_push(message[1], message[2])
+                self._on_push(message[1], payload)
             except Exception:
                 log.exception("a message from Redis could not be handled")
-        elif message[0] == b"subscribe":
+        elif message[:1] == [b"subscribe"]:
             self._subscribed += 1
             if self._subscribed == len(self._channels):
                 self._ready.set()
@@ -333,8 +249,9 @@ class Link:
         self._ended.clear()
         self._ready.clear()
         self._subscribed = 0
-        self._parser = hiredis.Reader(notEnoughData=_MORE)
-        self._stream = self._opener.open(self._client_name, self._received, self._detach)
+        self._reader = Reader()
+        with gevent.Timeout(OPEN_TIMEOUT, StoreDown("the connection could not be opened in time")):
+            self._stream = self._opener.open(self._client_name, self._received, self._detach)
         self._on_open()
         if self._channels:
             self._unsent.append(hiredis.pack_command((b"SUBSCRIBE", *self._channels)))
@@ -384,10 +301,7 @@ class Link:
         self.detachments += self.attached
         self.attached = False
         self._reason = reason
-        self._parser = None
-        self._unsent.clear()
-        self._asked.clear()
-        self._fresh.clear()
+        self._clear()
         pending, self._pending = self._pending, deque()
         for call in dict.fromkeys(pending):
             self._hub.loop.run_callback(self._finish, call, StoreDown(reason))

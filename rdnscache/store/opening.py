@@ -27,6 +27,7 @@ from redis.utils import str_if_bytes
 from rdnscache import __version__
 from rdnscache.errors import StoreDown
 from rdnscache.place import CLUSTER, SENTINEL, SERVER, Host, Login, Place
+from rdnscache.store.parser import BoundedParser
 from rdnscache.stream import Stream, TlsStream
 
 CONNECT_TIMEOUT = 1.0
@@ -115,7 +116,7 @@ def opener(place: Place) -> Opener:
 
 def client(place: Place, timeout: float) -> Any:
     """redis-py's own client, for what is rare. Raises what redis-py does; for a cluster it connects at once."""
-    told = _login(place.login) | {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+    told: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout} | _login(place.login)
     if place.kind == SERVER:
         return redis.Redis(connection_pool=_pool(place, None, place.db, **told))
     told |= place.tls_arguments | ({"ssl": True} if place.tls else {})
@@ -123,7 +124,7 @@ def client(place: Place, timeout: float) -> Any:
         nodes = [_untyped.cluster.ClusterNode(*host) for host in place.hosts]
         return redis.RedisCluster(startup_nodes=nodes, require_full_coverage=False, **told)
     sentinels: Any = _Sentinels(place)
-    return sentinels.master_for(place.service, db=place.db, **told)
+    return sentinels.master_for(place.service, db=place.db, parser_class=BoundedParser, **told)
 
 
 def primaries(found: Any) -> list[Any]:
@@ -177,10 +178,9 @@ def _pool(place: Place, host: Host | None, db: int, **told: Any) -> ConnectionPo
     gc.collect(0)
     kind = UnixDomainSocketConnection if place.socket else SSLConnection if place.tls else Connection
     times = {"socket_timeout": CONNECT_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT}
+    ours: dict[str, Any] = {"parser_class": BoundedParser, "driver_info": WHO}
     quiet = MaintNotificationsConfig(enabled=False)
-    return ConnectionPool(
-        kind, maint_notifications_config=quiet, driver_info=WHO, db=db, **times | place.arguments(host) | told
-    )
+    return ConnectionPool(kind, maint_notifications_config=quiet, db=db, **ours | times | place.arguments(host) | told)
 
 
 def _take(connection: Any, on_data: OnData, on_end: OnEnd) -> AnyStream:

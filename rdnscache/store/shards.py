@@ -25,8 +25,9 @@ from rdnscache.errors import StoreDown
 from rdnscache.place import CLUSTER, Host, Place, parse
 from rdnscache.store.breaker import ALWAYS_FINE
 from rdnscache.store.contract import CLAIM, FILL, RENEW
-from rdnscache.store.link import Command, Link
+from rdnscache.store.link import Link
 from rdnscache.store.opening import CONNECT_TIMEOUT, connection, opener
+from rdnscache.store.pipe import Command
 from rdnscache.store.shard import EarOpener, Shard, ShardOpener
 
 log = logging.getLogger(__name__)

@@ -27,9 +27,11 @@ cdef class Store(NoStore):
     cdef public object link
     cdef Link _one
     cdef public Breaker breaker
+    cdef set _lost_with
     cdef object _prober
     cdef object _renewer
     cdef object _settled
 
     @cython.locals(started=double, now=double, took=double, own=double, lag=double)
     cpdef object ask(self, object late, tuple commands)
+    cpdef bint may_read(self, bytes name)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import hiredis
-from gevent import get_hub
+from gevent import get_hub, sleep
 from gevent.event import Event
 
 from rdnscache import metrics
@@ -38,8 +38,9 @@ from rdnscache.store.contract import (
 )
 from rdnscache.store.control import Control, Local
 from rdnscache.store.decoding import LIMITS, read_wake
-from rdnscache.store.link import Command, Link
+from rdnscache.store.link import Link
 from rdnscache.store.nostore import Candidacy, NoStore
+from rdnscache.store.pipe import Command
 from rdnscache.store.seal import Seal
 from rdnscache.store.shards import link_to
 from rdnscache.store.trust import Trust
@@ -50,6 +51,8 @@ log = logging.getLogger(__name__)
 RENEWAL = 0.4
 #: Entries read in one go.
 PAGE = 100
+#: Entries remembered that were being read when the connection was lost.
+MOST_LOST = 1000
 #: What a server says that is a replica.
 REPLICA = ("READONLY", "MASTERDOWN")
 
@@ -100,6 +103,8 @@ class Store(NoStore):
         self._one = self.link if isinstance(self.link, Link) else None
         self._control.link = self.link
         self.breaker = Breaker()
+        #: What was being read when the connection was lost. A claim finds it as well, and deletes what is too large.
+        self._lost_with: set[bytes] = set()
         self._prober: Any = None
         self._renewer: Any = None
         #: Set once it is known whether there is a Redis.
@@ -170,7 +175,9 @@ class Store(NoStore):
             (members,) = self.link.request((b"ZREVRANGE", self.names.hot, 0, count - 1))
             for start in range(0, len(members) if isinstance(members, list) else 0, PAGE):
                 page = self._questions(members[start : start + PAGE])
-                gevent.sleep(0)  # what stands there may be anything, and others wait
+                sleep(0)  # what stands there may be anything, and others wait
+                if not page:
+                    continue
                 names = [self.names.entry(key) for key in page]
                 commands = [part for name in names for part in (self.read_command(name), (b"PTTL", name))]
                 replies = self.link.request(*commands)
@@ -178,7 +185,7 @@ class Store(NoStore):
                 found = [
                     self.trust.entry_of(key, name, told, left)
                     for key, name, told, left in read
-                    if isinstance(told, list) and told[0] is not None
+                    if isinstance(told, list) and len(told) >= 2 and told[0] is not None
                 ]
                 yield [entry for entry in found if entry is not None]
         except StoreDown:
@@ -227,6 +234,18 @@ class Store(NoStore):
     def read_command(self, name: bytes) -> Command:
         """What reads an entry for `entry_of`."""
         return (b"HMGET", name, b"wire", b"info", *self.trust.mac_field)
+
+    def may_read(self, name: bytes) -> bool:
+        """Whether to read an entry rather than to claim at once; not the next time after `lost_with`."""
+        if not self._lost_with or name not in self._lost_with:
+            return True
+        self._lost_with.discard(name)
+        return False
+
+    def lost_with(self, name: bytes) -> None:
+        """The connection was lost while an entry was read: perhaps Redis will not send that much."""
+        if len(self._lost_with) < MOST_LOST:
+            self._lost_with.add(name)
 
     def discard(self, name: bytes) -> None:
         """Delete a value nobody can use."""

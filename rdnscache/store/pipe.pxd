@@ -1,0 +1,42 @@
+cimport cython
+
+from rdnscache.store.resp cimport Reader
+
+
+cdef class Call:
+    cdef public object done
+    cdef public int left
+    cdef public object late
+    cdef public list replies
+    cdef public double at
+
+
+cdef class Pipe:
+    cdef public long commands
+    cdef object _hub
+    cdef public object _stream
+    cdef Reader _reader
+    cdef bint _paused
+    cdef object _next_turn
+    cdef list _unsent
+    cdef Py_ssize_t _octets
+    cdef public object _pending
+    cdef object _asked
+    cdef list _fresh
+    cdef double _heard
+
+    @cython.locals(waiting=Py_ssize_t)
+    cdef bint _is_full(self)
+    @cython.locals(call=Call, packed=bytes)
+    cpdef Call _enqueue(self, object commands, object done)
+    cpdef object _flush(self)
+    cpdef object _received(self, bytes data)
+    @cython.locals(reader=Reader, begun=double, count=int)
+    cpdef object _hand_out(self)
+    cpdef object _pause(self, bint paused)
+    @cython.locals(call=Call)
+    cpdef object _deliver(self, object reply)
+    cpdef object _finish(self, Call call, object result)
+    cpdef object learn(self, double seconds)
+    cpdef object _pushed(self, object message)
+    cpdef object _detach(self, object reason)

@@ -1,0 +1,179 @@
+"""The moving part of a link: commands out, once per turn of the hub; replies in, to those who asked."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import hiredis
+from gevent import get_hub
+
+from rdnscache.store.opening import AnyStream
+from rdnscache.store.resp import MORE, Push, Reader
+
+log = logging.getLogger(__name__)
+
+#: The moment at which a command was sent that has not been yet.
+UNSENT = 1e300
+#: Unanswered commands, and octets of commands that Redis has not taken, beyond which the link refuses more.
+MAX_PENDING, MAX_UNSENT = 20_000, 8 << 20
+#: Seconds for which what arrived is handed out before others get their turn, and after how many replies that is looked
+#: at.
+TURN, LOOK = 0.005, 8
+
+Command = Sequence[bytes | str | int]
+
+
+class Call:
+    """Commands sent together and what became of them. Without `done` nobody waits, and the replies are dropped."""
+
+    __slots__ = ("at", "done", "late", "left", "replies")
+
+    def __init__(self, count: int, done: Callable[[Any], None] | None, at: float) -> None:
+        self.left = count
+        self.done = done
+        #: Called instead of `done` once nobody waits any longer.
+        self.late: Callable[[Any], None] | None = None
+        self.replies: list[Any] = []
+        self.at = at
+
+
+class Pipe:
+    """Commands and replies over one stream, in order. What opens the stream, and ends it, is the link's."""
+
+    def __init__(self) -> None:
+        #: Commands sent, since the beginning.
+        self.commands = 0
+        self._hub = get_hub()
+        self._stream: AnyStream | None = None
+        self._reader: Reader | None = None
+        #: Whether replies have arrived that are handed out when others have had their turn; and when that is.
+        self._paused = False
+        self._next_turn = self._hub.loop.timer(0)
+        #: Commands to be sent at the end of this turn of the hub, and their octets.
+        self._unsent: list[bytes] = []
+        self._octets = 0
+        self._pending: deque[Call] = deque()
+        #: Those of `Link.ask` that are neither answered nor given up, in order; and those of them not sent yet.
+        self._asked: deque[Call] = deque()
+        self._fresh: list[Call] = []
+        self._heard = 0.0
+
+    def _is_full(self) -> bool:
+        """Whether as much is waiting as may be."""
+        stream = self._stream
+        waiting = self._octets + (stream.unsent if stream is not None else 0)
+        return len(self._pending) >= MAX_PENDING or waiting >= MAX_UNSENT
+
+    def _enqueue(self, commands: Sequence[Command], done: Callable[[Any], None] | None) -> Call:
+        self.commands += len(commands)
+        call = Call(len(commands), done, time.monotonic())
+        if not self._unsent:
+            self._hub.loop.run_callback(self._flush)
+        for command in commands:
+            packed = hiredis.pack_command(tuple(command))
+            self._octets += len(packed)
+            self._unsent.append(packed)
+            self._pending.append(call)
+        return call
+
+    def _flush(self) -> None:
+        if self._unsent and self._stream is not None:
+            data = b"".join(self._unsent)
+            self._unsent.clear()
+            self._octets = 0
+            now = time.monotonic()
+            for call in self._fresh:
+                call.at = now
+            self._fresh.clear()
+            self._stream.write(data)
+
+    def _received(self, data: bytes) -> None:
+        """Take what arrived. Runs in the hub."""
+        self._heard = time.monotonic()
+        if self._reader is not None:
+            self._reader.feed(data)
+            if not self._paused:
+                self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Give replies and messages to whom they are for; greenlets woken here run until they wait again."""
+        reader, begun, count = self._reader, time.monotonic(), 0
+        try:
+            while reader is not None and reader is self._reader:
+                reply = reader.gets()
+                if reply is MORE:
+                    return self._pause(False)
+                if isinstance(reply, Push):
+                    self._pushed(reply)
+                elif self._pending:
+                    self._deliver(reply)
+                else:
+                    self._detach(f"a reply nobody asked for ({type(reply).__name__})")
+                count += 1
+                if count % LOOK == 0 and time.monotonic() - begun >= TURN:
+                    return self._pause(True)
+        except Exception as error:  # what is not RESP; out of a callback it would leave the link deaf
+            self._detach(f"cannot be understood: {error}")
+        return None
+
+    def _pause(self, paused: bool) -> None:
+        """Whether to hand out the rest of what arrived in the next turn of the hub, and read no more until then."""
+        if paused == self._paused or self._stream is None:
+            return
+        self._paused = paused
+        if paused:
+            self._stream.pause()
+            self._next_turn.start(self._hand_out_rest)
+        else:
+            self._stream.resume()
+
+    def _hand_out_rest(self) -> None:
+        self._next_turn.stop()
+        self._pause(False)
+        self._hand_out()
+
+    def _deliver(self, reply: Any) -> None:
+        call = self._pending.popleft()
+        call.replies.append(reply)
+        call.left -= 1
+        if call.left == 0:
+            if self._asked and self._asked[0] is call:
+                self._asked.popleft()
+            elif call.late is not None:  # nobody waits for it any more
+                self.learn(time.monotonic() - call.at)
+            self._finish(call, call.replies)
+
+    def _finish(self, call: Call, result: Any) -> None:
+        self._hand_over(call.done, result)
+
+    @staticmethod
+    def _hand_over(done: Callable[[Any], None] | None, result: Any) -> None:
+        if done is None:
+            return
+        try:
+            done(result)
+        except Exception:  # or those behind it in the queue would hang
+            log.exception("a callback of the Redis link failed")
+
+    def _clear(self) -> None:
+        """The stream is gone: forget what was on its way."""
+        self._reader = None
+        self._paused = False
+        self._next_turn.stop()
+        self._unsent.clear()
+        self._octets = 0
+        self._asked.clear()
+        self._fresh.clear()
+
+    def learn(self, seconds: float) -> None:
+        """Redis has taken so long."""
+
+    def _pushed(self, message: Sequence[Any]) -> None:
+        """A message has come."""
+
+    def _detach(self, reason: str) -> None:
+        """The stream is of no use any more."""
