@@ -18,5 +18,5 @@ cdef class RedisCandidacy(Candidacy):
     cdef Entry _mail
     cdef object _switch
 
-    @cython.locals(entry=Entry)
-    cpdef object _entry_of(self, list replies)
+    cpdef Entry _read(self, bytes key, bytes name, object late)
+    cpdef Entry _entry_of(self, bytes key, bytes name, list replies)

@@ -41,8 +41,11 @@ class Candidacy:
         """
         return True
 
-    def read(self) -> Entry | None:
-        """The entry in L2, fresh or stale."""
+    def read(self, last: bool = False) -> Entry | None:
+        """The question's entry in L2, fresh or stale; if this is the `last` look, or else the name's NXDOMAIN.
+
+        A claim that follows finds both.
+        """
         return None
 
     def claim(self, renewal: int = 0) -> int:
@@ -95,6 +98,11 @@ class NoStore:
     def state(self) -> str:
         """How access to Redis is, in a word; see status.STATES."""
         return "none"
+
+    @property
+    def twins(self) -> set[str]:
+        """The incarnations of other nodes that have our name."""
+        return set()
 
     def measure(self) -> None:
         """Bring the counters up to date that are not kept so all the time."""
