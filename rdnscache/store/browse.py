@@ -92,12 +92,11 @@ class Browser:
         with redis_errors():
             return sum(int(server.dbsize()) for server in primaries(self.redis))
 
-    def flush(self, scope: Scope) -> int:
-        """Delete the entries a scope holds from Redis; how many.
+    def sweep(self, scope: Scope) -> Iterator[int]:
+        """Delete the entries a scope holds from Redis; how many, page by page.
 
         Leaders under way lose their claim, so that what they are about to bring is not stored.
         """
-        count = 0
         for keys in self.pages(scope.pattern(self.names)):
             claims = [key for key in keys if key.endswith(CLAIM_SUFFIX) and self._in_name(scope, key)]
             entries = [key for key in keys if not key.endswith(CLAIM_SUFFIX) and self._in_name(scope, key)]
@@ -106,8 +105,12 @@ class Browser:
             with redis_errors():
                 for key in claims:
                     self.redis.set(key, FLUSHED, xx=True, keepttl=True)
-                count += int(self.redis.unlink(*entries)) if entries else 0
-        return count
+                count = int(self.redis.unlink(*entries)) if entries else 0
+            yield count
+
+    def flush(self, scope: Scope) -> int:
+        """The same at once; how many in all."""
+        return sum(self.sweep(scope))
 
     def _in_name(self, scope: Scope, key: str) -> bool:
         """Whether an entry's or claim's key is in the scope, whatever its RCODE."""
