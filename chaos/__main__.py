@@ -1,7 +1,7 @@
 """`python -m chaos`: three nodes under load while things break; exit code 1 when an answer is lost or wrong.
 
 `python -m chaos soak` does that at random for long and follows the memory; `python -m chaos pause` measures what a
-silent Redis costs.
+silent Redis costs. `python -m chaos model` tries every order of a flush and the flights beside it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from chaos import pause, rows, soak
+from chaos import orders, pause, rows, soak
 from chaos.cluster import ChaosError, Cluster
 from chaos.faults import FAULTS, QUIET, Fault, fail_over
 
@@ -21,7 +21,7 @@ RATE, REST = 400.0, 3.0
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos", description="Three nodes under load while things break.")
-    parser.add_argument("what", nargs="?", choices=("rows", "soak", "pause"), default="rows")
+    parser.add_argument("what", nargs="?", choices=("rows", "soak", "pause", "model"), default="rows")
     names = ", ".join(fault.name for fault in FAULTS)
     parser.add_argument("--rows", metavar="NAMES", help=f"which faults, separated by commas: {names}")
     parser.add_argument("--rate", type=float, default=RATE, help="queries a second (default %(default)g)")
@@ -64,7 +64,7 @@ def break_things(told: argparse.Namespace) -> int:
 def main() -> int:
     told = options()
     try:
-        return {"rows": break_things, "soak": soak.main, "pause": pause.main}[told.what](told)
+        return {"rows": break_things, "soak": soak.main, "pause": pause.main, "model": orders.main}[told.what](told)
     except ChaosError as error:
         print(f"Error: {error}.", file=sys.stderr)
         return 1

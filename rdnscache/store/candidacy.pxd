@@ -13,6 +13,10 @@ cdef class RedisCandidacy(Candidacy):
     cdef double _claimed
     cdef int _followed
     cdef bint _slow
+    cdef bint _late
+    cdef bint _leads
+    cdef long _flushes
+    cdef tuple _held
     cdef bint _away
     cdef bint _unbelieved
     cdef Entry _mail
@@ -20,3 +24,4 @@ cdef class RedisCandidacy(Candidacy):
 
     @cython.locals(entry=Entry)
     cpdef object _entry_of(self, list replies)
+    cpdef object _send_fill(self, tuple told)
