@@ -95,7 +95,7 @@ class Resolver:
         with self._store.candidacy(key, partial(self._late, flight)) as candidacy:
             entry = None
             if not flight.renewal and (self._l2_share >= READ_WORTHWHILE or self.unfit or not flight.recursion):
-                entry = candidacy.read()
+                entry = candidacy.read(self.unfit or not flight.recursion)
                 if entry is not None and entry.fresh(clock.now()):
                     return self._land(flight, entry, metrics.L2)
             if not flight.recursion:
@@ -210,7 +210,7 @@ class Resolver:
             return candidacy.fill(FAILURE, reply, self._limits.failure_ttl, 0, failure.source, failure.why)
         candidacy.release()
         self._missed(failure)
-        found = candidacy.read()  # somebody else may have been luckier
+        found = candidacy.read(True)  # somebody else may have been luckier
         if found is not None and found.fresh(clock.now()):
             return self._land(flight, found, metrics.L2)
         return self._land(flight, entry, metrics.FAILURE)

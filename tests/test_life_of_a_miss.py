@@ -86,7 +86,7 @@ class Scripted(NoStore):
         store = self
 
         class Mine(Candidacy):
-            def read(self) -> Entry | None:
+            def read(self, last: bool = False) -> Entry | None:
                 return store.entry
 
             def claim(self, renewal: int = 0) -> int:

@@ -60,6 +60,20 @@ def test_one_upstream_query_in_a_cluster(redis_server: RedisServer) -> None:
         assert client.hget("rdns:1:{no.example.}:NXDOMAIN", "info").startswith(b"rcode=NXDOMAIN ttl=300")
 
 
+def test_who_wants_no_recursion_gets_it_from_redis(redis_server: RedisServer) -> None:
+    """RD=0 is answered from the cache: of another node as well."""
+    with Upstream(Zone()) as upstream, ExitStack() as stack:
+        one, two = (
+            stack.enter_context(Node([upstream.address], redis_server.url, 1, ["--node-id", f"n{number}"]))
+            for number in range(2)
+        )
+        wait_for(lambda: all("attached to Redis" in node.log() for node in (one, two)))
+        rcodes(one, "no.example.", ("A",))
+        wait_for(lambda: redis_server.client().exists("rdns:1:{no.example.}:NXDOMAIN"))
+        assert rcodes(two, "no.example.", ("A", "AAAA"), flags=0) == {NXDOMAIN}
+        assert upstream.total() == 1
+
+
 def test_variants_and_classes_are_kept_apart() -> None:
     """DO and CD change the answer; so each asks once."""
     with Upstream(Zone()) as upstream, Node([upstream.address]) as node:

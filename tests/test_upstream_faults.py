@@ -9,9 +9,12 @@ import time
 import urllib.request
 from pathlib import Path
 
+import dns.edns
+import dns.flags
 import dns.message
 import dns.rcode
-from support import Node, Upstream, ask, free_port, wait_for
+import pytest
+from support import Handler, Node, Upstream, answer, ask, failure, free_port, wait_for
 
 
 def _send(port: int, name: str) -> socket.socket:
@@ -37,6 +40,44 @@ def test_a_stopped_worker_reads_what_came_meanwhile() -> None:
             with sock:
                 assert dns.message.from_wire(sock.recv(4096)).rcode() == dns.rcode.NOERROR
         assert upstream.total() == 20
+
+
+def _says(rcode: int, ede: int = -1) -> Handler:
+    def handler(query: dns.message.Message, transport: str) -> dns.message.Message:
+        reply = failure(query, rcode)
+        if ede >= 0:
+            reply.use_edns(0, options=[dns.edns.EDEOption(ede)])
+        return reply
+
+    return handler
+
+
+def _cut(query: dns.message.Message, transport: str) -> dns.message.Message:
+    reply = answer(query)
+    reply.flags |= dns.flags.TC
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("handler", "rcode", "told"),
+    [
+        (_says(dns.rcode.REFUSED), dns.rcode.REFUSED, []),
+        (_says(dns.rcode.NOTIMP), dns.rcode.NOTIMP, []),
+        (_says(dns.rcode.SERVFAIL, 6), dns.rcode.SERVFAIL, [6]),
+        (_says(dns.rcode.SERVFAIL), dns.rcode.SERVFAIL, []),
+        (lambda query, transport: None, dns.rcode.SERVFAIL, [22]),
+        (_cut, dns.rcode.SERVFAIL, [23]),
+    ],
+    ids=["refused", "notimp", "bogus", "servfail", "silent", "cut, and TCP is closed"],
+)
+def test_clients_are_told_what_the_upstream_said(handler: Handler, rcode: int, told: list[int]) -> None:
+    """The RCODE, and the Extended DNS Error: the upstream's own, or what the node knows itself."""
+    args = ["--upstream-timeout", "0.1", "--upstream-deadline", "0.5"]
+    with Upstream(handler, tcp=False) as upstream, Node([upstream.address], args=args) as node:
+        for _ in range(2):  # from the upstream, and kept
+            reply = ask(node.port, "none.test", use_edns=0)
+            assert reply.rcode() == rcode
+            assert [option.code for option in reply.options] == told
 
 
 def test_a_dead_upstream_is_told_of_once_and_when_it_is_back() -> None:

@@ -25,3 +25,5 @@ cdef class RedisCandidacy(Candidacy):
     @cython.locals(entry=Entry)
     cpdef object _entry_of(self, list replies)
     cpdef object _send_fill(self, tuple told)
+    cpdef Entry _read(self, bytes key, bytes name, object late)
+    cpdef Entry _entry_of(self, bytes key, bytes name, list replies)

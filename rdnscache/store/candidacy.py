@@ -74,13 +74,20 @@ class RedisCandidacy(Candidacy):
     def alone(self) -> bool:
         return not self._token and (self._away or not self._store.usable)
 
-    def read(self) -> Entry | None:
-        store, name = self._store, self._name
+    def read(self, last: bool = False) -> Entry | None:
+        entry = self._read(self.key, self._name, self._read_late)
+        if last and entry is None:
+            key = name_key(self.key)
+            return self._read(key, self._store.names.entry(key), _ignore)
+        return entry
+
+    def _read(self, key: bytes, name: bytes, late: Callable[[Any], None]) -> Entry | None:
+        store = self._store
         if not store.usable or not store.may_read(name):
             return None
         try:
             # in this order: an entry that is replaced in between looks too old, never too young
-            replies = store.ask(self._read_late, ((b"PTTL", name), store.read_command(name)))
+            replies = store.ask(late, ((b"PTTL", name), store.read_command(name)))
         except StoreDown:
             store.lost_with(name)
             self._away = True
@@ -88,16 +95,16 @@ class RedisCandidacy(Candidacy):
         if replies is None:
             self._slow = True
             return None
-        return self._entry_of(replies)
+        return self._entry_of(key, name, replies)
 
-    def _entry_of(self, replies: list[Any]) -> Entry | None:
+    def _entry_of(self, key: bytes, name: bytes, replies: list[Any]) -> Entry | None:
         left, fields = replies
         if isinstance(fields, list) and len(fields) >= 2 and isinstance(left, int):
             if fields[0] is None and fields[1] is None:
                 return None
-            return self._believed(self.key, self._name, fields, left)
+            return self._believed(key, name, fields, left)
         if str(fields).startswith("WRONGTYPE"):
-            self._store.discard(self._name)
+            self._store.discard(name)
         else:
             self._store.refused(fields)
         return None
@@ -111,7 +118,7 @@ class RedisCandidacy(Candidacy):
         return None
 
     def _read_late(self, replies: Any) -> None:
-        entry = self._entry_of(replies) if isinstance(replies, list) else None
+        entry = self._entry_of(self.key, self._name, replies) if isinstance(replies, list) else None
         if entry is not None and entry.fresh(clock.now()):
             self.on_late(entry)
 
@@ -270,6 +277,10 @@ class RedisCandidacy(Candidacy):
             store, token = self._store, self._token
             self._token = b""
             store.run_later(FILL, store.filled, *self._keys, token, RELEASE, 0, b"", b"", b"")
+
+
+def _ignore(told: Any) -> None:
+    pass
 
 
 def _is_verdict(reply: Any) -> bool:

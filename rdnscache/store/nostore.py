@@ -41,8 +41,11 @@ class Candidacy:
         """
         return True
 
-    def read(self) -> Entry | None:
-        """The entry in L2, fresh or stale."""
+    def read(self, last: bool = False) -> Entry | None:
+        """The question's entry in L2, fresh or stale; if this is the `last` look, or else the name's NXDOMAIN.
+
+        A claim that follows finds both.
+        """
         return None
 
     def claim(self, renewal: int = 0) -> int:
