@@ -1,5 +1,3 @@
-cimport cython
-
 from rdnscache.dns.entry cimport Entry
 from rdnscache.store.nostore cimport Candidacy
 
@@ -22,8 +20,6 @@ cdef class RedisCandidacy(Candidacy):
     cdef Entry _mail
     cdef object _switch
 
-    @cython.locals(entry=Entry)
-    cpdef object _entry_of(self, list replies)
-    cpdef object _send_fill(self, tuple told)
     cpdef Entry _read(self, bytes key, bytes name, object late)
     cpdef Entry _entry_of(self, bytes key, bytes name, list replies)
+    cpdef object _send_fill(self, tuple told)
