@@ -23,6 +23,8 @@ from bench.servers import OURS, Kind, Place
 from bench.system import Program, free_port, wait_for
 
 RATE, SECONDS, FLUSHES, PARTITION = 5000, 12, 21, 10.0
+#: Nodes that prove a flush, and the workers of each.
+SIZES = ((3, 2), (16, 1), (64, 1))
 Ports = dict[str, int]
 
 
@@ -67,7 +69,7 @@ def nodes(lab: Lab, urls: list[str], workers: int, upstream: int) -> Iterator[li
             stack.enter_context(lab.run(OURS[0], *args, "--redis", url, "--node-id", f"n{number}", upstream=upstream))
             for number, url in enumerate(urls)
         ]
-        wait_for(lambda: len(members(urls[0])) == workers * len(urls), 10, "the nodes do not introduce themselves")
+        wait_for(lambda: len(members(urls[0])) == workers * len(urls), 60, "the nodes do not introduce themselves")
         yield found
 
 
@@ -82,10 +84,10 @@ def members(url: str) -> list[object]:
     return list(command("cluster", "members", "--redis", url))
 
 
-def flushes(lab: Lab, upstream: int) -> str:
+def flushes(lab: Lab, upstream: int, count: int, workers: int) -> str:
     with lab.redis() as redis:
-        urls = [redis_url(redis)] * 3
-        with nodes(lab, urls, 2, upstream) as servers:
+        urls = [redis_url(redis)] * count
+        with nodes(lab, urls, workers, upstream) as servers:
             times = []
             for _ in range(FLUSHES):
                 for server in servers:
@@ -93,7 +95,7 @@ def flushes(lab: Lab, upstream: int) -> str:
                 told = command("cache", "flush", "www.flush.bench", "--redis", urls[0])
                 confirmed = told["confirmed_ms"]
                 assert isinstance(confirmed, dict)
-                assert len(confirmed) == 3, told
+                assert len(confirmed) == count, told
                 times.append(max(confirmed.values()))
     return f"{len(times)} times: median {statistics.median(times):.1f} ms, longest {max(times):.1f} ms"
 
@@ -158,7 +160,9 @@ def main() -> None:
     lab = Lab(Scale(seconds=SECONDS, cold=0, samples=0))
     upstream = Counting().port
     try:
-        print(f"flush proved by 3 nodes of 2 workers   {flushes(lab, upstream)}")
+        for count, workers in SIZES:
+            label = f"flush proved by {count} nodes of {workers} worker{'s' * (workers > 1)}"
+            print(f"{label:38} {flushes(lab, upstream, count, workers)}")
         print(f"three reloads under {RATE} queries/s     {loaded(lab, upstream, signal.SIGHUP)}")
         print(f"three restarts under {RATE} queries/s    {loaded(lab, upstream, signal.SIGUSR2)}")
         print(f"partition                              {partition(lab, upstream)}")

@@ -276,7 +276,7 @@ class Family:
             while heir.open and not heir.at_work and not self.stops and time.monotonic() < deadline:
                 self.go_on(deadline - time.monotonic())
             if not heir.at_work or not heir.pid:
-                self.finish([heir], 1.0)
+                self.finish([heir], 1.0, SUCCEEDED)  # by the one it was to succeed, who goes on
                 return False
             child.retired = True
             self.finish([child], seconds, SUCCEEDED)

@@ -130,6 +130,10 @@ class Config:
         "Answer with a stale entry when there is no fresh one after this.",
         values.number(float, 0.05, 60),
     )
+    rotate: str = _option(
+        "off", "off|id", "Which of several addresses comes first: as the upstream has them, or by the query's ID.",
+        values.one_of("off", "id"),
+    )  # fmt: skip
     prefetch: bool = _option(
         True, "yes|no", "Ask anew for entries in use shortly before their end.", values.switch, "yes"
     )

@@ -115,6 +115,7 @@ class Crew:
     def _work(self) -> None:
         """One greenlet: task after task."""
         me = getcurrent()
+        switch = me.switch
         task: Any
         while True:
             if self._called:
@@ -123,7 +124,7 @@ class Crew:
                 task = self._line.pop()
                 self._take_off(task, clock.now())
             else:
-                self._idle.append(me.switch)
+                self._idle.append(switch)
                 task = self._hub.switch()
             if not task.up:  # it has given way before it began
                 continue

@@ -35,7 +35,7 @@ cdef class Flights:
     cdef public list drains
     cdef double _looked
 
-    @cython.locals(flight=Flight, prefix=bytes, key=bytes)
+    @cython.locals(flight=Flight, prefix=bytes, key=bytes, waits=int)
     cpdef int join(self, object channel, Query query, object client, double now) except -1
     @cython.locals(flight=Flight)
     cpdef bint renew(self, bytes key, int left) except -1
@@ -47,7 +47,7 @@ cdef class Flights:
     cpdef object set_aside(self, Flight flight)
     cpdef object answer(self, Flight flight, Entry entry, int layer)
     cpdef object land(self, Flight flight, Entry entry, int layer)
-    @cython.locals(waiters=list, query=Query, prefix=bytes, left=int)
+    @cython.locals(waiters=list, prefix=bytes, left=int)
     cdef object _answer_all(self, Flight flight, Entry entry, int layer, int others)
     @cython.locals(stop=int, index=int, query=Query)
     cpdef object _deliver(self, list waiters, int start, Entry entry, int layer, int others)

@@ -46,7 +46,15 @@ class Flight(Task):
     __slots__ = ("flushed", "recursion", "renewal", "seen", "stale", "timer", "waiters")
 
     def __init__(self, key: bytes, since: float, client: bytes) -> None:
-        super().__init__(key, since, client)
+        # what Task and Holder do; their constructors cost as much as all else about a flight that begins
+        self.shares = ()
+        self.firm = False
+        self.key = key
+        self.since = self.began = since
+        self.client = client
+        self.zone = b""
+        self.up = True
+        self.flyer = None
         #: Whether somebody set RD; without, nothing is forwarded.
         self.recursion = False
         #: Seconds an entry must have left to count as fresh: nobody waits, one that is about to end is asked for anew.
@@ -56,7 +64,8 @@ class Flight(Task):
         self.timer: Any = None
         #: Whether it was up during a flush that means its question: what it brings is for those who wait, nobody else.
         self.flushed = False
-        self.waiters: list[tuple[Channel, Query, Any]] = []
+        #: With the prefix of each client.
+        self.waiters: list[tuple[Channel, Query, Any, bytes]] = []
         #: Who waits over UDP, by channel, address and message, once there are several.
         self.seen: set[tuple[Channel, Any, bytes]] | None = None
 
@@ -115,11 +124,13 @@ class Flights:
         flight = self._up.get(key)
         if flight is not None and client is not None and _repeats(flight, (channel, client[0], query.data)):
             return REPEATED
-        if self._waiting_of.get(prefix, 0) >= self._max_client_waiting and not self._shorten(prefix, now):
-            return GREEDY
-        if self.waiting >= self._max_waiting and not self._shorten(None, now):
-            return FULL
-        flight = self._up.get(key)  # it may be the one that has just made room
+        waits: int = self._waiting_of.get(prefix, 0)
+        if waits >= self._max_client_waiting or self.waiting >= self._max_waiting:
+            if waits >= self._max_client_waiting and not self._shorten(prefix, now):
+                return GREEDY
+            if self.waiting >= self._max_waiting and not self._shorten(None, now):
+                return FULL
+            flight = self._up.get(key)  # it may be the one that has just made room
         if flight is None:
             flight = self._begin(key, prefix, now)
         else:
@@ -127,7 +138,7 @@ class Flights:
                 flight.seen.add((channel, client[0], query.data))
             if flight.renewal:
                 self.on_join(flight)
-        flight.waiters.append((channel, query, client))
+        flight.waiters.append((channel, query, client, prefix))
         self.waiting += 1
         if prefix:
             self._waiting_of[prefix] = self._waiting_of.get(prefix, 0) + 1
@@ -203,12 +214,11 @@ class Flights:
         """Whom we answer counts as waiting no more, though it takes a few turns when they are many."""
         waiters, flight.waiters, flight.seen = flight.waiters, [], None
         self.waiting -= len(waiters)
-        for _, query, _ in waiters:
-            prefix = client_prefix(query.source)
+        for _, _, _, prefix in waiters:
             if prefix:
-                left = self._waiting_of[prefix] = self._waiting_of[prefix] - 1
-                if not left:
-                    del self._waiting_of[prefix]
+                left = self._waiting_of.pop(prefix) - 1
+                if left:
+                    self._waiting_of[prefix] = left
         if self._crew.pressed and self.waiting * 4 < self._max_waiting:
             self._crew.pressed = False
         if waiters:
@@ -222,7 +232,7 @@ class Flights:
         """Answer a slice of those who waited, the first from `layer` and the rest from `others`; then the next."""
         stop = min(start + SLICE, len(waiters))
         for index in range(start, stop):
-            channel, query, client = waiters[index]
+            channel, query, client, _ = waiters[index]
             try:
                 channel.answer(query, client, entry, layer)
             except Exception:
@@ -257,5 +267,5 @@ class Flights:
 def _repeats(flight: Flight, asker: tuple[Channel, Any, bytes]) -> bool:
     """Whether somebody who waits has asked in the very same words, from the same place."""
     if flight.seen is None:
-        flight.seen = {(channel, client[0], query.data) for channel, query, client in flight.waiters if client}
+        flight.seen = {(channel, client[0], query.data) for channel, query, client, _ in flight.waiters if client}
     return asker in flight.seen

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 _VARIABLE = "RDNSCACHE_HANDOVER"
 #: Seconds the next image may take to say that it could run.
@@ -31,6 +31,9 @@ class Estate:
     #: The embedded server and the path of its socket.
     server: int = 0
     server_path: str = ""
+    #: The node's incarnation, and since when (monotonic).
+    incarnation: str = ""
+    begun: float = 0.0
     #: Both descriptors of each worker's lifeline, and where the keeper is told.
     lines: list[tuple[int, int]] = field(default_factory=list)
     keeper: int = -1
@@ -55,9 +58,9 @@ class Estate:
 
 
 def received(environ: dict[str, str] | os._Environ[str] = os.environ) -> Estate:
-    """What the image before has left us; nothing when we are the first."""
-    told = environ.pop(_VARIABLE, None)
-    return Estate(**json.loads(told)) if told else Estate()
+    """What the image before has left us; nothing when we are the first. What only a later version knows is left out."""
+    told = json.loads(environ.pop(_VARIABLE, "{}"))
+    return Estate(**{each.name: told[each.name] for each in fields(Estate) if each.name in told})
 
 
 def check() -> str:

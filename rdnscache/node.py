@@ -44,6 +44,7 @@ from rdnscache.store.lookup import questions  # noqa: E402
 from rdnscache.store.nostore import NoStore  # noqa: E402
 from rdnscache.store.scope import Scope  # noqa: E402
 from rdnscache.store.seal import Seal  # noqa: E402
+from rdnscache.store.steering import Place  # noqa: E402
 from rdnscache.store.store import Store  # noqa: E402
 from rdnscache.supervisor import Inherited  # noqa: E402
 from rdnscache.upstream.server import Server  # noqa: E402
@@ -87,16 +88,17 @@ class Node:
         self.counters = counters = board.row(worker)
         self.cache = Cache(config.l1_entries, config.l1_memory)
         self.journal = journal = Journal(config.log_queries)
-        self._report = Report(config, worker, counters)
+        self._report = Report(config, worker, counters, inherited.incarnation)
         seal = Seal(config.secret) if config.secret else None
         self.store: NoStore = NoStore()
         if inherited.redis_url is not None:
             lease = config.upstream_deadline + LEASE_MARGIN
             times = lease, config.redis_timeout, config.redis_budget
             asked = [str(address) for address in config.upstream]
+            place = Place(config.node_id, inherited.incarnation.name, worker)
             more = seal, make_limits(config), asked
             self.store = Store(
-                inherited.redis_url, config.prefix, config.node_id, worker, *times, self, counters, *more
+                inherited.redis_url, config.prefix, place, inherited.incarnation, *times, self, counters, *more
             )  # fmt: skip
         servers = [Server(address, board.block(str(address)), counters) for address in config.upstream]
         self.upstreams = Upstreams(servers, config.upstream_timeout, config.upstream_deadline, counters)
@@ -107,8 +109,9 @@ class Node:
         self.resolver.flights = self.flights
         self.flights.on_join = self.resolver.joined
         identity = Identity(f"rdnscache {__version__}", config.node_id) if config.identity else Identity()
-        place = f"{config.node_id}.{worker}" if config.trace else ""
-        self.desk = Desk(self.cache, self.flights, identity, journal, place, config.prefetch, counters)
+        trace = f"{config.node_id}.{worker}" if config.trace else ""
+        self.desk = Desk(self.cache, self.flights, identity, journal, trace, config.prefetch, counters)
+        self.desk.rotates = config.rotate == "id"
         self.guard = make_guard(config)
         self.udp, self.tcp, self.inner = self._make_listeners(inherited)
         #: What clients reach.
@@ -120,6 +123,7 @@ class Node:
             overview = Overview(config.node_id, inherited.redis_url, config.prefix, board, seal, can_flush)
             self.admin = Admin(inherited.admin, board, overview, config.admin_token, config.admin_host)
         self._hold = gevent.get_hub().loop.timer(LONGEST_HOLD)
+        self._next_beat = 0.0
         self._stopping = Event()
         self._has_successor = False
         self._evictions = 0
@@ -231,12 +235,10 @@ class Node:
             self.admin.start()
         self._beats.start(self._line.beat)
         self._line.say(AT_WORK)
-        next_beat, next_turn = 0.0, time.monotonic() + HEAT_INTERVAL
+        next_turn = time.monotonic() + HEAT_INTERVAL
         while not self._stopping.wait(GAUGE_INTERVAL):
             now = time.monotonic()
-            if now >= next_beat:
-                self.introduce()
-                next_beat = now + BEAT - GAUGE_INTERVAL / 2
+            self._beat()
             if now >= next_turn:
                 self.journal.turn()
                 self.store.heat(self.journal.hottest)
@@ -258,8 +260,17 @@ class Node:
         if self.admin is not None:
             self.admin.draining = True
         self.desk.leaving = True
-        if not self._has_successor:
-            gevent.sleep(self.config.linger)
+        end = time.monotonic() + (0.0 if self._has_successor else self.config.linger)
+        while (left := end - time.monotonic()) > 0:
+            self._beat()
+            gevent.sleep(min(left, GAUGE_INTERVAL))
+
+    def _beat(self) -> None:
+        """Say how we are, if it is time: a flush counts us until we say goodbye."""
+        now = time.monotonic()
+        if now >= self._next_beat:
+            self.introduce()
+            self._next_beat = now + BEAT - GAUGE_INTERVAL / 2
 
     def _warm(self) -> None:
         """Bring what the cluster is asked most into L1, for so long; then say that we are warm."""
@@ -303,12 +314,18 @@ class Node:
     def _drain(self) -> None:
         """Read no more; wait for flights and open connections, for so long; then close the link."""
         self.siblings.ending = True
+        if not self._has_successor:
+            self._report.leaving = True
+            self.introduce()
         for listener in self.outer:
             listener.stop()
         deadline = time.monotonic() + self.config.drain
         while (len(self.flights) or any(map(len, self.tcp))) and time.monotonic() < deadline:
+            if not self._has_successor:
+                self._beat()
             gevent.sleep(DRAIN_STEP)
-        self.store.leave()
+        if not self._has_successor:  # who holds our place in the register now
+            self.store.leave()
         self.store.close()
         for gauge in (
             metrics.REDIS_ATTACHED,

@@ -8,6 +8,8 @@ import os
 import resource
 import signal
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
@@ -68,3 +70,61 @@ def ended_how(status: int) -> str:
     """A wait status in words."""
     code = os.waitstatus_to_exitcode(status)
     return f"exited with {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+
+
+def born(pid: int) -> int:
+    """When a process began, in clock ticks since the boot (Linux); 0 where none lives, or it cannot be known."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return 0 if words[0] in "ZX" else int(words[19])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Incarnation:
+    """One life of a node: from the first image of its supervisor, over all that follow it, to its end.
+
+    Two nodes of one name differ in it, and so does a node that was started anew.
+    """
+
+    #: 8 hexadecimal digits; part of what this node is called in Redis.
+    name: str
+    #: By the monotonic clock.
+    begun: float
+    #: The supervisor, and when that process began.
+    pid: int
+    born: int
+    #: Which boot of which machine, and which process IDs; empty where that cannot be known.
+    boot: str = ""
+    space: str = ""
+
+    @classmethod
+    def here(cls, name: str = "", begun: float = 0.0) -> Incarnation:
+        """This process as a supervisor; with the name and beginning that an image before has left, or new ones."""
+        pid = os.getpid()
+        told = (name, begun) if name else (os.urandom(4).hex(), time.monotonic())
+        return cls(*told, pid, born(pid), _read("/proc/sys/kernel/random/boot_id"), _link("/proc/self/ns/pid"))
+
+    def as_json(self) -> dict[str, str | int]:
+        """What another node on this machine needs to see whether we live."""
+        return {"boot": self.boot, "space": self.space, "pid": self.pid, "born": self.born}
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def since_boot() -> float:
+    """Seconds since this machine was started, suspended time included."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

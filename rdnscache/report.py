@@ -16,6 +16,7 @@ from rdnscache.build import form
 from rdnscache.config import Config, plain
 from rdnscache.journal import Journal
 from rdnscache.metrics import COLUMN, HISTOGRAM, LAYERS, METRICS, Counters
+from rdnscache.process import Incarnation, born
 from rdnscache.status import STEP, STEPS
 from rdnscache.store.nostore import NoStore
 from rdnscache.upstream.servers import Upstreams
@@ -35,13 +36,18 @@ _LAYER_COLUMNS = [COLUMN[f"answers.{layer}"] for layer in LAYERS]
 class Report:
     """The facts that do not change, made once, and those that do."""
 
-    def __init__(self, config: Config, worker: int, counters: Counters) -> None:
+    def __init__(self, config: Config, worker: int, counters: Counters, life: Incarnation) -> None:
         values = {field.name: plain(field, getattr(config, field.name)) for field in fields(Config)}
+        #: Whether this node is about to end.
+        self.leaving = False
         self._counters = counters
         self._lasting = {
             "node": config.node_id,
+            "incarnation": life.name,
+            "host": life.as_json(),
             "worker": worker,
             "pid": os.getpid(),
+            "born": born(os.getpid()),
             "version": __version__,
             "form": form(),
             "started": time.time(),
@@ -65,6 +71,8 @@ class Report:
             "time": wall,
             "redis_ms": round(store.latency * 1000, 2),
             "redis_state": store.state,
+            "twins": sorted(store.twins),
+            "leaving": self.leaving,
             "counters": {key: counts[column] for key, column in _PLAIN.items()},
             "recent": {key: counts[column] - before[column] for key, column in _PLAIN.items()},
             "recent_seconds": round(max(now - since, 0.001), 3),

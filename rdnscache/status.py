@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rdnscache.metrics import LAYERS
 from rdnscache.printable import printable
+from rdnscache.store.proof import called
 
 if TYPE_CHECKING:
-    from rdnscache.store.cluster import Member
+    from rdnscache.store.members import Member
 
 
 @dataclass(slots=True)
@@ -72,25 +73,29 @@ def _go_on() -> None:
 
 
 def summarize(members: Sequence[Member], breathe: Callable[[], None] = _go_on) -> list[NodeStatus]:
-    """A line for each node. `breathe` is called after every short step, so that others can run."""
-    by_node: dict[str, list[Member]] = defaultdict(list)
+    """A line for each node; two of one name are two. `breathe` is called after every short step: others can run."""
+    lives: dict[tuple[str, str], list[Member]] = defaultdict(list)
     for member in members:
-        by_node[member.node].append(member)
-    found = []
-    for _, mine in sorted(by_node.items()):
-        found.append(_summary(mine, breathe))
+        lives[member.node, member.incarnation].append(member)
+    names = called(lives)
+    found = {}
+    for life, workers in sorted(lives.items()):
+        found[names[life]] = _summary(names[life], workers, breathe)
         breathe()
-    _compare(found, members, breathe)
-    for status in found:
-        more = len(status.remarks) - MAX_REMARKS
-        status.remarks[MAX_REMARKS:] = [f"and {more} more"] if more > 0 else []
-    return found
+    _compare(found, {names[life]: workers for life, workers in lives.items()}, breathe)
+    for life, workers in lives.items():
+        remarks = found[names[life]].remarks
+        if any(_list(member.told.get("twins")) for member in workers):
+            remarks.insert(0, f"another node is called {life[0]} too: give each its own --node-id")
+        more = len(remarks) - MAX_REMARKS
+        remarks[MAX_REMARKS:] = [f"and {more} more"] if more > 0 else []
+    return list(found.values())
 
 
-def _summary(members: list[Member], breathe: Callable[[], None]) -> NodeStatus:
+def _summary(called_so: str, members: list[Member], breathe: Callable[[], None]) -> NodeStatus:
     present = [member for member in members if member.present]
     latest = min(members, key=lambda member: member.age).told
-    status = NodeStatus(members[0].node, bool(present), min(member.age for member in members))
+    status = NodeStatus(called_so, bool(present), min(member.age for member in members))
     status.version = f"{_text(latest.get('version'))} ({_text(latest.get('form'))})"
     if not present:
         return status
@@ -120,9 +125,16 @@ def _summary(members: list[Member], breathe: Callable[[], None]) -> NodeStatus:
     return status
 
 
-def _compare(nodes: list[NodeStatus], members: Sequence[Member], breathe: Callable[[], None]) -> None:
+def _compare(
+    nodes: Mapping[str, NodeStatus], lives: Mapping[str, Sequence[Member]], breathe: Callable[[], None]
+) -> None:
     """Remark on every option whose value is not that of most nodes."""
-    configs = {member.node: _dict(member.told.get("config")) for member in members if member.present}
+    configs = {
+        name: _dict(member.told.get("config"))
+        for name, members in lives.items()
+        for member in members
+        if member.present
+    }
     known: Counter[str] = Counter()
     for config in configs.values():
         known.update(config.keys())
@@ -131,8 +143,8 @@ def _compare(nodes: list[NodeStatus], members: Sequence[Member], breathe: Callab
         values = {node: f"{config.get(option)!r:.100}" for node, config in configs.items()}
         counts = Counter(values.values())
         usual = min(counts, key=lambda value: (-counts[value], value))
-        for status in nodes if len(counts) > 1 else ():
-            value = values.get(status.node, usual)
+        for name, status in nodes.items() if len(counts) > 1 else ():
+            value = values.get(name, usual)
             if value != usual:
                 status.remarks.append(f"{option:.100} is {value}, elsewhere {usual}")
         breathe()

@@ -27,7 +27,7 @@ from rdnscache.keeper import Keeper
 from rdnscache.lifeline import RELOAD, RESTART, Lifeline
 from rdnscache.metrics import Board
 from rdnscache.place import SERVER, mask, parse
-from rdnscache.process import first_free_port, forbid_dumps, raise_file_limit
+from rdnscache.process import Incarnation, first_free_port, forbid_dumps, raise_file_limit
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ class Inherited:
     admin: socket.socket | None
     board: Board
     redis_url: str | None
+    incarnation: Incarnation
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +79,11 @@ class Supervisor:
     next_order: float = 0.0
     board: Board = field(init=False)
     sockets: Sockets = field(init=False)
+    incarnation: Incarnation = field(init=False)
 
     def run(self) -> int:
         config, estate = self.config, handover.received()
+        self.incarnation = Incarnation.here(estate.incarnation, estate.begun)
         if not estate.workers:
             _warn_of_root(config)
         self._protect(config)
@@ -99,7 +102,9 @@ class Supervisor:
         board.make_room(map(str, config.upstream))
         path = self._add_redis(estate)
         for index in range(config.workers):
-            inherited = Inherited(index, slots[index], inner[index], siblings, admin, board, self.redis_url)
+            inherited = Inherited(
+                index, slots[index], inner[index], siblings, admin, board, self.redis_url, self.incarnation
+            )  # fmt: skip
             others = [slot for other in (slots, inner) for number, slot in enumerate(other) if number != index]
             self.workers.append(Child(f"worker {index}", self._worker(inherited, others)))
         self.family.children += self.workers
@@ -165,6 +170,7 @@ class Supervisor:
         if problem:
             return log.error("not restarted, the next image could not run: %s", problem)
         estate = Estate(workers=[worker.pid for worker in self.workers])
+        estate.incarnation, estate.begun = self.incarnation.name, self.incarnation.begun
         net.leave_slots(self.sockets.slots, self.config.listen, estate)
         net.leave_inner(self.sockets.inner, estate)
         if self.sockets.admin is not None and self.config.admin is not None:

@@ -56,7 +56,7 @@ def besiege(row: Row, server: str, seconds: float, rest: float) -> Found:
             before = lab.memory()
             with lab.watched() as most:
                 seen, under = endure(row, lab, seconds)
-            pause(rest)
+            pause(rest if server == NODE else 0)
             return Found(row.name, row.text, server, quiet, under, (before, most[0], lab.memory()), seen)
     finally:
         if hostile is not None:

@@ -84,9 +84,7 @@ def ask(port: int, seconds: float, tag: str) -> dict[str, dict[str, float]]:
     return {kind: figures(asked[kind], taken[kind]) for kind in RATE}
 
 
-def read(
-    sock: socket.socket, waiting: dict[tuple[int, int], tuple[float, str]], taken: dict[str, list[float]]
-) -> None:
+def read(sock: socket.socket, waiting: dict[tuple[int, int], tuple[float, str]], taken: dict[str, list[float]]) -> None:
     while True:
         try:
             data = sock.recv(4096)

@@ -32,9 +32,7 @@ def pointers(question: bytes) -> tuple[int, bytes]:
     """MX records: the first spells the name out, the others point to it."""
     at = 12 + len(question) + 14
     first = b"\xc0\x0c\0\x0f\0\1\0\0\1\x2c" + struct.pack("!HH", 2 + len(_ODD), 0) + _ODD
-    rest = [
-        b"\xc0\x0c\0\x0f\0\1\0\0\1\x2c\0\4" + struct.pack("!HH", number, 0xC000 | at) for number in range(1, 4000)
-    ]
+    rest = [b"\xc0\x0c\0\x0f\0\1\0\0\1\x2c\0\4" + struct.pack("!HH", number, 0xC000 | at) for number in range(1, 4000)]
     return 4000, first + b"".join(rest)
 
 

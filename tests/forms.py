@@ -291,8 +291,8 @@ def facts(item: list[Any]) -> list[str]:
 #: Where each form has a source of its own.
 TWINS = ("rdnscache.dns.splice", "rdnscache.server.batch")
 HOT = (
-    *TWINS, "rdnscache.dns.wire", "rdnscache.dns.rdata", "rdnscache.dns.entry", "rdnscache.dns.compose",
-    "rdnscache.cache",
+    *TWINS, "rdnscache.dns.wire", "rdnscache.dns.rdata", "rdnscache.dns.records", "rdnscache.dns.distill",
+    "rdnscache.dns.entry", "rdnscache.dns.compose", "rdnscache.cache",
     "rdnscache.clients.limit", "rdnscache.clients.networks", "rdnscache.clients.proxy", "rdnscache.journal",
     "rdnscache.metrics", "rdnscache.server.desk", "rdnscache.server.udp", "rdnscache.dns.names",
     "rdnscache.dns.policy", "rdnscache.flights", "rdnscache.resolver", "rdnscache.store.breaker",

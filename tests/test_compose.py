@@ -15,7 +15,7 @@ from rdnscache.dns import compose as composing
 from rdnscache.dns.compose import compose, compose_error
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.policy import failure_wire
-from rdnscache.dns.wire import BADVERS, FORMERR, SERVFAIL, Query, parse_query, parse_reply
+from rdnscache.dns.wire import BADVERS, FORMERR, NOTIMP, SERVFAIL, Query, parse_query, parse_reply
 
 KEY = b"\3www\7example\3com\0\0\1\0\1\0"
 NOW = 1000.0
@@ -127,14 +127,23 @@ def test_stale_replies_say_so(rcode: int, code: int) -> None:
     assert read(compose(make_query(use_edns=False), entry, NOW + 300)).edns == -1
 
 
-def test_failure_entry_tells_no_reachable_authority() -> None:
-    """The stored SERVFAIL carries EDE 22 to those with EDNS."""
+@pytest.mark.parametrize("rcode", [0, 2, 3])
+def test_an_entry_tells_the_extended_error_that_came_with_it(rcode: int) -> None:
+    """That of an upstream, of an answer as well; none is made up, and none goes to clients without EDNS."""
+    for code in (-1, 0, 6, 22, 49152):
+        entry = make_entry(rcode=rcode, answers=rcode == 0)
+        entry.ede = code
+        message = read(compose(make_query(use_edns=0), entry, NOW + 1))
+        assert (message.rcode(), ede(message)) == (rcode, [code] if code >= 0 else [])
+        assert read(compose(make_query(use_edns=False), entry, NOW)).edns == -1
+
+
+def test_a_failure_has_no_extended_error_of_its_own() -> None:
+    """Who could not be reached, and why, is known to whoever asked."""
     reply = parse_reply(failure_wire(KEY))
     assert reply is not None
-    entry = Entry(KEY, reply, NOW, 5, 0)
-    message = read(compose(make_query(use_edns=0), entry, NOW + 1))
-    assert (message.rcode(), ede(message), message.answer) == (dns.rcode.SERVFAIL, [22], [])
-    assert read(compose(make_query(use_edns=False), entry, NOW)).rcode() == dns.rcode.SERVFAIL
+    message = read(compose(make_query(use_edns=0), Entry(KEY, reply, NOW, 5, 0), NOW + 1))
+    assert (message.rcode(), ede(message), message.answer) == (dns.rcode.SERVFAIL, [], [])
 
 
 def test_additional_section_goes_first_and_without_tc() -> None:
@@ -148,6 +157,71 @@ def test_additional_section_goes_first_and_without_tc() -> None:
     assert (len(message.answer[0]), message.additional, message.edns) == (20, [], 0)
     message = read(compose(make_query(use_edns=0), entry, NOW))
     assert (len(message.answer[0]), len(message.additional[0])) == (20, 20)
+
+
+@pytest.mark.parametrize("do", [False, True])
+def test_the_authority_section_of_an_answer_goes_before_the_answer(do: bool) -> None:
+    """One address and 13 servers to a client of 512 octets; only with DO may there be proofs it needs."""
+    message = dns.message.make_response(dns.message.make_query("www.example.com.", "A"))
+    message.answer.append(dns.rrset.from_text("www.example.com.", 300, "IN", "A", "192.0.2.1"))
+    servers = [f"{letter * 40}.servers{letter}.example." for letter in "abcdefghijklm"]
+    message.authority.append(dns.rrset.from_text("example.com.", 300, "IN", "NS", *servers))
+    reply = parse_reply(message.to_wire())
+    assert reply is not None
+    entry = Entry(KEY[:-1] + bytes((do,)), reply, NOW, 300, 3600)
+    small = read(compose(make_query(use_edns=0, payload=512, want_dnssec=do), entry, NOW))
+    assert bool(small.flags & dns.flags.TC) is do
+    assert ([rrset.to_text() for rrset in small.answer], small.authority) == (
+        [] if do else ["wWw.exAMPle.com. 300 IN A 192.0.2.1"],
+        [],
+    )
+    assert len(read(compose(make_query(use_edns=0, want_dnssec=do), entry, NOW)).authority[0]) == 13
+
+
+def test_the_authority_section_of_a_negative_answer_is_the_answer() -> None:
+    """Without its SOA it would say something else: it comes whole or not at all."""
+    message = dns.message.make_response(dns.message.make_query("www.example.com.", "A"))
+    message.answer.append(dns.rrset.from_text("www.example.com.", 300, "IN", "CNAME", f"{'x' * 63}.{'y' * 63}."))
+    data = ".".join([*["n" * 60] * 4, ""]) + " " + ".".join([*["r" * 60] * 4, ""]) + " 1 2 3 4 5"
+    message.authority.append(dns.rrset.from_text(".", 300, "IN", "SOA", data))
+    reply = parse_reply(message.to_wire())
+    assert reply is not None
+    small = read(compose(make_query(), Entry(KEY, reply, NOW, 300, 3600), NOW))
+    assert small.flags & dns.flags.TC
+    assert (small.answer, small.authority) == ([], [])
+
+
+ROTATED = {
+    "A": ["192.0.2.1", "192.0.2.2", "192.0.2.3"],
+    "AAAA": ["2001:db8::1", "2001:db8::2", "2001:db8::3"],
+    "MX": ["10 a.example.", "20 b.example."],
+}
+
+
+@pytest.mark.parametrize("rtype", ROTATED)
+@pytest.mark.parametrize("alias", [False, True])
+def test_addresses_are_moved_round_by_the_id_where_that_is_wanted(rtype: str, alias: bool) -> None:
+    """Each is first as often as any other, the order stays, nothing else moves; off, all is as it was stored."""
+    message = dns.message.make_response(dns.message.make_query("www.example.com.", rtype))
+    owner = "web.example.net." if alias else "www.example.com."
+    if alias:
+        message.answer.append(dns.rrset.from_text("www.example.com.", 300, "IN", "CNAME", owner))
+    message.answer.append(dns.rrset.from_text(owner, 300, "IN", rtype, *ROTATED[rtype]))
+    reply = parse_reply(message.to_wire())
+    assert reply is not None
+    asked = dns.message.make_query("www.example.com.", rtype)
+    entry = Entry(reply.question() + b"\0", reply, NOW, 300, 3600)
+    stored = dns.message.from_wire(reply.wire, one_rr_per_rrset=True)
+    told = [rrset[0].to_text() for rrset in stored.answer[alias:]]  # dnspython writes an RRset in any order
+    for ident in range(7):
+        asked.id = ident
+        query = parse_query(asked.to_wire(), False)
+        assert query is not None
+        turn = ident % len(told) if rtype != "MX" else 0
+        for rotate, expected in ((True, told[turn:] + told[:turn]), (False, told)):
+            found = dns.message.from_wire(compose(query, entry, NOW, rotate), one_rr_per_rrset=True)
+            assert [rrset[0].to_text() for rrset in found.answer[alias:]] == expected
+            assert found.answer[alias].name.to_text() == owner
 
 
 @pytest.mark.parametrize("edns", [False, 0])
@@ -235,6 +309,26 @@ def test_badvers_is_told_in_opt() -> None:
     assert query.error == BADVERS
     message = read(compose_error(query, query.error))
     assert (message.rcode(), message.edns, message.question[0].name.to_text()) == (16, 0, "wWw.exAMPle.com.")
+
+
+@pytest.mark.parametrize("opcode", [0, 1, 2, 4, 5, 6, 15])
+@pytest.mark.parametrize("edns", [False, True])
+@pytest.mark.parametrize("counts", [b"\0\1\0\0\0\0", b"\0\2\0\0\0\0", b"\0\1\0\1\0\1"])
+def test_a_refusal_has_an_opt_where_the_query_has_one(opcode: int, edns: bool, counts: bytes) -> None:
+    """RFC 6891 section 7, whatever is wrong with the rest; RA and CD are bits of the opcode QUERY."""
+    record = b"\1r\0\0\1\0\1\0\0\0\0\0\0"
+    opt = b"\0\0\x29\x10\0\0\0\x80\0\0\0" if edns else b""
+    body = b"\1a\0\0\1\0\1" * counts[1] + record * (counts[3] + counts[5]) + opt
+    query = parse_query(b"ab" + bytes((opcode << 3 | 1, 0x30)) + counts + bytes((0, edns)) + body, False)
+    assert query is not None
+    if opcode == 0 and counts[1] + counts[3] == 1:
+        return
+    message = read(compose_error(query, query.error))
+    assert message.rcode() == (NOTIMP if opcode else FORMERR)
+    assert (message.edns, message.ednsflags) == ((0, 0x8000) if edns else (-1, 0))
+    assert message.flags & ~0x7800 == dns.flags.QR | dns.flags.RD | (0 if opcode else dns.flags.RA | dns.flags.CD) | (
+        message.rcode()
+    )
 
 
 def test_error_echoes_the_question_only_where_it_could_be_read() -> None:

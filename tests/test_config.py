@@ -42,6 +42,7 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "negative_ttl_max": ("10", "20", 30),
     "failure_ttl": ("1", "2", 3),
     "stale_after": ("1", "2", 3.5),
+    "rotate": ("id", "off", "id"),
     "prefetch": ("no", "off", False),
     "stale_window": ("0", "20", 30),
     "upstream_timeout": ("0.1", "0.2", 0.3),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rdnscache.dns import policy
 from rdnscache.dns.wire import parse_reply
-from rdnscache.store import contract
+from rdnscache.store import contract, steering
 from rdnscache.store.contract import Names, info_text
 from rdnscache.store.decoding import JUST_STORED, decode, mistimed
 from rdnscache.store.scope import Scope
@@ -173,7 +173,7 @@ def test_other_keys_are_not_entries() -> None:
     ):
         assert names.question(text) is None
     assert Names("other").question("rdns:1:{a.}:A") is None
-    assert names.wake("n1", 2) == b"rdns:1:wake:n1.2"
+    assert names.wake("n1.1a2b3c4d.2") == b"rdns:1:wake:n1.1a2b3c4d.2"
     assert names.control == b"rdns:1:control"
 
 
@@ -186,7 +186,7 @@ def test_pattern_matches_one_name_whatever_it_holds() -> None:
 
 def test_scripts_are_known_by_their_digest() -> None:
     """SHA-1 in hexadecimal, as EVALSHA wants it; each script its own."""
-    scripts = (contract.CLAIM, contract.FILL, contract.ANNOUNCE)
+    scripts = (contract.CLAIM, contract.FILL, steering.ANNOUNCE)
     assert len({script.sha for script in scripts}) == 3
     assert all(re.fullmatch(rb"[0-9a-f]{40}", script.sha) for script in scripts)
 

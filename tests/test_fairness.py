@@ -5,19 +5,24 @@ from __future__ import annotations
 import os
 import socket
 import time
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import dns.edns
 import dns.message
 import dns.name
 import dns.rcode
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Node, RedisServer, Upstream, answer, ask, wait_for
+from support import Node, RedisServer, Upstream, answer, ask, failure, wait_for
 
 from rdnscache.clients.shares import GREEDY, Holder, Share, Shares, zone_of
+from rdnscache.errors import UpstreamFailed
+from rdnscache.net import Address
+from rdnscache.upstream.siblings import Siblings
 
 ROOM = 40
 #: Nobody waits at the end for names that are not answered.
@@ -238,6 +243,29 @@ class TestWaiting:
                 for number, sock in enumerate(socks):
                     send(sock, (f"slow{number}.test",))
                 assert [rcodes(sock, 1) for sock in socks] == [[dns.rcode.NOERROR]] * 60
+
+
+@pytest.mark.parametrize(("code", "passed_over"), [(dns.edns.EDECode.NOT_READY, True), (None, False)])
+def test_a_worker_that_sheds_is_passed_over(code: dns.edns.EDECode | None, passed_over: bool) -> None:
+    """What it says then is no fact about the name; any other failure is."""
+
+    def handler(query: dns.message.Message, transport: str) -> dns.message.Message:
+        reply = failure(query)
+        if code is not None:
+            reply.use_edns(options=[dns.edns.EDEOption(code)])
+        return reply
+
+    key = dns.name.from_text("a.test").to_wire() + b"\0\1\0\1\0"
+    with Upstream(handler) as other:
+        place = Address.parse(other.address, 53)
+        owner = zlib.crc32(key) % 2
+        siblings = Siblings(1 - owner, [place, place], 2.0)
+        if passed_over:
+            assert siblings.ask(key) is None
+        else:
+            with pytest.raises(UpstreamFailed):
+                siblings.ask(key)
+        assert other.total() == 1
 
 
 def descriptors(pid: int) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 import dns.edns
 import dns.message
 import pytest
+import redis
 from support import Node, RedisServer, Upstream, answer, ask, clean_env, free_port, wait_for
 
 from rdnscache.printable import printable
@@ -129,6 +130,12 @@ ABSURD = [
 ]
 
 
+def introduce(client: redis.Redis, node: str, told: str) -> None:
+    """Enter a worker in the register, and what it says of itself."""
+    client.set(f"rdns:1:node:{node}.1a2b3c4d.0", told, ex=3600)
+    client.zadd("rdns:1:nodes", {f"{node}.1a2b3c4d.0": time.time(), "since": time.time() - 100})
+
+
 def test_absurd_reports_end_no_command(redis_server: RedisServer) -> None:
     """Whatever stands in a report: `cluster status` shows a table that fits a terminal, and its JSON is JSON."""
     client = redis_server.client()
@@ -142,8 +149,7 @@ def test_absurd_reports_end_no_command(redis_server: RedisServer) -> None:
         reports |= {f"n{kind}-{name}": report(**{name: value}) for name in fields}
         reports |= {f"d{kind}-{name}": report(**{name: told}) for name, told in nested.items()}
     for node, raw in reports.items():
-        client.set(f"rdns:1:node:{node}.0", raw.replace("Infinity", "1e999"), ex=3600)
-        client.sadd("rdns:1:nodes", f"{node}.0")
+        introduce(client, node, raw.replace("Infinity", "1e999"))
     text = fits_a_terminal(run("cluster", "status", "--redis", redis_server.url))
     assert max(map(len, text.splitlines())) < 600
     told = json.loads(
@@ -160,8 +166,7 @@ def test_values_of_others_steer_no_terminal(redis_server: RedisServer) -> None:
         "wire": b"\0",
     })  # fmt: skip
     client.pexpire("rdns:1:{a.test.}:A", 100_000)
-    client.set(f"rdns:1:node:{NASTY}.0", report(version=NASTY, form=NASTY), ex=3600)
-    client.sadd("rdns:1:nodes", f"{NASTY}.0")
+    introduce(client, NASTY, report(version=NASTY, form=NASTY))
     url = ("--redis", redis_server.url)
     for words in (
         ("cache", "ls"),
@@ -173,8 +178,7 @@ def test_values_of_others_steer_no_terminal(redis_server: RedisServer) -> None:
         ("cache", "flush", "b.test", "--wait", "0.1"),
     ):
         fits_a_terminal(run(*words, *url))
-        client.set(f"rdns:1:node:{NASTY}.0", report(version=NASTY, form=NASTY), ex=3600)
-        client.sadd("rdns:1:nodes", f"{NASTY}.0")
+        introduce(client, NASTY, report(version=NASTY, form=NASTY))
         fits_a_terminal(run(*words, *url, "--json"))
     assert len(run("cluster", "members", *url).stdout.splitlines()) == 1
 
@@ -182,8 +186,7 @@ def test_values_of_others_steer_no_terminal(redis_server: RedisServer) -> None:
 def test_forged_words_of_workers_end_no_command(redis_server: RedisServer) -> None:
     """What somebody says in a worker's name of its L1 is shown escaped; absurd numbers and odd fields end nothing."""
     client = redis_server.client()
-    client.set("rdns:1:node:n1.0", report(), ex=3600)
-    client.sadd("rdns:1:nodes", "n1.0")
+    introduce(client, "n1", report())
     ear = client.pubsub()
     ear.subscribe("rdns:1:control")
     held = [{"key": NASTY, "rcode": NASTY, "origin": f"from={NASTY}", "ttl_left": each, "age": each, "state": NASTY}
@@ -194,7 +197,7 @@ def test_forged_words_of_workers_end_no_command(redis_server: RedisServer) -> No
             message = ear.get_message(timeout=0.05)
             if message and message["type"] == "message" and message["data"].startswith(b"? "):
                 asked = json.loads(message["data"][2:])["id"]
-                told = {"event": asked, "node": "n1", "worker": 0}
+                told = {"event": asked, "node": "n1", "incarnation": "1a2b3c4d", "worker": 0}
                 for each in [*held, {"node": NASTY}, 5, {"key": 5, "origin": 7}]:
                     client.publish("rdns:1:acks", json.dumps(told | {"held": [each]}))
                 client.publish("rdns:1:acks", json.dumps(told | {"held": held}).replace("null", "1e999"))

@@ -504,8 +504,9 @@ class TestLookup:
         told = {"version": HURT, "form": HURT, "workers": 1, "started": 0, "upstreams": [{"address": HURT, "ms": 1}],
                 "slow": [{"time": "x", "name": {"a": HURT}, "type": None, "layer": HURT, "ms": HURT}],
                 "config": {HURT: HURT}}  # fmt: skip
-        place.redis.set(f"rdns:1:node:{HURT}.0", json.dumps(told), ex=3600)
-        place.redis.sadd("rdns:1:nodes", f"{HURT}.0")
+        who = f"{HURT}.1a2b3c4d.0"
+        place.redis.set(f"rdns:1:node:{who}", json.dumps(told), ex=3600)
+        place.redis.zadd("rdns:1:nodes", {who: time.time()})
         try:
             page.wait(f"document.querySelector('#nodes').textContent.includes({json.dumps(HURT)})")
             assert HURT in page.text("#upstreams")
@@ -518,8 +519,8 @@ class TestLookup:
             page.look_up(name.to_text())
             page.wait_text("#entries", "NOERROR")
         finally:
-            place.redis.srem("rdns:1:nodes", f"{HURT}.0")
-            place.redis.delete(f"rdns:1:node:{HURT}.0")
+            place.redis.zrem("rdns:1:nodes", who)
+            place.redis.delete(f"rdns:1:node:{who}")
 
 
 @needs_browser

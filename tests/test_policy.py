@@ -72,16 +72,31 @@ def test_negative_replies_without_soa_get_the_failure_ttl(rcode: int, ttl: int) 
 
 
 def test_nodata_behind_a_cname_is_negative_only_with_soa() -> None:
-    """CNAME and SOA: NODATA of the target. CNAME alone: an answer, kept as long as the CNAME."""
+    """CNAME and SOA: NODATA of the target. CNAME alone: an answer of which half is missing, kept like a failure."""
     key, reply = make_reply([CNAME], [])
     assert not negative(reply, 1)
-    assert settle(key, reply, LIMITS)[1] == 60
+    assert settle(key, reply, LIMITS)[1] == LIMITS.failure_ttl
     key, reply = make_reply([CNAME], [soa(900, 30)])
     assert negative(reply, 1)
     assert settle(key, reply, LIMITS)[1] == 30
     key, reply = make_reply([CNAME, "web.example.com. 50 A 192.0.2.1"], [soa(900, 30)])
     assert not negative(reply, 1)
     assert settle(key, reply, LIMITS)[1] == 50
+
+
+@pytest.mark.parametrize("low", [0, 7])
+def test_the_answer_alone_decides_how_long_it_is_kept(low: int) -> None:
+    """A TTL of 0, or a short one, beside the answer does not cut its life: the rest is kept as long as the answer."""
+    message = dns.message.make_response(dns.message.make_query("www.example.com.", "A"))
+    lines = [A, f"example.com. {low} NS ns.example.com.", f"ns.example.com. {low} A 192.0.2.53"]
+    for line, section in zip(lines, (message.answer, message.authority, message.additional), strict=True):
+        owner, ttl, kind, data = line.split(" ", 3)
+        section.append(dns.rrset.from_text(owner, int(ttl), "IN", kind, data))
+    reply = parse_reply(message.to_wire())
+    assert reply is not None
+    wire, ttl = settle(b"\3www\7example\3com\0\0\1\0\1\0", reply, LIMITS)
+    stored = dns.message.from_wire(wire)
+    assert (ttl, stored.authority[0].ttl, stored.additional[0].ttl) == (300, 300, 300)
 
 
 def test_soa_in_a_positive_reply_keeps_its_ttl() -> None:
@@ -125,9 +140,10 @@ def test_no_entry_outlives_one_of_its_records(
     limits = Limits(bounds[0], bounds[1], bounds[2], 5)
     wire, ttl = settle(key, reply, limits)
     stored = dns.message.from_wire(wire)
+    unfinished = rcode == 0 and bool(ttls) and not negative(reply, 1)  # none of them is of the type asked for
     for rrset in stored.answer + stored.authority:
         assert ttl <= rrset.ttl <= limits.ttl_max
-        assert rrset.ttl >= limits.ttl_min
+        assert rrset.ttl >= (min(limits.ttl_min, 5) if unfinished else limits.ttl_min)
     assert 0 <= ttl <= limits.ttl_max
     if negative(reply, 1):
         assert ttl <= max(limits.negative_ttl_max, limits.failure_ttl)

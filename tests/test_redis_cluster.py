@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from conftest import _SERVERS
 from redis.crc import key_slot
+from steered import command
 from support import Node, Upstream, ask, free_port, wait_for
-from test_control import command
 from topology import Load, Server, above_one, asked_at_once, in_order, nodes_on, telling, until_shared
 
 #: About processes and commands, not about the two forms of the hot modules.

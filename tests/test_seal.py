@@ -353,7 +353,7 @@ class TestPeople:
         Path(file).write_text(f"{lines[0]}\n{json.dumps(told)}\n")
         client.delete(ENTRY)
         with signing(redis_server, upstream, FIRST) as (node, admin):
-            wait_for(lambda: client.exists("rdns:1:node:n1.0"))
+            wait_for(lambda: client.keys("rdns:1:node:n1.*.0"))
             refused = run("cache", "import", file, env=env)
             assert (refused.returncode, refused.stdout) == (2, "")
             assert refused.stderr == "rdnscache: n1 believes only what is signed: give --secret, as to the node\n"

@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from steered import command
 from support import Upstream, ask, wait_for
-from test_control import command
 from topology import Load, Sentinel, Server, above_one, nodes_on, telling, until_shared
 
 REDIS, SENTINEL = shutil.which("redis-server"), shutil.which("redis-sentinel")

@@ -19,9 +19,7 @@ QUICK = ("--upstream-timeout", "0.3", "--upstream-deadline", "0.9", "--warm", "0
 
 
 @contextmanager
-def nodes(
-    server: RedisServer, upstreams: Sequence[str], words: Sequence[str] = QUICK
-) -> Iterator[list[Node]]:
+def nodes(server: RedisServer, upstreams: Sequence[str], words: Sequence[str] = QUICK) -> Iterator[list[Node]]:
     """A node for each upstream, all on one Redis."""
     with ExitStack() as stack:
         found = [

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from steered import command
 from support import Node, Upstream, ask, free_port, wait_for
-from test_control import command
 from topology import Server, nodes_on, telling, until_shared
 
 REDIS, OPENSSL = shutil.which("redis-server"), shutil.which("openssl")

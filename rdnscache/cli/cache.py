@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TextIO, TypeVar
 
 import click
 
@@ -21,6 +21,7 @@ from rdnscache.store.scope import Scope
 
 if TYPE_CHECKING:
     from rdnscache.store.browse import Browser, View
+    from rdnscache.store.flushing import Flush
 
 T = TypeVar("T")
 
@@ -170,7 +171,7 @@ def export_entries(file: TextIO, url: str | None, prefix: str, secrets: tuple[st
     for line in progress(export(browser), browser):
         file.write(line + "\n")
         count += 1
-    text = json.dumps({"exported": count}) if as_json else f"exported {count} {'entry' if count == 1 else 'entries'}"
+    text = json.dumps({"exported": count}) if as_json else f"exported {entries(count)}"
     echo(text, err=True)
 
 
@@ -230,21 +231,40 @@ def flush(
 ) -> None:
     """Make the whole cluster forget NAME, a zone, an RCODE, or everything: Redis and the local cache of every worker.
 
-    Waits until every worker has confirmed, and says how long that took.
-    Exit code 1 when one has not; it applies the flush when it returns.
+    Workers are told before the entries are deleted from Redis and again afterwards, and confirm both; the output says
+    how long that took. When Redis has just been started or emptied it takes 3 s more, until all nodes are known again.
+    Exit code 1 when one has not confirmed, or no node is there; who was away applies the flush when it returns.
     """
+    from rdnscache.store.flushing import Flush
+
     scope = _scope(name, rtype, zone, rcode, everything)
-    browser, cluster = open_browser(url, prefix), open_cluster(url, prefix)
-    count = browser.flush(scope)
-    proof = cluster.tell(scope.event(), patience)
+    work = Flush(open_browser(url, prefix), open_cluster(url, prefix), scope, patience)
+    try:
+        proof = work.run()
+    except KeyboardInterrupt:
+        _interrupted(work)
     if as_json:
-        echo_json({"flushed": str(scope), "entries": count} | proof.as_json())
+        echo_json({"flushed": str(scope), "entries": work.deleted} | proof.as_json())
     else:
-        entries = f"{count} {'entry' if count == 1 else 'entries'}"
-        echo(f"flushed {scope}: {entries} in Redis, {proof.entries} in local caches; confirmed by {proof}")
-        for node, reason in proof.missing.items():
-            echo(f"rdnscache: {node} has not confirmed: {reason}", err=True)
+        local = f"{proof.entries} in local caches"
+        echo(f"flushed {scope}: {entries(work.deleted)} in Redis, {local}; confirmed by {proof}")
+        for problem in proof.problems:
+            echo(f"rdnscache: {problem}", err=True)
     sys.exit(0 if proof.complete else 1)
+
+
+def _interrupted(work: Flush) -> NoReturn:
+    """Ctrl-C: whatever has been deleted is forgotten by the workers as well; and a person is told how far it came."""
+    if work.deleted:
+        work.announce()
+    told = "every worker was told" if work.announced else "no worker was told"
+    rest = "" if work.swept else ", perhaps not all"
+    echo(f"rdnscache: interrupted: {entries(work.deleted)} deleted{rest}; {told}, none was waited for", err=True)
+    sys.exit(130)
+
+
+def entries(count: int) -> str:
+    return f"{count} {'entry' if count == 1 else 'entries'}"
 
 
 def _scope(name: str, rtype: str | None, zone: str | None, rcode: str | None, everything: bool) -> Scope:

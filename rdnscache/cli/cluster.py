@@ -12,9 +12,11 @@ from rdnscache.cli.access import open_cluster, redis_options
 from rdnscache.cli.output import echo, echo_json
 from rdnscache.printable import printable
 from rdnscache.status import NodeStatus, summarize
+from rdnscache.store.proof import called
 
 if TYPE_CHECKING:
     from rdnscache.store.cluster import Cluster
+    from rdnscache.store.members import Member
 
 #: Seconds between two looks with --watch.
 LOOK = 2.0
@@ -54,10 +56,16 @@ def list_members(url: str | None, prefix: str, as_json: bool) -> None:
     """List every worker, and when it last said something."""
     found = open_cluster(url, prefix).members()
     if as_json:
-        echo_json([{"node": each.node, "worker": each.worker, "age": each.age} for each in found])
+        echo_json([_member(each) for each in found])
         return
+    names = called({(each.node, each.incarnation) for each in found})
     for each in found:
-        echo(f"{each.node}.{each.worker}  {each.age:.1f} s ago{'' if each.present else ', missing'}")
+        name = names[each.node, each.incarnation]
+        echo(f"{name}.{each.worker}  {each.age:.1f} s ago{'' if each.present else ', missing'}")
+
+
+def _member(each: Member) -> dict[str, str | int | float]:
+    return {"node": each.node, "incarnation": each.incarnation, "worker": each.worker, "age": each.age}
 
 
 @cluster.command()

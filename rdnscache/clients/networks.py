@@ -107,7 +107,7 @@ def client_prefix(source: bytes) -> bytes:
 
     A whole network is one client, or a host with many addresses would be many. On this machine each address is one.
     """
-    if source.startswith(b"\0\0\0\0\0\0\0\0\0\0\xff\xff"):
+    if len(source) == 16 and source.startswith(b"\0\0\0\0\0\0\0\0\0\0\xff\xff"):
         source = source[12:]
     if len(source) == 4:
         return source if source[0] == 127 else source[:3]

@@ -6,7 +6,7 @@ from struct import Struct
 
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.splice import splice_reply
-from rdnscache.dns.wire import NO_EDE, NXDOMAIN, OPT_DO, OPT_PLAIN, TCP_SIZE, Query
+from rdnscache.dns.wire import AAAA, NO_EDE, NXDOMAIN, OPT_DO, OPT_PLAIN, TCP_SIZE, A, Query
 
 #: Extended DNS Errors (RFC 8914 section 4).
 EDE_STALE, EDE_NOT_READY, EDE_PROHIBITED, EDE_STALE_NXDOMAIN, EDE_NO_REACHABLE_AUTHORITY = 3, 14, 18, 19, 22
@@ -16,16 +16,19 @@ EDE_OTHER = 0
 _RECORD = Struct("!HHIH")
 
 
-def compose(query: Query, entry: Entry, now: float) -> bytes:
+def compose(query: Query, entry: Entry, now: float, rotate: bool = False) -> bytes:
     """The reply to `query` from `entry`: its ID, spelling, RD and CD, aged TTLs, an OPT if it sent one.
 
     AA is clear and RA set; AD goes to those who asked with AD or DO (RFC 6840 sections 5.7 and 5.8).
-    What does not fit loses its additional section first, without TC (RFC 2181 section 9), then all records, with TC.
-    Over TCP the OPT goes before anything else: a message as large as it can be is better whole than empty.
+    What does not fit loses first what the answer can do without, with no TC (RFC 2181 section 9), then all records,
+    with TC. Over TCP the OPT goes before anything else: a message as large as it can be is better whole than empty.
+    With `rotate` the ID decides which address comes first.
     """
     data = query.data
     age = int(now - entry.stored)
     tail = entry.tail_at(age)
+    if rotate and entry.ancount > 1:
+        tail = _rotated(tail, entry, query.qtype, data[0] << 8 | data[1])
     flags = 0x8080 | (data[2] & 0x01) << 8 | data[3] & 0x10 | entry.rcode
     if entry.authentic and (query.do or data[3] & 0x20):
         flags |= 0x20
@@ -40,6 +43,9 @@ def compose(query: Query, entry: Entry, now: float) -> bytes:
         arcount = 0
         size = entry.additional
         if size > room:
+            nscount = nscount if entry.essential == size else 0
+            size = entry.essential
+        if size > room:
             flags |= 0x0200
             ancount = nscount = 0
             size = 0
@@ -49,9 +55,34 @@ def compose(query: Query, entry: Entry, now: float) -> bytes:
 
 
 def _entry_ede(entry: Entry, age: int) -> int:
+    """What is told about an entry: that it is stale, else what came with it."""
     if age < entry.ttl or entry.ttl == 0:
         return entry.ede
     return EDE_STALE_NXDOMAIN if entry.rcode == NXDOMAIN else EDE_STALE
+
+
+def _rotated(tail: bytes, entry: Entry, qtype: int, ident: int) -> bytes:
+    """`tail` with the addresses of the answer moved round by `ident` places; others types stay as they are.
+
+    Only the data move: owners are the same, and no compression pointer leads into an address.
+    """
+    if qtype not in (A, AAAA):
+        return tail
+    size = 4 if qtype == A else 16
+    places: list[int] = []
+    for index in range(0, 2 * entry.ancount, 2):
+        at = entry.ttls[index] << 8 | entry.ttls[index + 1]
+        if tail[at - 4] == 0 and tail[at - 3] == qtype and tail[at + 5] == size:
+            places.append(at + 6)
+    if len(places) < 2 or ident % len(places) == 0:
+        return tail
+    out = bytearray(tail)
+    source = ident % len(places)
+    for place in places:
+        at = places[source]
+        out[place : place + size] = tail[at : at + size]
+        source = source + 1 if source + 1 < len(places) else 0
+    return bytes(out)
 
 
 def _opt(query: Query, ede: int, rcode: int = 0) -> bytes:
@@ -70,9 +101,14 @@ def _opt(query: Query, ede: int, rcode: int = 0) -> bytes:
 
 
 def compose_error(query: Query, rcode: int, ede: int = NO_EDE) -> bytes:
-    """A reply without records. The question is echoed where it could be read."""
+    """A reply without records. The question is echoed where it could be read.
+
+    Opcode and RD are as they came; RA and CD mean something in the opcode QUERY only.
+    """
     data = query.data
-    flags = 0x8080 | (data[2] & 0x79) << 8 | data[3] & 0x10 | rcode & 0x0F  # opcode and RD as they came
+    flags = 0x8000 | (data[2] & 0x79) << 8 | rcode & 0x0F
+    if data[2] & 0x78 == 0:
+        flags |= 0x80 | data[3] & 0x10
     opt = _opt(query, ede, rcode) if query.edns else b""
     return splice_reply(data, query.end, flags, 0, 0, 1 if opt else 0, b"", 0, opt)
 

@@ -8,6 +8,7 @@ cdef class Entry:
     cdef public int arcount
     cdef public bint authentic
     cdef public int ede
+    cdef public Py_ssize_t essential
     cdef public double held_until
     cdef public long hits
     cdef public double renew_at

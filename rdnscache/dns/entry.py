@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rdnscache.dns.wire import Reply, read_u32
+from rdnscache.dns.wire import VARIANT_DO, Reply, read_u32
 
 #: TTL of a stale record on the wire, in seconds (RFC 8767 section 4).
 STALE_TTL = 30
@@ -36,6 +36,7 @@ class Entry:
         "arcount",
         "authentic",
         "ede",
+        "essential",
         "held_until",
         "hits",
         "key",
@@ -63,8 +64,11 @@ class Entry:
         self.nscount = reply.nscount
         self.arcount = reply.arcount
         self.tail = reply.wire[end:]
-        #: Offset of the additional section in `tail`.
-        self.additional = reply.additional - end
+        #: Offset of the additional section in `tail`, and of what can be left out of a reply that is too large:
+        #: a client without DO needs no authority section of an answer (RFC 2181 section 9), others need its proofs.
+        self.additional = self.essential = reply.additional - end
+        if reply.ancount and not reply.soa_ttl_at and not key[-1] & VARIANT_DO:
+            self.essential = reply.authority - end
         self.ttls = _rebased(reply.ttls, end)
         self.stored = stored
         self.ttl = ttl

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from rdnscache.dns.compose import compose_error, compose_local
+from rdnscache.dns.distill import distill as distill  # noqa: PLC0414 - callers have it from here
 from rdnscache.dns.wire import (
     ANY,
     CH,
@@ -58,11 +59,6 @@ def holds_for_name(reply: Reply) -> bool:
     return reply.rcode == NXDOMAIN and reply.ancount == 0
 
 
-def distill(key: bytes, reply: Reply) -> Reply | None:
-    """The reply without what does not answer the question of `key`; None when it is no answer to it."""
-    return reply
-
-
 def negative(reply: Reply, qtype: int) -> bool:
     """NXDOMAIN, or NODATA (RFC 2308 sections 2.1 and 2.2).
 
@@ -81,25 +77,49 @@ def settle(key: bytes, reply: Reply, limits: Limits) -> tuple[bytes, int]:
     Stored bytes have ID 0, a lower-case question, no AA, no OPT, and TTLs inside the limits.
     A TTL with its top bit set is 0 (RFC 2181 section 8). The SOA of a negative reply gets the TTL of that reply,
     the lesser of its own and its MINIMUM (RFC 2308 section 5).
+    The answer section and that SOA decide; what else there is, proofs of DNSSEC mostly, is kept at least as long.
+    An alias whose target is not told, and not denied either, holds as briefly as a failure.
     """
     wire = bytearray(reply.wire)
     wire[0:12] = stored_header(key, reply)
     wire[12 : reply.end] = key[:-1]
-    is_negative = negative(reply, key[-5] << 8 | key[-4])
-    ttl = limits.ttl_max
+    qtype = key[-5] << 8 | key[-4]
+    is_negative = negative(reply, qtype)
+    ttl_min, ttl_max, negative_max = limits.ttl_min, limits.ttl_max, limits.negative_ttl_max
+    if not is_negative and _unfinished(reply, qtype):
+        ttl_max = min(ttl_max, limits.failure_ttl)
+    ttl, answers = ttl_max, 2 * reply.ancount
     for index in range(0, len(reply.ttls), 2):
         at = reply.ttls[index] << 8 | reply.ttls[index + 1]
-        seconds = read_u32(reply.wire, at)
-        if is_negative and at == reply.soa_ttl_at:
-            seconds = min(_sane(seconds), _sane(reply.soa_minimum), limits.negative_ttl_max)
-        seconds = min(max(_sane(seconds), limits.ttl_min), limits.ttl_max)
-        wire[at : at + 4] = seconds.to_bytes(4, "big")
+        if index >= answers and not (is_negative and at == reply.soa_ttl_at):
+            continue
+        seconds = _sane(read_u32(reply.wire, at))
+        if index >= answers:
+            seconds = min(seconds, _sane(reply.soa_minimum), negative_max)
+        seconds = min(max(seconds, ttl_min), ttl_max)
+        _put_u32(wire, at, seconds)
         ttl = min(ttl, seconds)
+    for index in range(answers, len(reply.ttls), 2):
+        at = reply.ttls[index] << 8 | reply.ttls[index + 1]
+        if not (is_negative and at == reply.soa_ttl_at):
+            _put_u32(wire, at, min(max(_sane(read_u32(reply.wire, at)), ttl_min, ttl), ttl_max))
     if is_negative:
-        ttl = min(ttl, limits.negative_ttl_max if reply.soa_ttl_at else limits.failure_ttl)
-    elif not reply.ttls:
-        ttl = limits.failure_ttl
+        ttl = min(ttl, negative_max if reply.soa_ttl_at else limits.failure_ttl)
+    elif not answers:
+        ttl = min(ttl, limits.failure_ttl)
     return bytes(wire), ttl
+
+
+def _unfinished(reply: Reply, qtype: int) -> bool:
+    """Whether it holds aliases only, for a question of another type."""
+    return reply.rcode == NOERROR and reply.ancount > 0 and qtype != ANY and qtype not in reply.types
+
+
+def _put_u32(wire: bytearray, at: int, number: int) -> None:
+    wire[at] = number >> 24 & 0xFF
+    wire[at + 1] = number >> 16 & 0xFF
+    wire[at + 2] = number >> 8 & 0xFF
+    wire[at + 3] = number & 0xFF
 
 
 def stored_header(key: bytes, reply: Reply) -> bytes:

@@ -27,6 +27,12 @@ cpdef object parse_query(bytes data, bint stream)
 @cython.locals(version=int, start=Py_ssize_t, size=int, count=int, stop=Py_ssize_t)
 cdef object _read_additional(Query query, bytes data, Py_ssize_t position, Py_ssize_t length, bint stream)
 
+@cython.locals(size=int)
+cdef _note_opt(Query query, bytes data, Py_ssize_t position, bint stream)
+
+@cython.locals(position=Py_ssize_t, passed=int, index=int, start=Py_ssize_t)
+cdef object _find_opt(Query query, bytes data, Py_ssize_t length, bint stream)
+
 cdef bint _has_option(bytes data, Py_ssize_t position, Py_ssize_t stop, int code) except? -1
 
 @cython.locals(position=Py_ssize_t, size=Py_ssize_t)

@@ -85,9 +85,11 @@ def parse_query(data: bytes, stream: bool) -> Query | None:
     query = Query(data, TCP_SIZE if stream else PLAIN_SIZE)
     if data[2] & 0x78:  # an opcode other than QUERY
         query.error = NOTIMP
+        _find_opt(query, data, length, stream)
         return query
     if data[4] != 0 or data[5] != 1 or data[6] | data[7] | data[8] | data[9]:  # RFC 9619: one question
         query.error = FORMERR
+        _find_opt(query, data, length, stream)
         return query
     root = _name_end(data, HEADER_SIZE, length, False) - 1
     end = root + 5
@@ -117,12 +119,8 @@ def _read_additional(query: Query, data: bytes, position: int, length: int, stre
             if query.edns or position != start + 1:  # a second OPT, or one not owned by the root
                 query.error = FORMERR
                 return
-            query.edns = True
             version = data[position + 5]
-            query.do = data[position + 6] & 0x80 != 0
-            if not stream:
-                size = data[position + 2] << 8 | data[position + 3]
-                query.limit = min(max(size, PLAIN_SIZE), UDP_SIZE)
+            _note_opt(query, data, position, stream)
             stop = position + 10 + (data[position + 8] << 8 | data[position + 9])
             query.trace = stop <= length and _has_option(data, position + 10, stop, TRACE_OPTION)
         position += 10 + (data[position + 8] << 8 | data[position + 9])
@@ -130,6 +128,37 @@ def _read_additional(query: Query, data: bytes, position: int, length: int, stre
         query.error = FORMERR
     elif version != 0:
         query.error = BADVERS
+
+
+def _note_opt(query: Query, data: bytes, position: int, stream: bool) -> None:
+    """What the OPT record with its type at `position` says about the reply (RFC 6891 section 6.1.2)."""
+    query.edns = True
+    query.do = data[position + 6] & 0x80 != 0
+    if not stream:
+        size = data[position + 2] << 8 | data[position + 3]
+        query.limit = min(max(size, PLAIN_SIZE), UDP_SIZE)
+
+
+def _find_opt(query: Query, data: bytes, length: int, stream: bool) -> None:
+    """Look for an OPT record in a query that is refused for its header: the refusal then has one (RFC 6891 section 7).
+
+    All opcodes have the same sections (RFC 1035 section 4, RFC 2136 section 2). What cannot be read has no OPT.
+    """
+    position = HEADER_SIZE
+    for _ in range(data[4] << 8 | data[5]):
+        position = _name_end(data, position, length, True) + 4
+        if position < HEADER_SIZE:
+            return
+    passed = (data[6] << 8 | data[7]) + (data[8] << 8 | data[9])
+    for index in range(passed + (data[10] << 8 | data[11])):
+        start = position
+        position = _name_end(data, position, length, True)
+        if position < 0 or position + 10 > length:
+            return
+        if index >= passed and position == start + 1 and data[position] == 0 and data[position + 1] == OPT:
+            _note_opt(query, data, position, stream)
+            return
+        position += 10 + (data[position + 8] << 8 | data[position + 9])
 
 
 def _has_option(data: bytes, position: int, stop: int, code: int) -> bool:

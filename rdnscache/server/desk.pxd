@@ -18,6 +18,7 @@ cdef class Desk:
     cdef bint _renews
     cdef bint _inner
     cdef public bint leaving
+    cdef public bint rotates
 
     @cython.locals(entry=Entry)
     cpdef bytes lookup(self, Query query, double now)

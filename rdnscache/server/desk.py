@@ -50,6 +50,8 @@ class Desk:
         self._inner = inner
         #: Whether we are about to end, and those who ask how we are should know.
         self.leaving = False
+        #: Whether the address that comes first is another from reply to reply.
+        self.rotates = False
 
     def lookup(self, query: Query, now: float) -> bytes | None:
         """Step 3: the reply from L1, if it is there and fresh. Those to be traced or logged take the longer way."""
@@ -60,7 +62,7 @@ class Desk:
             return None
         if now >= entry.renew_at and entry.hits > 1:
             self._renew(entry, query.key)
-        return compose(query, entry, now)
+        return compose(query, entry, now, self.rotates)
 
     def _renew(self, entry: Entry, key: bytes) -> None:
         """Ask anew for an entry that is in use and about to end; once."""
@@ -99,7 +101,7 @@ class Desk:
         self.counters[layer] += 1
         if query.trace and self._place:
             query.note = trace_text(self._place, entry, layer, now)
-        reply = compose_error(query, REFUSED) if entry is None else compose(query, entry, now)
+        reply = compose_error(query, REFUSED) if entry is None else compose(query, entry, now, self.rotates)
         if query.watch is not None:
             query.watch(reply, layer)
         return reply

@@ -15,8 +15,10 @@ from rdnscache.dns.names import parse_name, question_text
 from rdnscache.errors import StoreDown
 from rdnscache.metrics import Board
 from rdnscache.store.browse import Browser
-from rdnscache.store.cluster import Cluster, Member
+from rdnscache.store.cluster import Cluster
+from rdnscache.store.flushing import Flush
 from rdnscache.store.lookup import lookup
+from rdnscache.store.members import Member
 from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
 
@@ -103,7 +105,7 @@ class Overview:
         for worker, text in enumerate(self._board.told()):
             if text:
                 told = json.loads(text)
-                found.append(Member(self._node, worker, time.time() - told["time"], told))
+                found.append(Member(self._node, told["incarnation"], worker, time.time() - told["time"], told))
         return found
 
     def lookup(self, name: str, rtype: str) -> dict[str, Any]:
@@ -125,6 +127,6 @@ class Overview:
         scope = Scope.of(told, parse_name)
         if scope.everything != (told.get("all") is True):
             raise ValueError("give a name, a zone or an rcode; or all alone")
-        count = browser.flush(scope)
-        proof = cluster.tell(scope.event(), FLUSH_PATIENCE)
-        return {"flushed": str(scope), "entries": count} | proof.as_json()
+        flush = Flush(browser, cluster, scope, FLUSH_PATIENCE)
+        proof = flush.run()
+        return {"flushed": str(scope), "entries": flush.deleted, "complete": proof.complete} | proof.as_json()

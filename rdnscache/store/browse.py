@@ -90,13 +90,12 @@ class Browser:
         with redis_errors():
             return sum(int(server.dbsize()) for server in primaries(self.redis))
 
-    def flush(self, scope: Scope) -> int:
-        """Delete the entries a scope holds from Redis; how many.
+    def sweep(self, scope: Scope) -> Iterator[int]:
+        """Delete the entries a scope holds from Redis; how many, page by page.
 
         Leaders under way lose their claim, so that what they are about to bring is not stored. All of them do before
         entries are looked for: one that fills meanwhile could store behind the search, and its claim would be gone.
         """
-        count = 0
         pattern = scope.pattern(self.names)
         for keys in self.pages(pattern + CLAIM_SUFFIX):
             self._take_claims([key for key in keys if self._claims(scope, key)])
@@ -105,8 +104,12 @@ class Browser:
             if scope.rcode is not None:
                 entries = [view.key for view in self._views(entries) if view.rcode == rcode_text(scope.rcode)]
             with redis_errors():
-                count += int(self.redis.unlink(*entries)) if entries else 0
-        return count
+                count = int(self.redis.unlink(*entries)) if entries else 0
+            yield count
+
+    def flush(self, scope: Scope) -> int:
+        """The same at once; how many in all."""
+        return sum(self.sweep(scope))
 
     def _take_claims(self, keys: list[str]) -> None:
         with redis_errors():

@@ -248,9 +248,7 @@ class RedisCandidacy(Candidacy):
         if kind != FAILURE and holds_for_name(reply):
             name = self._keys[3]
             kind = STORE_NAME if kind == STORE else kind
-        info = info_text(
-            reply.rcode, ttl, stale, store.time_text(), source, store.node, why, reply.ede
-        ).encode()
+        info = info_text(reply.rcode, ttl, stale, store.time_text(), source, store.node, why, reply.ede).encode()
         answer = answer_text(reply).encode()
         lifetime = (ttl + stale) * 1000
         seal = store.trust.signed(name, info, reply.wire)

@@ -21,7 +21,9 @@ BUDGET, NEARBY, SAME_TIME = 0.05, 0.005, 2.0
 #: Octets of a value up to which a hash should stay small in memory.
 LISTPACK = 1024
 #: What is read of the settings.
-SETTINGS = ("maxmemory", "maxmemory-policy", "hash-max-listpack-value", "save", "appendonly")
+SETTINGS = (
+    "maxmemory", "maxmemory-policy", "hash-max-listpack-value", "save", "appendonly", "min-replicas-to-write",
+)  # fmt: skip
 
 Command = tuple[Any, ...]
 
@@ -69,7 +71,7 @@ def needed(names: Names, mark: str) -> list[Command]:
     `mark` makes those keys; they are gone afterwards, or expire within a second.
     """
     key = f"{names.root}{{{mark}}}:check"
-    lead, wait, wake = f"{key}#lead", f"{key}#wait", names.wake(mark, 0)
+    lead, wait, wake = f"{key}#lead", f"{key}#wait", names.wake(mark)
     claim = (4, key, lead, wait, f"{key}#name", mark, 100, wake, 0, 0)
     return [
         ("PING",),
@@ -97,8 +99,20 @@ def needed(names: Names, mark: str) -> list[Command]:
         ("TYPE", names.hot),
         ("ZREMRANGEBYRANK", names.hot, 1, 0),
         ("ZREVRANGE", names.hot, 0, 0),
-        ("DEL", names.node(mark, 0)),
-        ("SREM", names.nodes, mark),
+        ("DEL", names.node(mark)),
+        ("GETRANGE", names.node(mark), 0, 0),
+        ("TIME",),
+        ("MEMORY", "USAGE", key),
+        ("ZADD", names.nodes, "XX", 0, mark),
+        ("ZSCORE", names.nodes, mark),
+        ("ZCARD", names.nodes),
+        ("ZREM", names.nodes, mark),
+        ("ZREMRANGEBYSCORE", names.nodes, 1, 0),
+        ("SCAN", 0, "COUNT", 1),
+        ("XADD", f"{key}#stream", "*", "event", ""),
+        ("XREVRANGE", names.control, "+", "-", "COUNT", 1),
+        ("ZREMRANGEBYSCORE", names.control, 1, 0),  # of another type: tells whether it may be written
+        ("DEL", f"{key}#stream"),
         ("XRANGE", names.control, "-", "+", "COUNT", 1),
         ("PUBLISH", wake, ""),
         ("PUBLISH", names.acks, "{}"),
@@ -168,6 +182,12 @@ def _is_replica(facts: Facts) -> bool:
     return facts.hello.get("role") in ("replica", "slave")
 
 
+def _replicas(facts: Facts) -> list[Mapping[str, Any]]:
+    if _is_replica(facts):
+        return []
+    return [value for name, value in facts.info.items() if name.startswith("slave") and isinstance(value, dict)]
+
+
 def _role(facts: Facts) -> Iterator[Finding]:
     info = facts.info
     if facts.hello.get("mode") == "sentinel":
@@ -177,8 +197,7 @@ def _role(facts: Facts) -> Iterator[Finding]:
         if info.get("master_link_status") == "down":
             yield Finding(WRONG, "replication", "its primary is not connected")
     else:
-        replicas = [value for name, value in info.items() if name.startswith("slave") and isinstance(value, dict)]
-        lags = [int(replica.get("lag", 0)) for replica in replicas]
+        lags = [int(replica.get("lag", 0)) for replica in _replicas(facts)]
         words = f"with {len(lags)} replicas, the last heard of {max(lags)} s ago" if lags else "without replicas"
         yield Finding(NOTE if max(lags, default=0) > SAME_TIME else OK, "role", f"a primary {words}")
 
@@ -221,6 +240,9 @@ def _memory(facts: Facts) -> Iterator[Finding]:
     yield Finding(OK, "memory", f"maxmemory is {int(limit) / (1 << 20):.0f} MB{share}")
     if policy == "allkeys-lfu":
         yield Finding(OK, "eviction", "allkeys-lfu")
+    elif policy == "allkeys-random":
+        text = "allkeys-random: the register of nodes may be evicted like anything else; set allkeys-lfu"
+        yield Finding(RISKY, "eviction", text)
     elif policy == "noeviction":
         yield Finding(RISKY, "eviction", "noeviction: once it is full nothing is shared any more; set allkeys-lfu")
     elif str(policy).startswith("volatile"):
@@ -240,10 +262,20 @@ def _settings(facts: Facts) -> Iterator[Finding]:
         yield Finding(NOTE, "entries", text)
     else:
         yield Finding(OK, "entries", f"hash-max-listpack-value is {size}")
-    saving = [f"save {settings['save']}"] if settings.get("save") else []
-    saving += ["appendonly yes"] if settings.get("appendonly") == "yes" else []
-    if saving:
-        text = f"{', '.join(saving)}: a cache need not survive, and saving makes it slow at times"
+    yield from _persistence(settings)
+    if _replicas(facts) and settings.get("min-replicas-to-write", "0") == "0":
+        text = (
+            "min-replicas-to-write is 0: cut off, it takes flushes that a replica which takes over undoes; set it to 1"
+        )
+        yield Finding(RISKY, "replicas", text)
+
+
+def _persistence(settings: Mapping[str, str]) -> Iterator[Finding]:
+    if settings.get("save"):
+        text = f'save {settings["save"]}: a restart brings back what was flushed since; set save ""'
+        yield Finding(RISKY, "persistence", text)
+    elif settings.get("appendonly") == "yes":
+        text = "appendonly yes: a cache need not survive, and a restart may bring back what was flushed last"
         yield Finding(NOTE, "persistence", text)
     else:
         yield Finding(OK, "persistence", "off")

@@ -1,4 +1,5 @@
-"""The Redis contract: every key, value, script and message, and nothing else. The only home of these facts in the code.
+"""The Redis contract: every key, value, script and message, and nothing else. The only home of these facts in the code;
+the scripts about members and events are in `steering`.
 
 Keys (`rdns` is the configurable prefix, 1 the version of this contract):
 
@@ -10,9 +11,11 @@ Keys (`rdns` is the configurable prefix, 1 the version of this contract):
     rdns:1:control                                    STREAM  the last control events (flushes), capped
     rdns:1:{probe}:probe#lead, …#wait                 as above; claimed to see whether Redis works again
     rdns:1:hot                                        ZSET    the questions asked most, as entry keys without prefix
-    rdns:1:nodes                                      SET     `<node>.<worker>` of every worker
-    rdns:1:node:<node>.<worker>                       STRING  what a worker says of itself, as JSON
-    rdns:1:wake:<node>.<worker>                       channel where a worker is woken
+    rdns:1:nodes                                      ZSET    the register: `<node>.<incarnation>.<worker>` of every
+                                                              worker, and when it last spoke; `since`: when it began
+    rdns:1:node:<node>.<incarnation>.<worker>         STRING  what a worker says of itself, as JSON
+    rdns:1:{again}:<ID>                               STRING  a worker announces this lost event again
+    rdns:1:wake:<node>.<incarnation>.<worker>         channel where a worker is woken
     rdns:1:control                                    channel where control events are announced
     rdns:1:acks                                       channel where workers say that they have applied one
 
@@ -50,8 +53,10 @@ A wake message is the key of the question, the entry's `info`, its `mac` if it h
 between. It is fresh: age 0. A `wire` begins with a zero octet and a `mac` does not. With nothing behind the key it says
 that the leader has given its claim back, because it cannot reach its upstreams: a follower may lead.
 A control event is a JSON object: `{"event": "flush"}` for everything, narrowed by `name`, `zone`, `type` and `rcode`;
-or `{"event": "reload"}` or `restart`, with `node` for one of them. A worker answers a flush on the channel for
-acknowledgements: `{"event": "<ID>", "node": "n1", "worker": 0, "entries": 3}`.
+or `{"event": "reload"}` or `restart`, with `node` for one of them. The message is the event's ID, a space and the
+object, with the ID of the event before it as `after`: who does not know that one has missed something. A worker answers
+a flush on the channel for acknowledgements:
+`{"event": "<ID>", "node": "n1", "incarnation": "1a2b3c4d", "worker": 0, "entries": 3}`.
 A question to all workers is no event and is not kept: `? {"event": "look", "id": "<any>", "name": "www.example.com."}`
 on the control channel; each says on the channel for acknowledgements, as `held`, what it has of that name in L1.
 
@@ -59,6 +64,9 @@ Only the holder of a claim stores: a fill with another token, or one that comes 
 nothing.
 A flush puts the token `flushed` in place of those of the leaders it meets: what these bring wakes their followers but
 is not stored, and whoever comes anew leads.
+
+The incarnation is 8 hexadecimal digits that a node makes when it starts: two nodes of one name differ in it. Times in
+the register are by the clock of Redis, in seconds. Whoever finds itself missing there enters all it knows again.
 """
 
 from __future__ import annotations
@@ -89,6 +97,8 @@ TIME_FORM = "%Y-%m-%dT%H:%M:%SZ"
 EVENTS_KEPT = 1000
 #: Seconds between two words of a worker about itself.
 BEAT = 2.0
+#: Seconds without a word after which a worker counts as away.
+SILENCE = 3 * BEAT + 0.5
 #: Seconds for which a worker that said no goodbye is remembered.
 MEMBER_TTL = 3600
 
@@ -220,25 +230,6 @@ return #waiting
 """
 )
 
-#: KEYS stream; ARGV channel, event, how many to keep. Returns the event's ID; the message is "ID event".
-ANNOUNCE = Script(
-    b"""
-local id = redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[3], '*', 'event', ARGV[2])
-redis.call('PUBLISH', ARGV[1], id .. ' ' .. ARGV[2])
-return id
-"""
-)
-
-
-#: KEYS what a worker said of itself; ARGV its process ID. Deletes it, unless a successor has spoken; 1 if it did.
-LEAVE = Script(
-    b"""
-local told = redis.call('GET', KEYS[1])
-if told and not string.find(told, '"pid": ' .. ARGV[1] .. ',', 1, true) then return 0 end
-return redis.call('DEL', KEYS[1])
-"""
-)
-
 
 #: Questions kept in `hot`, the seconds after which a query counts half, the key's lifetime in ms.
 HOT_KEPT, HOT_HALF_LIFE, HOT_LIFETIME = 1000, 600, 86_400_000
@@ -287,11 +278,14 @@ class Names:
             + r"(?P<type>[A-Z0-9-]+)(?::(?P<class>[A-Z0-9]+))?(?P<do>:do)?(?P<cd>:cd)?"
         )
 
-    def wake(self, node: str, worker: int) -> bytes:
-        return f"{self.root}wake:{node}.{worker}".encode()
+    def wake(self, place: str) -> bytes:
+        return f"{self.root}wake:{place}".encode()
 
-    def node(self, node: str, worker: int) -> bytes:
-        return f"{self.root}node:{node}.{worker}".encode()
+    def node(self, place: str) -> bytes:
+        return f"{self.root}node:{place}".encode()
+
+    def again(self, event_id: str) -> bytes:
+        return f"{self.root}{{again}}:{event_id}".encode()
 
     def entry(self, key: bytes) -> bytes:
         """The Redis key of a question."""

@@ -1,7 +1,11 @@
 """Control events: what a person tells all workers at once, how a worker catches up, and the proof that it is done.
 
 An event is announced on the control channel and kept in the control stream. Each worker applies it and says so on the
-channel for acknowledgements. A worker that was away applies what it missed before it uses Redis again.
+channel for acknowledgements. A worker that was away applies what it missed before it uses Redis again; one that has
+missed a single message notices by the next, or by looking at the newest event with each heartbeat.
+
+Where a worker knows of events that the stream does not have, Redis has gone back in time, and what these events had
+deleted may be there again: they are announced once more.
 """
 
 from __future__ import annotations
@@ -10,29 +14,42 @@ import json
 import logging
 import re
 import time
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import gevent
-import hiredis
 
 from rdnscache.dns.names import parse_own_name
 from rdnscache.errors import StoreDown
 from rdnscache.lifeline import RELOAD, RESTART
 from rdnscache.logs import Throttled
 from rdnscache.store.contract import EVENTS_KEPT, LOOK, Names
-from rdnscache.store.link import Link
+from rdnscache.store.events import NO_EVENT, NOT_READ, Stream, Unreadable, order
 from rdnscache.store.scope import Scope
+from rdnscache.store.steering import LONGEST_EVENT, SEEN, Place
+from rdnscache.store.told import read_object
 
 if TYPE_CHECKING:
+    from rdnscache.store.link import Link
     from rdnscache.store.shards import Shards
 
 log = logging.getLogger(__name__)
 
 _EVENT_ID = re.compile(rb"[0-9]{1,19}-[0-9]{1,19}")
-#: Before the first event.
-NO_EVENT = b"0-0"
-#: Errors of a server that will be able to tell before long.
-PASSING = ("LOADING", "MASTERDOWN", "CLUSTERDOWN")
+#: Where there is none yet.
+FIRST = [(NO_EVENT, NOT_READ)]
+#: Missed flushes that are applied one by one, and flushes that wait to be: with more of them everything is forgotten.
+MOST_MISSED, MOST_WAITING = 8, 64
+#: The last flushes that are remembered; of the events a worker learns of at once, as many are confirmed.
+REMEMBERED, CONFIRMED = 100, 20
+#: Questions that are answered at the same time.
+LOOKS = 4
+#: Seconds between two looks into the stream when messages keep being missed; doubled as often when it cannot be read,
+#: and then L1 is forgotten.
+AGAIN, MOST_FAILURES = 0.05, 5
+#: Seconds that a register may be older than our last look at it, for being new.
+NEW = 1.0
 
 
 class Local(Protocol):
@@ -67,113 +84,258 @@ class Local(Protocol):
 
 
 class Control:
-    """This worker's ear for control events."""
+    """This worker's ear for control events.
 
-    def __init__(self, names: Names, node: str, worker: int, local: Local) -> None:
+    `again` is called with the IDs and scopes of flushes that Redis has lost; it does not wait.
+    """
+
+    def __init__(
+        self, names: Names, place: Place, local: Local, again: Callable[[Sequence[tuple[bytes, Scope]]], None]
+    ) -> None:
         self.channel = names.control
+        self.stream = Stream(names)
         self._acks = names.acks
-        self._node = node
-        self._worker = worker
+        self._node = place.node
+        self._place = {"node": place.node, "incarnation": place.incarnation, "worker": place.worker}
         self._local = local
-        self.link: Link | Shards
+        self._again = again
+        self._link: Link | Shards
         #: Whether we know all events up to now; not while the connection is new.
         self.caught_up = False
         #: The last event applied; None before the first attach, when there is nothing yet that a flush could mean.
         self._last: bytes | None = None
+        #: When that was last seen in the stream (monotonic).
+        self._sure = 0.0
+        #: The last flushes, oldest first, and in front what was there before them.
+        self._flushes: deque[tuple[bytes, Scope | None]] = deque(maxlen=REMEMBERED)
         #: What was said that nobody can read.
         self.odd = Throttled(log)
         #: Events learnt after the fact, or not at all.
         self.missed = 0
-        #: The newest event there was at the last look.
-        self._newest = NO_EVENT
+        #: The event after our last one, as of the last look, if there was one.
+        self._later = b""
+        #: Whether our last event could not be read: then it may be of any size, and is not asked for again.
+        self._bulky = False
+        #: Flushes of L1 that are still to be done, each with the events it is for.
+        self._waiting: deque[tuple[Scope, list[bytes]]] = deque()
+        self._sweeper: gevent.Greenlet | None = None
+        self._looking = 0
+        #: Whether something has been missed, and who sees to it.
+        self._gap = False
+        self._mender: gevent.Greenlet | None = None
+
+    def use(self, link: Link | Shards) -> None:
+        self._link = self.stream.link = link
 
     def hear(self, payload: bytes) -> None:
         """An event that has just been announced. Called in the hub."""
-        event_id, _, raw = payload.partition(b" ")
+        event_id, _, raw = payload[: LONGEST_EVENT + 100].partition(b" ")
         if event_id == LOOK:
-            gevent.spawn(self._look, raw)
-            return None
+            return self._asked(raw)
         if _EVENT_ID.fullmatch(event_id) is None:
             return self._unread("not a control event", event_id)
-        if self.caught_up:
-            self._last = event_id
         told = self._read(raw)
+        self._follow_on(event_id, raw, told)
         if told is None:
-            return None
-        if told["event"] == "flush":
-            self._flush(told, event_id, at_once=False)
+            self._begin(Scope(), event_id)
+        elif told["event"] == "flush":
+            self._begin(self._scope(told), event_id)
         elif told["event"] == "reload" and told.get("node") in (None, self._node):
             self._local.order(RELOAD, event_id.decode())
         elif told["event"] == "restart" and told.get("node") in (None, self._node):
             self._local.order(RESTART, event_id.decode())
         return None
 
+    def _follow_on(self, event_id: bytes, raw: bytes, told: dict[str, Any] | None) -> None:
+        """Note an event, if it is the next one; else find out what happened in between."""
+        last = self._last or NO_EVENT
+        if not self.caught_up or order(event_id) <= order(last):  # it will be learnt, or has been
+            return
+        if told is not None and str(told.get("after")).encode("ascii", "replace") == last:
+            self._set_last(event_id, raw)
+        else:
+            self._missed()
+
     def opened(self) -> None:
         """A new connection: it is to be learnt what was missed before L1 answers again."""
         self.caught_up = False
-        self._newest = NO_EVENT
+        self._later = b""
         self._local.hold()
 
-    def compare(self, result: Any) -> None:
-        """Take the newest event as XREVRANGE tells it: one that was there at the last look is to be known by now.
+    def look(self) -> None:
+        """See whether we know all events there are."""
+        last = self._last or NO_EVENT
+        told = (last, int(last != NO_EVENT and not self._bulky))
+        self._link.send((b"EVAL", SEEN.source, b"1", self.channel, *told), lambda result: self._compare(last, result))
 
-        Where messages pass from node to node they can get lost on a connection that lives.
+    def _compare(self, last: bytes, result: Any) -> None:
+        """Take what Redis tells of the event that was our last.
+
+        One after it that was there at the look before is to be known by now: where messages pass from node to node they
+        can get lost on a connection that lives. And the one that we know cannot be missing.
         """
-        if self.caught_up and _order(self._last or NO_EVENT) < _order(self._newest):
-            self.link.listen_again("an event was not heard")
-        events = result[0] if isinstance(result, list) else None
-        self._newest = events[0][0] if isinstance(events, list) and events else NO_EVENT
+        reply = result[0] if isinstance(result, list) else result
+        if not self.caught_up or not isinstance(reply, list) or last != (self._last or NO_EVENT):
+            return
+        there, later = reply
+        if there:
+            self._sure = time.monotonic()
+        if not there or (later and later == self._later):
+            self._missed()
+        self._later = later
 
     def closed(self) -> None:
         self._local.release()
 
     def catch_up(self) -> None:
-        """Apply what was missed; forget everything when that cannot be known. Called while the link is attaching."""
-        self._learn()
+        """Apply what was missed; forget everything when that cannot be known. Called while the link is attaching.
+
+        Raises StoreDown when Redis will be able to tell before long.
+        """
+        self._learn(attaching=True)
         self.caught_up = True
         self._local.release()
 
-    def _learn(self) -> None:
-        (events,) = self.link.setup((b"XRANGE", self.channel, self._last or b"-", b"+"))
-        if isinstance(events, hiredis.ReplyError):
-            if str(events).startswith(PASSING):
-                raise StoreDown(str(events))
-            return log.warning("control events cannot be read, a flush may be missed: %s", events)
-        first_time, known, self._last = self._last is None, self._last, events[-1][0] if events else NO_EVENT
-        if first_time:  # whatever L1 holds may be older than the last flush
-            return self._forget() if events else None
-        if known != NO_EVENT and (not events or events[0][0] != known):  # Redis lost its memory, or cut the stream
+    def _missed(self) -> None:
+        """A message was lost: learn what it was, without letting go of the connection."""
+        self._gap = True
+        if self._mender is None:
+            self._mender = gevent.spawn(self._mend)
+
+    def _mend(self) -> None:
+        """Until nothing is missing, or the connection is lost: then it is learnt while attaching."""
+        failures = 0
+        try:
+            while self._gap and self.caught_up and self._link.attached:
+                try:
+                    self._gap = False
+                    self._learn(attaching=False)
+                    failures = 0
+                except StoreDown:
+                    self._gap, failures = True, failures + 1
+                    if failures == MOST_FAILURES:
+                        self._forget()
+                gevent.sleep(AGAIN * 2 ** min(failures, MOST_FAILURES))
+        finally:
+            self._mender = None
+
+    def _learn(self, attaching: bool) -> None:
+        """Read the stream from the last event on."""
+        known = self._last
+        try:
+            events = self.stream.newest(CONFIRMED) if known is None else self.stream.since(known)
+        except Unreadable as problem:
+            log.warning("control events cannot be read, a flush may be missed, so L1 is forgotten: %s", problem)
             return self._forget()
-        if len(events) >= EVENTS_KEPT:
-            return self._forget()
-        for event_id, fields in events[1 if known != NO_EVENT else 0 :]:
-            self.missed += 1
-            told = self._read(fields[1] if len(fields) > 1 else b"")
-            if told is not None and told["event"] == "flush":
-                self._flush(told, event_id, at_once=True)
+        if known is None:  # whatever L1 holds may be older than the last flush
+            self._set_last(*(events or FIRST)[-1])
+            self._flushes.append((self._last or NO_EVENT, None))
+            if events:
+                self._forget()
+        elif len(events) > EVENTS_KEPT:  # more than anybody keeps: not all have been read
+            self.missed += len(events)
+            events = self.stream.newest(CONFIRMED)
+            self._set_last(*(events or FIRST)[-1])
+            self._forget()
+        elif known != NO_EVENT and (not events or events[0][0] != known):
+            self._lose(known, events)
+        else:
+            events = events[1:] if known != NO_EVENT else events
+            if events:
+                self._set_last(*events[-1])
+            heard = {event_id for event_id, _ in self._flushes}
+            events = [event for event in events if event[0] not in heard]
+            self._apply(events, at_once=attaching)
+        self._confirm([event_id for event_id, _ in events[-CONFIRMED:]], 0, attaching)
         return None
 
-    def _look(self, raw: bytes) -> None:
+    def _apply(self, events: list[tuple[bytes, bytes]], at_once: bool) -> None:
+        """Events that were missed, in their order."""
+        self.missed += len(events)
+        scopes = []
+        for event_id, raw in events:
+            told = self._read(raw)
+            if told is None or told["event"] == "flush":
+                scopes.append(self._scope(told) if told is not None else Scope())
+                self._flushes.append((event_id, scopes[-1]))
+        if len(scopes) > MOST_MISSED:
+            scopes = [Scope()]
+        for scope in scopes:
+            self._local.begin_flush(scope)
+            count = self._local.sweep(scope, at_once)
+            log.info("flushed %d entries from L1, missed before: %s", count, scope)
+
+    def _lose(self, known: bytes, events: list[tuple[bytes, bytes]]) -> None:
+        """The last event we know is not in the stream: too many came since, or Redis does not know of it any more."""
+        lost = self._lost(known) if len(events) < EVENTS_KEPT - 1 else []
+        self._set_last(*(events or self.stream.newest(1) or FIRST)[-1])
+        self._forget()
+        self.missed += len(events)
+        heard = [flush for flush in self._flushes if order(flush[0]) > order(known)]
+        self._flushes.clear()
+        self._flushes += [(self._last or NO_EVENT, None), *heard]
+        if lost:
+            log.warning("Redis does not know of the flush of %s any more: it is announced again", lost[-1][1])
+            self._again(lost)
+
+    def _lost(self, known: bytes) -> list[tuple[bytes, Scope]]:
+        """The flushes that Redis has forgotten; none when it has forgotten the entries as well."""
+        if self.stream.register_age() < time.monotonic() - self._sure + NEW:
+            return []  # a new register: Redis has begun anew with nothing
+        anchor = self.stream.before(known)
+        scopes: dict[Scope, bytes] = {}  # each has been announced twice, or more often
+        whole = False
+        for event_id, scope in self._flushes:
+            if order(event_id) <= order(anchor):
+                whole = True
+            elif order(event_id) > order(known):  # somebody was faster
+                scopes.pop(scope or Scope(), None)
+            elif scope is not None:
+                scopes[scope] = event_id
+        if whole and len(scopes) <= MOST_MISSED:
+            return [(event_id, scope) for scope, event_id in scopes.items()]
+        return [(known, Scope())]
+
+    def _set_last(self, event_id: bytes, raw: bytes) -> None:
+        self._last, self._bulky, self._sure = event_id, not raw, time.monotonic()
+
+    def _asked(self, raw: bytes) -> None:
+        if self._looking >= LOOKS:
+            return self._unread("too many questions at the same time", raw)
+        self._looking += 1
+        gevent.spawn(self._answer, raw)
+        return None
+
+    def _answer(self, raw: bytes) -> None:
         """Say what L1 holds of a name."""
         try:
-            told = json.loads(raw)
+            told = read_object(raw, LONGEST_EVENT)
             name, asked = parse_own_name(told["name"]), str(told["id"])
-        except (ValueError, KeyError, TypeError, RecursionError):
-            return self._unread("a question could not be read", raw)
-        held = {"event": asked, "node": self._node, "worker": self._worker, "held": self._local.look(name)}
-        return self.link.tell((b"PUBLISH", self._acks, json.dumps(held)))
+            held = {"event": asked, **self._place, "held": self._local.look(name)}
+            self._link.tell((b"PUBLISH", self._acks, json.dumps(held)))
+        except (ValueError, KeyError, TypeError):
+            self._unread("a question could not be read", raw)
+        finally:
+            self._looking -= 1
 
     def _read(self, raw: bytes) -> dict[str, Any] | None:
-        """An event's fields; None, with a warning, when it is none."""
+        """An event's fields; None, with a warning, when it cannot be read: then it could mean anything."""
         try:
-            told = json.loads(raw)
-            if isinstance(told, dict) and isinstance(told.get("event"), str):
+            told = read_object(raw, LONGEST_EVENT)
+            if isinstance(told.get("event"), str):
                 return told
             problem = "no event in it"
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             problem = str(error)
-        self._unread(f"a control event could not be read ({problem})", raw)
+        self._unread(f"a control event could not be read, so L1 is forgotten ({problem})", raw)
         return None
+
+    def _scope(self, told: dict[str, Any]) -> Scope:
+        try:
+            return Scope.of(told)
+        except ValueError as error:
+            self._unread(f"a flush could not be read, so everything is flushed ({error})", str(told).encode())
+            return Scope()
 
     def _unread(self, problem: str, raw: bytes) -> None:
         """Anyone who may publish can send as many as they like: the log is not theirs to fill."""
@@ -183,25 +345,28 @@ class Control:
         self._local.begin_flush(Scope())
         self._local.sweep(Scope(), at_once=True)
 
-    def _flush(self, told: dict[str, Any], event_id: bytes, at_once: bool) -> None:
-        try:
-            scope = Scope.of(told)
-        except ValueError as error:
-            log.warning("a flush could not be read, so everything is flushed (%s): %.200r", error, told)
-            scope = Scope()
+    def _begin(self, scope: Scope, event_id: bytes) -> None:
+        """Take flights out of the way now, and sweep L1 as soon as it is its turn."""
+        self._flushes.append((event_id, scope))
         self._local.begin_flush(scope)
+        self._waiting.append((scope, [event_id]))
+        if len(self._waiting) > MOST_WAITING:
+            self._waiting = deque([(Scope(), [each for _, ids in self._waiting for each in ids][-EVENTS_KEPT:])])
+            self._local.begin_flush(Scope())
+        if self._sweeper is None:
+            self._sweeper = gevent.spawn(self._sweep)
 
-        def work() -> None:
-            count = self._local.sweep(scope, at_once)
-            log.info("flushed %d entries from L1: %s", count, scope)
-            done = {"event": event_id.decode(), "node": self._node, "worker": self._worker, "entries": count}
-            self.link.tell((b"PUBLISH", self._acks, json.dumps(done)))
+    def _sweep(self) -> None:
+        try:
+            while self._waiting:
+                scope, ids = self._waiting.popleft()
+                count = self._local.sweep(scope, at_once=False)
+                log.info("flushed %d entries from L1: %s", count, scope)
+                self._confirm(ids, count, learnt=False)
+        finally:
+            self._sweeper = None
 
-        if at_once:
-            work()
-        else:
-            gevent.spawn(work)
-
-
-def _order(event_id: bytes) -> tuple[int, ...]:
-    return tuple(map(int, event_id.split(b"-")))
+    def _confirm(self, ids: Sequence[bytes], entries: int, learnt: bool) -> None:
+        for event_id in ids:
+            done = {"event": event_id.decode(), **self._place, "entries": entries, "learnt": learnt}
+            self._link.tell((b"PUBLISH", self._acks, json.dumps(done)))

@@ -134,7 +134,7 @@ def _lets_in(place: Place) -> bool | None:
 
 
 def _try(found: Any, command: Command, mark: str, refused: dict[str, str]) -> None:
-    words = " ".join(command[:2]) if command[0] in ("CLIENT", "SCRIPT") else str(command[0])
+    words = " ".join(command[:2]) if command[0] in ("CLIENT", "MEMORY", "SCRIPT") else str(command[0])
     try:
         if command[0] == "SUBSCRIBE":
             with found.pubsub() as ear:
@@ -144,6 +144,8 @@ def _try(found: Any, command: Command, mark: str, refused: dict[str, str]) -> No
             found.execute_command(*command)
     except redis.ResponseError as error:
         text = str(error)
+        if text.startswith("WRONGTYPE"):  # we may, and nothing has happened
+            return
         if isinstance(error, NoPermissionError):
             if re.search(" (key|channel)", text) and command[0] not in ("EVAL", "EVALSHA"):
                 place = command[1].decode() if isinstance(command[1], bytes) else str(command[1])

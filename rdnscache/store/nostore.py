@@ -99,6 +99,11 @@ class NoStore:
         """How access to Redis is, in a word; see status.STATES."""
         return "none"
 
+    @property
+    def twins(self) -> set[str]:
+        """The incarnations of other nodes that have our name."""
+        return set()
+
     def measure(self) -> None:
         """Bring the counters up to date that are not kept so all the time."""
 

@@ -208,8 +208,10 @@ class Shards:
                 found = [hiredis.ReplyError(str(error))] * len(indexes)
             for index, reply in zip(indexes, found, strict=True):
                 problem = str(reply) if isinstance(reply, hiredis.ReplyError) else ""
-                if shard is not None and problem.startswith("MOVED "):
-                    reply = self._redirected(shard, problem).link.request(commands[index])[0]
+                if shard is not None and problem.startswith(("MOVED ", "ASK ")):
+                    there = self._redirected(shard, problem).link
+                    asking = ((b"ASKING",),) if problem.startswith("ASK") else ()
+                    reply = there.request(*asking, commands[index])[-1]
                 replies[index] = reply
         return replies
 

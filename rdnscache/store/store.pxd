@@ -20,8 +20,9 @@ cdef class Store(NoStore):
     cdef long _tokens
     cdef object _second
     cdef object _second_text
-    cdef object _place
-    cdef object _member
+    cdef object _register
+    cdef object _url
+    cdef object _prefix
     cdef object _local
     cdef object _control
     cdef public object link

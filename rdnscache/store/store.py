@@ -22,27 +22,21 @@ from rdnscache.dns.policy import Limits
 from rdnscache.errors import StoreDown
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters, observe
+from rdnscache.process import Incarnation
+from rdnscache.store.again import announce_again
 from rdnscache.store.breaker import ALWAYS_FINE, Breaker
 from rdnscache.store.candidacy import RedisCandidacy
-from rdnscache.store.contract import (
-    CLAIM,
-    FILL,
-    HEAT,
-    LEASE,
-    LEAVE,
-    MEMBER_TTL,
-    RENEW,
-    TIME_FORM,
-    Names,
-    Script,
-)
+from rdnscache.store.contract import CLAIM, FILL, HEAT, LEASE, RENEW, TIME_FORM, Names, Script
 from rdnscache.store.control import Control, Local
 from rdnscache.store.decoding import LIMITS, read_wake
 from rdnscache.store.link import Link
 from rdnscache.store.nostore import Candidacy, NoStore
 from rdnscache.store.pipe import Command
+from rdnscache.store.register import Register
+from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
 from rdnscache.store.shards import link_to
+from rdnscache.store.steering import Place
 from rdnscache.store.trust import Trust
 
 log = logging.getLogger(__name__)
@@ -67,8 +61,8 @@ class Store(NoStore):
         self,
         url: str,
         prefix: str,
-        node: str,
-        worker: int,
+        place: Place,
+        life: Incarnation,
         lease: float,
         timeout: float,
         budget: float,
@@ -78,30 +72,31 @@ class Store(NoStore):
         limits: Limits = LIMITS,
         upstreams: Collection[str] = (),
     ) -> None:
-        self.trust = Trust(node, upstreams, limits, seal, self.discard, counters)
+        self.trust = Trust(place.node, upstreams, limits, seal, self.discard, counters)
         self._unusable = Throttled(log)
         self.names = Names(prefix)
         self._counted: dict[int, int] = {}
-        self.node = node
+        self.node = node = place.node
         self.lease_ms = round(min(lease, LEASE) * 1000)
-        self.wake_channel = self.names.wake(node, worker)
+        self.wake_channel = self.names.wake(str(place))
         self.counters = counters
         #: Those who have claimed, by the Redis key of their question: one, but for a flush that begins another.
         self._following: dict[bytes, list[RedisCandidacy]] = {}
-        self._token_head = f"{node}.{worker}:{os.urandom(4).hex()}:"
+        self._token_head = f"{node}.{place.worker}:{os.urandom(4).hex()}:"
         self._tokens = 0
         self._second, self._second_text = 0, ""
-        self._place = f"{node}.{worker}".encode()
-        self._member = self.names.node(node, worker)
+        self._register = Register(self.names, place, life, self._noted)
         self._local = local
-        self._control = Control(self.names, node, worker, local)
+        self._url, self._prefix = url, prefix
+        self._control = Control(self.names, place, local, self._announce_again)
         channels = (self.wake_channel, self._control.channel)
-        client_name = f"rdnscache-{node}.{worker}"
+        client_name = f"rdnscache-{node}.{place.worker}"
         callbacks = (self._on_push, self._control.opened, self._on_attach, self._on_detach)
         self.link = link_to(url, self._control.channel, client_name, channels, timeout, *callbacks, budget)
         #: The same where it is one link: compiled, it is called without a look at what it is.
         self._one = self.link if isinstance(self.link, Link) else None
-        self._control.link = self.link
+        self._control.use(self.link)
+        self._register.link = self.link
         self.breaker = Breaker()
         #: What was being read when the connection was lost. A claim finds it as well, and deletes what is too large.
         self._lost_with: set[bytes] = set()
@@ -127,6 +122,10 @@ class Store(NoStore):
     @property
     def latency(self) -> float:
         return self.link.latency
+
+    @property
+    def twins(self) -> set[str]:
+        return self._register.twins
 
     @property
     def state(self) -> str:
@@ -156,12 +155,13 @@ class Store(NoStore):
             counted[column] = total
 
     def beat(self, report: str) -> None:
-        self.link.send((b"SET", self._member, report, b"EX", MEMBER_TTL), self._noted)
-        self.link.send((b"SADD", self.names.nodes, self._place))
+        self._register.beat(report)
+        self._control.look()
         if self.trust.mac_field:
             self.link.send((b"TIME",), self._server_time)
-        if self.link.several:
-            self.link.send((b"XREVRANGE", self._control.channel, b"+", b"-", b"COUNT", b"1"), self._control.compare)
+
+    def _announce_again(self, lost: Sequence[tuple[bytes, Scope]]) -> None:
+        announce_again(self._url, self._prefix, self.link, lost)
 
     def _server_time(self, result: Any) -> None:
         told = result[0] if isinstance(result, list) else None
@@ -198,9 +198,7 @@ class Store(NoStore):
 
     def leave(self) -> None:
         try:
-            (deleted,) = self.link.request((b"EVAL", LEAVE.source, b"1", self._member, os.getpid()))
-            if deleted == 1:
-                self.link.request((b"SREM", self.names.nodes, self._place))
+            self._register.leave()
         except StoreDown:
             pass  # we shall be missed for an hour
 

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 #: Octets of what a worker says of itself (about 10,000), and of what it says to a question or an event.
-LONGEST_REPORT, LONGEST_ANSWER = 256 << 10, 1 << 20
+LONGEST_REPORT, LONGEST_ANSWER = 64 << 10, 1 << 20
 
 
 def read_object(raw: bytes | str, limit: int) -> dict[str, Any]:

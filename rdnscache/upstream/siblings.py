@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from zlib import crc32
 
 from rdnscache.dns import policy
+from rdnscache.dns.compose import EDE_NOT_READY
 from rdnscache.dns.wire import NOTIMP, REFUSED, SERVFAIL, Reply
 from rdnscache.errors import UpstreamFailed
 from rdnscache.net import Address
@@ -32,7 +33,7 @@ class Siblings:
         self.ending = False
 
     def ask(self, key: bytes) -> Reply | None:
-        """The reply of the worker this question belongs to; None when that is us, or it cannot be reached.
+        """The reply of the worker this question belongs to; None when that is us, or it cannot be reached, or sheds.
 
         Raises UpstreamFailed when it found no answer either.
         """
@@ -43,6 +44,8 @@ class Siblings:
             reply = exchange(self._places[owner], key, True, self._patience)
         except UpstreamFailed as failure:
             log.debug("a sibling does not answer: %s", failure)
+            return None
+        if reply.rcode == SERVFAIL and reply.ede == EDE_NOT_READY:  # that is no fact about the name
             return None
         if not policy.usable(reply):
             rcode = reply.rcode if reply.rcode in (REFUSED, NOTIMP) else SERVFAIL

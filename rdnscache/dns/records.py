@@ -1,0 +1,199 @@
+"""The records of a message one by one, its names as numbers, and records written into a message anew."""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from rdnscache.dns.rdata import IN_ONLY, SHAPES
+from rdnscache.dns.wire import HEADER_SIZE, IN, NAME_SIZE, TCP_SIZE, Reply, parse_reply
+
+#: Types whose names may be compressed (RFC 3597 section 4: those of RFC 1035).
+_COMPRESSED = frozenset((2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 15))
+_NAME, _STRING = b"ns"
+_WIDTHS = {ord("B"): 1, ord("H"): 2, ord("I"): 4, ord("t"): 2, ord("T"): 4}
+_FIXED = Struct("!HHIH")
+
+
+class Names:
+    """The names of a message by number, 0 for the root: equal names have one number, whatever their case.
+
+    Each label is looked at once, wherever pointers to it come from.
+    """
+
+    __slots__ = ("_known", "_numbers", "labels", "parents", "sizes", "wire")
+
+    def __init__(self, wire: bytes) -> None:
+        self.wire = wire
+        self.labels = [b""]
+        self.parents = [-1]
+        #: The octets of each name, not compressed.
+        self.sizes = [1]
+        #: By offset; and by label in lower case and number of the rest.
+        self._known: dict[int, int] = {}
+        self._numbers: dict[tuple[bytes, int], int] = {}
+
+    def read(self, at: int) -> int:
+        """The number of the name at an offset where `parse_reply` has found one."""
+        wire = self.wire
+        starts: list[int] = []
+        while True:
+            number = self._known.get(at, -1)
+            if number >= 0:
+                break
+            size = wire[at]
+            if size == 0:
+                number = 0
+                break
+            if size < 64:
+                starts.append(at)
+                at += size + 1
+            else:
+                at = (size & 0x3F) << 8 | wire[at + 1]
+        while starts:
+            at = starts.pop()
+            number = self.child(wire[at + 1 : at + 1 + wire[at]], number)
+            self._known[at] = number
+        return number
+
+    def child(self, label: bytes, parent: int) -> int:
+        key = (label.lower(), parent)
+        number = self._numbers.get(key, -1)
+        if number < 0:
+            number = self._numbers[key] = len(self.labels)
+            self.labels.append(label)
+            self.parents.append(parent)
+            self.sizes.append(self.sizes[parent] + len(label) + 1)
+        return number
+
+    def moved(self, name: int, old: int, new: int) -> int:
+        """The name with its ancestor `old` replaced by `new`; -1 when it would be too long (RFC 6672 section 2.2)."""
+        if self.sizes[name] - self.sizes[old] + self.sizes[new] > NAME_SIZE:
+            return -1
+        labels = []
+        while name != old:
+            labels.append(self.labels[name])
+            name = self.parents[name]
+        for label in reversed(labels):
+            new = self.child(label, new)
+        return new
+
+    def under(self, name: int, ancestor: int) -> bool:
+        """Whether a name is this ancestor or below it."""
+        while name > ancestor:  # an ancestor is always numbered before its descendants
+            name = self.parents[name]
+        return name == ancestor
+
+
+class Record:
+    """One record: where it is, and its place among those that are kept; -1 for one that is dropped.
+
+    One that is to be made has `start` 0, and the number of its target.
+    """
+
+    __slots__ = ("end", "owner", "place", "rclass", "rtype", "start", "target", "ttl", "ttl_at")
+
+    def __init__(self, start: int, ttl_at: int, end: int, owner: int, rtype: int, rclass: int) -> None:
+        self.start = start
+        self.ttl_at = ttl_at
+        self.end = end
+        self.owner = owner
+        self.rtype = rtype
+        self.rclass = rclass
+        self.place = -1
+        self.target = 0
+        #: In place of its own where that is not -1.
+        self.ttl = -1
+
+
+def records_of(reply: Reply, names: Names, first: int, count: int, start: int) -> list[Record]:
+    """`count` records from the one with the number `first`, which begins at `start`."""
+    wire, ttls = reply.wire, reply.ttls
+    out = []
+    for index in range(first, first + count):
+        at = ttls[2 * index] << 8 | ttls[2 * index + 1]
+        end = at + 6 + (wire[at + 4] << 8 | wire[at + 5])
+        rtype, rclass = wire[at - 4] << 8 | wire[at - 3], wire[at - 2] << 8 | wire[at - 1]
+        out.append(Record(start, at, end, names.read(start), rtype, rclass))
+        start = end
+    return out
+
+
+class Writer:
+    """Writes records of one message into another, names compressed anew."""
+
+    __slots__ = ("_names", "_out", "_reply", "_written")
+
+    def __init__(self, names: Names, reply: Reply) -> None:
+        self._names = names
+        self._reply = reply
+        self._out = bytearray(reply.wire[: reply.end])
+        #: Where each name has been written.
+        self._written: dict[int, int] = {}
+
+    def write(self, answers: list[Record], authority: list[Record]) -> Reply | None:
+        """The reply with these records; None when it does not fit into a message any more."""
+        reply, out = self._reply, self._out
+        self._note_question()
+        out[6:HEADER_SIZE] = len(answers).to_bytes(2, "big") + len(authority).to_bytes(2, "big") + b"\0\0"
+        for record in answers + authority:
+            self._record(record)
+            if len(out) > TCP_SIZE:
+                return None
+        written = parse_reply(bytes(out))
+        if written is not None:
+            written.rcode, written.ede = reply.rcode, reply.ede
+        return written
+
+    def _note_question(self) -> None:
+        at, name = HEADER_SIZE, self._names.read(HEADER_SIZE)
+        while name > 0:
+            self._written[name] = at
+            at += self._out[at] + 1
+            name = self._names.parents[name]
+
+    def _name(self, name: int, compressed: bool) -> None:
+        names, out = self._names, self._out
+        while name > 0:
+            at = self._written.get(name, -1)
+            if compressed and at >= 0:
+                out += (0xC000 | at).to_bytes(2, "big")
+                return
+            if at < 0 and len(out) < 0x4000:
+                self._written[name] = len(out)
+            label = names.labels[name]
+            out.append(len(label))
+            out += label
+            name = names.parents[name]
+        out.append(0)
+
+    def _record(self, record: Record) -> None:
+        wire, out = self._reply.wire, self._out
+        self._name(record.owner, True)
+        ttl = record.ttl if record.ttl >= 0 else int.from_bytes(wire[record.ttl_at : record.ttl_at + 4], "big")
+        out += _FIXED.pack(record.rtype, record.rclass, ttl, 0)
+        start = len(out)
+        if record.start:
+            self._data(record)
+        else:
+            self._name(record.target, True)
+        size = len(out) - start
+        if size < TCP_SIZE:
+            out[start - 2 : start] = size.to_bytes(2, "big")
+
+    def _data(self, record: Record) -> None:
+        """The record's data; only names that may have come compressed are written anew."""
+        wire, out = self._reply.wire, self._out
+        at, end = record.ttl_at + 6, record.end
+        known = record.rclass == IN or record.rtype not in IN_ONLY
+        shape = SHAPES.get(record.rtype, b"") if known else b""
+        for letter in shape if _NAME in shape else b"":
+            if letter == _NAME:
+                self._name(self._names.read(at), record.rtype in _COMPRESSED)
+                while 0 < wire[at] < 64:
+                    at += wire[at] + 1
+                at += 1 if wire[at] == 0 else 2
+                continue
+            size = wire[at] + 1 if letter == _STRING else _WIDTHS.get(letter, end - at)
+            out += wire[at : at + size]
+            at += size
+        out += wire[at:end]

@@ -1,0 +1,123 @@
+"""This worker's place in the register of the cluster, and what it remembers of the others'.
+
+The register is one key that every worker writes to every BEAT. Where it has lost us, it has lost others as well, who
+may be cut off and so cannot enter themselves again: we do it for all that we know. So a flush counts them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import hiredis
+
+from rdnscache.process import Incarnation
+from rdnscache.store.contract import MEMBER_TTL, SILENCE, Names
+from rdnscache.store.members import read_roll, replaced
+from rdnscache.store.steering import MOST_WORKERS, RESTORE, ROLL, Place
+from rdnscache.store.told import LONGEST_REPORT
+
+if TYPE_CHECKING:
+    from rdnscache.store.link import Link
+    from rdnscache.store.shards import Shards
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two warnings that another node has our name.
+WARN_AGAIN = 60.0
+#: Incarnations of our name that are remembered.
+MOST_TWINS = 8
+
+
+class Register:
+    """`done` takes what Redis says to a beat: a list of one reply, or a StoreDown."""
+
+    def __init__(self, names: Names, place: Place, life: Incarnation, done: Callable[[Any], None]) -> None:
+        self.link: Link | Shards
+        #: Other nodes of our name that have spoken while we did.
+        self.twins: set[str] = set()
+        self._names = names
+        self._place = place
+        self._life = life
+        self._done = done
+        #: All workers that are listed, and when they last spoke (monotonic).
+        self._known: dict[str, float] = {}
+        self._warned = -WARN_AGAIN
+
+    def beat(self, report: str) -> None:
+        """Say that we are there, and how we are."""
+        sent = time.monotonic()
+        place = str(self._place)
+        self.link.send((b"SET", self._names.node(place), report, b"EX", MEMBER_TTL), self._done)
+        told = (MEMBER_TTL, MOST_WORKERS, place)
+        self.link.send((b"EVAL", ROLL.source, b"1", self._names.nodes, *told), lambda result: self._heard(result, sent))
+
+    def leave(self) -> None:
+        """Say goodbye. Raises StoreDown."""
+        place = str(self._place)
+        self.link.request((b"ZREM", self._names.nodes, place), (b"DEL", self._names.node(place)))
+
+    def _heard(self, result: Any, sent: float) -> None:
+        reply = result[0] if isinstance(result, list) else result
+        roll = read_roll(reply)
+        if roll is None:
+            return self._refused(reply, sent)
+        places = roll.places
+        if roll.new and self._known:
+            lost = {place: at for place, at in self._known.items() if sent - at < MEMBER_TTL and place not in places}
+            self._restore(lost, sent)
+        self._known = {place: sent - age for place, age in places.items()}
+        self._look_for_kin(places, sent)
+
+    def _refused(self, reply: Any, now: float) -> None:
+        if isinstance(reply, hiredis.ReplyError) and now - self._warned >= WARN_AGAIN:
+            self._warned = now
+            log.warning("the cluster's register cannot be written, so flushes do not wait for this node: %s", reply)
+
+    def _restore(self, lost: Mapping[str, float], now: float) -> None:
+        if lost:
+            log.info("the cluster's register is not what it was: entering %d workers in it again", len(lost))
+            told = [part for place, at in lost.items() for part in (place, f"{now - at:.3f}")]
+            self.link.send((b"EVAL", RESTORE.source, b"1", self._names.nodes, *told))
+
+    def _look_for_kin(self, places: Mapping[str, float], now: float) -> None:
+        """Other nodes of our name: our predecessor, who is dead, or one that lives beside us, which is a mistake."""
+        kin: dict[str, float] = {}
+        own = self._place.node + "."
+        theirs: dict[str, list[str]] = {}
+        for text, age in places.items():
+            place = Place.parse(text) if text.startswith(own) else None
+            if place is not None and place.node == self._place.node and place.incarnation != self._life.name:
+                theirs.setdefault(place.incarnation, []).append(text)
+                kin[place.incarnation] = min(age, kin.get(place.incarnation, age))
+        for name, age in kin.items():
+            if now - age > self._life.begun:
+                if len(self.twins) < MOST_TWINS:
+                    self.twins.add(name)
+                if age < SILENCE:
+                    self._warn(name, now)
+            else:
+                for text in theirs[name]:
+                    self._ask_after(text, places[text])
+
+    def _warn(self, name: str, now: float) -> None:
+        if now - self._warned >= WARN_AGAIN:
+            self._warned = now
+            log.error(
+                "another node is called %s too (its incarnation is %s, ours %s): give each its own --node-id; "
+                "flushes wait for both", self._place.node, name, self._life.name,
+            )  # fmt: skip
+
+    def _ask_after(self, place: str, age: float) -> None:
+        """A worker that has not spoken since we began: see whether it can be said to be dead, and then forget it."""
+
+        def told(result: Any) -> None:
+            reply = result[0] if isinstance(result, list) else None
+            if replaced(reply, self._life, age, time.monotonic() - self._life.begun):
+                log.info("%s is dead: this node has taken its place", place)
+                self.link.send((b"ZREM", self._names.nodes, place))
+                self.link.send((b"DEL", self._names.node(place)))
+
+        self.link.send((b"GETRANGE", self._names.node(place), 0, LONGEST_REPORT), told)

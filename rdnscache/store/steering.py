@@ -1,0 +1,141 @@
+"""The part of the contract about members and control events: scripts, limits, places. Keys are in `contract`."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from rdnscache.store.contract import Script
+
+#: Octets of the control stream: EVENTS_KEPT of the longest take a quarter of that. A larger one holds up Redis whenever
+#: it is read, for whatever somebody has put there, so it is deleted; workers take that for lost events.
+LARGEST_STREAM = 1 << 24
+_BOUND = (
+    b"""
+local size = redis.pcall('MEMORY', 'USAGE', KEYS[1], 'SAMPLES', 0)
+if type(size) == 'number' and size > %d then redis.call('UNLINK', KEYS[1]) end
+"""
+    % LARGEST_STREAM
+)
+
+#: KEYS stream; ARGV channel, event, how many to keep. Returns the event's ID; the message is "ID event", and the event
+#: has the ID of the one before in it. A value of another type makes room.
+ANNOUNCE = Script(
+    _BOUND
+    + b"""
+local last = redis.pcall('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+if last.err then
+  redis.call('DEL', KEYS[1])
+  last = {}
+end
+local id = redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[3], '*', 'event', ARGV[2])
+local after = last[1] and last[1][1] or '0-0'
+redis.call('PUBLISH', ARGV[1], id .. ' {"after": "' .. after .. '", ' .. string.sub(ARGV[2], 2))
+return id
+"""
+)
+
+#: KEYS stream; ARGV how many. Returns the IDs of the newest events, the newest first.
+NEWEST = Script(
+    _BOUND
+    + b"""
+local told = {}
+for i, event in ipairs(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', ARGV[1])) do told[i] = event[1] end
+return told
+"""
+)
+
+#: KEYS stream; ARGV the last event somebody knows, and 1 to look whether it is there. Returns whether it is, and the ID
+#: of the one after it, if there is one. Events that are not asked for are not touched: they may be of any size.
+SEEN = Script(
+    _BOUND
+    + b"""
+local there = 1
+if ARGV[2] == '1' then there = #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) end
+local later = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', 1)
+return {there, later[1] and later[1][1] or ''}
+"""
+)
+
+#: KEYS stream; ARGV where to begin, how many, octets of the longest event, and `back` to go back from there.
+#: Returns IDs and events in turn; an event that is too long, or none of ours, is empty.
+READ = Script(
+    _BOUND
+    + b"""
+local events, told
+if ARGV[4] then
+  events = redis.call('XREVRANGE', KEYS[1], ARGV[1], '-', 'COUNT', ARGV[2])
+else
+  events = redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])
+end
+told = {}
+for _, event in ipairs(events) do
+  local text = event[2][1] == 'event' and event[2][2] or ''
+  told[#told + 1] = event[1]
+  told[#told + 1] = #text <= tonumber(ARGV[3]) and text or ''
+end
+return told
+"""
+)
+
+#: Workers of the register that are looked at: those that have spoken last.
+MOST_WORKERS = 2000
+#: Octets of a control event; a longer one means everything.
+LONGEST_EVENT = 4096
+
+#: KEYS register; ARGV seconds after which a worker is forgotten, how many to tell, and who speaks, if somebody does.
+#: Returns 1 if that one was not listed, the register's age in seconds, the workers that have spoken last, each with the
+#: seconds since then, and how many are listed; seconds as text. Who only reads changes nothing. A value of another type
+#: makes room.
+ROLL = Script(
+    b"""
+local now = redis.call('TIME')
+now = now[1] + now[2] / 1000000
+local since, new = redis.pcall('ZSCORE', KEYS[1], 'since'), 0
+if type(since) == 'table' and ARGV[3] then redis.call('DEL', KEYS[1]) end
+if type(since) ~= 'string' then since = now end
+if ARGV[3] then
+  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1])
+  redis.call('ZADD', KEYS[1], since, 'since')
+  new = redis.call('ZADD', KEYS[1], now, ARGV[3])
+end
+local all, told = redis.pcall('ZREVRANGE', KEYS[1], 0, ARGV[2], 'WITHSCORES'), {}
+for i = 1, #all, 2 do
+  if all[i] ~= 'since' and now - all[i + 1] <= tonumber(ARGV[1]) and #told < 2 * ARGV[2] then
+    told[#told + 1] = all[i]
+    told[#told + 1] = tostring(now - all[i + 1])
+  end
+end
+local total = redis.pcall('ZCARD', KEYS[1])
+return {new, tostring(now - since), told, type(total) == 'number' and total - 1 or 0}
+"""
+)
+
+#: KEYS register; ARGV a worker, the seconds since it spoke, and so on. Enters those that are not listed.
+RESTORE = Script(
+    b"""
+local now = redis.call('TIME')
+now = now[1] + now[2] / 1000000
+for i = 1, #ARGV, 2 do redis.call('ZADD', KEYS[1], 'NX', now - ARGV[i + 1], ARGV[i]) end
+return 0
+"""
+)
+
+
+class Place(NamedTuple):
+    """Which worker of the cluster: its node, that node's incarnation, and its number there."""
+
+    node: str
+    incarnation: str
+    worker: int
+
+    def __str__(self) -> str:
+        return f"{self.node}.{self.incarnation}.{self.worker}"
+
+    @classmethod
+    def parse(cls, text: str) -> Place | None:
+        match = _PLACE.fullmatch(text)
+        return cls(match[1], match[2], int(match[3])) if match else None
+
+
+_PLACE = re.compile(r"(.{1,255})\.([0-9a-f]{8})\.([0-9]{1,4})", re.DOTALL)
