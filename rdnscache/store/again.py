@@ -37,46 +37,46 @@ def announce_again(url: str, prefix: str, link: Link | Shards, lost: Sequence[tu
     ours = []
     for event_id, scope in lost:
         try:
-            if _delete(browser, browser.names.again(event_id.decode()), scope):
-                ours.append((event_id, scope))
+            deleted = _delete(browser, browser.names.again(event_id.decode()), scope)
+            if deleted is not None:
+                ours.append((event_id, scope, deleted))
         except StoreDown as error:
             log.error("what the flush of %s meant, which Redis has lost, could not be deleted: %s", scope, error)
     if ours:
         gevent.spawn(_announce, browser, link, ours)
 
 
-def _delete(browser: Browser, mark: bytes, scope: Scope) -> bool:
-    """Whether we did it, and not somebody else. Whoever does not get it done in time is not waited for."""
+def _delete(browser: Browser, mark: bytes, scope: Scope) -> int | None:
+    """How many entries; None when somebody else did it. Whoever does not get it done in time is not waited for."""
     deadline = time.monotonic() + DELETING
     with redis_errors():
         ours = bool(browser.redis.set(mark, BEGUN, nx=True, ex=round(DELETING)))
     while not ours and time.monotonic() < deadline:
         with redis_errors():
             if browser.redis.get(mark) == GONE:
-                return False
+                return None
         gevent.sleep(LOOK)
     deleted = browser.flush(scope)
     with redis_errors():
         browser.redis.set(mark, GONE, ex=OURS)
-    log.warning("deleted %d entries that a flush of %s had deleted before Redis went back in time", deleted, scope)
-    return True
+    return deleted
 
 
-def _announce(browser: Browser, link: Link | Shards, lost: Sequence[tuple[bytes, Scope]]) -> None:
+def _announce(browser: Browser, link: Link | Shards, lost: Sequence[tuple[bytes, Scope, int]]) -> None:
     deadline = time.monotonic() + ATTACH
     while not link.attached and time.monotonic() < deadline:
         gevent.sleep(0.05)
-    for event_id, scope in lost:
+    for event_id, scope, deleted in lost:
         try:
-            _flush(browser, scope)
+            _flush(browser, scope, deleted)
         except StoreDown as error:
             link.send((b"DEL", browser.names.again(event_id.decode())))
             log.error("the flush of %s, which Redis has lost, could not be announced again: %s", scope, error)
 
 
-def _flush(browser: Browser, scope: Scope) -> None:
+def _flush(browser: Browser, scope: Scope, deleted: int) -> None:
     flush = Flush(browser, Cluster(browser.redis, browser.names), scope, PATIENCE)
     proof = flush.run()
-    log.warning("flushed %s again: %d entries in Redis, confirmed by %s", scope, flush.deleted, proof)
+    log.warning("flushed %s again: %d entries in Redis, confirmed by %s", scope, deleted + flush.deleted, proof)
     for problem in proof.problems:
         log.warning("%s", problem)
