@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -281,6 +283,37 @@ def test_a_large_value_is_deleted(redis_server: RedisServer, size: int) -> None:
                 return (redis.hstrlen(name, "wire") or 0) < 1000
 
             wait_for(is_gone, 10)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        7, b"x", [7], [[0, 5]], [[0, 16384, [b"h", 1]]], [[5, 0, [b"h", 1]]], [[0, 5, [7, 1]]], [[0, 5, [b"h", b"x"]]],
+        [[0, 10**17, [b"h", 1]]], [[0, 5, [b"h", 0]]], [[b"a", b"b", [b"h", 1]]], [[0, 5, []]],
+        [[n, n, [b"h%d" % n, 1]] for n in range(1001)],
+    ],
+)  # fmt: skip
+def test_a_map_of_slots_that_makes_no_sense(told: Any) -> None:
+    """Whatever a server says of a cluster's slots: one error, no list as long as it likes, no thousands of links."""
+    command = [sys.executable, "-c", _MAP_OF_SLOTS, repr(told)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    assert done.stdout == "StoreDown\n", done.stderr
+
+
+#: In a process of its own: links are greenlets.
+_MAP_OF_SLOTS = """
+import ast, sys
+from rdnscache.errors import StoreDown
+from rdnscache.place import parse
+from rdnscache.store.shards import Shards
+
+nothing = lambda *told: None
+shards = Shards(parse("redis+cluster://127.0.0.1:1"), b"s", "n", (), 1.0, nothing, nothing, nothing, nothing, 1.0)
+try:
+    shards._apply("127.0.0.1", ast.literal_eval(sys.argv[1]))
+except StoreDown:
+    print("StoreDown")
+"""
 
 
 def test_people_read_the_same(redis_server: RedisServer) -> None:

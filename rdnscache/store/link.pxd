@@ -36,5 +36,3 @@ cdef class Link(Pipe):
     cpdef object ask(self, object late, tuple commands)
     @cython.locals(call=Call, over=double, now=double)
     cpdef object _tick(self)
-    cpdef object _pushed(self, object message)
-    cpdef object _detach(self, object reason)

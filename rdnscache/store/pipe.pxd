@@ -11,6 +11,8 @@ cdef class Call:
     cdef public double at
 
 
+# Methods that Link hands to others as callbacks are not declared: of a cpdef method that is inherited from another
+# module, Cython 3.3 makes a function that does not fit.
 cdef class Pipe:
     cdef public long commands
     cdef object _hub
@@ -29,14 +31,9 @@ cdef class Pipe:
     cdef bint _is_full(self)
     @cython.locals(call=Call, packed=bytes)
     cpdef Call _enqueue(self, object commands, object done)
-    cpdef object _flush(self)
-    cpdef object _received(self, bytes data)
     @cython.locals(reader=Reader, begun=double, count=int)
     cpdef object _hand_out(self)
     cpdef object _pause(self, bint paused)
     @cython.locals(call=Call)
     cpdef object _deliver(self, object reply)
-    cpdef object _finish(self, Call call, object result)
     cpdef object learn(self, double seconds)
-    cpdef object _pushed(self, object message)
-    cpdef object _detach(self, object reason)

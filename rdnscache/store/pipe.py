@@ -145,7 +145,7 @@ class Pipe:
                 self._asked.popleft()
             elif call.late is not None:  # nobody waits for it any more
                 self.learn(time.monotonic() - call.at)
-            self._finish(call, call.replies)
+            self._hand_over(call.done, call.replies)
 
     def _finish(self, call: Call, result: Any) -> None:
         self._hand_over(call.done, result)

@@ -10,6 +10,7 @@ A shard that dies, or answers too late, makes only the questions of its slots go
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -38,6 +39,10 @@ LOOK, LOOK_SOON, LEAST = 15.0, 0.25, 0.05
 DEAF = 2.0
 #: How often a command follows a slot that has moved.
 REDIRECTIONS = 3
+#: Primaries of a cluster: Redis' own documents name this bound.
+MOST_SHARDS = 1000
+#: What a server says that sends us to another.
+_ELSEWHERE = re.compile(r"(?P<kind>MOVED|ASK) (?P<slot>[0-9]{1,5}) (?P<host>[^ ]{0,255}):(?P<port>[0-9]{1,5})")
 #: What a server says that cannot serve its slots for now.
 _AWAY = ("CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN")
 #: Commands whose first key is not their first argument.
@@ -179,12 +184,16 @@ class Shards:
         def arrived(result: Any) -> None:
             problem = str(result[0]) if isinstance(result, list) and isinstance(result[0], hiredis.ReplyError) else ""
             if shard is not None and problem.startswith(("MOVED ", "ASK ")):
-                other = self._redirected(shard, problem)
+                try:
+                    other = self._redirected(shard, problem)
+                except StoreDown as error:
+                    return done(error) if done is not None else None
                 if problem.startswith("ASK"):
                     other.link.send((b"ASKING",))
                 other.link.send(command, done)
             elif done is not None:
                 done(result)
+            return None
 
         if shard is None:
             arrived(StoreDown("the part of the cluster that has it is away"))
@@ -236,12 +245,13 @@ class Shards:
         return self._slots[key_slot(key)]  # type: ignore[arg-type]
 
     def _redirected(self, asked: Shard, problem: str) -> Shard:
-        """The shard a MOVED or ASK names; the former is remembered."""
-        kind, slot, where = problem.split(" ")[:3]
-        name, _, port = where.rpartition(":")
-        shard = self._shard_at((name or asked.host[0], int(port)))
-        if kind == "MOVED":
-            self._slots[int(slot)] = shard
+        """The shard a MOVED or ASK names; the former is remembered. Raises StoreDown when it leads nowhere."""
+        told = _ELSEWHERE.fullmatch(problem)
+        if told is None or int(told["slot"]) >= REDIS_CLUSTER_HASH_SLOTS:
+            raise StoreDown(f"sent elsewhere, but not where to: {problem[:100]}")
+        shard = self._shard_at((told["host"] or asked.host[0], int(told["port"])))
+        if told["kind"] == "MOVED":
+            self._slots[int(told["slot"])] = shard
             self._look.set()
         return shard
 
@@ -249,6 +259,8 @@ class Shards:
         """The shard there; a new one is attached to."""
         shard = self._shards.get(host)
         if shard is None:
+            if len(self._shards) >= MOST_SHARDS:
+                raise StoreDown(f"the cluster has more than {MOST_SHARDS} primaries")
 
             def attached() -> None:
                 link.setup(*((b"SCRIPT", b"LOAD", script.source) for script in (CLAIM, RENEW, FILL)))
@@ -338,10 +350,7 @@ class Shards:
         """Attach to new primaries, and leave those that are none any more."""
         slots: list[Shard | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         hosts = set()
-        for first, last, *nodes in told:
-            places = [(str_if_bytes(node[0] or b"").strip("?") or asked, int(node[1])) for node in nodes]
-            if not places[0][1]:
-                raise StoreDown("the cluster tells port 0 of a primary; over TLS its servers need 'tls-cluster yes'")
+        for first, last, places in _ranges(asked, told):
             hosts.update(places)
             slots[first : last + 1] = [self._shard_at(places[0])] * (last + 1 - first)
         self._slots = slots
@@ -352,6 +361,23 @@ class Shards:
             del self._shards[shard.host]
         if self._ear_opener.at not in hosts and self._ear.attached:
             self._ear.let_go("the node is not in the cluster any more")
+
+
+def _ranges(asked: str, told: Any) -> list[tuple[int, int, list[Host]]]:
+    """First and last slot and who has them, the primary in front, from what CLUSTER SLOTS tells. Raises StoreDown."""
+    try:
+        found = [
+            (first, last, [(str_if_bytes(node[0] or b"").strip("?") or asked, int(node[1])) for node in nodes])
+            for first, last, *nodes in told
+        ]
+        for first, last, places in found:
+            if not places[0][1]:
+                raise StoreDown("the cluster tells port 0 of a primary; over TLS its servers need 'tls-cluster yes'")
+            if not 0 <= first <= last < REDIS_CLUSTER_HASH_SLOTS:
+                raise ValueError
+    except (TypeError, ValueError, IndexError, AttributeError):
+        raise StoreDown("what it tells of its slots makes no sense") from None
+    return found
 
 
 def _ignore(*told: Any) -> None:
