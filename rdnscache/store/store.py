@@ -115,6 +115,11 @@ class Store(NoStore):
         return attached and self.breaker.closed and not self.trust.clocks.wrong
 
     @property
+    def flushes(self) -> int:
+        """How many flushes this worker has heard of."""
+        return self._local.flushes()
+
+    @property
     def latency(self) -> float:
         return self.link.latency
 
