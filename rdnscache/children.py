@@ -29,6 +29,8 @@ FIRST_PAUSE, LAST_PAUSE = 0.1, 5.0
 SUCCEEDED = signal.SIGUSR1
 #: Seconds a successor may take until it is at work.
 SUCCESSION = 15.0
+#: Seconds in which any other child has to begin its work, unless it closes its line.
+BEGINNING = 60.0
 #: Looks at a child's beats within the time it may be silent, seconds between two looks at most; seconds that one has to
 #: leave its stack before it is killed.
 LOOKS, LOOK = 5, 1.0
@@ -64,7 +66,8 @@ class Child:
         if words is None:
             self.open = False
             return []
-        self.at_work = self.at_work or AT_WORK in words
+        if AT_WORK in words:
+            self.at_work, self.silent = True, 0.0  # the time before is not held against it
         return [word for word in words if word != AT_WORK]
 
     def begin(self, line: Lifeline | None, pid: int) -> None:
@@ -167,16 +170,17 @@ class Family:
         now = time.monotonic()
         passed, self._looked = min(now - self._looked, 2 * self._look()), now
         for child in self.children:
-            if not self.hang_time or not child.pid or not child.at_work or child.line is None:
+            if not self.hang_time or not child.pid or child.line is None or not (child.at_work or child.open):
                 continue
+            longest = self.hang_time if child.at_work else max(self.hang_time, BEGINNING)
             beats = child.line.beats
             if beats != child.beats and not child.condemned:
                 child.beats, child.silent = beats, 0.0
                 continue
             child.silent += passed
-            if child.silent >= self.hang_time + LAST_WORDS and child.condemned:
+            if child.silent >= longest + LAST_WORDS and child.condemned:
                 os.kill(child.pid, signal.SIGKILL)
-            elif child.silent >= self.hang_time and not child.condemned:
+            elif child.silent >= longest and not child.condemned:
                 log.error("%s hangs: it is %s, and nothing has moved in it for %.1f s; it is ended", child.name,
                           does_what(child.pid), child.silent)  # fmt: skip
                 child.condemned = True

@@ -32,15 +32,17 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def family(life: str, *then: str) -> subprocess.Popen[str]:
+def family(life: str, setting: str = "", before: str = "pass") -> subprocess.Popen[str]:
     """A parent whose one child says that it is at work and then lives as the text says; it logs to our pipe."""
     code = f"""
 import logging, os, re, signal, sys, time
+from rdnscache import children
 from rdnscache.children import Child, Family
+children.{setting or "BEGINNING"}
 logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
 
 def live(line):
-    line.beat()
+    {before}
     line.say("at work")
     {life}
 
@@ -87,6 +89,26 @@ class TestHanging:
                 assert re.search(r"child was in .*<string>:\d+ live", said(parent, "was in"))
                 assert "child was killed by SIGABRT; starting it again" in said(parent, "starting")
                 assert "child hangs" in said(parent, "hangs")
+            finally:
+                parent.terminate()
+                parent.wait(10)
+
+    def test_one_that_never_begins_is_replaced(self) -> None:
+        """It has longer for that, but not for ever."""
+        with family("", "BEGINNING = 2.0", "os.kill(os.getpid(), signal.SIGSTOP)") as parent:
+            try:
+                assert "child hangs: it is stopped" in said(parent, "hangs")
+                assert "child was killed by SIGKILL; starting it again" in said(parent, "starting")
+            finally:
+                parent.terminate()
+                parent.wait(10)
+
+    def test_a_slow_beginning_is_not_held_against_it(self) -> None:
+        """Whoever took longer to begin than it may be silent later is not ended for that."""
+        life = "time.sleep(0.5); line.beat(); time.sleep(0.5); os._exit(7)"
+        with family(life, before="time.sleep(2.5)") as parent:
+            try:
+                assert "exited with 7" in said(parent, "child")
             finally:
                 parent.terminate()
                 parent.wait(10)

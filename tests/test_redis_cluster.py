@@ -173,6 +173,26 @@ def test_slots_move_and_people_look(kind: str) -> None:
             in_order(*(lambda node=node: "silent.example." in node.log() for node in nodes))
 
 
+@pytest.mark.parametrize("kind", list(_SERVERS))
+def test_the_control_stream_moves(kind: str) -> None:
+    """While its slot is on the way, a worker that attaches anew still learns what it has missed: ASK is followed."""
+    with running(_SERVERS[kind], 0) as cluster, Upstream(telling) as upstream:
+        with nodes_on(cluster.url, upstream, 2) as nodes:
+            attached(nodes)
+            assert command("cache", "flush", "first.example", "--redis", cluster.url).returncode == 0
+            owner = cluster.owner(STREAM)
+            target = (owner + 1) % 3
+            cluster.move(key_slot(STREAM), [STREAM], owner, target)
+            with cluster.clients[target].pipeline(transaction=False) as pipeline:
+                pipeline.execute_command("ASKING")
+                pipeline.xadd(STREAM, {"event": '{"event": "flush", "name": "asked.example."}'})
+                pipeline.execute()
+            for client in cluster.clients[:3]:
+                client.client_kill_filter(_type="pubsub")
+            in_order(*(lambda node=node: "asked.example." in node.log() for node in nodes))
+            assert not any("cannot be read" in node.log() for node in nodes)
+
+
 def look_around(cluster: RedisCluster, nodes: list[Node]) -> None:
     """ls, export, import, status, hot names, flush by name and of everything."""
 

@@ -103,7 +103,7 @@ def list_entries(
 
 
 SORTS: dict[str, Callable[[View], Any]] = {
-    "name": lambda view: view.key.partition("{")[2].split(".")[::-1],
+    "name": lambda view: (view.key.partition("{")[2].rpartition("}")[0].split(".")[::-1], view.key),
     "age": lambda view: -view.age,
     "ttl": lambda view: view.ttl_left,
     "rcode": lambda view: (view.rcode, view.key),

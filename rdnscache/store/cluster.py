@@ -14,13 +14,15 @@ import redis
 from rdnscache.dns.names import name_text
 from rdnscache.errors import StoreDown
 from rdnscache.store.browse import redis_errors
-from rdnscache.store.contract import EVENTS_KEPT, HOT_UNIT, LOOK, MEMBER_TTL, Names
+from rdnscache.store.contract import EVENTS_KEPT, HOT_UNIT, LOOK, MEMBER_TTL, SILENCE, Names
 from rdnscache.store.members import Member, member, read_message, read_report, read_roll
 from rdnscache.store.steering import ANNOUNCE, MOST_WORKERS, ROLL, Place
 from rdnscache.store.told import LONGEST_REPORT
 
 #: Octets of what all workers tell of themselves who are looked at together; workers in one command.
 MAX_TOLD, PORTION = 8 << 20, 32
+#: Entries that workers say they hold of a name: with more the question is over.
+MOST_HELD = 10_000
 #: No name is asked so often in a second.
 ABSURD = 1e9
 
@@ -127,11 +129,12 @@ class Cluster:
         asked = os.urandom(8).hex()
         found: list[dict[str, Any]] = []
         with self.listening(patience) as ear:
-            waiting = {Place(each.node, each.incarnation, each.worker) for each in self.members() if each.present}
+            _, places, _ = self._places(MOST_WORKERS)
+            waiting = {Place.parse(text) for text, age in places.items() if age < SILENCE} - {None}
             question = json.dumps({"event": "look", "id": asked, "name": name_text(name)})
             self._redis.publish(self._names.control, LOOK.decode() + " " + question)
             deadline = time.monotonic() + patience
-            while waiting and (left := deadline - time.monotonic()) > 0:
+            while waiting and len(found) < MOST_HELD and (left := deadline - time.monotonic()) > 0:
                 told = read_message(ear.get_message(timeout=left))
                 if told.get("event") == asked and isinstance(told.get("held"), list):
                     waiting.discard(Place(told["node"], told["incarnation"], told["worker"]))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import hiredis
-from gevent import get_hub
+from gevent import get_hub, sleep
 from gevent.event import Event
 
 from rdnscache import metrics
@@ -115,6 +115,11 @@ class Store(NoStore):
         return attached and self.breaker.closed and not self.trust.clocks.wrong
 
     @property
+    def flushes(self) -> int:
+        """How many flushes this worker has heard of."""
+        return self._local.flushes()
+
+    @property
     def latency(self) -> float:
         return self.link.latency
 
@@ -173,11 +178,11 @@ class Store(NoStore):
     def hottest(self, count: int) -> Iterator[list[Entry]]:
         try:
             (members,) = self.link.request((b"ZREVRANGE", self.names.hot, 0, count - 1))
-            listed = members if isinstance(members, list) else []
-            texts = [member.decode("utf-8", "replace") for member in listed if isinstance(member, bytes)]
-            keys = [key for text in texts if (key := self.names.question(self.names.root + text)) is not None]
-            for start in range(0, len(keys), PAGE):
-                page = keys[start : start + PAGE]
+            for start in range(0, len(members) if isinstance(members, list) else 0, PAGE):
+                page = self._questions(members[start : start + PAGE])
+                sleep(0)  # what stands there may be anything, and others wait
+                if not page:
+                    continue
                 names = [self.names.entry(key) for key in page]
                 commands = [part for name in names for part in (self.read_command(name), (b"PTTL", name))]
                 replies = self.link.request(*commands)
@@ -190,6 +195,11 @@ class Store(NoStore):
                 yield [entry for entry in found if entry is not None]
         except StoreDown:
             self.count_error()
+
+    def _questions(self, members: list[Any]) -> list[bytes]:
+        """The keys of those members of `hot` that are a question's."""
+        texts = [self.names.root + each.decode("utf-8", "replace") for each in members if isinstance(each, bytes)]
+        return [key for text in texts if (key := self.names.question(text)) is not None]
 
     def leave(self) -> None:
         try:
