@@ -404,3 +404,14 @@ def test_the_first_extended_error_is_kept(options: bytes, ede: int) -> None:
     reply = parse_reply(wire[:11] + b"\1" + wire[12:] + opt)
     assert reply is not None
     assert (reply.ede, reply.wire) == (ede, wire[:11] + b"\1" + wire[12:])
+
+
+def test_a_message_of_labels_is_no_answer() -> None:
+    """30,000 labels would keep the hub for longer than any reply may; the largest answers have a few thousand."""
+    key = b"\1q\7example\0\0\1\0\1\0"
+    many = parse_reply(costly()["labels"])
+    assert many is not None
+    assert distill(key, many) is None
+    plain = parse_reply(with_records(*[record(b"\1q\7example\0", 1, b"\1\2\3\4")] * 2600))
+    assert plain is not None
+    assert distill(key, plain) is plain
