@@ -135,7 +135,7 @@ class RedisCandidacy(Candidacy):
         for _ in range(2):  # twice: the first may find what cannot be used, or not be believed
             if not store.usable:  # it may have shown that our clock is wrong
                 break
-            token, self._claimed, self._flushes = store.token(), time.monotonic(), store.flushes
+            token, self._claimed, self._flushes = store.token(), time.monotonic(), store.flushes()
             self._offered = token
             left = NOTHING_FRESH if self._unbelieved else renewal * 1000
             claim: tuple[bytes | int, ...] = (token, store.lease_ms, store.wake_channel, self._followed, left)
@@ -262,7 +262,7 @@ class RedisCandidacy(Candidacy):
         heard of until then. That is before its word where both come on one connection; on several there is no order.
         """
         store = self._store
-        if self._late and (store.link.several or store.flushes != self._flushes):
+        if self._late and (store.link.several or store.flushes() != self._flushes):
             return self.release()
         if self._late and not self._leads:
             self._held = told

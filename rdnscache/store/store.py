@@ -87,6 +87,8 @@ class Store(NoStore):
         self._second, self._second_text = 0, ""
         self._register = Register(self.names, place, life, self._noted)
         self._local = local
+        #: How many flushes this worker has heard of, when called.
+        self.flushes = local.flushes
         self._url, self._prefix = url, prefix
         self._control = Control(self.names, place, local, self._announce_again)
         channels = (self.wake_channel, self._control.channel)
@@ -113,11 +115,6 @@ class Store(NoStore):
     def usable(self) -> bool:
         attached = self.link.attached if self._one is None else self._one.attached
         return attached and self.breaker.closed and not self.trust.clocks.wrong
-
-    @property
-    def flushes(self) -> int:
-        """How many flushes this worker has heard of."""
-        return self._local.flushes()
 
     @property
     def latency(self) -> float:
