@@ -132,6 +132,8 @@ class Flights:
                 return FULL
             flight = self._up.get(key)  # it may be the one that has just made room
         if flight is None:
+            if self._crew.refuses(prefix, key):
+                return GREEDY
             flight = self._begin(key, prefix, now)
         else:
             if flight.seen is not None and client is not None:
