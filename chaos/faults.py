@@ -14,12 +14,16 @@ from dataclasses import dataclass
 
 import redis
 
-from chaos.cluster import WORKERS, ChaosError, Cluster, wait_for
+from chaos import proofs
+from chaos.cluster import WORKERS, ChaosError, Cluster, Outcome, wait_for
+from chaos.flushes import Storm
 
 #: Seconds that Redis is stopped; that it is full, or far, or meddled with; that a node is cut off.
 PAUSE, LONG, CUT = 3.0, 5.0, 10.0
 #: Seconds that Redis stops now and then, and that Redis and the workers do; how far apart.
 BLINK, STUMBLE, APART = 0.04, 0.15, 1.2
+#: How many flushes are a storm.
+FLUSHES = 2000
 #: A second is what a restart by hand takes at least.
 DOWN = 1.0
 
@@ -28,7 +32,7 @@ DOWN = 1.0
 class Fault:
     name: str
     text: str
-    strike: Callable[[Cluster], None]
+    strike: Callable[[Cluster], Outcome | None]
 
 
 def quiet(cluster: Cluster) -> None:
@@ -176,6 +180,11 @@ def fail_over(words: str) -> Fault:
     return Fault("failover", f"`{words}`", strike)
 
 
+def storm(count: int) -> Fault:
+    text = "flushes at random moments; workers, links, nodes and Redis killed, stopped or cut off at some of them"
+    return Fault("flushes", text, lambda cluster: Storm(cluster).run(count))
+
+
 QUIET = Fault("quiet", "nothing", quiet)
 FAULTS = (
     Fault("node", "a node is killed and started again 1 s later", kill_node),
@@ -192,4 +201,20 @@ FAULTS = (
     Fault("far", "Redis is 100 ms away and 5 % of packets are lost, for 10 s", far_redis),
     Fault("cut", "a node is cut off from Redis for 10 s, while names are flushed", cut_node),
     Fault("rubbish", "somebody writes rubbish into keys and channels for 5 s", meddle),
+)
+#: What is done around a flush.
+PROOFS = (
+    Fault(
+        "late",
+        "all workers of a node are stopped (SIGSTOP) while they lead, until the flush and their leases are over",
+        proofs.paused_worker,
+    ),
+    Fault(
+        "partition",
+        "a node is cut off while it leads; what it sent arrives when the flush and its leases are over",
+        proofs.partition,
+    ),
+    Fault("old-redis", "Redis is killed and comes back as it was before the last flush", proofs.old_redis),
+    Fault("clone", "a second node has the name of the first; then it is stopped", proofs.cloned_node),
+    Fault("sick", "the upstream of one node is silent for 8 s, then answers SERVFAIL for 8 s", proofs.sick_node),
 )

@@ -54,6 +54,11 @@ def reply(data: bytes, version: int) -> bytes:
     return data[:2] + struct.pack("!HHHHH", 0x8180, 1, 1, 0, 0) + question + record
 
 
+def failure(data: bytes) -> bytes:
+    """SERVFAIL to a query."""
+    return data[:2] + struct.pack("!HHHHH", 0x8182, 1, 0, 0, 0) + asked(data)[1]
+
+
 def _address(name: str, version: int) -> bytes:
     return struct.pack("!HH", crc32(name.encode()) & 0xFFFF, version & 0xFFFF)
 

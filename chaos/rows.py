@@ -39,10 +39,13 @@ class Row:
     recovery: float = -1.0
     #: Nodes that did not confirm a flush afterwards.
     unconfirmed: Sequence[str] = ()
+    #: What the fault says of itself, and what must not have been.
+    note: str = ""
+    flaws: Sequence[str] = ()
 
     @property
     def good(self) -> bool:
-        return not self.lost and not self.wrong and self.recovery >= 0 and not self.unconfirmed
+        return not self.lost and not self.wrong and self.recovery >= 0 and not self.unconfirmed and not self.flaws
 
 
 def run(cluster: Cluster, fault: Fault, rest: float) -> Row:
@@ -50,7 +53,10 @@ def run(cluster: Cluster, fault: Fault, rest: float) -> Row:
     number = cluster.begin(fault.name)
     row = Row(fault.name, fault.text)
     print(f"{number:3} {fault.name}: {fault.text} …", file=sys.stderr, flush=True)
-    fault.strike(cluster)
+    outcome = fault.strike(cluster)
+    if outcome is not None:
+        row.note, row.flaws = outcome.note, outcome.flaws
+        print("\n".join([f"    {row.note}", *row.flaws[:20]]), file=sys.stderr, flush=True)
     row.recovery = recovery(cluster)
     if row.recovery >= 0:
         row.unconfirmed = flushed(cluster)
@@ -110,8 +116,9 @@ def table(rows: Sequence[Row]) -> str:
         times = (f"{seconds * 1000:.1f}" for seconds in (row.p50, row.p99, row.worst))
         recovered = f"{row.recovery:.2f}" if row.recovery >= 0 else "never"
         flush = ", ".join(row.unconfirmed) or "proved"
+        text = f"{row.text}: {row.note}" if row.note else row.text
         counts = (row.queries, row.lost, row.wrong, row.retried)
-        lines.append((row.text, *map(str, counts), *times, str(row.cold), str(row.extra), recovered, flush))
+        lines.append((text, *map(str, counts), *times, str(row.cold), str(row.extra), recovered, flush))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

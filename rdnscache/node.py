@@ -161,6 +161,9 @@ class Node:
     def begin_flush(self, scope: Scope) -> None:
         self.resolver.begin_flush(scope)
 
+    def flushes(self) -> int:
+        return self.resolver.flushes
+
     def sweep(self, scope: Scope, at_once: bool) -> int:
         count = self._sweep(scope, at_once)
         self.resolver.end_flush(scope)

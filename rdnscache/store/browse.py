@@ -93,16 +93,17 @@ class Browser:
     def sweep(self, scope: Scope) -> Iterator[int]:
         """Delete the entries a scope holds from Redis; how many, page by page.
 
-        Leaders under way lose their claim, so that what they are about to bring is not stored.
+        Leaders under way lose their claim, so that what they are about to bring is not stored. All of them do before
+        entries are looked for: one that fills meanwhile could store behind the search, and its claim would be gone.
         """
-        for keys in self.pages(scope.pattern(self.names)):
-            claims = [key for key in keys if key.endswith(CLAIM_SUFFIX) and self._in_name(scope, key)]
+        pattern = scope.pattern(self.names)
+        for keys in self.pages(pattern + CLAIM_SUFFIX):
+            self._take_claims([key for key in keys if self._claims(scope, key)])
+        for keys in self.pages(pattern):
             entries = [key for key in keys if not key.endswith(CLAIM_SUFFIX) and self._in_name(scope, key)]
             if scope.rcode is not None:
                 entries = [view.key for view in self._views(entries) if view.rcode == rcode_text(scope.rcode)]
             with redis_errors():
-                for key in claims:
-                    self.redis.set(key, FLUSHED, xx=True, keepttl=True)
                 count = int(self.redis.unlink(*entries)) if entries else 0
             yield count
 
@@ -110,9 +111,19 @@ class Browser:
         """The same at once; how many in all."""
         return sum(self.sweep(scope))
 
-    def _in_name(self, scope: Scope, key: str) -> bool:
-        """Whether an entry's or claim's key is in the scope, whatever its RCODE."""
+    def _take_claims(self, keys: list[str]) -> None:
+        with redis_errors():
+            for key in keys:
+                self.redis.set(key, FLUSHED, xx=True, keepttl=True)
+
+    def _claims(self, scope: Scope, key: str) -> bool:
+        """Whether what the holder of a claim brings may be in the scope."""
         question = self.names.question(key.removesuffix(CLAIM_SUFFIX))
+        return question is not None and scope.holds_question(question)
+
+    def _in_name(self, scope: Scope, key: str) -> bool:
+        """Whether an entry's key is in the scope, whatever its RCODE."""
+        question = self.names.question(key)
         return question is not None and replace(scope, rcode=None).holds(question, 0)
 
     def pages(self, pattern: str) -> Iterator[list[str]]:

@@ -1,5 +1,3 @@
-cimport cython
-
 from rdnscache.dns.entry cimport Entry
 from rdnscache.store.nostore cimport Candidacy
 
@@ -13,6 +11,10 @@ cdef class RedisCandidacy(Candidacy):
     cdef double _claimed
     cdef int _followed
     cdef bint _slow
+    cdef bint _late
+    cdef bint _leads
+    cdef long _flushes
+    cdef tuple _held
     cdef bint _away
     cdef bint _unbelieved
     cdef Entry _mail
@@ -20,3 +22,4 @@ cdef class RedisCandidacy(Candidacy):
 
     cpdef Entry _read(self, bytes key, bytes name, object late)
     cpdef Entry _entry_of(self, bytes key, bytes name, list replies)
+    cpdef object _send_fill(self, tuple told)

@@ -50,6 +50,11 @@ class RedisCandidacy(Candidacy):
         self._followed = 0
         #: Whether Redis was too slow for us: it is not waited for again, what it says comes late.
         self._slow = False
+        #: Of a claim whose answer was not waited for: how many flushes there had been, whether Redis has said that we
+        #: lead, and the fill that waits for that.
+        self._late = self._leads = False
+        self._flushes = 0
+        self._held: tuple[bytes | int, ...] = ()
         #: Whether it could not be asked about this question at all.
         self._away = False
         #: Whether what Redis has is not to be believed: the next claim does not take it for an answer.
@@ -130,14 +135,14 @@ class RedisCandidacy(Candidacy):
         for _ in range(2):  # twice: the first may find what cannot be used, or not be believed
             if not store.usable:  # it may have shown that our clock is wrong
                 break
-            token, self._claimed = store.token(), time.monotonic()
+            token, self._claimed, self._flushes = store.token(), time.monotonic(), store.flushes()
             self._offered = token
             left = NOTHING_FRESH if self._unbelieved else renewal * 1000
             claim: tuple[bytes | int, ...] = (token, store.lease_ms, store.wake_channel, self._followed, left)
             told = (*claim, *store.trust.mac_field)
             if self._slow:
                 store.run_later(CLAIM, self._claim_late, *self._keys, *told)
-                self._token = token
+                self._token, self._late = token, True
                 return LEAD
             try:
                 reply = store.run(CLAIM, self._claim_late, *self._keys, *told)
@@ -146,7 +151,7 @@ class RedisCandidacy(Candidacy):
                 return LEAD
             if reply is None:
                 self._slow = True
-                self._token = token
+                self._token, self._late = token, True
                 return LEAD
             if not _is_verdict(reply):
                 store.refused(reply)
@@ -174,13 +179,21 @@ class RedisCandidacy(Candidacy):
         return int(verdict)
 
     def _claim_late(self, replies: Any) -> None:
-        """The claim is answered after all. If we lead, the fill goes by its token anyway."""
-        reply = replies[0] if isinstance(replies, list) else None
+        """The claim is answered after all, or never will be."""
+        reply, verdict, held = replies[0] if isinstance(replies, list) else None, 0, self._held
+        self._held = ()
         if reply is not None and _is_verdict(reply):
-            if self._verdict_of(reply) == ENTRY and self.entry is not None:
+            verdict = self._verdict_of(reply)
+            if verdict == ENTRY and self.entry is not None:
                 self.on_late(self.entry)
         elif reply is not None:
             self._store.refused(reply)
+        if verdict != LEAD:
+            self._token = b""
+            return
+        self._leads = True
+        if held:
+            self._send_fill(held)
 
     def wait(self, seconds: float) -> Entry | None:
         if self._mail is not None:
@@ -239,8 +252,22 @@ class RedisCandidacy(Candidacy):
         answer = answer_text(reply).encode()
         lifetime = (ttl + stale) * 1000
         seal = store.trust.signed(name, info, reply.wire)
-        told: tuple[bytes | int, ...] = (self._token, kind, lifetime, info, answer, reply.wire, *seal)
-        store.run_later(FILL, store.filled, *self._keys, *told)
+        self._send_fill((self._token, kind, lifetime, info, answer, reply.wire, *seal))
+
+    def _send_fill(self, told: tuple[bytes | int, ...]) -> None:
+        """Share what we have, but not an answer that may be older than a flush.
+
+        A flush takes the claims away that are there. A late one may arrive behind it, although its upstream was asked
+        before: so nobody hears of that answer, and it is stored only once Redis has said that we lead, if no flush was
+        heard of until then. That is before its word where both come on one connection; on several there is no order.
+        """
+        store = self._store
+        if self._late and (store.link.several or store.flushes() != self._flushes):
+            return self.release()
+        if self._late and not self._leads:
+            self._held = told
+            return None
+        return store.run_later(FILL, store.filled, *self._keys, *told)
 
     def release(self) -> None:
         """Give the claim back, so that a follower can lead at once. We may still find the answer; it is not stored."""

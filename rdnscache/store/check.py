@@ -263,7 +263,9 @@ def _settings(facts: Facts) -> Iterator[Finding]:
     else:
         yield Finding(OK, "entries", f"hash-max-listpack-value is {size}")
     yield from _persistence(settings)
-    if _replicas(facts) and settings.get("min-replicas-to-write", "0") == "0":
+    # a primary of a Redis Cluster that is cut off stops by itself
+    alone = facts.hello.get("mode") != "cluster"
+    if alone and _replicas(facts) and settings.get("min-replicas-to-write", "0") == "0":
         text = (
             "min-replicas-to-write is 0: cut off, it takes flushes that a replica which takes over undoes; set it to 1"
         )

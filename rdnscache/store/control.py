@@ -58,6 +58,9 @@ class Local(Protocol):
     def begin_flush(self, scope: Scope) -> None:
         """From now on flights that are meant bring nothing back. Called in the hub, in the order of events."""
 
+    def flushes(self) -> int:
+        """How many of them there have been."""
+
     def upstream_seconds(self) -> float:
         """How long upstreams take to answer; 0 when that is not known."""
 

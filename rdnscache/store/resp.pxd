@@ -11,7 +11,8 @@ cdef class Reader:
     cdef Py_ssize_t _most_elements
     cdef bytes _data
     cdef Py_ssize_t _at
-    cdef list _values
+    # Or a list of its own kind, which Cython would refuse here.
+    cdef object _values
     cdef Py_ssize_t _missing
     cdef list _around
     cdef int _depth

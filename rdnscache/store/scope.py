@@ -36,8 +36,8 @@ class Scope:
         return self.rcode is None or rcode == self.rcode
 
     def holds_question(self, key: bytes) -> bool:
-        """Whether an entry with this key may be meant, whatever its RCODE."""
-        return replace(self, rcode=None).holds(key, 0)
+        """Whether what a question brings may be meant: with any RCODE, and NXDOMAIN is of every type."""
+        return replace(self, qtype=None, rcode=None).holds(key, 0)
 
     def pattern(self, names: Names) -> str:
         """A SCAN pattern that finds all the keys meant, and perhaps more."""

@@ -24,6 +24,7 @@ cdef class Store(NoStore):
     cdef object _url
     cdef object _prefix
     cdef object _local
+    cdef public object flushes
     cdef object _control
     cdef public object link
     cdef Link _one

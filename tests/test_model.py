@@ -1,0 +1,68 @@
+"""A flush and the flights beside it in every order, over the real scripts and the real deletion on a real Redis."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import RedisServer
+
+from rdnscache.store.contract import FILL, Script
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from chaos.model import ANNOUNCE, COLLECT, DELETE, Space
+from chaos.orders import ONE_ROUND, SPACES, Search, sample
+from chaos.scene import Scene
+
+#: About scripts and commands, not about the two forms of the hot modules.
+pytestmark = pytest.mark.once
+
+#: Those that are small enough to be tried as a whole here; `python -m chaos model` does that with all.
+WHOLE = ("one connection each", "an entry is there", "several connections each")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def scene(server: RedisServer) -> Iterator[Scene]:
+    scene = Scene(str(server.socket))
+    yield scene
+    scene.close()
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_no_order_ends_with_an_old_answer_or_a_lost_follower(scene: Scene, name: str) -> None:
+    """A leader, a second one and a flush, with a lease that ends: all orders there are."""
+    found = Search(scene, next(space for space in SPACES if space.name == name)).run()
+    assert (found.examples, found.bad) == ({}, {})
+    assert found.orders > 10**8
+
+
+@pytest.mark.parametrize("space", [space for space in SPACES if space.name not in WHOLE], ids=lambda space: space.name)
+def test_none_of_some_orders_does(scene: Scene, space: Space) -> None:
+    """What is too large to be tried as a whole: some orders of each, always the same."""
+    found = sample(scene, space, orders=400, seed=1)
+    assert (found.examples, found.bad) == ({}, {})
+
+
+def test_one_round_of_confirmations_is_not_enough(scene: Scene) -> None:
+    """The model finds what the second round is for: what is read from Redis between the first and the deletion."""
+    found = Search(scene, ONE_ROUND).run()
+    assert found.bad["old in L1"] > 0
+
+
+def test_a_fill_without_its_claim_is_not_to_be_stored(server: RedisServer) -> None:
+    """The model finds what a fill's own token is for: without, a leader whose lease has ended stores behind a flush."""
+    strict, lenient = b"elseif owner ~= ARGV[1] then", b"elseif owner and owner ~= ARGV[1] then"
+    assert strict in FILL.source
+    scene = Scene(str(server.socket), Script(FILL.source.replace(strict, lenient)))
+    found = Search(scene, Space("before", program=(DELETE, ANNOUNCE, COLLECT))).run()
+    scene.close()
+    assert found.bad["old in Redis"] > 0
