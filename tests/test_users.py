@@ -123,7 +123,7 @@ def test_a_node_may_do_what_it_does_and_nothing_else(redis_server: RedisServer, 
         admin = free_port()
         page = ("--admin", f"127.0.0.1:{admin}", "--admin-token", "for-pages")
         bearer = {"Authorization": "Bearer for-pages"}
-        env = {"RDNSCACHE_SECRET": "1:a secret of thirty-two characters"}  # with one, Redis is asked for the time
+        env = {"RDNSCACHE_SECRET": "1:a-secret-of-thirty-two-characters"}  # with one, Redis is asked for the time
         with Node([upstream.address], url, args=page, env=env) as one, Node([upstream.address], url, env=env) as two:
             for node in (one, two):
                 wait_for(lambda node=node: "attached to Redis" in node.log())
