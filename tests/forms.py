@@ -21,10 +21,10 @@ from rdnscache.clients.networks import Networks
 from rdnscache.clients.proxy import parse_proxy, proxy_end
 from rdnscache.dns.compose import NO_EDE, compose, compose_error, compose_local
 from rdnscache.dns.entry import Entry, aged_tail
-from rdnscache.dns.policy import Identity, Limits, answer_ourselves, failure_wire, settle
+from rdnscache.dns.policy import Identity, Limits, answer_ourselves, distill, failure_wire, settle
 from rdnscache.dns.splice import splice_key, splice_reply
 from rdnscache.dns.text import section_texts
-from rdnscache.dns.wire import Query, Reply, build_query, parse_query, parse_reply, read_u32
+from rdnscache.dns.wire import Query, Reply, build_query, parse_error, parse_query, parse_reply, read_u32
 from rdnscache.store.contract import Names
 from rdnscache.store.decoding import decode
 
@@ -32,12 +32,12 @@ Facts = Iterator[str]
 
 QUERY = ("data", "do", "edns", "end", "error", "key", "limit", "note", "qclass", "qtype", "trace", "watch")
 REPLY = (
-    "wire", "flags", "rcode", "end", "ancount", "nscount", "arcount", "additional", "ttls", "types", "soa_ttl_at",
-    "soa_minimum", "truncated", "authentic",
+    "wire", "flags", "rcode", "end", "ancount", "nscount", "arcount", "authority", "additional", "ttls", "types",
+    "soa_ttl_at", "soa_minimum", "truncated", "authentic", "ede", "plain",
 )  # fmt: skip
 ENTRY = (
-    "additional", "aged", "ancount", "arcount", "authentic", "held_until", "hits", "key", "newer", "nscount", "older",
-    "rcode", "origin", "renew_at", "stale", "stored", "tail", "ttl", "ttls", "visited",
+    "additional", "aged", "ancount", "arcount", "authentic", "ede", "essential", "held_until", "hits", "key",
+    "newer", "nscount", "older", "rcode", "origin", "renew_at", "stale", "stored", "tail", "ttl", "ttls", "visited",
 )  # fmt: skip
 
 PROXIED = ("source", "source_port", "destination", "destination_port", "stream", "end")
@@ -100,6 +100,10 @@ def packet(data: bytes) -> Facts:
         if query is not None:
             yield from attributes(f"query({stream})", query, QUERY)
             yield from replies_of_our_own(f"query({stream})", query)
+    told = parse_error(b"\1a\0\0\1\0\1\0", data)
+    yield f"error {told is not None}"
+    if told is not None:
+        yield from attributes("error", told, REPLY)
     reply = parse_reply(data)
     yield f"reply {reply is not None}"
     if reply is not None:
@@ -108,7 +112,7 @@ def packet(data: bytes) -> Facts:
         yield fact("text", lambda: section_texts(reply))
         yield fact("redis key", lambda: Names("rdns").entry(reply.question() + b"\3"))
         yield fact("decoded", lambda: decoded(reply))
-        yield from stored(reply)
+        yield from stored(reply, data)
 
 
 def decoded(reply: Reply) -> Any:
@@ -131,13 +135,20 @@ def replies_of_our_own(label: str, query: Query) -> Facts:
         yield fact(f"{label}.compose", lambda: compose(query, entry, NOW + 1))
 
 
-def stored(reply: Reply) -> Facts:
+def stored(reply: Reply, data: bytes) -> Facts:
     """A reply as it came, and settled under several limits, kept as an entry and given to clients of all kinds."""
     for variant in range(4):
         key = reply.question() + bytes((variant,))
         yield fact(f"failure_wire({variant})", lambda key=key: failure_wire(key))
         for number, limits in enumerate(LIMITS):
             yield fact(f"settle({variant}, {number})", lambda key=key, limits=limits: settle(key, reply, limits))
+    for variant in (0, 1):  # what is left of it, read anew each time: it is changed where it is
+        key = reply.question() + bytes((variant,))
+        again = parse_reply(data)
+        kept = distill(key, again) if again is not None else None
+        yield f"distill({variant}) {kept is not None}"
+        if kept is not None:
+            yield from attributes(f"distill({variant})", kept, REPLY)
     key = reply.question() + b"\0"
     yield from entry_of("raw", key, reply, 300, 3600)
     yield from entry_of("raw and TTL 0", key, reply, 0, 0)
@@ -158,6 +169,8 @@ def entry_of(label: str, key: bytes, reply: Reply, ttl: int, stale: int) -> Fact
         for number, query in enumerate(clients):
             yield fact(f"{label}@{age} to {number}", lambda now=now, query=query: compose(query, entry, now))
         yield from attributes(f"{label}@{age}", entry, ("aged", "tail"))
+    for number, query in enumerate(clients):
+        yield fact(f"{label} rotated for {number}", lambda query=query: compose(query, entry, NOW, True))
     for query in clients:
         query.note = b"layer=l1"
         yield fact(f"{label} noted", lambda query=query: compose(query, entry, NOW + 1))
@@ -165,7 +178,7 @@ def entry_of(label: str, key: bytes, reply: Reply, ttl: int, stale: int) -> Fact
     # room for exactly so much, and one octet less: where the additional section goes, and where all records go
     for query in clients[1:3]:
         opt = 11 if query.edns else 0
-        for size in sorted({len(entry.tail), entry.additional}):
+        for size in sorted({len(entry.tail), entry.additional, entry.essential}):
             for limit in (query.end + size + opt, query.end + size + opt - 1):
                 query.limit = limit
                 yield fact(f"{label} in {limit}", lambda query=query: compose(query, entry, NOW + 1))

@@ -13,7 +13,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rdnscache.dns.distill import MAX_CHAIN, distill
@@ -281,6 +281,13 @@ def test_a_dname_does_not_hold_for_its_owner() -> None:
     assert answers([*below], rtype="DNAME") == [below[0], SYNTHESISED, below[1]]
 
 
+def test_the_cname_of_a_dname_is_an_answer_with_its_dname() -> None:
+    """Asked for by type, it ends the chain; it has to be there, and to be the one the DNAME stands for."""
+    assert answers([DNAME, SYNTHESISED], rtype="CNAME") == [DNAME, SYNTHESISED]
+    assert answers([DNAME], rtype="CNAME") is None
+    assert answers([DNAME, SYNTHESISED.replace("example.net", "evil.example")], rtype="CNAME") is None
+
+
 def test_a_name_too_long_behind_a_dname_is_yxdomain() -> None:
     """RFC 6672 section 2.2: the DNAME is all there is to say; with another RCODE it is nonsense."""
     long = ".".join(["x" * 63] * 3) + "."
@@ -365,6 +372,7 @@ RECORDS = st.tuples(
 
 
 @settings(max_examples=500, deadline=None)
+@example(["www.example.com. 0 A 192.0.2.1", "example.com. 0 DNAME b.example.net."], [], [], "CNAME", 0, False)
 @given(
     st.lists(RECORDS, max_size=7),
     st.lists(RECORDS, max_size=5),

@@ -44,7 +44,9 @@ def get(name: str, rtype: str, url: str | None, prefix: str, secrets: tuple[str,
     from rdnscache.store.lookup import lookup
 
     try:
-        views = lookup(open_browser(url, prefix, secrets), open_cluster(url, prefix), name, rtype)
+        browser = open_browser(url, prefix, secrets)
+        browser.whole = True
+        views = lookup(browser, open_cluster(url, prefix), name, rtype)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if as_json:

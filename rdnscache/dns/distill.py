@@ -33,7 +33,7 @@ def distill(key: bytes, reply: Reply) -> Reply | None:
     """The reply reduced to what answers the question of `key`; None when it is no answer to it.
 
     No answer are: records none of which answers, without an SOA that says there are none; a referral; a chain that
-    comes back to itself; an RCODE that the records contradict.
+    comes back to itself; an RCODE that the records contradict; more names than could be looked at in time.
     A chain without its end and without SOA is an answer of which `settle` thinks little.
     """
     if reply.rcode == NOERROR and (reply.plain or _usual(key, reply)):
@@ -119,6 +119,8 @@ class _Distillation:
             return None
         if reply.nscount:
             self._authority = records_of(reply, self._names, reply.ancount, reply.nscount, reply.authority)
+        if self._names.crowded():
+            return None
         soa = None if found else self._place_soa()
         if not found and soa is None and reply.rcode == NOERROR and not self._says_something():
             return None
@@ -151,6 +153,8 @@ class _Distillation:
                 return False
             place = self._chain[name] = 2 * len(self._chain)
             if dname is not None:
+                if qtype == _CNAME:  # the very record asked for is missing
+                    return False
                 if dname.place < 0:
                     self._alias(dname, place)
                 target = names.moved(name, dname.owner, names.read(dname.ttl_at + 6))

@@ -2,7 +2,7 @@ cimport cython
 
 from rdnscache.dns.wire cimport Reply, parse_reply
 
-cdef int _NAME, _STRING
+cdef int _NAME, _STRING, _MOST_LABELS
 
 
 cdef class Names:
@@ -11,6 +11,7 @@ cdef class Names:
     cdef list parents
     cdef list sizes
     cdef dict _known
+    cdef int spelled
     cdef dict _numbers
 
     @cython.locals(wire=bytes, starts=list, number=int, size=int)
@@ -20,6 +21,7 @@ cdef class Names:
     cdef int child(self, bytes label, int parent) except? -2
 
     cdef int moved(self, int name, int old, int new) except? -2
+    cdef bint crowded(self) except? -1
     cdef bint under(self, int name, int ancestor) except? -1
 
 

@@ -1,8 +1,9 @@
 """Records as text, one a line, in zone-file form: what people read with redis-cli.
 
-Linear in the size of the record, whatever it holds; a record that does not have the shape of its type, and every
-unknown type, is shown in the generic form of RFC 3597 section 5.
-The shapes are in one table, `_SHAPES`; tests hold it against an independent library.
+Text can be much longer than the octets it stands for, since names are written out that were pointers: what nodes make
+by themselves is bounded, in characters and records, and not made beyond the bound.
+A record that does not have the shape of its type, and every unknown type, is shown in the generic form of RFC 3597
+section 5. The shapes are in `rdata`; those that have no text here are shown in the generic form too.
 """
 
 from __future__ import annotations
@@ -10,20 +11,18 @@ from __future__ import annotations
 import base64
 import ipaddress
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from struct import error as StructError
 from struct import unpack_from
 
 from rdnscache.dns.names import class_text, read_name, type_text
+from rdnscache.dns.rdata import SHAPES
 from rdnscache.dns.wire import HEADER_SIZE, A, Reply, read_u32
 
-#: One letter a field: see `_FIELDS`.
-_SHAPES: dict[int, str] = {
-    1: "4", 28: "6", 2: "n", 5: "n", 12: "n", 39: "n", 6: "nnIIIII", 13: "ss", 15: "Hn", 16: "S", 99: "S", 17: "nn",
-    18: "Hn", 33: "HHHn", 35: "HHsssn", 36: "Hn", 43: "HBBx", 59: "HBBx", 32769: "HBBx", 44: "BBx", 46: "tBBITTHnb",
-    47: "nm", 48: "HBBb", 60: "HBBb", 49: "b", 50: "BBHhom", 51: "BBHh", 52: "BBBx", 53: "BBBx", 61: "b", 62: "IHm",
-    63: "IBBx", 64: "Hnp", 65: "Hnp", 108: "e", 109: "e", 256: "HHq", 257: "Bwq",
-}  # fmt: skip
+#: The most text of an answer that is made unasked.
+MOST_TEXT, MOST_RECORDS = 4096, 50
+#: Fields of unknown number: more than so many are shown in the generic form.
+_MANY = 512
 
 _EDE = 15
 _EDE_NAMES = {
@@ -41,15 +40,29 @@ _TO_QUESTION = b"\xc0\x0c"
 Field = Callable[[bytes, int, int], tuple[str, int]]
 
 
-def answer_text(reply: Reply) -> str:
-    """The answer section, or the authority section where there is no answer; one record a line."""
+def answer_text(reply: Reply, whole: bool = False) -> str:
+    """The answer section, or the authority section where there is no answer; one record a line.
+
+    Unless the whole is wanted it ends at `MOST_TEXT` characters or `MOST_RECORDS`, and says how many more there are.
+    """
     first, count = (0, reply.ancount) if reply.ancount else (reply.ancount, reply.nscount)
-    return "\n".join(_lines(reply, first, first + count))
+    if whole:
+        return "\n".join(_lines(reply, first, first + count))
+    room = MOST_TEXT
+    shown: list[str] = []
+    for line in _lines(reply, first, first + min(count, MOST_RECORDS), MOST_TEXT):
+        room -= len(line) + 1
+        if not line or room < 0:
+            break
+        shown.append(line)
+    if len(shown) < count:
+        shown.append(f"; {count - len(shown)} more: rdnscache cache get shows all")
+    return "\n".join(shown)
 
 
 def section_texts(reply: Reply) -> tuple[list[str], list[str], list[str]]:
     """The lines of the answer, authority and additional sections."""
-    lines = _lines(reply, 0, len(reply.ttls) // 2)
+    lines = list(_lines(reply, 0, len(reply.ttls) // 2))
     cut = reply.ancount + reply.nscount
     return lines[: reply.ancount], lines[reply.ancount : cut], lines[cut:]
 
@@ -67,21 +80,25 @@ def extended_errors(reply: Reply, data: bytes) -> list[str]:
     return found
 
 
-def _lines(reply: Reply, first: int, stop: int) -> list[str]:
-    """The lines of the records from `first` up to, not including, `stop`."""
+def _lines(reply: Reply, first: int, stop: int, most: int = 0) -> Iterator[str]:
+    """The lines of the records from `first` up to, not including, `stop`.
+
+    With `most`, a record whose data alone have more octets than that is an empty line: it is not worth its making.
+    """
     wire, ttls, owner_at = reply.wire, reply.ttls, reply.end
     asked = _owner_text(wire, HEADER_SIZE)
-    lines: list[str] = []
     for index in range(stop):
         at = ttls[2 * index] << 8 | ttls[2 * index + 1]
         end = at + 6 + (wire[at + 4] << 8 | wire[at + 5])
         if index >= first:
+            if most and end - at > most:
+                yield ""
+                return
             owner = asked if wire[owner_at : owner_at + 2] == _TO_QUESTION else _owner_text(wire, owner_at)
             rtype, rclass = wire[at - 4] << 8 | wire[at - 3], wire[at - 2] << 8 | wire[at - 1]
             data = rdata_text(wire, rtype, at + 6, end)
-            lines.append(f"{owner} {read_u32(wire, at)} {class_text(rclass)} {type_text(rtype)} {data}")
+            yield f"{owner} {read_u32(wire, at)} {class_text(rclass)} {type_text(rtype)} {data}"
         owner_at = end
-    return lines
 
 
 def _owner_text(wire: bytes, start: int) -> str:
@@ -96,7 +113,7 @@ def rdata_text(wire: bytes, rtype: int, start: int, stop: int) -> str:
     """The text of the record data in `wire[start:stop]`."""
     if rtype == A and stop - start == 4:
         return _ipv4(wire, start, stop)[0]
-    shape = _SHAPES.get(rtype)
+    shape = SHAPES.get(rtype)
     if shape is not None:
         try:
             parts, position = [], start
@@ -107,7 +124,7 @@ def rdata_text(wire: bytes, rtype: int, start: int, stop: int) -> str:
                 parts.append(part)
             if position == stop:
                 return " ".join(part for part in parts if part)
-        except (ValueError, IndexError, StructError):
+        except (ValueError, KeyError, IndexError, StructError):
             pass  # not of its type's shape: the generic form says exactly what came
     data = wire[start:stop]
     return f"\\# {len(data)} {data.hex()}".rstrip()
@@ -216,6 +233,8 @@ def _bitmap(wire: bytes, at: int, stop: int) -> tuple[str, int]:
             raise ValueError("bad type bitmap")
         for index, octet in enumerate(wire[at + 2 : after]):
             out += [type_text(window << 8 | index << 3 | bit) for bit in range(8) if octet & 0x80 >> bit]
+        if len(out) > _MANY:
+            raise ValueError("too many types")
         at, last_window = after, window
     return " ".join(out), at
 
@@ -254,24 +273,34 @@ def _alpn(value: bytes) -> list[str]:
     return out
 
 
-_FIELDS: dict[str, Field] = {
-    "B": _number("!B", 1),
-    "H": _number("!H", 2),
-    "I": _number("!I", 4),
-    "4": _ipv4,
-    "6": _ipv6,
-    "n": _name,
-    "s": _string,
-    "S": _strings,
-    "w": _word,
-    "t": _type,
-    "T": _moment,
-    "h": _salt,
-    "o": _base32,
-    "m": _bitmap,
-    "p": _service_parameters,
-    "x": _rest(bytes.hex),
-    "b": _rest(lambda data: base64.b64encode(data).decode()),
-    "q": _rest(_quoted),
-    "e": _rest(_eui),
-}
+def _group(wire: bytes, at: int, stop: int) -> tuple[str, int]:
+    """Eight octets as ILNP writes them (RFC 6742 section 2.1.2)."""
+    return wire[at : at + 8].hex(":", 2), at + 8
+
+
+_LETTERS: dict[str, Field] = (
+    {
+        "B": _number("!B", 1),
+        "H": _number("!H", 2),
+        "I": _number("!I", 4),
+        "4": _ipv4,
+        "6": _ipv6,
+        "8": _group,
+        "n": _name,
+        "u": _name,
+        "s": _string,
+        "S": _strings,
+        "w": _word,
+        "t": _type,
+        "T": _moment,
+        "h": _salt,
+        "o": _base32,
+        "m": _bitmap,
+        "p": _service_parameters,
+        "b": _rest(lambda data: base64.b64encode(data).decode()),
+    }
+    | dict.fromkeys("xdDkc", _rest(bytes.hex))
+    | dict.fromkeys("qQ", _rest(_quoted))
+    | dict.fromkeys("eE", _rest(_eui))
+)
+_FIELDS = {ord(letter): field for letter, field in _LETTERS.items()}

@@ -57,6 +57,8 @@ class Browser:
         self.names = Names(prefix)
         #: With it, entries that no node would believe are told from others.
         self.seal = seal
+        #: Whether answers are shown in full, from the wire; the text in Redis ends after `text.MOST_RECORDS`.
+        self.whole = False
         self._place = parse(url)
 
     @cached_property
@@ -148,18 +150,19 @@ class Browser:
         yield from zip(keys, replies[::2], replies[1::2], strict=True)
 
     def _views(self, keys: list[str]) -> Iterator[View]:
-        for key, fields, left in self.read(keys, "info", "answer", *(("wire", "mac") if self.seal else ())):
+        more = ("wire", "mac") if self.seal or self.whole else ()
+        for key, fields, left in self.read(keys, "info", "answer", *more):
             view = self._view(key, fields, left)
             if view is not None:
-                yield self._checked(view, fields, left) if self.seal else view
+                yield self._checked(view, fields, left) if more else view
 
     def _checked(self, view: View, fields: list[Any], left_ms: int) -> View:
-        """With the state `not signed` for what no node would believe, else with the text of what is signed."""
+        """With the text of what nodes would send; with the state `not signed` for what they would not believe."""
         info, _, wire, mac = fields
         reply = parse_reply(wire or b"")
-        if reply is None or self.problem(view.key, info, wire, mac, left_ms):
+        if self.seal is not None and (reply is None or self.problem(view.key, info, wire, mac, left_ms)):
             return replace(view, state=NOT_SIGNED)
-        return replace(view, answer=answer_text(reply).splitlines())
+        return view if reply is None else replace(view, answer=answer_text(reply, self.whole).splitlines())
 
     def problem(self, key: str, info: Any, wire: Any, mac: Any, left_ms: int) -> str:
         """Why nodes would not believe an entry; empty when they would, or when that is not known for want of a secret.
