@@ -16,6 +16,8 @@ import dns.rcode
 import pytest
 from support import Node, RedisServer, Upstream, free_port, wait_for
 
+pytestmark = pytest.mark.both
+
 
 def ask_all(
     questions: Sequence[tuple[int, str]], timeout: float, tries: int

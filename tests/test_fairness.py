@@ -24,6 +24,8 @@ from rdnscache.errors import UpstreamFailed
 from rdnscache.net import Address
 from rdnscache.upstream.siblings import Siblings
 
+pytestmark = pytest.mark.once
+
 ROOM = 40
 #: Nobody waits at the end for names that are not answered.
 AT_ONCE = ("--drain", "0")

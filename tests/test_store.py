@@ -10,11 +10,14 @@ import dns.flags
 import dns.message
 import dns.rcode
 import dns.rrset
+import pytest
 import redis
 from support import Node, RedisServer, Upstream, ask, wait_for
 
 from rdnscache.place import parse
 from rdnscache.store.opening import connection
+
+pytestmark = pytest.mark.both
 
 
 def attached(node: Node, times: int = 1) -> bool:

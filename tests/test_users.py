@@ -22,7 +22,7 @@ from redis.retry import Retry
 from support import Node, RedisServer, Upstream, ask, clean_env, default_handler, failure, free_port, wait_for
 
 #: About processes and commands, not about the two forms of the hot modules.
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.both]
 
 
 ROOT = Path(__file__).parent.parent
