@@ -30,7 +30,10 @@ cdef class Crew:
     cdef public bint pressed
     cdef bint _firm
     cdef double _next_word
+    cdef double _lag
 
+    @cython.locals(greediest=Share)
+    cpdef bint refuses(self, bytes client, bytes key) except -1
     cpdef object start(self, Task task, double now)
     cpdef object press(self)
     cpdef bint give_up_oldest(self, bytes client, double now) except -1

@@ -5,6 +5,7 @@ jostling). While there is a client or zone that is greedy, a flight of others be
 greediest is given up for it. All else stands in a line, where clients take turns, for the next greenlet that is free,
 or is taken from a flight that has lasted too long. Every second flight may last as long as it takes: however slow an
 upstream is, half of the greenlets bring its answers.
+Where flights begin late, the machine is what is short: then the greedy get no new ones at all, until they are no more.
 Whose the flights are is counted while there are many of them: below that nobody can be in anybody's way.
 """
 
@@ -31,6 +32,8 @@ MAX_QUEUED = 1.0
 TICK, TICKED = 0.05, 64
 #: Flights, or else half of the greenlets, that make a crowd. Counting ends when half of them are left.
 CROWD = 250
+#: Seconds that flights begin late, on average of so many, from which on there is not enough of the machine.
+LATE, MEMORY = 0.01, 32
 #: Seconds between two words in the log about a crowd.
 WORDS_APART = 10.0
 
@@ -83,6 +86,15 @@ class Crew:
         #: Whether the last to take off was firm.
         self._firm = True
         self._next_word = 0.0
+        #: Seconds that flights have begun late, averaged while it is counted.
+        self._lag = 0.0
+
+    def refuses(self, client: bytes, key: bytes) -> bool:
+        """Whether there is not enough of the machine, and this would be for those who have most of it."""
+        if not self._counting or self._lag < LATE:
+            return False
+        greediest = self._shares.greediest()
+        return greediest is not None and greediest.means(client, zone_of(key))
 
     def start(self, task: Task, now: float) -> None:
         """Find it a greenlet, or have it wait for one."""
@@ -126,6 +138,8 @@ class Crew:
             else:
                 self._idle.append(switch)
                 task = self._hub.switch()
+            if self._counting:
+                self._lag += (clock.now() - task.began - self._lag) / MEMORY
             if not task.up:  # it has given way before it began
                 continue
             task.flyer = me

@@ -98,7 +98,7 @@ class Flights:
         self._count = 0
         self._crew = Crew(self._fly, self._make_way, max_flights)
         self._hub = get_hub()
-        #: Clients waiting, over all flights; and by prefix, but for those of our siblings.
+        #: Clients waiting, over all flights; and by prefix.
         self.waiting = 0
         self._waiting_of: dict[bytes, int] = {}
         #: Deliveries that go on in the next turn; whether all have to, because we are in the middle of a batch.
@@ -132,6 +132,8 @@ class Flights:
                 return FULL
             flight = self._up.get(key)  # it may be the one that has just made room
         if flight is None:
+            if self._crew.refuses(prefix, key):
+                return GREEDY
             flight = self._begin(key, prefix, now)
         else:
             if flight.seen is not None and client is not None:

@@ -21,7 +21,7 @@ from gevent.event import Event  # noqa: E402
 from rdnscache import __version__, clock, metrics  # noqa: E402
 from rdnscache.cache import Cache  # noqa: E402
 from rdnscache.children import SUCCEEDED  # noqa: E402
-from rdnscache.clients.guard import Guard, nobody_is_refused  # noqa: E402
+from rdnscache.clients.guard import Guard, our_own_workers  # noqa: E402
 from rdnscache.clients.limit import Limiter  # noqa: E402
 from rdnscache.clients.networks import Networks  # noqa: E402
 from rdnscache.config import Config  # noqa: E402
@@ -150,10 +150,10 @@ class Node:
         ]
         tcp = [TcpListener(sock, self.desk, guard, pool) for sock in inherited.slot.tcp]
         # the others have counted their clients' queries themselves
-        desk = Desk(self.cache, self.flights, Identity(), Journal(0), "", config.prefetch, self.board.scrap(), True)
+        desk = Desk(self.cache, self.flights, Identity(), Journal(0), "", config.prefetch, self.board.scrap())
         inner: list[UdpListener | TcpListener] = [
-            *(UdpListener(sock, False, desk, nobody_is_refused()) for sock in inherited.inner.udp),
-            *(TcpListener(sock, desk, nobody_is_refused(), inner_pool) for sock in inherited.inner.tcp),
+            *(UdpListener(sock, False, desk, our_own_workers()) for sock in inherited.inner.udp),
+            *(TcpListener(sock, desk, our_own_workers(), inner_pool) for sock in inherited.inner.tcp),
         ]
         drains += [listener.drain for listener in udp]
         return udp, tcp, inner

@@ -108,15 +108,15 @@ class Resolver:
             self._offer(flight, candidacy.entry)
             self.flights.step()
             try:
-                reply, source = self._ask(key, candidacy)
+                reply, source = self._ask(key, candidacy, flight.client)
             except UpstreamFailed as failure:
                 return self._fail(flight, candidacy, failure)
             self._land_and_fill(flight, candidacy, reply, source)
 
-    def _ask(self, key: bytes, candidacy: Candidacy) -> tuple[Reply, str]:
+    def _ask(self, key: bytes, candidacy: Candidacy, client: bytes) -> tuple[Reply, str]:
         """Step 7: a reply and where it came from. Without Redis the node's workers still ask only once among them."""
         if candidacy.alone:
-            reply = self._siblings.ask(key)
+            reply = self._siblings.ask(key, client)
             if reply is not None:
                 return reply, SIBLING
         return self._upstreams.ask(key, candidacy.release)

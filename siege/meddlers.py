@@ -20,6 +20,7 @@ from siege.lab import Lab
 Seen = dict[str, float]
 #: Seconds that a client of ours waits at most.
 PATIENCE = 8.0
+MX = 15
 
 
 def ask(port: int, names: list[str]) -> dict[str, bytes]:
@@ -40,9 +41,9 @@ def good(replies: dict[str, bytes]) -> int:
     return sum(data[3] & 15 == 0 and data[6:8] != b"\0\0" for data in replies.values())
 
 
-def ask_over_tcp(port: int, name: str) -> float:
+def ask_over_tcp(port: int, name: str, rtype: int = 1) -> float:
     """Octets of the answer; 0 without one."""
-    message = query(name)
+    message = query(name)[:-4] + rtype.to_bytes(2, "big") + b"\0\1"
     try:
         with socket.create_connection(("127.0.0.1", port), 2) as sock, sock.makefile("rb") as stream:
             sock.settimeout(5)
@@ -63,11 +64,13 @@ def connect_honestly(lab: Lab, seconds: float) -> Seen:
 def long_texts(lab: Lab, seconds: float) -> Seen:
     """Eight questions whose answers are pointers to one long name of odd octets."""
     names = [f"p{number}.text.test" for number in range(8)]
-    answered = sum(ask_over_tcp(lab.port, name) > 0 for name in names)
+    answered = sum(ask_over_tcp(lab.port, name, MX) > 0 for name in names)
+    time.sleep(0.5)
     with lab.redis() as client:
-        keys = [f"rdns:1:{{{name}.}}:A" for name in names]
+        keys = [f"rdns:1:{{{name}.}}:MX" for name in names]
         longest = max(int(client.hstrlen(key, "answer")) for key in keys)
-        return {"answered": answered, "longest text": longest, "evicted": int(client.info("stats")["evicted_keys"])}
+        evicted = int(client.info("stats")["evicted_keys"])
+    return {"asked": 8, "answered": answered, "longest text": longest, "evicted": evicted}
 
 
 def admin_port(lab: Lab, seconds: float) -> Seen:

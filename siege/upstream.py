@@ -1,7 +1,7 @@
 """The upstream of a siege: `python -m siege.upstream PORT`. What it says is in the first letter of a name.
 
 g   an address, 10 ms later            x   nothing, ever
-n   NXDOMAIN, at once                  s   an address, 3 s later
+n   NXDOMAIN, at once                  s   an address, 1.5 s later
 b   60 KB of addresses                 p   65 KB of records whose names are one long name of odd octets, by pointer
 """
 
@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 
-DELAY = {"g": 0.01, "s": 3.0}
+DELAY = {"g": 0.01, "s": 1.5}
 _RECORD = b"\xc0\x0c\0\1\0\1\0\0\1\x2c\0\4\xc0\0\2\1"
 _SOA = b"\0\0\6\0\1\0\0\0\x3c\0\x16\0\0" + struct.pack("!5I", 1, 3600, 600, 86400, 60)
 #: A name as long as one can be, of octets that take four characters each as text.

@@ -156,10 +156,10 @@ class TestSlowRedis:
             def __init__(self, said: object) -> None:
                 self.said = said
 
-            def ask(self, key: bytes, on_trouble: object = None) -> object:
+            def ask(self, key: bytes, client_or_on_trouble: object) -> object:
                 return self.said
 
         parts = Cache(1, 1), NoStore(), Asked((None, "upstream")), Asked(parse_reply(failure_wire(KEY))), Limits()
         resolver = Resolver(*parts, 1.0, 1.0, "n1", Journal(0), Board.scrap())
         candidacy = SimpleNamespace(alone=alone, release=None)
-        assert resolver._ask(KEY, candidacy)[1] == ("sibling" if alone else "upstream")
+        assert resolver._ask(KEY, candidacy, b"")[1] == ("sibling" if alone else "upstream")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
+import threading
 import time
 import zlib
 from collections.abc import Iterable, Iterator
@@ -19,10 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import Node, RedisServer, Upstream, answer, ask, failure, wait_for
 
+from rdnscache.clients.networks import client_prefix
+from rdnscache.clients.proxy import parse_proxy, proxy_end
 from rdnscache.clients.shares import GREEDY, Holder, Share, Shares, zone_of
 from rdnscache.errors import UpstreamFailed
 from rdnscache.net import Address
-from rdnscache.upstream.siblings import Siblings
+from rdnscache.upstream.siblings import Siblings, header
 
 pytestmark = pytest.mark.once
 
@@ -237,37 +241,55 @@ class TestWaiting:
                 send(sock, ("slow.test",) * 950)
                 assert {int.from_bytes(sock.recv(4096)[:2], "big") for _ in range(950)} == set(range(950))
 
-    def test_the_other_workers_are_no_client(self) -> None:
-        """Without Redis they ask for clients of their own, which they have counted themselves."""
+    def test_the_other_workers_tell_for_whom_they_ask(self) -> None:
+        """Without Redis they forward to each other: one client floods both, and none of the others is refused."""
         with Upstream(delay=0.5) as upstream, Node([upstream.address], workers=2, args=self.BOUND) as node:
             with ExitStack() as stack:
+                greedy = [stack.enter_context(client("127.0.99.1", node.port)) for _ in range(8)]
+                for number, sock in enumerate(greedy):
+                    send(sock, (f"x{number}-{n}.test" for n in range(30)))
                 socks = [stack.enter_context(client(f"127.0.{n + 1}.1", node.port)) for n in range(60)]
                 for number, sock in enumerate(socks):
                     send(sock, (f"slow{number}.test",))
                 assert [rcodes(sock, 1) for sock in socks] == [[dns.rcode.NOERROR]] * 60
 
+    @pytest.mark.parametrize("address", ["192.0.2.77", "2001:db8:0:100::1", "127.0.0.9"])
+    def test_what_they_say_means_the_same_client(self, address: str) -> None:
+        """The header has the prefix only."""
+        prefix = client_prefix(ipaddress.ip_address(address).packed)
+        proxied = parse_proxy(header(prefix))
+        assert proxied is not None and client_prefix(proxied.source) == prefix
+        nobody = parse_proxy(header(b""))
+        assert nobody is not None and nobody.source == bytes(4)
+
+
+CLIENT = b"\xc0\0\2"
+
 
 @pytest.mark.parametrize(("code", "passed_over"), [(dns.edns.EDECode.NOT_READY, True), (None, False)])
 def test_a_worker_that_sheds_is_passed_over(code: dns.edns.EDECode | None, passed_over: bool) -> None:
     """What it says then is no fact about the name; any other failure is."""
-
-    def handler(query: dns.message.Message, transport: str) -> dns.message.Message:
-        reply = failure(query)
-        if code is not None:
-            reply.use_edns(options=[dns.edns.EDEOption(code)])
-        return reply
-
     key = dns.name.from_text("a.test").to_wire() + b"\0\1\0\1\0"
-    with Upstream(handler) as other:
-        place = Address.parse(other.address, 53)
-        owner = zlib.crc32(key) % 2
-        siblings = Siblings(1 - owner, [place, place], 2.0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+
+        def refuse() -> None:
+            data, client = other.recvfrom(4096)
+            reply = failure(dns.message.from_wire(data[proxy_end(data) :]))
+            if code is not None:
+                reply.use_edns(options=[dns.edns.EDEOption(code)])
+            other.sendto(reply.to_wire(), client)
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        place = Address("127.0.0.1", other.getsockname()[1])
+        siblings = Siblings(1 - zlib.crc32(key) % 2, [place, place], 5.0)
         if passed_over:
-            assert siblings.ask(key) is None
+            assert siblings.ask(key, CLIENT) is None
         else:
             with pytest.raises(UpstreamFailed):
-                siblings.ask(key)
-        assert other.total() == 1
+                siblings.ask(key, CLIENT)
+        thread.join()
 
 
 def descriptors(pid: int) -> int:
@@ -330,7 +352,7 @@ class TestShares:
             (b"\x7f\0\0\1", None, "127.0.0.1"),
             (bytes.fromhex("20010db8000100"), None, "2001:db8:1::/56"),
             (None, b"\7example\3com", "example.com."),
-            (b"", b"\1\n\3com", "this node's other workers in \\010.com."),
+            (b"", b"\1\n\3com", "this node itself in \\010.com."),
         ],
     )
     def test_they_are_told_in_words(self, client: bytes | None, zone: bytes | None, text: str) -> None:

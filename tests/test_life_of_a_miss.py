@@ -70,7 +70,7 @@ class Upstream:
 
 
 class NoSiblings:
-    def ask(self, key: bytes) -> None:
+    def ask(self, key: bytes, client: bytes) -> None:
         return None
 
 

@@ -17,6 +17,6 @@ class Guard:
     proxies: Networks | None = None
 
 
-def nobody_is_refused() -> Guard:
-    """For sockets that only our own workers reach."""
-    return Guard(Networks(("any",)))
+def our_own_workers() -> Guard:
+    """For sockets that only they reach: each says for which client it asks."""
+    return Guard(Networks(("any",)), proxies=Networks(("loopback",)))

@@ -32,7 +32,7 @@ def prefix_text(prefix: bytes) -> str:
     if len(prefix) == 7:
         return f"{IPv6Address(prefix + bytes(9))}/56"
     text = f"{IPv4Address((prefix + bytes(4))[:4])}"
-    return f"{text}/24" if len(prefix) == 3 else text if prefix else "this node's other workers"
+    return f"{text}/24" if len(prefix) == 3 else text if prefix else "this node itself"
 
 
 def zone_of(key: bytes) -> bytes:

@@ -65,7 +65,7 @@ class Query:
         #: Octets the reply may have.
         self.limit = limit
         self.error = NOERROR
-        #: The client's address, 4 octets or 16; empty for a query of our own node's. Whoever received it says so.
+        #: The client's address, 4 octets or 16; whoever received it says so.
         self.source = b""
         #: Whether it asks where the answer comes from; and the reply's words on that (RFC 8914 EXTRA-TEXT).
         self.trace = False

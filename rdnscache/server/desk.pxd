@@ -16,7 +16,6 @@ cdef class Desk:
     cdef public Journal journal
     cdef str _place
     cdef bint _renews
-    cdef bint _inner
     cdef public bint leaving
     cdef public bint rotates
 

@@ -24,10 +24,7 @@ SHED_AS = {REPEATED: metrics.REPEATED, GREEDY: metrics.SHED_CLIENT, FULL: metric
 
 
 class Desk:
-    """The part of serving that UDP and TCP share. `place` is this worker's name in traces; empty: there are none.
-
-    `inner` is where the node's other workers ask for their clients: they are no client of ours.
-    """
+    """The part of serving that UDP and TCP share. `place` is this worker's name in traces; empty: there are none."""
 
     def __init__(
         self,
@@ -38,7 +35,6 @@ class Desk:
         place: str,
         renews: bool,
         counters: Counters,
-        inner: bool = False,
     ) -> None:
         self.cache = cache
         self.counters = counters
@@ -47,7 +43,6 @@ class Desk:
         self._identity = identity
         self._place = place
         self._renews = renews
-        self._inner = inner
         #: Whether we are about to end, and those who ask how we are should know.
         self.leaving = False
         #: Whether the address that comes first is another from reply to reply.
@@ -81,8 +76,6 @@ class Desk:
             if entry is not None:
                 return self.finish(query, entry, metrics.L1)
         if reply is None:
-            if self._inner:
-                query.source = b""
             verdict = self._flights.join(channel, query, client, now)
             if verdict == JOINED:
                 return None

@@ -361,8 +361,9 @@ class Control:
             while self._waiting:
                 scope, ids = self._waiting.popleft()
                 count = self._local.sweep(scope, at_once=False)
-                log.info("flushed %d entries from L1: %s", count, scope)
                 self._confirm(ids, count, learnt=False)
+                if count:  # of two announcements, the second finds nothing
+                    log.info("flushed %d entries from L1: %s", count, scope)
         finally:
             self._sweeper = None
 

@@ -35,17 +35,17 @@ _OURS = (errno.ENOBUFS, errno.ENOMEM, errno.ENETDOWN)
 _poll = get_original("select", "poll")
 
 
-def exchange(server: Address, key: bytes, edns: bool, timeout: float) -> Reply:
+def exchange(server: Address, key: bytes, edns: bool, timeout: float, header: bytes = b"") -> Reply:
     """Ask `server` the question of `key` and return its reply, whatever its RCODE; UpstreamFailed without one in time.
 
-    `timeout` is in seconds.
+    `timeout` is in seconds. `header` (of the PROXY protocol) goes before the query.
     """
     deadline = time.monotonic() + timeout
-    reply = over_udp(server, key, edns, deadline)
-    return over_tcp(server, key, edns, deadline) if reply is None else reply
+    reply = over_udp(server, key, edns, deadline, header)
+    return over_tcp(server, key, edns, deadline, header) if reply is None else reply
 
 
-def over_udp(server: Address, key: bytes, edns: bool, deadline: float) -> Reply | None:
+def over_udp(server: Address, key: bytes, edns: bool, deadline: float, header: bytes = b"") -> Reply | None:
     """The reply; None when what came is better asked for over TCP: it is cut, or cannot be read, or many guess.
 
     A reply counts only from the asked address and port, with the asked ID and question (RFC 5452 section 9.1).
@@ -56,7 +56,7 @@ def over_udp(server: Address, key: bytes, edns: bool, deadline: float) -> Reply 
     try:
         sock = _socket.socket(server.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)  # the bare one: half the price
         sock.connect(server.sockaddr)  # the kernel picks a random free port, and drops what others send to it
-        sock.send(build_query(ident, key, edns))
+        sock.send(header + build_query(ident, key, edns))
         sent = True
         for _ in range(MAX_STRAYS):
             if not wait(sock.fileno(), READ, deadline):
@@ -79,7 +79,7 @@ def over_udp(server: Address, key: bytes, edns: bool, deadline: float) -> Reply 
     return None
 
 
-def over_tcp(server: Address, key: bytes, edns: bool, deadline: float) -> Reply:
+def over_tcp(server: Address, key: bytes, edns: bool, deadline: float, header: bytes = b"") -> Reply:
     """The reply, which has to be whole: with TC set it is none (RFC 2181 section 9)."""
     ident = os.urandom(2)
     query = build_query(ident, key, edns)
@@ -96,7 +96,7 @@ def over_tcp(server: Address, key: bytes, edns: bool, deadline: float) -> Reply:
         if code:
             raise OSError(code, os.strerror(code))
         sent = True
-        sock.send(len(query).to_bytes(2, "big") + query)  # a new socket takes it whole
+        sock.send(header + len(query).to_bytes(2, "big") + query)  # a new socket takes it whole
         data = _receive(server, sock, deadline)
     except OSError as error:
         raise _failure(server, error, sent) from None

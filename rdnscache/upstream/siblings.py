@@ -1,14 +1,17 @@
 """The workers of a node, when there is no Redis to bring them together: each question has one worker that asks for all.
 
-The others forward to it over loopback, as to any server; it answers from its L1 or its flights.
+The others forward to it over loopback, as to any server; it answers from its L1 or its flights. A PROXY header tells it
+for which client, so that clients have their share there as well.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import lru_cache
 from zlib import crc32
 
+from rdnscache.clients.proxy import build_proxy
 from rdnscache.dns import policy
 from rdnscache.dns.compose import EDE_NOT_READY
 from rdnscache.dns.wire import NOTIMP, REFUSED, SERVFAIL, Reply
@@ -32,16 +35,17 @@ class Siblings:
         #: Set while draining: the others are ending too.
         self.ending = False
 
-    def ask(self, key: bytes) -> Reply | None:
+    def ask(self, key: bytes, client: bytes) -> Reply | None:
         """The reply of the worker this question belongs to; None when that is us, or it cannot be reached, or sheds.
 
+        `client` is the prefix of who asks (`client_prefix`).
         Raises UpstreamFailed when it found no answer either.
         """
         owner = crc32(key) % len(self._places)
         if owner == self._worker or self.ending:
             return None
         try:
-            reply = exchange(self._places[owner], key, True, self._patience)
+            reply = exchange(self._places[owner], key, True, self._patience, header(client))
         except UpstreamFailed as failure:
             log.debug("a sibling does not answer: %s", failure)
             return None
@@ -51,3 +55,10 @@ class Siblings:
             rcode = reply.rcode if reply.rcode in (REFUSED, NOTIMP) else SERVFAIL
             raise UpstreamFailed(f"worker {owner} found no answer", rcode, reply.ede, source="sibling")
         return reply
+
+
+@lru_cache(1024)
+def header(client: bytes) -> bytes:
+    """A PROXY header with the first address of a client prefix; all zeros when it is for nobody: a prefetch."""
+    size = 16 if len(client) == 7 else 4
+    return build_proxy(client.ljust(size, b"\0"), 0, bytes(size), 0, False)
