@@ -82,7 +82,10 @@ def extensions():
         return []
     from Cython.Build import cythonize
 
-    modules = [Extension(name, [name.replace(".", "/") + suffix]) for name, suffix in COMPILED.items()]
+    # a method of the wrong type in a table of methods is a warning to the compiler, and a crash in the end
+    flags = ["-Werror=incompatible-pointer-types"]
+    sources = {name: name.replace(".", "/") + suffix for name, suffix in COMPILED.items()}
+    modules = [Extension(name, [source], extra_compile_args=flags) for name, source in sources.items()]
     return cythonize(modules, compiler_directives=DIRECTIVES, build_dir="build/cython")
 
 

@@ -84,8 +84,6 @@ class Supervisor:
     def run(self) -> int:
         config, estate = self.config, handover.received()
         self.incarnation = Incarnation.here(estate.incarnation, estate.begun)
-        if not estate.workers:
-            _warn_of_root(config)
         self._protect(config)
         self.open_files = raise_file_limit()
         self._fit(config)
@@ -98,6 +96,8 @@ class Supervisor:
         estate.close()
         self.sockets = Sockets(slots, inner, admin)
         log.info("rdnscache %s (%s)", __version__, form())
+        if not estate.workers:
+            _warn_of_root(config)
         self.board = board = Board(config.workers)
         board.make_room(map(str, config.upstream))
         path = self._add_redis(estate)

@@ -27,9 +27,17 @@ def _valkey() -> str | None:
 _SERVERS = {"valkey": _valkey(), "redis": shutil.which("redis-server")}
 
 
-@pytest.fixture(params=list(_SERVERS))
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What is about Redis itself is marked `both` and runs with each kind there is here; all else with one."""
+    if "redis_server" in metafunc.fixturenames:
+        both = metafunc.definition.get_closest_marker("both") is not None
+        there = [kind for kind, binary in _SERVERS.items() if binary] or list(_SERVERS)
+        metafunc.parametrize("redis_server", list(_SERVERS) if both else there[:1], indirect=True)
+
+
+@pytest.fixture
 def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
-    """A running server, once for each kind there is here. With CI set, there must be one at least."""
+    """A running server of a kind. With CI set, there must be one at least."""
     binary = _SERVERS[request.param]
     if binary is None:
         if os.environ.get("CI") and not any(_SERVERS.values()):

@@ -6,12 +6,14 @@ An exception is a fact too: its type. Run as `python forms.py CORPUS`; without a
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from rdnscache.build import form
@@ -303,17 +305,12 @@ def facts(item: list[Any]) -> list[str]:
 
 #: Where each form has a source of its own.
 TWINS = ("rdnscache.dns.splice", "rdnscache.server.batch")
-HOT = (
-    *TWINS, "rdnscache.dns.wire", "rdnscache.dns.rdata", "rdnscache.dns.records", "rdnscache.dns.distill",
-    "rdnscache.dns.entry", "rdnscache.dns.compose", "rdnscache.cache",
-    "rdnscache.clients.limit", "rdnscache.clients.networks", "rdnscache.clients.proxy", "rdnscache.journal",
-    "rdnscache.metrics", "rdnscache.server.desk", "rdnscache.server.udp", "rdnscache.dns.names",
-    "rdnscache.dns.policy", "rdnscache.flights", "rdnscache.resolver", "rdnscache.store.breaker",
-    "rdnscache.store.candidacy", "rdnscache.store.contract", "rdnscache.store.link", "rdnscache.store.nostore",
-    "rdnscache.store.seal", "rdnscache.store.store", "rdnscache.upstream.exchange", "rdnscache.upstream.health",
-    "rdnscache.upstream.reading", "rdnscache.upstream.search", "rdnscache.upstream.server",
-    "rdnscache.upstream.servers",
-)  # fmt: skip
+#: All that are compiled, as setup.py lists them.
+HOT = next(
+    tuple(ast.literal_eval(node.value))
+    for node in ast.parse((Path(__file__).parent.parent / "setup.py").read_text()).body
+    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "COMPILED"
+)
 
 
 def described(name: str) -> dict[str, object]:

@@ -20,7 +20,7 @@ from rdnscache.store.check import OK, WRONG, Facts, Finding, judge, needed, wors
 from rdnscache.store.contract import HEAT, Names
 
 #: About processes and commands, not about the two forms of the hot modules.
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.both]
 
 
 ROOT = Path(__file__).parent.parent

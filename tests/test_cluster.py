@@ -16,6 +16,8 @@ import dns.rcode
 import pytest
 from support import Node, RedisServer, Upstream, free_port, wait_for
 
+pytestmark = pytest.mark.both
+
 
 def ask_all(
     questions: Sequence[tuple[int, str]], timeout: float, tries: int
@@ -126,7 +128,7 @@ class TestLosses:
 
     def test_a_leader_that_takes_long_is_not_replaced(self, redis_server: RedisServer) -> None:
         """Its lease is renewed while the upstream takes twice as long: one query, and nothing is left behind."""
-        timing = ("--upstream-timeout", "5", "--stale-after", "10")
+        timing = ("--upstream-timeout", "4", "--stale-after", "10")
         with Upstream(delay=3.0) as upstream, cluster(redis_server.url, upstream, 1, timing) as nodes:
             replies, _ = ask_all([(node.port, "long.example.") for node in nodes], 8.0, 1)
 

@@ -20,6 +20,8 @@ from rdnscache.descriptors import LEAST_CONNECTIONS, LEAST_FLIGHTS, RESERVE, fit
 from rdnscache.errors import ConfigError
 from rdnscache.net import Address
 
+pytestmark = pytest.mark.once
+
 CONFIG = Config(upstream=(Address("192.0.2.53", 53),), workers=2)
 
 

@@ -12,7 +12,7 @@ from support import RedisServer, Upstream, ask, wait_for
 from topology import Server
 
 #: About processes and commands, not about the two forms of the hot modules.
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.both]
 
 STREAM = "rdns:1:control"
 

@@ -28,6 +28,8 @@ from rdnscache.errors import UpstreamFailed
 from rdnscache.net import Address
 from rdnscache.upstream.siblings import Siblings, header
 
+pytestmark = pytest.mark.once
+
 ROOM = 40
 #: Nobody waits at the end for names that are not answered.
 AT_ONCE = ("--drain", "0")

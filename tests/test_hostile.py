@@ -12,6 +12,8 @@ from support import Node, RedisServer, Upstream, ask, wait_for
 from rdnscache import config
 from rdnscache.errors import ConfigError
 
+pytestmark = pytest.mark.once
+
 
 def attached(node: Node, times: int = 1) -> bool:
     return node.log().count("attached to Redis") >= times

@@ -17,6 +17,8 @@ from support import Node, RedisServer, Upstream, ask, free_port, wait_for
 
 from rdnscache import logs
 
+pytestmark = pytest.mark.once
+
 
 class Clock:
     def __init__(self) -> None:

@@ -9,6 +9,8 @@ import pytest
 from rdnscache.place import CLUSTER, SENTINEL, SERVER, Login, mask, parse
 from rdnscache.values import redis_url
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize(
     ("url", "kind", "hosts", "rest"),

@@ -11,6 +11,8 @@ from support import RedisServer
 
 from rdnscache.store.contract import CLAIM, ENTRY, FILL, FOLLOW, LEAD, LEASE, NOTHING_FRESH, RENEW, Script, info_text
 
+pytestmark = [pytest.mark.both, pytest.mark.once]
+
 ROOT = "rdns:1:{a.example.}:"
 KEYS = [ROOT + "A", ROOT + "A#lead", ROOT + "A#wait", ROOT + "NXDOMAIN"]
 LEASE_MS = round(LEASE * 1000)

@@ -264,11 +264,17 @@ def test_an_answer_tells_where_it_came_from(upstream: Upstream, redis_server: Re
 
 def test_a_trace_beside_a_reason(upstream: Upstream) -> None:
     """The trace goes along with the Extended DNS Error there is; with traces off there is the error alone."""
-    upstream.handler = lambda query, transport: failure(query)
+
+    def bogus(query: dns.message.Message, transport: str) -> dns.message.Message:
+        reply = failure(query)
+        reply.use_edns(0, options=[dns.edns.EDEOption(dns.edns.EDECode.DNSSEC_BOGUS)])
+        return reply
+
+    upstream.handler = bogus
     for extra, text in ((), "layer=failure"), (("--trace", "no"), ""):
         with watched(upstream, "none", 1, *extra) as (node, _):
             (option,) = ask(node.port, "a.test", options=[TRACE]).options
-            assert option.code == 22
+            assert option.code == dns.edns.EDECode.DNSSEC_BOGUS
             assert (option.text or "").startswith(text)
             assert bool(option.text) == bool(text)
 

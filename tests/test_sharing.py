@@ -14,6 +14,8 @@ import dns.rcode
 import pytest
 from support import Node, RedisServer, Upstream, answer, ask, default_handler, failure, free_port, wait_for
 
+pytestmark = pytest.mark.once
+
 NOERROR, SERVFAIL, REFUSED = dns.rcode.NOERROR, dns.rcode.SERVFAIL, dns.rcode.REFUSED
 QUICK = ("--upstream-timeout", "0.3", "--upstream-deadline", "0.9", "--warm", "0")
 

@@ -44,7 +44,8 @@ def handler(query: dns.message.Message, transport: str) -> dns.message.Message:
         reply.authority.append(dns.rrset.from_text("test.", 60, "IN", "SOA", "ns.test. root.test. 1 2 3 4 60"))
     else:
         ttl = int(first[3:]) if first.startswith("ttl") else 300
-        reply.answer.append(dns.rrset.from_text(name, ttl, "IN", "A", "192.0.2.1"))
+        rtype, data = ("AAAA", "2001:db8::1") if query.question[0].rdtype == 28 else ("A", "192.0.2.1")
+        reply.answer.append(dns.rrset.from_text(name, ttl, "IN", rtype, data))
     return reply
 
 

@@ -16,6 +16,8 @@ import dns.rcode
 import pytest
 from support import Handler, Node, Upstream, answer, ask, failure, free_port, wait_for
 
+pytestmark = pytest.mark.once
+
 
 def _send(port: int, name: str) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -22,7 +22,7 @@ from redis.retry import Retry
 from support import Node, RedisServer, Upstream, ask, clean_env, default_handler, failure, free_port, wait_for
 
 #: About processes and commands, not about the two forms of the hot modules.
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.both]
 
 
 ROOT = Path(__file__).parent.parent
@@ -123,7 +123,8 @@ def test_a_node_may_do_what_it_does_and_nothing_else(redis_server: RedisServer, 
         admin = free_port()
         page = ("--admin", f"127.0.0.1:{admin}", "--admin-token", "for-pages")
         bearer = {"Authorization": "Bearer for-pages"}
-        with Node([upstream.address], url, args=page) as one, Node([upstream.address], url) as two:
+        env = {"RDNSCACHE_SECRET": "1:a-secret-of-thirty-two-characters"}  # with one, Redis is asked for the time
+        with Node([upstream.address], url, args=page, env=env) as one, Node([upstream.address], url, env=env) as two:
             for node in (one, two):
                 wait_for(lambda node=node: "attached to Redis" in node.log())
             server.tester.zadd("rdns:1:hot", {"{old.test.}:A": 1})  # without expiry: it is aged at once

@@ -111,10 +111,6 @@ class Link(Pipe):
         if self._stream is not None and self._opener.movable:
             self._detach(reason)
 
-    def listen_again(self, reason: str) -> None:
-        """Open anew what messages come through: one has been lost."""
-        self.let_go(reason)
-
     def _moved(self, reason: str) -> None:
         self.let_go(reason)
         self._hurry.set()

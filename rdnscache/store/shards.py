@@ -135,10 +135,6 @@ class Shards:
         """A replica was written to: look again who has which slots."""
         self._look.set()
 
-    def listen_again(self, reason: str) -> None:
-        """Open the ear anew, and catch up: a message has been lost."""
-        self._ear.let_go(reason)
-
     def ask(self, late: Late, commands: tuple[Command, ...]) -> list[Any] | None:
         """As `Link.ask`; all commands are about the same question."""
         shard = self._shard_of(commands[0])
