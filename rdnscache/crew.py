@@ -106,8 +106,8 @@ class Crew:
         elif len(self._crew) < self._size:
             self._call(task, now)
             self._crew.append(gevent.spawn(self._work))
-        elif (len(self._flying) < self._size and not self._line) or self._others_are_greedy(task, now):  # one is about to be free
-            self._call(task, now)
+        elif (len(self._flying) < self._size and not self._line) or self._others_are_greedy(task, now):
+            self._call(task, now)  # one is about to be free
         else:
             self._line.push(task, task.client)
             self._look_later()
