@@ -37,11 +37,10 @@ def besiege(tmp_path: Path, names: str) -> list[dict[str, Any]]:
 
 def test_honest_clients_are_answered_beside_one_that_takes_all_it_can(tmp_path: Path) -> None:
     """Silent names, a pulse, readers that do not read, connections that stay: hits, misses and memory."""
-    found = {row["row"]: row for row in besiege(tmp_path, "silent-2000,random-20000,pulse,slow-readers,slots")}
+    found = {row["row"]: row for row in besiege(tmp_path, "silent-1000,pulse,slow-readers,slots")}
     for row in found.values():
-        share = 0.7 if row["row"] == "random-20000" else 0.9  # that one wants a machine of its own
-        assert row["under"]["hits"]["answered"] >= 0.9 * row["under"]["hits"]["asked"], row
-        assert row["under"]["misses"]["answered"] >= share * row["under"]["misses"]["asked"], row
+        for kind in ("hits", "misses"):
+            assert row["under"][kind]["answered"] >= 0.9 * row["under"][kind]["asked"], row
         before, peak, after = row["memory"]
         assert peak < before + 150 and after < before + 100, row
     assert found["pulse"]["seen"]["answered"] <= 2000
