@@ -36,7 +36,9 @@ cdef class Crew:
     cpdef bint refuses(self, bytes client, bytes key) except -1
     cpdef object start(self, Task task, double now)
     cpdef object press(self)
-    cpdef bint give_up_oldest(self, bytes client, double now) except -1
+    cpdef bint give_up_oldest(self, double now) except -1
+    @cython.locals(greediest=Share)
+    cpdef bint give_up_oldest_of(self, bytes client, bytes key, double now) except -1
     @cython.locals(task=Task)
     cpdef object _work(self)
     cdef object _call(self, Task task, double now)
@@ -50,7 +52,7 @@ cdef class Crew:
     cdef bint _others_are_greedy(self, Task task, double now) except -1
     @cython.locals(greediest=Share)
     cdef bint _last_too_long(self, double now) except -1
-    cdef bint _end_if_long(self, Task task, double now) except -1
+    cdef bint _end_if_long(self, Task task, double now, double seconds) except -1
     cdef object _end(self, Task task, double now)
     cdef object _look_later(self)
     @cython.locals(now=double)

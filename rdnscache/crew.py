@@ -24,8 +24,8 @@ from rdnscache.clients.shares import Holder, Line, Share, Shares, zone_of
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which a flight has lasted too long, when others stand in line.
-LONG = 0.5
+#: Seconds after which a flight has lasted too long, when others stand in line; when its client waits for too much.
+LONG, LONGER = 0.5, 2.0
 #: Seconds a flight may wait for a greenlet: longer, and its clients have asked again or gone.
 MAX_QUEUED = 1.0
 #: Seconds between two looks at the line; how many are served each time.
@@ -106,8 +106,8 @@ class Crew:
         elif len(self._crew) < self._size:
             self._call(task, now)
             self._crew.append(gevent.spawn(self._work))
-        elif self._others_are_greedy(task, now):
-            self._call(task, now)
+        elif (len(self._flying) < self._size and not self._line) or self._others_are_greedy(task, now):
+            self._call(task, now)  # one is about to be free
         else:
             self._line.push(task, task.client)
             self._look_later()
@@ -119,10 +119,21 @@ class Crew:
         if not self._counting:
             self._count_all()
 
-    def give_up_oldest(self, client: bytes | None, now: float) -> bool:
-        """Give up the oldest flight, of a client or (None) of all; False when it has not lasted too long."""
-        shares = self._shares
-        return self._end_if_long(shares.oldest(True) if client is None else shares.oldest_of(client, False), now)
+    def give_up_oldest(self, now: float) -> bool:
+        """Give up the oldest flight; False when it has not lasted too long."""
+        return self._end_if_long(self._shares.oldest(True), now, LONG)
+
+    def give_up_oldest_of(self, client: bytes, key: bytes, now: float) -> bool:
+        """Give up a client's oldest flight for a question of its own; False when it has not lasted too long.
+
+        In another zone than those that are most of it, the question may be of somebody else behind the same address:
+        then one of these goes at once.
+        """
+        greediest = self._shares.greediest()
+        if greediest is not None and greediest.belongs_to(client) and not greediest.means(client, zone_of(key)):
+            self._end(greediest.oldest(True), now)
+            return True
+        return self._end_if_long(self._shares.oldest_of(client, False), now, LONGER)
 
     def _work(self) -> None:
         """One greenlet: task after task."""
@@ -196,11 +207,11 @@ class Crew:
         """Whether one that has lasted too long gives way, whoever is next."""
         greediest = self._shares.greediest()
         oldest = self._shares.oldest(False) if greediest is None else greediest.oldest(False)
-        return self._end_if_long(oldest, now)
+        return self._end_if_long(oldest, now, LONG)
 
-    def _end_if_long(self, task: Any, now: float) -> bool:
-        """Give it up if it has lasted too long; whether that was done."""
-        if task is None or now - task.began < LONG:
+    def _end_if_long(self, task: Any, now: float, seconds: float) -> bool:
+        """Give it up if it has lasted so long; whether that was done."""
+        if task is None or now - task.began < seconds:
             return False
         self._end(task, now)
         return True

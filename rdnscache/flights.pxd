@@ -41,7 +41,8 @@ cdef class Flights:
     cpdef bint renew(self, bytes key, int left) except -1
     @cython.locals(flight=Flight)
     cdef Flight _begin(self, bytes key, bytes prefix, double now)
-    cdef bint _shorten(self, bytes prefix, double now) except -1
+    cdef bint _make_client_wait_less(self, bytes prefix, bytes key, double now) except -1
+    cdef bint _make_all_wait_less(self, double now) except -1
     cpdef object _make_way(self, Flight flight, int column)
     cpdef bint has(self, Flight flight) except -1
     cpdef object set_aside(self, Flight flight)

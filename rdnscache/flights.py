@@ -126,9 +126,9 @@ class Flights:
             return REPEATED
         waits: int = self._waiting_of.get(prefix, 0)
         if waits >= self._max_client_waiting or self.waiting >= self._max_waiting:
-            if waits >= self._max_client_waiting and not self._shorten(prefix, now):
+            if waits >= self._max_client_waiting and not self._make_client_wait_less(prefix, key, now):
                 return GREEDY
-            if self.waiting >= self._max_waiting and not self._shorten(None, now):
+            if self.waiting >= self._max_waiting and not self._make_all_wait_less(now):
                 return FULL
             flight = self._up.get(key)  # it may be the one that has just made room
         if flight is None:
@@ -165,12 +165,17 @@ class Flights:
         self._crew.start(flight, now)
         return flight
 
-    def _shorten(self, prefix: bytes | None, now: float) -> bool:
-        """Give up what has taken long until a client, or (None) all, wait for less; False when that is not enough."""
-        while self._crew.give_up_oldest(prefix, now):
-            if prefix is None and self.waiting < self._max_waiting:
+    def _make_client_wait_less(self, prefix: bytes, key: bytes, now: float) -> bool:
+        """Whether enough of a client's flights could be given up for a question of its own."""
+        while self._crew.give_up_oldest_of(prefix, key, now):
+            if self._waiting_of.get(prefix, 0) < self._max_client_waiting:
                 return True
-            if prefix is not None and self._waiting_of.get(prefix, 0) < self._max_client_waiting:
+        return False
+
+    def _make_all_wait_less(self, now: float) -> bool:
+        """Whether enough flights could be given up that have lasted too long."""
+        while self._crew.give_up_oldest(now):
+            if self.waiting < self._max_waiting:
                 return True
         return False
 

@@ -223,7 +223,7 @@ def odd_values(lab: Lab, seconds: float) -> Seen:
         info = f"rcode=NOERROR ttl=9999999 stale=0 stored={stored} from=192.0.2.1 node=n2"
         client.hset(key, mapping={"info": info, "answer": "x", "wire": wire})
         client.pexpire(key, 9_999_999_000)
-        client.sadd("rdns:1:nodes", "evil\x1b[2J.0")
+        client.zadd("rdns:1:nodes", {"evil\x1b[2J.0": time.time()})
         told = '{"node": "\\u001b[31m", "version": "\\u001b[2J", "queries": 1e999, "uptime": 1e999}'
         client.set("rdns:1:node:evil\x1b[2J.0", told)
     reply = ask(lab.port, [name]).get(name, b"")

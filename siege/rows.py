@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import nan
 
 from siege import meddlers
 from siege.meddlers import Meddler, Seen
@@ -64,14 +65,19 @@ def _quick_hits(found: Found, timed: bool) -> Sequence[str]:
 
 def _at_least(what: str, of: str | float, share: float = 1.0) -> Judge:
     def judge(found: Found, timed: bool) -> Sequence[str]:
-        wanted = (found.seen[of] if isinstance(of, str) else of) * share
-        return [f"{what}: {found.seen[what]:g} of {wanted:g}"] if found.seen[what] < wanted else ()
+        wanted = (found.seen.get(of, nan) if isinstance(of, str) else of) * share
+        number = found.seen.get(what, nan)
+        return [f"{what}: {number:g} of {wanted:g}"] if not number >= wanted else ()
 
     return judge
 
 
 def _at_most(what: str, most: float) -> Judge:
-    return lambda found, timed: [f"{what}: {found.seen[what]:g}"] if not found.seen[what] <= most else ()
+    def judge(found: Found, timed: bool) -> Sequence[str]:
+        number = found.seen.get(what, nan)
+        return [f"{what}: {number:g}"] if not number <= most else ()
+
+    return judge
 
 
 def _all(*judges: Judge) -> Judge:

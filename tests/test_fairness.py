@@ -84,9 +84,11 @@ class TestFlights:
                     assert good(node.port, f"n{number}.other")
                 assert rcodes(greedy, 10) == [dns.rcode.SERVFAIL] * 10
 
-    def test_a_zone_is_told_from_others_behind_one_address(self) -> None:
+    @pytest.mark.parametrize("bound", ["1000", str(ROOM)])
+    def test_a_zone_is_told_from_others_behind_one_address(self, bound: str) -> None:
         """Who shares its address with them is spared when its name is in another zone."""
-        with Upstream(silent) as upstream, Node([upstream.address], args=SMALL) as node:
+        args = (*SMALL, "--max-client-waiting", bound)
+        with Upstream(silent) as upstream, Node([upstream.address], args=args) as node:
             with client("127.0.1.1", node.port) as shared:
                 send(shared, (f"dead{n}.attacked.test" for n in range(ROOM)))
                 asked(upstream, "dead", ROOM)

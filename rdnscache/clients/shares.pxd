@@ -27,6 +27,7 @@ cdef class Share:
     cdef object _loose
 
     cpdef bint means(self, bytes client, bytes zone) except -1
+    cpdef bint belongs_to(self, bytes client) except -1
     cdef object add(self, Holder holder)
     cdef object remove(self)
     cdef object _key(self)

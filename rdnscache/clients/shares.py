@@ -96,6 +96,10 @@ class Share:
         """Whether somebody would be one of these."""
         return (self._client is None or self._client == client) and (self._zone is None or self._zone == zone)
 
+    def belongs_to(self, client: bytes) -> bool:
+        """Whether all of these are one client's."""
+        return self._client == client
+
     def add(self, holder: Holder) -> None:
         self.count += 1
         self._members.append(holder)
