@@ -77,10 +77,14 @@ def addresses(message: dns.message.Message) -> list[str]:
     return [record.address for rrset in message.answer for record in rrset]
 
 
+#: With many questions at once and few CPUs Redis itself is late: that is not what is looked at.
+ROOMY = ("--redis-timeout", "2")
+
+
 class TestOneUpstreamQueryPerQuestion:
     def test_three_hundred_clients_on_all_nodes_cost_one_upstream_query(self, redis_server: RedisServer) -> None:
         """300 clients ask one cold name over 3 nodes of 2 workers: the upstream hears it once, all are answered."""
-        with Upstream(delay=0.2) as upstream, cluster(redis_server.url, upstream, 2) as nodes:
+        with Upstream(delay=0.2) as upstream, cluster(redis_server.url, upstream, 2, ROOMY) as nodes:
             ports = [node.port for node in nodes]
             replies, last = ask_all([(ports[i % 3], "cold.example.") for i in range(300)], 5.0, 1)
 
@@ -91,7 +95,7 @@ class TestOneUpstreamQueryPerQuestion:
 
     def test_five_hundred_names_cost_five_hundred_upstream_queries(self, redis_server: RedisServer) -> None:
         """500 cold names, each asked at all three nodes at once: 500 upstream queries."""
-        with Upstream(delay=0.2) as upstream, cluster(redis_server.url, upstream, 2) as nodes:
+        with Upstream(delay=0.2) as upstream, cluster(redis_server.url, upstream, 2, ROOMY) as nodes:
             asked = [(node.port, f"n{i}.example.") for i in range(500) for node in nodes]
             replies, _ = ask_all(asked, 10.0, 1)
 
