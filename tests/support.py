@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import dns.edns
 import dns.exception
 import dns.flags
 import dns.message
@@ -107,6 +108,25 @@ def negative(query: dns.message.Message, rcode: int = dns.rcode.NXDOMAIN, ttl: i
 def failure(query: dns.message.Message, rcode: int = dns.rcode.SERVFAIL) -> dns.message.Message:
     reply = dns.message.make_response(query, recursion_available=True)
     reply.set_rcode(dns.rcode.Rcode(rcode))
+    return reply
+
+
+def says(rcode: int, ede: int = -1) -> Handler:
+    """A handler that answers with an RCODE and no records, and perhaps an Extended DNS Error."""
+
+    def handler(query: dns.message.Message, transport: str) -> dns.message.Message:
+        reply = failure(query, rcode)
+        if ede >= 0:
+            reply.use_edns(0, options=[dns.edns.EDEOption(ede)])
+        return reply
+
+    return handler
+
+
+def cut_off(query: dns.message.Message, transport: str) -> dns.message.Message:
+    """A handler whose replies are truncated, over TCP too."""
+    reply = answer(query)
+    reply.flags |= dns.flags.TC
     return reply
 
 

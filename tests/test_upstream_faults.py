@@ -14,7 +14,7 @@ import dns.flags
 import dns.message
 import dns.rcode
 import pytest
-from support import Handler, Node, Upstream, answer, ask, failure, free_port, wait_for
+from support import Handler, Node, Upstream, ask, cut_off, free_port, says, wait_for
 
 pytestmark = pytest.mark.once
 
@@ -44,31 +44,15 @@ def test_a_stopped_worker_reads_what_came_meanwhile() -> None:
         assert upstream.total() == 20
 
 
-def _says(rcode: int, ede: int = -1) -> Handler:
-    def handler(query: dns.message.Message, transport: str) -> dns.message.Message:
-        reply = failure(query, rcode)
-        if ede >= 0:
-            reply.use_edns(0, options=[dns.edns.EDEOption(ede)])
-        return reply
-
-    return handler
-
-
-def _cut(query: dns.message.Message, transport: str) -> dns.message.Message:
-    reply = answer(query)
-    reply.flags |= dns.flags.TC
-    return reply
-
-
 @pytest.mark.parametrize(
     ("handler", "rcode", "told"),
     [
-        (_says(dns.rcode.REFUSED), dns.rcode.REFUSED, []),
-        (_says(dns.rcode.NOTIMP), dns.rcode.NOTIMP, []),
-        (_says(dns.rcode.SERVFAIL, 6), dns.rcode.SERVFAIL, [6]),
-        (_says(dns.rcode.SERVFAIL), dns.rcode.SERVFAIL, []),
+        (says(dns.rcode.REFUSED), dns.rcode.REFUSED, []),
+        (says(dns.rcode.NOTIMP), dns.rcode.NOTIMP, []),
+        (says(dns.rcode.SERVFAIL, 6), dns.rcode.SERVFAIL, [6]),
+        (says(dns.rcode.SERVFAIL), dns.rcode.SERVFAIL, []),
         (lambda query, transport: None, dns.rcode.SERVFAIL, [22]),
-        (_cut, dns.rcode.SERVFAIL, [23]),
+        (cut_off, dns.rcode.SERVFAIL, [23]),
     ],
     ids=["refused", "notimp", "bogus", "servfail", "silent", "cut, and TCP is closed"],
 )

@@ -15,7 +15,7 @@ import dns.message
 import dns.rcode
 import gevent
 import pytest
-from support import Upstream, answer, default_handler, failure, free_port, wait_for
+from support import Upstream, cut_off, default_handler, free_port, says, wait_for
 
 from rdnscache import metrics
 from rdnscache.dns.wire import NOTIMP, REFUSED, SERVFAIL
@@ -64,24 +64,8 @@ def _silent_about(prefix: str) -> Handler:
     return handler
 
 
-def _says(rcode: int, ede: int = -1) -> Handler:
-    def handler(query: dns.message.Message, transport: str) -> dns.message.Message:
-        reply = failure(query, rcode)
-        if ede >= 0:
-            reply.use_edns(0, options=[dns.edns.EDEOption(ede)])
-        return reply
-
-    return handler
-
-
-def _cut(query: dns.message.Message, transport: str) -> dns.message.Message:
-    reply = answer(query)
-    reply.flags |= dns.flags.TC
-    return reply
-
-
 def _cut_if_big(query: dns.message.Message, transport: str) -> Any:
-    return (_cut if query.question[0].name.to_text().startswith("big") else default_handler)(query, transport)
+    return (cut_off if query.question[0].name.to_text().startswith("big") else default_handler)(query, transport)
 
 
 # Retries
@@ -279,7 +263,7 @@ def test_tcp_comes_back() -> None:
         assert server.tcp.resting
         first.close()
         stack.enter_context(
-            Upstream(lambda query, how: (_cut if how == "udp" else default_handler)(query, how), port=port)
+            Upstream(lambda query, how: (cut_off if how == "udp" else default_handler)(query, how), port=port)
         )
         assert upstreams.ask(_key("big2.test"))[0].ancount == 1
         assert not server.tcp.resting
@@ -291,15 +275,15 @@ def test_tcp_comes_back() -> None:
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
-        (_says(REFUSED), _says(REFUSED), (REFUSED, -1, SAID)),
-        (_says(NOTIMP), _says(NOTIMP), (NOTIMP, -1, SAID)),
-        (_says(SERVFAIL), _says(SERVFAIL), (SERVFAIL, -1, SAID)),
-        (_says(REFUSED), _says(SERVFAIL), (SERVFAIL, -1, SAID)),
-        (_says(REFUSED), _says(NOTIMP), (SERVFAIL, -1, SAID)),
-        (_says(9), _says(9), (SERVFAIL, -1, SAID)),
-        (_cut, _cut, (SERVFAIL, -1, SAID)),
-        (_says(SERVFAIL), _silent, (SERVFAIL, NETWORK_ERROR, UNREACHABLE)),
-        (_says(REFUSED), None, (SERVFAIL, NETWORK_ERROR, UNREACHABLE)),
+        (says(REFUSED), says(REFUSED), (REFUSED, -1, SAID)),
+        (says(NOTIMP), says(NOTIMP), (NOTIMP, -1, SAID)),
+        (says(SERVFAIL), says(SERVFAIL), (SERVFAIL, -1, SAID)),
+        (says(REFUSED), says(SERVFAIL), (SERVFAIL, -1, SAID)),
+        (says(REFUSED), says(NOTIMP), (SERVFAIL, -1, SAID)),
+        (says(9), says(9), (SERVFAIL, -1, SAID)),
+        (cut_off, cut_off, (SERVFAIL, -1, SAID)),
+        (says(SERVFAIL), _silent, (SERVFAIL, NETWORK_ERROR, UNREACHABLE)),
+        (says(REFUSED), None, (SERVFAIL, NETWORK_ERROR, UNREACHABLE)),
         (_silent, _silent, (SERVFAIL, NO_REACHABLE_AUTHORITY, UNREACHABLE)),
         (None, None, (SERVFAIL, NO_REACHABLE_AUTHORITY, UNREACHABLE)),
     ],
@@ -321,7 +305,7 @@ def test_why_there_is_no_answer(first: Handler | None, second: Handler | None, e
 
 def test_who_said_no_is_not_asked_again_and_others_that_rest_are_not_waited_for() -> None:
     """A name without an answer does not take longer because another server is dead."""
-    with Upstream(_says(SERVFAIL)) as first, Upstream(_silent) as hole:
+    with Upstream(says(SERVFAIL)) as first, Upstream(_silent) as hole:
         upstreams = _make(first.address, hole.address)
         for number in range(8):
             _why(upstreams, f"n{number}.test")
