@@ -12,6 +12,7 @@ from typing import Any
 
 from rdnscache import metrics
 from rdnscache.dns.names import name_text, rcode_text, type_text
+from rdnscache.dns.question import qtype
 from rdnscache.dns.wire import Query
 
 log = logging.getLogger("rdnscache.queries")
@@ -89,7 +90,7 @@ class Journal:
 def _question(key: bytes) -> dict[str, str]:
     if not key:
         return {"name": "-", "type": "-"}
-    return {"name": name_text(key), "type": type_text(key[-5] << 8 | key[-4])}
+    return {"name": name_text(key), "type": type_text(qtype(key))}
 
 
 def address_text(source: bytes) -> str:

@@ -12,8 +12,9 @@ from rdnscache import clock, metrics
 from rdnscache.cache import Cache
 from rdnscache.crew import MAX_QUEUED
 from rdnscache.dns.compose import EDE_NOT_READY, EDE_OTHER
-from rdnscache.dns.entry import FAR, Entry, name_key
+from rdnscache.dns.entry import FAR, Entry
 from rdnscache.dns.policy import Limits, answers, failure_wire, holds_for_name, settle
+from rdnscache.dns.question import name_key
 from rdnscache.dns.wire import SERVFAIL, Reply, parse_reply
 from rdnscache.errors import LOCAL, SAID, SILENT, UpstreamFailed
 from rdnscache.flights import Flight, Flights

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from gevent import get_hub, getcurrent
 
 from rdnscache import clock, metrics
-from rdnscache.dns.entry import Entry, name_key
+from rdnscache.dns.entry import Entry
 from rdnscache.dns.policy import holds_for_name
+from rdnscache.dns.question import name_key
 from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import SERVFAIL, Reply
 from rdnscache.errors import StoreDown

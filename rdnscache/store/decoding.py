@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from rdnscache.dns.entry import ANY_TYPE, Entry
+from rdnscache.dns.entry import Entry
 from rdnscache.dns.policy import Limits, holds_for_name
+from rdnscache.dns.question import ANY_TYPE, name_key, qtype, section
 from rdnscache.dns.wire import Reply, parse_reply, read_u32
 
 _INFO = re.compile(
@@ -69,9 +70,9 @@ def mistimed(info: object, left_ms: object) -> bool:
 def _answers(key: bytes, reply: Reply) -> bool:
     """Whether a reply is one to the question of a key; for a name's NXDOMAIN, to one of any type."""
     question = reply.question()
-    if key[-5:-3] != ANY_TYPE:
-        return question == key[:-1]
-    return holds_for_name(reply) and question[:-4] == key[:-5] and question[-2:] == key[-3:-1]
+    if qtype(key) != ANY_TYPE:
+        return question == section(key)
+    return holds_for_name(reply) and name_key(question + b"\0") == section(key) + b"\0"
 
 
 def read_wake(message: bytes) -> tuple[bytes, bytes, bytes, bytes | None]:
