@@ -17,6 +17,7 @@ cdef class Query:
     cdef public bint do
     cdef public Py_ssize_t limit
     cdef public int error
+    cdef public int rcode
     cdef public bytes source
     cdef public bint trace
     cdef public bytes note

@@ -44,10 +44,12 @@ class Query:
 
     `key` is the question's (see `question`); the name alone is lower-cased: type 65 (HTTPS) is the byte `A`.
     It is empty when the message could not be read that far; `error` is then the RCODE it deserves.
+    `rcode` is that of the reply, once it has been composed.
     """
 
     __slots__ = (
-        "data", "do", "edns", "end", "error", "key", "limit", "note", "qclass", "qtype", "source", "trace", "watch",
+        "data", "do", "edns", "end", "error", "key", "limit", "note", "qclass", "qtype", "rcode", "source", "trace",
+        "watch",
     )  # fmt: skip
 
     def __init__(self, data: bytes, limit: int) -> None:
@@ -62,13 +64,14 @@ class Query:
         #: Octets the reply may have.
         self.limit = limit
         self.error = NOERROR
+        self.rcode = NOERROR
         #: The client's address, 4 octets or 16; whoever received it says so.
         self.source = b""
         #: Whether it asks where the answer comes from; and the reply's words on that (RFC 8914 EXTRA-TEXT).
         self.trace = False
         self.note = b""
         #: Called with the reply and the layer it comes from, for those that are logged.
-        self.watch: Callable[[bytes, int], None] | None = None
+        self.watch: Callable[[int], None] | None = None
 
 
 def parse_query(data: bytes, stream: bool) -> Query | None:

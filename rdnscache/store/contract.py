@@ -123,7 +123,6 @@ class Script:
         self.sha = hashlib.sha1(source).hexdigest().encode()
 
 
-ENTRY, LEAD, FOLLOW = 1, 2, 3
 #: Octets of `info` that are read, and of `mac`.
 LONGEST_INFO = 400
 
@@ -132,8 +131,8 @@ NOTHING_FRESH = 10**12
 
 #: KEYS entry, lead, wait, the name's NXDOMAIN; ARGV token, lease in ms, wake channel, 1 if we have followed already, ms
 #: that an entry must have left to count as fresh, and with a secret the name of the field `mac`.
-#: Returns verdict, rest of the lease in ms, PTTL of the entry, 1 where it is the name's NXDOMAIN, wire, info, and with
-#: a secret mac; wire and info are nil without an entry.
+#: Returns a verdict (outcomes.Verdict), rest of the lease in ms, PTTL of the entry, 1 where it is the name's NXDOMAIN,
+#: wire, info, and with a secret mac; wire and info are nil without an entry.
 #: A value of another type counts as absent; the reader deletes what it cannot use. One too large is not sent at all.
 CLAIM = Script(
     b"""

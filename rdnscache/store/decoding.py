@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from enum import Enum
 
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.policy import Limits, holds_for_name
@@ -21,8 +22,11 @@ _origins: dict[bytes, str] = {}
 _MANY_ORIGINS = 1000
 
 
-#: Instead of a PTTL: the entry has just been made.
-JUST_STORED = -3
+class Lifetime(Enum):
+    """What stands for a PTTL where there is none."""
+
+    #: The entry has just been made: all of its time is left.
+    WHOLE = "whole"
 
 
 def decode(
@@ -33,7 +37,7 @@ def decode(
     Checked: the form of `info`, that `wire` is a whole reply to this very question, and that the time left (its PTTL,
     in ms) is set and not longer than the entry's own times. These, and the TTLs, are brought into the limits.
     """
-    if not isinstance(info, bytes) or not isinstance(wire, bytes) or not isinstance(left_ms, int):
+    if not isinstance(info, bytes) or not isinstance(wire, bytes):
         return None
     match = _INFO.fullmatch(info)
     reply = parse_reply(wire) if match is not None else None
@@ -43,9 +47,9 @@ def decode(
         return None
     ttl, stale = int(match[1]), int(match[2])
     lifetime = (ttl + stale) * 1000
-    if left_ms == JUST_STORED:
+    if left_ms is Lifetime.WHOLE:
         left_ms = lifetime
-    if not 0 <= left_ms <= lifetime:
+    if not isinstance(left_ms, int) or not 0 <= left_ms <= lifetime:
         return None
     least, most = _ttl_range(reply)
     if least < ttl:  # ageing would pass zero
