@@ -1,6 +1,7 @@
 """Counters shared by a node's workers: one row of 64-bit numbers each, in memory the supervisor made before it forked.
 
-Each worker writes its own row only, so no lock is needed and a dead worker's numbers stay.
+Each worker writes its own row only, so no lock is needed and a dead worker's numbers stay. The supervisor counts there
+how often it has replaced the worker.
 Beside its row, a worker leaves its last report there, for whoever serves the admin port.
 """
 
@@ -118,6 +119,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("flights", "Questions being resolved.", kind=GAUGE),
     Metric("clients_waiting", "Clients waiting on flights.", kind=GAUGE),
     Metric("warm", "Workers that have loaded the hottest names, or given up on that.", kind=GAUGE),
+    *_each(
+        "workers_replaced",
+        "Workers that died, or were ended because they hung, and were started again.",
+        "reason",
+        ("died", "hung"),
+    ),
     Metric(
         "upstream_local_errors",
         "Upstream queries that could not leave this host: no descriptor, memory, port or route, or not allowed.",
@@ -174,6 +181,7 @@ FOLLOWED = {Ending.WOKEN: WAKES, Ending.SEEN: WAKES_LOST}
 RECHECKS, EVENTS_MISSED = COLUMN["rechecks"], COLUMN["events_missed"]
 L1_ENTRIES, L1_BYTES, L1_EVICTIONS = COLUMN["l1_entries"], COLUMN["l1_bytes"], COLUMN["l1_evictions"]
 FLIGHTS_UP, WAITING, WARM = COLUMN["flights"], COLUMN["clients_waiting"], COLUMN["warm"]
+REPLACED_DIED, REPLACED_HUNG = COLUMN["workers_replaced.died"], COLUMN["workers_replaced.hung"]
 UPSTREAM_LOCAL_ERRORS, CALLBACK_ERRORS = COLUMN["upstream_local_errors"], COLUMN["callback_errors"]
 #: Inside an upstream's block.
 SERVER_QUERIES, SERVER_FAILURES, SERVER_SECONDS, SERVER_RESTING = _BLOCK[:-1]

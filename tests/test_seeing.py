@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import urllib.error
 import urllib.parse
@@ -206,6 +208,27 @@ def test_prometheus_answers_every_query_of_the_dashboard(
         finally:
             process.terminate()
             process.wait(20)
+
+
+def test_replaced_workers_are_counted(upstream: Upstream) -> None:
+    """By what befell them; a worker that another has succeeded is none of them."""
+    with watched(upstream, "none", 2, "--hang-time", "1") as (node, port):
+
+        def replaced() -> tuple[float, float]:
+            found = numbers(port)
+            return found["workers_replaced_total.died"], found["workers_replaced_total.hung"]
+
+        assert replaced() == (0, 0)
+        old = node.children()
+        os.kill(old[0], signal.SIGKILL)
+        wait_for(lambda: replaced() == (1, 0), 15)
+        os.kill(old[1], signal.SIGSTOP)
+        wait_for(lambda: replaced() == (1, 1), 15)
+        wait_for(lambda: len(node.children()) == 2 and not set(node.children()) & set(old), 15)
+        new = node.children()
+        node.process.send_signal(signal.SIGUSR2)
+        wait_for(lambda: len(node.children()) == 2 and not set(node.children()) & set(new), 30)
+        assert replaced() == (0, 0)
 
 
 def test_ready_when_warm(upstream: Upstream, redis_server: RedisServer) -> None:
