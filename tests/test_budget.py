@@ -20,7 +20,7 @@ from rdnscache.dns.policy import Limits, failure_wire
 from rdnscache.dns.wire import parse_reply
 from rdnscache.journal import Journal
 from rdnscache.metrics import Board
-from rdnscache.resolver import Resolver
+from rdnscache.resolver import Resolver, Sources, Terms
 from rdnscache.store.nostore import NoStore
 
 KEY = b"\1a\0\0\1\0\1\0"
@@ -159,7 +159,8 @@ class TestSlowRedis:
             def ask(self, key: bytes, client_or_on_trouble: object) -> object:
                 return self.said
 
-        parts = Cache(1, 1), NoStore(), Asked((None, "upstream")), Asked(parse_reply(failure_wire(KEY))), Limits()
-        resolver = Resolver(*parts, 1.0, 1.0, "n1", Journal(0), Board.scrap())
+        siblings, upstreams = Asked(parse_reply(failure_wire(KEY))), Asked((None, "upstream"))
+        sources = Sources(Cache(1, 1), NoStore(), siblings, upstreams)  # type: ignore[arg-type]
+        resolver = Resolver(sources, Terms(Limits(), 1.0, 1.0, "n1"), Journal(0), Board.scrap())
         candidacy = SimpleNamespace(alone=alone, release=None)
         assert resolver._ask(KEY, candidacy, b"")[1] == ("sibling" if alone else "upstream")
