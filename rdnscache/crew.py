@@ -33,7 +33,7 @@ MAX_QUEUED = 1.0
 TICK, TICKED = 0.05, 64
 #: Flights, or else half of the greenlets, that make a crowd. Counting ends when half of them are left.
 CROWD = 250
-#: Seconds that flights begin late, on average of so many, from which on there is not enough of the machine.
+#: The machine is short of CPU when flights begin this many seconds late, on average over the last MEMORY of them.
 LATE, MEMORY = 0.01, 32
 #: Seconds between two words in the log about a crowd.
 WORDS_APART = 10.0
@@ -211,7 +211,7 @@ class Crew:
         return self._end_if_long(oldest, now, LONG)
 
     def _end_if_long(self, task: Any, now: float, seconds: float) -> bool:
-        """Give it up if it has lasted so long; whether that was done."""
+        """Give it up if it has lasted at least this long; whether that was done."""
         if task is None or now - task.began < seconds:
             return False
         self._end(task, now)

@@ -58,7 +58,7 @@ LONGEST_HOLD = 0.05
 FIRST_HOLD = 0.25
 #: Seconds between two looks at the gauges, and at what is still in flight while draining.
 GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
-#: A prefix that has paused may have the replies of so many seconds at once.
+#: A prefix that has paused may have the replies of this many seconds at once.
 RATE_BURST = 5.0
 #: Prefixes over the limit that are named in the log.
 LIMITED_NAMED = 5
@@ -267,7 +267,7 @@ class Node:
             self._next_beat = now + BEAT - GAUGE_INTERVAL / 2
 
     def _warm(self) -> None:
-        """Bring what the cluster is asked most into L1, for so long; then say that we are warm."""
+        """Bring what the cluster is asked most into L1, for `warm_time` at most; then say that we are warm."""
         if self.config.warm and self.store.state != "none":
             with gevent.Timeout(self.config.warm_time, False):
                 while not self.store.attached:
@@ -306,7 +306,7 @@ class Node:
         counters[metrics.WAITING] = self.flights.waiting
 
     def _drain(self) -> None:
-        """Read no more; wait for flights and open connections, for so long; then close the link."""
+        """Read no more; wait for flights and open connections, for `drain` at most; then close the link."""
         self._departure.draining = True
         if self._departure.farewell:
             self.introduce()

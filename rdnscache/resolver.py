@@ -38,7 +38,7 @@ UNFORESEEN = UpstreamFailed("an error of our own", ede=EDE_OTHER, why=LOCAL)
 FAILURES_BEFORE_UNFIT, FAILING = 3, 1.0
 #: Seconds to follow once following has led nowhere, and for how long.
 SHORT_PATIENCE, MISLED = 1.0, 60.0
-#: A follower looks again after so many seconds, doubled up to the last: a message may be lost.
+#: A follower looks again after this many seconds, doubled up to the last: a message may be lost.
 FIRST_LOOK, LAST_LOOK = 0.1, 0.2
 #: Added to the upstream deadline for the longest lease, and to the lease before claiming anew.
 LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
@@ -46,7 +46,7 @@ LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
 FOLLOW_MARGIN = 0.2
 #: Where an answer comes from that another worker of this node has fetched.
 SIBLING = "sibling"
-#: Where fewer than this share of the last so many flights ended in L2, a read before claiming costs more than it saves.
+#: Reading before claiming saves time only where at least this share of the last MEMORY flights ended in L2.
 READ_WORTHWHILE, MEMORY = 0.5, 64
 
 
@@ -94,7 +94,7 @@ class Resolver:
         self._failures = 0
         self._failing_since = 0.0
         self.unfit = False
-        #: The share of late flights that ended in L2.
+        #: The share of recent flights that ended in L2.
         self._l2_share = 1.0
         self.flights: Flights
 

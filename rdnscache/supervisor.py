@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds beyond the drain time before a worker is killed, and for the embedded server to end.
 KILL_MARGIN, SERVER_END = 1.0, 2.0
-#: Orders that come through Redis: so many are remembered, and so many seconds lie between two times they are obeyed.
+#: Orders that come through Redis: how many are remembered, and the least seconds between two that are obeyed.
 ORDERS_KEPT, ORDER_PAUSE = 100, 1.0
 
 

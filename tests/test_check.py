@@ -78,7 +78,7 @@ class TestRealServers:
 
         assert code == 0, words
         assert {subject for subject, level in levels.items() if level == "note"} <= {"memory", "settings", "clock"}
-        assert levels["rights"] == levels["privilege"] == levels["strangers"] == "ok"
+        assert levels["rights"] == levels["privilege"] == levels["access"] == "ok"
         assert "CONFIG GET is not allowed" in words["settings"]
         admin = redis.Redis(port=good.port, password="other")
         wait_for(lambda: [key for key in admin.scan_iter() if key != b"rdns:1:hot"] == [])
@@ -90,7 +90,7 @@ class TestRealServers:
 
         assert code == 1
         assert levels["memory"] == "risky"
-        assert levels["privilege"] == levels["strangers"] == levels["entries"] == "note"
+        assert levels["privilege"] == levels["access"] == levels["entries"] == "note"
 
     @pytest.mark.parametrize(
         ("policy", "level"),
@@ -178,11 +178,11 @@ class TestRealServers:
             "more is allowed than a node needs: keys of others, channels of others"
         )
 
-    def test_strangers_are_told_from_us(self, good: RedisServer) -> None:
+    def test_access_without_a_password_is_tried(self, good: RedisServer) -> None:
         """Whatever we may do with our password; a user of the docs' own is not what is tried."""
         good.client().execute_command("ACL", "SETUSER", "all", "on", ">secret", "+@all", "~*", "&*")
         good.client().execute_command("ACL", "SETUSER", "default", "resetpass", ">other")
-        assert check(f"redis://all:secret@127.0.0.1:{good.port}")[1]["strangers"] == "ok"
+        assert check(f"redis://all:secret@127.0.0.1:{good.port}")[1]["access"] == "ok"
 
     def test_a_cluster(self) -> None:
         """All primaries are looked at, and what is not well is said with the server's name."""
@@ -260,7 +260,7 @@ def found(**changed: Any) -> dict[str, Finding]:
         "hello": {"server": "redis", "version": "7.2.4", "role": "master", "mode": "standalone"},
         "info": {"maxmemory": 1 << 26, "maxmemory_policy": "allkeys-lfu", "used_memory": 1 << 20},
         "settings": {"hash-max-listpack-value": "2048", "save": "", "appendonly": "no"},
-        "encrypted": True, "password": True, "strangers": False, "asked": True, "pings": [0.0002] * 100, "clock": 0.01,
+        "encrypted": True, "password": True, "lets_anyone_in": False, "asked": True, "pings": [0.0002] * 100, "clock": 0.01,
     }  # fmt: skip
     return {finding.subject: finding for finding in judge(Facts(**facts | changed))}
 
@@ -295,9 +295,9 @@ class TestJudging:
             ({"encrypted": False}, "way", "risky"),
             ({"verified": False}, "way", "risky"),
             ({"encrypted": False, "local": True}, "way", "ok"),
-            ({"strangers": True}, "strangers", "risky"),
-            ({"strangers": True, "local": True}, "strangers", "note"),
-            ({"strangers": None}, "strangers", "note"),
+            ({"lets_anyone_in": True}, "access", "risky"),
+            ({"lets_anyone_in": True, "local": True}, "access", "note"),
+            ({"lets_anyone_in": None}, "access", "note"),
             ({"excess": ["FLUSHALL"]}, "privilege", "risky"),
             ({"excess": ["FLUSHALL"], "local": True}, "privilege", "note"),
             ({"refused": {"SET": "MISCONF Redis is configured to save"}}, "writing", "wrong"),
