@@ -6,9 +6,12 @@ BIN := $(VENV)/bin
 SERVE_STAMP := $(VENV)/.installed-serve
 BUILD_STAMP := $(VENV)/.installed-build
 DEV_STAMP := $(VENV)/.installed-dev
+RELEASE_STAMP := $(VENV)/.installed-release
 COMPILED_STAMP := $(VENV)/.compiled
 # The versions the tests ran with; CONSTRAINTS= takes the newest instead.
 CONSTRAINTS ?= constraints.txt
+# An install of the checkout compiles nothing: make compile does.
+PLAINLY := RDNSCACHE_PURE=1 REQUIRE_COMPILED=
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %)
 COMPILED_SOURCES := setup.py $(shell find rdnscache -name '*.pxd' -o -name '*.pyx' -o -name '*.py')
 
@@ -20,7 +23,7 @@ comma := ,
 upstream_options := $(foreach each,$(subst $(comma),$(space),$(UPSTREAM)),--upstream $(each))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv serve test bench chaos siege compile lint types check compose-test constraints clean
+.PHONY: help venv serve first-answer test bench chaos siege compile lint types check compose-test constraints dist wheels sbom clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | \
@@ -37,6 +40,9 @@ serve: $(SERVE_STAMP)  ## Run a node; UPSTREAM="192.0.2.53 198.51.100.53" choose
 		exec $(BIN)/python deploy/checkout.py $(MAKE) --quiet compile -- \
 			$(BIN)/rdnscache serve $(upstream_options) $(SERVE_OPTIONS); \
 	fi
+
+first-answer:  ## See how long a fresh checkout takes until it answers, and until it is compiled: this one, or a clone of it
+	$(PYTHON) tests/first_answer.py $(if $(wildcard $(VENV)),--clone)
 
 # Many tests are about processes, which a busy machine can make late: what fails is run once more, by itself.
 TRIED = { $(1) || { echo "once more, what failed:"; $(1) --last-failed; }; }
@@ -75,12 +81,24 @@ compose-test: $(DEV_STAMP)  ## Try docker-compose.yml in real containers; wants 
 
 constraints:  ## Write constraints.txt anew with the newest versions; then run the tests
 	rm -rf build/newest && $(PYTHON) -m venv build/newest
-	RDNSCACHE_PURE=1 build/newest/bin/python -m pip install --quiet '.[embedded,dev]'
+	$(PLAINLY) build/newest/bin/python -m pip install --quiet '.[embedded,dev]'
 	{ head -1 constraints.txt; build/newest/bin/python -m pip freeze --all --exclude pip --exclude rdnscache; } > build/new.txt
 	mv build/new.txt constraints.txt
 
+dist: $(RELEASE_STAMP)  ## Build the sdist, and from it the compiled wheel, into dist/
+	REQUIRE_COMPILED=1 $(BIN)/python -m build
+
+wheels: $(RELEASE_STAMP)  ## Build the wheels of this architecture for every Python, in containers, into dist/
+	$(BIN)/cibuildwheel --archs native --output-dir dist
+
+sbom: $(RELEASE_STAMP)  ## List what an installation consists of, in dist/rdnscache.cdx.json
+	rm -rf build/sbom && $(PYTHON) -m venv build/sbom && mkdir -p dist
+	$(PLAINLY) build/sbom/bin/python -m pip install --quiet --constraint constraints.txt '.[embedded]'
+	build/sbom/bin/python -m pip uninstall --quiet --yes pip
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-file dist/rdnscache.cdx.json build/sbom/bin/python
+
 clean:  ## Remove the virtual environment and everything built
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) build dist wheelhouse *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find rdnscache -name '*.so' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -92,15 +110,19 @@ $(BIN)/pip:
 # Without --no-compile a third of the time goes into modules that nobody imports.
 $(SERVE_STAMP): pyproject.toml constraints.txt | $(BIN)/pip
 	@test $(DEV_STAMP) -nt pyproject.toml || \
-		{ echo "installing into $(VENV), once"; RDNSCACHE_PURE=1 $(INSTALL) --no-compile --editable '.[embedded]'; }
+		{ echo "installing into $(VENV), once"; $(PLAINLY) $(INSTALL) --no-compile --editable '.[embedded]'; }
 	@touch $@
 
 $(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/pip
-	RDNSCACHE_PURE=1 $(INSTALL) --editable '.[embedded,dev]'
+	$(PLAINLY) $(INSTALL) --editable '.[embedded,dev]'
 	@touch $@
 
 $(BUILD_STAMP): pyproject.toml constraints.txt | $(SERVE_STAMP)
 	$(INSTALL) $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])')
+	@touch $@
+
+$(RELEASE_STAMP): pyproject.toml | $(SERVE_STAMP)
+	$(PLAINLY) $(INSTALL) --editable '.[embedded,release]'
 	@touch $@
 
 # Without a C compiler this leaves the plain form, and is tried again the next time.

@@ -2,7 +2,7 @@
 
 python3 tests/first_answer.py [--clone]
 
-In the checkout itself, which tells something when it is fresh; or in a clone of it that is removed afterwards. Nothing is
+In the checkout itself, which tells something when it is fresh; or in a clone that is removed afterwards. Nothing is
 installed when it begins, so it knows DNS only as far as it must. Exit code 1 when a question was not answered.
 """
 
