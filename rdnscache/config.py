@@ -197,7 +197,7 @@ class Config:
     drain: float = _option(
         5.0, "SECONDS", "On SIGTERM, finish what is in flight within this.", values.number(float, 0, 300)
     )
-    warm: int = _option(1000, "N", "Load this many of the hottest names before being ready.", values.number(int, 0, 1000))
+    warm: int = _option(1000, "N", "Load this many hot names before being ready.", values.number(int, 0, 1000))
     warm_time: float = _option(5.0, "SECONDS", "Be ready after this at the latest.", values.number(float, 0, 300))
     trace: bool = _option(
         True, "yes|no", "Say where an answer came from when asked (query --trace).", values.switch, "yes"

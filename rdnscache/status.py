@@ -151,7 +151,7 @@ def _compare(
 
 
 def history(members: Sequence[Member], breathe: Callable[[], None] = _go_on) -> dict[str, Any]:
-    """Answers a second of the whole cluster, by layer, in steps of STEP seconds, up to the last that all have reported."""
+    """Answers a second of the whole cluster, by layer, in steps of STEP seconds, up to the last all have reported."""
     last = int(time.time() - SETTLED) // STEP - 1
     numbers = range(last - STEPS + 2, last + 1)
     sums: dict[int, list[float]] = defaultdict(lambda: [0.0] * len(LAYERS))

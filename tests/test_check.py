@@ -260,7 +260,8 @@ def found(**changed: Any) -> dict[str, Finding]:
         "hello": {"server": "redis", "version": "7.2.4", "role": "master", "mode": "standalone"},
         "info": {"maxmemory": 1 << 26, "maxmemory_policy": "allkeys-lfu", "used_memory": 1 << 20},
         "settings": {"hash-max-listpack-value": "2048", "save": "", "appendonly": "no"},
-        "encrypted": True, "password": True, "lets_anyone_in": False, "asked": True, "pings": [0.0002] * 100, "clock": 0.01,
+        "encrypted": True, "password": True, "lets_anyone_in": False, "asked": True, "clock": 0.01,
+        "pings": [0.0002] * 100,
     }  # fmt: skip
     return {finding.subject: finding for finding in judge(Facts(**facts | changed))}
 
