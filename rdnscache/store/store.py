@@ -19,6 +19,7 @@ from gevent.event import Event
 from rdnscache import metrics
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.policy import Limits
+from rdnscache.dns.wire import TCP_SIZE
 from rdnscache.errors import StoreDown
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters, observe
@@ -26,7 +27,7 @@ from rdnscache.process import Incarnation
 from rdnscache.store.again import announce_again
 from rdnscache.store.breaker import ALWAYS_FINE, Breaker
 from rdnscache.store.candidacy import RedisCandidacy
-from rdnscache.store.contract import CLAIM, FILL, HEAT, LEASE, RENEW, TIME_FORM, Names, Script
+from rdnscache.store.contract import CLAIM, FILL, HEAT, LEASE, LONGEST_INFO, RENEW, TIME_FORM, Names, Script
 from rdnscache.store.control import Control, Local
 from rdnscache.store.decoding import LIMITS, read_wake
 from rdnscache.store.link import Link
@@ -178,20 +179,35 @@ class Store(NoStore):
             for start in range(0, len(members) if isinstance(members, list) else 0, PAGE):
                 page = self._questions(members[start : start + PAGE])
                 sleep(0)  # what stands there may be anything, and others wait
-                if not page:
-                    continue
-                names = [self.names.entry(key) for key in page]
-                commands = [part for name in names for part in (self.read_command(name), (b"PTTL", name))]
-                replies = self.link.request(*commands)
-                read = zip(page, names, replies[::2], replies[1::2], strict=True)
-                found = [
-                    self.trust.entry_of(key, name, told, left)
-                    for key, name, told, left in read
-                    if isinstance(told, list) and len(told) >= 2 and told[0] is not None
-                ]
-                yield [entry for entry in found if entry is not None]
+                yield self._entries(self._of_fitting_size({key: self.names.entry(key) for key in page}))
         except StoreDown:
             self.count_error()
+
+    def _of_fitting_size(self, names: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        """Those whose values have a size that entries have: a page of others could be of any size."""
+        longest = {b"wire": TCP_SIZE, b"info": LONGEST_INFO} | dict.fromkeys(self.trust.mac_field, LONGEST_INFO)
+        if not names:
+            return {}
+        sizes = self.link.request(*((b"HSTRLEN", name, field) for name in names.values() for field in longest))
+        fitting, step = {}, len(longest)
+        for at, (key, name) in enumerate(names.items()):
+            told = zip(sizes[at * step : (at + 1) * step], longest.values(), strict=True)
+            if all(isinstance(size, int) and size <= most for size, most in told):
+                fitting[key] = name
+        return fitting
+
+    def _entries(self, names: dict[bytes, bytes]) -> list[Entry]:
+        """The entries of those keys that Redis has, and that can be used."""
+        # in this order, as for a flight: see `RedisCandidacy`
+        commands = [part for name in names.values() for part in ((b"PTTL", name), self.read_command(name))]
+        replies = self.link.request(*commands) if commands else []
+        found = []
+        for (key, name), left, told in zip(names.items(), replies[::2], replies[1::2], strict=True):
+            if isinstance(told, list) and len(told) >= 2 and told[0] is not None:
+                entry = self.trust.entry_of(key, name, told, left)
+                found += [entry] if entry is not None else []
+                sleep(0)
+        return found
 
     def _questions(self, members: list[Any]) -> list[bytes]:
         """The keys of those members of `hot` that are a question's."""
