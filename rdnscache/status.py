@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from rdnscache.metrics import LAYERS
+from rdnscache.outcomes import LAYERS
 from rdnscache.printable import printable
 from rdnscache.store.proof import called
 

@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support import Node, RedisServer, Upstream, ask, failure, free_port, wait_for
 from test_steering import command
 
-from rdnscache import metrics
+from rdnscache import metrics, outcomes
 from rdnscache.journal import HEAT_ROOM, HOTTEST, Journal, address_text
 from rdnscache.metrics import BOUNDS, SERVER_ROOM, Board, observe
 from rdnscache.report import History
@@ -99,7 +99,7 @@ def test_the_numbers_of_all_workers_add_up(upstream: Upstream) -> None:
         assert found["replies_total.NOERROR.udp"] == 42
         assert found["replies_total.NXDOMAIN.udp"] == 2
         assert found["replies_total.NOERROR.tcp"] == 2
-        assert sum(found[f"answers_total.{layer}"] for layer in metrics.LAYERS) == 46
+        assert sum(found[f"answers_total.{layer}"] for layer in outcomes.LAYERS) == 46
         assert found["answers_total.local"] == 2
         assert found[f"upstream_queries_total.{upstream.address}"] == upstream.total() == 21
         assert found[f"upstream_seconds_count.{upstream.address}"] == 21
@@ -426,7 +426,7 @@ def test_history_in_steps_of_the_wall_clock() -> None:
     history = History(100.0, counts)
     for wall, l1 in ((102.0, 6), (104.0, 10), (106.0, 20), (117.0, 75), (90.0, 80)):
         counts = list(counts)
-        counts[metrics.L1] = l1
+        counts[metrics.ANSWERS + outcomes.L1] = l1
         history.note(wall, counts)
     told = [(step[0] * STEP, step[1]) for step in history.told()]
     assert told == [(100, 15.0), (105, 25.0), (110, 25.0), (115, 10.0), (90, 5.0)]

@@ -13,13 +13,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import hiredis
-from gevent import get_hub, sleep
+from gevent import get_hub
 from gevent.event import Event
 
 from rdnscache import metrics
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.policy import Limits
-from rdnscache.dns.wire import TCP_SIZE
 from rdnscache.errors import StoreDown
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters, observe
@@ -27,7 +26,7 @@ from rdnscache.process import Incarnation
 from rdnscache.store.again import announce_again
 from rdnscache.store.breaker import ALWAYS_FINE, Breaker
 from rdnscache.store.candidacy import RedisCandidacy
-from rdnscache.store.contract import CLAIM, FILL, HEAT, LEASE, LONGEST_INFO, RENEW, TIME_FORM, Names, Script
+from rdnscache.store.contract import CLAIM, FILL, HEAT, LEASE, RENEW, TIME_FORM, Names, Script
 from rdnscache.store.control import Control, Local
 from rdnscache.store.decoding import LIMITS, read_wake
 from rdnscache.store.link import Link
@@ -39,13 +38,12 @@ from rdnscache.store.seal import Seal
 from rdnscache.store.shards import link_to
 from rdnscache.store.steering import Place
 from rdnscache.store.trust import Trust
+from rdnscache.store.warming import hottest
 
 log = logging.getLogger(__name__)
 
 #: Seconds after which a leader that is still at work says so, again and again: two words may be lost.
 RENEWAL = 0.4
-#: Entries read in one go.
-PAGE = 100
 #: Entries remembered that were being read when the connection was lost.
 MOST_LOST = 1000
 #: What a server says that is a replica.
@@ -175,44 +173,9 @@ class Store(NoStore):
 
     def hottest(self, count: int) -> Iterator[list[Entry]]:
         try:
-            (members,) = self.link.request((b"ZREVRANGE", self.names.hot, 0, count - 1))
-            for start in range(0, len(members) if isinstance(members, list) else 0, PAGE):
-                page = self._questions(members[start : start + PAGE])
-                sleep(0)  # what stands there may be anything, and others wait
-                yield self._entries(self._of_fitting_size({key: self.names.entry(key) for key in page}))
+            yield from hottest(self.link, self.names, self.trust, count)
         except StoreDown:
             self.count_error()
-
-    def _of_fitting_size(self, names: dict[bytes, bytes]) -> dict[bytes, bytes]:
-        """Those whose values have a size that entries have: a page of others could be of any size."""
-        longest = {b"wire": TCP_SIZE, b"info": LONGEST_INFO} | dict.fromkeys(self.trust.mac_field, LONGEST_INFO)
-        if not names:
-            return {}
-        sizes = self.link.request(*((b"HSTRLEN", name, field) for name in names.values() for field in longest))
-        fitting, step = {}, len(longest)
-        for at, (key, name) in enumerate(names.items()):
-            told = zip(sizes[at * step : (at + 1) * step], longest.values(), strict=True)
-            if all(isinstance(size, int) and size <= most for size, most in told):
-                fitting[key] = name
-        return fitting
-
-    def _entries(self, names: dict[bytes, bytes]) -> list[Entry]:
-        """The entries of those keys that Redis has, and that can be used."""
-        # in this order, as for a flight: see `RedisCandidacy`
-        commands = [part for name in names.values() for part in ((b"PTTL", name), self.read_command(name))]
-        replies = self.link.request(*commands) if commands else []
-        found = []
-        for (key, name), left, told in zip(names.items(), replies[::2], replies[1::2], strict=True):
-            if isinstance(told, list) and len(told) >= 2 and told[0] is not None:
-                entry = self.trust.entry_of(key, name, told, left)
-                found += [entry] if entry is not None else []
-                sleep(0)
-        return found
-
-    def _questions(self, members: list[Any]) -> list[bytes]:
-        """The keys of those members of `hot` that are a question's."""
-        texts = [self.names.root + each.decode("utf-8", "replace") for each in members if isinstance(each, bytes)]
-        return [key for text in texts if (key := self.names.question(text)) is not None]
 
     def leave(self) -> None:
         try:
