@@ -76,7 +76,8 @@ class Config:
         "URL|embedded|none",
         "The shared cache: a URL, a server of this node's own, or none.",
         values.redis_url,
-        fixed=True, own=True,
+        fixed=True,
+        own=True,
     )
     prefix: str = _option("rdns", "WORD", "First part of every key and channel in Redis.", values.word, fixed=True)
     secret: tuple[str, ...] = _option(
@@ -88,8 +89,13 @@ class Config:
     )
     workers: int = _option(0, "N", "Worker processes.", values.number(int, 1, 256), "the CPUs", fixed=True, own=True)
     node_id: str = _option(
-        "", "WORD", "This node's name in Redis and logs.", values.word, "the host's name and the port",
-        fixed=True, own=True,
+        "",
+        "WORD",
+        "This node's name in Redis and logs.",
+        values.word,
+        "the host's name and the port",
+        fixed=True,
+        own=True,
     )
     admin: Address | None = _option(
         None,
@@ -97,7 +103,8 @@ class Config:
         "Serve a live page, /metrics, /healthz and /readyz over HTTP here.",
         values.address(None),
         "off",
-        fixed=True, own=True,
+        fixed=True,
+        own=True,
     )
     admin_token: str = _option(
         "", "TEXT|file:PATH", "What looking up and flushing on the live page need; without, flushing is off.",
@@ -203,11 +210,17 @@ class Config:
         True, "yes|no", "Say where an answer came from when asked (query --trace).", values.switch, "yes"
     )
     log_level: str = _option(
-        "info", "LEVEL", "debug, info, warning or error.", values.one_of("debug", "info", "warning", "error"),
+        "info",
+        "LEVEL",
+        "debug, info, warning or error.",
+        values.one_of("debug", "info", "warning", "error"),
         own=True,
     )
     log_format: str = _option(
-        "text", "text|json", "Log for people, or a JSON object a line.", values.one_of("text", "json"),
+        "text",
+        "text|json",
+        "Log for people, or a JSON object a line.",
+        values.one_of("text", "json"),
         own=True,
     )
     log_queries: int = _option(0, "N", "Log one of N queries; 0 logs none.", values.number(int, 0, 10**9), own=True)
