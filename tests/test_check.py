@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from conftest import _SERVERS
-from support import Node, RedisServer, Upstream, ask, clean_env, free_port, wait_for
-from test_redis_cluster import RedisCluster
+from support import KINDS, ROOT, Node, RedisCluster, RedisServer, Upstream, ask, command, free_port, wait_for
 
 from rdnscache.store.check import OK, WRONG, Facts, Finding, judge, needed, worst
 from rdnscache.store.contract import HEAT, Names
@@ -23,19 +20,16 @@ from rdnscache.store.contract import HEAT, Names
 pytestmark = [pytest.mark.once, pytest.mark.both]
 
 
-ROOT = Path(__file__).parent.parent
 GOOD = {"maxmemory": "64mb", "maxmemory-policy": "allkeys-lfu", "hash-max-listpack-value": "2048"}
 
 
-def run(*words: str, url: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "rdnscache", *words]
-    env = clean_env({"RDNSCACHE_REDIS": url} if url else {})
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, check=False)
+def asked_of(*words: str, url: str = "") -> subprocess.CompletedProcess[str]:
+    return command(*words, env={"RDNSCACHE_REDIS": url} if url else None)
 
 
 def check(url: str) -> tuple[int, dict[str, str], dict[str, str]]:
     """The exit code, the level of each subject, and its words."""
-    done = run("check-redis", url, "--json")
+    done = asked_of("check-redis", url, "--json")
     assert done.stderr == ""
     found = json.loads(done.stdout)
     levels = {each["subject"]: each["level"] for each in found}
@@ -148,7 +142,7 @@ class TestRealServers:
 
     def test_nobody_there(self) -> None:
         """One line, and exit code 2."""
-        done = run("check-redis", f"redis://127.0.0.1:{free_port()}")
+        done = asked_of("check-redis", f"redis://127.0.0.1:{free_port()}")
         assert (done.returncode, done.stdout[:23]) == (2, "wrong  reachable    Err")
 
     def test_a_wrong_password(self, redis_server: RedisServer) -> None:
@@ -186,14 +180,14 @@ class TestRealServers:
 
     def test_a_cluster(self) -> None:
         """All primaries are looked at, and what is not well is said with the server's name."""
-        binary = next(filter(None, _SERVERS.values()))
+        binary = next(filter(None, KINDS.values()))
         with ExitStack() as stack:
             cluster = RedisCluster(stack, binary, 0)
             for client in cluster.clients[:3]:
                 client.config_set("maxmemory-policy", "allkeys-lfu")
             for client in cluster.clients[:2]:
                 client.config_set("maxmemory", "64mb")
-            done = run("check-redis", cluster.url)
+            done = asked_of("check-redis", cluster.url)
             assert done.returncode == 1, done.stdout + done.stderr
             (risky,) = [line for line in done.stdout.splitlines() if line.startswith("risky")]
             assert f"127.0.0.1:{cluster.servers[2].port}: maxmemory is not set" in risky
@@ -201,7 +195,7 @@ class TestRealServers:
 
     def test_the_words_for_a_terminal(self, good: RedisServer) -> None:
         """A line for each finding."""
-        done = run("check-redis", url=good.url)
+        done = asked_of("check-redis", url=good.url)
         assert done.returncode == 0, done.stdout
         for line in done.stdout.splitlines():
             assert re.fullmatch(r"(ok|note|risky|wrong) +[a-z]+ +\S.*", line)
@@ -249,7 +243,7 @@ class TestTheUsersOfTheDocs:
             for words in ("cache ls", "cache get a.test", "cache stats", "cache top", f"cache export {file}",
                           "cache flush a.test", f"cache import {file}", "cluster members", "cluster status",
                           "reload", "cluster forget nobody"):  # fmt: skip
-                done = run(*words.split(), url=url)
+                done = asked_of(*words.split(), url=url)
                 assert done.returncode in (0, 1) and "Redis:" not in done.stderr, (words, done.stderr)
         assert [each for each in client.acl_log() if each["username"] == "operator"] == []
 
