@@ -42,6 +42,7 @@ cdef class Resolver:
     cpdef tuple _claim_or_follow(self, Flight flight, object candidacy)
     @cython.locals(stale=int, ttl=int, key=bytes, entry=Entry)
     cpdef object _land_and_fill(self, Flight flight, object candidacy, Reply reply, object source)
+    cdef bint _outdated(self, Flight flight)
     @cython.locals(now=double, failed=bint)
     cpdef object _land(self, Flight flight, Entry entry, int layer)
     cdef object _remember(self, bytes key, Entry entry, double now)

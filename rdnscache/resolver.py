@@ -107,6 +107,7 @@ class Resolver:
                 return self._land(flight, entry, layer)
             self._offer(flight, candidacy.entry)
             self.flights.step()
+            flight.asked = self.flushes
             try:
                 reply, source = self._ask(key, candidacy, flight.client)
             except UpstreamFailed as failure:
@@ -198,7 +199,13 @@ class Resolver:
         if flight.renewal and ttl <= flight.renewal:  # the rest of the old one: the upstream is a cache
             entry.renews = False
         self._land(flight, entry, metrics.FOLLOWER if source == SIBLING else metrics.UPSTREAM)
-        candidacy.fill(STORE if ttl and not flight.flushed else PASS, reply, ttl, stale, source)
+        if self._outdated(flight):
+            return candidacy.release()
+        return candidacy.fill(STORE if ttl else PASS, reply, ttl, stale, source)
+
+    def _outdated(self, flight: Flight) -> bool:
+        """Whether a flush means what its upstream was asked for. Those who follow it are to ask anew, one for all."""
+        return flight.flushed and flight.asked != self.flushes
 
     def _fail(self, flight: Flight, candidacy: Candidacy, failure: UpstreamFailed) -> None:
         """Nobody has answered. What is a fact about the name is shared; what is our own trouble stays with us."""
@@ -206,6 +213,8 @@ class Resolver:
         entry = self._failure(flight.key, failure)
         if failure.rcode == SERVFAIL and failure.why in (SAID, SILENT):
             self._land(flight, entry, metrics.FAILURE)
+            if self._outdated(flight):
+                return candidacy.release()
             reply = _failure_reply(flight.key, failure)
             return candidacy.fill(FAILURE, reply, self._limits.failure_ttl, 0, failure.source, failure.why)
         candidacy.release()
