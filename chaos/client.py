@@ -27,8 +27,8 @@ MIX = (("hot", 50), ("cold", 8), ("nx", 12), ("short", 12), ("ver", 8))
 #: Sent at, seconds until the answer, row, kind, what became of it, tries.
 RECORD = struct.Struct("<dfHBBB")
 GOOD, LOST, FAILED, WRONG = range(4)
-#: Places in the shared numbers: whether to end, the row, then each node's oldest version that may be seen, and when that
-#: was settled, in ms of the monotonic clock. The node whose failures are expected, plus one, is in the last.
+#: Places in the shared numbers: whether to end, the row, each node's oldest version that may be seen, and when that was
+#: settled (monotonic, in ms). The node whose failures are expected, plus one, is in the last.
 END, ROW, FLOORS, RAISED, SICK = 0, 1, 2, 8, 15
 SERVFAIL = 2
 #: Seconds that are worth a line in the log.

@@ -79,7 +79,6 @@ class Process:
         """How often its log holds a text."""
         return self.log.read_text(errors="replace").count(text)
 
-
     def attached(self) -> int:
         """How many workers of a node are attached to Redis, by their last word about it."""
         words: dict[str, bool] = {}

@@ -92,8 +92,9 @@ class Space:
     name: str
     #: The worker of each flight.
     flights: tuple[int, ...] = (0, 1)
-    #: Whether there is an old entry to begin with.
+    #: Whether there is an old entry to begin with; whether the first flight leads already, and the second follows.
     cached: bool = False
+    under_way: bool = False
     leases: int = 1
     breaks: int = 0
     looks: int = 0
@@ -109,6 +110,10 @@ class Space:
         shared = Shared(OLD if self.cached else NOTHING)
         flights = tuple(Flight(worker, looks=self.looks) for worker in self.flights)
         workers = (Worker(),) * (max(self.flights) + 1)
+        if self.under_way:
+            leader = flights[0]._replace(stage=ASKING, leads=True, asked=OLD)
+            flights = (leader, flights[1]._replace(stage=FOLLOWING, followed=True), *flights[2:])
+            shared = shared._replace(lead=b"t0", wait=frozenset({self.flights[1]}))
         return State(shared, workers, flights, leases=self.leases, breaks=self.breaks)
 
 
@@ -289,13 +294,17 @@ class Model:
 
     def _wake(self, state: State, place: int, version: int) -> State:
         for number, flight in enumerate(state.flights):
-            if flight.worker == place and flight.stage == FOLLOWING and version == NOTHING:
+            wary = self._space.several and flight.flushes
+            told = NOTHING if wary else version
+            if flight.worker != place or flight.stage not in (CLAIMING, FOLLOWING):
+                continue
+            if flight.stage == FOLLOWING and told == NOTHING:
                 state = self._claim(state, number, flight)
-            elif flight.worker == place and flight.stage == FOLLOWING:
-                state = self._land(state, number, flight, version)
-            elif flight.worker == place and flight.stage == CLAIMING and version != NOTHING:
-                state = self._keep(state, flight, version)
-                state = _fly(state, number, flight._replace(found=flight.answer(version)))
+            elif flight.stage == FOLLOWING:
+                state = self._land(state, number, flight, told)
+            elif told != NOTHING:
+                state = self._keep(state, flight, told)
+                state = _fly(state, number, flight._replace(found=flight.answer(told)))
         return state
 
     def _apply(self, state: State, place: int, event: int) -> State:

@@ -20,6 +20,7 @@ cdef class Resolver:
     cdef object _journal
     cdef object _counters
     cdef public long flushes
+    cdef public double flushed_at
     cdef int _failures
     cdef double _failing_since
     cdef public bint unfit

@@ -43,6 +43,8 @@ FIRST_LOOK, LAST_LOOK = 0.1, 0.2
 LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
 #: Added to the upstream deadline for how long a follower follows.
 FOLLOW_MARGIN = 0.2
+#: A moment before all others.
+NEVER = -1e300
 #: Where an answer comes from that another worker of this node has fetched.
 SIBLING = "sibling"
 #: Where fewer than this share of the last so many flights ended in L2, a read before claiming costs more than it saves.
@@ -80,6 +82,8 @@ class Resolver:
         self._counters = counters
         #: Counts flushes: what was read from L2 before one must not bring the old answer back.
         self.flushes = 0
+        #: When the last one began (monotonic).
+        self.flushed_at = NEVER
         #: Failures of our own way to upstreams since the last answer; and whether we leave claims to others for that.
         self._failures = 0
         self._failing_since = 0.0
@@ -277,6 +281,7 @@ class Resolver:
     def begin_flush(self, scope: Scope) -> None:
         """From now on flights that a flush means bring nothing back, and nobody joins them. Called in the hub."""
         self.flushes += 1
+        self.flushed_at = time.monotonic()
         for flight in self.flights.meant(scope.holds_question):
             self.flights.set_aside(flight)
             flight.flushed = True
