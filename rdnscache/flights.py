@@ -36,6 +36,23 @@ class Channel(Protocol):
         """Send the reply made from `entry`, which `layer` had; one of outcomes.LAYERS."""
 
 
+class Pilot(Protocol):
+    """Who resolves flights: the resolver."""
+
+    def fly(self, flight: Flight) -> None:
+        """Resolve it, and end by landing it. Runs on a greenlet of the crew."""
+
+    def joined(self, flight: Flight) -> None:
+        """Somebody waits on a flight that was begun with nobody waiting."""
+
+    def shed(self, flight: Flight, reason: int) -> None:
+        """Land one that has waited too long or makes room for others, and count those who waited."""
+
+    def give_up(self, flight: Flight) -> Entry:
+        """What to land one with that `fly` has left unlanded, by an error."""
+        raise NotImplementedError
+
+
 class Flight(Task):
     """One resolution in progress, and everyone who waits for it."""
 
@@ -71,22 +88,17 @@ class Flight(Task):
 class Flights:
     """The flights up in this worker.
 
-    `resolve` takes a flight and ends by landing it; when it fails to, `give_up` is asked for an entry to land with.
-    `shed` lands one that has waited too long or makes room for another, and counts those who waited.
+    `pilot` resolves them. It has to know this object in turn, to land them: `worker` tells it.
     """
 
     def __init__(
         self,
-        resolve: Callable[[Flight], None],
-        give_up: Callable[[Flight], Entry],
-        shed: Callable[[Flight, int], None],
+        pilot: Pilot,
         max_flights: int,
         max_waiting: int,
         max_client_waiting: int,
     ) -> None:
-        self._resolve = resolve
-        self._give_up = give_up
-        self._shed = shed
+        self._pilot = pilot
         self._max_flights = max_flights
         self._max_waiting = max_waiting
         self._max_client_waiting = max_client_waiting
@@ -101,8 +113,6 @@ class Flights:
         #: Deliveries that go on in the next turn; whether all have to, because we are in the middle of a batch.
         self._delivering = 0
         self._quiet = False
-        #: Called with a flight that somebody joins though it was begun with nobody waiting.
-        self.on_join: Callable[[Flight], None] = lambda flight: None
         #: What to call so that datagrams get their turn.
         self.drains: list[Callable[[], None]] = []
         self._looked = 0.0
@@ -136,7 +146,7 @@ class Flights:
             if flight.seen is not None and client is not None:
                 flight.seen.add((channel, client[0], query.data))
             if flight.renewal:
-                self.on_join(flight)
+                self._pilot.joined(flight)
         flight.waiters.append((channel, query, client, prefix))
         self.waiting += 1
         if prefix:
@@ -180,7 +190,7 @@ class Flights:
         """Land a flight for the sake of others; not now, but in the next turn those who wait are answered."""
         quiet, self._quiet = self._quiet, True
         try:
-            self._shed(flight, reason)
+            self._pilot.shed(flight, reason)
         finally:
             self._quiet = quiet
 
@@ -252,12 +262,12 @@ class Flights:
         """Runs on a greenlet of the crew."""
         self.step()
         try:
-            self._resolve(flight)
+            self._pilot.fly(flight)
         except Exception:
             log.exception("a flight failed")
         finally:
             if flight.up:
-                self.land(flight, self._give_up(flight), FAILURE)
+                self.land(flight, self._pilot.give_up(flight), FAILURE)
 
     def step(self) -> None:
         """Called between the steps of flights."""

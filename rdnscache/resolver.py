@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from functools import partial
 
 from gevent import get_hub
@@ -37,7 +38,7 @@ UNFORESEEN = UpstreamFailed("an error of our own", ede=EDE_OTHER, why=LOCAL)
 FAILURES_BEFORE_UNFIT, FAILING = 3, 1.0
 #: Seconds to follow once following has led nowhere, and for how long.
 SHORT_PATIENCE, MISLED = 1.0, 60.0
-#: A follower looks again after so many seconds, doubled up to the last: a message may be lost.
+#: A follower looks again after this many seconds, doubled up to the last: a message may be lost.
 FIRST_LOOK, LAST_LOOK = 0.1, 0.2
 #: Added to the upstream deadline for the longest lease, and to the lease before claiming anew.
 LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
@@ -47,37 +48,46 @@ FOLLOW_MARGIN = 0.2
 NEVER = -1e300
 #: Where an answer comes from that another worker of this node has fetched.
 SIBLING = "sibling"
-#: Where fewer than this share of the last so many flights ended in L2, a read before claiming costs more than it saves.
+#: Reading before claiming saves time only where at least this share of the last MEMORY flights ended in L2.
 READ_WORTHWHILE, MEMORY = 0.5, 64
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a resolver goes by. Times are in seconds."""
+
+    limits: Limits
+    #: How long a follower follows before it asks upstreams itself.
+    patience: float
+    #: After this a stale entry is better than none.
+    stale_after: float
+    #: This node's name, as stored with what it asks for.
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where answers come from, the nearest first."""
+
+    cache: Cache
+    store: NoStore
+    siblings: Siblings
+    upstreams: Upstreams
 
 
 class Resolver:
     """Turns a flight into an entry. One per worker; `fly` runs on a greenlet of the crew for each flight."""
 
-    def __init__(
-        self,
-        cache: Cache,
-        store: NoStore,
-        upstreams: Upstreams,
-        siblings: Siblings,
-        limits: Limits,
-        patience: float,
-        stale_after: float,
-        node: str,
-        journal: Journal,
-        counters: Counters,
-    ) -> None:
-        self.cache = cache
-        self._store = store
-        self._upstreams = upstreams
-        self._siblings = siblings
-        self._limits = limits
-        #: Seconds a follower goes on following before it asks upstreams itself.
-        self._patience = patience
+    def __init__(self, sources: Sources, terms: Terms, journal: Journal, counters: Counters) -> None:
+        self.cache = sources.cache
+        self._store = sources.store
+        self._upstreams = sources.upstreams
+        self._siblings = sources.siblings
+        self._limits = terms.limits
+        self._patience = terms.patience
         self._misled_until = 0.0
-        #: Seconds after which a stale entry is better than none.
-        self._stale_after = stale_after
-        self._node = f"node={node}"
+        self._stale_after = terms.stale_after
+        self._node = f"node={terms.node}"
         self._journal = journal
         self._counters = counters
         #: Counts flushes: what was read from L2 before one must not bring the old answer back.
@@ -88,7 +98,7 @@ class Resolver:
         self._failures = 0
         self._failing_since = 0.0
         self.unfit = False
-        #: The share of late flights that ended in L2.
+        #: The share of recent flights that ended in L2.
         self._l2_share = 1.0
         self.flights: Flights
 

@@ -34,10 +34,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds beyond the drain time before a worker is killed, and for the embedded server to end.
 KILL_MARGIN, SERVER_END = 1.0, 2.0
-#: Orders that come through Redis: so many are remembered, and so many seconds lie between two times they are obeyed.
+#: Orders that come through Redis: how many are remembered, and the least seconds between two that are obeyed.
 ORDERS_KEPT, ORDER_PAUSE = 100, 1.0
-#: Options that sockets, the embedded server or other nodes depend on.
-FIXED = frozenset({"listen", "admin", "workers", "node_id", "redis", "embedded_memory", "prefix"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +190,10 @@ class Supervisor:
         def run(line: Lifeline) -> int:
             for slot in others:
                 slot.close()
-            from rdnscache.node import run_worker  # gevent and redis come in here
+            from gevent import monkey
+
+            monkey.patch_all()  # redis-py and sockets cooperate from here on; before redis-py is imported
+            from rdnscache.node import run_worker
 
             return run_worker(fit(self.config, self.open_files)[0], inherited, line)
 
@@ -261,7 +262,7 @@ class Supervisor:
 
     def _reload(self) -> None:
         """Read the configuration again; when it can be used, let successors take over worker by worker."""
-        keep = {name: getattr(self.config, name) for name in FIXED}
+        keep = {option.name: getattr(self.config, option.name) for option in options() if option.metadata["fixed"]}
         try:
             wanted = self.reread()
             self._fit(replace(wanted, **keep))
@@ -270,7 +271,7 @@ class Supervisor:
         for option in options():
             old, new = (getattr(config, option.name) for config in (self.config, wanted))
             if old != new:
-                when = ", not before a restart" if option.name in FIXED else ""
+                when = ", not before a restart" if option.metadata["fixed"] else ""
                 log.info("%s: %s -> %s%s", option.name, plain(option, old), plain(option, new), when)
         changed = replace(wanted, **keep)
         if changed == self.config:

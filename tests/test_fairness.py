@@ -28,6 +28,7 @@ from rdnscache.clients.networks import client_prefix
 from rdnscache.clients.proxy import parse_proxy, proxy_end
 from rdnscache.clients.shares import GREEDY, Holder, Share, Shares, zone_of
 from rdnscache.crew import LASTING, Crew, Task
+from rdnscache.departure import Departure
 from rdnscache.errors import UpstreamFailed
 from rdnscache.net import Address
 from rdnscache.upstream.siblings import Siblings, header
@@ -330,7 +331,7 @@ def test_a_worker_that_sheds_is_passed_over(code: dns.edns.EDECode | None, passe
         thread = threading.Thread(target=refuse)
         thread.start()
         place = Address("127.0.0.1", other.getsockname()[1])
-        siblings = Siblings(1 - zlib.crc32(key) % 2, [place, place], 5.0)
+        siblings = Siblings(1 - zlib.crc32(key) % 2, [place, place], 5.0, Departure())
         if passed_over:
             assert siblings.ask(key, CLIENT) is None
         else:

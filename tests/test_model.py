@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from support import RedisServer
 
-from rdnscache.store.contract import FILL, Script
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
 from chaos.model import ANNOUNCE, COLLECT, DELETE, Space
 from chaos.orders import ONE_ROUND, SPACES, Search, sample
 from chaos.scene import Scene
+from rdnscache.store.contract import FILL, Script
 
 #: About scripts and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once

@@ -76,7 +76,7 @@ def warm(
 
 
 def ask_all(address: Address, keys: list[bytes], rate: int) -> Iterator[str]:
-    """Ask each question, so many a second; `answered`, `failed` or `silent` for each as it is known.
+    """Ask each question, at `rate` a second; `answered`, `failed` or `silent` for each as it is known.
 
     Raises ConfigError when there is no way to the server.
     """

@@ -26,7 +26,7 @@ cdef class Query:
 @cython.locals(length=Py_ssize_t, root=Py_ssize_t, end=Py_ssize_t, query=Query, bits=int)
 cpdef object parse_query(bytes data, bint stream)
 
-@cython.locals(version=int, start=Py_ssize_t, size=int, count=int, stop=Py_ssize_t)
+@cython.locals(version=int, start=Py_ssize_t, stop=Py_ssize_t)
 cdef object _read_additional(Query query, bytes data, Py_ssize_t position, Py_ssize_t length, bint stream)
 
 @cython.locals(size=int)
