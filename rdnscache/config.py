@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from rdnscache import forwards, values
+from rdnscache.address import Address
 from rdnscache.clients.networks import DEFAULT_ALLOW
 from rdnscache.dns.names import shown
 from rdnscache.errors import ConfigError
 from rdnscache.files import read_text
 from rdnscache.forwards import DNS_PORT
-from rdnscache.net import Address
 from rdnscache.place import mask, parse
 from rdnscache.values import Parser
 

@@ -24,13 +24,13 @@ from hypothesis import strategies as st
 from support import Node, RedisServer, Upstream, answer, ask, failure, wait_for
 
 from rdnscache import clock
+from rdnscache.address import Address
 from rdnscache.clients.networks import client_prefix
 from rdnscache.clients.proxy import parse_proxy, proxy_end
 from rdnscache.clients.shares import GREEDY, Holder, Share, Shares, zone_of
 from rdnscache.crew import LASTING, Crew, Task
 from rdnscache.departure import Departure
 from rdnscache.errors import UpstreamFailed
-from rdnscache.net import Address
 from rdnscache.upstream.siblings import Siblings, header
 
 pytestmark = pytest.mark.once

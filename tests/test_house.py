@@ -17,9 +17,9 @@ from rdnscache.dns.names import TYPES
 PACKAGE = ROOT / "rdnscache"
 #: From the cellar up: a module may import from its own floor and those below.
 FLOORS = (
-    ("errors", "__init__", "build", "outcomes", "departure", "clock", "process", "dns", "clients", "files"),
+    ("errors", "__init__", "build", "address", "outcomes", "departure", "clock", "process", "dns", "clients", "files"),
     ("handover", "lifeline", "keeper", "children"),
-    ("net", "metrics", "stream", "embedded", "place", "printable"),
+    ("sockets", "metrics", "stream", "embedded", "place", "printable"),
     ("values", "cache", "journal", "logs"),
     ("forwards",),
     ("config",),

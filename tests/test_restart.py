@@ -26,8 +26,9 @@ from support import (
     wait_for,
 )
 
+from rdnscache.address import Address
 from rdnscache.handover import Estate
-from rdnscache.net import Address, bind_admin, bind_inner, bind_slots, leave_admin, leave_inner, leave_slots
+from rdnscache.sockets import bind_admin, bind_inner, bind_slots, leave_admin, leave_inner, leave_slots
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once

@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
+from rdnscache.address import Address
 from rdnscache.cli.output import echo, echo_json
 from rdnscache.clients.proxy import build_proxy
 from rdnscache.dns.names import class_number, class_text, name_text, parse_name, rcode_text, type_number, type_text
 from rdnscache.dns.question import VARIANT_CD, VARIANT_DO, qclass, qtype, question_key
 from rdnscache.dns.text import extended_errors, section_texts
 from rdnscache.dns.wire import TCP_SIZE, TRACE_OPTION, Reply, build_query, parse_reply
-from rdnscache.net import Address
 
 #: UDP is tried this often, waiting this many seconds each time.
 TRIES, TIMEOUT = 2, 5.0

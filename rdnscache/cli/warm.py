@@ -11,12 +11,12 @@ from typing import BinaryIO
 
 import click
 
+from rdnscache.address import Address
 from rdnscache.cli.access import open_cluster, redis_options
 from rdnscache.cli.lists import FORMS, read_keys
 from rdnscache.cli.output import echo, echo_json, on_terminal
 from rdnscache.dns.wire import NOERROR, NXDOMAIN, build_query
 from rdnscache.errors import ConfigError
-from rdnscache.net import Address
 
 #: Seconds a question may wait for its reply, how many may be open, and how often each is asked.
 TIMEOUT, WINDOW, TRIES = 5.0, 256, 2

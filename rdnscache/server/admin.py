@@ -19,10 +19,10 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
+from rdnscache.address import Address
 from rdnscache.departure import Departure
 from rdnscache.errors import StoreDown
 from rdnscache.metrics import WARM, Board
-from rdnscache.net import Address
 from rdnscache.server.exposition import CONTENT_TYPE, exposition
 from rdnscache.server.http import Answer, HttpServer, Request, Response, refusal
 from rdnscache.server.overview import Overview

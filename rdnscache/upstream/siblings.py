@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from zlib import crc32
 
+from rdnscache.address import Address
 from rdnscache.clients.proxy import build_proxy
 from rdnscache.departure import Departure
 from rdnscache.dns import policy
 from rdnscache.dns.compose import EDE_NOT_READY
 from rdnscache.dns.wire import NOTIMP, REFUSED, SERVFAIL, Reply
 from rdnscache.errors import UpstreamFailed
-from rdnscache.net import Address
 from rdnscache.upstream.exchange import exchange
 
 log = logging.getLogger(__name__)
