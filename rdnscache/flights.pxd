@@ -12,6 +12,7 @@ cdef class Flight(Task):
     cdef public Entry stale
     cdef public object timer
     cdef public bint flushed
+    cdef public long asked
     cdef public list waiters
     cdef public set seen
 

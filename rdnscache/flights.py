@@ -56,7 +56,7 @@ class Pilot(Protocol):
 class Flight(Task):
     """One resolution in progress, and everyone who waits for it."""
 
-    __slots__ = ("flushed", "recursion", "renewal", "seen", "stale", "timer", "waiters")
+    __slots__ = ("asked", "flushed", "recursion", "renewal", "seen", "stale", "timer", "waiters")
 
     def __init__(self, key: bytes, since: float, client: bytes) -> None:
         # what Task and Holder do; their constructors cost as much as all else about a flight that begins
@@ -75,8 +75,10 @@ class Flight(Task):
         #: What those who wait are answered with when it takes long, or fails; and the timer that goes off then.
         self.stale: Entry | None = None
         self.timer: Any = None
-        #: Whether it was up during a flush that means its question: what it brings is for those who wait, nobody else.
+        #: Whether it was up during a flush that means its question: L1 keeps nothing that it brings.
         self.flushed = False
+        #: How many flushes had been heard of when its upstream was asked.
+        self.asked = 0
         #: With the prefix of each client.
         self.waiters: list[tuple[Channel, Query, Any, bytes]] = []
         #: Who waits over UDP, by channel, address and message, once there are several.

@@ -160,6 +160,9 @@ class Node:
     def flushes(self) -> int:
         return self.resolver.flushes
 
+    def flushed_at(self) -> float:
+        return self.resolver.flushed_at
+
     def sweep(self, scope: Scope, at_once: bool) -> int:
         count = self._sweep(scope, at_once)
         self.resolver.end_flush(scope)

@@ -44,6 +44,8 @@ FIRST_LOOK, LAST_LOOK = 0.1, 0.2
 LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
 #: Added to the upstream deadline for how long a follower follows.
 FOLLOW_MARGIN = 0.2
+#: A moment before all others.
+NEVER = -1e300
 #: Where an answer comes from that another worker of this node has fetched.
 SIBLING = "sibling"
 #: Reading before claiming saves time only where at least this share of the last MEMORY flights ended in L2.
@@ -90,6 +92,8 @@ class Resolver:
         self._counters = counters
         #: Counts flushes: what was read from L2 before one must not bring the old answer back.
         self.flushes = 0
+        #: When the last one began (monotonic).
+        self.flushed_at = NEVER
         #: Failures of our own way to upstreams since the last answer; and whether we leave claims to others for that.
         self._failures = 0
         self._failing_since = 0.0
@@ -121,6 +125,7 @@ class Resolver:
                 return self._land(flight, entry, layer)
             self._offer(flight, candidacy.entry)
             self.flights.step()
+            flight.asked = self.flushes
             try:
                 reply, source = self._ask(key, candidacy, flight.client)
             except UpstreamFailed as failure:
@@ -215,7 +220,13 @@ class Resolver:
         if flight.renewal and ttl <= flight.renewal:  # the rest of the old one: the upstream is a cache
             entry.renews = False
         self._land(flight, entry, outcomes.FOLLOWER if source == SIBLING else outcomes.UPSTREAM)
-        candidacy.fill(STORE if ttl and not flight.flushed else PASS, reply, ttl, stale, source)
+        if self._outdated(flight):
+            return candidacy.release()
+        return candidacy.fill(STORE if ttl else PASS, reply, ttl, stale, source)
+
+    def _outdated(self, flight: Flight) -> bool:
+        """Whether a flush means what its upstream was asked for. Those who follow it are to ask anew, one for all."""
+        return flight.flushed and flight.asked != self.flushes
 
     def _fail(self, flight: Flight, candidacy: Candidacy, failure: UpstreamFailed) -> None:
         """Nobody has answered. What is a fact about the name is shared; what is our own trouble stays with us."""
@@ -223,6 +234,8 @@ class Resolver:
         entry = self._failure(flight.key, failure)
         if failure.rcode == SERVFAIL and failure.why in (SAID, SILENT):
             self._land(flight, entry, outcomes.FAILURE)
+            if self._outdated(flight):
+                return candidacy.release()
             reply = _failure_reply(flight.key, failure)
             return candidacy.fill(FAILURE, reply, self._limits.failure_ttl, 0, failure.source, failure.why)
         candidacy.release()
@@ -278,6 +291,7 @@ class Resolver:
     def begin_flush(self, scope: Scope) -> None:
         """From now on flights that a flush means bring nothing back, and nobody joins them. Called in the hub."""
         self.flushes += 1
+        self.flushed_at = time.monotonic()
         for flight in self.flights.meant(scope.holds_question):
             self.flights.set_aside(flight)
             flight.flushed = True
