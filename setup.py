@@ -29,6 +29,7 @@ COMPILED = {
     "rdnscache.dns.entry": ".py",
     "rdnscache.dns.names": ".py",
     "rdnscache.dns.policy": ".py",
+    "rdnscache.dns.question": ".py",
     "rdnscache.dns.rdata": ".py",
     "rdnscache.dns.records": ".py",
     "rdnscache.dns.splice": ".pyx",
