@@ -27,6 +27,7 @@ RECORD = b"\xc0\x0c\0\1\0\1\0\0\1\x2c\0\4\xc0\0\2\1"  # A 192.0.2.1, for 300 s
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # and end the node before
     if "--clone" not in sys.argv[1:]:
         return measure(ROOT)
     with tempfile.TemporaryDirectory(prefix="rdns-") as folder:
