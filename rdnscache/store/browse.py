@@ -12,8 +12,8 @@ from typing import Any
 
 import redis
 
+from rdnscache.dns.message import answer_lines
 from rdnscache.dns.names import question_text, rcode_text
-from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import parse_reply
 from rdnscache.errors import StoreDown
 from rdnscache.place import parse
@@ -162,7 +162,8 @@ class Browser:
         reply = parse_reply(wire or b"")
         if self.seal is not None and (reply is None or self.problem(view.key, info, wire, mac, left_ms)):
             return replace(view, state=NOT_SIGNED)
-        return view if reply is None else replace(view, answer=answer_text(reply, self.whole).splitlines())
+        time.sleep(0)  # a worker may have others to serve, and turns to them here
+        return view if reply is None else replace(view, answer=answer_lines(reply, self.whole))
 
     def problem(self, key: str, info: Any, wire: Any, mac: Any, left_ms: int) -> str:
         """Why nodes would not believe an entry; empty when they would, or when that is not known for want of a secret.
