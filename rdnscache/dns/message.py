@@ -18,7 +18,7 @@ from rdnscache.dns.text import MOST_TEXT, bounded, generic_text, rdata_text
 from rdnscache.dns.wire import EDE_OPTION, HEADER_SIZE, IN, OPT, UDP_SIZE, Reply, parse_reply
 
 #: The types whose data dnslib writes as we do. Of the others it knows, it leaves quotes as they are in TXT, CAA and
-#: NAPTR, shortens the wrong zeros of an AAAA, takes no name with other octets in RRSIG, and spends tens of milliseconds on an NSEC.
+#: NAPTR, shortens the wrong zeros of an AAAA, takes no name of other octets in RRSIG, and is slow with a long NSEC.
 RIGHT = frozenset(("A", "NS", "CNAME", "PTR", "SOA", "MX", "SRV", "RP", "DNSKEY"))
 
 _EDE_NAMES = {
