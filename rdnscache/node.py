@@ -72,8 +72,8 @@ HEAT_INTERVAL = 10.0
 #: Seconds between two looks whether Redis is there, at the start.
 ATTACH_LOOK = 0.02
 #: Entries and flights make no cycles, so the collector finds next to nothing; left alone it takes a tenth of each miss,
-#: and hits wait for it in a flood.
-GC_THRESHOLD = (100_000, 100, 1000)
+#: and hits wait for it in a flood. A look at this many new objects takes 2 ms; one at those that have stayed is rare.
+GC_THRESHOLD = (10_000, 1000, 1000)
 
 
 class Node:

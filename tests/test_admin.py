@@ -7,12 +7,14 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
 
+import gevent
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +25,9 @@ from rdnscache.server.admin import ATTEMPT_TIME, ATTEMPTS, CLIENTS_KEPT, MAX_NAM
 from rdnscache.server.http import MAX_BODY, MAX_HEAD, MAX_OF_CLIENT, REQUEST_TIME, BadRequest, body_size, parse_head
 from rdnscache.server.overview import MAX_MEMBERS
 from rdnscache.status import MAX_REMARKS, summarize
+from rdnscache.store.breath import Breath
+from rdnscache.store.cluster import Cluster
+from rdnscache.store.contract import Names
 from rdnscache.store.members import Member
 
 #: An incarnation.
@@ -369,6 +374,49 @@ class TestMembers:
         assert found["d"][0] == "option0 is 2, elsewhere 1"
         assert found["d"][-1] == "and 80 more"
         assert len(breaths) > 100
+
+    def test_an_option_of_any_size_is_cut_before_it_is_compared(self) -> None:
+        """Long lists and texts, and tables, are told apart by their beginning; names are counted up to a bound."""
+        long = {"a": ["x" * 60_000] * 9, "b": "y" * 60_000, "c": {"z": 1}, "d": list(range(9000))}
+        config = dict.fromkeys((f"o{number}" for number in range(5000)), 0) | long
+        members = [Member(name, LIFE, 0, 0.0, {"config": told}) for name, told in
+                   (("a", long), ("b", long), ("c", long | {"b": "z"}), ("d", config))]  # fmt: skip
+        found = {each.node: each.remarks for each in summarize(members)}
+        assert found["a"] == found["b"] == []
+        assert found["c"] == [f"b is 'z', elsewhere '{'y' * 99}"]
+        assert len(found["d"]) <= MAX_REMARKS + 1 and all(len(each) < 400 for each in found["d"])
+
+    def test_a_flood_of_words_does_not_hold_up_the_rest(self, place: Place) -> None:
+        """While a look-up and a flush listen to what anybody may say, others in that worker are answered."""
+        ended = threading.Event()
+        word = json.dumps({"event": "1-1", "node": "n9", "incarnation": LIFE, "worker": 0, "entries": 1})
+
+        def shout() -> None:
+            pipeline = place.redis.pipeline(transaction=False)
+            while not ended.is_set():
+                for _ in range(2000):
+                    pipeline.publish("rdns:1:acks", word)
+                pipeline.execute()
+
+        thread = threading.Thread(target=shout)
+        thread.start()
+        try:
+            turns, ears = [0], []
+
+            def turn() -> None:
+                while True:
+                    turns[0] += 1
+                    gevent.sleep(0)
+
+            other = gevent.spawn(turn)
+            with Cluster(place.redis, Names("rdns"), Breath().take).listening(1) as ear:
+                for _ in range(20_000):
+                    ears.append(ear.get_message(timeout=0.0))
+            other.kill()
+            assert turns[0] > 20 and sum(each is not None for each in ears) > 1000
+        finally:
+            ended.set()
+            thread.join()
 
     def test_each_node_is_looked_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Twice the members are twice the work, not four times."""

@@ -250,6 +250,24 @@ def test_ready_when_warm(upstream: Upstream, redis_server: RedisServer) -> None:
     assert upstream.total() == asked
 
 
+def test_what_is_no_entry_is_not_fetched_for_warming(upstream: Upstream, redis_server: RedisServer) -> None:
+    """Of what stands among the hottest names, only what has the size of an entry is read; the rest is warm."""
+    client = redis_server.client()
+    with watched(upstream, redis_server.url) as (node, _):
+        ask(node.port, "a1.test")
+        wait_for(lambda: client.exists("rdns:1:{a1.test.}:A"))
+    for field in ("wire", "info"):
+        for number in range(20):
+            odd = {"info": "x", "wire": "x"} | {field: b"x" * (1 << 20)}
+            client.hset(f"rdns:1:{{{field}{number}.test.}}:A", mapping=odd)
+            client.zadd("rdns:1:hot", {f"{{{field}{number}.test.}}:A": 2000})
+    client.zadd("rdns:1:hot", {"{a1.test.}:A": 1000})
+    before = client.info("stats")["total_net_output_bytes"]
+    with watched(upstream, redis_server.url) as (_, port):
+        assert client.info("stats")["total_net_output_bytes"] < before + (1 << 20)
+        wait_for(lambda: numbers(port)["l1_entries"] == 1)
+
+
 def test_ready_without_redis_when_the_time_is_over(upstream: Upstream) -> None:
     """Redis is not there: not ready at first, then ready all the same."""
     port = free_port()

@@ -6,7 +6,6 @@ many addresses of one network, do not make many clients.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import time
 from collections import deque
@@ -17,6 +16,7 @@ from gevent import get_hub
 
 from rdnscache.clients.networks import client_prefix
 from rdnscache.logs import Throttled
+from rdnscache.process import give_memory_back
 
 if TYPE_CHECKING:
     from rdnscache.server.connection import TcpConnection
@@ -177,20 +177,13 @@ class Pool:
         """Close who has brought no whole query for long and waits for none, or takes nothing of its answers."""
         if self._most_held > GIVE_BACK and self._held < self._most_held // 4:
             self._most_held = self._held
-            _give_back()
+            give_memory_back()
         oldest = time.monotonic() - self._idle
         for connection in list(self._all):
             if connection.active > oldest:
                 return
             if connection.moved <= oldest and (not connection.pending or connection.unread):
                 connection.close()
-
-
-def _give_back() -> None:
-    """Let the system have the memory again that is free: the C library keeps it, in pieces between what is in use."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _oldest(client: Client) -> TcpConnection:

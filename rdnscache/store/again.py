@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import gevent
 
 from rdnscache.errors import StoreDown
+from rdnscache.store.breath import Breath
 from rdnscache.store.browse import Browser, redis_errors
 from rdnscache.store.cluster import Cluster
 from rdnscache.store.flushing import Flush
@@ -75,7 +76,7 @@ def _announce(browser: Browser, link: Link | Shards, lost: Sequence[tuple[bytes,
 
 
 def _flush(browser: Browser, scope: Scope, deleted: int) -> None:
-    flush = Flush(browser, Cluster(browser.redis, browser.names), scope, PATIENCE)
+    flush = Flush(browser, Cluster(browser.redis, browser.names, Breath().take), scope, PATIENCE)
     proof = flush.run()
     log.warning("flushed %s again: %d entries in Redis, confirmed by %s", scope, deleted + flush.deleted, proof)
     for problem in proof.problems:
