@@ -34,8 +34,10 @@ MAX_QUEUED = 1.0
 TICK, TICKED = 0.05, 64
 #: Flights, or else half of the greenlets, that make a crowd. Counting ends when half of them are left.
 CROWD = 250
-#: Seconds that flights begin late, on average of so many, from which on there is not enough of the machine.
-LATE, MEMORY = 0.01, 32
+#: The machine is short of CPU when flights begin this many seconds late, on average over the last MEMORY of them, and
+#: have done so for LASTING seconds: what has waited in the kernel while the process was stopped is soon gone.
+LATE, MEMORY, LASTING = 0.01, 32, 1.0
+NEVER = 1e300
 #: Seconds between two words in the log about a crowd.
 WORDS_APART = 10.0
 #: Greenlets that stay though nothing is left for them; each of the others keeps 30 KiB.
@@ -98,12 +100,15 @@ class Crew:
         #: Whether the last to take off was firm.
         self._firm = True
         self._next_word = 0.0
-        #: Seconds that flights have begun late, averaged while it is counted.
+        #: Seconds that flights have begun late, averaged while it is counted; when that was last, and since when it has
+        #: been too much.
         self._lag = 0.0
+        self._lag_seen = 0.0
+        self._behind_since = NEVER
 
     def refuses(self, client: bytes, key: bytes) -> bool:
         """Whether there is not enough of the machine, and this would be for those who have most of it."""
-        if not self._counting or self._lag < LATE:
+        if not self._counting or clock.now() - self._behind_since < LASTING:
             return False
         greediest = self._shares.greediest()
         return greediest is not None and greediest.means(client, zone_of(key))
@@ -167,7 +172,7 @@ class Crew:
                 if task is None:  # there are more of us than are needed
                     return
             if self._counting:
-                self._lag += (clock.now() - task.began - self._lag) / MEMORY
+                self._note_lag(task, clock.now())
             if not task.up:  # it has given way before it began
                 continue
             task.flyer = me
@@ -178,6 +183,17 @@ class Crew:
             finally:
                 task.flyer = None
                 self._touch_down(task)
+
+    def _note_lag(self, task: Task, now: float) -> None:
+        """A flight begins. What was learnt in an earlier crowd is not true of this one."""
+        if now - self._lag_seen > LASTING:
+            self._lag, self._behind_since = 0.0, NEVER
+        self._lag_seen = now
+        self._lag += (now - task.began - self._lag) / MEMORY
+        if self._lag < LATE:
+            self._behind_since = NEVER
+        elif self._behind_since == NEVER:
+            self._behind_since = now
 
     def _look_for_idle(self) -> None:
         self._looks = True
@@ -248,7 +264,7 @@ class Crew:
         return self._end_if_long(oldest, now, LONG)
 
     def _end_if_long(self, task: Any, now: float, seconds: float) -> bool:
-        """Give it up if it has lasted so long; whether that was done."""
+        """Give it up if it has lasted at least this long; whether that was done."""
         if task is None or now - task.began < seconds:
             return False
         self._end(task, now)

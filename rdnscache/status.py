@@ -54,7 +54,7 @@ class NodeStatus:
         return told | {"shares": {layer: round(share, 4) for layer, share in self.shares.items()}}
 
 
-#: The history has so many steps of so many seconds, by the wall clock, so that those of several workers add up.
+#: Seconds of a step of the history and how many steps there are; by the wall clock, so that workers' steps add up.
 STEP, STEPS = 5, 60
 #: So many seconds after its end every worker has told of a step: they speak every two.
 SETTLED = 2.5
@@ -62,8 +62,8 @@ SETTLED = 2.5
 STATES = ("none", "attached", "probing", "open", "clock", "away")
 
 
-#: What members tell may have been put into Redis by anybody. Of a node so many remarks and upstreams are shown; options
-#: that so many nodes tell of are compared, those of most nodes first; slow queries taken from one worker.
+#: What members tell may have been put into Redis by anybody. How many remarks and upstreams of a node
+#: are shown; how many options are compared, those of most nodes first; how many slow queries are taken of a worker.
 MAX_REMARKS, MAX_UPSTREAMS, MAX_OPTIONS, MAX_SLOW = 20, 64, 100, 50
 #: Options that are read of one worker, and that are counted before the rarest are dropped.
 MAX_TOLD, MAX_COUNTED = 400, 2000
@@ -156,7 +156,7 @@ def _compare(
 
 
 def history(members: Sequence[Member], breathe: Callable[[], None] = _go_on) -> dict[str, Any]:
-    """Answers a second of the whole cluster, by layer, in steps of so many seconds, up to the last all have told of."""
+    """Answers a second of the whole cluster, by layer, in steps of STEP seconds, up to the last all have reported."""
     last = int(time.time() - SETTLED) // STEP - 1
     numbers = range(last - STEPS + 2, last + 1)
     sums: dict[int, list[float]] = defaultdict(lambda: [0.0] * len(LAYERS))

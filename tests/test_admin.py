@@ -12,13 +12,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from typing import Any
 
 import gevent
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Node, RedisServer, Upstream, ask, free_port, wait_for
+from support import Node, RedisServer, Upstream, ask, free_port, overview, request, wait_for
 
 from rdnscache import status
 from rdnscache.server.admin import ATTEMPT_TIME, ATTEMPTS, CLIENTS_KEPT, MAX_NAME, Attempts
@@ -60,22 +59,8 @@ def place() -> Iterator[Place]:
             Node([upstream.address], redis.url, 1, ("--node-id", "n1", "--admin", f"0.0.0.0:{ports[1]}")) as two,
         ):  # fmt: skip
             found = Place(redis, ports, [one, two])
-            wait_for(lambda: len(cluster(ports[0])["nodes"]) == 2, 10)
+            wait_for(lambda: len(overview(ports[0])["nodes"]) == 2, 10)
             yield found
-
-
-def request(
-    port: int, path: str, headers: dict[str, str] | None = None, method: str = "GET", body: str | None = None
-) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of a reply."""
-    link = http.client.HTTPConnection(LOCAL, port, timeout=20)
-    link.request(method, path, body, headers or {})
-    with link.getresponse() as reply:
-        return reply.status, dict(reply.getheaders()), reply.read()
-
-
-def cluster(port: int) -> Any:
-    return json.loads(request(port, "/api/cluster")[2])
 
 
 def raw(port: int, data: bytes) -> bytes:
@@ -147,6 +132,7 @@ class TestSlow:
             assert request(place.ports[0], "/readyz")[0] == 200
 
     def test_a_client_that_only_stopped_sending_is_answered(self, place: Place) -> None:
+        """Half a connection is enough for an answer."""
         with socket.create_connection((LOCAL, place.ports[0]), 5) as sock:
             sock.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             sock.shutdown(socket.SHUT_WR)
@@ -335,7 +321,7 @@ class TestMembers:
                     pipeline.set(f"rdns:1:node:forged{number}.1a2b3c4d.0", told, ex=3600)
                 if number % 5000 == 4999:
                     pipeline.execute()
-            found = wait_for(lambda: (answer := cluster(place.ports[0]))["more"] and answer, 20)
+            found = wait_for(lambda: (answer := overview(place.ports[0]))["more"] and answer, 20)
             assert len(found["nodes"]) <= MAX_MEMBERS
             assert "workers more are registered in Redis" in found["more"]
             assert ask(place.nodes[0].port, "hit.members.test").answer
@@ -344,7 +330,7 @@ class TestMembers:
                 forged = [f"forged{number}.1a2b3c4d.0" for number in range(start, start + 5000)]
                 place.redis.zrem("rdns:1:nodes", *forged)
                 place.redis.unlink(*(f"rdns:1:node:{each}" for each in forged))
-        wait_for(lambda: len(cluster(place.ports[0])["nodes"]) == 2, 20)
+        wait_for(lambda: len(overview(place.ports[0])["nodes"]) == 2, 20)
 
     def test_one_that_tells_too_much_is_not_read(self, place: Place) -> None:
         """Nor fetched as a whole; it is there all the same."""
@@ -354,7 +340,7 @@ class TestMembers:
         try:
             versions = {}
             wait_for(lambda: versions.update((each["node"], each["version"]) for each in
-                                             cluster(place.ports[0])["nodes"]) or len(versions) == 3, 10)  # fmt: skip
+                                             overview(place.ports[0])["nodes"]) or len(versions) == 3, 10)  # fmt: skip
             assert versions["talker"] == "? (?)"
             assert place.nodes[0].process.poll() is None
         finally:

@@ -16,7 +16,7 @@ import dnslib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from records import RDATA
+from support.records import RDATA
 
 from rdnscache.dns import message, wire
 from rdnscache.dns.message import RIGHT, Name, answer_lines

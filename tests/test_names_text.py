@@ -10,7 +10,7 @@ import dns.rdatatype
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from records import RDATA
+from support.records import RDATA
 
 from rdnscache.dns.names import (
     CLASSES,

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rdnscache.address import Address
 from rdnscache.cli.output import echo, echo_json
 from rdnscache.clients.proxy import build_proxy
 from rdnscache.dns.names import class_number, class_text, name_text, parse_name, rcode_text, type_number, type_text
 from rdnscache.dns.question import VARIANT_CD, VARIANT_DO, qclass, qtype, question_key
 from rdnscache.dns.wire import TCP_SIZE, TRACE_OPTION
-from rdnscache.net import Address
 
 if TYPE_CHECKING:
     from dnslib import DNSRecord
 
-#: UDP is tried so often, with so many seconds each.
+#: UDP is tried this often, waiting this many seconds each time.
 TRIES, TIMEOUT = 2, 5.0
 _FLAGS = ("aa", "tc", "rd", "ra", "ad", "cd")
 

@@ -86,8 +86,8 @@ class Store(NoStore):
         self._second, self._second_text = 0, ""
         self._register = Register(self.names, place, life, self._noted)
         self._local = local
-        #: How many flushes this worker has heard of, when called.
-        self.flushes = local.flushes
+        #: How many flushes this worker has heard of, and when the last began (monotonic), when called.
+        self.flushes, self.flushed_at = local.flushes, local.flushed_at
         self._url, self._prefix = url, prefix
         self._control = Control(self.names, place, local, self._announce_again)
         channels = (self.wake_channel, self._control.channel)
