@@ -7,6 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 from support import KINDS, RedisServer, Upstream
+from support.compiled import refuse_outdated
+
+
+def pytest_sessionstart() -> None:
+    """Before a module is imported that may have been compiled."""
+    refuse_outdated()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -6,15 +6,15 @@ An exception is a fact too: its type. Run as `python forms.py CORPUS`; without a
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib
 import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
+
+from support.compiled import modules
 
 from rdnscache.build import form
 from rdnscache.cache import Cache
@@ -25,7 +25,7 @@ from rdnscache.dns.compose import NO_EDE, compose, compose_error, compose_local
 from rdnscache.dns.entry import Entry, aged_tail
 from rdnscache.dns.policy import Identity, Limits, answer_ourselves, distill, failure_wire, settle
 from rdnscache.dns.splice import splice_key, splice_reply
-from rdnscache.dns.text import section_texts
+from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import Query, Reply, build_query, parse_error, parse_query, parse_reply, read_u32
 from rdnscache.store.contract import Names
 from rdnscache.store.decoding import decode
@@ -111,7 +111,7 @@ def packet(data: bytes) -> Facts:
     if reply is not None:
         yield from attributes("reply", reply, REPLY)
         yield fact("question", reply.question)
-        yield fact("text", lambda: section_texts(reply))
+        yield fact("text", lambda: answer_text(reply))
         yield fact("redis key", lambda: Names("rdns").entry(reply.question() + b"\3"))
         yield fact("decoded", lambda: decoded(reply))
         yield from stored(reply, data)
@@ -305,12 +305,8 @@ def facts(item: list[Any]) -> list[str]:
 
 #: Where each form has a source of its own.
 TWINS = ("rdnscache.dns.splice", "rdnscache.server.batch")
-#: All that are compiled, as setup.py lists them.
-HOT = next(
-    tuple(ast.literal_eval(node.value))
-    for node in ast.parse((Path(__file__).parent.parent / "setup.py").read_text()).body
-    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "COMPILED"
-)
+#: All that are compiled.
+HOT = tuple(modules())
 
 
 def described(name: str) -> dict[str, object]:

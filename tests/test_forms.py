@@ -19,6 +19,7 @@ import dns.rcode
 import dns.rrset
 import pytest
 from support import ROOT, clean_env
+from support.compiled import outdated
 
 from rdnscache.build import form
 from rdnscache.clients.proxy import LOCAL_HEADER, build_proxy
@@ -41,6 +42,7 @@ def both() -> None:
     """Skips where there is only one form to look at."""
     if run_form("compiled", "-c", "from rdnscache.build import form; print(form())").strip() != "compiled":
         pytest.skip("the hot modules are not compiled here: `make compile`")
+    assert outdated() == []
 
 
 # The corpus: what the forms are compared on. Octets are {"hex": "00"}, see forms.py.

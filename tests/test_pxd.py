@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,14 +50,25 @@ def names(arguments: str) -> list[str]:
     return [name for name in found if name]
 
 
+def declarations(pxd: str) -> Iterator[tuple[int, str]]:
+    """Each line without its comment; one that goes on over several, up to its last parenthesis, is one."""
+    text = ""
+    for number, line in enumerate(pxd.splitlines(), 1):
+        part = line.split("#")[0].rstrip()
+        text = text + part.strip() if text else part
+        if text.count("(") == text.count(")"):
+            yield number, text
+            text = ""
+
+
 def drifted(pxd: str, source: str) -> list[str]:
     """What a `.pxd` declares and its module does not have, each as `line: what`."""
     module = ast.parse(source)
     scope: Scope = module
     found: list[str] = []
     locals_: list[str] = []
-    for number, text in enumerate(pxd.splitlines(), 1):  # each declaration has a line for itself
-        line = text.split("#")[0].strip()
+    for number, text in declarations(pxd):
+        line = text.strip()
         if line and not text.startswith(" "):
             scope = module
         if match := CLASS.fullmatch(line):

@@ -63,8 +63,13 @@ cpdef object parse_reply(bytes data)
 @cython.locals(reply=Reply)
 cpdef object parse_error(bytes key, bytes data)
 
-@cython.locals(first_additional=int, asked="unsigned int", opt_seen=bint, cut=Py_ssize_t, index=int, start=Py_ssize_t, rtype=int, stop=Py_ssize_t)
-cdef bint _read_records(Reply reply, bytes data, Py_ssize_t position, Py_ssize_t length, bytearray ttls, bytearray seen) except? -1
+@cython.locals(
+    first_additional=int, asked="unsigned int", opt_seen=bint, cut=Py_ssize_t, index=int, start=Py_ssize_t, rtype=int,
+    stop=Py_ssize_t
+)
+cdef bint _read_records(
+    Reply reply, bytes data, Py_ssize_t position, Py_ssize_t length, bytearray ttls, bytearray seen
+) except? -1
 
 @cython.locals(rclass=int)
 cdef bint _record_holds(bytes data, int rtype, Py_ssize_t position, Py_ssize_t stop, bytearray seen) except? -1
@@ -73,7 +78,7 @@ cdef bint _record_holds(bytes data, int rtype, Py_ssize_t position, Py_ssize_t s
 cdef int _first_error(bytes data, Py_ssize_t position, Py_ssize_t stop) except? -2
 
 @cython.locals(bits=int, asked=bytes)
-cpdef bytes build_query(bytes ident, bytes key, bint edns, bytes options=*)
+cpdef bytes build_query(bytes ident, bytes key, bint edns)
 
 @cython.locals(first="unsigned int")
 cpdef unsigned int read_u32(bytes data, Py_ssize_t at)
