@@ -6,12 +6,10 @@ import ast
 from functools import cache
 from pathlib import Path
 
-import dnslib
 import pytest
 from support import ROOT
 
 from rdnscache import config, metrics
-from rdnscache.dns.names import TYPES
 
 pytestmark = pytest.mark.pure
 
@@ -106,14 +104,6 @@ def test_every_metric_is_documented() -> None:
     for metric in (*metrics.METRICS, *metrics.SERVER_METRICS):
         for part in (f"rdnscache_{metric.name}", metric.help, *(value for _, value in metric.labels)):
             assert part in text, part
-
-
-def test_type_mnemonics_agree_with_an_independent_table() -> None:
-    """dnslib's names are ours, but for the ones it has wrong or that are no registered type."""
-    odd = {32768, 38, 53}  # TA and A6 are not used here; 53 is SMIMEA, dnslib says HIP
-    shared = {number: name for number, name in dnslib.QTYPE.forward.items() if number not in odd}
-
-    assert {number: TYPES[number] for number in shared} == shared
 
 
 @cache
