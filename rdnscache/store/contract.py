@@ -260,6 +260,9 @@ return 0
 )
 
 
+_NAME_KIND = b"}:" + NAME_WORD.encode()
+
+
 class Names:
     """The keys and channels of one prefix."""
 
@@ -299,6 +302,12 @@ class Names:
         if bits & VARIANT_CD:
             text += ":cd"
         return text.encode("ascii")
+
+    def entry_of_name(self, entry: bytes) -> bytes:
+        """The Redis key of the NXDOMAIN of a question's name, made from that of the question: the type is another."""
+        name, _, kind = entry.rpartition(b"}:")
+        _, colon, more = kind.partition(b":")
+        return name + _NAME_KIND + colon + more
 
     def question(self, text: str) -> bytes | None:
         """The key a Redis key stands for; None when it is not an entry's."""
