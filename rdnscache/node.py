@@ -12,7 +12,7 @@ import logging  # noqa: E402
 import random  # noqa: E402
 import signal  # noqa: E402
 import time  # noqa: E402
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable, Sequence  # noqa: E402
 from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
@@ -47,14 +47,13 @@ from rdnscache.store.seal import Seal  # noqa: E402
 from rdnscache.store.steering import Place  # noqa: E402
 from rdnscache.store.store import Store  # noqa: E402
 from rdnscache.supervisor import Inherited  # noqa: E402
+from rdnscache.sweeper import Sweeper  # noqa: E402
 from rdnscache.upstream.server import Server  # noqa: E402
 from rdnscache.upstream.servers import Upstreams  # noqa: E402
 from rdnscache.upstream.siblings import Siblings  # noqa: E402
 
 log = logging.getLogger(__name__)
 
-#: Entries looked at before others get their turn, in a flush.
-SWEEP_STEP = 1000
 #: Seconds for which nobody is answered at most, while missed events are learnt; longer, and Redis is in trouble again.
 LONGEST_HOLD = 0.05
 #: Seconds that queries wait for Redis at the beginning: those queued meanwhile would all be asked of upstreams.
@@ -87,6 +86,7 @@ class Node:
         self.board = board = inherited.board
         self.counters = counters = board.row(worker)
         self.cache = Cache(config.l1_entries, config.l1_memory)
+        self._sweeper = Sweeper(self.cache)
         self.journal = journal = Journal(config.log_queries)
         self._report = Report(config, worker, counters, inherited.incarnation)
         seal = Seal(config.secret) if config.secret else None
@@ -164,22 +164,10 @@ class Node:
     def flushes(self) -> int:
         return self.resolver.flushes
 
-    def sweep(self, scope: Scope, at_once: bool) -> int:
-        count = self._sweep(scope, at_once)
-        self.resolver.end_flush(scope)
-        return count
-
-    def _sweep(self, scope: Scope, at_once: bool) -> int:
-        if scope.everything:
-            return self.cache.clear()
-        count = 0
-        for number, key in enumerate(self.cache.keys(scope.name or b""), 1):
-            entry = self.cache.peek(key)
-            if entry is not None and scope.holds(key, entry.rcode):
-                self.cache.drop(key)
-                count += 1
-            if number % SWEEP_STEP == 0 and not at_once:
-                gevent.sleep(0)
+    def sweep(self, scopes: Sequence[Scope], at_once: bool) -> int:
+        count = self._sweeper.sweep(scopes, at_once)
+        for scope in scopes:
+            self.resolver.end_flush(scope)
         return count
 
     def hold(self) -> None:

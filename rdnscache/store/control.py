@@ -67,8 +67,8 @@ class Local(Protocol):
     def look(self, name: bytes) -> list[dict[str, Any]]:
         """What L1 holds of a name, in words for people."""
 
-    def sweep(self, scope: Scope, at_once: bool) -> int:
-        """Forget what the scope holds; how many entries. Others run meanwhile, unless it is to be done at once."""
+    def sweep(self, scopes: Sequence[Scope], at_once: bool) -> int:
+        """Forget what the scopes hold; how many entries. Others run meanwhile, with `at_once` without these entries."""
 
     def order(self, what: str, event: str) -> None:
         """Pass on to the supervisor that it is to read the configuration again, or to make way for its next image."""
@@ -287,8 +287,9 @@ class Control:
             scopes = [Scope()]
         for scope in scopes:
             self._local.begin_flush(scope)
-            count = self._local.sweep(scope, at_once)
-            log.info("flushed %d entries from L1, missed before: %s", count, scope)
+        if scopes:
+            count = self._local.sweep(scopes, at_once)
+            log.info("flushed %d entries from L1, missed before: %s", count, "; ".join(map(str, scopes)))
 
     def _lose(self, known: bytes, events: list[tuple[bytes, bytes]]) -> None:
         """The last event we know is not in the stream: too many came since, or Redis does not know of it any more.
@@ -357,7 +358,7 @@ class Control:
 
     def _forget(self) -> None:
         self._local.begin_flush(Scope())
-        self._local.sweep(Scope(), at_once=True)
+        self._local.sweep([Scope()], at_once=True)
 
     def _begin(self, scope: Scope, event_id: bytes, first: bytes) -> None:
         """Take flights out of the way now, and sweep L1 as soon as it is its turn."""
@@ -374,7 +375,7 @@ class Control:
         try:
             while self._waiting:
                 scope, ids = self._waiting.popleft()
-                count = self._local.sweep(scope, at_once=False)
+                count = self._local.sweep([scope], at_once=False)
                 self._confirm(ids, count, learnt=False)
                 if count:  # of two announcements, the second finds nothing
                     log.info("flushed %d entries from L1: %s", count, scope)
