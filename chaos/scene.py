@@ -13,7 +13,7 @@ import hiredis
 import redis
 from greenlet import getcurrent, greenlet
 
-from rdnscache.dns.entry import name_key
+from rdnscache.dns.question import name_key
 from rdnscache.store.contract import CLAIM, CLAIM_SUFFIX, FILL, LEASE, Names, Script
 from rdnscache.store.scope import Scope
 from rdnscache.store.sweeping import sweep

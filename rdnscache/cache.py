@@ -7,7 +7,8 @@ without pushing out the names that are asked again.
 
 from __future__ import annotations
 
-from rdnscache.dns.entry import FAR, Entry, name_key
+from rdnscache.dns.entry import FAR, Entry
+from rdnscache.dns.question import name_key
 
 #: What an entry costs beside its bytes: objects, links, table slot (`python bench/l1_memory.py` measures it).
 ENTRY_OVERHEAD = 330

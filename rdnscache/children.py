@@ -45,6 +45,8 @@ class Child:
 
     name: str
     run: Callable[[Lifeline], int]
+    #: Called when it has ended and nobody had asked it to; with True if it was ended because it hung.
+    lost: Callable[[bool], None] = lambda hung: None
     pid: int = 0
     line: Lifeline | None = None
     #: Whether more may be heard on the line.
@@ -268,6 +270,7 @@ class Family:
         child.failures += 1
         child.start_at = now + pause
         if not self.stops and not child.retired:
+            child.lost(child.condemned)
             log.warning("%s %s; starting it again in %.1f s", child.name, ended_how(status), pause)
 
     def succeed(self, child: Child, seconds: float) -> bool:

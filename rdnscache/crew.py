@@ -19,8 +19,9 @@ from typing import Any
 import gevent
 from gevent import get_hub, getcurrent
 
-from rdnscache import clock, metrics
+from rdnscache import clock
 from rdnscache.clients.shares import Holder, Line, Share, Shares, zone_of
+from rdnscache.outcomes import SHED_CROWDED, SHED_LATE
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Task(Holder):
 
 
 class Crew:
-    """`fly` does a task on a greenlet. `shed` ends one for those who wait, counted under a column of metrics."""
+    """`fly` does a task on a greenlet. `shed` ends one for those who wait, for one of outcomes.SHED_REASONS."""
 
     def __init__(self, fly: Callable[[Any], None], shed: Callable[[Any, int], None], size: int) -> None:
         self._fly = fly
@@ -223,7 +224,7 @@ class Crew:
             self._say(self._shares.greediest())
         self._touch_down(task)
         if task.up:
-            self._shed(task, metrics.SHED_CROWDED)
+            self._shed(task, SHED_CROWDED)
         self._hub.loop.run_callback(_let_go, task)
 
     def _say(self, greediest: Share | None) -> None:
@@ -251,7 +252,7 @@ class Crew:
             task: Any = self._line.first()
             if now - task.since > MAX_QUEUED:
                 self._line.pop()
-                self._shed(task, metrics.SHED_LATE)
+                self._shed(task, SHED_LATE)
             elif self._others_are_greedy(task, now) or self._last_too_long(now):
                 self._line.pop()
                 self._call(task, now)

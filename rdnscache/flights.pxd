@@ -43,7 +43,7 @@ cdef class Flights:
     cdef Flight _begin(self, bytes key, bytes prefix, double now)
     cdef bint _make_client_wait_less(self, bytes prefix, bytes key, double now) except -1
     cdef bint _make_all_wait_less(self, double now) except -1
-    cpdef object _make_way(self, Flight flight, int column)
+    cpdef object _make_way(self, Flight flight, int reason)
     cpdef bint has(self, Flight flight) except -1
     cpdef object set_aside(self, Flight flight)
     cpdef object answer(self, Flight flight, Entry entry, int layer)

@@ -14,11 +14,12 @@ from typing import Any, Protocol
 
 from gevent import get_hub
 
-from rdnscache import clock, metrics
+from rdnscache import clock
 from rdnscache.clients.networks import client_prefix
 from rdnscache.crew import Crew, Task
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import Query
+from rdnscache.outcomes import FAILURE, FLIGHT, FULL, GREEDY, JOINED, REPEATED
 
 log = logging.getLogger(__name__)
 
@@ -26,18 +27,13 @@ log = logging.getLogger(__name__)
 TURN = 0.00025
 #: Replies sent before others get theirs.
 SLICE = 100
-#: What `join` says: the reply will come; it would come twice; the client, or all of them, wait for too much.
-JOINED, REPEATED, GREEDY, FULL = range(4)
 
 
 class Channel(Protocol):
     """Where a waiting client is answered: a UDP listener or a TCP connection."""
 
-    def answer(self, query: Query, client: Any, entry: Entry | None, layer: int) -> None:
-        """Send the reply made from `entry`; None is REFUSED: recursion was not desired and nothing is cached.
-
-        `layer` is the column of metrics.LAYERS to count it under.
-        """
+    def answer(self, query: Query, client: Any, entry: Entry, layer: int) -> None:
+        """Send the reply made from `entry`, which `layer` had; one of outcomes.LAYERS."""
 
 
 class Flight(Task):
@@ -74,8 +70,7 @@ class Flights:
     """The flights up in this worker.
 
     `resolve` takes a flight and ends by landing it; when it fails to, `give_up` is asked for an entry to land with.
-    `shed` lands one that has waited too long or makes room for another; it counts those who waited under a column of
-    metrics.
+    `shed` lands one that has waited too long or makes room for another, and counts those who waited.
     """
 
     def __init__(
@@ -179,11 +174,11 @@ class Flights:
                 return True
         return False
 
-    def _make_way(self, flight: Flight, column: int) -> None:
+    def _make_way(self, flight: Flight, reason: int) -> None:
         """Land a flight for the sake of others; not now, but in the next turn those who wait are answered."""
         quiet, self._quiet = self._quiet, True
         try:
-            self._shed(flight, column)
+            self._shed(flight, reason)
         finally:
             self._quiet = quiet
 
@@ -204,7 +199,7 @@ class Flights:
         """Answer everybody on a flight that goes on."""
         self._answer_all(flight, entry, layer, layer)
 
-    def land(self, flight: Flight, entry: Entry | None, layer: int) -> None:
+    def land(self, flight: Flight, entry: Entry, layer: int) -> None:
         """End a flight: whoever asks from now on finds L1 or starts a new one; then everybody is answered.
 
         `layer` is where the entry comes from; those who joined have it from the flight.
@@ -214,10 +209,10 @@ class Flights:
         self._count -= 1
         if flight.timer is not None:
             flight.timer.close()
-        self._answer_all(flight, entry, layer, metrics.FLIGHT)
+        self._answer_all(flight, entry, layer, FLIGHT)
         self.step()
 
-    def _answer_all(self, flight: Flight, entry: Entry | None, layer: int, others: int) -> None:
+    def _answer_all(self, flight: Flight, entry: Entry, layer: int, others: int) -> None:
         """Whom we answer counts as waiting no more, though it takes a few turns when they are many."""
         waiters, flight.waiters, flight.seen = flight.waiters, [], None
         self.waiting -= len(waiters)
@@ -235,7 +230,7 @@ class Flights:
             else:
                 self._deliver(waiters, 0, entry, layer, others)
 
-    def _deliver(self, waiters: list[Any], start: int, entry: Entry | None, layer: int, others: int) -> None:
+    def _deliver(self, waiters: list[Any], start: int, entry: Entry, layer: int, others: int) -> None:
         """Answer a slice of those who waited, the first from `layer` and the rest from `others`; then the next."""
         stop = min(start + SLICE, len(waiters))
         for index in range(start, stop):
@@ -260,7 +255,7 @@ class Flights:
             log.exception("a flight failed")
         finally:
             if flight.up:
-                self.land(flight, self._give_up(flight), metrics.FAILURE)
+                self.land(flight, self._give_up(flight), FAILURE)
 
     def step(self) -> None:
         """Called between the steps of flights."""

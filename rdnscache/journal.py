@@ -10,9 +10,10 @@ from collections.abc import Callable
 from heapq import nlargest
 from typing import Any
 
-from rdnscache import metrics
 from rdnscache.dns.names import name_text, rcode_text, type_text
+from rdnscache.dns.question import qtype
 from rdnscache.dns.wire import Query
+from rdnscache.outcomes import LAYERS
 
 log = logging.getLogger("rdnscache.queries")
 
@@ -58,18 +59,18 @@ class Journal:
         self._until_next = max(self._until_next + self._every, 1)
         return True
 
-    def watch(self, query: Query, transport: str, source: bytes) -> Callable[[bytes, int], None]:
+    def watch(self, query: Query, transport: str, source: bytes) -> Callable[[int], None]:
         """What is to be called when a query is answered: it writes a line of the query log."""
         began = time.monotonic()
         client = address_text(source)
 
-        def answered(reply: bytes, layer: int) -> None:
+        def answered(layer: int) -> None:
             told = {
                 "client": client,
                 "transport": transport,
                 **_question(query.key),
-                "rcode": rcode_text(reply[3] & 0x0F),
-                "layer": metrics.LAYER_NAME[layer],
+                "rcode": rcode_text(query.rcode),
+                "layer": LAYERS[layer],
                 "ms": round((time.monotonic() - began) * 1000, 3),
             }
             log.info("query %s", " ".join(f"{name}={value}" for name, value in told.items()), extra={"fields": told})
@@ -78,7 +79,7 @@ class Journal:
 
     def note_slow(self, key: bytes, layer: int, seconds: float) -> None:
         """A flight took as long as `SLOW`, or longer."""
-        told = {"time": round(time.time(), 1), **_question(key), "layer": metrics.LAYER_NAME[layer]}
+        told = {"time": round(time.time(), 1), **_question(key), "layer": LAYERS[layer]}
         self._slow.append(told | {"ms": round(seconds * 1000, 1)})
 
     def slow(self) -> list[dict[str, Any]]:
@@ -89,7 +90,7 @@ class Journal:
 def _question(key: bytes) -> dict[str, str]:
     if not key:
         return {"name": "-", "type": "-"}
-    return {"name": name_text(key), "type": type_text(key[-5] << 8 | key[-4])}
+    return {"name": name_text(key), "type": type_text(qtype(key))}
 
 
 def address_text(source: bytes) -> str:

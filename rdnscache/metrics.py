@@ -1,6 +1,7 @@
 """Counters shared by a node's workers: one row of 64-bit numbers each, in memory the supervisor made before it forked.
 
-Each worker writes its own row only, so no lock is needed and a dead worker's numbers stay.
+Each worker writes its own row only, so no lock is needed and a dead worker's numbers stay. The supervisor counts there
+how often it has replaced the worker.
 Beside its row, a worker leaves its last report there, for whoever serves the admin port.
 """
 
@@ -11,6 +12,19 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from rdnscache.outcomes import (
+    FLIGHT,
+    FULL,
+    GREEDY,
+    LAYERS,
+    LOCAL,
+    REPEATED,
+    SHED_CLIENT,
+    SHED_FULL,
+    SHED_REASONS,
+    Ending,
+)
+
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 #: Upper bounds of a histogram's buckets, in seconds. Behind them in a row: what is above, and the sum in nanoseconds.
 BOUNDS = (25e-6, 1e-4, 25e-5, 5e-4, 1e-3, 25e-4, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -18,8 +32,6 @@ _SUM = len(BOUNDS) + 1
 #: RCODEs told apart in `replies`; the last stands for all others.
 RCODES = ("NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "other")
 OTHER_RCODE = len(RCODES) - 1
-#: Where answers come from. `local`: made by ourselves, without the cache.
-LAYERS = ("l1", "flight", "l2", "follower", "upstream", "stale", "failure", "local")
 #: Upstreams with numbers of their own; what comes after shares the last place.
 SERVER_ROOM = 32
 OTHER_SERVERS = "other"
@@ -61,7 +73,7 @@ METRICS: tuple[Metric, ...] = (
         "answer_seconds",
         "Time from reading a query to sending its reply, by layer; of those who share a flight, the first alone.",
         "layer",
-        (layer for layer in LAYERS if layer not in ("flight", "local")),
+        (text for layer, text in enumerate(LAYERS) if layer not in (FLIGHT, LOCAL)),
         HISTOGRAM,
     ),
     *_each(
@@ -79,7 +91,7 @@ METRICS: tuple[Metric, ...] = (
         "queries_shed",
         "Queries refused: too many wait, in all or of their client; given up after too long a wait, or for others.",
         "reason",
-        ("full", "client", "late", "crowded"),
+        SHED_REASONS,
     ),
     Metric("redis_commands", "Commands sent to Redis."),
     Metric("redis_errors", "Commands that Redis refused or did not answer in time."),
@@ -107,6 +119,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("flights", "Questions being resolved.", kind=GAUGE),
     Metric("clients_waiting", "Clients waiting on flights.", kind=GAUGE),
     Metric("warm", "Workers that have loaded the hottest names, or given up on that.", kind=GAUGE),
+    *_each(
+        "workers_replaced",
+        "Workers that died, or were ended because they hung, and were started again.",
+        "reason",
+        ("died", "hung"),
+    ),
     Metric(
         "upstream_local_errors",
         "Upstream queries that could not leave this host: no descriptor, memory, port or route, or not allowed.",
@@ -139,15 +157,17 @@ COLUMN = {metric.key: start for metric, start in zip(METRICS, _STARTS[:-1], stri
 QUERIES_UDP, QUERIES_TCP = COLUMN["queries.udp"], COLUMN["queries.tcp"]
 #: The first of seven: add the RCODE, or OTHER_RCODE.
 REPLIES_UDP, REPLIES_TCP = COLUMN["replies.udp.NOERROR"], COLUMN["replies.tcp.NOERROR"]
-L1, FLIGHT, L2, FOLLOWER, UPSTREAM, STALE, FAILURE, LOCAL = (COLUMN[f"answers.{layer}"] for layer in LAYERS)
-#: The histogram of each layer that has one, and its name.
-SECONDS_OF = {COLUMN[f"answers.{layer}"]: COLUMN.get(f"answer_seconds.{layer}", -1) for layer in LAYERS}
-LAYER_NAME = {COLUMN[f"answers.{layer}"]: layer for layer in LAYERS}
+#: The first of eight: add the layer.
+ANSWERS = COLUMN["answers.l1"]
+#: The histogram of each layer; -1 where it has none.
+SECONDS_OF = tuple(COLUMN.get(f"answer_seconds.{layer}", -1) for layer in LAYERS)
 L1_SECONDS = COLUMN["answer_seconds.l1"]
 SAVED_BY_OWN, SAVED_BY_OTHER = COLUMN["upstream_queries_saved.own_node"], COLUMN["upstream_queries_saved.other_node"]
-DROPPED, REPEATED = COLUMN["queries_dropped"], COLUMN["queries_repeated"]
-SHED, SHED_CLIENT = COLUMN["queries_shed.full"], COLUMN["queries_shed.client"]
-SHED_LATE, SHED_CROWDED = COLUMN["queries_shed.late"], COLUMN["queries_shed.crowded"]
+DROPPED = COLUMN["queries_dropped"]
+#: The first of four: add the reason.
+SHED = COLUMN["queries_shed.full"]
+#: Queries that did not join a flight, by what came of joining.
+NOT_JOINED = {REPEATED: COLUMN["queries_repeated"], GREEDY: SHED + SHED_CLIENT, FULL: SHED + SHED_FULL}
 DENIED, PROXY_ERRORS = COLUMN["queries_denied"], COLUMN["proxy_errors"]
 LIMITED_DROPPED, LIMITED_TRUNCATED = COLUMN["queries_limited.dropped"], COLUMN["queries_limited.truncated"]
 REDIS_COMMANDS, REDIS_ERRORS = COLUMN["redis_commands"], COLUMN["redis_errors"]
@@ -156,14 +176,22 @@ BREAKER_OPEN, BREAKER_OPENED = COLUMN["redis_breaker_open"], COLUMN["redis_break
 REDIS_DETACHMENTS, REDIS_ATTACHED = COLUMN["redis_detachments"], COLUMN["redis_attached"]
 REDIS_SECONDS, DISCARDS, FORGED = COLUMN["redis_seconds"], COLUMN["store_discards"], COLUMN["store_forged"]
 WAKES_SENT, WAKES, WAKES_LOST = COLUMN["wakes_sent"], COLUMN["wakes_received"], COLUMN["wakes_lost"]
+#: Followers, by how they come to their answer.
+FOLLOWED = {Ending.WOKEN: WAKES, Ending.SEEN: WAKES_LOST}
 RECHECKS, EVENTS_MISSED = COLUMN["rechecks"], COLUMN["events_missed"]
 L1_ENTRIES, L1_BYTES, L1_EVICTIONS = COLUMN["l1_entries"], COLUMN["l1_bytes"], COLUMN["l1_evictions"]
 FLIGHTS_UP, WAITING, WARM = COLUMN["flights"], COLUMN["clients_waiting"], COLUMN["warm"]
+REPLACED_DIED, REPLACED_HUNG = COLUMN["workers_replaced.died"], COLUMN["workers_replaced.hung"]
 UPSTREAM_LOCAL_ERRORS, CALLBACK_ERRORS = COLUMN["upstream_local_errors"], COLUMN["callback_errors"]
 #: Inside an upstream's block.
 SERVER_QUERIES, SERVER_FAILURES, SERVER_SECONDS, SERVER_RESTING = _BLOCK[:-1]
 
 Counters = memoryview
+
+
+def count_reply(counters: Counters, first: int, rcode: int) -> None:
+    """A reply with an RCODE, over the transport whose `first` column is given."""
+    counters[first + (rcode if rcode < OTHER_RCODE else OTHER_RCODE)] += 1
 
 
 def observe(counters: Counters, histogram: int, seconds: float, count: int) -> None:

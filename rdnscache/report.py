@@ -15,7 +15,8 @@ from rdnscache import __version__
 from rdnscache.build import form
 from rdnscache.config import Config, plain
 from rdnscache.journal import Journal
-from rdnscache.metrics import COLUMN, HISTOGRAM, LAYERS, METRICS, Counters
+from rdnscache.metrics import ANSWERS, COLUMN, HISTOGRAM, METRICS, Counters
+from rdnscache.outcomes import LAYERS
 from rdnscache.process import Incarnation, born
 from rdnscache.status import STEP, STEPS
 from rdnscache.store.nostore import NoStore
@@ -30,7 +31,7 @@ OWN = frozenset({
 #: Rates are over this many seconds at least.
 RECENT = 6.0
 _PLAIN = {metric.key: COLUMN[metric.key] for metric in METRICS if metric.kind != HISTOGRAM}
-_LAYER_COLUMNS = [COLUMN[f"answers.{layer}"] for layer in LAYERS]
+_LAYER_COLUMNS = range(ANSWERS, ANSWERS + len(LAYERS))
 
 
 class Report:

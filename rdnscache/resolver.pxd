@@ -38,7 +38,7 @@ cdef class Resolver:
     @cython.locals(kept=Entry)
     cdef object _hold(self, Entry stale, double now)
     cpdef object _late(self, Flight flight, Entry entry)
-    @cython.locals(entry=Entry, look=double, left=double, give_up=double, begun=double)
+    @cython.locals(entry=Entry, look=double, left=double, give_up=double, begun=double, followed=bint)
     cpdef tuple _claim_or_follow(self, Flight flight, object candidacy)
     @cython.locals(stale=int, ttl=int, key=bytes, entry=Entry)
     cpdef object _land_and_fill(self, Flight flight, object candidacy, Reply reply, object source)

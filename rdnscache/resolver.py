@@ -8,18 +8,20 @@ from functools import partial
 
 from gevent import get_hub
 
-from rdnscache import clock, metrics
+from rdnscache import clock, metrics, outcomes
 from rdnscache.cache import Cache
 from rdnscache.crew import MAX_QUEUED
 from rdnscache.dns.compose import EDE_NOT_READY, EDE_OTHER
-from rdnscache.dns.entry import FAR, Entry, name_key
+from rdnscache.dns.entry import FAR, Entry
 from rdnscache.dns.policy import Limits, answers, failure_wire, holds_for_name, settle
-from rdnscache.dns.wire import SERVFAIL, Reply, parse_reply
+from rdnscache.dns.question import name_key
+from rdnscache.dns.wire import REFUSED, SERVFAIL, Reply, parse_reply
 from rdnscache.errors import LOCAL, SAID, SILENT, UpstreamFailed
 from rdnscache.flights import Flight, Flights
 from rdnscache.journal import SLOW, Journal
 from rdnscache.metrics import Counters, observe
-from rdnscache.store.contract import ENTRY, FAILURE, LEAD, PASS, STORE
+from rdnscache.outcomes import SHED_LATE, Ending, Verdict
+from rdnscache.store.contract import FAILURE, PASS, STORE
 from rdnscache.store.nostore import Candidacy, NoStore
 from rdnscache.store.scope import Scope
 from rdnscache.upstream.servers import Upstreams
@@ -90,20 +92,22 @@ class Resolver:
         """Steps 5 to 10 of docs/architecture.md. Every way out lands the flight."""
         key = flight.key
         if clock.now() - flight.since > MAX_QUEUED:
-            return self.shed(flight, metrics.SHED_LATE)
+            return self.shed(flight, SHED_LATE)
 
         with self._store.candidacy(key, partial(self._late, flight)) as candidacy:
             entry = None
             if not flight.renewal and (self._l2_share >= READ_WORTHWHILE or self.unfit or not flight.recursion):
                 entry = candidacy.read(self.unfit or not flight.recursion)
                 if entry is not None and entry.fresh(clock.now()):
-                    return self._land(flight, entry, metrics.L2)
+                    return self._land(flight, entry, outcomes.L2)
             if not flight.recursion:
                 return self._refuse(flight)
             self._offer(flight, entry or self.cache.kept(key))
 
-            entry, layer = self._claim_or_follow(flight, candidacy)
+            ending, entry = self._claim_or_follow(flight, candidacy)
+            self._note(ending)
             if entry is not None:
+                layer = outcomes.L2 if ending is Ending.FOUND else outcomes.FOLLOWER
                 return self._land(flight, entry, layer)
             self._offer(flight, candidacy.entry)
             self.flights.step()
@@ -145,8 +149,8 @@ class Resolver:
         if stale is None or not stale.usable(now) or not flight.up:
             return
         self._hold(stale, now)
-        self._count(flight, stale, metrics.STALE, now - flight.since)
-        self.flights.answer(flight, stale, metrics.STALE)
+        self._count(flight, stale, outcomes.STALE, now - flight.since)
+        self.flights.answer(flight, stale, outcomes.STALE)
 
     def _hold(self, stale: Entry, now: float) -> None:
         """Answer with a stale entry for a while: asking anew has just failed, or takes long."""
@@ -161,32 +165,35 @@ class Resolver:
     def _late(self, flight: Flight, entry: Entry) -> None:
         """Redis has the answer after all: whoever is first answers. What is on its way from an upstream is stored."""
         if flight.up:
-            self._land(flight, entry, metrics.L2)
+            self._land(flight, entry, outcomes.L2)
 
-    def _claim_or_follow(self, flight: Flight, candidacy: Candidacy) -> tuple[Entry | None, int]:
-        """Until there is an entry, from L2 or a leader; or there is none, and we are to ask (UPSTREAM)."""
+    def _claim_or_follow(self, flight: Flight, candidacy: Candidacy) -> tuple[Ending, Entry | None]:
+        """Step 6: until there is an entry, from Redis or a leader, or it is for us to ask."""
         if self.unfit:
-            return None, metrics.UPSTREAM
-        begun, look, layer = time.monotonic(), FIRST_LOOK, metrics.L2
+            return Ending.UNFIT, None
+        begun, look, followed = time.monotonic(), FIRST_LOOK, False
         give_up = begun + (SHORT_PATIENCE if begun < self._misled_until else self._patience)
         while True:
             verdict = candidacy.claim(flight.renewal)
-            if verdict == LEAD:
-                return None, metrics.UPSTREAM
-            if verdict == ENTRY:
-                if layer == metrics.FOLLOWER and not candidacy.woken:
-                    self._counters[metrics.WAKES_LOST] += 1
-                return candidacy.entry, layer
-            layer = metrics.FOLLOWER
+            if verdict is Verdict.LEAD:
+                return Ending.ALONE if candidacy.alone else Ending.LEADS, None
+            if verdict is Verdict.ENTRY:
+                return Ending.SEEN if followed else Ending.FOUND, candidacy.entry
+            followed = True
             left = give_up - time.monotonic()
             if left <= 0:  # a claim that is held and never filled is not a leader's
                 self._misled_until = time.monotonic() + MISLED
-                return None, metrics.UPSTREAM
+                return Ending.MISLED, None
             entry = candidacy.wait(min(look, candidacy.lease_left + LEASE_SLACK, left))
             if entry is not None:
-                return entry, layer
+                return Ending.WOKEN, entry
             self._counters[metrics.RECHECKS] += 1
             look = min(look * 2, LAST_LOOK)
+
+    def _note(self, ending: Ending) -> None:
+        column = metrics.FOLLOWED.get(ending)
+        if column is not None:
+            self._counters[column] += 1
 
     def _land_and_fill(self, flight: Flight, candidacy: Candidacy, reply: Reply, source: str) -> None:
         """Step 8: our own clients first, then everybody else's."""
@@ -197,7 +204,7 @@ class Resolver:
         entry = Entry(key, reply, clock.now(), ttl, stale, f"from={source} {self._node}")
         if flight.renewal and ttl <= flight.renewal:  # the rest of the old one: the upstream is a cache
             entry.renews = False
-        self._land(flight, entry, metrics.FOLLOWER if source == SIBLING else metrics.UPSTREAM)
+        self._land(flight, entry, outcomes.FOLLOWER if source == SIBLING else outcomes.UPSTREAM)
         candidacy.fill(STORE if ttl and not flight.flushed else PASS, reply, ttl, stale, source)
 
     def _fail(self, flight: Flight, candidacy: Candidacy, failure: UpstreamFailed) -> None:
@@ -205,15 +212,15 @@ class Resolver:
         log.debug("no answer: %s", failure)
         entry = self._failure(flight.key, failure)
         if failure.rcode == SERVFAIL and failure.why in (SAID, SILENT):
-            self._land(flight, entry, metrics.FAILURE)
+            self._land(flight, entry, outcomes.FAILURE)
             reply = _failure_reply(flight.key, failure)
             return candidacy.fill(FAILURE, reply, self._limits.failure_ttl, 0, failure.source, failure.why)
         candidacy.release()
         self._missed(failure)
         found = candidacy.read(True)  # somebody else may have been luckier
         if found is not None and found.fresh(clock.now()):
-            return self._land(flight, found, metrics.L2)
-        return self._land(flight, entry, metrics.FAILURE)
+            return self._land(flight, found, outcomes.L2)
+        return self._land(flight, entry, outcomes.FAILURE)
 
     def _missed(self, failure: UpstreamFailed) -> None:
         """Our own way to upstreams failed. When it does again and again, others are better leaders."""
@@ -239,14 +246,14 @@ class Resolver:
         if not flight.up and failed:
             return
         if failed and flight.stale is not None and flight.stale.usable(now):
-            entry, layer = flight.stale, metrics.STALE
+            entry, layer = flight.stale, outcomes.STALE
             self._hold(entry, now)
         elif entry.ttl > 0 and not flight.flushed:
             self._remember(flight.key, entry, now)
         if not flight.up:
             return
         if not flight.renewal:
-            self._l2_share += ((layer == metrics.L2) - self._l2_share) / MEMORY
+            self._l2_share += ((layer == outcomes.L2) - self._l2_share) / MEMORY
         self._count(flight, entry, layer, now - flight.since)
         self.flights.land(flight, entry, layer)
 
@@ -284,22 +291,23 @@ class Resolver:
         observe(counters, metrics.SECONDS_OF[layer], seconds, 1)
         if seconds >= SLOW:
             self._journal.note_slow(flight.key, layer, seconds)
-        if layer in (metrics.L2, metrics.FOLLOWER):
+        if layer in (outcomes.L2, outcomes.FOLLOWER):
             own = self._node in entry.origin.split(" ")
             counters[metrics.SAVED_BY_OWN if own else metrics.SAVED_BY_OTHER] += 1
 
     def _refuse(self, flight: Flight) -> None:
         """Nothing is cached, and nobody on this flight set RD."""
-        self.flights.land(flight, None, metrics.LOCAL)
+        reply = _reply_of(flight.key, REFUSED)
+        self.flights.land(flight, Entry(flight.key, reply, clock.now(), 0, 0), outcomes.LOCAL)
 
-    def shed(self, flight: Flight, column: int) -> None:
-        """Too much is in flight: what we still have, or a failure that nobody keeps. `column` is where to count it."""
-        self._counters[column] += len(flight.waiters)
+    def shed(self, flight: Flight, reason: int) -> None:
+        """Too much is in flight: what we still have, or a failure that nobody keeps. `reason`: outcomes.SHED_…"""
+        self._counters[metrics.SHED + reason] += len(flight.waiters)
         stale = self.cache.kept(flight.key)
         if stale is not None and stale.usable(clock.now()):
-            self.flights.land(flight, stale, metrics.STALE)
+            self.flights.land(flight, stale, outcomes.STALE)
         else:
-            self.flights.land(flight, self._failure(flight.key, OVERLOADED), metrics.FAILURE)
+            self.flights.land(flight, self._failure(flight.key, OVERLOADED), outcomes.FAILURE)
 
     def _failure(self, key: bytes, failure: UpstreamFailed) -> Entry:
         origin = f"from={failure.source} {self._node} why={failure.why}"
@@ -312,7 +320,13 @@ class Resolver:
 
 
 def _failure_reply(key: bytes, failure: UpstreamFailed) -> Reply:
-    reply = parse_reply(failure_wire(key, failure.rcode))
-    assert reply is not None
+    reply = _reply_of(key, failure.rcode)
     reply.ede = failure.ede
+    return reply
+
+
+def _reply_of(key: bytes, rcode: int) -> Reply:
+    """A reply without records."""
+    reply = parse_reply(failure_wire(key, rcode))
+    assert reply is not None
     return reply

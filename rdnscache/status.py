@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rdnscache.metrics import LAYERS
+from rdnscache.outcomes import LAYERS
 from rdnscache.printable import printable
 from rdnscache.store.proof import called
 

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from rdnscache import __version__, embedded, handover, net
@@ -25,7 +26,7 @@ from rdnscache.errors import ConfigError
 from rdnscache.handover import Estate
 from rdnscache.keeper import Keeper
 from rdnscache.lifeline import RELOAD, RESTART, Lifeline
-from rdnscache.metrics import Board
+from rdnscache.metrics import REPLACED_DIED, REPLACED_HUNG, Board
 from rdnscache.place import SERVER, mask, parse
 from rdnscache.process import Incarnation, first_free_port, forbid_dumps, raise_file_limit
 
@@ -106,7 +107,8 @@ class Supervisor:
                 index, slots[index], inner[index], siblings, admin, board, self.redis_url, self.incarnation
             )  # fmt: skip
             others = [slot for other in (slots, inner) for number, slot in enumerate(other) if number != index]
-            self.workers.append(Child(f"worker {index}", self._worker(inherited, others)))
+            life, lost = self._worker(inherited, others), partial(self._count_loss, index)
+            self.workers.append(Child(f"worker {index}", life, lost))
         self.family.children += self.workers
         self.family.catch_signals()
         self.family.keep(Keeper(estate.keeper))
@@ -195,6 +197,9 @@ class Supervisor:
             return run_worker(fit(self.config, self.open_files)[0], inherited, line)
 
         return run
+
+    def _count_loss(self, worker: int, hung: bool) -> None:
+        self.board.row(worker)[REPLACED_HUNG if hung else REPLACED_DIED] += 1
 
     def _fit(self, config: Config) -> None:
         """Say what the limit of open files leaves no room for; ConfigError when it leaves too little."""

@@ -14,7 +14,7 @@ from rdnscache.dns import policy
 from rdnscache.dns.wire import parse_reply
 from rdnscache.store import contract, steering
 from rdnscache.store.contract import Names, info_text
-from rdnscache.store.decoding import JUST_STORED, decode, mistimed
+from rdnscache.store.decoding import Lifetime, decode, mistimed
 from rdnscache.store.scope import Scope
 
 KEY = b"\3www\7example\3com\0\0\1\0\1\0"
@@ -36,7 +36,7 @@ WIRE = stored_wire()
 
 
 @pytest.mark.parametrize(
-    ("left_ms", "age"), [(LIFETIME, 0), (LIFETIME - 1, 0.001), (3_600_000, 300), (1, 3899.999), (JUST_STORED, 0)]
+    ("left_ms", "age"), [(LIFETIME, 0), (LIFETIME - 1, 0.001), (3_600_000, 300), (1, 3899.999), (Lifetime.WHOLE, 0)]
 )
 def test_age_comes_from_the_time_left(left_ms: int, age: float) -> None:
     """No clock of another node has a part in it; fresh while more than the stale time is left."""
@@ -44,7 +44,7 @@ def test_age_comes_from_the_time_left(left_ms: int, age: float) -> None:
     assert entry is not None
     assert entry.stored == pytest.approx(NOW - age)
     assert (entry.key, entry.ttl, entry.stale, entry.rcode) == (KEY, 300, 3600, 0)
-    assert entry.fresh(NOW) is (left_ms == JUST_STORED or left_ms > 3_600_000)
+    assert entry.fresh(NOW) is (left_ms is Lifetime.WHOLE or left_ms > 3_600_000)
     assert entry.usable(NOW)
 
 
@@ -127,7 +127,7 @@ def test_no_content_of_redis_makes_decode_raise(info: object, wire: object, left
 def test_info_that_is_written_is_read(rcode: int, ttl: int, stale: int, source: str) -> None:
     """Every value the policy can produce comes back."""
     info = info_text(rcode, ttl, stale, "2026-11-23T07:00:00Z", source, "node-1.example").encode()
-    entry = decode(KEY, info, stored_wire(86400), JUST_STORED, NOW, policy.Limits(ttl_max=604800, stale=604800))
+    entry = decode(KEY, info, stored_wire(86400), Lifetime.WHOLE, NOW, policy.Limits(ttl_max=604800, stale=604800))
     assert (entry is not None) is (ttl <= 86400)
     if entry is not None:
         assert (entry.ttl, entry.stale, entry.stored) == (ttl, stale, NOW)
@@ -137,7 +137,7 @@ def test_info_that_is_written_is_read(rcode: int, ttl: int, stale: int, source: 
 def test_failure_is_an_entry_too(ttl: int) -> None:
     """SERVFAIL without records comes back as SERVFAIL."""
     info = info_text(2, ttl, 0, "2026-11-23T07:00:00Z", "-", "n1").encode()
-    entry = decode(KEY, info, policy.failure_wire(KEY), JUST_STORED, NOW)
+    entry = decode(KEY, info, policy.failure_wire(KEY), Lifetime.WHOLE, NOW)
     assert entry is not None
     assert (entry.rcode, entry.ancount) == (2, 0)
 
@@ -195,7 +195,7 @@ def test_times_from_redis_are_brought_into_the_limits() -> None:
     """Whoever wrote them: the entry, its stale time and each TTL."""
     info = info_text(0, 9_999_999, 9_999_999, "2026-11-23T07:00:00Z", "192.0.2.53", "n1").encode()
     wire = WIRE.replace((300).to_bytes(4, "big"), (9_999_999).to_bytes(4, "big"))
-    entry = decode(KEY, info, wire, JUST_STORED, NOW, policy.Limits(ttl_max=86400, stale=3600))
+    entry = decode(KEY, info, wire, Lifetime.WHOLE, NOW, policy.Limits(ttl_max=86400, stale=3600))
     assert entry is not None
     assert (entry.ttl, entry.stale) == (86400, 3600)
     assert entry.tail[6:10] == (86400).to_bytes(4, "big")
@@ -210,7 +210,7 @@ def test_a_names_nxdomain_may_come_from_any_type(rtype: str) -> None:
     message = dns.message.make_response(dns.message.make_query("www.example.com.", rtype))
     message.set_rcode(3)
     info = info_text(3, 5, 0, "2026-11-23T07:00:00Z", "192.0.2.53", "n1").encode()
-    entry = decode(NXDOMAIN_KEY, info, message.to_wire(), JUST_STORED, NOW)
+    entry = decode(NXDOMAIN_KEY, info, message.to_wire(), Lifetime.WHOLE, NOW)
     assert entry is not None and entry.rcode == 3
     assert Names("rdns").entry(NXDOMAIN_KEY) == b"rdns:1:{www.example.com.}:NXDOMAIN"
     assert Names("rdns").question("rdns:1:{www.example.com.}:NXDOMAIN") == NXDOMAIN_KEY
@@ -239,6 +239,6 @@ def test_a_time_that_does_not_fit_is_no_reason_to_delete(left: int, expected: bo
 def test_why_and_ede_come_back() -> None:
     """Where a failure comes from decides who believes it; the upstream's own EDE is passed on."""
     info = info_text(2, 5, 0, "2026-11-23T07:00:00Z", "192.0.2.53:5353", "n1", "said", 6).encode()
-    entry = decode(KEY, info, policy.failure_wire(KEY), JUST_STORED, NOW)
+    entry = decode(KEY, info, policy.failure_wire(KEY), Lifetime.WHOLE, NOW)
     assert entry is not None
     assert (entry.origin, entry.ede) == ("from=192.0.2.53:5353 node=n1 why=said", 6)

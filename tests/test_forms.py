@@ -295,7 +295,6 @@ def test_twins_have_the_same_names(both: None) -> None:
     assert (compiled["compiled"], plain["compiled"]) == (compiled["hot"], [])
 
 
-
 # What only C can get wrong. Each form is looked at when the suite runs in it.
 
 in_c = pytest.mark.skipif(form() != "compiled", reason="the plain form slices: nothing is out of range")

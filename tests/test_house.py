@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "rdnscache"
 #: From the cellar up: a module may import from its own floor and those below.
 FLOORS = (
-    ("errors", "__init__", "build", "clock", "process", "dns", "clients", "files"),
+    ("errors", "__init__", "build", "outcomes", "clock", "process", "dns", "clients", "files"),
     ("handover", "lifeline", "keeper", "children"),
     ("net", "metrics", "stream", "embedded", "place", "printable"),
     ("values", "cache", "journal", "logs"),

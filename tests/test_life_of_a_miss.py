@@ -21,8 +21,8 @@ from rdnscache.errors import SAID, UNREACHABLE, UpstreamFailed
 from rdnscache.flights import Flights
 from rdnscache.journal import Journal
 from rdnscache.metrics import Board
+from rdnscache.outcomes import Verdict
 from rdnscache.resolver import Resolver
-from rdnscache.store.contract import FOLLOW, LEAD
 from rdnscache.store.nostore import Candidacy, NoStore
 from rdnscache.store.scope import Scope
 
@@ -79,7 +79,7 @@ class Scripted(NoStore):
 
     def __init__(self) -> None:
         self.entry: Entry | None = None
-        self.verdict = LEAD
+        self.verdict = Verdict.LEAD
         self.fills: list[bytes] = []
 
     def candidacy(self, key: bytes, on_late: Callable[[Entry], None]) -> Candidacy:
@@ -286,7 +286,7 @@ class TestRenewal:
 
 def test_a_claim_that_nobody_fills_is_not_followed_for_ever(worker: Worker) -> None:
     """Whoever holds it: when patience is over the upstream is asked, and the next name waits for less."""
-    worker.store.verdict = FOLLOW
+    worker.store.verdict = Verdict.FOLLOW
     client = worker.ask()
     worker.until(lambda: worker.upstream.asked)
     worker.upstream.answer(0, reply_of(NEW))
@@ -306,7 +306,7 @@ def test_a_node_that_reaches_nobody_leaves_the_lead_to_others(worker: Worker, mo
         assert client.answers[0].rcode == dns.rcode.SERVFAIL
         worker.cache.set_aside()
     assert worker.resolver.unfit
-    worker.store.verdict = FOLLOW  # not asked for any more
+    worker.store.verdict = Verdict.FOLLOW  # not asked for any more
     client = worker.ask()
     worker.until(lambda: len(worker.upstream.asked) == number + 2)
     worker.upstream.answer(-1, reply_of(NEW))

@@ -9,7 +9,8 @@ import pytest
 import redis
 from support import RedisServer
 
-from rdnscache.store.contract import CLAIM, ENTRY, FILL, FOLLOW, LEAD, LEASE, NOTHING_FRESH, RENEW, Script, info_text
+from rdnscache.outcomes import Verdict
+from rdnscache.store.contract import CLAIM, FILL, LEASE, NOTHING_FRESH, RENEW, Script, info_text
 
 pytestmark = [pytest.mark.both, pytest.mark.once]
 
@@ -48,28 +49,28 @@ def store(redis_server: RedisServer) -> Iterator[Store]:
 class TestClaim:
     def test_the_first_leads_and_others_follow(self, store: Store) -> None:
         """With what is left of the leader's lease."""
-        assert store.claim("t1")[:2] == [LEAD, LEASE_MS]
+        assert store.claim("t1")[:2] == [Verdict.LEAD, LEASE_MS]
         verdict, rest = store.claim("t2")[:2]
-        assert verdict == FOLLOW and 0 < rest <= LEASE_MS
+        assert verdict == Verdict.FOLLOW and 0 < rest <= LEASE_MS
         assert store.client.smembers(KEYS[2]) == {b"wake:t2"}
 
     def test_a_claim_of_a_node_with_other_options_is_not_taken(self, store: Store) -> None:
         """A node with a shorter deadline asks for a shorter lease: it follows one with the longest all the same."""
         store.claim("t1")
-        assert store.claim("t2", lease=400)[0] == FOLLOW
+        assert store.claim("t2", lease=400)[0] == Verdict.FOLLOW
 
     @pytest.mark.parametrize("expiry", [None, LEASE_MS + 2000])
     def test_one_that_would_hold_longer_is_nobodys(self, store: Store, expiry: int | None) -> None:
         """Without expiry, or with one that no node sets."""
         store.client.set(KEYS[1], "forged", px=expiry)
-        assert store.claim("t1")[0] == LEAD
+        assert store.claim("t1")[0] == Verdict.LEAD
 
     def test_the_nxdomain_of_the_name_answers_every_type(self, store: Store) -> None:
         """And says that it is the name's; an entry of the question's own that is stale does not hide it."""
         store.put(KEYS[0], 0, left_ms=1_000_000)
         store.put(KEYS[3], 3)
         verdict, _, _, for_name, wire, _ = store.claim("t1")[:6]
-        assert (verdict, for_name, wire) == (ENTRY, 1, WIRE)
+        assert (verdict, for_name, wire) == (Verdict.ENTRY, 1, WIRE)
 
     def test_a_fresh_entry_of_its_own_comes_first(self, store: Store) -> None:
         """Some servers deny a name for one type and have another."""
@@ -80,14 +81,14 @@ class TestClaim:
     def test_what_is_not_believed_does_not_keep_anybody_from_leading(self, store: Store) -> None:
         """The next claim of who does not believe it."""
         store.put(KEYS[0], 2)
-        assert store.claim("t1")[0] == ENTRY
-        assert store.claim("t1", left=NOTHING_FRESH)[0] == LEAD
+        assert store.claim("t1")[0] == Verdict.ENTRY
+        assert store.claim("t1", left=NOTHING_FRESH)[0] == Verdict.LEAD
 
     def test_a_value_too_large_to_be_an_entry_is_deleted_and_not_sent(self, store: Store) -> None:
         """A node would give up the connection over it, again and again."""
         store.client.hset(KEYS[0], mapping={"info": "rcode=NOERROR ttl=300 stale=3600", "wire": b"x" * 70_000})
         reply = store.claim("t1")
-        assert reply[0] == LEAD and reply[4] is None
+        assert reply[0] == Verdict.LEAD and reply[4] is None
         assert not store.client.exists(KEYS[0])
 
 
@@ -128,7 +129,7 @@ class TestFill:
         """And the old leader's fill is nothing then."""
         store.claim("t1")
         store.client.set(KEYS[1], "flushed", xx=True, keepttl=True)
-        assert store.claim("t2")[0] == LEAD
+        assert store.claim("t2")[0] == Verdict.LEAD
         assert store.fill("t1") == -1
         assert store.fill("t2") == 0
         assert store.client.exists(KEYS[0])
@@ -142,7 +143,7 @@ class TestFill:
             ear.get_message(timeout=1)
             assert store.fill("t1", "release") == 1
             assert ear.get_message(timeout=1)["data"] == KEYS[0].encode() + b"\n"
-        assert store.claim("t2", followed=1)[0] == LEAD
+        assert store.claim("t2", followed=1)[0] == Verdict.LEAD
 
     def test_nxdomain_and_answers_take_each_others_place(self, store: Store) -> None:
         """What is known of a name is in one place."""

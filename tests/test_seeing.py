@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import urllib.error
 import urllib.parse
@@ -21,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support import Node, RedisServer, Upstream, ask, failure, free_port, wait_for
 from test_steering import command
 
-from rdnscache import metrics
+from rdnscache import metrics, outcomes
 from rdnscache.journal import HEAT_ROOM, HOTTEST, Journal, address_text
 from rdnscache.metrics import BOUNDS, SERVER_ROOM, Board, observe
 from rdnscache.report import History
@@ -97,7 +99,7 @@ def test_the_numbers_of_all_workers_add_up(upstream: Upstream) -> None:
         assert found["replies_total.NOERROR.udp"] == 42
         assert found["replies_total.NXDOMAIN.udp"] == 2
         assert found["replies_total.NOERROR.tcp"] == 2
-        assert sum(found[f"answers_total.{layer}"] for layer in metrics.LAYERS) == 46
+        assert sum(found[f"answers_total.{layer}"] for layer in outcomes.LAYERS) == 46
         assert found["answers_total.local"] == 2
         assert found[f"upstream_queries_total.{upstream.address}"] == upstream.total() == 21
         assert found[f"upstream_seconds_count.{upstream.address}"] == 21
@@ -206,6 +208,27 @@ def test_prometheus_answers_every_query_of_the_dashboard(
         finally:
             process.terminate()
             process.wait(20)
+
+
+def test_replaced_workers_are_counted(upstream: Upstream) -> None:
+    """By what befell them; a worker that another has succeeded is none of them."""
+    with watched(upstream, "none", 2, "--hang-time", "1") as (node, port):
+
+        def replaced() -> tuple[float, float]:
+            found = numbers(port)
+            return found["workers_replaced_total.died"], found["workers_replaced_total.hung"]
+
+        assert replaced() == (0, 0)
+        old = node.children()
+        os.kill(old[0], signal.SIGKILL)
+        wait_for(lambda: replaced() == (1, 0), 15)
+        os.kill(old[1], signal.SIGSTOP)
+        wait_for(lambda: replaced() == (1, 1), 15)
+        wait_for(lambda: len(node.children()) == 2 and not set(node.children()) & set(old), 15)
+        new = node.children()
+        node.process.send_signal(signal.SIGUSR2)
+        wait_for(lambda: len(node.children()) == 2 and not set(node.children()) & set(new), 30)
+        assert replaced() == (0, 0)
 
 
 def test_ready_when_warm(upstream: Upstream, redis_server: RedisServer) -> None:
@@ -385,7 +408,7 @@ def test_history_in_steps_of_the_wall_clock() -> None:
     history = History(100.0, counts)
     for wall, l1 in ((102.0, 6), (104.0, 10), (106.0, 20), (117.0, 75), (90.0, 80)):
         counts = list(counts)
-        counts[metrics.L1] = l1
+        counts[metrics.ANSWERS + outcomes.L1] = l1
         history.note(wall, counts)
     told = [(step[0] * STEP, step[1]) for step in history.told()]
     assert told == [(100, 15.0), (105, 25.0), (110, 25.0), (115, 10.0), (90, 5.0)]

@@ -13,8 +13,9 @@ import click
 from rdnscache.cli.output import echo, echo_json
 from rdnscache.clients.proxy import build_proxy
 from rdnscache.dns.names import class_number, class_text, name_text, parse_name, rcode_text, type_number, type_text
+from rdnscache.dns.question import VARIANT_CD, VARIANT_DO, qclass, qtype, question_key
 from rdnscache.dns.text import extended_errors, section_texts
-from rdnscache.dns.wire import TCP_SIZE, TRACE_OPTION, VARIANT_CD, VARIANT_DO, Reply, build_query, parse_reply
+from rdnscache.dns.wire import TCP_SIZE, TRACE_OPTION, Reply, build_query, parse_reply
 from rdnscache.net import Address
 
 #: UDP is tried so often, with so many seconds each.
@@ -43,9 +44,8 @@ def query(
     """Ask a server for NAME, of TYPE A unless given. Exit code 1 when no reply comes."""
     try:
         address = Address.parse(server, 53)
-        variant = (VARIANT_DO if want_dnssec else 0) | (VARIANT_CD if no_checking else 0)
-        numbers = type_number(rtype).to_bytes(2, "big") + class_number(klass).to_bytes(2, "big")
-        key = parse_name(name) + numbers + bytes((variant,))
+        bits = (VARIANT_DO if want_dnssec else 0) | (VARIANT_CD if no_checking else 0)
+        key = question_key(parse_name(name), type_number(rtype), class_number(klass), bits)
         asker = Address.parse(client, 0) if client else None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
@@ -117,7 +117,7 @@ def _flags(reply: Reply) -> list[str]:
 def _as_text(key: bytes, reply: Reply, words: list[str], address: Address, took: float) -> list[str]:
     lines = [f";; {rcode_text(reply.rcode)}, flags {' '.join(_flags(reply))}, {took} ms from {address}"]
     lines += [f";; {text}" for text in words]
-    lines.append(f";{name_text(key)} {class_text(key[-3] << 8 | key[-2])} {type_text(key[-5] << 8 | key[-4])}")
+    lines.append(f";{name_text(key)} {class_text(qclass(key))} {type_text(qtype(key))}")
     for title, section in zip(("answer", "authority", "additional"), section_texts(reply), strict=True):
         if section:
             lines += [f";; {title}", *section]
@@ -128,7 +128,7 @@ def _as_json(key: bytes, reply: Reply, words: list[str], address: Address, took:
     answer, authority, additional = section_texts(reply)
     return {
         "name": name_text(key),
-        "type": type_text(key[-5] << 8 | key[-4]),
+        "type": type_text(qtype(key)),
         "rcode": rcode_text(reply.rcode),
         "flags": _flags(reply),
         "extended": words,

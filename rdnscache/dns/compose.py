@@ -1,4 +1,4 @@
-"""What the client reads: replies made from an entry, from an error, or on the spot."""
+"""What the client reads: replies made from an entry, from an error, or on the spot. The query learns their RCODE."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def compose(query: Query, entry: Entry, now: float, rotate: bool = False) -> byt
     data = query.data
     age = int(now - entry.stored)
     tail = entry.tail_at(age)
+    query.rcode = entry.rcode
     if rotate and entry.ancount > 1:
         tail = _rotated(tail, entry, query.qtype, data[0] << 8 | data[1])
     flags = 0x8080 | (data[2] & 0x01) << 8 | data[3] & 0x10 | entry.rcode
@@ -106,6 +107,7 @@ def compose_error(query: Query, rcode: int, ede: int = NO_EDE) -> bytes:
     Opcode and RD are as they came; RA and CD mean something in the opcode QUERY only.
     """
     data = query.data
+    query.rcode = rcode
     flags = 0x8000 | (data[2] & 0x79) << 8 | rcode & 0x0F
     if data[2] & 0x78 == 0:
         flags |= 0x80 | data[3] & 0x10

@@ -1,5 +1,6 @@
 cimport cython
 
+from rdnscache.dns.question cimport qclass, qtype, variant
 from rdnscache.dns.records cimport Names, Record, Writer, records_of
 from rdnscache.dns.wire cimport Reply
 
@@ -8,7 +9,7 @@ cdef int _ANY, _CNAME, _DNAME, _NS, _SOA, _NSEC, _NSEC3, _RRSIG
 
 cpdef object distill(bytes key, Reply reply)
 
-@cython.locals(wire=bytes, ttls=bytes, start=Py_ssize_t, named_at=Py_ssize_t, at_end=bint, index=Py_ssize_t, at=Py_ssize_t)
+@cython.locals(wire=bytes, ttls=bytes, start=Py_ssize_t, named_at=Py_ssize_t, at_end=bint, asked=int, klass=int, number=int, index=Py_ssize_t, at=Py_ssize_t)
 cdef bint _usual(bytes key, Reply reply) except? -1
 
 @cython.locals(wire=bytes, at=Py_ssize_t)

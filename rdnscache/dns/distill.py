@@ -6,6 +6,7 @@ types and classes, the additional section, DNSSEC records nobody asked for (RFC 
 
 from __future__ import annotations
 
+from rdnscache.dns.question import VARIANT_DO, qclass, qtype, variant
 from rdnscache.dns.records import Names, Record, Writer, records_of
 from rdnscache.dns.wire import (
     ANY,
@@ -15,7 +16,6 @@ from rdnscache.dns.wire import (
     NOERROR,
     NS,
     SOA,
-    VARIANT_DO,
     YXDOMAIN,
     Reply,
 )
@@ -48,18 +48,19 @@ def _usual(key: bytes, reply: Reply) -> bool:
     pointer to where its name stands first. The other sections are cut off then, but not for clients with DO.
     """
     wire, ttls = reply.wire, reply.ttls
-    if (reply.nscount and key[-1] & VARIANT_DO) or reply.ancount == 0:
+    if (reply.nscount and variant(key) & VARIANT_DO) or reply.ancount == 0:
         return False
-    start, named_at, at_end = reply.end, HEADER_SIZE, False
+    start, named_at, at_end, asked, klass = reply.end, HEADER_SIZE, False, qtype(key), qclass(key)
     for index in range(0, 2 * reply.ancount, 2):
         at = ttls[index] << 8 | ttls[index + 1]
         if at - start != 6 or wire[start] < 0xC0 or (wire[start] & 0x3F) << 8 | wire[start + 1] != named_at:
             return False
-        if wire[at - 2] != key[-3] or wire[at - 1] != key[-2]:
+        if wire[at - 2] << 8 | wire[at - 1] != klass:
             return False
-        if wire[at - 4] == key[-5] and wire[at - 3] == key[-4]:
+        number = wire[at - 4] << 8 | wire[at - 3]
+        if number == asked:
             at_end = True
-        elif at_end or wire[at - 4] or wire[at - 3] != _CNAME or wire[at + 6] >= 0xC0:
+        elif at_end or number != _CNAME or wire[at + 6] >= 0xC0:
             return False
         else:
             named_at = at + 6
@@ -72,7 +73,7 @@ def _usual(key: bytes, reply: Reply) -> bool:
 def _denies(key: bytes, reply: Reply) -> bool:
     """Whether the only record is the SOA of a zone the question is in, its owner a pointer into the question."""
     wire, at = reply.wire, reply.soa_ttl_at
-    if at - reply.end != 6 or wire[at - 2] != key[-3] or wire[at - 1] != key[-2]:
+    if at - reply.end != 6 or wire[at - 2] << 8 | wire[at - 1] != qclass(key):
         return False
     return wire[reply.end] == 0xC0 and wire[reply.end + 1] < reply.end - 4
 
@@ -97,9 +98,9 @@ class _Distillation:
     def __init__(self, key: bytes, reply: Reply) -> None:
         self._reply = reply
         self._names = Names(reply.wire)
-        self._qtype = key[-5] << 8 | key[-4]
-        self._qclass = key[-3] << 8 | key[-2]
-        self._do = key[-1] & VARIANT_DO != 0
+        self._qtype = qtype(key)
+        self._qclass = qclass(key)
+        self._do = variant(key) & VARIANT_DO != 0
         #: The aliases followed, each with its place; and where they end.
         self._chain: dict[int, int] = {}
         self._end = self._names.read(HEADER_SIZE)

@@ -1,4 +1,5 @@
 cimport cython
+from rdnscache.dns.question cimport variant
 from rdnscache.dns.wire cimport Reply, read_u32
 
 cdef class Entry:
@@ -28,8 +29,6 @@ cdef class Entry:
     cpdef bint fresh(self, double now)
     cpdef bint usable(self, double now)
     cpdef bytes tail_at(self, int age)
-
-cpdef bytes name_key(bytes key)
 
 @cython.locals(out=bytearray, index=Py_ssize_t, at=Py_ssize_t, ttl=long)
 cpdef bytes aged_tail(bytes tail, bytes ttls, long seconds, long fixed)

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from rdnscache.dns.wire import VARIANT_DO, Reply, read_u32
+from rdnscache.dns.question import VARIANT_DO, variant
+from rdnscache.dns.wire import Reply, read_u32
 
 #: TTL of a stale record on the wire, in seconds (RFC 8767 section 4).
 STALE_TTL = 30
 #: An entry of fewer seconds is gone before it could be renewed; a moment that never comes.
 RENEWABLE_TTL, FAR = 10, 1e300
-
-#: Stands for the type in the key of what holds for all types of a name: that it does not exist (RFC 2308 section 5).
-ANY_TYPE = b"\0\0"
-
-
-def name_key(key: bytes) -> bytes:
-    """The key under which the NXDOMAIN of a question's name is kept."""
-    return key[:-5] + ANY_TYPE + key[-3:]
 
 
 class Entry:
@@ -67,7 +60,7 @@ class Entry:
         #: Offset of the additional section in `tail`, and of what can be left out of a reply that is too large:
         #: a client without DO needs no authority section of an answer (RFC 2181 section 9), others need its proofs.
         self.additional = self.essential = reply.additional - end
-        if reply.ancount and not reply.soa_ttl_at and not key[-1] & VARIANT_DO:
+        if reply.ancount and not reply.soa_ttl_at and not variant(key) & VARIANT_DO:
             self.essential = reply.authority - end
         self.ttls = _rebased(reply.ttls, end)
         self.stored = stored

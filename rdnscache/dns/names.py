@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from rdnscache.dns.question import ANY_TYPE, VARIANT_CD, VARIANT_DO, qclass, qtype, variant
+
 TYPES: dict[int, str] = {
     1: "A", 2: "NS", 3: "MD", 4: "MF", 5: "CNAME", 6: "SOA", 7: "MB", 8: "MG", 9: "MR", 10: "NULL", 11: "WKS",
     12: "PTR", 13: "HINFO", 14: "MINFO", 15: "MX", 16: "TXT", 17: "RP", 18: "AFSDB", 19: "X25", 20: "ISDN",
@@ -45,12 +47,11 @@ def class_text(number: int) -> str:
 
 def question_text(key: bytes) -> str:
     """A key for people: `www.example.com. A`, with class and flags where they are not the usual ones."""
-    qtype = key[-5] << 8 | key[-4]
-    text = f"{name_text(key)} {type_text(qtype) if qtype else NAME_WORD}"
-    qclass = key[-3] << 8 | key[-2]
-    if qclass != 1:
-        text += f" {class_text(qclass)}"
-    return text + (" do" if key[-1] & 1 else "") + (" cd" if key[-1] & 2 else "")
+    number, bits = qtype(key), variant(key)
+    text = f"{name_text(key)} {NAME_WORD if number == ANY_TYPE else type_text(number)}"
+    if qclass(key) != 1:
+        text += f" {class_text(qclass(key))}"
+    return text + (" do" if bits & VARIANT_DO else "") + (" cd" if bits & VARIANT_CD else "")
 
 
 def rcode_text(number: int) -> str:

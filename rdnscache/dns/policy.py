@@ -7,6 +7,7 @@ from struct import Struct
 
 from rdnscache.dns.compose import compose_error, compose_local
 from rdnscache.dns.distill import distill as distill  # noqa: PLC0414 - callers have it from here
+from rdnscache.dns.question import VARIANT_CD, qname, qtype, section, variant
 from rdnscache.dns.wire import (
     ANY,
     CH,
@@ -82,11 +83,11 @@ def settle(key: bytes, reply: Reply, limits: Limits) -> tuple[bytes, int]:
     """
     wire = bytearray(reply.wire)
     wire[0:12] = stored_header(key, reply)
-    wire[12 : reply.end] = key[:-1]
-    qtype = key[-5] << 8 | key[-4]
-    is_negative = negative(reply, qtype)
+    wire[12 : reply.end] = section(key)
+    asked = qtype(key)
+    is_negative = negative(reply, asked)
     ttl_min, ttl_max, negative_max = limits.ttl_min, limits.ttl_max, limits.negative_ttl_max
-    if not is_negative and _unfinished(reply, qtype):
+    if not is_negative and _unfinished(reply, asked):
         ttl_max = min(ttl_max, limits.failure_ttl)
     ttl, answers = ttl_max, 2 * reply.ancount
     for index in range(0, len(reply.ttls), 2):
@@ -124,7 +125,7 @@ def _put_u32(wire: bytearray, at: int, number: int) -> None:
 
 def stored_header(key: bytes, reply: Reply) -> bytes:
     """ID 0, QR, RD, RA, the reply's AD, the key's CD."""
-    low = 0x80 | (0x20 if reply.authentic else 0) | (0x10 if key[-1] & 2 else 0) | reply.rcode & 0x0F
+    low = 0x80 | (0x20 if reply.authentic else 0) | (0x10 if variant(key) & VARIANT_CD else 0) | reply.rcode & 0x0F
     return _HEADER.pack(0, 0x81, low, 1, reply.ancount, reply.nscount, reply.arcount)
 
 
@@ -158,7 +159,7 @@ def answer_ourselves(query: Query, identity: Identity) -> bytes | None:
     if query.error:
         return compose_error(query, query.error)
     if query.qclass == CH:
-        text = identity.text(query.key[:-5]).encode()[:255]
+        text = identity.text(qname(query.key)).encode()[:255]
         if text and query.qtype in (TXT, ANY):
             return compose_local(query, bytes((len(text),)) + text, TXT, CH, 0)
         return compose_error(query, REFUSED)

@@ -1,5 +1,6 @@
 cimport cython
 
+from rdnscache.dns.question cimport section, variant
 from rdnscache.dns.rdata cimport name_end, no_names, rdata_holds
 from rdnscache.dns.splice cimport splice_key
 
@@ -16,12 +17,13 @@ cdef class Query:
     cdef public bint do
     cdef public Py_ssize_t limit
     cdef public int error
+    cdef public int rcode
     cdef public bytes source
     cdef public bint trace
     cdef public bytes note
     cdef public object watch
 
-@cython.locals(length=Py_ssize_t, root=Py_ssize_t, end=Py_ssize_t, query=Query, variant=int)
+@cython.locals(length=Py_ssize_t, root=Py_ssize_t, end=Py_ssize_t, query=Query, bits=int)
 cpdef object parse_query(bytes data, bint stream)
 
 @cython.locals(version=int, start=Py_ssize_t, size=int, count=int, stop=Py_ssize_t)
@@ -70,6 +72,7 @@ cdef bint _record_holds(bytes data, int rtype, Py_ssize_t position, Py_ssize_t s
 @cython.locals(size=Py_ssize_t)
 cdef int _first_error(bytes data, Py_ssize_t position, Py_ssize_t stop) except? -2
 
+@cython.locals(bits=int, asked=bytes)
 cpdef bytes build_query(bytes ident, bytes key, bint edns, bytes options=*)
 
 @cython.locals(first="unsigned int")

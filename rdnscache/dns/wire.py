@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from rdnscache.dns.question import VARIANT_CD, VARIANT_DO, section, variant
 from rdnscache.dns.rdata import name_end, no_names, rdata_holds
 from rdnscache.dns.splice import splice_key
 
@@ -33,9 +34,6 @@ EDE_OPTION, NO_EDE = 15, -1
 #: The EDNS option that asks where an answer came from; a code for local use (RFC 6891 section 9).
 TRACE_OPTION = 65300
 
-#: Last byte of a key: which of the flags that change the answer were set.
-VARIANT_DO, VARIANT_CD = 1, 2
-
 
 #: The same for the compiled form, where these are plain numbers.
 _A, _SOA, _AAAA, _OPT, _TSIG, _IN = A, SOA, AAAA, OPT, TSIG, IN
@@ -44,13 +42,14 @@ _A, _SOA, _AAAA, _OPT, _TSIG, _IN = A, SOA, AAAA, OPT, TSIG, IN
 class Query:
     """One client's query: where its parts are, and what it asks of the reply.
 
-    `key` is the question: lower-cased wire name, type and class in two bytes each, one byte of DO and CD.
-    The name alone is lower-cased: type 65 (HTTPS) is the byte `A`.
+    `key` is the question's (see `question`); the name alone is lower-cased: type 65 (HTTPS) is the byte `A`.
     It is empty when the message could not be read that far; `error` is then the RCODE it deserves.
+    `rcode` is that of the reply, once it has been composed.
     """
 
     __slots__ = (
-        "data", "do", "edns", "end", "error", "key", "limit", "note", "qclass", "qtype", "source", "trace", "watch",
+        "data", "do", "edns", "end", "error", "key", "limit", "note", "qclass", "qtype", "rcode", "source", "trace",
+        "watch",
     )  # fmt: skip
 
     def __init__(self, data: bytes, limit: int) -> None:
@@ -65,13 +64,14 @@ class Query:
         #: Octets the reply may have.
         self.limit = limit
         self.error = NOERROR
+        self.rcode = NOERROR
         #: The client's address, 4 octets or 16; whoever received it says so.
         self.source = b""
         #: Whether it asks where the answer comes from; and the reply's words on that (RFC 8914 EXTRA-TEXT).
         self.trace = False
         self.note = b""
         #: Called with the reply and the layer it comes from, for those that are logged.
-        self.watch: Callable[[bytes, int], None] | None = None
+        self.watch: Callable[[int], None] | None = None
 
 
 def parse_query(data: bytes, stream: bool) -> Query | None:
@@ -101,8 +101,8 @@ def parse_query(data: bytes, stream: bool) -> Query | None:
     query.qclass = data[root + 3] << 8 | data[root + 4]
     if data[10] | data[11] or end != length:
         _read_additional(query, data, end, length, stream)
-    variant = (VARIANT_DO if query.do else 0) | (VARIANT_CD if data[3] & 0x10 else 0)
-    query.key = splice_key(data, root, variant)
+    bits = (VARIANT_DO if query.do else 0) | (VARIANT_CD if data[3] & 0x10 else 0)
+    query.key = splice_key(data, root, bits)
     return query
 
 
@@ -281,7 +281,7 @@ def parse_error(key: bytes, data: bytes) -> Reply | None:
     """
     if len(data) < HEADER_SIZE or data[4:10] != b"\0\0\0\0\0\0":
         return None
-    reply = parse_reply(data[:4] + b"\0\1" + data[6:HEADER_SIZE] + key[:-1] + data[HEADER_SIZE:])
+    reply = parse_reply(data[:4] + b"\0\1" + data[6:HEADER_SIZE] + section(key) + data[HEADER_SIZE:])
     if reply is None or reply.arcount or reply.rcode in (NOERROR, NXDOMAIN, YXDOMAIN):
         return None
     return reply
@@ -368,14 +368,14 @@ def read_u32(data: bytes, at: int) -> int:
 
 def build_query(ident: bytes, key: bytes, edns: bool, options: bytes = b"") -> bytes:
     """Our own query for a key: RD and AD set (we want to know; RFC 6840 section 5.7), CD and DO as the key says."""
-    variant = key[-1]
-    flags = b"\x01\x30" if variant & VARIANT_CD else b"\x01\x20"
+    bits, asked = variant(key), section(key)
+    flags = b"\x01\x30" if bits & VARIANT_CD else b"\x01\x20"
     if not edns:
-        return ident + flags + b"\0\1\0\0\0\0\0\0" + key[:-1]
-    opt = OPT_DO if variant & VARIANT_DO else OPT_PLAIN
+        return ident + flags + b"\0\1\0\0\0\0\0\0" + asked
+    opt = OPT_DO if bits & VARIANT_DO else OPT_PLAIN
     if options:
         opt = opt[:9] + len(options).to_bytes(2, "big") + options
-    return ident + flags + b"\0\1\0\0\0\0\0\1" + key[:-1] + opt
+    return ident + flags + b"\0\1\0\0\0\0\0\1" + asked + opt
 
 
 OPT_PLAIN = b"\0\0\x29" + UDP_SIZE.to_bytes(2, "big") + b"\0\0\0\0\0\0"

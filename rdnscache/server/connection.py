@@ -7,11 +7,11 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from rdnscache import clock, metrics
+from rdnscache import clock, metrics, outcomes
 from rdnscache.clients.proxy import MAX_HEADER, MORE, REFUSED, parse_proxy, proxy_end
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import HEADER_SIZE, TCP_SIZE, Query, parse_query
-from rdnscache.metrics import observe
+from rdnscache.metrics import count_reply, observe
 from rdnscache.server.desk import Desk
 from rdnscache.stream import Stream
 
@@ -48,7 +48,7 @@ class TcpConnection:
         self._made: list[bytes] = []
         self._made_size = 0
         #: Answers that came while there was no room.
-        self._waiting: deque[tuple[Query, Entry | None, int]] = deque()
+        self._waiting: deque[tuple[Query, Entry, int]] = deque()
         self._ended_by_peer = False
         self._finishing = False
         #: For the pool: whether it waits for its turn, and the octets it holds, as accounted last.
@@ -86,7 +86,7 @@ class TcpConnection:
         if not self._stream.closed:
             self._pool.serve_soon(self)
 
-    def answer(self, query: Query, client: Any, entry: Entry | None, layer: int) -> None:
+    def answer(self, query: Query, client: Any, entry: Entry, layer: int) -> None:
         if self._stream.closed:
             self.pending -= 1
             return
@@ -133,7 +133,8 @@ class TcpConnection:
                 return True
             left -= 1
             self.pending -= 1
-            self._send(self._desk.finish(*self._waiting.popleft()))
+            query, entry, layer = self._waiting.popleft()
+            self._send(query, self._desk.finish(query, entry, layer))
         taken = False
         while not stream.closed and not self._finishing:
             if self.listener.held or self.pending >= MAX_PIPELINED or not self._has_room():
@@ -209,22 +210,22 @@ class TcpConnection:
         if desk.journal.due(1):
             query.watch = desk.journal.watch(query, "tcp", self.source)
         if not self._allowed:
-            self._send(desk.deny(query))
+            self._send(query, desk.deny(query))
             return
         desk.journal.heat(query.key, 1)
         reply = desk.lookup(query, now)
         if reply is not None:
-            desk.counters[metrics.L1] += 1
+            desk.counters[metrics.ANSWERS + outcomes.L1] += 1
             observe(desk.counters, metrics.L1_SECONDS, clock.now() - now, 1)
         else:
             reply = desk.take(self, query, None, now)
         if reply is None:
             self.pending += 1
         else:
-            self._send(reply)
+            self._send(query, reply)
 
-    def _send(self, reply: bytes) -> None:
-        self._desk.counters[metrics.REPLIES_TCP + min(reply[3] & 0x0F, metrics.OTHER_RCODE)] += 1
+    def _send(self, query: Query, reply: bytes) -> None:
+        count_reply(self._desk.counters, metrics.REPLIES_TCP, query.rcode)
         if len(reply) <= TCP_SIZE:
             self._made += (len(reply).to_bytes(2, "big"), reply)
             self._made_size += 2 + len(reply)

@@ -22,7 +22,7 @@ cdef class Desk:
     @cython.locals(entry=Entry)
     cpdef bytes lookup(self, Query query, double now)
     cdef object _renew(self, Entry entry, bytes key)
-    @cython.locals(layer=int, reply=bytes, entry=Entry, verdict=int)
+    @cython.locals(layer=int, reply=bytes, entry=Entry, outcome=int)
     cpdef bytes take(self, object channel, Query query, object client, double now)
     @cython.locals(now=double, reply=bytes)
     cpdef bytes finish(self, Query query, Entry entry, int layer)

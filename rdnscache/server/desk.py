@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from rdnscache import clock, metrics
+from rdnscache import clock, metrics, outcomes
 from rdnscache.cache import Cache
 from rdnscache.clients.limit import SLIP
 from rdnscache.clients.proxy import SIGNATURE
@@ -13,14 +13,11 @@ from rdnscache.dns.compose import EDE_NOT_READY, EDE_PROHIBITED, compose, compos
 from rdnscache.dns.entry import FAR, Entry
 from rdnscache.dns.policy import Identity, answer_ourselves
 from rdnscache.dns.wire import CH, REFUSED, SERVFAIL, Query
-from rdnscache.flights import FULL, GREEDY, JOINED, REPEATED, Channel, Flights
+from rdnscache.flights import Channel, Flights
 from rdnscache.journal import Journal
 from rdnscache.metrics import Counters
 
 log = logging.getLogger(__name__)
-
-#: Where queries that may not wait are counted.
-SHED_AS = {REPEATED: metrics.REPEATED, GREEDY: metrics.SHED_CLIENT, FULL: metrics.SHED}
 
 
 class Desk:
@@ -67,36 +64,36 @@ class Desk:
 
     def take(self, channel: Channel, query: Query, client: Any, now: float) -> bytes | None:
         """Step 4: the reply when there is one already; None when `channel.answer` will be called later."""
-        layer = metrics.LOCAL
+        layer = outcomes.LOCAL
         reply = answer_ourselves(query, self._identity)
         if self.leaving and query.qclass == CH and not query.error:
             reply = compose_error(query, SERVFAIL, EDE_NOT_READY)
         if reply is None and (query.trace or query.watch is not None):
             entry = self.cache.get(query.key, now)
             if entry is not None:
-                return self.finish(query, entry, metrics.L1)
+                return self.finish(query, entry, outcomes.L1)
         if reply is None:
-            verdict = self._flights.join(channel, query, client, now)
-            if verdict == JOINED:
+            outcome = self._flights.join(channel, query, client, now)
+            if outcome == outcomes.JOINED:
                 return None
-            self.counters[SHED_AS[verdict]] += 1
-            if verdict == REPEATED:
+            self.counters[metrics.NOT_JOINED[outcome]] += 1
+            if outcome == outcomes.REPEATED:
                 return None
-            reply, layer = compose_error(query, SERVFAIL, EDE_NOT_READY), metrics.FAILURE
-        self.counters[layer] += 1
+            reply, layer = compose_error(query, SERVFAIL, EDE_NOT_READY), outcomes.FAILURE
+        self.counters[metrics.ANSWERS + layer] += 1
         if query.watch is not None:
-            query.watch(reply, layer)
+            query.watch(layer)
         return reply
 
-    def finish(self, query: Query, entry: Entry | None, layer: int) -> bytes:
-        """The reply from an entry, or REFUSED without one; counted, traced and logged."""
+    def finish(self, query: Query, entry: Entry, layer: int) -> bytes:
+        """The reply from an entry; counted, traced and logged."""
         now = clock.now()
-        self.counters[layer] += 1
+        self.counters[metrics.ANSWERS + layer] += 1
         if query.trace and self._place:
             query.note = trace_text(self._place, entry, layer, now)
-        reply = compose_error(query, REFUSED) if entry is None else compose(query, entry, now, self.rotates)
+        reply = compose(query, entry, now, self.rotates)
         if query.watch is not None:
-            query.watch(reply, layer)
+            query.watch(layer)
         return reply
 
     def deny(self, query: Query) -> bytes:
@@ -104,7 +101,7 @@ class Desk:
         self.counters[metrics.DENIED] += 1
         reply = compose_error(query, REFUSED, EDE_PROHIBITED)
         if query.watch is not None:
-            query.watch(reply, metrics.LOCAL)
+            query.watch(outcomes.LOCAL)
         return reply
 
     def limit(self, query: Query, verdict: int) -> bytes | None:
@@ -126,9 +123,9 @@ class Desk:
         log.exception("unexpected error while %s", where)
 
 
-def trace_text(place: str, entry: Entry | None, layer: int, now: float) -> bytes:
+def trace_text(place: str, entry: Entry, layer: int, now: float) -> bytes:
     """Which worker answered, from which layer; how old the answer is, who asked whom for it."""
-    text = f"layer={metrics.LAYER_NAME[layer]} worker={place}"
-    if entry is not None:
+    text = f"layer={outcomes.LAYERS[layer]} worker={place}"
+    if layer != outcomes.LOCAL:
         text += f" age={max(int(now - entry.stored), 0)} ttl={entry.ttl} {entry.origin}"
     return text.strip().encode()

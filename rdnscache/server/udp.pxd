@@ -6,7 +6,7 @@ from rdnscache.clients.proxy cimport Proxied, parse_proxy
 from rdnscache.dns.entry cimport Entry
 from rdnscache.dns.wire cimport Query, parse_query
 from rdnscache.journal cimport Journal
-from rdnscache.metrics cimport observe
+from rdnscache.metrics cimport count_reply, observe
 from rdnscache.server.batch cimport Batch
 from rdnscache.server.desk cimport Desk
 
@@ -27,7 +27,7 @@ cdef class UdpListener:
 
     @cython.locals(
         batch=Batch, desk=Desk, now=double, count=int, hits=int, plain=int, index=int, watched=int, query=Query,
-        reply=bytes, key=bytes, rcode=int, journal=Journal
+        reply=bytes, key=bytes, journal=Journal
     )
     cpdef object drain(self)
     @cython.locals(

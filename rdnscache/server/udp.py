@@ -7,13 +7,13 @@ from typing import Any
 
 from gevent import get_hub
 
-from rdnscache import clock, metrics
+from rdnscache import clock, metrics, outcomes
 from rdnscache.clients.guard import Guard
 from rdnscache.clients.limit import PASS
 from rdnscache.clients.proxy import parse_proxy
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import Query, parse_query
-from rdnscache.metrics import observe
+from rdnscache.metrics import count_reply, observe
 from rdnscache.server.batch import Batch
 from rdnscache.server.desk import Desk
 from rdnscache.stream import READ
@@ -87,11 +87,10 @@ class UdpListener:
                     reply = desk.take(self, query, batch.client(index), now)
                 if reply is not None:
                     batch.reply(index, reply)
-                    rcode = reply[3] & 0x0F
-                    if rcode == 0:
+                    if query.rcode == 0:
                         plain += 1
                     else:
-                        counters[metrics.REPLIES_UDP + min(rcode, metrics.OTHER_RCODE)] += 1
+                        count_reply(counters, metrics.REPLIES_UDP, query.rcode)
             except Exception:
                 desk.unexpected("answering a datagram")
         batch.flush()
@@ -101,7 +100,7 @@ class UdpListener:
         if plain:
             counters[metrics.REPLIES_UDP] += plain
         if hits:
-            counters[metrics.L1] += hits
+            counters[metrics.ANSWERS + outcomes.L1] += hits
             observe(counters, metrics.L1_SECONDS, clock.now() - now, hits)
         if key:
             journal.heat(key, count - self._dropped)
@@ -129,15 +128,15 @@ class UdpListener:
             return query
         reply = desk.deny(query) if verdict == PASS else desk.limit(query, verdict)
         if reply is not None:
-            desk.counters[metrics.REPLIES_UDP + (reply[3] & 0x0F)] += 1
+            count_reply(desk.counters, metrics.REPLIES_UDP, query.rcode)
             batch.reply(index, reply)
         return None
 
-    def answer(self, query: Query, client: Any, entry: Entry | None, layer: int) -> None:
+    def answer(self, query: Query, client: Any, entry: Entry, layer: int) -> None:
         """Queue a reply; what lands in one turn of the hub leaves together."""
         desk = self._desk
         reply = desk.finish(query, entry, layer)
-        desk.counters[metrics.REPLIES_UDP + min(reply[3] & 0x0F, metrics.OTHER_RCODE)] += 1
+        count_reply(desk.counters, metrics.REPLIES_UDP, query.rcode)
         self._batch.reply_to(client, reply)
         if not self._flushing:
             self._flushing = True

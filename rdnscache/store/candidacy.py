@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from gevent import get_hub, getcurrent
 
-from rdnscache import clock, metrics
-from rdnscache.dns.entry import Entry, name_key
+from rdnscache import clock
+from rdnscache.dns.entry import Entry
 from rdnscache.dns.policy import holds_for_name
+from rdnscache.dns.question import name_key
 from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import SERVFAIL, Reply
 from rdnscache.errors import StoreDown
+from rdnscache.outcomes import Verdict
 from rdnscache.store.contract import (
     CLAIM,
-    ENTRY,
     FAILURE,
     FILL,
-    FOLLOW,
-    LEAD,
     NOTHING_FRESH,
     RELEASE,
     RENEW,
@@ -29,11 +28,14 @@ from rdnscache.store.contract import (
     STORE_NAME,
     info_text,
 )
-from rdnscache.store.decoding import JUST_STORED
+from rdnscache.store.decoding import Lifetime
 from rdnscache.store.nostore import Candidacy
 
 if TYPE_CHECKING:
     from rdnscache.store.store import Store
+
+#: By the number in the script's reply.
+_VERDICTS = {int(verdict): verdict for verdict in Verdict}
 
 
 class RedisCandidacy(Candidacy):
@@ -122,12 +124,12 @@ class RedisCandidacy(Candidacy):
         if entry is not None and entry.fresh(clock.now()):
             self.on_late(entry)
 
-    def claim(self, renewal: int = 0) -> int:
+    def claim(self, renewal: int = 0) -> Verdict:
         store = self._store
         self._token = b""
         if not store.usable:
             self._away = True
-            return LEAD
+            return Verdict.LEAD
         if not self._keys:
             name = self._name
             self._keys = (name, name + b"#lead", name + b"#wait", store.names.entry(name_key(self.key)))
@@ -143,52 +145,52 @@ class RedisCandidacy(Candidacy):
             if self._slow:
                 store.run_later(CLAIM, self._claim_late, *self._keys, *told)
                 self._token, self._late = token, True
-                return LEAD
+                return Verdict.LEAD
             try:
                 reply = store.run(CLAIM, self._claim_late, *self._keys, *told)
             except StoreDown:
                 self._away = True
-                return LEAD
+                return Verdict.LEAD
             if reply is None:
                 self._slow = True
                 self._token, self._late = token, True
-                return LEAD
+                return Verdict.LEAD
             if not _is_verdict(reply):
                 store.refused(reply)
                 self._away = True
-                return LEAD
+                return Verdict.LEAD
             verdict = self._verdict_of(reply)
-            if verdict == LEAD:
+            if verdict is Verdict.LEAD:
                 self._token = token
-            elif verdict == FOLLOW:
-                self._followed = 1
-            if verdict != LEAD:
+            else:
                 self._offered = b""
-            if verdict != ENTRY or self.entry is not None:
+                self._followed |= verdict is Verdict.FOLLOW
+            if verdict is not Verdict.ENTRY or self.entry is not None:
                 return verdict
         self._away = True
-        return LEAD
+        return Verdict.LEAD
 
-    def _verdict_of(self, reply: list[Any]) -> int:
+    def _verdict_of(self, reply: list[Any]) -> Verdict:
         self.entry = None
         verdict, rest, left, for_name, wire, info = reply[:6]
         self.lease_left = max(rest, 0) / 1000
         if wire is not None and not self._unbelieved:
             key, name = (name_key(self.key), self._keys[3]) if for_name else (self.key, self._name)
             self.entry = self._believed(key, name, [wire, info, *reply[6:]], left)
-        return int(verdict)
+        return _VERDICTS[verdict]
 
     def _claim_late(self, replies: Any) -> None:
         """The claim is answered after all, or never will be."""
-        reply, verdict, held = replies[0] if isinstance(replies, list) else None, 0, self._held
+        reply, held = replies[0] if isinstance(replies, list) else None, self._held
+        verdict: Verdict | None = None
         self._held = ()
         if reply is not None and _is_verdict(reply):
             verdict = self._verdict_of(reply)
-            if verdict == ENTRY and self.entry is not None:
+            if verdict is Verdict.ENTRY and self.entry is not None:
                 self.on_late(self.entry)
         elif reply is not None:
             self._store.refused(reply)
-        if verdict != LEAD:
+        if verdict is not Verdict.LEAD:
             self._token = b""
             return
         self._leads = True
@@ -216,12 +218,11 @@ class RedisCandidacy(Candidacy):
             return self.wake(None)
         for_name = info.startswith(b"rcode=NXDOMAIN ") and wire[6:8] == b"\0\0"
         key, name = (name_key(self.key), self._keys[3]) if for_name else (self.key, self._name)
-        entry = self._store.trust.entry_of(key, name, [wire, info, mac], JUST_STORED)
+        entry = self._store.trust.entry_of(key, name, [wire, info, mac], Lifetime.WHOLE)
         if entry is not None and entry.rcode == SERVFAIL and not self._store.trust.believes(entry):
             self._unbelieved = True
             return self.wake(None)
         if entry is not None:
-            self._store.counters[metrics.WAKES] += 1
             self.wake(entry)
         return None
 
@@ -286,4 +287,4 @@ def _is_verdict(reply: Any) -> bool:
     if not isinstance(reply, list) or not 6 <= len(reply) <= 7 or not all(isinstance(n, int) for n in reply[:4]):
         return False
     texts = (type(None), bytes)
-    return ENTRY <= reply[0] <= FOLLOW and all(isinstance(each, texts) for each in reply[4:])
+    return reply[0] in _VERDICTS and all(isinstance(each, texts) for each in reply[4:])

@@ -97,7 +97,8 @@ from rdnscache.dns.names import (
     type_number,
     type_text,
 )
-from rdnscache.dns.wire import IN, NO_EDE, TCP_SIZE, VARIANT_CD, VARIANT_DO
+from rdnscache.dns.question import ANY_TYPE, VARIANT_CD, VARIANT_DO, qclass, qtype, question_key, variant
+from rdnscache.dns.wire import IN, NO_EDE, TCP_SIZE
 
 VERSION = "1"
 #: How `stored` is written, in UTC.
@@ -131,7 +132,6 @@ class Script:
         self.sha = hashlib.sha1(source).hexdigest().encode()
 
 
-ENTRY, LEAD, FOLLOW = 1, 2, 3
 #: Octets of `info` that are read, and of `mac`.
 LONGEST_INFO = 400
 
@@ -140,8 +140,8 @@ NOTHING_FRESH = 10**12
 
 #: KEYS entry, lead, wait, the name's NXDOMAIN; ARGV token, lease in ms, wake channel, 1 if we have followed already, ms
 #: that an entry must have left to count as fresh, and with a secret the name of the field `mac`.
-#: Returns verdict, rest of the lease in ms, PTTL of the entry, 1 where it is the name's NXDOMAIN, wire, info, and with
-#: a secret mac; wire and info are nil without an entry.
+#: Returns a verdict (outcomes.Verdict), rest of the lease in ms, PTTL of the entry, 1 where it is the name's NXDOMAIN,
+#: wire, info, and with a secret mac; wire and info are nil without an entry.
 #: A value of another type counts as absent; the reader deletes what it cannot use. One too large is not sent at all.
 CLAIM = Script(
     b"""
@@ -305,13 +305,13 @@ class Names:
 
     def entry(self, key: bytes) -> bytes:
         """The Redis key of a question."""
-        qclass, qtype = key[-3] << 8 | key[-2], key[-5] << 8 | key[-4]
-        text = f"{self.root}{{{name_text(key)}}}:{type_text(qtype) if qtype else NAME_WORD}"
-        if qclass != IN:
-            text += f":{class_text(qclass)}"
-        if key[-1] & VARIANT_DO:
+        number, klass, bits = qtype(key), qclass(key), variant(key)
+        text = f"{self.root}{{{name_text(key)}}}:{NAME_WORD if number == ANY_TYPE else type_text(number)}"
+        if klass != IN:
+            text += f":{class_text(klass)}"
+        if bits & VARIANT_DO:
             text += ":do"
-        if key[-1] & VARIANT_CD:
+        if bits & VARIANT_CD:
             text += ":cd"
         return text.encode("ascii")
 
@@ -322,12 +322,13 @@ class Names:
             return None
         try:
             word = match["type"]
-            numbers = (0 if word == NAME_WORD else type_number(word), class_number(match["class"] or CLASSES[IN]))
+            number = ANY_TYPE if word == NAME_WORD else type_number(word)
+            klass = class_number(match["class"] or CLASSES[IN])
             name = parse_name(match["name"])
         except ValueError:
             return None
-        variant = (VARIANT_DO if match["do"] else 0) | (VARIANT_CD if match["cd"] else 0)
-        key = name + numbers[0].to_bytes(2, "big") + numbers[1].to_bytes(2, "big") + bytes((variant,))
+        bits = (VARIANT_DO if match["do"] else 0) | (VARIANT_CD if match["cd"] else 0)
+        key = question_key(name, number, klass, bits)
         return key if self.entry(key).decode("ascii") == text else None
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from enum import Enum
 
-from rdnscache.dns.entry import ANY_TYPE, Entry
+from rdnscache.dns.entry import Entry
 from rdnscache.dns.policy import Limits, holds_for_name
+from rdnscache.dns.question import ANY_TYPE, name_key, qtype, section
 from rdnscache.dns.wire import Reply, parse_reply, read_u32
 
 _INFO = re.compile(
@@ -20,8 +22,11 @@ _origins: dict[bytes, str] = {}
 _MANY_ORIGINS = 1000
 
 
-#: Instead of a PTTL: the entry has just been made.
-JUST_STORED = -3
+class Lifetime(Enum):
+    """What stands for a PTTL where there is none."""
+
+    #: The entry has just been made: all of its time is left.
+    WHOLE = "whole"
 
 
 def decode(
@@ -32,7 +37,7 @@ def decode(
     Checked: the form of `info`, that `wire` is a whole reply to this very question, and that the time left (its PTTL,
     in ms) is set and not longer than the entry's own times. These, and the TTLs, are brought into the limits.
     """
-    if not isinstance(info, bytes) or not isinstance(wire, bytes) or not isinstance(left_ms, int):
+    if not isinstance(info, bytes) or not isinstance(wire, bytes):
         return None
     match = _INFO.fullmatch(info)
     reply = parse_reply(wire) if match is not None else None
@@ -42,9 +47,9 @@ def decode(
         return None
     ttl, stale = int(match[1]), int(match[2])
     lifetime = (ttl + stale) * 1000
-    if left_ms == JUST_STORED:
+    if left_ms is Lifetime.WHOLE:
         left_ms = lifetime
-    if not 0 <= left_ms <= lifetime:
+    if not isinstance(left_ms, int) or not 0 <= left_ms <= lifetime:
         return None
     least, most = _ttl_range(reply)
     if least < ttl:  # ageing would pass zero
@@ -69,9 +74,9 @@ def mistimed(info: object, left_ms: object) -> bool:
 def _answers(key: bytes, reply: Reply) -> bool:
     """Whether a reply is one to the question of a key; for a name's NXDOMAIN, to one of any type."""
     question = reply.question()
-    if key[-5:-3] != ANY_TYPE:
-        return question == key[:-1]
-    return holds_for_name(reply) and question[:-4] == key[:-5] and question[-2:] == key[-3:-1]
+    if qtype(key) != ANY_TYPE:
+        return question == section(key)
+    return holds_for_name(reply) and name_key(question + b"\0") == section(key) + b"\0"
 
 
 def read_wake(message: bytes) -> tuple[bytes, bytes, bytes, bytes | None]:

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from rdnscache.dns.entry import ANY_TYPE
 from rdnscache.dns.names import NAME_WORD, TYPES, parse_name, type_number, type_text
-from rdnscache.dns.wire import IN, VARIANT_CD, VARIANT_DO
+from rdnscache.dns.question import ANY_TYPE, VARIANT_CD, VARIANT_DO, question_key
+from rdnscache.dns.wire import IN
 from rdnscache.printable import printable
 from rdnscache.store.browse import Browser, View
 from rdnscache.store.cluster import Cluster
@@ -39,8 +39,7 @@ def lookup(browser: Browser, cluster: Cluster, name: str, rtype: str) -> list[Vi
 def questions(name: bytes, types: Iterable[int]) -> list[bytes]:
     """The keys of all questions of class IN about a name; and of its NXDOMAIN, which is of every type."""
     variants = (0, VARIANT_DO, VARIANT_CD, VARIANT_DO | VARIANT_CD)
-    kinds = [kind + IN.to_bytes(2, "big") for kind in (ANY_TYPE, *(number.to_bytes(2, "big") for number in types))]
-    return [name + kind + bytes((each,)) for kind in kinds for each in variants]
+    return [question_key(name, number, IN, each) for number in (ANY_TYPE, *types) for each in variants]
 
 
 def _only_in_l1(question: str, entries: list[dict[str, Any]]) -> View:

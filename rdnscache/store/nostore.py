@@ -7,7 +7,7 @@ from types import TracebackType
 
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import Reply
-from rdnscache.store.contract import LEAD
+from rdnscache.outcomes import Verdict
 
 
 class Candidacy:
@@ -20,7 +20,7 @@ class Candidacy:
     def __init__(self, key: bytes, on_late: Callable[[Entry], None]) -> None:
         self.key = key
         self.on_late = on_late
-        #: What the last claim brought back: fresh with verdict ENTRY, else stale or None.
+        #: What the last claim brought back: fresh with Verdict.ENTRY, else stale or None.
         self.entry: Entry | None = None
         #: Seconds until the present leader's lease runs out.
         self.lease_left = 0.0
@@ -48,13 +48,13 @@ class Candidacy:
         """
         return None
 
-    def claim(self, renewal: int = 0) -> int:
-        """Ask to lead: LEAD, FOLLOW, or ENTRY when somebody was faster.
+    def claim(self, renewal: int = 0) -> Verdict:
+        """Ask to lead.
 
         For a `renewal`, an entry does not count as fresh when it has no more seconds than that. When Redis takes too
         long we lead, and what it says comes late.
         """
-        return LEAD
+        return Verdict.LEAD
 
     def wait(self, seconds: float) -> Entry | None:
         """As a follower: the entry the leader's fill brings; None when it is time to claim again."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rdnscache.dns.names import name_text, parse_own_name, rcode_number, rcode_text, type_number, type_text
+from rdnscache.dns.question import ANY_TYPE, qname, qtype
 from rdnscache.store.contract import Names, glob_escape
 
 
@@ -26,12 +27,11 @@ class Scope:
 
     def holds(self, key: bytes, rcode: int) -> bool:
         """Whether an entry with this key and RCODE is meant."""
-        if self.name is not None and key[:-5] != self.name:
+        if self.name is not None and qname(key) != self.name:
             return False
-        if self.zone is not None and not _below(key[:-5], self.zone):
+        if self.zone is not None and not _below(qname(key), self.zone):
             return False
-        qtype = key[-5] << 8 | key[-4]
-        if self.qtype is not None and qtype != self.qtype and qtype:  # 0: a name's NXDOMAIN, which is of every type
+        if self.qtype is not None and qtype(key) not in (self.qtype, ANY_TYPE):
             return False
         return self.rcode is None or rcode == self.rcode
 

@@ -14,7 +14,7 @@ from rdnscache.dns.policy import Limits
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters
 from rdnscache.store.clocks import Clocks
-from rdnscache.store.decoding import JUST_STORED, decode, mistimed
+from rdnscache.store.decoding import Lifetime, decode, mistimed
 from rdnscache.store.seal import TOLERANCE, Seal, earlier, put_back
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Trust:
         now = clock.now()
         entry = decode(key, fields[1], fields[0], left_ms, now, self._limits)
         if entry is None:
-            if left_ms != JUST_STORED and not mistimed(fields[1], left_ms):
+            if left_ms is not Lifetime.WHOLE and not mistimed(fields[1], left_ms):
                 self._discard(name)
             return None
         if self._seal is not None:

@@ -5,6 +5,7 @@ Pure. What is believed is little: the question must be ours (RFC 5452 section 9.
 
 from __future__ import annotations
 
+from rdnscache.dns.question import section
 from rdnscache.dns.wire import HEADER_SIZE, Reply, parse_error, parse_reply
 
 
@@ -13,7 +14,7 @@ def read_reply(key: bytes, data: bytes) -> Reply | None:
     reply = parse_reply(data)
     if reply is None:
         reply = parse_error(key, data)
-    return reply if reply is not None and reply.question() == key[:-1] else None
+    return reply if reply is not None and reply.question() == section(key) else None
 
 
 def about(key: bytes, data: bytes) -> bool:
@@ -22,7 +23,8 @@ def about(key: bytes, data: bytes) -> bool:
         return False
     if data[4] == 0 and data[5] == 0:
         return True
-    asked, end = key[:-1], HEADER_SIZE + len(key) - 1
+    asked = section(key)
+    end = HEADER_SIZE + len(asked)
     told = data[HEADER_SIZE:end]
     names = told[: len(asked) - 4]
     return asked.startswith(names.lower() + told[len(names) :])
