@@ -70,6 +70,7 @@ compile: $(COMPILED_STAMP)  ## Compile the hot modules beside their source
 lint: $(DEV_STAMP)  ## Look for mistakes and style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint rdnscache
 
 types: $(DEV_STAMP)  ## Check the types
 	$(BIN)/mypy rdnscache

@@ -42,7 +42,7 @@ def _of_size(measure: Callable[[Lab, Kind, int], Figures], size: int) -> Measure
 
 
 def measure_entries(lab: Lab, kind: Kind, entries: int) -> Figures:
-    """Hits drawn evenly from an L1 of so many entries."""
+    """Hits drawn evenly from an L1 of a given size."""
     names = load.cold_names(entries)
     admin = free_port()
     args = ("--admin", f"127.0.0.1:{admin}")

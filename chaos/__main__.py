@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from chaos.cluster import ChaosError, Cluster
 from chaos.faults import FAULTS, FLUSHES, PROOFS, QUIET, Fault, fail_over, storm
 from chaos.topologies import ELECTIONS, Elected
 
+#: Lines that the clients may say.
+COMPLAINTS = 40
 #: Queries a second; seconds that the clients go on after each recovery.
 RATE, REST = 400.0, 3.0
 
@@ -69,13 +72,21 @@ def run(cluster: Cluster, faults: Sequence[Fault], rest: float) -> list[rows.Row
         rows.recovery(cluster)
         found = [rows.run(cluster, fault, rest) for fault in faults]
         rows.settle(cluster, found)
-        complaints = cluster.client.log.read_text()
+        log = cluster.client.log.read_text()
+        cluster.keeps_logs = not all(row.good for row in found)
     print(f"The upstream itself was late by {cluster.upstream.late:.2f} s at most.", file=sys.stderr)
-    print(complaints[:4000], end="", file=sys.stderr)
+    print(complaints(log), end="", file=sys.stderr)
     return found
 
 
+def complaints(log: str) -> str:
+    """What clients have to say, what must not be before what took long."""
+    lines = sorted(log.splitlines(keepends=True), key=lambda line: "answered at try" in line)
+    return "".join(lines[:COMPLAINTS])
+
+
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or what was started would go on
     told = options()
     try:
         return {"rows": break_things, "soak": soak.main, "pause": pause.main, "model": orders.main}[told.what](told)

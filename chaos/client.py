@@ -19,27 +19,28 @@ from pathlib import Path
 from chaos import names
 
 TIMEOUT, TRIES, SOCKETS = 2.0, 3, 16
+#: Seconds for which the ID of a query that was given up is not used again: its answer may come still.
+LATE = 20.0
 #: How many names of each kind there are (0: each is new), and their share of all queries.
 HOT, MISSING, SHORT, VERSIONED = 200, 20, 20, 10
 MIX = (("hot", 50), ("cold", 8), ("nx", 12), ("short", 12), ("ver", 8))
 #: Sent at, seconds until the answer, row, kind, what became of it, tries.
 RECORD = struct.Struct("<dfHBBB")
 GOOD, LOST, FAILED, WRONG = range(4)
-#: Places in the shared numbers: whether to end, the row, then each node's oldest version that may be seen.
-#: The node whose failures are expected, plus one, is in the last.
-END, ROW, FLOORS, SICK = 0, 1, 2, 15
+#: Places in the shared numbers: whether to end, the row, each node's oldest version that may be seen, and when that was
+#: settled (monotonic, in ms). The node whose failures are expected, plus one, is in the last.
+END, ROW, FLOORS, RAISED, SICK = 0, 1, 2, 8, 15
 SERVFAIL = 2
 #: Seconds that are worth a line in the log.
 SLOW = 1.0
 
 
 class Question:
-    __slots__ = ("done", "kind", "name", "node", "row", "sent", "tries")
+    __slots__ = ("kind", "name", "node", "row", "sent", "tries")
 
     def __init__(self, name: str, node: int, row: int, now: float) -> None:
         self.name, self.kind, self.node, self.row, self.sent = name, names.kind_of(name), node, row, now
         self.tries = 0
-        self.done = False
 
 
 class Client:
@@ -52,9 +53,12 @@ class Client:
         self._epoll = select.epoll()
         for fd in self._place:
             self._epoll.register(fd, select.EPOLLIN)
-        #: By socket and ID: the question, and the floor of its node when it was sent.
-        self._open: dict[tuple[int, int], tuple[Question, int]] = {}
+        #: By socket and ID: the question, the floor of its node when it was sent, and when that was.
+        self._open: dict[tuple[int, int], tuple[Question, int, float]] = {}
         self._deadlines: deque[tuple[float, tuple[int, int]]] = deque()
+        #: Those that were given up, and until when they are remembered.
+        self._given_up: set[tuple[int, int]] = set()
+        self._remembered: deque[tuple[float, tuple[int, int]]] = deque()
         self._number = 0
         self._kinds = [kind for kind, share in MIX for _ in range(share)]
 
@@ -98,25 +102,30 @@ class Client:
             question.tries += 1
             sock = random.choice(self._socks[node])
             key = (sock.fileno(), random.getrandbits(16))
-            if key in self._open:
+            if key in self._open or key in self._given_up:
                 question.tries -= 1
                 continue
+            floor = self._shared[FLOORS + node]  # before it is sent: the answer may be older than what is raised then
             try:
-                sock.send(names.query(key[1], question.name))
+                sock.send(names.query(key[1], question.name, True))
             except OSError:  # refused, and that of an earlier datagram
                 continue
-            self._open[key] = question, self._shared[FLOORS + node]
-            self._deadlines.append((time.monotonic() + TIMEOUT, key))
+            self._open[key] = question, floor, (sent := time.monotonic())
+            self._deadlines.append((sent + TIMEOUT, key))
             return
         self._record(question, LOST)
 
     def _expire(self, now: float) -> None:
         while self._deadlines and self._deadlines[0][0] <= now:
-            self._next_try(self._deadlines.popleft()[1])
+            self._next_try(self._deadlines.popleft()[1], now)
+        while self._remembered and self._remembered[0][0] <= now:
+            self._given_up.discard(self._remembered.popleft()[1])
 
-    def _next_try(self, key: tuple[int, int]) -> None:
-        question, _ = self._open.pop(key, (None, 0))
-        if question is not None and not question.done:
+    def _next_try(self, key: tuple[int, int], now: float) -> None:
+        question, *_ = self._open.pop(key, (None, 0, 0.0))
+        if question is not None:
+            self._given_up.add(key)
+            self._remembered.append((now + LATE, key))
             self._send(question)
 
     def _read(self, node: int, sock: socket.socket) -> None:
@@ -127,10 +136,10 @@ class Client:
                 return
             except OSError:  # nobody is there: what was asked from this socket goes to the next node
                 for key in [key for key in self._open if key[0] == sock.fileno()]:
-                    self._next_try(key)
+                    self._next_try(key, time.monotonic())
                 return
-            question, floor = self._open.pop((sock.fileno(), int.from_bytes(data[:2], "big")), (None, 0))
-            if question is None or question.done:
+            question, floor, sent = self._open.pop((sock.fileno(), int.from_bytes(data[:2], "big")), (None, 0, 0.0))
+            if question is None:
                 continue
             problem = names.problem(question.name, data, floor)
             if problem and data[3] & 15 == SERVFAIL and self._shared[SICK] == node + 1:
@@ -138,11 +147,12 @@ class Client:
                 continue
             fate = GOOD if not problem else FAILED if data[3] & 15 == SERVFAIL else WRONG
             if problem:
-                print(f"row {question.row}: {question.name} at node {node}: {problem}", flush=True)
+                print(f"row {question.row}: {question.name} at node {node}: {problem}", end="; ")
+                ago = (now := time.monotonic()) - sent, now - self._shared[RAISED + node] / 1000
+                print(f"sent {ago[0]:.3f} s ago, floor raised {ago[1]:.3f} s ago; {names.note(data)}", flush=True)
             self._record(question, fate)
 
     def _record(self, question: Question, fate: int) -> None:
-        question.done = True
         taken = time.monotonic() - question.sent
         kind = names.KINDS.index(question.kind)
         self._out.write(RECORD.pack(question.sent, taken, question.row, kind, fate, question.tries))

@@ -27,6 +27,8 @@ from rdnscache.embedded import find_server
 
 ROOT = Path(__file__).absolute().parents[1]
 NODES, WORKERS = 3, 2
+#: What a worker says when it is.
+ATTACHED = "attached to Redis"
 
 
 class ChaosError(Exception):
@@ -77,6 +79,14 @@ class Process:
         """How often its log holds a text."""
         return self.log.read_text(errors="replace").count(text)
 
+    def attached(self) -> int:
+        """How many workers of a node are attached to Redis, by their last word about it."""
+        words: dict[str, bool] = {}
+        for line in self.log.read_text(errors="replace").splitlines():
+            if ATTACHED in line or "no Redis" in line:
+                words[line.partition("[")[2].partition("]")[0]] = ATTACHED in line
+        return sum(there and Path(f"/proc/{pid}").exists() for pid, there in words.items())
+
 
 class Cluster:
     """Three nodes of two workers, and clients at `rate` queries/s. `options` are more words for each node."""
@@ -89,6 +99,8 @@ class Cluster:
         self.url = ""
         self.nodes: list[Process] = []
         self._rows: list[str] = []
+        #: Whether the logs stay when all is over.
+        self.keeps_logs = False
         shared = folder / "shared"
         shared.write_bytes(bytes(64))
         self._shared = client.shared_numbers(shared)
@@ -128,7 +140,7 @@ class Cluster:
             self.nodes = [self._node(number, url) for number, url in enumerate(self.start_redis())]
             for node in self.nodes:
                 node.start()
-            wait_for(lambda: all(node.said("attached to Redis") >= WORKERS for node in self.nodes), 30, "no start")
+            wait_for(lambda: all(node.attached() == WORKERS for node in self.nodes), 30, "no start")
             self.client.start()
         except BaseException:
             self.close()
@@ -150,7 +162,7 @@ class Cluster:
             if hasattr(each, "process"):
                 each.kill()
         self.stop_redis()
-        if sys.exc_info()[0] is None:
+        if sys.exc_info()[0] is None and not self.keeps_logs:
             shutil.rmtree(self.folder, ignore_errors=True)
         else:
             print(f"the logs are in {self.folder}", file=sys.stderr)
@@ -181,6 +193,7 @@ class Cluster:
 
     def raise_floor(self, node: int) -> None:
         """From now on this node may answer with the present version only."""
+        self._shared[client.RAISED + node] = int(time.monotonic() * 1000) & 0xFFFFFFFF
         self._shared[client.FLOORS + node] = self.upstream.version
 
     @contextmanager
@@ -200,11 +213,12 @@ class Cluster:
             [sys.executable, "-m", "rdnscache", *words], capture_output=True, text=True, check=False, cwd=ROOT
         )
         try:
-            missing = list(json.loads(done.stdout)["missing"])
+            told = json.loads(done.stdout)
+            missing = list(told["missing"])
         except ValueError:
             return [done.stderr.strip() or "no word"]
         for number in range(NODES):
-            if f"n{number}" not in missing:
+            if f"n{number}" in told["confirmed_ms"]:  # by that name alone: there is no other life of it
                 self.raise_floor(number)
         return missing
 

@@ -128,15 +128,14 @@ def heal_lines(cluster: Cluster) -> None:
 def cut_node(cluster: Cluster) -> None:
     """One node is cut off from Redis. What is flushed meanwhile it may not answer once it is back."""
     node, log = 2, cluster.nodes[2]
-    attached = log.said("attached to Redis")
     cluster.line(node, "hole")
     ends = time.monotonic() + CUT
-    wait_for(lambda: log.said("no Redis") > 0, 5, "the node does not see that it is cut off")
+    wait_for(lambda: not log.attached(), 5, "the node does not see that it is cut off")
     if f"n{node}" not in cluster.change():
         raise ChaosError("a node that is cut off has confirmed a flush")
     time.sleep(max(ends - time.monotonic(), 0))
     cluster.line(node, "heal")
-    wait_for(lambda: log.said("attached to Redis") >= attached + WORKERS, 15, "the node does not attach again")
+    wait_for(lambda: log.attached() == WORKERS, 15, "the node does not attach again")
     cluster.raise_floor(node)
 
 

@@ -107,6 +107,8 @@ class Flushed:
 
     complete: bool = False
     confirmed: frozenset[int] = frozenset()
+    #: Why it was not complete.
+    problems: Sequence[str] = ("there is no Redis",)
 
 
 def flush(cluster: Cluster, patience: float = CONFIRM) -> Flushed:
@@ -121,7 +123,7 @@ def flush(cluster: Cluster, patience: float = CONFIRM) -> Flushed:
     confirmed = frozenset(node for node in range(NODES) if f"n{node}" in proof.confirmed)
     for node in confirmed:
         cluster.raise_floor(node)
-    return Flushed(proof.complete, confirmed)
+    return Flushed(proof.complete, confirmed, proof.problems)
 
 
 def fresh_names(count: int, label: str = "v") -> list[str]:
@@ -167,6 +169,7 @@ class Storm:
         with contextmanager(fault)() as unable:
             flushed = flush(self._cluster)
             self._done["complete"] += flushed.complete
+            print(time.monotonic(), fault.__name__, flushed.problems, flush=True)
             self._done["hindered"] += bool(unable)
             if flushed.complete and unable:
                 self._done["false"] += 1
@@ -225,8 +228,7 @@ class Storm:
     def _node_killed(self) -> Iterator[set[int]]:
         node = random.randrange(1, NODES)
         process = self._cluster.nodes[node]
-        said = process.said("attached to Redis")
         process.kill()
         yield {node}
         process.start()
-        wait_for(lambda: process.said("attached to Redis") >= said + WORKERS, 15, "the node does not come back")
+        wait_for(lambda: process.attached() == WORKERS, 15, "the node does not come back")

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from chaos.scene import NEW, NOTHING, OLD, Scene, Shared
 from rdnscache.outcomes import Verdict
-from rdnscache.store.contract import PASS, RELEASE, STORE
+from rdnscache.store.contract import RELEASE, STORE
 
 #: Where a flight is.
 IDLE, CLAIMING, ASKING, FOLLOWING, ENDED = "idle", "claiming", "asking", "following", "ended"
@@ -29,8 +29,11 @@ Message = tuple[Any, ...]
 class Flight(NamedTuple):
     worker: int
     stage: str = IDLE
-    #: How many announcements its worker had heard when it started; whether the flush was over then.
+    #: How many announcements its worker had heard when it started, claimed and asked; whether the flush was over when
+    #: it started.
     flushes: int = 0
+    claimed: int = 0
+    sent: int = 0
     after: bool = False
     #: Whether it has not waited for that, and whether Redis has said that it leads; whether it has followed, and how
     #: often it may look again early.
@@ -43,6 +46,10 @@ class Flight(NamedTuple):
     asked: int = NOTHING
     held: bool = False
     found: int = NOTHING
+
+    def answer(self, version: int) -> int:
+        """What its clients are answered with: whatever came first."""
+        return version if self.found == NOTHING else self.found
 
 
 class Worker(NamedTuple):
@@ -85,8 +92,9 @@ class Space:
     name: str
     #: The worker of each flight.
     flights: tuple[int, ...] = (0, 1)
-    #: Whether there is an old entry to begin with.
+    #: Whether there is an old entry to begin with; whether the first flight leads already, and the second follows.
     cached: bool = False
+    under_way: bool = False
     leases: int = 1
     breaks: int = 0
     looks: int = 0
@@ -102,6 +110,10 @@ class Space:
         shared = Shared(OLD if self.cached else NOTHING)
         flights = tuple(Flight(worker, looks=self.looks) for worker in self.flights)
         workers = (Worker(),) * (max(self.flights) + 1)
+        if self.under_way:
+            leader = flights[0]._replace(stage=ASKING, leads=True, asked=OLD)
+            flights = (leader, flights[1]._replace(stage=FOLLOWING, followed=True), *flights[2:])
+            shared = shared._replace(lead=b"t0", wait=frozenset({self.flights[1]}))
         return State(shared, workers, flights, leases=self.leases, breaks=self.breaks)
 
 
@@ -178,20 +190,22 @@ class Model:
         return self._claim(state, number, begun)
 
     def _claim(self, state: State, number: int, flight: Flight) -> State:
-        state = _fly(state, number, flight._replace(stage=CLAIMING))
+        state = _fly(state, number, flight._replace(stage=CLAIMING, claimed=state.workers[flight.worker].heard))
         return _send(state, flight.worker, (CLAIM, number, flight.followed))
 
     def _ask(self, state: State, number: int, flight: Flight) -> State:
         version = OLD if state.flusher.at == 0 and not state.flusher.told else NEW
-        return _fly(state, number, flight._replace(stage=ASKING, asked=version))
+        sent = state.workers[flight.worker].heard
+        return _fly(state, number, flight._replace(stage=ASKING, asked=version, sent=sent))
 
     def _answered(self, state: State, number: int, flight: Flight) -> State:
         """What it brings waits for Redis to say that it leads; see `RedisCandidacy` for what is shared then."""
         state = self._land(state, number, flight, flight.asked)
-        current = flight.flushes == state.workers[flight.worker].heard
+        heard = state.workers[flight.worker].heard
+        current = flight.sent == heard
         if not flight.late:
-            return _send(state, flight.worker, (FILL, number, STORE if current else PASS, flight.asked))
-        if not current or self._space.several:
+            return _send(state, flight.worker, (FILL, number, STORE if current else RELEASE, flight.asked))
+        if not current or flight.claimed != heard or self._space.several:
             return _send(state, flight.worker, (FILL, number, RELEASE, flight.asked))
         if not flight.leads:
             return _fly(state, number, state.flights[number]._replace(held=True))
@@ -202,14 +216,17 @@ class Model:
         state = _fly(state, number, flight._replace(held=False))
         if not flight.held or not flight.leads:
             return state
-        current = flight.flushes == state.workers[flight.worker].heard
+        current = flight.sent == flight.claimed == state.workers[flight.worker].heard
         return _send(state, flight.worker, (FILL, number, STORE if current else RELEASE, flight.asked))
 
     def _land(self, state: State, number: int, flight: Flight, version: int) -> State:
+        state = self._keep(state, flight, version)
+        return _fly(state, number, flight._replace(stage=ENDED, found=flight.answer(version)))
+
+    def _keep(self, state: State, flight: Flight, version: int) -> State:
+        """What a flight brings goes into L1, unless there has been a flush meanwhile."""
         worker = state.workers[flight.worker]
-        if flight.flushes == worker.heard:
-            state = _with(state, flight.worker, worker._replace(l1=version))
-        return _fly(state, number, flight._replace(stage=ENDED, found=version))
+        return _with(state, flight.worker, worker._replace(l1=version)) if flight.flushes == worker.heard else state
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
@@ -277,12 +294,17 @@ class Model:
 
     def _wake(self, state: State, place: int, version: int) -> State:
         for number, flight in enumerate(state.flights):
-            if flight.worker == place and flight.stage == FOLLOWING and version == NOTHING:
+            wary = self._space.several and flight.flushes
+            told = NOTHING if wary else version
+            if flight.worker != place or flight.stage not in (CLAIMING, FOLLOWING):
+                continue
+            if flight.stage == FOLLOWING and told == NOTHING:
                 state = self._claim(state, number, flight)
-            elif flight.worker == place and flight.stage == FOLLOWING:
-                state = self._land(state, number, flight, version)
-            elif flight.worker == place and flight.stage == CLAIMING and version != NOTHING:
-                state = _fly(state, number, flight._replace(found=version))
+            elif flight.stage == FOLLOWING:
+                state = self._land(state, number, flight, told)
+            elif told != NOTHING:
+                state = self._keep(state, flight, told)
+                state = _fly(state, number, flight._replace(found=flight.answer(told)))
         return state
 
     def _apply(self, state: State, place: int, event: int) -> State:

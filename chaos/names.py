@@ -9,6 +9,8 @@ from __future__ import annotations
 import struct
 from zlib import crc32
 
+from rdnscache.dns.wire import TRACE_OPTION
+
 #: Seconds that answers of each kind live, and that the upstream takes for them.
 TTL = {"hot": 300, "cold": 300, "nx": 60, "short": 2, "ver": 300, "probe": 300}
 DELAY = {"probe": 0.05}
@@ -18,6 +20,7 @@ NXDOMAIN = 3
 #: TTL of a stale record (RFC 8767 section 4).
 STALE_TTL = 30
 _HEADER = struct.Struct("!HHHHHH")
+_TRACE = struct.pack("!BHHIHHH", 0, 41, 1232, 0, 4, TRACE_OPTION, 0)
 _SOA = b"\0\0" + struct.pack("!5I", 1, 3600, 600, 86400, 60)
 
 
@@ -29,8 +32,15 @@ def kind_of(name: str) -> str:
     return name.split(".")[-2]
 
 
-def query(ident: int, name: str) -> bytes:
-    return _HEADER.pack(ident, 0x0100, 1, 0, 0, 0) + wire(name) + b"\0\1\0\1"
+def query(ident: int, name: str, traced: bool = False) -> bytes:
+    """`traced`: with the option that has a node say where its answer came from."""
+    opt = _TRACE if traced else b""
+    return _HEADER.pack(ident, 0x0100, 1, 0, 0, bool(opt)) + wire(name) + b"\0\1\0\1" + opt
+
+
+def note(data: bytes) -> str:
+    """What a node says of where its answer came from, as far as it can be found."""
+    return data.rpartition(b"layer=")[2].decode("utf-8", "replace") if b"layer=" in data else "no trace"
 
 
 def asked(data: bytes) -> tuple[str, bytes]:
@@ -79,6 +89,6 @@ def problem(name: str, data: bytes, floor: int) -> str:
     if ttl > max(TTL[kind], STALE_TTL):
         return f"TTL {ttl}"
     told = int.from_bytes(rest[14:16], "big") if kind == "ver" else 0
-    if rest[12:] != _address(name, told):
-        return f"address {'.'.join(map(str, rest[12:]))}"
+    if rest[12:16] != _address(name, told):
+        return f"address {'.'.join(map(str, rest[12:16]))}"
     return f"version {told}, flushed before {floor}" if kind == "ver" and told < floor else ""

@@ -8,9 +8,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 
 from chaos import names, rows
 from chaos.client import FAILED, HOT, LOST, WRONG
@@ -71,9 +72,7 @@ def measured(rate: float, delay: float, name: str, options: Sequence[str]) -> Fi
                 go_on = time.monotonic() - 0.001  # which is what the log's times are good for
                 os.kill(cluster.redis.process.pid, signal.SIGCONT)
             left = events(cluster, stop, LEFT)
-            wait_for(
-                lambda at=go_on, all_of=left: events(cluster, at, BACK).keys() >= all_of.keys(), PATIENCE, "not used"
-            )
+            wait_for(partial(_all_back, cluster, go_on, left), PATIENCE, "Redis is not used again")
             figures.left += left.values()
             figures.back += events(cluster, go_on, BACK).values()
             windows += [("before", stop - BEFORE / 2, stop - 0.1), ("stopped", stop, go_on - 0.5)]
@@ -89,6 +88,10 @@ def measured(rate: float, delay: float, name: str, options: Sequence[str]) -> Fi
             )
             into[when] = [times[len(times) // 2], times[len(times) * 99 // 100], times[-1], float(len(times))]
     return figures
+
+
+def _all_back(cluster: Cluster, began: float, left: Mapping[str, float]) -> bool:
+    return events(cluster, began, BACK).keys() >= left.keys()
 
 
 def log_time(moment: float) -> float:

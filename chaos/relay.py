@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections import deque
+from typing import Any
 
 #: What a lost packet costs TCP at least, in seconds.
 RETRANSMISSION = 0.2
@@ -79,7 +80,8 @@ class Relay:
             listeners = {line.listener: line for line in self._lines if not line.hole}
             moments = [end.due[0][0] for end in self._ends if end.due and not end.line.hole]
             left = max(min(moments) - time.monotonic(), 0) if moments else None
-            for ready in select.select([sys.stdin, *listeners, *open_ends], [], [], left)[0]:
+            watched: list[Any] = [sys.stdin, *listeners, *open_ends]
+            for ready in select.select(watched, [], [], left)[0]:
                 if ready is sys.stdin:
                     if not (data := os.read(0, 4096)):  # past Python's buffer, which select does not see
                         return

@@ -201,7 +201,7 @@ def fail_over(cluster: Cluster) -> Outcome:
 
 def _caught_up(primary: int, replica: int) -> bool:
     told = client(primary).info("replication"), client(replica).info("replication")
-    return told[0]["master_repl_offset"] - told[1].get("slave_repl_offset", 0) < NEAR
+    return int(told[0]["master_repl_offset"]) - int(told[1].get("slave_repl_offset", 0)) < NEAR
 
 
 #: Rows with a cluster of their own.

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from rdnscache import forwards, values
+from rdnscache.address import Address
 from rdnscache.clients.networks import DEFAULT_ALLOW
 from rdnscache.dns.names import shown
 from rdnscache.errors import ConfigError
 from rdnscache.files import read_text
 from rdnscache.forwards import DNS_PORT
-from rdnscache.net import Address
 from rdnscache.place import mask, parse
 from rdnscache.values import Parser
 
@@ -30,9 +30,16 @@ ENV_PREFIX = "RDNSCACHE_"
 RESOLV_CONF = Path("/etc/resolv.conf")
 
 
-def _option(default: Any, metavar: str, help_text: str, parse: Parser, shown: str = "") -> Any:
-    """A field of Config. `parse` takes what the command line, the environment or TOML gives; ValueError refuses it."""
-    return field(default=default, metadata={"metavar": metavar, "help": help_text, "parse": parse, "shown": shown})
+def _option(
+    default: Any, metavar: str, help_text: str, parse: Parser, shown: str = "", fixed: bool = False, own: bool = False
+) -> Any:
+    """A field of Config. `parse` takes what the command line, the environment or TOML gives; ValueError refuses it.
+
+    What is `fixed` stays as it is until a restart: sockets, the embedded server or other nodes depend on it. What is a
+    node's `own` may differ between nodes; everything else should be the same everywhere.
+    """
+    told = {"metavar": metavar, "help": help_text, "parse": parse, "shown": shown, "fixed": fixed, "own": own}
+    return field(default=default, metadata=told)
 
 
 def plain(option: Field[Any], value: Any) -> Any:
@@ -55,27 +62,40 @@ class Config:
     listen: tuple[Address, ...] = _option(
         (Address("127.0.0.1", 5300),), "ADDR:PORT", "Serve UDP and TCP here; may be given again.",
         values.addresses(None), "127.0.0.1:5300",
+        fixed=True, own=True,
     )  # fmt: skip
     upstream: tuple[Address, ...] = _option(
         (), "ADDR[:PORT]", "Forward to this server, port 53 unless given; several are used in turn.",
         values.addresses(DNS_PORT), "those in /etc/resolv.conf",
     )  # fmt: skip
-    upstream_file: str = _option("", "FILE", "Read upstreams from a file, an address a line.", values.text, "none")
+    upstream_file: str = _option(
+        "", "FILE", "Read upstreams from a file, an address a line.", values.text, "none", own=True
+    )
     redis: str = _option(
         "embedded",
         "URL|embedded|none",
         "The shared cache: a URL, a server of this node's own, or none.",
         values.redis_url,
+        fixed=True,
+        own=True,
     )
-    prefix: str = _option("rdns", "WORD", "First part of every key and channel in Redis.", values.word)
+    prefix: str = _option("rdns", "WORD", "First part of every key and channel in Redis.", values.word, fixed=True)
     secret: tuple[str, ...] = _option(
         (), "ID:TEXT|file:PATH", "Sign what is stored and believe only what is signed; the first signs, others check.",
         values.secrets, "none",
     )  # fmt: skip
-    embedded_memory: int = _option(64 << 20, "SIZE", "Memory of the embedded server.", values.size, "64mb")
-    workers: int = _option(0, "N", "Worker processes.", values.number(int, 1, 256), "the CPUs")
+    embedded_memory: int = _option(
+        64 << 20, "SIZE", "Memory of the embedded server.", values.size, "64mb", fixed=True, own=True
+    )
+    workers: int = _option(0, "N", "Worker processes.", values.number(int, 1, 256), "the CPUs", fixed=True, own=True)
     node_id: str = _option(
-        "", "WORD", "This node's name in Redis and logs.", values.word, "the host's name and the port"
+        "",
+        "WORD",
+        "This node's name in Redis and logs.",
+        values.word,
+        "the host's name and the port",
+        fixed=True,
+        own=True,
     )
     admin: Address | None = _option(
         None,
@@ -83,6 +103,8 @@ class Config:
         "Serve a live page, /metrics, /healthz and /readyz over HTTP here.",
         values.address(None),
         "off",
+        fixed=True,
+        own=True,
     )
     admin_token: str = _option(
         "", "TEXT|file:PATH", "What looking up and flushing on the live page need; without, flushing is off.",
@@ -91,6 +113,7 @@ class Config:
     admin_host: tuple[str, ...] = _option(
         (), "NAME", "Serve the live page under this host name, beside addresses and localhost; repeatable.",
         values.hosts, "none",
+        own=True,
     )  # fmt: skip
     identity: bool = _option(
         True, "yes|no", "Answer version.bind, id.server and the like in class CH.", values.switch, "yes"
@@ -175,24 +198,32 @@ class Config:
         values.number(float, 0, 3600),
     )  # fmt: skip
     linger: float = _option(
-        0.0, "SECONDS", "On SIGTERM, serve on for so long while telling balancers to go elsewhere.",
+        0.0, "SECONDS", "On SIGTERM, keep serving for this long while telling balancers to go elsewhere.",
         values.number(float, 0, 60), "0",
     )  # fmt: skip
     drain: float = _option(
         5.0, "SECONDS", "On SIGTERM, finish what is in flight within this.", values.number(float, 0, 300)
     )
-    warm: int = _option(1000, "N", "Load so many of the hottest names before being ready.", values.number(int, 0, 1000))
+    warm: int = _option(1000, "N", "Load this many hot names before being ready.", values.number(int, 0, 1000))
     warm_time: float = _option(5.0, "SECONDS", "Be ready after this at the latest.", values.number(float, 0, 300))
     trace: bool = _option(
         True, "yes|no", "Say where an answer came from when asked (query --trace).", values.switch, "yes"
     )
     log_level: str = _option(
-        "info", "LEVEL", "debug, info, warning or error.", values.one_of("debug", "info", "warning", "error")
+        "info",
+        "LEVEL",
+        "debug, info, warning or error.",
+        values.one_of("debug", "info", "warning", "error"),
+        own=True,
     )
     log_format: str = _option(
-        "text", "text|json", "Log for people, or a JSON object a line.", values.one_of("text", "json")
+        "text",
+        "text|json",
+        "Log for people, or a JSON object a line.",
+        values.one_of("text", "json"),
+        own=True,
     )
-    log_queries: int = _option(0, "N", "Log one of N queries; 0 logs none.", values.number(int, 0, 10**9))
+    log_queries: int = _option(0, "N", "Log one of N queries; 0 logs none.", values.number(int, 0, 10**9), own=True)
 
 
 def has_secrets(config: Config) -> bool:

@@ -17,8 +17,11 @@ cdef class Crew:
     cdef object _fly
     cdef object _shed
     cdef int _size
-    cdef list _crew
+    cdef set _crew
     cdef list _idle
+    cdef int _spare
+    cdef int _ended
+    cdef bint _looks
     cdef dict _flying
     cdef object _called
     cdef Line _line
@@ -31,6 +34,8 @@ cdef class Crew:
     cdef bint _firm
     cdef double _next_word
     cdef double _lag
+    cdef double _lag_seen
+    cdef double _behind_since
 
     @cython.locals(greediest=Share)
     cpdef bint refuses(self, bytes client, bytes key) except -1
@@ -41,6 +46,10 @@ cdef class Crew:
     cpdef bint give_up_oldest_of(self, bytes client, bytes key, double now) except -1
     @cython.locals(task=Task)
     cpdef object _work(self)
+    cdef object _note_lag(self, Task task, double now)
+    cdef object _look_for_idle(self)
+    @cython.locals(count=int)
+    cpdef object _end_idle(self, object timer)
     cdef object _call(self, Task task, double now)
     cdef object _take_off(self, Task task, double now)
     @cython.locals(other=Task)

@@ -1,10 +1,10 @@
 """The greenlets that fly: long-lived, as a new one costs more than everything else a miss does.
 
-They are made when needed, up to a bound, and stay. When all are taken, somebody has to give way (what unbound calls
-jostling). While there is a client or zone that is greedy, a flight of others begins at once: the oldest of the
-greediest is given up for it. All else stands in a line, where clients take turns, for the next greenlet that is free,
-or is taken from a flight that has lasted too long. Every second flight may last as long as it takes: however slow an
-upstream is, half of the greenlets bring its answers.
+They are made when needed, up to a bound, and stay while there is work for them. When all are taken, somebody has to
+give way (what unbound calls jostling). While there is a client or zone that is greedy, a flight of others begins at
+once: the oldest of the greediest is given up for it. All else stands in a line, where clients take turns, for the next
+greenlet that is free, or is taken from a flight that has lasted too long. Every second flight may last as long as it
+takes: however slow an upstream is, half of the greenlets bring its answers.
 Where flights begin late, the machine is what is short: then the greedy get no new ones at all, until they are no more.
 Whose the flights are is counted while there are many of them: below that nobody can be in anybody's way.
 """
@@ -22,6 +22,7 @@ from gevent import get_hub, getcurrent
 from rdnscache import clock
 from rdnscache.clients.shares import Holder, Line, Share, Shares, zone_of
 from rdnscache.outcomes import SHED_CROWDED, SHED_LATE
+from rdnscache.process import give_memory_back
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +34,17 @@ MAX_QUEUED = 1.0
 TICK, TICKED = 0.05, 64
 #: Flights, or else half of the greenlets, that make a crowd. Counting ends when half of them are left.
 CROWD = 250
-#: Seconds that flights begin late, on average of so many, from which on there is not enough of the machine.
-LATE, MEMORY = 0.01, 32
+#: The machine is short of CPU when flights begin this many seconds late, on average over the last MEMORY of them, and
+#: have done so for LASTING seconds: what has waited in the kernel while the process was stopped is soon gone.
+LATE, MEMORY, LASTING = 0.01, 32, 1.0
+NEVER = 1e300
 #: Seconds between two words in the log about a crowd.
 WORDS_APART = 10.0
+#: Greenlets that stay though nothing is left for them; each of the others keeps 30 KiB.
+KEPT = 32
+#: Seconds after which those that were idle throughout end, how many of them at most; and how many have to have ended
+#: for their memory to be given back.
+IDLE_TIME, MOST_ENDED, MANY = 1.0, 200, 128
 
 
 class GivenUp(BaseException):
@@ -71,8 +79,13 @@ class Crew:
         self._fly = fly
         self._shed = shed
         self._size = size
-        self._crew: list[gevent.Greenlet] = []
-        self._idle: list[Callable[[Task], None]] = []
+        self._crew: set[gevent.Greenlet] = set()
+        #: How to wake those that have nothing to do; the last is taken first.
+        self._idle: list[Any] = []
+        #: How many of them have been idle since the last look; how many have ended since memory was given back.
+        self._spare = 0
+        self._ended = 0
+        self._looks = False
         #: Those that have a greenlet, or for which one is on its way; in the order of their beginning.
         self._flying: dict[Task, None] = {}
         self._called: deque[Task] = deque()
@@ -87,12 +100,15 @@ class Crew:
         #: Whether the last to take off was firm.
         self._firm = True
         self._next_word = 0.0
-        #: Seconds that flights have begun late, averaged while it is counted.
+        #: Seconds that flights have begun late, averaged while it is counted; when that was last, and since when it has
+        #: been too much.
         self._lag = 0.0
+        self._lag_seen = 0.0
+        self._behind_since = NEVER
 
     def refuses(self, client: bytes, key: bytes) -> bool:
         """Whether there is not enough of the machine, and this would be for those who have most of it."""
-        if not self._counting or self._lag < LATE:
+        if not self._counting or clock.now() - self._behind_since < LASTING:
             return False
         greediest = self._shares.greediest()
         return greediest is not None and greediest.means(client, zone_of(key))
@@ -104,9 +120,12 @@ class Crew:
         if self._idle:
             self._take_off(task, now)
             self._hub.loop.run_callback(self._idle.pop(), task)
+            self._spare = min(self._spare, len(self._idle))
         elif len(self._crew) < self._size:
             self._call(task, now)
-            self._crew.append(gevent.spawn(self._work))
+            self._crew.add(gevent.spawn(self._work))
+            if len(self._crew) > KEPT and not self._looks:
+                self._look_for_idle()
         elif (len(self._flying) < self._size and not self._line) or self._others_are_greedy(task, now):
             self._call(task, now)  # one is about to be free
         else:
@@ -150,8 +169,10 @@ class Crew:
             else:
                 self._idle.append(switch)
                 task = self._hub.switch()
+                if task is None:  # there are more of us than are needed
+                    return
             if self._counting:
-                self._lag += (clock.now() - task.began - self._lag) / MEMORY
+                self._note_lag(task, clock.now())
             if not task.up:  # it has given way before it began
                 continue
             task.flyer = me
@@ -162,6 +183,38 @@ class Crew:
             finally:
                 task.flyer = None
                 self._touch_down(task)
+
+    def _note_lag(self, task: Task, now: float) -> None:
+        """A flight begins. What was learnt in an earlier crowd is not true of this one."""
+        if now - self._lag_seen > LASTING:
+            self._lag, self._behind_since = 0.0, NEVER
+        self._lag_seen = now
+        self._lag += (now - task.began - self._lag) / MEMORY
+        if self._lag < LATE:
+            self._behind_since = NEVER
+        elif self._behind_since == NEVER:
+            self._behind_since = now
+
+    def _look_for_idle(self) -> None:
+        self._looks = True
+        timer = self._hub.loop.timer(IDLE_TIME, IDLE_TIME)
+        timer.start(self._end_idle, timer)
+
+    def _end_idle(self, timer: Any) -> None:
+        """Let those end that nothing was left for since the last look, until few are left."""
+        count = min(self._spare, MOST_ENDED, len(self._crew) - KEPT)
+        for switch in self._idle[: max(count, 0)]:
+            self._crew.discard(switch.__self__)
+            self._hub.loop.run_callback(switch, None)
+            self._ended += 1
+        del self._idle[: max(count, 0)]
+        self._spare = len(self._idle)
+        if count < MOST_ENDED and self._ended >= MANY:
+            self._ended = 0
+            self._hub.loop.run_callback(give_memory_back)  # when they have ended
+        if len(self._crew) <= KEPT:
+            self._looks = False
+            timer.close()
 
     def _call(self, task: Task, now: float) -> None:
         """The next greenlet that is free is for this one."""
@@ -211,7 +264,7 @@ class Crew:
         return self._end_if_long(oldest, now, LONG)
 
     def _end_if_long(self, task: Any, now: float, seconds: float) -> bool:
-        """Give it up if it has lasted so long; whether that was done."""
+        """Give it up if it has lasted at least this long; whether that was done."""
         if task is None or now - task.began < seconds:
             return False
         self._end(task, now)

@@ -51,7 +51,7 @@ def unpacked(file: BinaryIO) -> BinaryIO:
 def read_lines(file: BinaryIO, longest: int) -> Iterator[bytes]:
     """The lines of a file, without a byte order mark and their ends.
 
-    Of a line with more octets than `longest` there are so many and one more; its rest is passed over when the next
+    Of a line longer than `longest` octets, `longest` and one more are given; its rest is passed over when the next
     line is asked for. Raises ValueError when a gzip file is damaged.
     """
     first = True

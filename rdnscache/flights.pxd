@@ -12,14 +12,13 @@ cdef class Flight(Task):
     cdef public Entry stale
     cdef public object timer
     cdef public bint flushed
+    cdef public long asked
     cdef public list waiters
     cdef public set seen
 
 
 cdef class Flights:
-    cdef object _resolve
-    cdef object _give_up
-    cdef object _shed
+    cdef object _pilot
     cdef int _max_flights
     cdef int _max_waiting
     cdef int _max_client_waiting
@@ -31,7 +30,6 @@ cdef class Flights:
     cdef dict _waiting_of
     cdef int _delivering
     cdef bint _quiet
-    cdef public object on_join
     cdef public list drains
     cdef double _looked
 

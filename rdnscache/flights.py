@@ -36,10 +36,27 @@ class Channel(Protocol):
         """Send the reply made from `entry`, which `layer` had; one of outcomes.LAYERS."""
 
 
+class Pilot(Protocol):
+    """Who resolves flights: the resolver."""
+
+    def fly(self, flight: Flight) -> None:
+        """Resolve it, and end by landing it. Runs on a greenlet of the crew."""
+
+    def joined(self, flight: Flight) -> None:
+        """Somebody waits on a flight that was begun with nobody waiting."""
+
+    def shed(self, flight: Flight, reason: int) -> None:
+        """Land one that has waited too long or makes room for others, and count those who waited."""
+
+    def give_up(self, flight: Flight) -> Entry:
+        """What to land one with that `fly` has left unlanded, by an error."""
+        raise NotImplementedError
+
+
 class Flight(Task):
     """One resolution in progress, and everyone who waits for it."""
 
-    __slots__ = ("flushed", "recursion", "renewal", "seen", "stale", "timer", "waiters")
+    __slots__ = ("asked", "flushed", "recursion", "renewal", "seen", "stale", "timer", "waiters")
 
     def __init__(self, key: bytes, since: float, client: bytes) -> None:
         # what Task and Holder do; their constructors cost as much as all else about a flight that begins
@@ -58,8 +75,10 @@ class Flight(Task):
         #: What those who wait are answered with when it takes long, or fails; and the timer that goes off then.
         self.stale: Entry | None = None
         self.timer: Any = None
-        #: Whether it was up during a flush that means its question: what it brings is for those who wait, nobody else.
+        #: Whether it was up during a flush that means its question: L1 keeps nothing that it brings.
         self.flushed = False
+        #: How many flushes had been heard of when its upstream was asked.
+        self.asked = 0
         #: With the prefix of each client.
         self.waiters: list[tuple[Channel, Query, Any, bytes]] = []
         #: Who waits over UDP, by channel, address and message, once there are several.
@@ -69,22 +88,17 @@ class Flight(Task):
 class Flights:
     """The flights up in this worker.
 
-    `resolve` takes a flight and ends by landing it; when it fails to, `give_up` is asked for an entry to land with.
-    `shed` lands one that has waited too long or makes room for another, and counts those who waited.
+    `pilot` resolves them. It has to know this object in turn, to land them: `worker` tells it.
     """
 
     def __init__(
         self,
-        resolve: Callable[[Flight], None],
-        give_up: Callable[[Flight], Entry],
-        shed: Callable[[Flight, int], None],
+        pilot: Pilot,
         max_flights: int,
         max_waiting: int,
         max_client_waiting: int,
     ) -> None:
-        self._resolve = resolve
-        self._give_up = give_up
-        self._shed = shed
+        self._pilot = pilot
         self._max_flights = max_flights
         self._max_waiting = max_waiting
         self._max_client_waiting = max_client_waiting
@@ -99,8 +113,6 @@ class Flights:
         #: Deliveries that go on in the next turn; whether all have to, because we are in the middle of a batch.
         self._delivering = 0
         self._quiet = False
-        #: Called with a flight that somebody joins though it was begun with nobody waiting.
-        self.on_join: Callable[[Flight], None] = lambda flight: None
         #: What to call so that datagrams get their turn.
         self.drains: list[Callable[[], None]] = []
         self._looked = 0.0
@@ -134,7 +146,7 @@ class Flights:
             if flight.seen is not None and client is not None:
                 flight.seen.add((channel, client[0], query.data))
             if flight.renewal:
-                self.on_join(flight)
+                self._pilot.joined(flight)
         flight.waiters.append((channel, query, client, prefix))
         self.waiting += 1
         if prefix:
@@ -178,7 +190,7 @@ class Flights:
         """Land a flight for the sake of others; not now, but in the next turn those who wait are answered."""
         quiet, self._quiet = self._quiet, True
         try:
-            self._shed(flight, reason)
+            self._pilot.shed(flight, reason)
         finally:
             self._quiet = quiet
 
@@ -250,12 +262,12 @@ class Flights:
         """Runs on a greenlet of the crew."""
         self.step()
         try:
-            self._resolve(flight)
+            self._pilot.fly(flight)
         except Exception:
             log.exception("a flight failed")
         finally:
             if flight.up:
-                self.land(flight, self._give_up(flight), FAILURE)
+                self.land(flight, self._pilot.give_up(flight), FAILURE)
 
     def step(self) -> None:
         """Called between the steps of flights."""

@@ -9,9 +9,9 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from rdnscache.address import Address
 from rdnscache.errors import ConfigError
 from rdnscache.files import read_text
-from rdnscache.net import Address
 
 DNS_PORT = 53
 #: Servers a node forwards to, at most.

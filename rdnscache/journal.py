@@ -37,7 +37,7 @@ class Journal:
         self._slow: deque[dict[str, Any]] = deque(maxlen=SLOW_KEPT)
 
     def heat(self, key: bytes, queries: int) -> None:
-        """Count so many queries for a question. Of a batch, one is told for all: a fair sample."""
+        """Count queries for a question. Of a batch, one question stands for all: a fair sample."""
         heat = self._heat
         if key in heat:
             heat[key] += queries

@@ -195,7 +195,7 @@ def count_reply(counters: Counters, first: int, rcode: int) -> None:
 
 
 def observe(counters: Counters, histogram: int, seconds: float, count: int) -> None:
-    """So many events that took so long."""
+    """Add `count` events that took `seconds` each."""
     counters[histogram + bisect_left(BOUNDS, seconds)] += count
     counters[histogram + _SUM] += int(seconds * 1e9) * count
 

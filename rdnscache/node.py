@@ -2,55 +2,52 @@
 
 from __future__ import annotations
 
-import gevent.monkey
+import gc
+import json
+import logging
+import random
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
-gevent.monkey.patch_all()  # redis-py and the socket module cooperate from here on; before they are imported
+import gevent
+from gevent.event import Event
 
-import gc  # noqa: E402
-import json  # noqa: E402
-import logging  # noqa: E402
-import random  # noqa: E402
-import signal  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Callable, Sequence  # noqa: E402
-from typing import Any  # noqa: E402
-
-import gevent  # noqa: E402
-from gevent.event import Event  # noqa: E402
-
-from rdnscache import __version__, clock, metrics  # noqa: E402
-from rdnscache.cache import Cache  # noqa: E402
-from rdnscache.children import SUCCEEDED  # noqa: E402
-from rdnscache.clients.guard import Guard, our_own_workers  # noqa: E402
-from rdnscache.clients.limit import Limiter  # noqa: E402
-from rdnscache.clients.networks import Networks  # noqa: E402
-from rdnscache.config import Config  # noqa: E402
-from rdnscache.dns.names import TYPES, question_text, rcode_text  # noqa: E402
-from rdnscache.dns.policy import Identity, Limits  # noqa: E402
-from rdnscache.flights import Flights  # noqa: E402
-from rdnscache.journal import Journal  # noqa: E402
-from rdnscache.lifeline import AT_WORK, Lifeline  # noqa: E402
-from rdnscache.logs import log_uncaught  # noqa: E402
-from rdnscache.report import Report  # noqa: E402
-from rdnscache.resolver import FOLLOW_MARGIN, LEASE_MARGIN, Resolver  # noqa: E402
-from rdnscache.server.admin import Admin  # noqa: E402
-from rdnscache.server.desk import Desk  # noqa: E402
-from rdnscache.server.overview import Overview  # noqa: E402
-from rdnscache.server.pool import Pool  # noqa: E402
-from rdnscache.server.tcp import TcpListener  # noqa: E402
-from rdnscache.server.udp import UdpListener  # noqa: E402
-from rdnscache.store.contract import BEAT  # noqa: E402
-from rdnscache.store.lookup import questions  # noqa: E402
-from rdnscache.store.nostore import NoStore  # noqa: E402
-from rdnscache.store.scope import Scope  # noqa: E402
-from rdnscache.store.seal import Seal  # noqa: E402
-from rdnscache.store.steering import Place  # noqa: E402
-from rdnscache.store.store import Store  # noqa: E402
-from rdnscache.supervisor import Inherited  # noqa: E402
-from rdnscache.sweeper import Sweeper  # noqa: E402
-from rdnscache.upstream.server import Server  # noqa: E402
-from rdnscache.upstream.servers import Upstreams  # noqa: E402
-from rdnscache.upstream.siblings import Siblings  # noqa: E402
+from rdnscache import __version__, clock, metrics
+from rdnscache.cache import Cache
+from rdnscache.children import SUCCEEDED
+from rdnscache.clients.guard import Guard, our_own_workers
+from rdnscache.clients.limit import Limiter
+from rdnscache.clients.networks import Networks
+from rdnscache.config import Config
+from rdnscache.departure import Departure
+from rdnscache.dns.names import TYPES, question_text, rcode_text
+from rdnscache.dns.policy import Identity, Limits
+from rdnscache.flights import Flights
+from rdnscache.journal import Journal
+from rdnscache.lifeline import AT_WORK, Lifeline
+from rdnscache.logs import log_uncaught
+from rdnscache.report import Report
+from rdnscache.resolver import FOLLOW_MARGIN, LEASE_MARGIN, Resolver, Sources, Terms
+from rdnscache.server.admin import Admin
+from rdnscache.server.desk import Desk
+from rdnscache.server.overview import Overview
+from rdnscache.server.pool import Pool
+from rdnscache.server.tcp import TcpListener
+from rdnscache.server.udp import UdpListener
+from rdnscache.store.contract import BEAT
+from rdnscache.store.lookup import questions
+from rdnscache.store.nostore import NoStore
+from rdnscache.store.scope import Scope
+from rdnscache.store.seal import Seal
+from rdnscache.store.steering import Place
+from rdnscache.store.store import Store
+from rdnscache.supervisor import Inherited
+from rdnscache.sweeper import Sweeper
+from rdnscache.upstream.server import Server
+from rdnscache.upstream.servers import Upstreams
+from rdnscache.upstream.siblings import Siblings
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +57,7 @@ LONGEST_HOLD = 0.05
 FIRST_HOLD = 0.25
 #: Seconds between two looks at the gauges, and at what is still in flight while draining.
 GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
-#: A prefix that has paused may have the replies of so many seconds at once.
+#: A prefix that has paused may have the replies of this many seconds at once.
 RATE_BURST = 5.0
 #: Prefixes over the limit that are named in the log.
 LIMITED_NAMED = 5
@@ -71,8 +68,8 @@ HEAT_INTERVAL = 10.0
 #: Seconds between two looks whether Redis is there, at the start.
 ATTACH_LOOK = 0.02
 #: Entries and flights make no cycles, so the collector finds next to nothing; left alone it takes a tenth of each miss,
-#: and hits wait for it in a flood.
-GC_THRESHOLD = (100_000, 100, 1000)
+#: and hits wait for it in a flood. A look at this many new objects takes 2 ms; one at those that have stayed is rare.
+GC_THRESHOLD = (10_000, 1000, 1000)
 
 
 class Node:
@@ -81,6 +78,7 @@ class Node:
     def __init__(self, config: Config, inherited: Inherited, line: Lifeline) -> None:
         self.config = config
         self._line = line
+        self._departure = departure = Departure()
         self._beats = gevent.get_hub().loop.timer(0, BEAT_INTERVAL)
         self.worker = worker = inherited.worker
         self.board = board = inherited.board
@@ -88,7 +86,7 @@ class Node:
         self.cache = Cache(config.l1_entries, config.l1_memory)
         self._sweeper = Sweeper(self.cache)
         self.journal = journal = Journal(config.log_queries)
-        self._report = Report(config, worker, counters, inherited.incarnation)
+        self._report = Report(config, worker, counters, inherited.incarnation, departure)
         seal = Seal(config.secret) if config.secret else None
         self.store: NoStore = NoStore()
         if inherited.redis_url is not None:
@@ -102,15 +100,13 @@ class Node:
             )  # fmt: skip
         servers = [Server(address, board.block(str(address)), counters) for address in config.upstream]
         self.upstreams = Upstreams(servers, config.upstream_timeout, config.upstream_deadline, counters)
-        self.siblings = Siblings(worker, inherited.siblings, config.upstream_deadline)
+        self.siblings = Siblings(worker, inherited.siblings, config.upstream_deadline, departure)
         self.resolver = self._make_resolver()
-        bounds = config.max_flights, config.max_waiting, config.max_client_waiting
-        self.flights = Flights(self.resolver.fly, self.resolver.give_up, self.resolver.shed, *bounds)
+        self.flights = Flights(self.resolver, config.max_flights, config.max_waiting, config.max_client_waiting)
         self.resolver.flights = self.flights
-        self.flights.on_join = self.resolver.joined
         identity = Identity(f"rdnscache {__version__}", config.node_id) if config.identity else Identity()
         trace = f"{config.node_id}.{worker}" if config.trace else ""
-        self.desk = Desk(self.cache, self.flights, identity, journal, trace, config.prefetch, counters)
+        self.desk = Desk(self.cache, self.flights, identity, journal, trace, config.prefetch, counters, departure)
         self.desk.rotates = config.rotate == "id"
         self.guard = make_guard(config)
         self.udp, self.tcp, self.inner = self._make_listeners(inherited)
@@ -121,20 +117,19 @@ class Node:
         if inherited.admin is not None:
             can_flush = bool(config.admin_token)
             overview = Overview(config.node_id, inherited.redis_url, config.prefix, board, seal, can_flush)
-            self.admin = Admin(inherited.admin, board, overview, config.admin_token, config.admin_host)
+            self.admin = Admin(inherited.admin, board, overview, config.admin_token, config.admin_host, departure)
         self._hold = gevent.get_hub().loop.timer(LONGEST_HOLD)
         self._next_beat = 0.0
         self._stopping = Event()
-        self._has_successor = False
         self._evictions = 0
         self._limited = self._count_limited()
 
     def _make_resolver(self) -> Resolver:
         config = self.config
-        limits = make_limits(config)
         patience = config.upstream_deadline + FOLLOW_MARGIN
-        parts = self.cache, self.store, self.upstreams, self.siblings, limits, patience, config.stale_after
-        return Resolver(*parts, config.node_id, self.journal, self.counters)
+        terms = Terms(make_limits(config), patience, config.stale_after, config.node_id)
+        sources = Sources(self.cache, self.store, self.siblings, self.upstreams)
+        return Resolver(sources, terms, self.journal, self.counters)
 
     def _make_listeners(
         self, inherited: Inherited
@@ -150,7 +145,8 @@ class Node:
         ]
         tcp = [TcpListener(sock, self.desk, guard, pool) for sock in inherited.slot.tcp]
         # the others have counted their clients' queries themselves
-        desk = Desk(self.cache, self.flights, Identity(), Journal(0), "", config.prefetch, self.board.scrap())
+        uncounted = Journal(0), "", config.prefetch, self.board.scrap(), Departure()
+        desk = Desk(self.cache, self.flights, Identity(), *uncounted)
         inner: list[UdpListener | TcpListener] = [
             *(UdpListener(sock, False, desk, our_own_workers()) for sock in inherited.inner.udp),
             *(TcpListener(sock, desk, our_own_workers(), inner_pool) for sock in inherited.inner.tcp),
@@ -163,6 +159,9 @@ class Node:
 
     def flushes(self) -> int:
         return self.resolver.flushes
+
+    def flushed_at(self) -> float:
+        return self.resolver.flushed_at
 
     def sweep(self, scopes: Sequence[Scope], at_once: bool) -> int:
         count = self._sweeper.sweep(scopes, at_once)
@@ -240,15 +239,13 @@ class Node:
 
     def _succeeded(self) -> None:
         """Our successor reads from the same sockets: nobody has to be told to go elsewhere."""
-        self._has_successor = True
+        self._departure.succeeded = True
         self._stopping.set()
 
     def _linger(self) -> None:
         """Serve on for a moment, but tell balancers that we are about to end."""
-        if self.admin is not None:
-            self.admin.draining = True
-        self.desk.leaving = True
-        end = time.monotonic() + (0.0 if self._has_successor else self.config.linger)
+        self._departure.begun = True
+        end = time.monotonic() + (0.0 if self._departure.succeeded else self.config.linger)
         while (left := end - time.monotonic()) > 0:
             self._beat()
             gevent.sleep(min(left, GAUGE_INTERVAL))
@@ -261,7 +258,7 @@ class Node:
             self._next_beat = now + BEAT - GAUGE_INTERVAL / 2
 
     def _warm(self) -> None:
-        """Bring what the cluster is asked most into L1, for so long; then say that we are warm."""
+        """Bring what the cluster is asked most into L1, for `warm_time` at most; then say that we are warm."""
         if self.config.warm and self.store.state != "none":
             with gevent.Timeout(self.config.warm_time, False):
                 while not self.store.attached:
@@ -300,19 +297,18 @@ class Node:
         counters[metrics.WAITING] = self.flights.waiting
 
     def _drain(self) -> None:
-        """Read no more; wait for flights and open connections, for so long; then close the link."""
-        self.siblings.ending = True
-        if not self._has_successor:
-            self._report.leaving = True
+        """Read no more; wait for flights and open connections, for `drain` at most; then close the link."""
+        self._departure.draining = True
+        if self._departure.farewell:
             self.introduce()
         for listener in self.outer:
             listener.stop()
         deadline = time.monotonic() + self.config.drain
         while (len(self.flights) or any(map(len, self.tcp))) and time.monotonic() < deadline:
-            if not self._has_successor:
+            if self._departure.farewell:
                 self._beat()
             gevent.sleep(DRAIN_STEP)
-        if not self._has_successor:  # who holds our place in the register now
+        if self._departure.farewell:
             self.store.leave()
         self.store.close()
         for gauge in (

@@ -37,6 +37,13 @@ def forbid_dumps() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
+def give_memory_back() -> None:
+    """Let the system have the memory again that is free: the C library keeps it, in pieces between what is in use."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def first_free_port() -> int:
     """The lowest port that may be bound without privileges."""
     try:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from dataclasses import fields
 from typing import Any
 
 from rdnscache import __version__
 from rdnscache.build import form
-from rdnscache.config import Config, plain
+from rdnscache.config import Config, options, plain
+from rdnscache.departure import Departure
 from rdnscache.journal import Journal
 from rdnscache.metrics import ANSWERS, COLUMN, HISTOGRAM, METRICS, Counters
 from rdnscache.outcomes import LAYERS
@@ -22,12 +22,6 @@ from rdnscache.status import STEP, STEPS
 from rdnscache.store.nostore import NoStore
 from rdnscache.upstream.servers import Upstreams
 
-#: Options that are a node's own; the others should be the same everywhere. Whoever is seen in a Redis uses that Redis,
-#: whatever it calls it.
-OWN = frozenset({
-    "listen", "node_id", "admin", "admin_host", "workers", "log_level", "log_format", "log_queries", "upstream_file",
-    "redis", "embedded_memory",
-})  # fmt: skip
 #: Rates are over this many seconds at least.
 RECENT = 6.0
 _PLAIN = {metric.key: COLUMN[metric.key] for metric in METRICS if metric.kind != HISTOGRAM}
@@ -37,10 +31,12 @@ _LAYER_COLUMNS = range(ANSWERS, ANSWERS + len(LAYERS))
 class Report:
     """The facts that do not change, made once, and those that do."""
 
-    def __init__(self, config: Config, worker: int, counters: Counters, life: Incarnation) -> None:
-        values = {field.name: plain(field, getattr(config, field.name)) for field in fields(Config)}
-        #: Whether this node is about to end.
-        self.leaving = False
+    def __init__(
+        self, config: Config, worker: int, counters: Counters, life: Incarnation, departure: Departure
+    ) -> None:
+        values = {option.name: plain(option, getattr(config, option.name)) for option in options()}
+        shared = {option.name for option in options() if not option.metadata["own"]}
+        self._departure = departure
         self._counters = counters
         self._lasting = {
             "node": config.node_id,
@@ -54,7 +50,7 @@ class Report:
             "started": time.time(),
             "workers": config.workers,
             "listen": values["listen"],
-            "config": {name: value for name, value in values.items() if name not in OWN},
+            "config": {name: value for name, value in values.items() if name in shared},
         }
         self._looks: deque[tuple[float, list[int]]] = deque([(time.monotonic(), counters.tolist())])
         self._history = History(time.time(), self._looks[0][1])
@@ -73,7 +69,7 @@ class Report:
             "redis_ms": round(store.latency * 1000, 2),
             "redis_state": store.state,
             "twins": sorted(store.twins),
-            "leaving": self.leaving,
+            "leaving": self._departure.farewell,
             "counters": {key: counts[column] for key, column in _PLAIN.items()},
             "recent": {key: counts[column] - before[column] for key, column in _PLAIN.items()},
             "recent_seconds": round(max(now - since, 0.001), 3),

@@ -20,6 +20,7 @@ cdef class Resolver:
     cdef object _journal
     cdef object _counters
     cdef public long flushes
+    cdef public double flushed_at
     cdef int _failures
     cdef double _failing_since
     cdef public bint unfit
@@ -42,6 +43,7 @@ cdef class Resolver:
     cpdef tuple _claim_or_follow(self, Flight flight, object candidacy)
     @cython.locals(stale=int, ttl=int, key=bytes, entry=Entry)
     cpdef object _land_and_fill(self, Flight flight, object candidacy, Reply reply, object source)
+    cdef bint _outdated(self, Flight flight)
     @cython.locals(now=double, failed=bint)
     cpdef object _land(self, Flight flight, Entry entry, int layer)
     cdef object _remember(self, bytes key, Entry entry, double now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from functools import partial
 
 from gevent import get_hub
@@ -37,54 +38,67 @@ UNFORESEEN = UpstreamFailed("an error of our own", ede=EDE_OTHER, why=LOCAL)
 FAILURES_BEFORE_UNFIT, FAILING = 3, 1.0
 #: Seconds to follow once following has led nowhere, and for how long.
 SHORT_PATIENCE, MISLED = 1.0, 60.0
-#: A follower looks again after so many seconds, doubled up to the last: a message may be lost.
+#: A follower looks again after this many seconds, doubled up to the last: a message may be lost.
 FIRST_LOOK, LAST_LOOK = 0.1, 0.2
 #: Added to the upstream deadline for the longest lease, and to the lease before claiming anew.
 LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
 #: Added to the upstream deadline for how long a follower follows.
 FOLLOW_MARGIN = 0.2
+#: A moment before all others.
+NEVER = -1e300
 #: Where an answer comes from that another worker of this node has fetched.
 SIBLING = "sibling"
-#: Where fewer than this share of the last so many flights ended in L2, a read before claiming costs more than it saves.
+#: Reading before claiming saves time only where at least this share of the last MEMORY flights ended in L2.
 READ_WORTHWHILE, MEMORY = 0.5, 64
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a resolver goes by. Times are in seconds."""
+
+    limits: Limits
+    #: How long a follower follows before it asks upstreams itself.
+    patience: float
+    #: After this a stale entry is better than none.
+    stale_after: float
+    #: This node's name, as stored with what it asks for.
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where answers come from, the nearest first."""
+
+    cache: Cache
+    store: NoStore
+    siblings: Siblings
+    upstreams: Upstreams
 
 
 class Resolver:
     """Turns a flight into an entry. One per worker; `fly` runs on a greenlet of the crew for each flight."""
 
-    def __init__(
-        self,
-        cache: Cache,
-        store: NoStore,
-        upstreams: Upstreams,
-        siblings: Siblings,
-        limits: Limits,
-        patience: float,
-        stale_after: float,
-        node: str,
-        journal: Journal,
-        counters: Counters,
-    ) -> None:
-        self.cache = cache
-        self._store = store
-        self._upstreams = upstreams
-        self._siblings = siblings
-        self._limits = limits
-        #: Seconds a follower goes on following before it asks upstreams itself.
-        self._patience = patience
+    def __init__(self, sources: Sources, terms: Terms, journal: Journal, counters: Counters) -> None:
+        self.cache = sources.cache
+        self._store = sources.store
+        self._upstreams = sources.upstreams
+        self._siblings = sources.siblings
+        self._limits = terms.limits
+        self._patience = terms.patience
         self._misled_until = 0.0
-        #: Seconds after which a stale entry is better than none.
-        self._stale_after = stale_after
-        self._node = f"node={node}"
+        self._stale_after = terms.stale_after
+        self._node = f"node={terms.node}"
         self._journal = journal
         self._counters = counters
         #: Counts flushes: what was read from L2 before one must not bring the old answer back.
         self.flushes = 0
+        #: When the last one began (monotonic).
+        self.flushed_at = NEVER
         #: Failures of our own way to upstreams since the last answer; and whether we leave claims to others for that.
         self._failures = 0
         self._failing_since = 0.0
         self.unfit = False
-        #: The share of late flights that ended in L2.
+        #: The share of recent flights that ended in L2.
         self._l2_share = 1.0
         self.flights: Flights
 
@@ -111,6 +125,7 @@ class Resolver:
                 return self._land(flight, entry, layer)
             self._offer(flight, candidacy.entry)
             self.flights.step()
+            flight.asked = self.flushes
             try:
                 reply, source = self._ask(key, candidacy, flight.client)
             except UpstreamFailed as failure:
@@ -205,7 +220,13 @@ class Resolver:
         if flight.renewal and ttl <= flight.renewal:  # the rest of the old one: the upstream is a cache
             entry.renews = False
         self._land(flight, entry, outcomes.FOLLOWER if source == SIBLING else outcomes.UPSTREAM)
-        candidacy.fill(STORE if ttl and not flight.flushed else PASS, reply, ttl, stale, source)
+        if self._outdated(flight):
+            return candidacy.release()
+        return candidacy.fill(STORE if ttl else PASS, reply, ttl, stale, source)
+
+    def _outdated(self, flight: Flight) -> bool:
+        """Whether a flush means what its upstream was asked for. Those who follow it are to ask anew, one for all."""
+        return flight.flushed and flight.asked != self.flushes
 
     def _fail(self, flight: Flight, candidacy: Candidacy, failure: UpstreamFailed) -> None:
         """Nobody has answered. What is a fact about the name is shared; what is our own trouble stays with us."""
@@ -213,6 +234,8 @@ class Resolver:
         entry = self._failure(flight.key, failure)
         if failure.rcode == SERVFAIL and failure.why in (SAID, SILENT):
             self._land(flight, entry, outcomes.FAILURE)
+            if self._outdated(flight):
+                return candidacy.release()
             reply = _failure_reply(flight.key, failure)
             return candidacy.fill(FAILURE, reply, self._limits.failure_ttl, 0, failure.source, failure.why)
         candidacy.release()
@@ -268,6 +291,7 @@ class Resolver:
     def begin_flush(self, scope: Scope) -> None:
         """From now on flights that a flush means bring nothing back, and nobody joins them. Called in the hub."""
         self.flushes += 1
+        self.flushed_at = time.monotonic()
         for flight in self.flights.meant(scope.holds_question):
             self.flights.set_aside(flight)
             flight.flushed = True

@@ -6,6 +6,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rdnscache.outcomes import LAYERS
@@ -53,7 +54,7 @@ class NodeStatus:
         return told | {"shares": {layer: round(share, 4) for layer, share in self.shares.items()}}
 
 
-#: The history has so many steps of so many seconds, by the wall clock, so that those of several workers add up.
+#: Seconds of a step of the history and how many steps there are; by the wall clock, so that workers' steps add up.
 STEP, STEPS = 5, 60
 #: So many seconds after its end every worker has told of a step: they speak every two.
 SETTLED = 2.5
@@ -61,9 +62,11 @@ SETTLED = 2.5
 STATES = ("none", "attached", "probing", "open", "clock", "away")
 
 
-#: What members tell may have been put into Redis by anybody. Of a node so many remarks and upstreams are shown; options
-#: that so many nodes tell of are compared, those of most nodes first; slow queries taken from one worker.
+#: What members tell may have been put into Redis by anybody. How many remarks and upstreams of a node
+#: are shown; how many options are compared, those of most nodes first; how many slow queries are taken of a worker.
 MAX_REMARKS, MAX_UPSTREAMS, MAX_OPTIONS, MAX_SLOW = 20, 64, 100, 50
+#: Options that are read of one worker, and that are counted before the rarest are dropped.
+MAX_TOLD, MAX_COUNTED = 400, 2000
 #: Characters of a name of 255 octets, each of them escaped.
 MAX_NAME = 1016
 
@@ -137,10 +140,12 @@ def _compare(
     }
     known: Counter[str] = Counter()
     for config in configs.values():
-        known.update(config.keys())
+        known.update(islice(config, MAX_TOLD))
+        if len(known) > MAX_COUNTED:
+            known = Counter(dict(known.most_common(MAX_OPTIONS)))
         breathe()
     for option in sorted(name for name, _ in known.most_common(MAX_OPTIONS)):
-        values = {node: f"{config.get(option)!r:.100}" for node, config in configs.items()}
+        values = {node: _shown(config.get(option)) for node, config in configs.items()}
         counts = Counter(values.values())
         usual = min(counts, key=lambda value: (-counts[value], value))
         for name, status in nodes.items() if len(counts) > 1 else ():
@@ -151,7 +156,7 @@ def _compare(
 
 
 def history(members: Sequence[Member], breathe: Callable[[], None] = _go_on) -> dict[str, Any]:
-    """Answers a second of the whole cluster, by layer, in steps of so many seconds, up to the last all have told of."""
+    """Answers a second of the whole cluster, by layer, in steps of STEP seconds, up to the last all have reported."""
     last = int(time.time() - SETTLED) // STEP - 1
     numbers = range(last - STEPS + 2, last + 1)
     sums: dict[int, list[float]] = defaultdict(lambda: [0.0] * len(LAYERS))
@@ -207,6 +212,15 @@ def _number(value: Any) -> float:
 def _text(value: Any, longest: int = 100) -> str:
     """A word somebody told, cut and on one line."""
     return printable(str(value)[:longest]) if isinstance(value, str | int) else "?"
+
+
+def _shown(value: Any) -> str:
+    """The value of an option, as somebody told it: cut before it is put into words."""
+    return f"{[_cut(each) for each in value[:10]] if isinstance(value, list) else _cut(value)!r:.100}"
+
+
+def _cut(value: Any) -> Any:
+    return value[:100] if isinstance(value, str) else "?" if isinstance(value, list | dict) else value
 
 
 def _dict(value: Any) -> dict[str, Any]:

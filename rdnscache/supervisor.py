@@ -17,7 +17,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from rdnscache import __version__, embedded, handover, net
+from rdnscache import __version__, embedded, handover, sockets
+from rdnscache.address import Address
 from rdnscache.build import form
 from rdnscache.children import Child, Family
 from rdnscache.config import Config, has_secrets, options, plain
@@ -29,15 +30,14 @@ from rdnscache.lifeline import RELOAD, RESTART, Lifeline
 from rdnscache.metrics import REPLACED_DIED, REPLACED_HUNG, Board
 from rdnscache.place import SERVER, mask, parse
 from rdnscache.process import Incarnation, first_free_port, forbid_dumps, raise_file_limit
+from rdnscache.sockets import Slot
 
 log = logging.getLogger(__name__)
 
 #: Seconds beyond the drain time before a worker is killed, and for the embedded server to end.
 KILL_MARGIN, SERVER_END = 1.0, 2.0
-#: Orders that come through Redis: so many are remembered, and so many seconds lie between two times they are obeyed.
+#: Orders that come through Redis: how many are remembered, and the least seconds between two that are obeyed.
 ORDERS_KEPT, ORDER_PAUSE = 100, 1.0
-#: Options that sockets, the embedded server or other nodes depend on.
-FIXED = frozenset({"listen", "admin", "workers", "node_id", "redis", "embedded_memory", "prefix"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,10 @@ class Inherited:
     """What a worker gets from its supervisor."""
 
     worker: int
-    slot: net.Slot
+    slot: Slot
     #: Sockets where the node's other workers ask this one, and the addresses of all of those.
-    inner: net.Slot
-    siblings: list[net.Address]
+    inner: Slot
+    siblings: list[Address]
     admin: socket.socket | None
     board: Board
     redis_url: str | None
@@ -59,8 +59,8 @@ class Inherited:
 class Sockets:
     """What the supervisor keeps open, whatever happens to its workers."""
 
-    slots: list[net.Slot]
-    inner: list[net.Slot]
+    slots: list[Slot]
+    inner: list[Slot]
     admin: socket.socket | None
 
 
@@ -89,9 +89,9 @@ class Supervisor:
         self.open_files = raise_file_limit()
         self._fit(config)
         try:
-            slots, bound = net.bind_slots(config.listen, config.workers, estate)
-            inner, siblings = net.bind_inner(config.workers, estate)
-            admin = net.bind_admin(config.admin, estate) if config.admin else None
+            slots, bound = sockets.bind_slots(config.listen, config.workers, estate)
+            inner, siblings = sockets.bind_inner(config.workers, estate)
+            admin = sockets.bind_admin(config.admin, estate) if config.admin else None
         except OSError as error:
             raise ConfigError(f"cannot listen on {_where(config)}: {error.strerror}") from None
         estate.close()
@@ -159,7 +159,7 @@ class Supervisor:
             fit(wanted, self.open_files)
             for address in wanted.listen + ((wanted.admin,) if wanted.admin else ()):
                 if address not in (*self.config.listen, self.config.admin):
-                    net.check_free(address)
+                    sockets.check_free(address)
         except ConfigError as error:
             return str(error)
         except OSError as error:
@@ -173,10 +173,10 @@ class Supervisor:
             return log.error("not restarted, the next image could not run: %s", problem)
         estate = Estate(workers=[worker.pid for worker in self.workers])
         estate.incarnation, estate.begun = self.incarnation.name, self.incarnation.begun
-        net.leave_slots(self.sockets.slots, self.config.listen, estate)
-        net.leave_inner(self.sockets.inner, estate)
+        sockets.leave_slots(self.sockets.slots, self.config.listen, estate)
+        sockets.leave_inner(self.sockets.inner, estate)
         if self.sockets.admin is not None and self.config.admin is not None:
-            net.leave_admin(self.sockets.admin, self.config.admin, estate)
+            sockets.leave_admin(self.sockets.admin, self.config.admin, estate)
         servers = [child.pid for child in self.family.children if child not in self.workers]
         if path is not None and servers:
             estate.server, estate.server_path = servers[0], str(path)
@@ -188,11 +188,14 @@ class Supervisor:
         except OSError as error:
             log.error("not restarted: %s", error.strerror)
 
-    def _worker(self, inherited: Inherited, others: list[net.Slot]) -> Callable[[Lifeline], int]:
+    def _worker(self, inherited: Inherited, others: list[Slot]) -> Callable[[Lifeline], int]:
         def run(line: Lifeline) -> int:
             for slot in others:
                 slot.close()
-            from rdnscache.node import run_worker  # gevent and redis come in here
+            from gevent import monkey
+
+            monkey.patch_all()  # redis-py and sockets cooperate from here on; before redis-py is imported
+            from rdnscache.node import run_worker
 
             return run_worker(fit(self.config, self.open_files)[0], inherited, line)
 
@@ -237,7 +240,7 @@ class Supervisor:
         self.family.children.append(child)
         return path
 
-    def _tell(self, bound: list[net.Address], admin_port: int, path: Path | None) -> None:
+    def _tell(self, bound: list[Address], admin_port: int, path: Path | None) -> None:
         """What a person at the terminal wants to know: what runs here, and what to try."""
         config = self.config
         first = bound[0]
@@ -248,9 +251,7 @@ class Supervisor:
         print(f"  upstreams   {', '.join(map(str, config.upstream))}")
         print(f"  Redis       {_redis_text(config, self.redis_url)}")
         if config.admin:
-            print(
-                f"  admin       http://{net.Address(config.admin.host, admin_port)}/  (a live page; /metrics, /readyz)"
-            )
+            print(f"  admin       http://{Address(config.admin.host, admin_port)}/  (a live page; /metrics, /readyz)")
         print(f"  try         dig @{host} -p {first.port} example.com")
         if path is not None:
             print(f"              redis-cli -s {path} --scan")
@@ -261,7 +262,7 @@ class Supervisor:
 
     def _reload(self) -> None:
         """Read the configuration again; when it can be used, let successors take over worker by worker."""
-        keep = {name: getattr(self.config, name) for name in FIXED}
+        keep = {option.name: getattr(self.config, option.name) for option in options() if option.metadata["fixed"]}
         try:
             wanted = self.reread()
             self._fit(replace(wanted, **keep))
@@ -270,7 +271,7 @@ class Supervisor:
         for option in options():
             old, new = (getattr(config, option.name) for config in (self.config, wanted))
             if old != new:
-                when = ", not before a restart" if option.name in FIXED else ""
+                when = ", not before a restart" if option.metadata["fixed"] else ""
                 log.info("%s: %s -> %s%s", option.name, plain(option, old), plain(option, new), when)
         changed = replace(wanted, **keep)
         if changed == self.config:

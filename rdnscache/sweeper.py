@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 
 import gevent
@@ -10,10 +9,11 @@ import gevent
 from rdnscache import clock
 from rdnscache.cache import Cache
 from rdnscache.dns.entry import Entry
+from rdnscache.store.breath import Breath
 from rdnscache.store.scope import Scope
 
-#: Seconds of a portion, and entries after which that is looked at.
-PORTION, STEP = 0.002, 100
+#: Entries that are looked at before others may have their turn.
+STEP = 100
 #: How often a walk begins anew because the entry it had come to is gone.
 ANEW = 3
 
@@ -57,7 +57,7 @@ class Sweeper:
 
     def _walk(self, scopes: Sequence[Scope]) -> int:
         """Drop what is meant of what there is now, from the oldest on."""
-        cache, turn, count, anew = self._cache, _Turn(), 0, 0
+        cache, breath, count, anew = self._cache, Breath(), 0, 0
         last, kept = cache.newest(), None
         while last is not None and (entries := cache.after(kept, STEP)):
             for entry in entries:
@@ -68,24 +68,12 @@ class Sweeper:
                     kept = entry
                 if entry is last:
                     return count
-            turn.pass_on()
+            breath.take()
             if kept is not None and cache.peek(kept.key) is not kept:  # evicted or renewed: it is begun with anew
                 anew += 1
                 if anew > ANEW:
                     return count + self._forget()
         return count
-
-
-class _Turn:
-    """The time that passes until others are let in."""
-
-    def __init__(self) -> None:
-        self._end = time.monotonic() + PORTION
-
-    def pass_on(self) -> None:
-        if time.monotonic() >= self._end:
-            gevent.sleep(0)
-            self._end = time.monotonic() + PORTION
 
 
 def _meant(entry: Entry, scopes: Iterable[Scope]) -> bool:
@@ -94,12 +82,12 @@ def _meant(entry: Entry, scopes: Iterable[Scope]) -> bool:
 
 def _taken(aside: Cache) -> Iterator[Entry]:
     """Take out all entries, the oldest first."""
-    turn = _Turn()
+    breath = Breath()
     while entries := aside.after(None, STEP):
         for entry in entries:
             aside.drop(entry.key)
             yield entry
-        turn.pass_on()
+        breath.take()
 
 
 def _release(aside: Cache) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from rdnscache import place
+from rdnscache.address import Address
 from rdnscache.clients.networks import parse_networks
 from rdnscache.files import read_text
-from rdnscache.net import Address
 
 Parser = Callable[[Any], Any]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from chaos.cluster import ChaosError
 from siege.lab import NODE, UNBOUND, Lab, finished, pause
-from siege.meddlers import Hostile, Seen
+from siege.meddlers import ORDERS, Hostile, Seen
 from siege.rows import ROWS, Found, Row, judged, nothing, table
 
 #: Seconds: quiet, of an attack before the honest are looked at, of them, and until the memory is looked at again.
@@ -49,7 +50,7 @@ def chosen(text: str | None) -> Sequence[Row]:
 
 def besiege(row: Row, server: str, seconds: float, rest: float) -> Found:
     hostile = Hostile(row.redis) if row.redis else None
-    words = ("--redis", f"redis://127.0.0.1:{hostile.port}") if hostile else ()
+    words = [*row.options] + (["--redis", f"redis://127.0.0.1:{hostile.port}"] if hostile else [])
     try:
         with Lab(server, words) as lab:
             quiet = lab.honest(QUIET, "quiet")
@@ -87,6 +88,7 @@ def endure(row: Row, lab: Lab, seconds: float) -> tuple[Seen, dict[str, dict[str
 
 def main() -> int:
     told = options()
+    signal.pthread_sigmask(signal.SIG_BLOCK, ORDERS)  # a row looks whether somebody sends us one
     found: list[Found] = []
     try:
         for row in chosen(told.rows):

@@ -143,7 +143,7 @@ forward-zone:
             thread.join()
 
     def honest(self, seconds: float, tag: str) -> dict[str, dict[str, float]]:
-        """What honest clients see for so long."""
+        """What honest clients see, for `seconds`."""
         words = [sys.executable, "-m", "siege.honest", str(self.port), str(seconds), tag]
         return _json(subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True), seconds + 20)
 

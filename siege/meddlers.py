@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import http.client
 import os
 import select
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from bench.load import query
 from chaos.cluster import ROOT, wait_for
@@ -21,6 +23,9 @@ Seen = dict[str, float]
 #: Seconds that a client of ours waits at most.
 PATIENCE = 8.0
 MX = 15
+#: Signals that a supervisor is steered by, to be blocked by who wants to see whether they come.
+ORDERS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def ask(port: int, names: list[str]) -> dict[str, bytes]:
@@ -232,6 +237,46 @@ def odd_values(lab: Lab, seconds: float) -> Seen:
     words = [sys.executable, "-m", "rdnscache", "cluster", "status", "--redis", lab.url]
     done = subprocess.run(words, capture_output=True, timeout=30, check=False, cwd=ROOT)
     return {"ttl": ttl, "status": done.returncode, "escapes": (done.stdout + done.stderr).count(b"\x1b")}
+
+
+def orders(lab: Lab, seconds: float) -> Seen:
+    """Orders to reload; then the supervisor is killed, its workers are ours, and whom they signal is seen."""
+    ids = iter(range(1, 10_000))
+
+    def order(count: int, event: str) -> None:
+        with lab.redis() as client:
+            for _ in range(count):
+                client.publish("rdns:1:control", f'{next(ids)}-1 {{"event": "{event}"}}')
+
+    ends = time.monotonic() + seconds
+    for _ in range(10):
+        order(100, "reload")
+        time.sleep(max(ends - time.monotonic(), 0) / 10)
+    time.sleep(max(ends + 3 - time.monotonic(), 0))  # until the honest have their figures
+    obeyed, workers = lab.said("nothing to change"), lab.workers()
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        lab.server.process.kill()
+        lab.server.process.wait()
+        wait_for(lambda: all(parent(pid) == os.getpid() for pid in workers), 2, "no orphans")
+        for event in ("reload", "restart"):
+            order(10, event)
+        met = signal.sigtimedwait(ORDERS, 1.5)
+        orphans = sum(parent(pid) == os.getpid() for pid in workers)
+        for pid in workers:
+            os.waitpid(pid, 0)
+    finally:
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    return {"obeyed": obeyed, "orphans": orphans, "signals": float(met is not None)}
+
+
+def parent(pid: int) -> int:
+    """A process's parent; 0 when there is no such process."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def hang_worker(lab: Lab, seconds: float) -> Seen:

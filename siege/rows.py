@@ -50,6 +50,8 @@ class Row:
     after: float = 64
     #: What a hostile Redis says to everything.
     redis: bytes = b""
+    #: What the node is told beside.
+    options: Sequence[str] = ()
 
 
 def _quick_misses(found: Found, timed: bool) -> Sequence[str]:
@@ -115,6 +117,9 @@ ROWS = (
     Row("push", "B4: the same of a push message", redis=b">2000000000\r\n"),
     Row("values", "B5: times, escapes and figures from Redis", meddler=meddlers.odd_values,
         judge=_all(_at_most("ttl", 86400), _at_least("ttl", 0), _at_most("status", 0), _at_most("escapes", 0))),
+    Row("orders", "B6: 1,000 orders to reload, from who may write to Redis; the supervisor is killed, and 20 more come",
+        meddler=meddlers.orders, options=("--linger", "4"),
+        judge=_all(_at_least("obeyed", 1), _at_most("obeyed", 10), _at_least("orphans", 1), _at_most("signals", 0))),
     Row("hang", "C1: a worker hangs", meddler=meddlers.hang_worker, afterwards=True,
         judge=_all(_at_most("replaced after s", 12), _at_least("replaced after s", 0))),
 )  # fmt: skip
@@ -142,7 +147,7 @@ def nothing(row: Row, server: str) -> Found:
     return Found(row.name, row.text, server, clients, clients, (0.0, 0.0, 0.0), {})
 
 
-HEADS = ("what is done", "server", "hits", "p50 / p99 ms", "misses", "p50 / p99 ms", "quiet: hits, misses p50 ms",
+HEADS = ("what is done", "server", "hits", "p50 / p99 / worst ms", "misses", "the same", "quiet: hits, misses p50 ms",
          "MiB before / peak / after", "also", "holds")  # fmt: skip
 
 
@@ -154,7 +159,7 @@ def table(found: Sequence[Found]) -> str:
         for kind in ("hits", "misses"):
             told = each.under[kind]
             cells.append(f"{100 * told['answered'] / max(told['asked'], 1):.1f} %")
-            cells.append(f"{told['p50']:.1f} / {told['p99']:.1f}")
+            cells.append(f"{told['p50']:.1f} / {told['p99']:.1f} / {told['worst']:.0f}")
         cells.append(f"{each.quiet['hits']['p50']:.1f}, {each.quiet['misses']['p50']:.1f}")
         cells.append(" / ".join(f"{size:.0f}" for size in each.memory))
         cells.append(", ".join(f"{what} {number:g}" for what, number in each.seen.items()))

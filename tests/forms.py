@@ -6,15 +6,15 @@ An exception is a fact too: its type. Run as `python forms.py CORPUS`; without a
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib
 import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
+
+from support.compiled import modules
 
 from rdnscache.build import form
 from rdnscache.cache import Cache
@@ -305,12 +305,8 @@ def facts(item: list[Any]) -> list[str]:
 
 #: Where each form has a source of its own.
 TWINS = ("rdnscache.dns.splice", "rdnscache.server.batch")
-#: All that are compiled, as setup.py lists them.
-HOT = next(
-    tuple(ast.literal_eval(node.value))
-    for node in ast.parse((Path(__file__).parent.parent / "setup.py").read_text()).body
-    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "COMPILED"
-)
+#: All that are compiled.
+HOT = tuple(modules())
 
 
 def described(name: str) -> dict[str, object]:

@@ -7,22 +7,26 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from typing import Any
 
+import gevent
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Node, RedisServer, Upstream, ask, free_port, wait_for
+from support import Node, RedisServer, Upstream, ask, free_port, overview, request, wait_for
 
 from rdnscache import status
 from rdnscache.server.admin import ATTEMPT_TIME, ATTEMPTS, CLIENTS_KEPT, MAX_NAME, Attempts
 from rdnscache.server.http import MAX_BODY, MAX_HEAD, MAX_OF_CLIENT, REQUEST_TIME, BadRequest, body_size, parse_head
 from rdnscache.server.overview import MAX_MEMBERS
 from rdnscache.status import MAX_REMARKS, summarize
+from rdnscache.store.breath import Breath
+from rdnscache.store.cluster import Cluster
+from rdnscache.store.contract import Names
 from rdnscache.store.members import Member
 
 #: An incarnation.
@@ -55,22 +59,8 @@ def place() -> Iterator[Place]:
             Node([upstream.address], redis.url, 1, ("--node-id", "n1", "--admin", f"0.0.0.0:{ports[1]}")) as two,
         ):  # fmt: skip
             found = Place(redis, ports, [one, two])
-            wait_for(lambda: len(cluster(ports[0])["nodes"]) == 2, 10)
+            wait_for(lambda: len(overview(ports[0])["nodes"]) == 2, 10)
             yield found
-
-
-def request(
-    port: int, path: str, headers: dict[str, str] | None = None, method: str = "GET", body: str | None = None
-) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of a reply."""
-    link = http.client.HTTPConnection(LOCAL, port, timeout=20)
-    link.request(method, path, body, headers or {})
-    with link.getresponse() as reply:
-        return reply.status, dict(reply.getheaders()), reply.read()
-
-
-def cluster(port: int) -> Any:
-    return json.loads(request(port, "/api/cluster")[2])
 
 
 def raw(port: int, data: bytes) -> bytes:
@@ -142,6 +132,7 @@ class TestSlow:
             assert request(place.ports[0], "/readyz")[0] == 200
 
     def test_a_client_that_only_stopped_sending_is_answered(self, place: Place) -> None:
+        """Half a connection is enough for an answer."""
         with socket.create_connection((LOCAL, place.ports[0]), 5) as sock:
             sock.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             sock.shutdown(socket.SHUT_WR)
@@ -330,7 +321,7 @@ class TestMembers:
                     pipeline.set(f"rdns:1:node:forged{number}.1a2b3c4d.0", told, ex=3600)
                 if number % 5000 == 4999:
                     pipeline.execute()
-            found = wait_for(lambda: (answer := cluster(place.ports[0]))["more"] and answer, 20)
+            found = wait_for(lambda: (answer := overview(place.ports[0]))["more"] and answer, 20)
             assert len(found["nodes"]) <= MAX_MEMBERS
             assert "workers more are registered in Redis" in found["more"]
             assert ask(place.nodes[0].port, "hit.members.test").answer
@@ -339,7 +330,7 @@ class TestMembers:
                 forged = [f"forged{number}.1a2b3c4d.0" for number in range(start, start + 5000)]
                 place.redis.zrem("rdns:1:nodes", *forged)
                 place.redis.unlink(*(f"rdns:1:node:{each}" for each in forged))
-        wait_for(lambda: len(cluster(place.ports[0])["nodes"]) == 2, 20)
+        wait_for(lambda: len(overview(place.ports[0])["nodes"]) == 2, 20)
 
     def test_one_that_tells_too_much_is_not_read(self, place: Place) -> None:
         """Nor fetched as a whole; it is there all the same."""
@@ -349,7 +340,7 @@ class TestMembers:
         try:
             versions = {}
             wait_for(lambda: versions.update((each["node"], each["version"]) for each in
-                                             cluster(place.ports[0])["nodes"]) or len(versions) == 3, 10)  # fmt: skip
+                                             overview(place.ports[0])["nodes"]) or len(versions) == 3, 10)  # fmt: skip
             assert versions["talker"] == "? (?)"
             assert place.nodes[0].process.poll() is None
         finally:
@@ -369,6 +360,49 @@ class TestMembers:
         assert found["d"][0] == "option0 is 2, elsewhere 1"
         assert found["d"][-1] == "and 80 more"
         assert len(breaths) > 100
+
+    def test_an_option_of_any_size_is_cut_before_it_is_compared(self) -> None:
+        """Long lists and texts, and tables, are told apart by their beginning; names are counted up to a bound."""
+        long = {"a": ["x" * 60_000] * 9, "b": "y" * 60_000, "c": {"z": 1}, "d": list(range(9000))}
+        config = dict.fromkeys((f"o{number}" for number in range(5000)), 0) | long
+        members = [Member(name, LIFE, 0, 0.0, {"config": told}) for name, told in
+                   (("a", long), ("b", long), ("c", long | {"b": "z"}), ("d", config))]  # fmt: skip
+        found = {each.node: each.remarks for each in summarize(members)}
+        assert found["a"] == found["b"] == []
+        assert found["c"] == [f"b is 'z', elsewhere '{'y' * 99}"]
+        assert len(found["d"]) <= MAX_REMARKS + 1 and all(len(each) < 400 for each in found["d"])
+
+    def test_a_flood_of_words_does_not_hold_up_the_rest(self, place: Place) -> None:
+        """While a look-up and a flush listen to what anybody may say, others in that worker are answered."""
+        ended = threading.Event()
+        word = json.dumps({"event": "1-1", "node": "n9", "incarnation": LIFE, "worker": 0, "entries": 1})
+
+        def shout() -> None:
+            pipeline = place.redis.pipeline(transaction=False)
+            while not ended.is_set():
+                for _ in range(2000):
+                    pipeline.publish("rdns:1:acks", word)
+                pipeline.execute()
+
+        thread = threading.Thread(target=shout)
+        thread.start()
+        try:
+            turns, ears = [0], []
+
+            def turn() -> None:
+                while True:
+                    turns[0] += 1
+                    gevent.sleep(0)
+
+            other = gevent.spawn(turn)
+            with Cluster(place.redis, Names("rdns"), Breath().take).listening(1) as ear:
+                for _ in range(20_000):
+                    ears.append(ear.get_message(timeout=0.0))
+            other.kill()
+            assert turns[0] > 20 and sum(each is not None for each in ears) > 1000
+        finally:
+            ended.set()
+            thread.join()
 
     def test_each_node_is_looked_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Twice the members are twice the work, not four times."""

@@ -2,68 +2,31 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 
-import dns.edns
-import dns.message
-import dns.rcode
 import pytest
-from support import Node, RedisServer, Upstream, answer, ask, free_port, wait_for
+from support import ChaosRelay, Node, RedisServer, Upstream, address, answer, ask, timed, wait_for
 
 from rdnscache.cache import Cache
 from rdnscache.dns.policy import Limits, failure_wire
 from rdnscache.dns.wire import parse_reply
 from rdnscache.journal import Journal
 from rdnscache.metrics import Board
-from rdnscache.resolver import Resolver
+from rdnscache.resolver import Resolver, Sources, Terms
 from rdnscache.store.nostore import NoStore
 
 KEY = b"\1a\0\0\1\0\1\0"
 OLD, ELSEWHERE = "192.0.2.1", "192.0.2.7"
 
 
-class Wire:
-    """The way to a Redis; how long it is can be changed."""
-
-    def __init__(self, redis: RedisServer) -> None:
-        port = free_port()
-        self.url = f"redis://127.0.0.1:{port}"
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "chaos.relay", str(redis.port), str(port)],
-            stdin=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent,
-        )  # fmt: skip
-
-    def delay(self, seconds: float) -> None:
-        """In each direction, for what passes from now on."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"delay 0 {seconds}\n")
-        self._process.stdin.flush()
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
 @pytest.fixture
-def redis_server() -> Iterator[RedisServer]:
-    """One kind will do here."""
-    with RedisServer() as server:
-        yield server
+def wire(redis_server: RedisServer) -> Iterator[ChaosRelay]:
+    with ChaosRelay(redis_server.port) as found:
+        yield found
 
 
-@pytest.fixture
-def wire(redis_server: RedisServer) -> Iterator[Wire]:
-    wire = Wire(redis_server)
-    yield wire
-    wire.close()
-
-
-def slow_node(wire: Wire, upstream: Upstream, delay: float, *args: str) -> Node:
+def slow_node(wire: ChaosRelay, upstream: Upstream, delay: float, *args: str) -> Node:
     """Attached to a Redis that is near, which then moves away: its link waits long, each query as by default."""
     words = ("--redis-timeout", "10", "--redis-budget", "0.05", "--node-id", "n1", "--warm", "0", *args)
     node = Node([upstream.address], wire.url, 1, words)
@@ -81,21 +44,11 @@ def store(redis: RedisServer, name: str) -> None:
             wait_for(lambda: redis.client().exists(f"rdns:1:{{{name}}}:A"))
 
 
-def address(reply: dns.message.Message) -> str:
-    assert reply.rcode() == dns.rcode.NOERROR
-    return str(reply.answer[0][0])
-
-
-def timed(port: int, name: str) -> tuple[dns.message.Message, float]:
-    began = time.monotonic()
-    return ask(port, name, timeout=10, use_edns=0), time.monotonic() - began
-
-
 class TestSlowRedis:
     """A round trip takes 1 s."""
 
     def test_an_upstream_is_asked_beside_it_and_what_it_brings_is_stored(
-        self, wire: Wire, redis_server: RedisServer
+        self, wire: ChaosRelay, redis_server: RedisServer
     ) -> None:
         """Nobody waits for the claim, which comes late and still makes room for the fill."""
         with Upstream() as upstream, slow_node(wire, upstream, 0.5) as node:
@@ -107,7 +60,7 @@ class TestSlowRedis:
             wait_for(lambda: not client.exists("rdns:1:{cold.budget.}:A#lead"))
             assert b"node=n1" in client.hget("rdns:1:{cold.budget.}:A", "info")
 
-    def test_whoever_is_first_answers(self, wire: Wire, redis_server: RedisServer) -> None:
+    def test_whoever_is_first_answers(self, wire: ChaosRelay, redis_server: RedisServer) -> None:
         """The upstream takes longer still: the entry from Redis, late as it is, ends the wait."""
         store(redis_server, "known.budget.")
         with Upstream(delay=4.0) as upstream, slow_node(wire, upstream, 0.5) as node:
@@ -117,7 +70,7 @@ class TestSlowRedis:
             assert upstream.total() == 1
             wait_for(lambda: address(ask(node.port, "known.budget.")) == ELSEWHERE)
 
-    def test_the_budget_can_be_raised(self, wire: Wire, redis_server: RedisServer) -> None:
+    def test_the_budget_can_be_raised(self, wire: ChaosRelay, redis_server: RedisServer) -> None:
         """With 5 s for a query, it waits, and no upstream is asked."""
         store(redis_server, "known.budget.")
         with Upstream() as upstream, slow_node(wire, upstream, 0.5, "--redis-budget", "5") as node:
@@ -125,7 +78,7 @@ class TestSlowRedis:
             assert (address(reply), upstream.total()) == (ELSEWHERE, 0)
             assert 0.9 < taken < 5
 
-    def test_it_is_left_alone_and_used_again(self, wire: Wire, redis_server: RedisServer) -> None:
+    def test_it_is_left_alone_and_used_again(self, wire: ChaosRelay, redis_server: RedisServer) -> None:
         """After a few late answers nothing is sent there but probes; one that is answered soon closes the breaker."""
         with Upstream() as upstream, slow_node(wire, upstream, 0.5) as node:
             number = 0
@@ -159,7 +112,8 @@ class TestSlowRedis:
             def ask(self, key: bytes, client_or_on_trouble: object) -> object:
                 return self.said
 
-        parts = Cache(1, 1), NoStore(), Asked((None, "upstream")), Asked(parse_reply(failure_wire(KEY))), Limits()
-        resolver = Resolver(*parts, 1.0, 1.0, "n1", Journal(0), Board.scrap())
+        siblings, upstreams = Asked(parse_reply(failure_wire(KEY))), Asked((None, "upstream"))
+        sources = Sources(Cache(1, 1), NoStore(), siblings, upstreams)  # type: ignore[arg-type]
+        resolver = Resolver(sources, Terms(Limits(), 1.0, 1.0, "n1"), Journal(0), Board.scrap())
         candidacy = SimpleNamespace(alone=alone, release=None)
         assert resolver._ask(KEY, candidacy, b"")[1] == ("sibling" if alone else "upstream")

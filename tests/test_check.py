@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from conftest import _SERVERS
-from support import Node, RedisServer, Upstream, ask, clean_env, free_port, wait_for
-from test_redis_cluster import RedisCluster
+from support import KINDS, ROOT, Node, RedisCluster, RedisServer, Upstream, ask, command, free_port, wait_for
 
 from rdnscache.store.check import OK, WRONG, Facts, Finding, judge, needed, worst
 from rdnscache.store.contract import HEAT, Names
@@ -23,19 +20,16 @@ from rdnscache.store.contract import HEAT, Names
 pytestmark = [pytest.mark.once, pytest.mark.both]
 
 
-ROOT = Path(__file__).parent.parent
 GOOD = {"maxmemory": "64mb", "maxmemory-policy": "allkeys-lfu", "hash-max-listpack-value": "2048"}
 
 
-def run(*words: str, url: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "rdnscache", *words]
-    env = clean_env({"RDNSCACHE_REDIS": url} if url else {})
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, check=False)
+def asked_of(*words: str, url: str = "") -> subprocess.CompletedProcess[str]:
+    return command(*words, env={"RDNSCACHE_REDIS": url} if url else None)
 
 
 def check(url: str) -> tuple[int, dict[str, str], dict[str, str]]:
     """The exit code, the level of each subject, and its words."""
-    done = run("check-redis", url, "--json")
+    done = asked_of("check-redis", url, "--json")
     assert done.stderr == ""
     found = json.loads(done.stdout)
     levels = {each["subject"]: each["level"] for each in found}
@@ -78,7 +72,7 @@ class TestRealServers:
 
         assert code == 0, words
         assert {subject for subject, level in levels.items() if level == "note"} <= {"memory", "settings", "clock"}
-        assert levels["rights"] == levels["privilege"] == levels["strangers"] == "ok"
+        assert levels["rights"] == levels["privilege"] == levels["access"] == "ok"
         assert "CONFIG GET is not allowed" in words["settings"]
         admin = redis.Redis(port=good.port, password="other")
         wait_for(lambda: [key for key in admin.scan_iter() if key != b"rdns:1:hot"] == [])
@@ -90,7 +84,7 @@ class TestRealServers:
 
         assert code == 1
         assert levels["memory"] == "risky"
-        assert levels["privilege"] == levels["strangers"] == levels["entries"] == "note"
+        assert levels["privilege"] == levels["access"] == levels["entries"] == "note"
 
     @pytest.mark.parametrize(
         ("policy", "level"),
@@ -148,7 +142,7 @@ class TestRealServers:
 
     def test_nobody_there(self) -> None:
         """One line, and exit code 2."""
-        done = run("check-redis", f"redis://127.0.0.1:{free_port()}")
+        done = asked_of("check-redis", f"redis://127.0.0.1:{free_port()}")
         assert (done.returncode, done.stdout[:23]) == (2, "wrong  reachable    Err")
 
     def test_a_wrong_password(self, redis_server: RedisServer) -> None:
@@ -178,22 +172,22 @@ class TestRealServers:
             "more is allowed than a node needs: keys of others, channels of others"
         )
 
-    def test_strangers_are_told_from_us(self, good: RedisServer) -> None:
+    def test_access_without_a_password_is_tried(self, good: RedisServer) -> None:
         """Whatever we may do with our password; a user of the docs' own is not what is tried."""
         good.client().execute_command("ACL", "SETUSER", "all", "on", ">secret", "+@all", "~*", "&*")
         good.client().execute_command("ACL", "SETUSER", "default", "resetpass", ">other")
-        assert check(f"redis://all:secret@127.0.0.1:{good.port}")[1]["strangers"] == "ok"
+        assert check(f"redis://all:secret@127.0.0.1:{good.port}")[1]["access"] == "ok"
 
     def test_a_cluster(self) -> None:
         """All primaries are looked at, and what is not well is said with the server's name."""
-        binary = next(filter(None, _SERVERS.values()))
+        binary = next(filter(None, KINDS.values()))
         with ExitStack() as stack:
             cluster = RedisCluster(stack, binary, 0)
             for client in cluster.clients[:3]:
                 client.config_set("maxmemory-policy", "allkeys-lfu")
             for client in cluster.clients[:2]:
                 client.config_set("maxmemory", "64mb")
-            done = run("check-redis", cluster.url)
+            done = asked_of("check-redis", cluster.url)
             assert done.returncode == 1, done.stdout + done.stderr
             (risky,) = [line for line in done.stdout.splitlines() if line.startswith("risky")]
             assert f"127.0.0.1:{cluster.servers[2].port}: maxmemory is not set" in risky
@@ -201,7 +195,7 @@ class TestRealServers:
 
     def test_the_words_for_a_terminal(self, good: RedisServer) -> None:
         """A line for each finding."""
-        done = run("check-redis", url=good.url)
+        done = asked_of("check-redis", url=good.url)
         assert done.returncode == 0, done.stdout
         for line in done.stdout.splitlines():
             assert re.fullmatch(r"(ok|note|risky|wrong) +[a-z]+ +\S.*", line)
@@ -249,7 +243,7 @@ class TestTheUsersOfTheDocs:
             for words in ("cache ls", "cache get a.test", "cache stats", "cache top", f"cache export {file}",
                           "cache flush a.test", f"cache import {file}", "cluster members", "cluster status",
                           "reload", "cluster forget nobody"):  # fmt: skip
-                done = run(*words.split(), url=url)
+                done = asked_of(*words.split(), url=url)
                 assert done.returncode in (0, 1) and "Redis:" not in done.stderr, (words, done.stderr)
         assert [each for each in client.acl_log() if each["username"] == "operator"] == []
 
@@ -260,7 +254,8 @@ def found(**changed: Any) -> dict[str, Finding]:
         "hello": {"server": "redis", "version": "7.2.4", "role": "master", "mode": "standalone"},
         "info": {"maxmemory": 1 << 26, "maxmemory_policy": "allkeys-lfu", "used_memory": 1 << 20},
         "settings": {"hash-max-listpack-value": "2048", "save": "", "appendonly": "no"},
-        "encrypted": True, "password": True, "strangers": False, "asked": True, "pings": [0.0002] * 100, "clock": 0.01,
+        "encrypted": True, "password": True, "lets_anyone_in": False, "asked": True, "clock": 0.01,
+        "pings": [0.0002] * 100,
     }  # fmt: skip
     return {finding.subject: finding for finding in judge(Facts(**facts | changed))}
 
@@ -295,9 +290,9 @@ class TestJudging:
             ({"encrypted": False}, "way", "risky"),
             ({"verified": False}, "way", "risky"),
             ({"encrypted": False, "local": True}, "way", "ok"),
-            ({"strangers": True}, "strangers", "risky"),
-            ({"strangers": True, "local": True}, "strangers", "note"),
-            ({"strangers": None}, "strangers", "note"),
+            ({"lets_anyone_in": True}, "access", "risky"),
+            ({"lets_anyone_in": True, "local": True}, "access", "note"),
+            ({"lets_anyone_in": None}, "access", "note"),
             ({"excess": ["FLUSHALL"]}, "privilege", "risky"),
             ({"excess": ["FLUSHALL"], "local": True}, "privilege", "note"),
             ({"refused": {"SET": "MISCONF Redis is configured to save"}}, "writing", "wrong"),

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import dns.exception
 import pytest
-from support import Upstream, alive, ask, children_of, clean_env, free_port, wait_for
+from support import ROOT, Upstream, alive, ask, children_of, clean_env, free_port, wait_for
 
-ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.once
 
 

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import dns.message
 import pytest
-from support import Node, RedisServer, Upstream, answer, ask, clean_env, free_port, wait_for
+from support import Node, RedisServer, Upstream, answer, ask, command, free_port, wait_for
 
 from rdnscache import __version__
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
-
-
-def run(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "rdnscache", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, env=clean_env(env), check=False)
 
 
 def refused(result: subprocess.CompletedProcess[str]) -> str:
@@ -32,7 +26,7 @@ def refused(result: subprocess.CompletedProcess[str]) -> str:
 
 def test_version() -> None:
     """--version tells the version, and which build of the hot modules runs."""
-    result = run("--version")
+    result = command("--version")
     assert result.returncode == 0
     assert result.stdout.startswith(f"rdnscache {__version__} (")
 
@@ -40,7 +34,7 @@ def test_version() -> None:
 @pytest.mark.parametrize("words", [(), ("serve",), ("query",), ("cache",), ("cache", "ls"), ("check-config",)])
 def test_help(words: tuple[str, ...]) -> None:
     """Every command has --help and -h."""
-    first, second = run(*words, "--help"), run(*words, "-h")
+    first, second = command(*words, "--help"), command(*words, "-h")
     assert first.returncode == second.returncode == 0
     assert first.stdout == second.stdout and "Usage:" in first.stdout
 
@@ -50,7 +44,7 @@ def test_unknown_key(tmp_path: Path) -> None:
     file = tmp_path / "node.toml"
     file.write_text("upstreem = ['192.0.2.53']\n")
     for words in (("check-config", str(file)), ("serve", "--config", str(file))):
-        sentence = refused(run(*words))
+        sentence = refused(command(*words))
         assert "'upstreem'" in sentence and "'upstream'" in sentence
 
 
@@ -73,12 +67,12 @@ def test_unknown_key(tmp_path: Path) -> None:
 )
 def test_unusable_options(args: list[str], part: str) -> None:
     """Bad values and contradictions: exit code 2, one sentence."""
-    assert part in refused(run("serve", *([] if "--upstream" in args else ["--upstream", "192.0.2.53"]), *args))
+    assert part in refused(command("serve", *([] if "--upstream" in args else ["--upstream", "192.0.2.53"]), *args))
 
 
 def test_a_bad_environment() -> None:
     """The sentence names the variable."""
-    assert "RDNSCACHE_WORKERS" in refused(run("serve", env={"RDNSCACHE_WORKERS": "0"}))
+    assert "RDNSCACHE_WORKERS" in refused(command("serve", env={"RDNSCACHE_WORKERS": "0"}))
 
 
 def test_a_taken_port(upstream: Upstream) -> None:
@@ -86,48 +80,48 @@ def test_a_taken_port(upstream: Upstream) -> None:
     with Node([upstream.address]) as node:
         for address in (f"127.0.0.1:{node.port}", upstream.address):
             args = ("--listen", address, "--upstream", "192.0.2.53", "--redis", "none")
-            assert "cannot listen" in refused(run("serve", *args))
+            assert "cannot listen" in refused(command("serve", *args))
 
 
 def test_a_redis_password_is_not_shown() -> None:
     """What goes wrong with a URL is told without its password."""
-    assert "hunter2" not in refused(run("serve", "--upstream", "192.0.2.53", "--redis", "http://me:hunter2@host"))
+    assert "hunter2" not in refused(command("serve", "--upstream", "192.0.2.53", "--redis", "http://me:hunter2@host"))
 
 
 def test_query(upstream: Upstream) -> None:
     """`query` prints the reply for people and as JSON, over UDP and TCP."""
     with Node([upstream.address]) as node:
         server = f"127.0.0.1:{node.port}"
-        text = run("query", "cli.test", "--server", server)
+        text = command("query", "cli.test", "--server", server)
         assert text.returncode == 0 and "192.0.2.1" in text.stdout and "NOERROR" in text.stdout
         for extra in ((), ("--tcp",), ("--do",), ("--cd",)):
-            found = json.loads(run("query", "cli.test", "a", "--server", server, "--json", *extra).stdout)
+            found = json.loads(command("query", "cli.test", "a", "--server", server, "--json", *extra).stdout)
             assert (found["name"], found["type"], found["rcode"]) == ("cli.test.", "A", "NOERROR")
             assert len(found["answer"]) == 1 and "ra" in found["flags"]
-        missing = json.loads(run("query", "cli.nx", "--json", env={"RDNSCACHE_SERVER": server}).stdout)
+        missing = json.loads(command("query", "cli.nx", "--json", env={"RDNSCACHE_SERVER": server}).stdout)
         assert missing["rcode"] == "NXDOMAIN" and missing["authority"]
 
 
 def test_query_without_a_reply() -> None:
     """Exit code 1 when nobody is there, 2 when the question makes no sense."""
-    gone = run("query", "cli.test", "--server", f"127.0.0.1:{free_port()}")
+    gone = command("query", "cli.test", "--server", f"127.0.0.1:{free_port()}")
     assert gone.returncode == 1 and gone.stderr.count("\n") == 1
-    assert run("query", "a..b").returncode == 2
-    assert run("query", "a.test", "NOTYPE").returncode == 2
+    assert command("query", "a..b").returncode == 2
+    assert command("query", "a.test", "NOTYPE").returncode == 2
 
 
 def test_check_config(tmp_path: Path) -> None:
     """`check-config` prints what a node would use; passwords are masked."""
     file = tmp_path / "node.toml"
     file.write_text('upstream = ["192.0.2.53"]\nredis = "redis://me:hunter2@192.0.2.1:6379/0"\nworkers = 3\n')
-    found = json.loads(run("check-config", str(file), "--json").stdout)
+    found = json.loads(command("check-config", str(file), "--json").stdout)
     assert found["upstream"] == ["192.0.2.53:53"]
     assert (found["workers"], found["ttl_max"], found["admin"]) == (3, 86400, None)
-    text = run("check-config", str(file))
+    text = command("check-config", str(file))
     assert text.returncode == 0 and "workers = 3" in text.stdout
     assert "hunter2" not in text.stdout + json.dumps(found)
     file.write_text("workers = [")
-    assert "TOML" in refused(run("check-config", str(file)))
+    assert "TOML" in refused(command("check-config", str(file)))
 
 
 def test_cache(redis_server: RedisServer) -> None:
@@ -154,37 +148,37 @@ def test_cache(redis_server: RedisServer) -> None:
         wait_for(lambda: all(listed() for _ in range(8)), 10)
         assert all_have("www.cli.test", "192.0.2.1")
 
-        rows = [json.loads(line) for line in run("cache", "ls", "*.cli.test", "--json", *url).stdout.splitlines()]
+        rows = [json.loads(line) for line in command("cache", "ls", "*.cli.test", "--json", *url).stdout.splitlines()]
         assert [(row["rcode"], row["state"]) for row in rows] == [("NOERROR", "fresh")]
-        assert "www.cli.test" in run("cache", "ls", env={"RDNSCACHE_REDIS": redis_server.tcp_url}).stdout
+        assert "www.cli.test" in command("cache", "ls", env={"RDNSCACHE_REDIS": redis_server.tcp_url}).stdout
         for words in (("www.cli.test",), ("WWW.cli.test.", "a")):
-            result = run("cache", "get", *words, *url)
+            result = command("cache", "get", *words, *url)
             assert result.returncode == 0 and "192.0.2.1" in result.stdout
-        assert len(json.loads(run("cache", "get", "www.cli.test", "--json", *url).stdout)) == 1
-        assert run("cache", "get", "www.cli.test", "MX", *url).returncode == 1
-        assert run("cache", "get", "www.cli.test", "--prefix", "other", *url).returncode == 1
+        assert len(json.loads(command("cache", "get", "www.cli.test", "--json", *url).stdout)) == 1
+        assert command("cache", "get", "www.cli.test", "MX", *url).returncode == 1
+        assert command("cache", "get", "www.cli.test", "--prefix", "other", *url).returncode == 1
 
         address = "192.0.2.2"
         assert all_have("www.cli.test", "192.0.2.1")
-        flushed = run("cache", "flush", "www.cli.test", *url)
+        flushed = command("cache", "flush", "www.cli.test", *url)
         assert flushed.returncode == 0 and "1 entry" in flushed.stdout
         wait_for(lambda: all_have("www.cli.test", "192.0.2.2"))
-        assert run("cache", "ls", "*.other.test", *url).stdout
+        assert command("cache", "ls", "*.other.test", *url).stdout
 
         address = "192.0.2.3"
-        assert json.loads(run("cache", "flush", "--all", "--json", *url).stdout)["flushed"] == "everything"
+        assert json.loads(command("cache", "flush", "--all", "--json", *url).stdout)["flushed"] == "everything"
         wait_for(lambda: all_have("www.cli.test", "192.0.2.3"))
-        assert run("cache", "ls", "*.other.test", *url).stdout == ""
-        assert run("cache", "flush", *url).returncode == 2
-        assert run("cache", "flush", "a.test", "--all", *url).returncode == 2
+        assert command("cache", "ls", "*.other.test", *url).stdout == ""
+        assert command("cache", "flush", *url).returncode == 2
+        assert command("cache", "flush", "a.test", "--all", *url).returncode == 2
 
 
 def test_cache_without_redis(tmp_path: Path) -> None:
     """No Redis there: exit code 1; none known: exit code 2. One sentence each."""
-    down = run("cache", "ls", "--redis", f"unix://{tmp_path}/nobody.sock")
+    down = command("cache", "ls", "--redis", f"unix://{tmp_path}/nobody.sock")
     assert down.returncode == 1 and down.stderr.startswith("rdnscache: Redis: ") and down.stderr.count("\n") == 1
-    assert "--redis" in refused(run("cache", "ls", env={"XDG_RUNTIME_DIR": str(tmp_path)}))
-    refused(run("cache", "ls", "--redis", "none"))
+    assert "--redis" in refused(command("cache", "ls", env={"XDG_RUNTIME_DIR": str(tmp_path)}))
+    refused(command("cache", "ls", "--redis", "none"))
 
 
 def test_cache_finds_the_embedded_server(upstream: Upstream) -> None:
@@ -194,6 +188,6 @@ def test_cache_finds_the_embedded_server(upstream: Upstream) -> None:
 
         def found() -> bool:
             ask(node.port, f"n{next(numbers)}.embedded.test")
-            return "embedded.test" in run("cache", "ls", env={"XDG_RUNTIME_DIR": str(node.folder)}).stdout
+            return "embedded.test" in command("cache", "ls", env={"XDG_RUNTIME_DIR": str(node.folder)}).stdout
 
         wait_for(found, 10)

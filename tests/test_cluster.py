@@ -8,13 +8,13 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 
 import dns.message
 import dns.rcode
 import pytest
-from support import Node, RedisServer, Upstream, free_port, wait_for
+from support import Node, RedisServer, Upstream, addresses, free_port, nodes_on, wait_for
 
 pytestmark = pytest.mark.both
 
@@ -52,29 +52,10 @@ def ask_all(
     return replies, last
 
 
-@contextmanager
-def cluster(redis_url: str, upstream: Upstream, workers: int, args: Sequence[str] = ()) -> Iterator[list[Node]]:
-    """Three nodes on one Redis, all attached."""
-    with ExitStack() as stack:
-        nodes = [
-            stack.enter_context(
-                Node([upstream.address], redis=redis_url, workers=workers, args=(*args, "--node-id", f"n{index}"))
-            )
-            for index in range(3)
-        ]
-        for node in nodes:
-            assert wait_for(lambda node=node: node.log().count("attached to Redis") >= workers)
-        yield nodes
-
-
 def children(pid: int) -> list[int]:
     """The worker processes of a supervisor, oldest first."""
     with open(f"/proc/{pid}/task/{pid}/children") as file:
         return [int(word) for word in file.read().split()]
-
-
-def addresses(message: dns.message.Message) -> list[str]:
-    return [record.address for rrset in message.answer for record in rrset]
 
 
 #: With many questions at once and few CPUs Redis itself is late: that is not what is looked at.
@@ -84,7 +65,7 @@ ROOMY = ("--redis-timeout", "2")
 class TestOneUpstreamQueryPerQuestion:
     def test_three_hundred_clients_on_all_nodes_cost_one_upstream_query(self, redis_server: RedisServer) -> None:
         """300 clients ask one cold name over 3 nodes of 2 workers: the upstream hears it once, all are answered."""
-        with Upstream(delay=0.2) as upstream, cluster(redis_server.url, upstream, 2, ROOMY) as nodes:
+        with Upstream(delay=0.2) as upstream, nodes_on(redis_server.url, upstream, 3, 2, ROOMY) as nodes:
             ports = [node.port for node in nodes]
             replies, last = ask_all([(ports[i % 3], "cold.example.") for i in range(300)], 5.0, 1)
 
@@ -95,7 +76,7 @@ class TestOneUpstreamQueryPerQuestion:
 
     def test_five_hundred_names_cost_five_hundred_upstream_queries(self, redis_server: RedisServer) -> None:
         """500 cold names, each asked at all three nodes at once: 500 upstream queries."""
-        with Upstream(delay=0.2) as upstream, cluster(redis_server.url, upstream, 2, ROOMY) as nodes:
+        with Upstream(delay=0.2) as upstream, nodes_on(redis_server.url, upstream, 3, 2, ROOMY) as nodes:
             asked = [(node.port, f"n{i}.example.") for i in range(500) for node in nodes]
             replies, _ = ask_all(asked, 10.0, 1)
 
@@ -110,7 +91,7 @@ class TestLosses:
 
         The lease is 1.5 s, whatever the upstream's deadline.
         """
-        with Upstream(delay=0.6) as upstream, cluster(redis_server.url, upstream, 1) as nodes:
+        with Upstream(delay=0.6) as upstream, nodes_on(redis_server.url, upstream, 3, 1) as nodes:
             answered: dict[int, dns.message.Message] = {}
             leader, *followers = nodes
             clients = threading.Thread(
@@ -133,7 +114,7 @@ class TestLosses:
     def test_a_leader_that_takes_long_is_not_replaced(self, redis_server: RedisServer) -> None:
         """Its lease is renewed while the upstream takes twice as long: one query, and nothing is left behind."""
         timing = ("--upstream-timeout", "4", "--stale-after", "10")
-        with Upstream(delay=3.0) as upstream, cluster(redis_server.url, upstream, 1, timing) as nodes:
+        with Upstream(delay=3.0) as upstream, nodes_on(redis_server.url, upstream, 3, 1, timing) as nodes:
             replies, _ = ask_all([(node.port, "long.example.") for node in nodes], 8.0, 1)
 
             assert [addresses(reply) for reply in replies.values()] == [["192.0.2.1"]] * 3
@@ -142,7 +123,7 @@ class TestLosses:
 
     def test_a_dropped_wake_up_is_made_good_by_looking_again(self, redis_server: RedisServer) -> None:
         """With every registration removed no message is sent, and followers still find the entry."""
-        with Upstream(delay=0.3) as upstream, cluster(redis_server.url, upstream, 1) as nodes:
+        with Upstream(delay=0.3) as upstream, nodes_on(redis_server.url, upstream, 3, 1) as nodes:
             redis, stop = redis_server.client(), threading.Event()
 
             def drop() -> None:
@@ -161,7 +142,7 @@ class TestLosses:
 
     def test_no_query_is_lost_when_redis_is_killed_and_restarted_under_load(self, redis_server: RedisServer) -> None:
         """Clients with 2 s and one retry lose nothing; the upstream hears a question once per node at most."""
-        with Upstream(delay=0.02) as upstream, cluster(redis_server.url, upstream, 2) as nodes:
+        with Upstream(delay=0.02) as upstream, nodes_on(redis_server.url, upstream, 3, 2) as nodes:
             ports = [node.port for node in nodes]
             lost: list[str] = []
             for round_number in range(30):

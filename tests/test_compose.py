@@ -10,6 +10,7 @@ import dns.rrset
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import extended_errors
 
 from rdnscache.dns import compose as composing
 from rdnscache.dns.compose import compose, compose_error
@@ -50,11 +51,6 @@ def make_query(
 def read(data: bytes) -> dns.message.Message:
     """The reply as dnspython sees it."""
     return dns.message.from_wire(data)
-
-
-def ede(message: dns.message.Message) -> list[int]:
-    """The extended error codes of a reply."""
-    return [option.code for option in message.options if isinstance(option, dns.edns.EDEOption)]
 
 
 @pytest.mark.parametrize("rd", [0, dns.flags.RD])
@@ -111,7 +107,7 @@ def test_ttls_never_exceed_the_original(moments: list[float]) -> None:
 def test_entry_with_ttl_zero_is_told_as_zero() -> None:
     """Followers share a reply that may not be kept; it is not stale."""
     message = read(compose(make_query(use_edns=0), make_entry(ttl=0), NOW + 2))
-    assert (message.answer[0].ttl, ede(message)) == (0, [])
+    assert (message.answer[0].ttl, extended_errors(message)) == (0, [])
 
 
 @pytest.mark.parametrize(("rcode", "code"), [(0, 3), (3, 19)])
@@ -119,10 +115,10 @@ def test_stale_replies_say_so(rcode: int, code: int) -> None:
     """TTL 30 (RFC 8767) and Stale Answer or Stale NXDOMAIN Answer (RFC 8914), from the second the TTL is over."""
     entry = make_entry(rcode=rcode, additional=1)
     fresh = read(compose(make_query(use_edns=0), entry, NOW + 299.9))
-    assert (fresh.answer[0].ttl, ede(fresh)) == (1, [])
+    assert (fresh.answer[0].ttl, extended_errors(fresh)) == (1, [])
     for _ in range(2):
         stale = read(compose(make_query(use_edns=0), entry, NOW + 300))
-        assert (stale.answer[0].ttl, stale.additional[0].ttl, ede(stale)) == (30, 30, [code])
+        assert (stale.answer[0].ttl, stale.additional[0].ttl, extended_errors(stale)) == (30, 30, [code])
         assert stale.rcode() == rcode
     assert read(compose(make_query(use_edns=False), entry, NOW + 300)).edns == -1
 
@@ -134,7 +130,7 @@ def test_an_entry_tells_the_extended_error_that_came_with_it(rcode: int) -> None
         entry = make_entry(rcode=rcode, answers=rcode == 0)
         entry.ede = code
         message = read(compose(make_query(use_edns=0), entry, NOW + 1))
-        assert (message.rcode(), ede(message)) == (rcode, [code] if code >= 0 else [])
+        assert (message.rcode(), extended_errors(message)) == (rcode, [code] if code >= 0 else [])
         assert read(compose(make_query(use_edns=False), entry, NOW)).edns == -1
 
 
@@ -143,7 +139,7 @@ def test_a_failure_has_no_extended_error_of_its_own() -> None:
     reply = parse_reply(failure_wire(KEY))
     assert reply is not None
     message = read(compose(make_query(use_edns=0), Entry(KEY, reply, NOW, 5, 0), NOW + 1))
-    assert (message.rcode(), ede(message), message.answer) == (dns.rcode.SERVFAIL, [], [])
+    assert (message.rcode(), extended_errors(message), message.answer) == (dns.rcode.SERVFAIL, [], [])
 
 
 def test_additional_section_goes_first_and_without_tc() -> None:
@@ -339,7 +335,7 @@ def test_error_echoes_the_question_only_where_it_could_be_read() -> None:
     assert (message.id, message.rcode(), message.question) == (0x1234, FORMERR, [])
     assert message.flags & dns.flags.CD
     failed = read(compose_error(make_query(use_edns=0), SERVFAIL, composing.EDE_NOT_READY))
-    assert (failed.rcode(), len(failed.question), ede(failed)) == (SERVFAIL, 1, [14])
+    assert (failed.rcode(), len(failed.question), extended_errors(failed)) == (SERVFAIL, 1, [14])
     assert read(compose_error(make_query(use_edns=False), SERVFAIL, composing.EDE_NOT_READY)).edns == -1
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from rdnscache.address import Address
 from rdnscache.config import Config, default_text, env_name, flag_name, load, options, plain
 from rdnscache.errors import ConfigError
-from rdnscache.net import Address
 from rdnscache.place import mask
 
 #: For each option: a value on the command line, in the environment, and in the file.

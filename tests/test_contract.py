@@ -9,30 +9,16 @@ import dns.rrset
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.samples import INFO, KEY, WIRE, stored_wire
 
 from rdnscache.dns import policy
-from rdnscache.dns.wire import parse_reply
 from rdnscache.store import contract, steering
 from rdnscache.store.contract import Names, info_text
 from rdnscache.store.decoding import Lifetime, decode, mistimed
 from rdnscache.store.scope import Scope
 
-KEY = b"\3www\7example\3com\0\0\1\0\1\0"
-INFO = info_text(0, 300, 3600, "2026-11-23T07:00:00Z", "192.0.2.53", "n1").encode()
 NOW = 5000.0
 LIFETIME = 3_900_000
-
-
-def stored_wire(ttl: int = 300) -> bytes:
-    """A reply as `settle` stores it."""
-    message = dns.message.make_response(dns.message.make_query("WWW.example.com.", "A"))
-    message.answer.append(dns.rrset.from_text("www.example.com.", ttl, "IN", "A", "192.0.2.1"))
-    reply = parse_reply(message.to_wire())
-    assert reply is not None
-    return policy.settle(KEY, reply, policy.Limits())[0]
-
-
-WIRE = stored_wire()
 
 
 @pytest.mark.parametrize(

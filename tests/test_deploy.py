@@ -9,14 +9,13 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from support import Node, Upstream, clean_env, free_port
+from support import ROOT, Node, Upstream, clean_env, free_port, run
 
 from rdnscache import metrics
 from rdnscache.config import Config, env_name, options
@@ -26,17 +25,12 @@ from rdnscache.supervisor import KILL_MARGIN
 pytestmark = pytest.mark.once
 
 
-ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
 DRAIN = Config().drain + KILL_MARGIN
 
 
 def compose() -> dict[str, Any]:
     return yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-
-
-def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=env, cwd=ROOT)
 
 
 def needed(command: str) -> str:

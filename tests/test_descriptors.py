@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import Node, Upstream, ask, wait_for
 
+from rdnscache.address import Address
 from rdnscache.config import Config
 from rdnscache.descriptors import LEAST_CONNECTIONS, LEAST_FLIGHTS, RESERVE, fit
 from rdnscache.errors import ConfigError
-from rdnscache.net import Address
 
 pytestmark = pytest.mark.once
 

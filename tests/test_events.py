@@ -7,9 +7,19 @@ import signal
 import time
 
 import pytest
-from steered import Changing, Relay, answer_of, cluster, command, fill_all_workers
-from support import RedisServer, Upstream, ask, wait_for
-from topology import Server
+from support import (
+    Changing,
+    RedisServer,
+    Relay,
+    Server,
+    Upstream,
+    answer_of,
+    ask,
+    cluster,
+    command,
+    fill_all_workers,
+    wait_for,
+)
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = [pytest.mark.once, pytest.mark.both]

@@ -16,16 +16,21 @@ import dns.edns
 import dns.message
 import dns.name
 import dns.rcode
+import gevent
 import pytest
+from gevent.event import Event
 from hypothesis import given
 from hypothesis import strategies as st
 from support import Node, RedisServer, Upstream, answer, ask, failure, wait_for
 
+from rdnscache import clock
+from rdnscache.address import Address
 from rdnscache.clients.networks import client_prefix
 from rdnscache.clients.proxy import parse_proxy, proxy_end
 from rdnscache.clients.shares import GREEDY, Holder, Share, Shares, zone_of
+from rdnscache.crew import LASTING, Crew, Task
+from rdnscache.departure import Departure
 from rdnscache.errors import UpstreamFailed
-from rdnscache.net import Address
 from rdnscache.upstream.siblings import Siblings, header
 
 pytestmark = pytest.mark.once
@@ -69,6 +74,47 @@ def asked(upstream: Upstream, prefix: str, count: int) -> None:
 
 def good(port: int, name: str, **how: object) -> bool:
     return ask(port, name, timeout=4, **how).rcode() == dns.rcode.NOERROR
+
+
+class TestShortMachine:
+    """One client's flights begin late. The clock is ours."""
+
+    CLIENT, ROOM = b"\x7f\0\0", 1000
+
+    @pytest.fixture
+    def now(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        now = [100.0]
+        monkeypatch.setattr(clock, "now", lambda: now[0])
+        return now
+
+    def begin(self, crew: Crew, now: list[float], count: int, late: float) -> bool:
+        """Have so many flights begin so late; whether one more of that client would be refused."""
+        tasks = [Task(b"\1%c\4test\0\0\1\0\1\0" % (number % 200), now[0], self.CLIENT) for number in range(count)]
+        for task in tasks:
+            crew.start(task, now[0])
+        now[0] += late
+        gevent.sleep(0)
+        return crew.refuses(self.CLIENT, tasks[0].key)
+
+    def test_what_was_asked_during_a_pause_is_no_flood(self, now: list[float]) -> None:
+        """A process is stopped for three seconds, with much on its way; all the rest is there when it goes on."""
+        over = Event()
+        crew = Crew(lambda task: over.wait(), lambda task, outcome: None, self.ROOM)
+        assert not self.begin(crew, now, 300, late=3.0)
+        assert not self.begin(crew, now, 300, late=0.1)
+        over.set()
+
+    def test_a_flood_is_refused_before_long(self, now: list[float]) -> None:
+        """There is too much for this machine again and again, for longer than a pause would explain."""
+        over = Event()
+        crew = Crew(lambda task: over.wait(), lambda task, outcome: None, self.ROOM)
+        self.begin(crew, now, 300, late=0.0)
+        began = now[0]
+        refused = [self.begin(crew, now, 4, late=0.05) for _ in range(40)]
+        assert refused[0] is False
+        assert refused[-1] is True
+        assert now[0] - began > LASTING
+        over.set()
 
 
 class TestFlights:
@@ -285,7 +331,7 @@ def test_a_worker_that_sheds_is_passed_over(code: dns.edns.EDECode | None, passe
         thread = threading.Thread(target=refuse)
         thread.start()
         place = Address("127.0.0.1", other.getsockname()[1])
-        siblings = Siblings(1 - zlib.crc32(key) % 2, [place, place], 5.0)
+        siblings = Siblings(1 - zlib.crc32(key) % 2, [place, place], 5.0, Departure())
         if passed_over:
             assert siblings.ask(key, CLIENT) is None
         else:

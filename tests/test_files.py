@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from rdnscache import config
+from rdnscache.address import Address
 from rdnscache.config import Config, load
 from rdnscache.errors import ConfigError
-from rdnscache.net import Address
 from rdnscache.place import read_password
 
 #: Plain Python only: nothing here is compiled.

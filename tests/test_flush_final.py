@@ -6,22 +6,19 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import dns.message
 import dns.rcode
 import pytest
-from support import Node, RedisServer, Upstream, answer, ask, clean_env, free_port, wait_for
+from support import ChaosRelay, Node, RedisServer, Upstream, addresses, answer, ask, command, wait_for
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
 
-ROOT = Path(__file__).parent.parent
 OLD, NEW = "192.0.2.1", "192.0.2.2"
 NAME = "www.flush.test."
 KEY = "rdns:1:{www.flush.test.}:A"
@@ -39,13 +36,6 @@ class Versions:
 
 
 @pytest.fixture
-def redis_server() -> Iterator[RedisServer]:
-    """One kind will do here."""
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture
 def stack() -> Iterator[ExitStack]:
     with ExitStack() as stack:
         yield stack
@@ -53,16 +43,9 @@ def stack() -> Iterator[ExitStack]:
 
 def flush(server: RedisServer, *words: str) -> tuple[int, dict[str, Any]]:
     """The exit code of a flush of the name, and what it said."""
-    done = subprocess.run(
-        [sys.executable, "-m", "rdnscache", "cache", "flush", NAME, "--json", "--redis", server.url, *words],
-        capture_output=True, text=True, timeout=30, env=clean_env(), cwd=ROOT, check=False,
-    )  # fmt: skip
+    done = command("cache", "flush", NAME, "--json", "--redis", server.url, *words)
     assert done.returncode in (0, 1), done.stderr
     return done.returncode, json.loads(done.stdout)
-
-
-def addresses(reply: dns.message.Message) -> list[str]:
-    return [record.address for rrset in reply.answer for record in rrset]
 
 
 def expire(node: Node) -> None:
@@ -121,21 +104,21 @@ def test_a_fill_that_arrives_when_its_lease_has_run_out_is_not_stored(
     redis_server: RedisServer, stack: ExitStack
 ) -> None:
     """A node is cut off with its fill on the way, which arrives long after a flush it could not hear of."""
-    versions, line = Versions(), free_port()
+    versions = Versions()
     with Upstream(versions, delay=0.5) as upstream:
-        relay = stack.enter_context(relay_to(redis_server.port, line))
-        cut = start(stack, upstream, f"redis://127.0.0.1:{line}", "cut")
+        relay = stack.enter_context(ChaosRelay(redis_server.port))
+        cut = start(stack, upstream, relay.url, "cut")
         other = start(stack, upstream, redis_server.url, "other")
         with asking(cut.port) as (before,):
             wait_for(lambda: upstream.count(NAME) == 1 and redis_server.client().exists(KEY + "#lead"))
-            tell(relay, "hole 0")
+            relay.tell("hole 0")
             assert addresses(before.result()) == [OLD]
         versions.address = NEW
         code, told = flush(redis_server, "--wait", "0.3")
         assert (code, list(told["missing"])) == (1, ["cut"])
         wait_for(lambda: not redis_server.client().exists(KEY + "#lead"))
         back = cut.log().count("attached to Redis")
-        tell(relay, "heal 0")
+        relay.tell("heal 0")
         wait_for(lambda: cut.log().count("attached to Redis") > back, 15)
         assert redis_server.client().hget(KEY, "answer") is None
         for node in (other, cut):
@@ -144,19 +127,19 @@ def test_a_fill_that_arrives_when_its_lease_has_run_out_is_not_stored(
 
 def test_a_claim_and_a_fill_that_arrive_together_are_not_stored(redis_server: RedisServer, stack: ExitStack) -> None:
     """A node is cut off before its claim arrives, and asks beside it: the claim comes when the flush is over."""
-    versions, line = Versions(), free_port()
+    versions = Versions()
     with Upstream(versions) as upstream:
-        relay = stack.enter_context(relay_to(redis_server.port, line))
+        relay = stack.enter_context(ChaosRelay(redis_server.port))
         patient = ("--redis-budget", "0.05", "--redis-timeout", "10")
-        cut = start(stack, upstream, f"redis://127.0.0.1:{line}", "cut", *patient)
+        cut = start(stack, upstream, relay.url, "cut", *patient)
         other = start(stack, upstream, redis_server.url, "other")
-        tell(relay, "hole 0")
+        relay.tell("hole 0")
         assert addresses(ask(cut.port, NAME, timeout=5)) == [OLD]
         versions.address = NEW
         code, told = flush(redis_server, "--wait", "0.2")
         assert (code, list(told["missing"])) == (1, ["cut"])
         before = scripts(redis_server)
-        tell(relay, "heal 0")
+        relay.tell("heal 0")
         wait_for(lambda: scripts(redis_server) >= before + 2)  # the claim, and what the leader has to say
         assert redis_server.client().hget(KEY, "answer") is None
         assert addresses(ask(other.port, NAME, timeout=5)) == [NEW]
@@ -166,24 +149,6 @@ def scripts(server: RedisServer) -> int:
     """How often a worker's script has run."""
     stats: Any = server.client().info("commandstats")
     return int(stats.get("cmdstat_evalsha", {"calls": 0})["calls"])
-
-
-@contextmanager
-def relay_to(target: int, line: int) -> Iterator[subprocess.Popen[str]]:
-    """See chaos.relay."""
-    words = [sys.executable, "-m", "chaos.relay", str(target), str(line)]
-    process = subprocess.Popen(words, stdin=subprocess.PIPE, text=True, cwd=ROOT)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def tell(relay: subprocess.Popen[str], words: str) -> None:
-    assert relay.stdin is not None
-    relay.stdin.write(words + "\n")
-    relay.stdin.flush()
 
 
 def test_replies_that_arrive_during_a_pause_are_answers() -> None:

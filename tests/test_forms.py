@@ -18,20 +18,20 @@ import dns.message
 import dns.rcode
 import dns.rrset
 import pytest
-from support import clean_env
+from support import ROOT, clean_env
+from support.compiled import outdated
 
 from rdnscache.build import form
 from rdnscache.clients.proxy import LOCAL_HEADER, build_proxy
 from rdnscache.dns.splice import splice_key, splice_reply
 from rdnscache.server.batch import BATCH, QUERY_SIZE, Batch
 
-ROOT = Path(__file__).parent.parent
 FORMS = {"compiled": {}, "pure Python": {"RDNSCACHE_PURE": "1"}}
 
 Item = list[Any]
 
 
-def run(which: str, *arguments: str) -> str:
+def run_form(which: str, *arguments: str) -> str:
     """What a Python of one form prints."""
     env = clean_env({"PYTHONPATH": str(ROOT), "RDNSCACHE_PURE": ""} | FORMS[which])  # whatever ours is
     return subprocess.run([sys.executable, *arguments], env=env, capture_output=True, text=True, check=True).stdout
@@ -40,8 +40,9 @@ def run(which: str, *arguments: str) -> str:
 @pytest.fixture(scope="module")
 def both() -> None:
     """Skips where there is only one form to look at."""
-    if run("compiled", "-c", "from rdnscache.build import form; print(form())").strip() != "compiled":
+    if run_form("compiled", "-c", "from rdnscache.build import form; print(form())").strip() != "compiled":
         pytest.skip("the hot modules are not compiled here: `make compile`")
+    assert outdated() == []
 
 
 # The corpus: what the forms are compared on. Octets are {"hex": "00"}, see forms.py.
@@ -271,7 +272,7 @@ def test_both_forms_give_the_same_octets(both: None, tmp_path: Path) -> None:
     path.write_text("\n".join(items))
     outputs = {}
     for which in FORMS:
-        ran, *lines = run(which, str(ROOT / "tests" / "forms.py"), str(path)).splitlines()
+        ran, *lines = run_form(which, str(ROOT / "tests" / "forms.py"), str(path)).splitlines()
         assert ran == which
         assert len(lines) == len(items)
         outputs[which] = lines
@@ -288,7 +289,7 @@ def test_both_forms_give_the_same_octets(both: None, tmp_path: Path) -> None:
 
 def test_twins_have_the_same_names(both: None) -> None:
     """Where a form has a source of its own: the same constants, functions, methods and parameters. All or none."""
-    compiled, plain = (json.loads(run(which, str(ROOT / "tests" / "forms.py")).splitlines()[1]) for which in FORMS)
+    compiled, plain = (json.loads(run_form(which, str(ROOT / "tests" / "forms.py")).splitlines()[1]) for which in FORMS)
     assert compiled["twins"] == plain["twins"]
     for names in plain["twins"].values():
         assert names
@@ -315,6 +316,7 @@ def test_no_key_is_read_from_beyond_a_message(root: int) -> None:
 @in_c
 @pytest.mark.parametrize("end", [*FAR, len(MESSAGE) + 1])
 def test_no_reply_is_made_from_beyond_a_query(end: int) -> None:
+    """An end of the question that lies outside of the query is an error, not memory of others."""
     with pytest.raises(IndexError):
         splice_reply(MESSAGE, end, 0x8180, 1, 0, 0, b"tail", 4, b"")
 
@@ -322,6 +324,7 @@ def test_no_reply_is_made_from_beyond_a_query(end: int) -> None:
 @in_c
 @pytest.mark.parametrize("size", [number for number in FAR if not 0 <= number <= 4] + [5])
 def test_no_reply_is_made_from_beyond_a_tail(size: int) -> None:
+    """So is a size that the records do not have."""
     with pytest.raises(IndexError):
         splice_reply(MESSAGE, len(MESSAGE), 0x8180, 1, 0, 0, b"tail", size, b"")
 

@@ -16,9 +16,7 @@ import dns.flags
 import dns.message
 import dns.rcode
 import pytest
-from support import Node, Upstream, ask, free_port, wait_for
-from test_seeing import numbers, watched
-from test_steering import command
+from support import Node, Upstream, ask, command, extended_errors, free_port, numbers, wait_for, watched
 
 from rdnscache.clients.proxy import LOCAL_HEADER, build_proxy
 
@@ -68,10 +66,6 @@ def framed(data: bytes) -> bytes:
     return struct.pack("!H", len(data)) + data
 
 
-def extended(reply: dns.message.Message) -> list[int]:
-    return [option.code for option in reply.options if isinstance(option, dns.edns.EDEOption)]
-
-
 def test_only_those_allowed_are_answered(upstream: Upstream) -> None:
     """The longest prefix decides; the others get REFUSED with EDE 18 and cost the upstream nothing."""
     args = ("--allow", "127.0.0.0/8", "--deny", "127.0.1.0/24", "--deny", "127.0.0.3")
@@ -80,7 +74,7 @@ def test_only_those_allowed_are_answered(upstream: Upstream) -> None:
         for source in ("127.0.0.3", "127.0.1.9"):
             reply = udp(node.port, query("b.test", use_edns=0), source)
             assert reply.rcode() == dns.rcode.REFUSED
-            assert extended(reply) == [18]
+            assert extended_errors(reply) == [18]
             assert not reply.answer
         assert udp(node.port, query("b.test"), "127.0.2.9").rcode() == dns.rcode.NOERROR
         (reply,) = tcp(node.port, framed(query("c.test")), source="127.0.0.3")

@@ -7,16 +7,12 @@ import threading
 import dns.message
 import dns.rrset
 import pytest
-from support import Node, RedisServer, Upstream, ask, wait_for
+from support import Node, RedisServer, Upstream, ask, attached, wait_for
 
 from rdnscache import config
 from rdnscache.errors import ConfigError
 
 pytestmark = pytest.mark.once
-
-
-def attached(node: Node, times: int = 1) -> bool:
-    return node.log().count("attached to Redis") >= times
 
 
 @pytest.mark.parametrize(

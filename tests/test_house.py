@@ -5,20 +5,21 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import dnslib
+from support import ROOT
 
 from rdnscache import config, metrics
 from rdnscache.dns.names import TYPES
 
-ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "rdnscache"
 #: From the cellar up: a module may import from its own floor and those below.
 FLOORS = (
-    ("errors", "__init__", "build", "outcomes", "clock", "process", "dns", "clients", "files"),
+    ("errors", "__init__", "build", "address", "outcomes", "departure", "clock", "process", "dns", "clients", "files"),
     ("handover", "lifeline", "keeper", "children"),
-    ("net", "metrics", "stream", "embedded", "place", "printable"),
+    ("sockets", "metrics", "stream", "embedded", "place", "printable"),
     ("values", "cache", "journal", "logs"),
     ("forwards",),
     ("config",),
@@ -121,3 +122,40 @@ def test_type_mnemonics_agree_with_an_independent_table() -> None:
     shared = {number: name for number, name in dnslib.QTYPE.forward.items() if number not in odd}
 
     assert {number: TYPES[number] for number in shared} == shared
+
+
+def all_tests() -> Iterator[tuple[Path, ast.Module]]:
+    """Every test file, read."""
+    for path in sorted((ROOT / "tests").glob("test_*.py")):
+        yield path, ast.parse(path.read_text())
+
+
+def test_no_test_imports_another_test_file() -> None:
+    """What two of them need is in tests/support/: a test file can be changed without a look at the others."""
+    for path, tree in all_tests():
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name == "conftest" or name.startswith("test_")], path.name
+
+
+def test_every_test_has_its_sentence() -> None:
+    """It says which behaviour it proves, and ends with a full stop."""
+    for path, tree in all_tests():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                first = (ast.get_docstring(node) or "").partition("\n\n")[0]
+                assert first.endswith("."), f"{path.name}:{node.lineno}"
+
+
+def test_helpers_exist_once() -> None:
+    """No test file makes again what tests/support/ or another one has."""
+    seen: dict[str, str] = {}
+    parts = [(path, ast.parse(path.read_text())) for path in sorted((ROOT / "tests" / "support").glob("*.py"))]
+    for path, tree in (*parts, *all_tests()):
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.lower().startswith("test"):
+                said = node.body[1:] if ast.get_docstring(node) is not None else node.body
+                what = "\n".join(ast.dump(part) for part in said)
+                assert what not in seen, f"{path.name}:{node.lineno} and {seen[what]}"
+                seen[what] = f"{path.name}:{node.lineno}"

@@ -15,21 +15,12 @@ from pathlib import Path
 
 import dns.message
 import pytest
-from support import Node, RedisServer, Upstream, alive, ask, clean_env, wait_for
+from support import ROOT, Node, RedisServer, Upstream, alive, ask, clean_env, command, wait_for
 
 from rdnscache.lifeline import AT_WORK, Lifeline
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
-
-ROOT = Path(__file__).parent.parent
-
-
-def command(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "rdnscache", *words], capture_output=True, text=True, env=clean_env(), cwd=ROOT,
-        check=False, timeout=60,
-    )  # fmt: skip
 
 
 def family(life: str, setting: str = "", before: str = "pass") -> subprocess.Popen[str]:

@@ -22,7 +22,7 @@ from rdnscache.flights import Flights
 from rdnscache.journal import Journal
 from rdnscache.metrics import Board
 from rdnscache.outcomes import Verdict
-from rdnscache.resolver import Resolver
+from rdnscache.resolver import Resolver, Sources, Terms
 from rdnscache.store.nostore import Candidacy, NoStore
 from rdnscache.store.scope import Scope
 
@@ -107,24 +107,24 @@ class Client:
     """Notes what it is answered with."""
 
     def __init__(self) -> None:
-        self.answers: list[Entry | None] = []
+        self.answers: list[Entry] = []
 
-    def answer(self, query: Query, client: Any, entry: Entry | None, layer: int) -> None:
+    def answer(self, query: Query, client: Any, entry: Entry, layer: int) -> None:
         self.answers.append(entry)
 
     @property
     def addresses(self) -> list[str]:
-        return [".".join(map(str, entry.tail[-4:])) for entry in self.answers if entry and entry.ancount]
+        return [".".join(map(str, entry.tail[-4:])) for entry in self.answers if entry.ancount]
 
 
 class Worker:
     def __init__(self) -> None:
         self.cache, self.store, self.upstream = Cache(100, 1 << 20), Scripted(), Upstream()
-        parts: Any = (self.cache, self.store, self.upstream, NoSiblings(), Limits(failure_ttl=5), 0.2, STALE_AFTER)
-        self.resolver = Resolver(*parts, "n1", Journal(0), Board.scrap())
-        self.flights = Flights(self.resolver.fly, self.resolver.give_up, self.resolver.shed, 100, 1000, 1000)
+        parts: Any = (self.cache, self.store, NoSiblings(), self.upstream)
+        terms = Terms(Limits(failure_ttl=5), 0.2, STALE_AFTER, "n1")
+        self.resolver = Resolver(Sources(*parts), terms, Journal(0), Board.scrap())
+        self.flights = Flights(self.resolver, 100, 1000, 1000)
         self.resolver.flights = self.flights
-        self.flights.on_join = self.resolver.joined
 
     def ask(self) -> Client:
         client = Client()
@@ -168,7 +168,7 @@ class TestFlush:
         assert after.addresses == [NEW]
         kept = worker.cache.get(KEY, clock.now())
         assert kept is not None and kept.tail.endswith(bytes((192, 0, 2, 2)))
-        assert worker.store.fills == [b"pass", b"store"]
+        assert worker.store.fills == [b"store"]  # the first is for nobody else
 
     def test_the_late_one_does_not_replace_the_new(self, worker: Worker) -> None:
         """Whichever order they end in."""

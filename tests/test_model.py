@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from support import RedisServer
 
-from rdnscache.store.contract import FILL, Script
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
 from chaos.model import ANNOUNCE, COLLECT, DELETE, Space
 from chaos.orders import ONE_ROUND, SPACES, Search, sample
 from chaos.scene import Scene
+from rdnscache.store.contract import FILL, Script
 
 #: About scripts and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
 
 #: Those that are small enough to be tried as a whole here; `python -m chaos model` does that with all.
-WHOLE = ("one connection each", "an entry is there", "several connections each")
+WHOLE = (
+    "one connection each",
+    "an entry is there",
+    "several connections each",
+    "another comes to who follows",
+    "another comes, several connections each",
+)
+#: Where one worker does not confirm, and another has two flights for the same name.
+COMES_LATE = "another comes, workers do not confirm"
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +58,16 @@ def test_none_of_some_orders_does(scene: Scene, space: Space) -> None:
 def test_one_round_of_confirmations_is_not_enough(scene: Scene) -> None:
     """The model finds what the second round is for: what is read from Redis between the first and the deletion."""
     found = Search(scene, ONE_ROUND).run()
+    assert found.bad["old in L1"] > 0
+
+
+def test_an_answer_from_before_a_flush_is_not_to_be_passed_on(server: RedisServer) -> None:
+    """The model finds why who followed from before is not told: another has come to that worker after the flush."""
+    silent, telling = b"  kind = 'release'\n", b"  kind = kind == 'release' and kind or 'pass'\n"
+    assert silent in FILL.source
+    scene = Scene(str(server.socket), Script(FILL.source.replace(silent, telling)))
+    found = Search(scene, next(space for space in SPACES if space.name == COMES_LATE)).run()
+    scene.close()
     assert found.bad["old in L1"] > 0
 
 

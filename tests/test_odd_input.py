@@ -16,7 +16,7 @@ import dns.edns
 import dns.message
 import pytest
 import redis
-from support import Node, RedisServer, Upstream, answer, ask, clean_env, free_port, wait_for
+from support import Node, RedisServer, Upstream, answer, ask, clean_env, command, free_port, wait_for
 
 from rdnscache.printable import printable
 from rdnscache.store.contract import Names
@@ -33,10 +33,8 @@ STEERING = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066
 LONG_NAME = "é" * 12_000
 
 
-def run(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "rdnscache", *args]
-    extra = {"PYTHONIOENCODING": "utf-8"} | (env or {})
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, env=clean_env(extra), check=False)
+def in_utf8(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return command(*args, env={"PYTHONIOENCODING": "utf-8"} | (env or {}))
 
 
 def fits_a_terminal(done: subprocess.CompletedProcess[str]) -> str:
@@ -77,7 +75,7 @@ def test_long_names_among_the_hot_ones_delay_no_start(redis_server: RedisServer,
         assert ask(node.port, "a.test").answer
         with urllib.request.urlopen(f"http://{admin}/api/cluster", timeout=10) as page:
             assert {each["question"] for each in json.load(page)["hot"]} <= {"a.test. A"}
-    top = run("cache", "top", "--redis", redis_server.url, "--limit", "1000")
+    top = in_utf8("cache", "top", "--redis", redis_server.url, "--limit", "1000")
     assert [line.split()[1:] for line in top.stdout.splitlines()] == [["a.test.", "A"]]
 
 
@@ -101,6 +99,15 @@ def test_only_sane_objects_are_read(raw: bytes) -> None:
     """Numbers that are not finite, other JSON, deep nesting and too many octets are refused with a ValueError."""
     with pytest.raises(ValueError, match=r"\w"):
         read_object(raw, 100_000)
+
+
+@pytest.mark.parametrize("piece", [b"1", b"[]", b'{"a":1}', b'""'])
+def test_what_takes_long_to_read_is_not_read(piece: bytes) -> None:
+    """Octets cost little, values much: few values of great length are read, many short ones are not."""
+    assert read_object(b'{"a":"' + b"x" * 50_000 + b'"}', 64 << 10)["a"] == "x" * 50_000
+    assert len(read_object(b'{"a":[' + b",".join([b"1"] * 5000) + b"]}", 64 << 10)["a"]) == 5000
+    with pytest.raises(ValueError, match="more than 8000 values"):
+        read_object(b'{"a":[' + b",".join([piece] * 9000) + b"]}", 1 << 20)
 
 
 def report(**told: Any) -> str:
@@ -150,10 +157,10 @@ def test_absurd_reports_end_no_command(redis_server: RedisServer) -> None:
         reports |= {f"d{kind}-{name}": report(**{name: told}) for name, told in nested.items()}
     for node, raw in reports.items():
         introduce(client, node, raw.replace("Infinity", "1e999"))
-    text = fits_a_terminal(run("cluster", "status", "--redis", redis_server.url))
+    text = fits_a_terminal(in_utf8("cluster", "status", "--redis", redis_server.url))
     assert max(map(len, text.splitlines())) < 600
     told = json.loads(
-        run("cluster", "status", "--json", "--redis", redis_server.url).stdout, parse_constant=pytest.fail
+        in_utf8("cluster", "status", "--json", "--redis", redis_server.url).stdout, parse_constant=pytest.fail
     )
     assert {node["node"] for node in told} <= set(reports)
 
@@ -177,10 +184,10 @@ def test_values_of_others_steer_no_terminal(redis_server: RedisServer) -> None:
         ("cluster", "forget", NASTY),
         ("cache", "flush", "b.test", "--wait", "0.1"),
     ):
-        fits_a_terminal(run(*words, *url))
+        fits_a_terminal(in_utf8(*words, *url))
         introduce(client, NASTY, report(version=NASTY, form=NASTY))
-        fits_a_terminal(run(*words, *url, "--json"))
-    assert len(run("cluster", "members", *url).stdout.splitlines()) == 1
+        fits_a_terminal(in_utf8(*words, *url, "--json"))
+    assert len(in_utf8("cluster", "members", *url).stdout.splitlines()) == 1
 
 
 def test_forged_words_of_workers_end_no_command(redis_server: RedisServer) -> None:
@@ -207,7 +214,7 @@ def test_forged_words_of_workers_end_no_command(redis_server: RedisServer) -> No
     forger.start()
     try:
         for words in ((), ("--json",)):
-            done = run("cache", "get", "a.test", "--redis", redis_server.url, *words)
+            done = in_utf8("cache", "get", "a.test", "--redis", redis_server.url, *words)
             fits_a_terminal(done)
             assert done.returncode == 0, done.stderr
     finally:
@@ -224,7 +231,7 @@ def test_a_reply_steers_no_terminal() -> None:
         return reply
 
     with Upstream(handler) as upstream:
-        text = fits_a_terminal(run("query", "a.test", "TXT", "--server", upstream.address))
+        text = fits_a_terminal(in_utf8("query", "a.test", "TXT", "--server", upstream.address))
         assert "\\x1b[2J" in text
 
 

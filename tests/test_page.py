@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import http.client
 import json
 import os
 import re
@@ -19,7 +18,18 @@ from typing import Any, Self
 import dns.message
 import dns.name
 import pytest
-from support import Node, RedisServer, Upstream, answer, ask, default_handler, free_port, wait_for
+from support import (
+    Node,
+    RedisServer,
+    Upstream,
+    answer,
+    ask,
+    default_handler,
+    free_port,
+    overview,
+    request,
+    wait_for,
+)
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
@@ -261,7 +271,7 @@ def place() -> Iterator[Place]:
             ) as two,
         ):
             found = Place(redis, upstream, ports, [one, two])
-            wait_for(lambda: len(cluster(ports[0])["nodes"]) == 2)
+            wait_for(lambda: len(overview(ports[0])["nodes"]) == 2)
             yield found
 
 
@@ -277,25 +287,11 @@ def page(browser: Browser, place: Place) -> Iterator[Page]:
         assert tab.complaints() == []
 
 
-def request(
-    port: int, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
-) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of a reply over plain HTTP."""
-    link = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    link.request(method, path, json.dumps(body) if body is not None else None, headers or {})
-    with link.getresponse() as reply:
-        return reply.status, dict(reply.getheaders()), reply.read()
-
-
-def cluster(port: int) -> Any:
-    return json.loads(request(port, "GET", "/api/cluster")[2])
-
-
 class TestHttp:
     def test_the_files_say_what_a_browser_may_do(self, place: Place) -> None:
         """Nothing but our own files, and nobody frames them."""
         for path, kind in (("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript")):
-            status, headers, body = request(place.ports[0], "GET", path)
+            status, headers, body = request(place.ports[0], path)
             assert status == 200
             assert headers["Content-Type"].startswith(kind)
             assert headers["Content-Security-Policy"].startswith("default-src 'self'; img-src 'self' data:")
@@ -306,7 +302,7 @@ class TestHttp:
     def test_a_flush_wants_the_token(self, place: Place, headers: dict[str, str]) -> None:
         """Without it, or with another, nothing is forgotten."""
         place.fill("kept.http.test.")
-        status, _, body = request(place.ports[0], "POST", "/api/flush", {"all": True}, headers)
+        status, _, body = request(place.ports[0], "/api/flush", headers, "POST", {"all": True})
 
         assert status == 401
         assert "the admin token" in json.loads(body)["error"]
@@ -315,18 +311,18 @@ class TestHttp:
     def test_a_node_without_a_token_flushes_nothing(self, place: Place) -> None:
         """403, whatever is sent; and the page is told."""
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        status, _, body = request(place.ports[1], "POST", "/api/flush", {"all": True}, headers)
+        status, _, body = request(place.ports[1], "/api/flush", headers, "POST", {"all": True})
 
         assert status == 403
         assert "no admin token" in json.loads(body)["error"]
-        assert [cluster(port)["can_flush"] for port in place.ports] == [True, False]
+        assert [overview(port)["can_flush"] for port in place.ports] == [True, False]
 
     @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example"])
     def test_another_name_for_this_machine_is_refused(self, place: Place, host: str) -> None:
         """Against DNS rebinding: no page of theirs can read ours."""
         for path in ("/", "/page.js", "/api/cluster", "/api/lookup?name=a.test"):
-            assert request(place.ports[0], "GET", path, headers={"Host": host})[0] == 421
-        assert request(place.ports[0], "GET", "/", headers={"Host": f"localhost:{place.ports[0]}"})[0] == 200
+            assert request(place.ports[0], path, {"Host": host})[0] == 421
+        assert request(place.ports[0], "/", {"Host": f"localhost:{place.ports[0]}"})[0] == 200
 
     def test_the_files_are_small_and_hold_nothing_inline(self) -> None:
         """No inline script, style or handler, no library, no HTML made from texts."""
@@ -478,6 +474,7 @@ class TestLookup:
         assert "1 entry of www.seen.test MX" in page.text("#found")
 
     def test_what_is_not_there(self, page: Page) -> None:
+        """A name without entries is said to have none."""
         page.look_up("nobody.asked.test")
         assert "Nothing is cached of nobody.asked.test" in page.text("#found")
 
@@ -490,6 +487,7 @@ class TestLookup:
             assert page.text("#found") == "'NONSENSE' is not a DNS type."
 
     def test_a_hot_name_can_be_chosen(self, page: Page, place: Place) -> None:
+        """A click on a hot name looks it up, and the keyboard goes where the answer is."""
         for _ in range(50):
             ask(place.nodes[0].port, "hot.test.", tries=3)
         page.wait_text("#hot", r"hot\.test\. A", 30)
@@ -526,6 +524,7 @@ class TestLookup:
 @needs_browser
 class TestFlush:
     def test_there_is_no_button_where_it_is_off(self, browser: Browser, place: Place) -> None:
+        """A node without a token shows entries and offers no flush."""
         place.fill("off.test.")
         with Page(browser, place.urls[1]) as page:
             page.wait("document.querySelector('#live').dataset.state == 'live'")
@@ -597,6 +596,7 @@ class TestFlush:
             assert not place.held("still.test.")
 
     def test_it_can_be_thought_over(self, page: Page, place: Place) -> None:
+        """Closed by its button or by Escape, the question flushes nothing."""
         place.fill("dear.test.")
         page.look_up("dear.test")
         for how in ("#keep", "Escape"):

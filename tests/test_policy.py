@@ -193,7 +193,7 @@ def test_failure_is_a_servfail_to_the_question() -> None:
     assert message.flags & 0xFFF0 == dns.flags.QR | dns.flags.RD | dns.flags.RA | dns.flags.CD
 
 
-def ask(name: str, rtype: str, rclass: str = "IN", identity: Identity = IDENTITY) -> dns.message.Message | None:
+def said_to(name: str, rtype: str, rclass: str = "IN", identity: Identity = IDENTITY) -> dns.message.Message | None:
     """What we say ourselves to a question, read by dnspython, with and without EDNS."""
     out: list[dns.message.Message | None] = []
     for edns in (False, 0):
@@ -217,14 +217,14 @@ def ask(name: str, rtype: str, rclass: str = "IN", identity: Identity = IDENTITY
 @pytest.mark.parametrize("rtype", ["A", "AAAA", "HTTPS", "TYPE65400", "RRSIG", "NULL", "DS"])
 def test_ordinary_questions_are_not_ours(rtype: str) -> None:
     """They go to the cache and the upstreams; so do classes we do not know."""
-    assert ask("example.com.", rtype) is None
-    assert ask("example.com.", rtype, "HS") is None
-    assert ask("version.bind.", "TXT") is None
+    assert said_to("example.com.", rtype) is None
+    assert said_to("example.com.", rtype, "HS") is None
+    assert said_to("version.bind.", "TXT") is None
 
 
 def test_any_gets_the_hinfo_of_rfc_8482() -> None:
     """No amplification: one small record."""
-    reply = ask("example.com.", "ANY")
+    reply = said_to("example.com.", "ANY")
     assert reply is not None
     assert [rrset.to_text() for rrset in reply.answer] == ['example.com. 3600 IN HINFO "RFC8482" ""']
 
@@ -249,7 +249,7 @@ def test_any_gets_the_hinfo_of_rfc_8482() -> None:
 )
 def test_what_nobody_should_ask_a_cache_is_turned_away(name: str, rtype: str, rclass: str, rcode: int) -> None:
     """Transfers, meta classes and foreign CH names are refused, meta types are malformed."""
-    reply = ask(name, rtype, rclass)
+    reply = said_to(name, rtype, rclass)
     assert reply is not None
     assert (reply.rcode(), reply.answer) == (rcode, [])
 
@@ -265,16 +265,16 @@ def test_what_nobody_should_ask_a_cache_is_turned_away(name: str, rtype: str, rc
 )
 def test_identity_is_told_unless_it_is_empty(name: str, text: str) -> None:
     """The CH names of RFC 4892 and BIND; an operator who empties the text has them refused."""
-    reply = ask(name, "TXT", "CH")
+    reply = said_to(name, "TXT", "CH")
     assert reply is not None
     assert [rrset[0].to_text() for rrset in reply.answer] == [f'"{text}"']
-    hidden = ask(name, "TXT", "CH", Identity())
+    hidden = said_to(name, "TXT", "CH", Identity())
     assert hidden is not None
     assert (hidden.rcode(), hidden.answer) == (dns.rcode.REFUSED, [])
 
 
 def test_long_identity_is_cut_to_one_string() -> None:
     """255 octets is what a TXT string holds."""
-    reply = ask("id.server.", "TXT", "CH", Identity(node="n" * 300))
+    reply = said_to("id.server.", "TXT", "CH", Identity(node="n" * 300))
     assert reply is not None
     assert reply.answer[0][0].strings == (b"n" * 255,)

@@ -13,8 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from steered import Changing, Relay, answer_of, cluster, command, fill_all_workers, members
-from support import Node, RedisServer, Upstream, alive, ask, clean_env, wait_for
+from support import (
+    ROOT,
+    Changing,
+    Node,
+    RedisServer,
+    Relay,
+    Upstream,
+    alive,
+    answer_of,
+    ask,
+    clean_env,
+    cluster,
+    command,
+    fill_all_workers,
+    members,
+    wait_for,
+)
 
 from rdnscache import process
 from rdnscache.process import Incarnation
@@ -23,8 +38,6 @@ from rdnscache.store.proof import Tally
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
-
-ROOT = Path(__file__).parent.parent
 
 
 def flush(url: str, *words: str) -> tuple[int, dict[str, Any], str]:

@@ -7,89 +7,36 @@ import json
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
-from conftest import _SERVERS
 from redis.crc import key_slot
-from steered import Changing, answer_of, command
-from support import Node, Upstream, ask, free_port, wait_for
-from topology import Load, Server, above_one, asked_at_once, in_order, nodes_on, telling, until_shared
+from support import (
+    KINDS,
+    Changing,
+    Load,
+    Node,
+    RedisCluster,
+    Server,
+    Upstream,
+    above_one,
+    answer_of,
+    ask,
+    asked_at_once,
+    command,
+    in_order,
+    nodes_on,
+    running_cluster,
+    telling,
+    until_shared,
+    wait_for,
+)
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
 
 
 STREAM = b"rdns:1:control"
-
-
-class RedisCluster:
-    """Three primaries with a third of the slots each, and a replica of one of them."""
-
-    def __init__(self, stack: ExitStack, binary: str, replicated: int) -> None:
-        self.replicated = replicated
-        self.servers = [stack.enter_context(Server(binary, self._options())) for _ in range(4)]
-        self.primaries, self.replica = self.servers[:3], self.servers[3]
-        self.clients: list[Any] = [server.client() for server in self.servers]
-        thirds = [0, 5461, 10923, 16384]
-        for number, client in enumerate(self.clients):
-            if number < 3:
-                client.execute_command("CLUSTER", "ADDSLOTSRANGE", thirds[number], thirds[number + 1] - 1)
-            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-            client.execute_command("CLUSTER", "MEET", "127.0.0.1", self.servers[0].port, self.bus_port(0))
-        self.ids = [client.execute_command("CLUSTER", "MYID").decode() for client in self.clients]
-        wait_for(lambda: all(self._knows(client) == 4 for client in self.clients), 20)
-        wait_for(lambda: self._replicates(replicated), 20)
-        wait_for(lambda: all(self._state(client) == (True, 1) for client in self.clients), 20)
-        self.url = f"valkey+cluster://127.0.0.1:{self.servers[1].port},127.0.0.1:{self.servers[2].port}"
-
-    def _options(self) -> dict[str, str]:
-        return {
-            "cluster-enabled": "yes", "cluster-node-timeout": "1000", "cluster-port": str(free_port()),
-            "cluster-require-full-coverage": "no", "cluster-replica-validity-factor": "0",
-            "repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1",
-        }  # fmt: skip
-
-    def bus_port(self, number: int) -> int:
-        return int(self.clients[number].config_get("cluster-port")["cluster-port"])
-
-    def _knows(self, client: Any) -> int:
-        return len(client.execute_command("CLUSTER", "NODES").splitlines())
-
-    def _replicates(self, primary: int) -> bool:
-        try:
-            return bool(self.clients[3].execute_command("CLUSTER", "REPLICATE", self.ids[primary]))
-        except Exception:  # it has not been met yet
-            return False
-
-    def _state(self, client: Any) -> tuple[bool, int]:
-        """Whether a node thinks all is well, and how many replicas it knows."""
-        replicas = sum(len(row) - 3 for row in client.execute_command("CLUSTER", "SLOTS"))
-        return b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO"), replicas
-
-    def owner(self, key: bytes) -> int:
-        """Which primary has a key."""
-        return min(key_slot(key) * 3 // 16384, 2)
-
-    def move(self, slot: int, keys: list[bytes], source: int, target: int) -> None:
-        """As redis-cli --cluster reshard does it."""
-        self.clients[target].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", self.ids[source])
-        self.clients[source].execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", self.ids[target])
-        there = ("127.0.0.1", self.servers[target].port, "", 0, 5000, "KEYS", *keys)
-        self.clients[source].execute_command("MIGRATE", *there)
-
-    def settle(self, slot: int, target: int) -> None:
-        for number in (target, *(number for number in range(3) if number != target)):
-            self.clients[number].execute_command("CLUSTER", "SETSLOT", slot, "NODE", self.ids[target])
-
-
-@contextmanager
-def running(binary: str | None, replicated: int) -> Iterator[RedisCluster]:
-    if binary is None:
-        pytest.skip("this server is not here")
-    with ExitStack() as stack:
-        yield RedisCluster(stack, binary, replicated)
 
 
 def entry(name: str) -> bytes:
@@ -118,7 +65,7 @@ def test_a_primary_dies_under_load(kind: str, which: str, how: signal.Signals) -
     keeper = min(key_slot(STREAM) * 3 // 16384, 2)
     dying = keeper if which == "keeper" else (keeper + 1) % 3
     living = (keeper + 2) % 3
-    with running(_SERVERS[kind], dying) as cluster, Upstream(telling, delay=0.15) as upstream:
+    with running_cluster(KINDS[kind], dying) as cluster, Upstream(telling, delay=0.15) as upstream:
         with nodes_on(cluster.url, upstream) as nodes:
             attached(nodes)
             with Load([node.port for node in nodes], 30) as load:
@@ -143,10 +90,10 @@ def test_a_primary_dies_under_load(kind: str, which: str, how: signal.Signals) -
             assert set(json.loads(flushed.stdout)["confirmed_ms"]) == {"n0", "n1", "n2"}, flushed.stdout
 
 
-@pytest.mark.parametrize("kind", list(_SERVERS))
+@pytest.mark.parametrize("kind", list(KINDS))
 def test_slots_move_and_people_look(kind: str) -> None:
     """A slot moves under load; every command of people works over all primaries; a message that is lost is missed."""
-    with running(_SERVERS[kind], 0) as cluster, Upstream(telling, delay=0.15) as upstream:
+    with running_cluster(KINDS[kind], 0) as cluster, Upstream(telling, delay=0.15) as upstream:
         with nodes_on(cluster.url, upstream, args=("--redis-timeout", "1")) as nodes:
             attached(nodes)
             first = next(names_of(cluster, 0, "moved"))
@@ -174,10 +121,10 @@ def test_slots_move_and_people_look(kind: str) -> None:
             in_order(*(lambda node=node: "silent.example." in node.log() for node in nodes))
 
 
-@pytest.mark.parametrize("kind", list(_SERVERS))
+@pytest.mark.parametrize("kind", list(KINDS))
 def test_the_control_stream_moves(kind: str) -> None:
     """While its slot is on the way, a worker that attaches anew still learns what it has missed: ASK is followed."""
-    with running(_SERVERS[kind], 0) as cluster, Upstream(telling) as upstream:
+    with running_cluster(KINDS[kind], 0) as cluster, Upstream(telling) as upstream:
         with nodes_on(cluster.url, upstream, 2) as nodes:
             attached(nodes)
             assert command("cache", "flush", "first.example", "--redis", cluster.url).returncode == 0
@@ -221,7 +168,7 @@ def test_a_shard_that_is_away_costs_a_query_for_each_node() -> None:
     """Not for each worker: about its questions the workers of a node bring themselves together, as without Redis."""
     keeper = min(key_slot(STREAM) * 3 // 16384, 2)
     dying = (keeper + 1) % 3
-    with running(_SERVERS["valkey"], keeper) as cluster, Upstream(telling, delay=0.15) as upstream:
+    with running_cluster(KINDS["valkey"], keeper) as cluster, Upstream(telling, delay=0.15) as upstream:
         with Node([upstream.address], cluster.url, 2) as node:
             wait_for(lambda: node.log().count("attached to Redis") >= 8, 10)
             cluster.servers[dying].end(signal.SIGKILL)
@@ -276,7 +223,7 @@ def test_a_shard_goes_back_in_time() -> None:
     keeper = min(key_slot(STREAM) * 3 // 16384, 2)
     other = (keeper + 1) % 3
     handler = Changing()
-    with running(_SERVERS["redis"], keeper) as cluster, Upstream(handler) as upstream:
+    with running_cluster(KINDS["redis"], keeper) as cluster, Upstream(handler) as upstream:
         with nodes_on(cluster.url, upstream, 2) as nodes:
 
             def lost(server: Server) -> int:

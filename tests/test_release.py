@@ -15,12 +15,11 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
-from support import clean_env
+from support import ROOT, clean_env
 
 import rdnscache
 from rdnscache.build import form
 
-ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 WORKFLOWS = {path.name: yaml.safe_load(path.read_text()) for path in (ROOT / ".github/workflows").glob("*.yml")}
 #: What is tracked and belongs to the forge alone.

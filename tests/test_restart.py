@@ -11,19 +11,27 @@ from pathlib import Path
 
 import dns.rcode
 import pytest
-from support import Node, RedisServer, Upstream, alive, ask, clean_env, free_port, wait_for
-from test_control import steady_load
-from test_seeing import status_of
-from test_steering import command
+from support import (
+    ROOT,
+    Node,
+    RedisServer,
+    Upstream,
+    alive,
+    ask,
+    clean_env,
+    command,
+    free_port,
+    status_of,
+    steady_load,
+    wait_for,
+)
 
+from rdnscache.address import Address
 from rdnscache.handover import Estate
-from rdnscache.net import Address, bind_admin, bind_inner, bind_slots, leave_admin, leave_inner, leave_slots
+from rdnscache.sockets import bind_admin, bind_inner, bind_slots, leave_admin, leave_inner, leave_slots
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
-
-
-ROOT = Path(__file__).parent.parent
 
 
 def restarts(node: Node) -> int:
@@ -90,6 +98,7 @@ def test_every_option_can_change(upstream: Upstream, tmp_path: Path) -> None:
 
 
 def test_more_workers_and_fewer(upstream: Upstream, tmp_path: Path) -> None:
+    """A restart takes the number of workers from the file, and answers all the while."""
     file, port = tmp_path / "node.toml", free_port()
     words = [sys.executable, "-m", "rdnscache", "serve", "--config", str(file)]
     with (tmp_path / "log").open("wb") as log:
@@ -151,6 +160,7 @@ def test_what_cannot_run_is_not_begun(upstream: Upstream, tmp_path: Path) -> Non
 
 
 def test_the_command_reaches_the_nodes(redis_server: RedisServer, upstream: Upstream) -> None:
+    """`rdnscache restart` says which nodes it told; a node that is not there is an error."""
     with Node([upstream.address], redis_server.url, 1, ("--node-id", "a")) as node:
         wait_for(lambda: "attached to Redis" in node.log())
         wait_for(lambda: json.loads(command("cluster", "members", "--json", "--redis", redis_server.url).stdout))
@@ -162,6 +172,7 @@ def test_the_command_reaches_the_nodes(redis_server: RedisServer, upstream: Upst
 
 
 def test_serve_can_be_checked_without_serving(tmp_path: Path) -> None:
+    """`serve --check` says whether a node could run with these options."""
     done = command("serve", "--check", "--upstream", "192.0.2.1", "--redis", "none")
     assert (done.returncode, done.stdout) == (0, "a node could run with these options\n")
     done = command("serve", "--check", "--upstream", "nonsense")
@@ -216,6 +227,7 @@ def test_a_node_lingers_for_its_balancer(upstream: Upstream) -> None:
 
 
 def test_a_second_signal_ends_the_lingering(upstream: Upstream) -> None:
+    """Whoever cannot wait for --linger sends SIGTERM twice."""
     with Node([upstream.address], "none", 1, ("--linger", "60")) as node:
         node.process.send_signal(signal.SIGTERM)
         wait_for(lambda: ask(node.port, "id.server", "TXT", rdclass="CH").rcode() == dns.rcode.SERVFAIL)

@@ -117,13 +117,19 @@ class TestFill:
         assert not store.client.exists(KEYS[0], KEYS[3])
         assert store.client.smembers(KEYS[2]) == {b"wake:t3"}
 
-    def test_after_a_flush_it_only_wakes(self, store: Store) -> None:
-        """Those who followed from before have asked before."""
+    @pytest.mark.parametrize("kind", ["store", "name", "failure", "pass", "release"])
+    def test_after_a_flush_it_only_wakes(self, store: Store, kind: str) -> None:
+        """Who hears it may have come after the flush, so nothing is said: they claim anew."""
         store.claim("t1")
         store.claim("t2")
         store.client.set(KEYS[1], "flushed", xx=True, keepttl=True)
-        assert store.fill("t1") == 1
-        assert not store.client.exists(KEYS[0])
+        with store.client.pubsub() as ear:
+            ear.subscribe("wake:t2")
+            ear.get_message(timeout=1)
+            assert store.fill("t1", kind) == 1
+            assert ear.get_message(timeout=1)["data"] == KEYS[0].encode() + b"\n"
+        assert not store.client.exists(KEYS[0], KEYS[3])
+        assert store.claim("t2", followed=1)[0] == Verdict.LEAD
 
     def test_who_comes_after_a_flush_leads(self, store: Store) -> None:
         """And the old leader's fill is nothing then."""

@@ -18,9 +18,20 @@ import pytest
 import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import Node, RedisServer, Upstream, answer, ask, clean_env, free_port, wait_for
-from test_contract import INFO, WIRE
-from test_seeing import numbers
+from support import (
+    Node,
+    RedisServer,
+    Upstream,
+    addresses,
+    answer,
+    ask,
+    clean_env,
+    command,
+    free_port,
+    numbers,
+    wait_for,
+)
+from support.samples import INFO, WIRE
 
 from rdnscache.config import load, options, plain
 from rdnscache.errors import ConfigError
@@ -37,11 +48,6 @@ ENTRY = "rdns:1:{a.example.}:A"
 NAME = b"rdns:1:{www.example.com.}:A"
 #: When INFO says that it was stored.
 MADE = 1795417200.0
-
-
-def run(*words: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "rdnscache", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, env=clean_env(env), check=False)
 
 
 def moment(ago: float) -> bytes:
@@ -66,10 +72,6 @@ def signing(server: RedisServer, upstream: Upstream, *secrets: str, node_id: str
     with Node([upstream.address], server.url, 1, args, {"RDNSCACHE_SECRET": " ".join(secrets)}) as node:
         wait_for(lambda: "attached to Redis" in node.log())
         yield node, admin
-
-
-def addresses(reply: dns.message.Message) -> list[str]:
-    return [record.address for record in reply.answer[0]]
 
 
 def stored_entry(client: redis.Redis, key: str = ENTRY) -> dict[bytes, bytes]:
@@ -326,14 +328,16 @@ class TestPeople:
         client.hset(ENTRY, "answer", "a.example. 300 IN A 203.0.113.66")
         client.hdel("rdns:1:{b.example.}:A", "mac")
         with_secret = env | {"RDNSCACHE_SECRET": FIRST}
-        found = [json.loads(run("cache", "get", f"{name}.example", "--json", env=with_secret).stdout) for name in "ab"]
+        found = [
+            json.loads(command("cache", "get", f"{name}.example", "--json", env=with_secret).stdout) for name in "ab"
+        ]
 
         assert [(view["state"], view["answer"]) for (view,) in found] == [
             ("fresh", ["a.example. 300 IN A 192.0.2.1"]),
             ("not signed", ["b.example. 300 IN A 192.0.2.1"]),
         ]
-        assert json.loads(run("cache", "get", "b.example", "--json", env=env).stdout)[0]["state"] == "fresh"
-        snapshot = run("cache", "export", "-", env=with_secret).stdout
+        assert json.loads(command("cache", "get", "b.example", "--json", env=env).stdout)[0]["state"] == "fresh"
+        snapshot = command("cache", "export", "-", env=with_secret).stdout
         assert len(snapshot.splitlines()) == 2 and "a.example" in snapshot
 
     def test_an_import_signs(self, redis_server: RedisServer, upstream: Upstream, tmp_path: Path) -> None:
@@ -346,7 +350,7 @@ class TestPeople:
             ask(node.port, "a.example.")
             wait_for(lambda: client.exists(ENTRY))
         client.pexpire(ENTRY, 3_850_000)
-        assert run("cache", "export", file, env=env).returncode == 0
+        assert command("cache", "export", file, env=env).returncode == 0
         lines = Path(file).read_text().splitlines()
         told = json.loads(lines[1])
         told["info"] = told["info"].replace(" stored=20", " stored=19")  # the file has lain somewhere for long
@@ -354,11 +358,11 @@ class TestPeople:
         client.delete(ENTRY)
         with signing(redis_server, upstream, FIRST) as (node, admin):
             wait_for(lambda: client.keys("rdns:1:node:n1.*.0"))
-            refused = run("cache", "import", file, env=env)
+            refused = command("cache", "import", file, env=env)
             assert (refused.returncode, refused.stdout) == (2, "")
             assert refused.stderr == "rdnscache: n1 believes only what is signed: give --secret, as to the node\n"
             assert not client.exists(ENTRY)
-            done = run("cache", "import", file, "--secret", FIRST, env=env)
+            done = command("cache", "import", file, "--secret", FIRST, env=env)
             assert done.stdout == "stored 1, already there 0, refused 0\n", done.stderr
             assert 240 <= ask(node.port, "a.example.").answer[0].ttl <= 250
             assert numbers(admin)["store_forged_total"] == 0

@@ -12,7 +12,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,21 @@ import dns.edns
 import dns.rcode
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support import Node, RedisServer, Upstream, ask, failure, free_port, wait_for
-from test_steering import command
+from support import (
+    ROOT,
+    Node,
+    RedisServer,
+    Upstream,
+    ask,
+    command,
+    failure,
+    free_port,
+    get,
+    numbers,
+    status_of,
+    wait_for,
+    watched,
+)
 
 from rdnscache import metrics, outcomes
 from rdnscache.journal import HEAT_ROOM, HOTTEST, Journal, address_text
@@ -34,42 +46,9 @@ from rdnscache.store.contract import HEAT, HOT_HALF_LIFE, HOT_KEPT, HOT_LIFETIME
 pytestmark = pytest.mark.once
 
 
-ROOT = Path(__file__).parent.parent
 DASHBOARD = ROOT / "deploy" / "grafana" / "rdnscache.json"
 TRACE = dns.edns.GenericOption(65300, b"")
 KEY = b"\x01a\x04test\0\0\1\0\1\0"
-
-
-def get(port: int, path: str) -> str:
-    return urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5).read().decode()
-
-
-def status_of(port: int, path: str) -> int:
-    try:
-        return urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5).status
-    except urllib.error.HTTPError as error:
-        return error.code
-    except OSError:
-        return 0
-
-
-@contextmanager
-def watched(upstream: Upstream, redis: str, workers: int = 1, *args: str) -> Iterator[tuple[Node, int]]:
-    """A node and its admin port, ready."""
-    port = free_port()
-    with Node([upstream.address], redis, workers, ("--admin", f"127.0.0.1:{port}", *args)) as node:
-        wait_for(lambda: status_of(port, "/readyz") == 200, 10)
-        yield node, port
-
-
-def numbers(port: int) -> dict[str, float]:
-    """Every sample of /metrics by its name and label values."""
-    found = {}
-    for family in text_string_to_metric_families(get(port, "/metrics")):
-        for sample in family.samples:
-            values = [value for _, value in sorted(sample.labels.items())]
-            found[".".join((sample.name.removeprefix("rdnscache_"), *values))] = sample.value
-    return found
 
 
 def trace_of(reply: Any) -> dict[str, str]:
@@ -248,6 +227,24 @@ def test_ready_when_warm(upstream: Upstream, redis_server: RedisServer) -> None:
             assert trace_of(ask(second.port, f"hot{number}.test", options=[TRACE]))["layer"] == "l1"
         assert trace_of(ask(second.port, "hot20.test", options=[TRACE]))["layer"] == "l2"
     assert upstream.total() == asked
+
+
+def test_what_is_no_entry_is_not_fetched_for_warming(upstream: Upstream, redis_server: RedisServer) -> None:
+    """Of what stands among the hottest names, only what has the size of an entry is read; the rest is warm."""
+    client = redis_server.client()
+    with watched(upstream, redis_server.url) as (node, _):
+        ask(node.port, "a1.test")
+        wait_for(lambda: client.exists("rdns:1:{a1.test.}:A"))
+    for field in ("wire", "info"):
+        for number in range(20):
+            odd = {"info": "x", "wire": "x"} | {field: b"x" * (1 << 20)}
+            client.hset(f"rdns:1:{{{field}{number}.test.}}:A", mapping=odd)
+            client.zadd("rdns:1:hot", {f"{{{field}{number}.test.}}:A": 2000})
+    client.zadd("rdns:1:hot", {"{a1.test.}:A": 1000})
+    before = client.info("stats")["total_net_output_bytes"]
+    with watched(upstream, redis_server.url) as (_, port):
+        assert client.info("stats")["total_net_output_bytes"] < before + (1 << 20)
+        wait_for(lambda: numbers(port)["l1_entries"] == 1)
 
 
 def test_ready_without_redis_when_the_time_is_over(upstream: Upstream) -> None:

@@ -11,9 +11,19 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from steered import command
-from support import Upstream, ask, wait_for
-from topology import Load, Sentinel, Server, above_one, nodes_on, telling, until_shared
+from support import (
+    Load,
+    Sentinel,
+    Server,
+    Upstream,
+    above_one,
+    ask,
+    command,
+    nodes_on,
+    telling,
+    until_shared,
+    wait_for,
+)
 
 REDIS, SENTINEL = shutil.which("redis-server"), shutil.which("redis-sentinel")
 pytestmark = [

@@ -24,6 +24,7 @@ from support import (
     Node,
     RedisServer,
     Upstream,
+    addresses,
     alive,
     answer,
     ask,
@@ -68,10 +69,6 @@ class Served:
 def served() -> Iterator[Served]:
     with Upstream(_handler) as upstream, Node([upstream.address], args=["--upstream-timeout", "0.5"]) as node:
         yield Served(upstream, node)
-
-
-def _addresses(reply: dns.message.Message) -> list[str]:
-    return [record.address for rrset in reply.answer for record in rrset]
 
 
 def _raw(port: int, *datagrams: bytes, host: str = "127.0.0.1") -> bytes:
@@ -163,9 +160,9 @@ def test_cut_to_512_and_whole_over_tcp(served: Served) -> None:
     """Without EDNS, 512 octets and TC; whole with EDNS, and over TCP."""
     cut = ask(served.port, "cut.big")
     assert cut.flags & dns.flags.TC and not cut.answer and len(cut.to_wire()) <= 512
-    assert len(_addresses(ask(served.port, "cut.big", use_edns=0, payload=1232))) == 60
+    assert len(addresses(ask(served.port, "cut.big", use_edns=0, payload=1232))) == 60
     whole = ask(served.port, "cut.big", tcp=True)
-    assert len(_addresses(whole)) == 60 and not whole.flags & dns.flags.TC
+    assert len(addresses(whole)) == 60 and not whole.flags & dns.flags.TC
 
 
 def test_ttls_age(served: Served) -> None:
@@ -205,19 +202,19 @@ def test_a_failure_never_replaces_what_is_usable() -> None:
     """Past its TTL, an answer is served on while upstreams fail, and says so (RFC 8767, RFC 8914)."""
     with Upstream(lambda query, transport: answer(query, "1 A 192.0.2.7")) as upstream:
         with Node([upstream.address], args=["--failure-ttl", "1"]) as node:
-            assert _addresses(ask(node.port, "stale.test")) == ["192.0.2.7"]
+            assert addresses(ask(node.port, "stale.test")) == ["192.0.2.7"]
             upstream.handler = lambda query, transport: failure(query)
 
             def stale() -> bool:
                 reply = ask(node.port, "stale.test", use_edns=0)
-                assert reply.rcode() == dns.rcode.NOERROR and _addresses(reply) == ["192.0.2.7"]
+                assert reply.rcode() == dns.rcode.NOERROR and addresses(reply) == ["192.0.2.7"]
                 return bool(reply.options) and reply.options[0].code == dns.edns.EDECode.STALE_ANSWER
 
             wait_for(stale)
             asked = upstream.count("stale.test.")
             wait_for(lambda: stale() and upstream.count("stale.test.") > asked)
             upstream.handler = lambda query, transport: answer(query, "300 A 192.0.2.8")
-            wait_for(lambda: _addresses(ask(node.port, "stale.test")) == ["192.0.2.8"])
+            wait_for(lambda: addresses(ask(node.port, "stale.test")) == ["192.0.2.8"])
 
 
 def test_ttl_zero_is_not_cached(served: Served) -> None:
@@ -350,7 +347,7 @@ def test_labels_with_any_octets(redis_server: RedisServer) -> None:
         wait_for(attached)
         wanted = [[f"192.0.2.{index}"] for index in range(len(names))]
         for _ in range(2):
-            assert [_addresses(ask(node.port, name)) for name in names] == wanted
+            assert [addresses(ask(node.port, name)) for name in names] == wanted
         assert all(upstream.count(name.to_text()) == 1 for name in names)
         upstream.handler = lambda query, transport: answer(query, "300 A 192.0.2.251")
         with Node([upstream.address], redis_server.url) as other:
@@ -364,7 +361,7 @@ def test_labels_with_any_octets(redis_server: RedisServer) -> None:
                 return upstream.count(f"{name}.") == 1
 
             wait_for(shares)
-            assert [_addresses(ask(other.port, name)) for name in names] == wanted
+            assert [addresses(ask(other.port, name)) for name in names] == wanted
 
 
 def _has_ipv6() -> bool:

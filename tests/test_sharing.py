@@ -5,14 +5,25 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 
 import dns.edns
 import dns.message
 import dns.rcode
 import pytest
-from support import Node, RedisServer, Upstream, answer, ask, default_handler, failure, free_port, wait_for
+from support import (
+    Node,
+    RedisServer,
+    Upstream,
+    answer,
+    ask,
+    default_handler,
+    failure,
+    free_port,
+    nodes_on,
+    refusing,
+    wait_for,
+)
 
 pytestmark = pytest.mark.once
 
@@ -20,24 +31,8 @@ NOERROR, SERVFAIL, REFUSED = dns.rcode.NOERROR, dns.rcode.SERVFAIL, dns.rcode.RE
 QUICK = ("--upstream-timeout", "0.3", "--upstream-deadline", "0.9", "--warm", "0")
 
 
-@contextmanager
-def nodes(server: RedisServer, upstreams: Sequence[str], words: Sequence[str] = QUICK) -> Iterator[list[Node]]:
-    """A node for each upstream, all on one Redis."""
-    with ExitStack() as stack:
-        found = [
-            stack.enter_context(Node([address], server.url, 1, (*words, "--node-id", f"n{number}")))
-            for number, address in enumerate(upstreams)
-        ]
-        wait_for(lambda: all("attached to Redis" in node.log() for node in found))
-        yield found
-
-
 def rcode(node: Node, name: str) -> int:
     return ask(node.port, name, timeout=8).rcode()
-
-
-def refusing(query: dns.message.Message, transport: str) -> dns.message.Message:
-    return failure(query, dns.rcode.REFUSED)
 
 
 def broken(query: dns.message.Message, transport: str) -> dns.message.Message:
@@ -54,7 +49,7 @@ def test_a_failure_of_one_node_fails_no_name_for_others(redis_server: RedisServe
     handler: Callable[..., object] = {"silent": silent, "refuses": refusing}.get(sick, broken)
     with Upstream() as good, Upstream(handler) as bad:  # type: ignore[arg-type]
         address = f"127.0.0.1:{free_port()}" if sick == "closed" else bad.address
-        with nodes(redis_server, [address, good.address]) as (ill, well):
+        with nodes_on(redis_server.url, [address, good.address], args=QUICK) as (ill, well):
             for number in range(6):
                 assert rcode(ill, f"x{number}.sick.") == (REFUSED if sick == "refuses" else SERVFAIL)
                 assert rcode(well, f"x{number}.sick.") == NOERROR
@@ -62,7 +57,7 @@ def test_a_failure_of_one_node_fails_no_name_for_others(redis_server: RedisServe
 
 def test_what_an_upstream_says_of_a_name_is_shared(redis_server: RedisServer) -> None:
     """SERVFAIL from an upstream that both nodes ask: it hears the question once, and `info` says why."""
-    with Upstream(broken) as upstream, nodes(redis_server, [upstream.address] * 2) as (one, two):
+    with Upstream(broken) as upstream, nodes_on(redis_server.url, [upstream.address] * 2, args=QUICK) as (one, two):
         assert rcode(one, "bogus.example.") == SERVFAIL
         client = redis_server.client()
         info = wait_for(lambda: client.hget("rdns:1:{bogus.example.}:A", "info"))
@@ -77,7 +72,7 @@ def test_silence_about_a_name_is_shared(redis_server: RedisServer) -> None:
     def handler(query: dns.message.Message, transport: str) -> object:
         return None if query.question[0].name.to_text().startswith("dead") else default_handler(query, transport)
 
-    with Upstream(handler) as upstream, nodes(redis_server, [upstream.address] * 2) as (one, two):  # type: ignore[arg-type]
+    with Upstream(handler) as upstream, nodes_on(redis_server.url, [upstream.address] * 2, args=QUICK) as (one, two):  # type: ignore[arg-type]
         waiting = threading.Thread(target=rcode, args=(one, "dead.example."))
         waiting.start()
         for number in range(8):
@@ -93,7 +88,7 @@ def test_silence_about_a_name_is_shared(redis_server: RedisServer) -> None:
 
 def test_an_upstream_that_cannot_be_reached_is_nobody_elses_business(redis_server: RedisServer) -> None:
     """Nothing is stored of it, and the claim is given back."""
-    with nodes(redis_server, [f"127.0.0.1:{free_port()}"]) as (ill,):
+    with nodes_on(redis_server.url, [f"127.0.0.1:{free_port()}"], args=QUICK) as (ill,):
         reply = ask(ill.port, "away.example.", timeout=8, use_edns=0)
         assert reply.rcode() == SERVFAIL
         assert [int(option.code) for option in reply.options] == [dns.edns.EDECode.NO_REACHABLE_AUTHORITY]
@@ -105,7 +100,7 @@ def test_a_follower_does_not_wait_for_a_leader_that_cannot_reach_anybody(redis_s
     one gives up."""
     with Upstream() as good:
         words = ("--upstream-timeout", "1", "--upstream-deadline", "30", "--warm", "0", "--drain", "0")
-        with nodes(redis_server, [f"127.0.0.1:{free_port()}", good.address], words) as (ill, well):
+        with nodes_on(redis_server.url, [f"127.0.0.1:{free_port()}", good.address], args=words) as (ill, well):
             found: list[int] = []
             sent = [dns.message.make_query(f"y{number}.sick.", "A").to_wire() for number in range(20)]
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -127,7 +122,7 @@ def test_a_node_that_recovers_leads_again(redis_server: RedisServer) -> None:
     """After its first answer it claims as before."""
     with Upstream() as good:
         port = free_port()
-        with nodes(redis_server, [f"127.0.0.1:{port}", good.address]) as (ill, well):
+        with nodes_on(redis_server.url, [f"127.0.0.1:{port}", good.address], args=QUICK) as (ill, well):
             for number in range(4):
                 rcode(ill, f"z{number}.sick.")
             wait_for(lambda: "claims are left to other nodes" in ill.log())
@@ -143,7 +138,7 @@ def test_a_node_that_recovers_leads_again(redis_server: RedisServer) -> None:
 def test_the_first_nodes_failure_gives_way_to_an_answer(redis_server: RedisServer) -> None:
     """A node that does not believe another's failure asks, and what it stores is believed by both."""
     with Upstream(broken) as bad, Upstream(lambda query, transport: answer(query, "300 A 192.0.2.9")) as good:
-        with nodes(redis_server, [bad.address, good.address]) as (ill, well):
+        with nodes_on(redis_server.url, [bad.address, good.address], args=QUICK) as (ill, well):
             assert rcode(ill, "better.example.") == SERVFAIL
             client = redis_server.client()
             wait_for(lambda: client.exists("rdns:1:{better.example.}:A"))

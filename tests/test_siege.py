@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ pytestmark = pytest.mark.once
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from bench.load import query  # noqa: E402
 from rdnscache.dns.wire import parse_reply  # noqa: E402
-from siege import rows, upstream  # noqa: E402
+from siege import honest, rows, upstream  # noqa: E402
 
 
 def besiege(tmp_path: Path, names: str) -> list[dict[str, Any]]:
@@ -55,6 +58,29 @@ def test_rows_that_are_none_are_refused() -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr == "Error: there is no row pluse.\n"
+
+
+def test_every_way_to_take_something_away_has_a_row() -> None:
+    """The ways are numbered: by clients (A), by who may write to Redis (B), by a worker that hangs (C)."""
+    numbers = [row.text.partition(":")[0] for row in rows.ROWS]
+    assert list(dict.fromkeys(numbers)) == [f"A{n}" for n in range(1, 9)] + [f"B{n}" for n in range(1, 7)] + ["C1"]
+
+
+def test_the_time_of_a_reply_is_that_of_its_arrival() -> None:
+    """However late a client is to look."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        sock = honest.sockets(server.getsockname()[1])[0]
+        with sock:
+            sock.send(query("a.test", 7))
+            question, address = server.recvfrom(4096)
+            sent = time.time()
+            server.sendto(question[:6] + b"\0\1" + question[8:], address)
+            arrived = time.time()
+            time.sleep(0.1)  # the client has something else to do
+            waiting, taken = {(sock.fileno(), 7): (sent, "hits")}, {"hits": []}
+            honest.read(sock, waiting, taken)
+    assert len(taken["hits"]) == 1 and -0.001 <= taken["hits"][0] <= arrived - sent + 0.001
 
 
 class TestWhatDoesNotHoldIsSeen:
@@ -104,7 +130,7 @@ class TestWhatDoesNotHoldIsSeen:
         """It holds what was seen."""
         found = self.found(hits_answered=98.0)
         found.broken = ["98 of 100 hits"]
-        assert "| y | rdnscache | 98.0 % | 10.0 / 20.0 | 100.0 % |" in rows.table([found])
+        assert "| y | rdnscache | 98.0 % | 10.0 / 20.0 / 19 | 100.0 % |" in rows.table([found])
         assert "| 98 of 100 hits |" in rows.table([found])
 
 

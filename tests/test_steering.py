@@ -18,20 +18,10 @@ import dns.message
 import dns.rcode
 import dns.rrset
 import pytest
-from support import Node, RedisServer, Upstream, ask, clean_env, wait_for
+from support import Node, RedisServer, Upstream, ask, command, wait_for
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
-
-
-ROOT = Path(__file__).parent.parent
-
-
-def command(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "rdnscache", *words],
-        input=stdin, capture_output=True, text=True, timeout=30, env=clean_env(), cwd=ROOT, check=False,
-    )  # fmt: skip
 
 
 def handler(query: dns.message.Message, transport: str) -> dns.message.Message:

@@ -12,16 +12,12 @@ import dns.rcode
 import dns.rrset
 import pytest
 import redis
-from support import Node, RedisServer, Upstream, ask, failure, wait_for
+from support import Node, RedisServer, Upstream, ask, attached, failure, wait_for
 
 from rdnscache.place import parse
 from rdnscache.store.opening import connection
 
 pytestmark = pytest.mark.both
-
-
-def attached(node: Node, times: int = 1) -> bool:
-    return node.log().count("attached to Redis") >= times
 
 
 def with_ttl(ttl: int) -> object:

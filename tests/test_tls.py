@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from steered import command
-from support import Node, Upstream, ask, free_port, wait_for
-from topology import Server, nodes_on, telling, until_shared
+from support import Node, Server, Upstream, ask, command, free_port, nodes_on, telling, until_shared, wait_for
 
 REDIS, OPENSSL = shutil.which("redis-server"), shutil.which("openssl")
 

@@ -11,7 +11,7 @@ import dns.flags
 import dns.message
 import dns.rcode
 import pytest
-from support import Node, Upstream, answer, ask, default_handler, failure, free_port, wait_for
+from support import Node, Upstream, addresses, answer, ask, default_handler, failure, free_port, wait_for
 
 
 def _altered(query: dns.message.Message, ident: int | None = None, name: str | None = None) -> bytes:
@@ -20,10 +20,6 @@ def _altered(query: dns.message.Message, ident: int | None = None, name: str | N
     reply = answer(fake, "300 A 203.0.113.66")
     reply.id = query.id if ident is None else ident
     return reply.to_wire()
-
-
-def _addresses(reply: dns.message.Message) -> list[str]:
-    return [record.address for rrset in reply.answer for record in rrset]
 
 
 def test_wrong_id_and_wrong_question_are_ignored() -> None:
@@ -43,7 +39,7 @@ def test_wrong_id_and_wrong_question_are_ignored() -> None:
         ]
 
     with Upstream(handler) as upstream, Node([upstream.address]) as node:
-        assert _addresses(ask(node.port, "forged.test")) == ["192.0.2.1"]
+        assert addresses(ask(node.port, "forged.test")) == ["192.0.2.1"]
         assert upstream.transports == ["udp"]
 
 
@@ -56,7 +52,7 @@ def test_many_guesses_lead_to_tcp() -> None:
         return [_altered(query, ident=query.id ^ guess) for guess in range(1, 40)]
 
     with Upstream(handler) as upstream, Node([upstream.address]) as node:
-        assert _addresses(ask(node.port, "flood.test")) == ["192.0.2.1"]
+        assert addresses(ask(node.port, "flood.test")) == ["192.0.2.1"]
         assert upstream.transports == ["udp", "tcp"]
 
 
@@ -76,14 +72,14 @@ def test_a_wrong_source_is_ignored() -> None:
         return answer(query, "300 A 192.0.2.1")
 
     with Upstream(handler, delay=0.05) as upstream, Node([upstream.address]) as node:
-        assert _addresses(ask(node.port, "source.test")) == ["192.0.2.1"]
+        assert addresses(ask(node.port, "source.test")) == ["192.0.2.1"]
 
 
 def test_a_cut_reply_is_asked_again_over_tcp() -> None:
     """TC over UDP leads to TCP, and the whole answer is kept."""
     many = [f"300 A 192.0.2.{number}" for number in range(1, 151)]
     with Upstream(lambda query, transport: answer(query, *many)) as upstream, Node([upstream.address]) as node:
-        assert len(_addresses(ask(node.port, "big.test", tcp=True))) == 150
+        assert len(addresses(ask(node.port, "big.test", tcp=True))) == 150
         assert upstream.transports == ["udp", "tcp"]
 
 
@@ -97,7 +93,7 @@ def test_the_next_server_is_asked(rcode: dns.rcode.Rcode | None) -> None:
     with Upstream(bad) as first, Upstream() as second:
         with Node([first.address, second.address], args=["--upstream-timeout", "0.2"]) as node:
             for number in range(2):  # they are asked in turn: one of the two questions begins with the bad one
-                assert _addresses(ask(node.port, f"next{number}.test")) == ["192.0.2.1"]
+                assert addresses(ask(node.port, f"next{number}.test")) == ["192.0.2.1"]
             assert first.total() >= 1
             assert second.total() == 2
 
@@ -126,7 +122,7 @@ def test_servers_without_edns(header_only: bool) -> None:
         return wire[:4] + bytes(8) if header_only else wire
 
     with Upstream(handler) as upstream, Node([upstream.address]) as node:
-        assert _addresses(ask(node.port, "old.test")) == ["192.0.2.1"]
+        assert addresses(ask(node.port, "old.test")) == ["192.0.2.1"]
         assert [dns.message.from_wire(raw).edns for raw in upstream.raw] == [0, -1]
 
 

@@ -8,13 +8,9 @@ import dns.flags
 import dns.message
 import dns.rcode
 import pytest
-from support import Node, Upstream, answer, ask, failure
+from support import Node, Upstream, addresses, answer, ask, failure
 
 Oddity = Callable[[dns.message.Message], "bytes | dns.message.Message"]
-
-
-def _addresses(reply: dns.message.Message) -> list[str]:
-    return [record.address for rrset in reply.answer for record in rrset]
 
 
 def _good(query: dns.message.Message) -> dns.message.Message:
@@ -63,7 +59,7 @@ def test_what_cannot_be_read_is_asked_over_tcp_at_once(oddity: Oddity) -> None:
     args = ["--upstream-timeout", "20", "--upstream-deadline", "20"]
     with Upstream(handler) as odd, Upstream() as other, Node([odd.address, other.address], args=args) as node:
         for number in range(16):
-            assert _addresses(ask(node.port, f"n{number}.test")) == ["192.0.2.1"]
+            assert addresses(ask(node.port, f"n{number}.test")) == ["192.0.2.1"]
         assert odd.transports == ["udp", "tcp"] * 8
         assert other.total() == 8
 
@@ -74,7 +70,7 @@ def test_what_cannot_be_read_over_tcp_either_sends_us_to_the_next_server(oddity:
     with Upstream(lambda query, transport: oddity(query)) as odd, Upstream() as other:
         with Node([odd.address, other.address]) as node:
             for number in range(16):
-                assert _addresses(ask(node.port, f"n{number}.test")) == ["192.0.2.1"]
+                assert addresses(ask(node.port, f"n{number}.test")) == ["192.0.2.1"]
             assert odd.transports == ["udp", "tcp"] * 8
 
 
@@ -87,8 +83,8 @@ def test_octets_behind_the_message_are_passed_over() -> None:
         return _good(query).to_wire() + b"rest"
 
     with Upstream(handler) as upstream, Node([upstream.address]) as node:
-        assert _addresses(ask(node.port, "small.test")) == ["192.0.2.1"]
-        assert _addresses(ask(node.port, "big.test")) == ["192.0.2.1"]
+        assert addresses(ask(node.port, "small.test")) == ["192.0.2.1"]
+        assert addresses(ask(node.port, "big.test")) == ["192.0.2.1"]
         assert upstream.transports == ["udp", "udp", "tcp"]
 
 
@@ -100,7 +96,7 @@ def test_an_error_without_a_question_is_that_error(rcode: dns.rcode.Rcode, opt: 
     with Upstream(lambda query, transport: _header(query, rcode, opt=opt)) as odd, Upstream() as other:
         with Node([odd.address, other.address], args=args) as node:
             for number in range(8):
-                assert _addresses(ask(node.port, f"n{number}.test")) == ["192.0.2.1"]
+                assert addresses(ask(node.port, f"n{number}.test")) == ["192.0.2.1"]
             assert set(odd.transports) == {"udp"}
 
 
@@ -113,7 +109,7 @@ def test_an_error_of_who_does_not_know_edns(rcode: dns.rcode.Rcode, opt: bool) -
         return _header(query, rcode, opt=opt) if query.edns >= 0 else _good(query)
 
     with Upstream(handler) as upstream, Node([upstream.address]) as node:
-        assert _addresses(ask(node.port, "old.test")) == ["192.0.2.1"]
+        assert addresses(ask(node.port, "old.test")) == ["192.0.2.1"]
         assert [dns.message.from_wire(raw).edns for raw in upstream.raw] == [0, -1]
 
 
@@ -125,7 +121,7 @@ def test_a_datagram_may_be_as_large_as_it_can() -> None:
         return answer(query, *many).to_wire(max_size=65535)
 
     with Upstream(handler) as upstream, Node([upstream.address]) as node:
-        assert len(_addresses(ask(node.port, "huge.test", tcp=True))) == 2000
+        assert len(addresses(ask(node.port, "huge.test", tcp=True))) == 2000
         assert upstream.transports == ["udp"]
 
 

@@ -18,10 +18,10 @@ import pytest
 from support import Upstream, cut_off, default_handler, free_port, says, wait_for
 
 from rdnscache import metrics
+from rdnscache.address import Address
 from rdnscache.dns.wire import NOTIMP, REFUSED, SERVFAIL
 from rdnscache.errors import LOCAL, SAID, SILENT, UNREACHABLE, UpstreamFailed
 from rdnscache.metrics import Board
-from rdnscache.net import Address
 from rdnscache.upstream.health import FAILURES_BEFORE_REST
 from rdnscache.upstream.search import NETWORK_ERROR, NO_REACHABLE_AUTHORITY, ROUNDS
 from rdnscache.upstream.server import Server

@@ -19,23 +19,30 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from support import Node, RedisServer, Upstream, ask, clean_env, default_handler, failure, free_port, wait_for
+from support import (
+    ROOT,
+    Node,
+    RedisServer,
+    Upstream,
+    ask,
+    clean_env,
+    command,
+    default_handler,
+    failure,
+    free_port,
+    wait_for,
+)
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = [pytest.mark.once, pytest.mark.both]
 
 
-ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
 #: Always allowed by Redis, what the test itself asks as `tester`, and what Valkey asks itself after a `script flush`.
 NOT_COUNTED = {"hello", "auth", "info", "config|resetstat", "acl|log", "script|flush", "config|get", "persist",
                "client|kill"}  # fmt: skip
 #: Allowed to the operator for use with redis-cli, and for the progress bar on a terminal.
 FOR_PEOPLE = {"get", "hget", "hgetall", "smembers", "dbsize"}
-
-
-def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=env, cwd=ROOT)
 
 
 class Guarded:
@@ -84,8 +91,7 @@ class Guarded:
         return [each for each in self.tester.acl_log() if each["username"] == user]
 
     def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
-        env = clean_env({"RDNSCACHE_REDIS": self.url("operator", "for-people")})
-        return run(sys.executable, "-m", "rdnscache", *words, env=env)
+        return command(*words, env={"RDNSCACHE_REDIS": self.url("operator", "for-people")})
 
 
 @contextmanager

@@ -23,13 +23,13 @@ OPT = b"\0\0\x29\x10\x00\0\0\0\0\0\0"
 
 
 def query_wire(name: str = "www.Example.com.", rdtype: str = "A", **options: object) -> bytes:
-    """A query made by dnspython."""
-    return dns.message.make_query(name, rdtype, **options).to_wire()
+    """A query made by dnspython; always the same, as it is the name of a test."""
+    return dns.message.make_query(name, rdtype, id=4660, **options).to_wire()
 
 
 def reply_wire(rcode: int = 0, edns: bool = True) -> bytes:
     """A reply with all sections, made (and compressed) by dnspython."""
-    query = dns.message.make_query("www.example.com.", "A", use_edns=0 if edns else False, want_dnssec=edns)
+    query = dns.message.make_query("www.example.com.", "A", use_edns=0 if edns else False, want_dnssec=edns, id=4660)
     reply = dns.message.make_response(query)
     reply.set_rcode(rcode)
     reply.answer += [

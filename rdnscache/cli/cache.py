@@ -66,7 +66,7 @@ def get(name: str, rtype: str, url: str | None, prefix: str, secrets: tuple[str,
 @click.option("--older", metavar="SECONDS", type=click.IntRange(0), help="Only entries at least so old.")
 @click.option("--expiring", metavar="SECONDS", type=click.IntRange(0), help="Only entries fresh no longer than this.")
 @click.option("--sort", type=click.Choice(["name", "age", "ttl", "rcode"]), help="Wait for all, then sort by this.")
-@click.option("--limit", metavar="N", type=click.IntRange(1), help="Stop after so many.")
+@click.option("--limit", metavar="N", type=click.IntRange(1), help="Stop after N entries.")
 @secret_option
 @redis_options
 def list_entries(

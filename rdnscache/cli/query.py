@@ -10,15 +10,15 @@ from typing import Any
 
 import click
 
+from rdnscache.address import Address
 from rdnscache.cli.output import echo, echo_json
 from rdnscache.clients.proxy import build_proxy
 from rdnscache.dns.names import class_number, class_text, name_text, parse_name, rcode_text, type_number, type_text
 from rdnscache.dns.question import VARIANT_CD, VARIANT_DO, qclass, qtype, question_key
 from rdnscache.dns.text import extended_errors, section_texts
 from rdnscache.dns.wire import TCP_SIZE, TRACE_OPTION, Reply, build_query, parse_reply
-from rdnscache.net import Address
 
-#: UDP is tried so often, with so many seconds each.
+#: UDP is tried this often, waiting this many seconds each time.
 TRIES, TIMEOUT = 2, 5.0
 _FLAGS = ((0x0400, "aa"), (0x0200, "tc"), (0x0100, "rd"), (0x0080, "ra"), (0x0020, "ad"), (0x0010, "cd"))
 

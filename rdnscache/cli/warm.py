@@ -11,12 +11,12 @@ from typing import BinaryIO
 
 import click
 
+from rdnscache.address import Address
 from rdnscache.cli.access import open_cluster, redis_options
 from rdnscache.cli.lists import FORMS, read_keys
 from rdnscache.cli.output import echo, echo_json, on_terminal
 from rdnscache.dns.wire import NOERROR, NXDOMAIN, build_query
 from rdnscache.errors import ConfigError
-from rdnscache.net import Address
 
 #: Seconds a question may wait for its reply, how many may be open, and how often each is asked.
 TIMEOUT, WINDOW, TRIES = 5.0, 256, 2
@@ -76,7 +76,7 @@ def warm(
 
 
 def ask_all(address: Address, keys: list[bytes], rate: int) -> Iterator[str]:
-    """Ask each question, so many a second; `answered`, `failed` or `silent` for each as it is known.
+    """Ask each question, at `rate` a second; `answered`, `failed` or `silent` for each as it is known.
 
     Raises ConfigError when there is no way to the server.
     """

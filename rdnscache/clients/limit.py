@@ -1,4 +1,4 @@
-"""Response rate limiting: nobody gets more than so many replies a second over UDP, where a source is easily forged.
+"""Response rate limiting: a bound on replies a second to one client over UDP, where a source is easily forged.
 
 In the manner of RRL (Vixie and Schryver, ISC-TN-2012-1), for a resolver: what is counted are all replies to a prefix.
 Every n-th reply over the limit is a truncated one ("slip"), so that a client whose address was forged gets through

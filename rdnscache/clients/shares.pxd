@@ -31,7 +31,6 @@ cdef class Share:
     cdef object add(self, Holder holder)
     cdef object remove(self)
     cdef object _key(self)
-    @cython.locals(holder=Holder)
     cpdef Holder oldest(self, bint firm)
 
 

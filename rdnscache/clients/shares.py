@@ -49,7 +49,7 @@ def zone_of(key: bytes) -> bytes:
 
 
 def _skip(key: bytes, labels: int) -> int:
-    """Offset behind so many labels; 0 for fewer than none."""
+    """Offset behind the first `labels` labels; 0 for fewer than none."""
     at = 0
     for _ in range(labels):
         at += key[at] + 1
@@ -134,7 +134,7 @@ class Share:
 
 
 class Shares:
-    """The shares of all, in a room for so many."""
+    """The shares of everybody in a room for `limit` holders."""
 
     def __init__(self, room: int) -> None:
         self._limit = room // GREEDY

@@ -9,7 +9,10 @@ cdef int _ANY, _CNAME, _DNAME, _NS, _SOA, _NSEC, _NSEC3, _RRSIG
 
 cpdef object distill(bytes key, Reply reply)
 
-@cython.locals(wire=bytes, ttls=bytes, start=Py_ssize_t, named_at=Py_ssize_t, at_end=bint, asked=int, klass=int, number=int, index=Py_ssize_t, at=Py_ssize_t)
+@cython.locals(
+    wire=bytes, ttls=bytes, start=Py_ssize_t, named_at=Py_ssize_t, at_end=bint, asked=int, klass=int, number=int,
+    index=Py_ssize_t, at=Py_ssize_t
+)
 cdef bint _usual(bytes key, Reply reply) except? -1
 
 @cython.locals(wire=bytes, at=Py_ssize_t)
@@ -32,7 +35,10 @@ cdef class _Distillation:
     @cython.locals(reply=Reply, found=bint, soa=Record)
     cdef object result(self)
 
-    @cython.locals(names=Names, qtype=int, ends=set, cnames=dict, dnames=dict, record=Record, name=int, place=int, cname=Record, dname=Record, target=int)
+    @cython.locals(
+        names=Names, qtype=int, ends=set, cnames=dict, dnames=dict, record=Record, name=int, place=int, cname=Record,
+        dname=Record, target=int
+    )
     cdef bint _follow(self) except? -1
 
     @cython.locals(names=Names)
@@ -58,10 +64,15 @@ cdef class _Distillation:
     @cython.locals(record=Record)
     cdef bint _says_something(self) except? -1
 
-    @cython.locals(names=Names, zones=set, name=int, signed=set, place=int, record=Record, covered=int, ours=bint, signer=int)
+    @cython.locals(
+        names=Names, zones=set, name=int, signed=set, place=int, record=Record, covered=int, ours=bint, signer=int
+    )
     cdef _place_proofs(self, Record soa)
 
-    @cython.locals(reply=Reply, answers=list, authority=list, record=Record, wire=bytes, at=Py_ssize_t, start=Py_ssize_t, end=Py_ssize_t)
+    @cython.locals(
+        reply=Reply, answers=list, authority=list, record=Record, wire=bytes, at=Py_ssize_t, start=Py_ssize_t,
+        end=Py_ssize_t
+    )
     cdef object _assembled(self)
 
     @cython.locals(place=int, record=Record)

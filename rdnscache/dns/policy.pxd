@@ -4,7 +4,10 @@ from rdnscache.dns.wire cimport Reply, Query, read_u32
 
 cpdef bint usable(Reply reply)
 cpdef bint negative(Reply reply, int qtype)
-@cython.locals(wire=bytearray, asked=int, is_negative=bint, ttl_min=long, ttl_max=long, negative_max=long, ttl=long, answers=Py_ssize_t, index=Py_ssize_t, at=Py_ssize_t, seconds=long)
+@cython.locals(
+    wire=bytearray, asked=int, is_negative=bint, ttl_min=long, ttl_max=long, negative_max=long, ttl=long,
+    answers=Py_ssize_t, index=Py_ssize_t, at=Py_ssize_t, seconds=long
+)
 cpdef tuple settle(bytes key, Reply reply, object limits)
 cdef bint _unfinished(Reply reply, int qtype) except? -1
 cdef _put_u32(bytearray wire, Py_ssize_t at, long number)

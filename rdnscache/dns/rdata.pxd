@@ -9,7 +9,10 @@ cdef int _MANDATORY, _ALPN, _NO_DEFAULT_ALPN, _PORT, _IPV4HINT, _ECH, _IPV6HINT,
 
 cpdef bytearray no_names(Py_ssize_t length)
 
-@cython.locals(position=Py_ssize_t, length=Py_ssize_t, hops=int, size=Py_ssize_t, end=Py_ssize_t, target=Py_ssize_t, at=Py_ssize_t)
+@cython.locals(
+    position=Py_ssize_t, length=Py_ssize_t, hops=int, size=Py_ssize_t, end=Py_ssize_t, target=Py_ssize_t,
+    at=Py_ssize_t
+)
 cpdef Py_ssize_t name_end(bytes data, Py_ssize_t start, Py_ssize_t stop, bytearray seen, bint pointers) except? -2
 
 @cython.locals(shape=bytes, position=Py_ssize_t, letter=int, width=int)

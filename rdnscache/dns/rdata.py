@@ -45,7 +45,7 @@ _REST = b"xbq"
 
 
 def no_names(length: int) -> bytearray:
-    """`seen` for a message of so many octets, before its first name."""
+    """`seen` for a message of `length` octets, before its first name."""
     return bytearray(2 * min(length, _REACH))
 
 

@@ -21,7 +21,7 @@ from rdnscache.dns.wire import HEADER_SIZE, A, Reply, read_u32
 
 #: The most text of an answer that is made unasked.
 MOST_TEXT, MOST_RECORDS = 4096, 50
-#: Fields of unknown number: more than so many are shown in the generic form.
+#: Records with more fields than this are shown in the generic form.
 _MANY = 512
 
 _EDE = 15

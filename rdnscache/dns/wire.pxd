@@ -26,7 +26,7 @@ cdef class Query:
 @cython.locals(length=Py_ssize_t, root=Py_ssize_t, end=Py_ssize_t, query=Query, bits=int)
 cpdef object parse_query(bytes data, bint stream)
 
-@cython.locals(version=int, start=Py_ssize_t, size=int, count=int, stop=Py_ssize_t)
+@cython.locals(version=int, start=Py_ssize_t, stop=Py_ssize_t)
 cdef object _read_additional(Query query, bytes data, Py_ssize_t position, Py_ssize_t length, bint stream)
 
 @cython.locals(size=int)
@@ -63,8 +63,13 @@ cpdef object parse_reply(bytes data)
 @cython.locals(reply=Reply)
 cpdef object parse_error(bytes key, bytes data)
 
-@cython.locals(first_additional=int, asked="unsigned int", opt_seen=bint, cut=Py_ssize_t, index=int, start=Py_ssize_t, rtype=int, stop=Py_ssize_t)
-cdef bint _read_records(Reply reply, bytes data, Py_ssize_t position, Py_ssize_t length, bytearray ttls, bytearray seen) except? -1
+@cython.locals(
+    first_additional=int, asked="unsigned int", opt_seen=bint, cut=Py_ssize_t, index=int, start=Py_ssize_t, rtype=int,
+    stop=Py_ssize_t
+)
+cdef bint _read_records(
+    Reply reply, bytes data, Py_ssize_t position, Py_ssize_t length, bytearray ttls, bytearray seen
+) except? -1
 
 @cython.locals(rclass=int)
 cdef bint _record_holds(bytes data, int rtype, Py_ssize_t position, Py_ssize_t stop, bytearray seen) except? -1

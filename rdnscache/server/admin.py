@@ -19,9 +19,10 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
+from rdnscache.address import Address
+from rdnscache.departure import Departure
 from rdnscache.errors import StoreDown
 from rdnscache.metrics import WARM, Board
-from rdnscache.net import Address
 from rdnscache.server.exposition import CONTENT_TYPE, exposition
 from rdnscache.server.http import Answer, HttpServer, Request, Response, refusal
 from rdnscache.server.overview import Overview
@@ -103,7 +104,13 @@ class Admin:
     """
 
     def __init__(
-        self, listener: socket.socket, board: Board, overview: Overview, token: str, hosts: tuple[str, ...]
+        self,
+        listener: socket.socket,
+        board: Board,
+        overview: Overview,
+        token: str,
+        hosts: tuple[str, ...],
+        departure: Departure,
     ) -> None:
         #: Whether only this machine can ask us: then only its own addresses may be in the address bar.
         self._local = Address(*listener.getsockname()[:2]).loopback
@@ -116,7 +123,7 @@ class Admin:
         self._files = {path: (kind, (folder / name).read_bytes()) for path, (name, kind) in _PAGE.items()}
         self._attempts = Attempts()
         self._lookers, self._lookups, self._flushes = Gate(MAX_LOOKERS), Gate(1), Gate(1)
-        self.draining = False
+        self._departure = departure
 
     def start(self) -> None:
         self._server.start()
@@ -147,7 +154,7 @@ class Admin:
         return refusal(404, "try /, /metrics, /healthz or /readyz")
 
     def _readiness(self) -> Response:
-        if self.draining:
+        if self._departure.begun:
             return refusal(503, "draining")
         warm = self._board.count(WARM)
         if warm < self._board.workers:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import socket
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from rdnscache import clock, metrics, outcomes
+from rdnscache.clients.guard import Guard
 from rdnscache.clients.proxy import MAX_HEADER, MORE, REFUSED, parse_proxy, proxy_end
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import HEADER_SIZE, TCP_SIZE, Query, parse_query
 from rdnscache.metrics import count_reply, observe
 from rdnscache.server.desk import Desk
+from rdnscache.server.pool import Pool
 from rdnscache.stream import Stream
-
-if TYPE_CHECKING:
-    from rdnscache.server.tcp import TcpListener
 
 #: Queries of one connection in flight; beyond that it is not read.
 MAX_PIPELINED = 128
@@ -30,10 +29,19 @@ MAX_UNSENT = 256 << 10
 WAITING_COST = 600
 
 
+class Listener(Protocol):
+    """What has accepted a connection."""
+
+    guard: Guard
+    pool: Pool
+    #: Whether no more queries are taken for a moment.
+    held: bool
+
+
 class TcpConnection:
     """Reads as long as the client keeps up with its answers, and makes an answer when there is room for it."""
 
-    def __init__(self, sock: socket.socket, source: bytes, desk: Desk, listener: TcpListener) -> None:
+    def __init__(self, sock: socket.socket, source: bytes, desk: Desk, listener: Listener) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         guard = listener.guard
         self.source = source

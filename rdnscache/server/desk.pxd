@@ -16,7 +16,7 @@ cdef class Desk:
     cdef public Journal journal
     cdef str _place
     cdef bint _renews
-    cdef public bint leaving
+    cdef object _departure
     cdef public bint rotates
 
     @cython.locals(entry=Entry)

@@ -9,6 +9,7 @@ from rdnscache import clock, metrics, outcomes
 from rdnscache.cache import Cache
 from rdnscache.clients.limit import SLIP
 from rdnscache.clients.proxy import SIGNATURE
+from rdnscache.departure import Departure
 from rdnscache.dns.compose import EDE_NOT_READY, EDE_PROHIBITED, compose, compose_error, compose_truncated
 from rdnscache.dns.entry import FAR, Entry
 from rdnscache.dns.policy import Identity, answer_ourselves
@@ -32,6 +33,7 @@ class Desk:
         place: str,
         renews: bool,
         counters: Counters,
+        departure: Departure,
     ) -> None:
         self.cache = cache
         self.counters = counters
@@ -40,8 +42,7 @@ class Desk:
         self._identity = identity
         self._place = place
         self._renews = renews
-        #: Whether we are about to end, and those who ask how we are should know.
-        self.leaving = False
+        self._departure = departure
         #: Whether the address that comes first is another from reply to reply.
         self.rotates = False
 
@@ -66,7 +67,7 @@ class Desk:
         """Step 4: the reply when there is one already; None when `channel.answer` will be called later."""
         layer = outcomes.LOCAL
         reply = answer_ourselves(query, self._identity)
-        if self.leaving and query.qclass == CH and not query.error:
+        if self._departure.begun and query.qclass == CH and not query.error:
             reply = compose_error(query, SERVFAIL, EDE_NOT_READY)
         if reply is None and (query.trace or query.watch is not None):
             entry = self.cache.get(query.key, now)

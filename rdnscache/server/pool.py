@@ -6,20 +6,17 @@ many addresses of one network, do not make many clients.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from gevent import get_hub
 
 from rdnscache.clients.networks import client_prefix
 from rdnscache.logs import Throttled
-
-if TYPE_CHECKING:
-    from rdnscache.server.connection import TcpConnection
+from rdnscache.process import give_memory_back
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +35,43 @@ TURN, LOOK = 0.002, 0.00025
 SWEEP_INTERVAL = 1.0
 
 
+class Connection(Protocol):
+    """A TCP connection as the pool sees it."""
+
+    #: The client's address.
+    source: bytes
+    #: For the pool alone: whether it waits for its turn, and the octets it holds, as accounted last.
+    queued: bool
+    held: int
+    #: Queries taken and not answered yet; the moment of the last whole query (monotonic).
+    pending: int
+    active: float
+
+    @property
+    def moved(self) -> float:
+        """The moment at which the client last took something, or brought a whole query."""
+        raise NotImplementedError
+
+    @property
+    def unread(self) -> bool:
+        """Whether answers wait for the client to read."""
+        raise NotImplementedError
+
+    def serve(self) -> bool:
+        """Do a share of what there is to do; whether there is more."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close it, and leave the pool."""
+
+
 class Client:
     """One client's connections, the one unused for longest first, and the octets they hold."""
 
     __slots__ = ("connections", "held")
 
     def __init__(self) -> None:
-        self.connections: dict[TcpConnection, None] = {}
+        self.connections: dict[Connection, None] = {}
         self.held = 0
 
 
@@ -58,8 +85,8 @@ class Pool:
         self._drains = drains
         self._clients: dict[bytes, Client] = {}
         #: The client of each, in the order of their last whole query, the longest ago first.
-        self._all: dict[TcpConnection, Client] = {}
-        self._ready: deque[TcpConnection] = deque()
+        self._all: dict[Connection, Client] = {}
+        self._ready: deque[Connection] = deque()
         self._held = 0
         #: The most that was held since memory was last given back.
         self._most_held = 0
@@ -74,10 +101,10 @@ class Pool:
     def __len__(self) -> int:
         return len(self._all)
 
-    def __iter__(self) -> Iterator[TcpConnection]:
+    def __iter__(self) -> Iterator[Connection]:
         return iter(list(self._all))
 
-    def join(self, connection: TcpConnection) -> None:
+    def join(self, connection: Connection) -> None:
         """Take it in. A client with too many loses its oldest; where slots are out, the greediest client does."""
         prefix = client_prefix(connection.source)
         client = self._clients.get(prefix)
@@ -96,7 +123,7 @@ class Pool:
         if self._all:
             _oldest(max(self._clients.values(), key=lambda client: len(client.connections))).close()
 
-    def leave(self, connection: TcpConnection) -> None:
+    def leave(self, connection: Connection) -> None:
         client = self._all.pop(connection, None)
         if client is None:
             return
@@ -106,7 +133,7 @@ class Pool:
         if not client.connections:
             del self._clients[client_prefix(connection.source)]
 
-    def used(self, connection: TcpConnection) -> None:
+    def used(self, connection: Connection) -> None:
         """It has brought a whole query."""
         client = self._all.pop(connection, None)
         if client is not None:
@@ -114,7 +141,7 @@ class Pool:
             del client.connections[connection]
             client.connections[connection] = None
 
-    def account(self, connection: TcpConnection, held: int) -> None:
+    def account(self, connection: Connection, held: int) -> None:
         """It holds so many octets. Over the budget, the greediest client loses what has stood still for longest."""
         client = self._all.get(connection)
         if client is None or held == connection.held:
@@ -133,7 +160,7 @@ class Pool:
     def _free(self) -> None:
         now = time.monotonic()
 
-        def stuck(connection: TcpConnection) -> float:
+        def stuck(connection: Connection) -> float:
             return connection.held * (now - connection.moved + 0.001)
 
         while self._held > BUDGET:
@@ -142,7 +169,7 @@ class Pool:
         text = f"closing TCP connections of slow readers: together they hold over {BUDGET >> 20} MiB"
         self._closed_for_memory.warn(text, now)
 
-    def serve_soon(self, connection: TcpConnection) -> None:
+    def serve_soon(self, connection: Connection) -> None:
         """It has something to do: queries have come, or answers, or there is room for them."""
         if connection.queued:
             return
@@ -177,7 +204,7 @@ class Pool:
         """Close who has brought no whole query for long and waits for none, or takes nothing of its answers."""
         if self._most_held > GIVE_BACK and self._held < self._most_held // 4:
             self._most_held = self._held
-            _give_back()
+            give_memory_back()
         oldest = time.monotonic() - self._idle
         for connection in list(self._all):
             if connection.active > oldest:
@@ -186,12 +213,5 @@ class Pool:
                 connection.close()
 
 
-def _give_back() -> None:
-    """Let the system have the memory again that is free: the C library keeps it, in pieces between what is in use."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
-def _oldest(client: Client) -> TcpConnection:
+def _oldest(client: Client) -> Connection:
     return next(iter(client.connections))

@@ -53,7 +53,7 @@ class TcpListener:
         return len(self._connections())
 
     def _connections(self) -> list[TcpConnection]:
-        return [connection for connection in self.pool if connection.listener is self]
+        return [each for each in self.pool if isinstance(each, TcpConnection) and each.listener is self]
 
     def start(self) -> None:
         self._watcher.start(self._accept)

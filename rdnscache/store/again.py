@@ -11,6 +11,7 @@ import gevent
 
 from rdnscache.errors import StoreDown, StoreRefused
 from rdnscache.store.alone import by_one
+from rdnscache.store.breath import Breath
 from rdnscache.store.browse import Browser
 from rdnscache.store.cluster import Cluster
 from rdnscache.store.contract import Names
@@ -78,7 +79,7 @@ def _announce(browser: Browser, link: Link | Shards, lost: Sequence[Lost]) -> No
 
 
 def _flush(browser: Browser, scope: Scope, deleted: int) -> None:
-    flush = Flush(browser, Cluster(browser.redis, browser.names), scope, PATIENCE)
+    flush = Flush(browser, Cluster(browser.redis, browser.names, Breath().take), scope, PATIENCE)
     proof = flush.run()
     log.warning("flushed %s again: %d entries in Redis, confirmed by %s", scope, deleted + flush.deleted, proof)
     for problem in proof.problems:

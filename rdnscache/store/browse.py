@@ -1,4 +1,4 @@
-"""The cache as people look at it and steer it: rare and unhurried, through redis-py as it comes."""
+"""The cache as people look at it and steer it: rare and unhurried, through plain redis-py."""
 
 from __future__ import annotations
 

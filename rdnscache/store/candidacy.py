@@ -38,6 +38,11 @@ if TYPE_CHECKING:
 _VERDICTS = {int(verdict): verdict for verdict in Verdict}
 
 
+#: Seconds after a flush for which messages are only a reason to look again, where they come on another connection than
+#: replies: one may have been on its way since before the flush, for another flight of this worker.
+WARY = 20.0
+
+
 class RedisCandidacy(Candidacy):
     def __init__(self, store: Store, key: bytes, on_late: Callable[[Entry], None]) -> None:
         super().__init__(key, on_late)
@@ -61,6 +66,8 @@ class RedisCandidacy(Candidacy):
         self._away = False
         #: Whether what Redis has is not to be believed: the next claim does not take it for an answer.
         self._unbelieved = False
+        #: Whether a message may have been sent before a flush that we began after.
+        self._wary = False
         self._mail: Entry | None = None
         self._switch: Callable[[Entry | None], None] | None = None
 
@@ -134,6 +141,7 @@ class RedisCandidacy(Candidacy):
             name = self._name
             self._keys = (name, name + b"#lead", name + b"#wait", store.names.entry(name_key(self.key)))
             store.follow(name, self)
+            self._wary = store.link.several and time.monotonic() - store.flushed_at() < WARY
         for _ in range(2):  # twice: the first may find what cannot be used, or not be believed
             if not store.usable:  # it may have shown that our clock is wrong
                 break
@@ -214,7 +222,7 @@ class RedisCandidacy(Candidacy):
 
     def hear(self, info: bytes, wire: bytes, mac: bytes | None) -> None:
         """Called in the hub with what a message brought for this question; nothing, when the claim was given back."""
-        if not wire:
+        if not wire or self._wary:
             return self.wake(None)
         for_name = info.startswith(b"rcode=NXDOMAIN ") and wire[6:8] == b"\0\0"
         key, name = (name_key(self.key), self._keys[3]) if for_name else (self.key, self._name)

@@ -53,7 +53,7 @@ class Facts:
     verified: bool = True
     #: Whether we gave a password; whether somebody who gives none may read.
     password: bool = False
-    strangers: bool | None = None
+    lets_anyone_in: bool | None = None
     #: What a node needs and was not allowed: the command, and the words of Redis.
     refused: dict[str, str] = field(default_factory=dict)
     #: What we are allowed and no node needs; and whether that could be asked, or only be tried a little.
@@ -318,12 +318,12 @@ def _way(facts: Facts) -> Iterator[Finding]:
         yield Finding(RISKY, "way", "encrypted, but the certificate is not checked: anybody can be in between")
     else:
         yield Finding(OK, "way", "encrypted")
-    if facts.strangers is None:
-        yield Finding(NOTE, "strangers", "could not try whether it lets in who has no password")
-    elif facts.strangers:
+    if facts.lets_anyone_in is None:
+        yield Finding(NOTE, "access", "could not try whether it lets clients in without a password")
+    elif facts.lets_anyone_in:
         where = "on this machine" if facts.local else "who can reach it"
         text = f"anybody {where} may use it without a password, and so decide what is answered"
-        yield Finding(NOTE if facts.local else RISKY, "strangers", text)
+        yield Finding(NOTE if facts.local else RISKY, "access", text)
     else:
         how = "are asked for a password" if facts.password else "do not get at its socket"
-        yield Finding(OK, "strangers", f"those who have no business here {how}")
+        yield Finding(OK, "access", f"clients without a password {how}")

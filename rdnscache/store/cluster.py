@@ -1,18 +1,20 @@
-"""The cluster as people see it: who is there, and telling all of them something. Through redis-py as it comes."""
+"""The cluster as people see it: who is there, and telling all of them something. Through plain redis-py."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import redis
 
 from rdnscache.dns.names import name_text
 from rdnscache.errors import StoreDown
+from rdnscache.store.breath import Breathe, go_on
 from rdnscache.store.browse import redis_errors
 from rdnscache.store.contract import EVENTS_KEPT, HOT_UNIT, LOOK, MEMBER_TTL, SILENCE, Names
 from rdnscache.store.members import Member, member, read_message, read_report, read_roll
@@ -21,39 +23,53 @@ from rdnscache.store.told import LONGEST_REPORT
 
 #: Octets of what all workers tell of themselves who are looked at together; workers in one command.
 MAX_TOLD, PORTION = 8 << 20, 32
-#: Entries that workers say they hold of a name: with more the question is over.
-MOST_HELD = 10_000
+#: Entries that workers say they hold of a name: with more the question is over. Characters that are read of each.
+MOST_HELD = 1000
+_HELD = {"key": 1100, "rcode": 32, "state": 32, "origin": 300}
 #: No name is asked so often in a second.
 ABSURD = 1e9
 
 
-def _go_on() -> None:
-    """Nobody else waits."""
+class Ear:
+    """Hears what is said on a channel, and lets others run meanwhile, however much that is."""
+
+    def __init__(self, pubsub: Any, breathe: Breathe) -> None:
+        self._pubsub = pubsub
+        self._breathe = breathe
+
+    def get_message(self, timeout: float) -> Any:
+        self._breathe()
+        return self._pubsub.get_message(timeout=timeout)
 
 
 class Cluster:
-    """All workers that use a Redis with one prefix. Every method raises StoreDown when Redis cannot be used."""
+    """All workers that use a Redis with one prefix. Every method raises StoreDown when Redis cannot be used.
 
-    def __init__(self, client: redis.Redis, names: Names) -> None:
+    `breathe` is called after every short step: anybody may have entered themselves there, and many.
+    """
+
+    def __init__(self, client: redis.Redis, names: Names, breathe: Breathe = go_on) -> None:
         self._redis: Any = client
         self._names = names
+        self.breathe = breathe
 
     def members(self) -> list[Member]:
         """Every worker that is there, or was within the last hour and did not say goodbye."""
-        return self.roll()[1]
+        _, places, _ = self._places(MOST_WORKERS)
+        return list(self._told(places))
 
     def roll(self) -> tuple[float, list[Member]]:
-        """How old the register is, in seconds, and who is in it: in a young one not everybody is yet."""
-        age, places, _ = self._places(MOST_WORKERS)
-        return age, list(self._told(places, _go_on))
+        """How old the register is, in seconds, and who is in it: in a young one not everybody is yet.
 
-    def some_members(self, limit: int, breathe: Callable[[], None]) -> tuple[list[Member], int]:
-        """Those who have spoken last, and how many there are besides; for who has more to do than to look.
-
-        At most `limit`. `breathe` is called after every short step.
+        Of what they tell, only what says who else must be there.
         """
+        age, places, _ = self._places(MOST_WORKERS)
+        return age, [replace(each, told=_of_node(each.told)) for each in self._told(places)]
+
+    def some_members(self, limit: int) -> tuple[list[Member], int]:
+        """The `limit` who have spoken last, and how many there are besides; for who has more to do than to look."""
         _, places, total = self._places(limit)
-        found = list(self._told(places, breathe))
+        found = list(self._told(places))
         return found, max(total - len(found), 0)
 
     def _places(self, limit: int) -> tuple[float, dict[str, float], int]:
@@ -65,7 +81,7 @@ class Cluster:
             raise StoreDown("the cluster's register cannot be read")
         return read.age, read.places, read.total
 
-    def _told(self, places: Mapping[str, float], breathe: Callable[[], None]) -> Iterator[Member]:
+    def _told(self, places: Mapping[str, float]) -> Iterator[Member]:
         """All of them, with what they tell: nothing where that is too long, or comes after MAX_TOLD octets."""
         octets = 0
         texts = sorted(places)
@@ -77,7 +93,7 @@ class Cluster:
                 found = member(place, places[place], read_report(raw))
                 if found is not None:
                     yield found
-                breathe()
+                self.breathe()
 
     def _reports(self, places: Iterable[str]) -> list[Any]:
         with redis_errors():
@@ -114,7 +130,7 @@ class Cluster:
         with redis_errors(), self._redis.pubsub() as ear:
             ear.subscribe(self._names.acks)
             ear.get_message(timeout=patience)  # confirms the subscription
-            yield ear
+            yield Ear(ear, self.breathe)
 
     def hottest(self, count: int) -> list[tuple[bytes, float]]:
         """The questions asked most, and how often a second: an average in which ten minutes ago counts half."""
@@ -138,6 +154,17 @@ class Cluster:
                 told = read_message(ear.get_message(timeout=left))
                 if told.get("event") == asked and isinstance(told.get("held"), list):
                     waiting.discard(Place(told["node"], told["incarnation"], told["worker"]))
-                    found += [{"node": told["node"], "worker": told["worker"]} | entry
-                              for entry in told["held"] if isinstance(entry, dict)]  # fmt: skip
-        return found
+                    who = {"node": told["node"], "worker": told["worker"]}
+                    found += [who | _held(entry) for entry in told["held"] if isinstance(entry, dict)]
+        return found[:MOST_HELD]
+
+
+def _of_node(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What a worker tells of its node's workers."""
+    return {name: told[name] for name in ("workers", "leaving") if name in told}
+
+
+def _held(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What a worker says of an entry that it holds, cut."""
+    texts = {name: str(entry.get(name, "?"))[:longest] for name, longest in _HELD.items()}
+    return texts | {name: entry.get(name) for name in ("ttl_left", "age") if isinstance(entry.get(name), int)}

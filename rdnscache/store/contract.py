@@ -66,8 +66,8 @@ on the control channel; each says on the channel for acknowledgements, as `held`
 
 Only the holder of a claim stores: a fill with another token, or one that comes when the claim has run out, does
 nothing.
-A flush puts the token `flushed` in place of those of the leaders it meets: what these bring wakes their followers but
-is not stored, and whoever comes anew leads.
+A flush puts the token `flushed` in place of those of the leaders it meets: what these bring is for their own clients,
+their followers are woken with nothing, and whoever comes anew leads.
 
 The mark of a primary of a Redis Cluster is the IDs of the flushes whose entries are deleted there, the newest first, a
 space between, 200 at most; `<ID>?` where a worker has deleted them while the flush was under way. `<tag>` is six octal
@@ -201,13 +201,14 @@ STORE, STORE_NAME, FAILURE, PASS, RELEASE = b"store", b"name", b"failure", b"pas
 #: KEYS entry, lead, wait, the name's NXDOMAIN; ARGV token, kind, lifetime in ms, info, answer, wire, and with a secret
 #: `mac` and the MAC.
 #: Returns -1 when the claim is not ours any more, else how many channels were woken. An answer of somebody who has lost
-#: the claim may be older than a flush that nobody told it of, so nobody hears it.
+#: the claim may be older than a flush, so nobody hears it: a worker that waits since before the flush may by now have
+#: others waiting for the same who came after it.
 #: pcall: a full Redis must not keep the claim.
 FILL = Script(
     b"""
 local owner, kind = redis.pcall('GET', KEYS[2]), ARGV[2]
 if owner == 'flushed' then
-  if kind ~= 'release' then kind = 'pass' end
+  kind = 'release'
 elseif owner ~= ARGV[1] then
   return -1
 end

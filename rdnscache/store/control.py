@@ -61,6 +61,9 @@ class Local(Protocol):
     def flushes(self) -> int:
         """How many of them there have been."""
 
+    def flushed_at(self) -> float:
+        """When the last one began (monotonic)."""
+
     def upstream_seconds(self) -> float:
         """How long upstreams take to answer; 0 when that is not known."""
 

@@ -90,7 +90,7 @@ def _look_at_the_way(server: Any, place: Place, facts: Facts) -> None:
     facts.encrypted = place.tls
     facts.verified = place.tls_arguments.get("ssl_cert_reqs", "required") == "required"
     facts.password = place.login.given
-    facts.strangers = (not place.socket or _open_to_others(Path(place.socket))) and _lets_in(place)
+    facts.lets_anyone_in = (not place.socket or _open_to_others(Path(place.socket))) and _lets_in(place)
 
 
 def _clock(server: Any) -> float:
@@ -115,13 +115,13 @@ def _open_to_others(path: Path) -> bool:
 def _lets_in(place: Place) -> bool | None:
     """Whether somebody without a name may read; None when that cannot be tried."""
     try:
-        stranger = client(replace(place, login=Login()), TIMEOUT)
+        anyone = client(replace(place, login=Login()), TIMEOUT)
     except redis.AuthenticationError:
         return False
     except (redis.RedisError, OSError, RdnscacheError):
         return None
     try:
-        stranger.exists("rdnscache")
+        anyone.exists("rdnscache")
     except redis.ResponseError:  # no permission, or protected mode
         return False
     except redis.AuthenticationError:
@@ -129,7 +129,7 @@ def _lets_in(place: Place) -> bool | None:
     except (redis.RedisError, OSError):
         return None
     finally:
-        stranger.close()
+        anyone.close()
     return True
 
 

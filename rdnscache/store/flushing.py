@@ -40,7 +40,10 @@ class Flush:
     #: Entries deleted from Redis; whether that is all of them.
     deleted: int = 0
     swept: bool = False
-    _tally: Tally = field(default_factory=Tally)
+    _tally: Tally = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._tally = Tally(self.cluster.breathe)
 
     @property
     def announced(self) -> int:

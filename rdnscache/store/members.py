@@ -11,8 +11,8 @@ from rdnscache.store.contract import SILENCE
 from rdnscache.store.steering import Place
 from rdnscache.store.told import LONGEST_ANSWER, LONGEST_REPORT, read_object
 
-#: Workers that one node may have.
-MOST_OF_A_NODE = 256
+#: Workers that one node may have; characters of its name.
+MOST_OF_A_NODE, LONGEST_NAME = 256, 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,11 @@ def read_message(message: Any) -> dict[str, Any]:
         told = read_object(message["data"], LONGEST_ANSWER)
     except ValueError:
         return {}
-    texts = all(isinstance(told.get(name), str) for name in ("event", "node", "incarnation"))
+    texts = [told.get(name) for name in ("event", "node", "incarnation")]
     worker = told.get("worker")
-    return told if texts and isinstance(worker, int) and 0 <= worker < MOST_OF_A_NODE else {}
+    if not all(isinstance(text, str) and len(text) <= LONGEST_NAME for text in texts):
+        return {}
+    return told if isinstance(worker, int) and 0 <= worker < MOST_OF_A_NODE else {}
 
 
 def read_ack(message: Any) -> Ack | None:

@@ -92,7 +92,7 @@ class NoStore:
         return Candidacy(key, on_late)
 
     def start(self, patience: float) -> None:
-        """Begin, and wait so many seconds at most until it is known whether there is a Redis."""
+        """Begin, and wait up to `patience` seconds until it is known whether there is a Redis."""
 
     @property
     def state(self) -> str:

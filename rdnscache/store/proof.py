@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rdnscache.store.members import Ack, Member
 
+#: Nodes whose word is taken: twice the workers that are looked at in a register.
+MOST_NODES = 4000
 #: A node, and which of those that have its name.
 Life = tuple[str, str]
 
@@ -60,7 +62,10 @@ class Round:
 
     def note(self, told: Ack, now: float) -> None:
         """Take a word. Who learnt of the event while attaching has stored nothing before that, and is never late."""
-        workers = self.acks.setdefault((told.node, told.incarnation), {})
+        life = told.node, told.incarnation
+        if life not in self.acks and len(self.acks) >= MOST_NODES:
+            return
+        workers = self.acks.setdefault(life, {})
         if told.worker not in workers and (not self.closed or told.learnt):
             workers[told.worker] = now - self.started
             self.entries += told.entries
@@ -73,9 +78,13 @@ class Round:
 
 
 class Tally:
-    """Everybody who has been seen in the register during a flush, and what they have said."""
+    """Everybody who has been seen in the register during a flush, and what they have said.
 
-    def __init__(self) -> None:
+    `breathe` is called after every short step.
+    """
+
+    def __init__(self, breathe: Callable[[], None] = lambda: None) -> None:
+        self._breathe = breathe
         self.rounds: list[Round] = []
         #: The workers each node must have, and for how long it had been silent when it was seen last.
         self._workers: dict[Life, set[int]] = {}
@@ -104,6 +113,7 @@ class Tally:
             seen.setdefault((member.node, member.incarnation), []).append(member)
         self._gone = self._workers.keys() - seen.keys()
         for life, workers in seen.items():
+            self._breathe()
             age = min(member.age for member in workers)
             present = any(member.present for member in workers)
             self._silent.pop(life, None)
@@ -116,17 +126,20 @@ class Tally:
     def waiting(self) -> bool:
         """Whether somebody who is there has not confirmed the last round, and may still count."""
         earlier, last = self.rounds[:-1], self.rounds[-1]
-        return any(
-            last.lacks(life, workers) and not any(each.lacks(life, workers) for each in earlier)
-            for life, workers in self._workers.items()
-            if life not in self._silent and life not in self._gone
-        )
+        for life, workers in self._workers.items():
+            self._breathe()
+            if life in self._silent or life in self._gone:
+                continue
+            if last.lacks(life, workers) and not any(each.lacks(life, workers) for each in earlier):
+                return True
+        return False
 
     def proof(self) -> Proof:
         """What has been proved so far: confirmed is who has confirmed every round with all workers."""
         proof = Proof(entries=sum(each.entries for each in self.rounds))
         names = called(self._workers)
-        for life, workers in sorted(self._workers.items()):
+        for life, workers in sorted(self._workers.items(), key=lambda item: item[0]):
+            self._breathe()
             lacking = next((found for each in self.rounds if (found := each.lacks(life, workers))), [])
             if workers and not lacking:
                 proof.confirmed[names[life]] = sum(each.seconds(life) for each in self.rounds)

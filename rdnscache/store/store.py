@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import hiredis
-from gevent import get_hub, sleep
+from gevent import get_hub
 from gevent.event import Event
 
 from rdnscache import metrics
@@ -38,13 +38,12 @@ from rdnscache.store.seal import Seal
 from rdnscache.store.shards import link_to
 from rdnscache.store.steering import Place
 from rdnscache.store.trust import Trust
+from rdnscache.store.warming import hottest
 
 log = logging.getLogger(__name__)
 
 #: Seconds after which a leader that is still at work says so, again and again: two words may be lost.
 RENEWAL = 0.4
-#: Entries read in one go.
-PAGE = 100
 #: Entries remembered that were being read when the connection was lost.
 MOST_LOST = 1000
 #: What a server says that is a replica.
@@ -87,8 +86,8 @@ class Store(NoStore):
         self._second, self._second_text = 0, ""
         self._register = Register(self.names, place, life, self._noted)
         self._local = local
-        #: How many flushes this worker has heard of, when called.
-        self.flushes = local.flushes
+        #: How many flushes this worker has heard of, and when the last began (monotonic), when called.
+        self.flushes, self.flushed_at = local.flushes, local.flushed_at
         self._url, self._prefix = url, prefix
         self._control = Control(self.names, place, local, self._announce_again)
         channels = (self.wake_channel, self._control.channel)
@@ -174,29 +173,9 @@ class Store(NoStore):
 
     def hottest(self, count: int) -> Iterator[list[Entry]]:
         try:
-            (members,) = self.link.request((b"ZREVRANGE", self.names.hot, 0, count - 1))
-            for start in range(0, len(members) if isinstance(members, list) else 0, PAGE):
-                page = self._questions(members[start : start + PAGE])
-                sleep(0)  # what stands there may be anything, and others wait
-                if not page:
-                    continue
-                names = [self.names.entry(key) for key in page]
-                commands = [part for name in names for part in (self.read_command(name), (b"PTTL", name))]
-                replies = self.link.request(*commands)
-                read = zip(page, names, replies[::2], replies[1::2], strict=True)
-                found = [
-                    self.trust.entry_of(key, name, told, left)
-                    for key, name, told, left in read
-                    if isinstance(told, list) and len(told) >= 2 and told[0] is not None
-                ]
-                yield [entry for entry in found if entry is not None]
+            yield from hottest(self.link, self.names, self.trust, count)
         except StoreDown:
             self.count_error()
-
-    def _questions(self, members: list[Any]) -> list[bytes]:
-        """The keys of those members of `hot` that are a question's."""
-        texts = [self.names.root + each.decode("utf-8", "replace") for each in members if isinstance(each, bytes)]
-        return [key for text in texts if (key := self.names.question(text)) is not None]
 
     def leave(self) -> None:
         try:

@@ -8,14 +8,19 @@ from typing import Any
 
 #: Octets of what a worker says of itself (about 10,000), and of what it says to a question or an event.
 LONGEST_REPORT, LONGEST_ANSWER = 64 << 10, 1 << 20
+#: Values in either (about 2,000): it is they that take time to read.
+MOST_VALUES = 8000
 
 
 def read_object(raw: bytes | str, limit: int) -> dict[str, Any]:
     """A JSON object of at most `limit` octets whose numbers can be true. Raises ValueError for anything else."""
     if len(raw) > limit:
         raise ValueError(f"{len(raw)} octets are more than {limit}")
+    text = raw if isinstance(raw, str) else raw.decode()
+    if sum(map(text.count, ",[{")) > MOST_VALUES:  # those in texts count as well, which are few
+        raise ValueError(f"more than {MOST_VALUES} values")
     try:
-        told = _DECODER.decode(raw if isinstance(raw, str) else raw.decode())
+        told = _DECODER.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(told, dict):

@@ -16,9 +16,9 @@ import time
 from gevent import get_hub, getcurrent
 from gevent.monkey import get_original
 
+from rdnscache.address import Address
 from rdnscache.dns.wire import TCP_SIZE, Reply, build_query
 from rdnscache.errors import LOCAL, SAID, SILENT, UNREACHABLE, UpstreamFailed
-from rdnscache.net import Address
 from rdnscache.stream import READ, WRITE
 from rdnscache.upstream.reading import about, read_reply
 

@@ -10,7 +10,7 @@ from rdnscache.upstream.server import Server
 
 #: How often a server that stays silent is asked: a datagram can be lost.
 ROUNDS = 3
-#: A wait that ends so many seconds late says something about this process (stopped, or busy), nothing about a server.
+#: A wait that ends this many seconds late says something about this process (stopped, or busy), not about a server.
 LATE = 0.1
 #: Extended DNS Errors (RFC 8914 sections 4.23 and 4.24): nobody could be reached; talking to a server failed.
 NO_REACHABLE_AUTHORITY, NETWORK_ERROR = 22, 23

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 
 from rdnscache import metrics
+from rdnscache.address import Address
 from rdnscache.errors import SAID, UpstreamFailed
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters, observe
-from rdnscache.net import Address
 from rdnscache.upstream.health import Health
 
 log = logging.getLogger(__name__)

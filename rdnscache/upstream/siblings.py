@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from zlib import crc32
 
+from rdnscache.address import Address
 from rdnscache.clients.proxy import build_proxy
+from rdnscache.departure import Departure
 from rdnscache.dns import policy
 from rdnscache.dns.compose import EDE_NOT_READY
 from rdnscache.dns.wire import NOTIMP, REFUSED, SERVFAIL, Reply
 from rdnscache.errors import UpstreamFailed
-from rdnscache.net import Address
 from rdnscache.upstream.exchange import exchange
 
 log = logging.getLogger(__name__)
@@ -28,12 +29,11 @@ MARGIN = 0.2
 class Siblings:
     """The workers of this node by number. `deadline` is the time one of them may take, in seconds."""
 
-    def __init__(self, worker: int, places: Sequence[Address], deadline: float) -> None:
+    def __init__(self, worker: int, places: Sequence[Address], deadline: float, departure: Departure) -> None:
         self._worker = worker
         self._places = places
         self._patience = deadline + MARGIN
-        #: Set while draining: the others are ending too.
-        self.ending = False
+        self._departure = departure
 
     def ask(self, key: bytes, client: bytes) -> Reply | None:
         """The reply of the worker this question belongs to; None when that is us, or it cannot be reached, or sheds.
@@ -42,7 +42,7 @@ class Siblings:
         Raises UpstreamFailed when it found no answer either.
         """
         owner = crc32(key) % len(self._places)
-        if owner == self._worker or self.ending:
+        if owner == self._worker or self._departure.draining:  # then the others are ending too
             return None
         try:
             reply = exchange(self._places[owner], key, True, self._patience, header(client))

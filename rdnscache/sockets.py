@@ -1,0 +1,141 @@
+"""The sockets a node listens on: bound by the supervisor, inherited by its workers and by its next image."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rdnscache.address import Address
+from rdnscache.handover import Estate
+
+#: Asked of the kernel for each UDP socket's queue, in octets; it may give less.
+_UDP_QUEUE = 4 << 20
+_BACKLOG = 512
+_PORT_TRIES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One worker's sockets: for each listen address a UDP socket and a TCP listener."""
+
+    udp: tuple[socket.socket, ...]
+    tcp: tuple[socket.socket, ...]
+
+    def close(self) -> None:
+        for sock in self.udp + self.tcp:
+            sock.close()
+
+
+def bind_slots(
+    addresses: tuple[Address, ...], workers: int, estate: Estate, kind: str = "listen"
+) -> tuple[list[Slot], list[Address]]:
+    """Sockets for every worker, and the addresses they are bound to (port 0 becomes a free one).
+
+    Those in the estate are used first. The kernel spreads clients over the workers (SO_REUSEPORT).
+    Raises OSError when an address cannot be had.
+    """
+    udp: list[list[socket.socket]] = [[] for _ in range(workers)]
+    tcp: list[list[socket.socket]] = [[] for _ in range(workers)]
+    bound = []
+    for number, address in enumerate(addresses):
+        left = (
+            estate.take(left_as(kind, "udp", number, address)),
+            estate.take(left_as(kind, "tcp", number, address)),
+        )
+        where = Address(address.host, left[0][0].getsockname()[1]) if left[0] else _free_address(address)
+        bound.append(where)
+        for sockets, old, sort in ((udp, left[0], socket.SOCK_DGRAM), (tcp, left[1], socket.SOCK_STREAM)):
+            for worker in range(workers):
+                sockets[worker].append(old.pop(0) if old else _bind(where, sort, shared=True))
+            for sock in old:
+                sock.close()
+    return [Slot(tuple(udp[worker]), tuple(tcp[worker])) for worker in range(workers)], bound
+
+
+def leave_slots(slots: Sequence[Slot], addresses: Sequence[Address], estate: Estate, kind: str = "listen") -> None:
+    """The other way round: put the sockets of all slots into the estate."""
+    for number, address in enumerate(addresses):
+        estate.leave(left_as(kind, "udp", number, address), [slot.udp[number] for slot in slots])
+        estate.leave(left_as(kind, "tcp", number, address), [slot.tcp[number] for slot in slots])
+
+
+def left_as(kind: str, transport: str, number: int, address: Address) -> str:
+    """What sockets are left under: their address; with port 0, which there may be several of, their number as well."""
+    return f"{kind} {transport} {address}" + ("" if address.port else f" {number}")
+
+
+def check_free(address: Address) -> None:
+    """Raises OSError when an address cannot be had."""
+    if address.port:
+        _free_address(address)
+
+
+def _free_address(address: Address) -> Address:
+    """The address with a port that is free for UDP and TCP alike.
+
+    Bound without SO_REUSEPORT for a moment: with it, a second node on the same port would go unnoticed.
+    """
+    for attempt in range(_PORT_TRIES):
+        with _bind(address, socket.SOCK_STREAM, shared=False) as listener:
+            where = Address(address.host, listener.getsockname()[1])
+            try:
+                _bind(where, socket.SOCK_DGRAM, shared=False).close()
+            except OSError:
+                if address.port or attempt == _PORT_TRIES - 1:
+                    raise
+                continue
+        return where
+    raise AssertionError("not reached")
+
+
+def _bind(address: Address, kind: socket.SocketKind, shared: bool) -> socket.socket:
+    sock = socket.socket(address.family, kind)
+    try:
+        if address.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UDP_QUEUE)
+        sock.bind(address.sockaddr)
+        if shared and kind == socket.SOCK_STREAM:
+            sock.listen(_BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+_INNER = (Address("127.0.0.1", 0),)
+
+
+def bind_inner(workers: int, estate: Estate) -> tuple[list[Slot], list[Address]]:
+    """For every worker a loopback address of its own, where the others of its node ask it."""
+    slots, bound = [], []
+    for worker in range(workers):
+        slot, where = bind_slots(_INNER, 1, estate, f"inner {worker}")
+        slots += slot
+        bound += where
+    return slots, bound
+
+
+def leave_inner(slots: Sequence[Slot], estate: Estate) -> None:
+    for worker, slot in enumerate(slots):
+        leave_slots([slot], _INNER, estate, f"inner {worker}")
+
+
+def leave_admin(sock: socket.socket, address: Address, estate: Estate) -> None:
+    estate.leave(left_as("admin", "tcp", 0, address), [sock])
+
+
+def bind_admin(address: Address, estate: Estate) -> socket.socket:
+    """The listener that all workers share."""
+    left = estate.take(left_as("admin", "tcp", 0, address))
+    if left:
+        return left[0]
+    sock = _bind(address, socket.SOCK_STREAM, shared=False)
+    sock.listen(_BACKLOG)
+    return sock

@@ -1,0 +1,38 @@
+"""Real parts for the tests: upstreams, nodes, Redis servers, clients. Nothing here is a stand-in for our own code."""
+
+from .admin import get, numbers, overview, request, status_of, watched
+from .load import Load, SteadyLoad, above_one, address_of, asked_at_once, steady_load, telling, until_shared
+from .messages import (
+    Handler,
+    Reply,
+    address,
+    addresses,
+    answer,
+    answer_of,
+    ask,
+    cut_off,
+    default_handler,
+    extended_errors,
+    failure,
+    negative,
+    refusing,
+    says,
+    timed,
+)
+from .node import Node, attached, cluster, fill_all_workers, members, nodes_on
+from .ports import free_port
+from .processes import ROOT, alive, children_of, clean_env, command, run
+from .redis_cluster import RedisCluster, running_cluster
+from .relay import ChaosRelay, Relay
+from .servers import KINDS, RedisServer, Sentinel, Server
+from .upstream import Changing, Upstream
+from .waiting import in_order, wait_for
+
+__all__ = [
+    "KINDS", "ROOT", "Changing", "ChaosRelay", "Handler", "Load", "Node", "RedisCluster", "RedisServer", "Relay",
+    "Reply", "Sentinel", "Server", "SteadyLoad", "Upstream", "above_one", "address", "address_of", "addresses", "alive",
+    "answer", "answer_of", "ask", "asked_at_once", "attached", "children_of", "clean_env", "cluster", "command",
+    "cut_off", "default_handler", "extended_errors", "failure", "fill_all_workers", "free_port", "get", "in_order",
+    "members", "negative", "nodes_on", "numbers", "overview", "refusing", "request", "run", "running_cluster", "says",
+    "status_of", "steady_load", "telling", "timed", "until_shared", "wait_for", "watched",
+]  # fmt: skip

@@ -1,0 +1,59 @@
+"""What is compiled beside the sources, and whether it is still what they say."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import pytest
+
+from .processes import ROOT
+
+
+def modules(root: Path = ROOT) -> dict[str, str]:
+    """The modules that are compiled and the suffix of what from, as setup.py lists them."""
+    tree = ast.parse((root / "setup.py").read_text())
+    lists = (node.value for node in tree.body if isinstance(node, ast.Assign) and "COMPILED" in ast.unparse(node))
+    found: dict[str, str] = ast.literal_eval(next(lists))
+    return found
+
+
+def outdated(root: Path = ROOT) -> list[str]:
+    """What was compiled and is older than what it was compiled from, or of no module: a sentence for each."""
+    listed = {Path(name.replace(".", "/")): suffix for name, suffix in modules(root).items()}
+    found = []
+    for path in sorted((root / "rdnscache").rglob("*.so")):
+        suffix = next(each for each in EXTENSION_SUFFIXES if path.name.endswith(each))
+        module = path.relative_to(root).with_name(path.name.removesuffix(suffix))
+        if module not in listed:
+            found.append(f"{path.relative_to(root)} is of no module that is compiled: delete it")
+            continue
+        sources = {root / module.with_suffix(listed[module]), *_declarations(root / module.with_suffix(".pxd"), root)}
+        newer = sorted(source for source in sources if source.stat().st_mtime > path.stat().st_mtime)
+        found += (
+            [f"{path.relative_to(root)} is older than {newer[0].relative_to(root)}: `make compile`"] if newer else []
+        )
+    return found
+
+
+def refuse_outdated(root: Path = ROOT) -> None:
+    """End the tests where they would be about other sources than these."""
+    if os.environ.get("RDNSCACHE_PURE", "0") in ("", "0") and (found := outdated(root)):
+        pytest.exit("\n".join(found), returncode=pytest.ExitCode.USAGE_ERROR)
+
+
+def _declarations(path: Path, root: Path) -> set[Path]:
+    """A `.pxd`, if it is there, and all of ours that it takes types from."""
+    found: set[Path] = set()
+    waiting = [path]
+    while waiting:
+        each = waiting.pop()
+        if each in found or not each.exists():
+            continue
+        found.add(each)
+        names = re.findall(r"^from (rdnscache\.[\w.]+) cimport", each.read_text(), re.MULTILINE)
+        waiting += [root / (name.replace(".", "/") + ".pxd") for name in names]
+    return found

