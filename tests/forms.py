@@ -25,7 +25,7 @@ from rdnscache.dns.compose import NO_EDE, compose, compose_error, compose_local
 from rdnscache.dns.entry import Entry, aged_tail
 from rdnscache.dns.policy import Identity, Limits, answer_ourselves, distill, failure_wire, settle
 from rdnscache.dns.splice import splice_key, splice_reply
-from rdnscache.dns.text import section_texts
+from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import Query, Reply, build_query, parse_error, parse_query, parse_reply, read_u32
 from rdnscache.store.contract import Names
 from rdnscache.store.decoding import decode
@@ -111,7 +111,7 @@ def packet(data: bytes) -> Facts:
     if reply is not None:
         yield from attributes("reply", reply, REPLY)
         yield fact("question", reply.question)
-        yield fact("text", lambda: section_texts(reply))
+        yield fact("text", lambda: answer_text(reply))
         yield fact("redis key", lambda: Names("rdns").entry(reply.question() + b"\3"))
         yield fact("decoded", lambda: decoded(reply))
         yield from stored(reply, data)

@@ -8,11 +8,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import dnslib
 from support import ROOT
 
 from rdnscache import config, metrics
-from rdnscache.dns.names import TYPES
 
 PACKAGE = ROOT / "rdnscache"
 #: From the cellar up: a module may import from its own floor and those below.
@@ -78,8 +76,8 @@ def test_the_cellar_knows_no_socket_clock_redis_or_gevent() -> None:
 
 
 def test_the_command_loads_neither_gevent_nor_redis() -> None:
-    """What the supervisor has loaded when it forks is free of both, and of the tables of IDNA."""
-    banned = "('gevent', 'redis', 'ssl', 'idna')"
+    """What the supervisor has loaded when it forks is free of both, and of what only commands and pages need."""
+    banned = "('gevent', 'redis', 'ssl', 'idna', 'dnslib')"
     code = f"import sys, rdnscache.cli, rdnscache.supervisor; print([m for m in {banned} if m in sys.modules])"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
@@ -114,14 +112,6 @@ def test_every_metric_is_documented() -> None:
     for metric in (*metrics.METRICS, *metrics.SERVER_METRICS):
         for part in (f"rdnscache_{metric.name}", metric.help, *(value for _, value in metric.labels)):
             assert part in text, part
-
-
-def test_type_mnemonics_agree_with_an_independent_table() -> None:
-    """dnslib's names are ours, but for the ones it has wrong or that are no registered type."""
-    odd = {32768, 38, 53}  # TA and A6 are not used here; 53 is SMIMEA, dnslib says HIP
-    shared = {number: name for number, name in dnslib.QTYPE.forward.items() if number not in odd}
-
-    assert {number: TYPES[number] for number in shared} == shared
 
 
 def all_tests() -> Iterator[tuple[Path, ast.Module]]:

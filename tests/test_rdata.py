@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from rdnscache.dns import rdata
 from rdnscache.dns.distill import distill
+from rdnscache.dns.message import answer_lines
 from rdnscache.dns.policy import Limits, settle, usable
 from rdnscache.dns.rdata import SHAPES
 from rdnscache.dns.text import MOST_RECORDS, MOST_TEXT, answer_text
@@ -311,7 +312,8 @@ def test_the_text_of_an_answer_is_bounded(kind: str) -> None:
     assert len("\n".join(lines)) <= MOST_TEXT + 80
     assert len(lines) <= MOST_RECORDS + 1
     assert lines[-1] == f"; {reply.ancount - len(lines) + 1} more: rdnscache cache get shows all"
-    assert len(answer_text(reply, whole=True).split("\n")) == reply.ancount
+    assert answer_lines(reply, whole=False) == lines
+    assert len(answer_lines(reply, whole=True)) == reply.ancount
 
 
 def test_the_text_of_an_ordinary_answer_is_whole() -> None:
@@ -339,6 +341,14 @@ def steps(run: object) -> int:
     finally:
         sys.settrace(before)
     return count
+
+
+@pytest.mark.parametrize("kind", costly())
+def test_what_a_page_is_shown_costs_a_worker_little(kind: str) -> None:
+    """A look-up reads a bounded part of an answer, whatever the rest of it holds."""
+    reply = parse_reply(costly()[kind])
+    assert reply is not None
+    assert steps(lambda: answer_lines(reply, whole=False)) < 8 * MOST_TEXT
 
 
 @pytest.mark.skipif(not rdata.__file__.endswith(".py"), reason="steps of compiled code are not counted")

@@ -20,6 +20,8 @@ import dns.rrset
 import pytest
 from support import Node, RedisServer, Upstream, ask, command, wait_for
 
+from rdnscache.store.browse import Browser
+
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
 
@@ -99,6 +101,18 @@ def test_a_snapshot_brings_back_what_was_exported(redis_server: RedisServer, tmp
             wait_for(lambda: "attached to Redis" in second.log())
             assert ask(second.port, "a.test.").answer
         assert upstream.counts["a.test.", "A"] == 1
+
+
+def test_others_have_their_turn_between_entries(redis_server: RedisServer) -> None:
+    """A worker that looks into many entries for a page draws breath after each; what it shows is dnslib's reading."""
+    breaths: list[int] = []
+    with filled(redis_server, "a.example", "b.example", "c.example"):
+        browser = Browser(redis_server.url, "rdns", None, lambda: breaths.append(1))
+        browser.whole = True
+        views = list(browser.find("*"))
+
+    assert len(views) == len(breaths) == 3
+    assert {len(view.answer) for view in views} == {1}
 
 
 def test_forged_and_damaged_lines_are_refused(redis_server: RedisServer, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,12 +15,14 @@ from rdnscache.cli.output import echo, echo_json
 from rdnscache.clients.proxy import build_proxy
 from rdnscache.dns.names import class_number, class_text, name_text, parse_name, rcode_text, type_number, type_text
 from rdnscache.dns.question import VARIANT_CD, VARIANT_DO, qclass, qtype, question_key
-from rdnscache.dns.text import extended_errors, section_texts
-from rdnscache.dns.wire import TCP_SIZE, TRACE_OPTION, Reply, build_query, parse_reply
+from rdnscache.dns.wire import TCP_SIZE, TRACE_OPTION
+
+if TYPE_CHECKING:
+    from dnslib import DNSRecord
 
 #: UDP is tried this often, waiting this many seconds each time.
 TRIES, TIMEOUT = 2, 5.0
-_FLAGS = ((0x0400, "aa"), (0x0200, "tc"), (0x0100, "rd"), (0x0080, "ra"), (0x0020, "ad"), (0x0010, "cd"))
+_FLAGS = ("aa", "tc", "rd", "ra", "ad", "cd")
 
 
 @click.command()
@@ -49,43 +51,49 @@ def query(
         asker = Address.parse(client, 0) if client else None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    from rdnscache.dns.message import build_query
+
+    message = build_query(int.from_bytes(os.urandom(2), "big"), key, [TRACE_OPTION] if trace else [])
     started = time.monotonic()
     try:
-        options = TRACE_OPTION.to_bytes(2, "big") + b"\0\0" if trace else b""
-        reply, words = ask(address, build_query(os.urandom(2), key, True, options), tcp, asker)
+        reply = ask(address, message, tcp, asker)
     except OSError as error:
         echo(f"rdnscache: no reply from {address}: {error.strerror or error}", err=True)
         sys.exit(1)
-    took = round((time.monotonic() - started) * 1000, 1)
+    told = _told(key, reply, address, round((time.monotonic() - started) * 1000, 1))
     if as_json:
-        echo_json(_as_json(key, reply, words, address, took))
+        echo_json(told)
     else:
-        echo(*_as_text(key, reply, words, address, took))
+        echo(*_as_text(key, told))
 
 
-def ask(address: Address, message: bytes, tcp: bool, client: Address | None) -> tuple[Reply, list[str]]:
-    """The reply, over TCP when it was cut, and its Extended DNS Errors; in the name of a client, if there is one.
-
-    Raises OSError when there is none.
-    """
+def ask(address: Address, query: bytes, tcp: bool, client: Address | None) -> DNSRecord:
+    """The reply, over TCP when it was cut; in the name of a client, if there is one. Raises OSError without one."""
     if not tcp:
         for _ in range(TRIES):
             try:
-                reply, data = _ask_udp(address, message, _header(client, stream=False))
+                reply = _ask_udp(address, query, _header(client, stream=False))
             except TimeoutError:
                 continue
-            if not reply.truncated:
-                return reply, extended_errors(reply, data)
+            if not reply.header.tc:
+                return reply
             break
         else:
             raise TimeoutError("timed out")
     with socket.create_connection((address.host, address.port), TIMEOUT) as sock, sock.makefile("rb") as stream:
-        sock.sendall(_header(client, stream=True) + len(message).to_bytes(2, "big") + message)
+        sock.sendall(_header(client, stream=True) + len(query).to_bytes(2, "big") + query)
         data = stream.read(int.from_bytes(stream.read(2), "big"))
-    found = parse_reply(data)
-    if found is None or data[:2] != message[:2]:
+    found = _read(data, query)
+    if found is None:
         raise OSError("the reply is malformed")
-    return found, extended_errors(found, data)
+    return found
+
+
+def _read(data: bytes, query: bytes) -> DNSRecord | None:
+    """The reply to a query, if it is that."""
+    from rdnscache.dns.message import read
+
+    return read(data) if data[:2] == query[:2] else None
 
 
 def _header(client: Address | None, stream: bool) -> bytes:
@@ -96,45 +104,41 @@ def _header(client: Address | None, stream: bool) -> bytes:
     return build_proxy(source, client.port, bytes(len(source)), 0, stream)
 
 
-def _ask_udp(address: Address, message: bytes, header: bytes) -> tuple[Reply, bytes]:
+def _ask_udp(address: Address, query: bytes, header: bytes) -> DNSRecord:
     deadline = time.monotonic() + TIMEOUT
     with socket.socket(address.family, socket.SOCK_DGRAM) as sock:
         sock.connect(address.sockaddr)
-        sock.send(header + message)
+        sock.send(header + query)
         while (left := deadline - time.monotonic()) > 0:
             sock.settimeout(left)
-            data = sock.recv(TCP_SIZE)
-            reply = parse_reply(data)
-            if reply is not None and data[:2] == message[:2]:
-                return reply, data
+            reply = _read(sock.recv(TCP_SIZE), query)
+            if reply is not None:
+                return reply
     raise TimeoutError("timed out")
 
 
-def _flags(reply: Reply) -> list[str]:
-    return [text for bit, text in _FLAGS if reply.flags & bit]
+def _told(key: bytes, reply: DNSRecord, address: Address, took: float) -> dict[str, Any]:
+    from rdnscache.dns.message import extended_errors, lines, rcode
 
-
-def _as_text(key: bytes, reply: Reply, words: list[str], address: Address, took: float) -> list[str]:
-    lines = [f";; {rcode_text(reply.rcode)}, flags {' '.join(_flags(reply))}, {took} ms from {address}"]
-    lines += [f";; {text}" for text in words]
-    lines.append(f";{name_text(key)} {class_text(qclass(key))} {type_text(qtype(key))}")
-    for title, section in zip(("answer", "authority", "additional"), section_texts(reply), strict=True):
-        if section:
-            lines += [f";; {title}", *section]
-    return lines
-
-
-def _as_json(key: bytes, reply: Reply, words: list[str], address: Address, took: float) -> dict[str, Any]:
-    answer, authority, additional = section_texts(reply)
     return {
         "name": name_text(key),
         "type": type_text(qtype(key)),
-        "rcode": rcode_text(reply.rcode),
-        "flags": _flags(reply),
-        "extended": words,
-        "answer": answer,
-        "authority": authority,
-        "additional": additional,
+        "rcode": rcode_text(rcode(reply)),
+        "flags": [flag for flag in _FLAGS if getattr(reply.header, flag)],
+        "extended": extended_errors(reply),
+        "answer": lines(reply.rr),
+        "authority": lines(reply.auth),
+        "additional": lines(reply.ar),
         "server": str(address),
         "ms": took,
     }
+
+
+def _as_text(key: bytes, told: dict[str, Any]) -> list[str]:
+    lines = [f";; {told['rcode']}, flags {' '.join(told['flags'])}, {told['ms']} ms from {told['server']}"]
+    lines += [f";; {text}" for text in told["extended"]]
+    lines.append(f";{told['name']} {class_text(qclass(key))} {told['type']}")
+    for section in ("answer", "authority", "additional"):
+        if told[section]:
+            lines += [f";; {section}", *told[section]]
+    return lines

@@ -1,7 +1,7 @@
-"""Records as text, one a line, in zone-file form: what people read with redis-cli.
+"""Records as text, one a line, in zone-file form: what a fill stores for people with redis-cli. `message` has the rest.
 
-Text can be much longer than the octets it stands for, since names are written out that were pointers: what nodes make
-by themselves is bounded, in characters and records, and not made beyond the bound.
+Text can be much longer than the octets it stands for, since names are written out that were pointers: it is bounded, in
+characters and records, and not made beyond the bound.
 A record that does not have the shape of its type, and every unknown type, is shown in the generic form of RFC 3597
 section 5. The shapes are in `rdata`; those that have no text here are shown in the generic form too.
 """
@@ -12,27 +12,18 @@ import base64
 import ipaddress
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from struct import error as StructError
 from struct import unpack_from
 
 from rdnscache.dns.names import class_text, read_name, type_text
-from rdnscache.dns.rdata import SHAPES
-from rdnscache.dns.wire import HEADER_SIZE, A, Reply, read_u32
+from rdnscache.dns.rdata import IN_ONLY, SHAPES
+from rdnscache.dns.wire import HEADER_SIZE, IN, A, Reply, read_u32
 
 #: The most text of an answer that is made unasked.
 MOST_TEXT, MOST_RECORDS = 4096, 50
 #: Records with more fields than this are shown in the generic form.
 _MANY = 512
-
-_EDE = 15
-_EDE_NAMES = {
-    0: "Other", 1: "Unsupported DNSKEY Algorithm", 2: "Unsupported DS Digest Type", 3: "Stale Answer",
-    4: "Forged Answer", 5: "DNSSEC Indeterminate", 6: "DNSSEC Bogus", 7: "Signature Expired",
-    8: "Signature Not Yet Valid", 9: "DNSKEY Missing", 10: "RRSIGs Missing", 11: "No Zone Key Bit Set",
-    12: "NSEC Missing", 13: "Cached Error", 14: "Not Ready", 15: "Blocked", 16: "Censored", 17: "Filtered",
-    18: "Prohibited", 19: "Stale NXDOMAIN Answer", 20: "Not Authoritative", 21: "Not Supported",
-    22: "No Reachable Authority", 23: "Network Error", 24: "Invalid Data",
-}  # fmt: skip
 
 #: A compression pointer to the question's name, which most owners are.
 _TO_QUESTION = b"\xc0\x0c"
@@ -40,50 +31,30 @@ _TO_QUESTION = b"\xc0\x0c"
 Field = Callable[[bytes, int, int], tuple[str, int]]
 
 
-def answer_text(reply: Reply, whole: bool = False) -> str:
-    """The answer section, or the authority section where there is no answer; one record a line.
-
-    Unless the whole is wanted it ends at `MOST_TEXT` characters or `MOST_RECORDS`, and says how many more there are.
-    """
+def answer_text(reply: Reply) -> str:
+    """The answer section, or the authority section where there is no answer; one record a line."""
     first, count = (0, reply.ancount) if reply.ancount else (reply.ancount, reply.nscount)
-    if whole:
-        return "\n".join(_lines(reply, first, first + count))
+    return "\n".join(bounded(_lines(reply, first, first + min(count, MOST_RECORDS)), count))
+
+
+def bounded(lines: Iterator[str], count: int) -> list[str]:
+    """The lines of `count` records up to `MOST_TEXT` characters, `MOST_RECORDS` or an empty one; and how many more."""
     room = MOST_TEXT
     shown: list[str] = []
-    for line in _lines(reply, first, first + min(count, MOST_RECORDS), MOST_TEXT):
+    for line in islice(lines, MOST_RECORDS):
         room -= len(line) + 1
         if not line or room < 0:
             break
         shown.append(line)
     if len(shown) < count:
         shown.append(f"; {count - len(shown)} more: rdnscache cache get shows all")
-    return "\n".join(shown)
+    return shown
 
 
-def section_texts(reply: Reply) -> tuple[list[str], list[str], list[str]]:
-    """The lines of the answer, authority and additional sections."""
-    lines = list(_lines(reply, 0, len(reply.ttls) // 2))
-    cut = reply.ancount + reply.nscount
-    return lines[: reply.ancount], lines[reply.ancount : cut], lines[cut:]
-
-
-def extended_errors(reply: Reply, data: bytes) -> list[str]:
-    """The Extended DNS Errors of the octets a reply was read from, a line each (RFC 8914 section 2)."""
-    position = len(reply.wire) + 11  # behind the fixed part of OPT
-    found = []
-    while position + 6 <= len(data):
-        code, size, info = unpack_from("!HHH", data, position)
-        if code == _EDE and 2 <= size <= len(data) - position - 4:
-            words = data[position + 6 : position + 4 + size].decode("utf-8", "backslashreplace")
-            found.append(f"EDE {info} ({_EDE_NAMES.get(info, '?')})" + (f": {words}" if words else ""))
-        position += 4 + size
-    return found
-
-
-def _lines(reply: Reply, first: int, stop: int, most: int = 0) -> Iterator[str]:
+def _lines(reply: Reply, first: int, stop: int) -> Iterator[str]:
     """The lines of the records from `first` up to, not including, `stop`.
 
-    With `most`, a record whose data alone have more octets than that is an empty line: it is not worth its making.
+    A record whose data alone have more octets than there may be text is an empty line: it is not worth its making.
     """
     wire, ttls, owner_at = reply.wire, reply.ttls, reply.end
     asked = _owner_text(wire, HEADER_SIZE)
@@ -91,12 +62,13 @@ def _lines(reply: Reply, first: int, stop: int, most: int = 0) -> Iterator[str]:
         at = ttls[2 * index] << 8 | ttls[2 * index + 1]
         end = at + 6 + (wire[at + 4] << 8 | wire[at + 5])
         if index >= first:
-            if most and end - at > most:
+            if end - at > MOST_TEXT:
                 yield ""
                 return
             owner = asked if wire[owner_at : owner_at + 2] == _TO_QUESTION else _owner_text(wire, owner_at)
             rtype, rclass = wire[at - 4] << 8 | wire[at - 3], wire[at - 2] << 8 | wire[at - 1]
-            data = rdata_text(wire, rtype, at + 6, end)
+            known = rclass == IN or rtype not in IN_ONLY
+            data = rdata_text(wire, rtype, at + 6, end) if known else generic_text(wire[at + 6 : end])
             yield f"{owner} {read_u32(wire, at)} {class_text(rclass)} {type_text(rtype)} {data}"
         owner_at = end
 
@@ -126,7 +98,11 @@ def rdata_text(wire: bytes, rtype: int, start: int, stop: int) -> str:
                 return " ".join(part for part in parts if part)
         except (ValueError, KeyError, IndexError, StructError):
             pass  # not of its type's shape: the generic form says exactly what came
-    data = wire[start:stop]
+    return generic_text(wire[start:stop])
+
+
+def generic_text(data: bytes) -> str:
+    """Record data of an unknown type or shape (RFC 3597 section 5)."""
     return f"\\# {len(data)} {data.hex()}".rstrip()
 
 

@@ -78,7 +78,7 @@ cdef bint _record_holds(bytes data, int rtype, Py_ssize_t position, Py_ssize_t s
 cdef int _first_error(bytes data, Py_ssize_t position, Py_ssize_t stop) except? -2
 
 @cython.locals(bits=int, asked=bytes)
-cpdef bytes build_query(bytes ident, bytes key, bint edns, bytes options=*)
+cpdef bytes build_query(bytes ident, bytes key, bint edns)
 
 @cython.locals(first="unsigned int")
 cpdef unsigned int read_u32(bytes data, Py_ssize_t at)

@@ -366,15 +366,13 @@ def read_u32(data: bytes, at: int) -> int:
     return first << 24 | data[at + 1] << 16 | data[at + 2] << 8 | data[at + 3]
 
 
-def build_query(ident: bytes, key: bytes, edns: bool, options: bytes = b"") -> bytes:
+def build_query(ident: bytes, key: bytes, edns: bool) -> bytes:
     """Our own query for a key: RD and AD set (we want to know; RFC 6840 section 5.7), CD and DO as the key says."""
     bits, asked = variant(key), section(key)
     flags = b"\x01\x30" if bits & VARIANT_CD else b"\x01\x20"
     if not edns:
         return ident + flags + b"\0\1\0\0\0\0\0\0" + asked
     opt = OPT_DO if bits & VARIANT_DO else OPT_PLAIN
-    if options:
-        opt = opt[:9] + len(options).to_bytes(2, "big") + options
     return ident + flags + b"\0\1\0\0\0\0\0\1" + asked + opt
 
 

@@ -39,7 +39,7 @@ class Overview:
         self._node = node
         self._can_flush = can_flush
         self._board = board
-        self._browser = Browser(redis_url, prefix, seal) if redis_url is not None else None
+        self._browser = Browser(redis_url, prefix, seal, Breath().take) if redis_url is not None else None
         self._last = b""
         self._looked = -FRESH
         self._looking = BoundedSemaphore(1)

@@ -12,12 +12,13 @@ from typing import Any
 
 import redis
 
+from rdnscache.dns.message import answer_lines
 from rdnscache.dns.names import question_text
-from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import parse_reply
 from rdnscache.errors import StoreDown
 from rdnscache.place import parse
 from rdnscache.printable import printable
+from rdnscache.store.breath import Breathe, go_on
 from rdnscache.store.contract import Names, glob_escape
 from rdnscache.store.decoding import decode
 from rdnscache.store.marks import read, write
@@ -54,10 +55,14 @@ class View:
 
 
 class Browser:
-    """Finds and deletes entries. Every method raises StoreDown when Redis cannot be used."""
+    """Finds and deletes entries. Every method raises StoreDown when Redis cannot be used.
 
-    def __init__(self, url: str, prefix: str, seal: Seal | None = None) -> None:
+    `breathe` is called between entries that are looked into.
+    """
+
+    def __init__(self, url: str, prefix: str, seal: Seal | None = None, breathe: Breathe = go_on) -> None:
         self.names = Names(prefix)
+        self._breathe = breathe
         #: With it, entries that no node would believe are told from others.
         self.seal = seal
         #: Whether answers are shown in full, from the wire; the text in Redis ends after `text.MOST_RECORDS`.
@@ -110,6 +115,7 @@ class Browser:
                 for server, slot in servers:
                     for count in self._sweep(server, slot, scope, flush, done):
                         begun = True
+                        self._breathe()
                         yield count
                 if not begun or not flush or not has_slots(self.redis):
                     return
@@ -164,6 +170,7 @@ class Browser:
             view = self._view(key, fields, left)
             if view is not None:
                 yield self._checked(view, fields, left) if more else view
+            self._breathe()
 
     def _checked(self, view: View, fields: list[Any], left_ms: int) -> View:
         """With the text of what nodes would send; with the state `not signed` for what they would not believe."""
@@ -171,7 +178,7 @@ class Browser:
         reply = parse_reply(wire or b"")
         if self.seal is not None and (reply is None or self.problem(view.key, info, wire, mac, left_ms)):
             return replace(view, state=NOT_SIGNED)
-        return view if reply is None else replace(view, answer=answer_text(reply, self.whole).splitlines())
+        return view if reply is None else replace(view, answer=answer_lines(reply, self.whole))
 
     def problem(self, key: str, info: Any, wire: Any, mac: Any, left_ms: int) -> str:
         """Why nodes would not believe an entry; empty when they would, or when that is not known for want of a secret.
