@@ -95,8 +95,11 @@ class BuildOrGoWithout(build_ext):
         """To C; only here, since an sdist and the metadata need none of it."""
         from Cython.Build import cythonize
 
-        options = {"compiler_directives": DIRECTIVES, "build_dir": "build/cython", "nthreads": os.cpu_count()}
-        sources = {made.name: made.sources for made in cythonize(self.extensions, **options)}
+        made = cythonize(
+            self.extensions, compiler_directives=DIRECTIVES, build_dir="build/cython", nthreads=os.cpu_count(),
+            force=self.force,
+        )  # fmt: skip
+        sources = {each.name: each.sources for each in made}
         for extension in self.extensions:
             extension.sources = sources[extension.name]
 

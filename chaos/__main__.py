@@ -32,6 +32,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rows", metavar="NAMES", help=f"which faults, separated by commas: {names}")
     parser.add_argument("--rate", type=float, default=RATE, help="queries a second (default %(default)g)")
     parser.add_argument("--rest", type=float, default=REST, help="seconds after each recovery (default %(default)g)")
+    parser.add_argument("--brief", action="store_true", help="each fault once, and no longer than it must last")
     parser.add_argument("--flushes", type=int, default=FLUSHES, help="in the row of that name (default %(default)d)")
     parser.add_argument("--failover", metavar="COMMAND", help="one more row: this command fails the primary over")
     parser.add_argument("--minutes", type=float, default=20.0, help="of a soak (default %(default)g)")
@@ -57,7 +58,7 @@ def chosen(told: argparse.Namespace) -> tuple[list[Fault], list[str]]:
 
 def break_things(told: argparse.Namespace) -> int:
     faults, elections = chosen(told)
-    found = run(Cluster(told.rate), faults, told.rest) if faults else []
+    found = run(Cluster(told.rate, brief=told.brief), faults, told.rest) if faults else []
     for fault, topology in ELECTIONS:
         if fault.name in elections:
             found += run(Elected(told.rate, topology), [fault], told.rest)

@@ -19,7 +19,7 @@ from chaos.cluster import WORKERS, ChaosError, Cluster, Outcome, wait_for
 from chaos.flushes import Storm
 
 #: Seconds that Redis is stopped; that it is full, or far, or meddled with; that a node is cut off.
-PAUSE, LONG, CUT = 3.0, 5.0, 10.0
+PAUSE, LONG, BRIEF, CUT = 3.0, 5.0, 1.5, 10.0
 #: Seconds that Redis stops now and then, and that Redis and the workers do; how far apart.
 BLINK, STUMBLE, APART = 0.04, 0.15, 1.2
 #: How many flushes are a storm.
@@ -141,7 +141,7 @@ def cut_node(cluster: Cluster) -> None:
 
 def meddle(cluster: Cluster) -> None:
     """Somebody writes rubbish where entries, claims and messages are."""
-    ends = time.monotonic() + LONG
+    ends = time.monotonic() + (BRIEF if cluster.brief else LONG)
     with cluster.redis_client() as admin:
         while time.monotonic() < ends:
             for key in admin.scan_iter("rdns:1:{*", count=200):

@@ -7,6 +7,7 @@ import random
 import select
 import signal
 import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -154,10 +155,9 @@ class Storm:
             self._cluster.upstream.delay -= SLOWER
             self._prober.close()
         told = self._done
-        note = (
-            f"{count} flushes: {told['complete']} complete, {count - told['complete']} not; {told['hindered']} with a "
-        )
-        note += f"node that could not confirm, {told['false']} of these complete; {len(self._flaws)} faults"
+        note = f"{count} flushes, {told['complete']} complete; {told['undisturbed']} undisturbed, "
+        note += f"{told['not complete']} of them not complete; {told['hindered']} with a node that could not confirm, "
+        note += f"{told['false']} of them complete; {len(self._flaws)} faults"
         return Outcome(note, self._flaws)
 
     def _one(self) -> None:
@@ -166,10 +166,15 @@ class Storm:
         for name in asked[:4]:
             self._prober.send(random.randrange(NODES), name)
         time.sleep(random.uniform(0, 2 * SLOWER))
+        whole = all(node.attached() == WORKERS for node in self._cluster.nodes)
         with contextmanager(fault)() as unable:
             flushed = flush(self._cluster)
             self._done["complete"] += flushed.complete
-            print(time.monotonic(), fault.__name__, flushed.problems, flush=True)
+            if whole and fault == self._nothing:
+                self._done["undisturbed"] += 1
+                self._done["not complete"] += not flushed.complete
+                if not flushed.complete:
+                    print(f"    undisturbed, but {'; '.join(flushed.problems)}", file=sys.stderr, flush=True)
             self._done["hindered"] += bool(unable)
             if flushed.complete and unable:
                 self._done["false"] += 1

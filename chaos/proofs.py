@@ -13,13 +13,13 @@ from chaos.cluster import NODES, WORKERS, Cluster, Outcome, Process, wait_for
 from chaos.flushes import POOL, SOCKETS, Prober, flush, fresh_names
 
 #: Seconds an upstream takes while a leader is to be caught at it; longer than a lease; rounds of each.
-SLOW, PAST_LEASE, ROUNDS = 0.3, 2.2, 4
+SLOW, PAST_LEASE, ROUNDS = 0.3, 1.8, 4
 #: Names that are looked at in each round.
 SOME = 8
 #: Seconds a node's upstream is broken.
-SICK = 8.0
-#: Behind that, until its failures have ended and its server has been tried again.
-RESTED = 8.0
+SICK, BRIEFLY_SICK = 8.0, 1.0
+#: Behind that, until its failures have ended (`BRIEF` in `chaos.cluster`) and its server has been tried again.
+RESTED, BRIEFLY_RESTED = 8.0, 3.0
 VICTIM = NODES - 1
 HEALTHY = tuple(range(NODES - 1))
 
@@ -59,7 +59,8 @@ def _leaders_late(cluster: Cluster, hindered: Callable[[], AbstractContextManage
     """A node leads, is hindered over a flush, and fills late: no other node may answer with that."""
     prober, flaws = Prober(cluster.ports), list[str]()
     log = cluster.nodes[VICTIM]
-    for number in range(ROUNDS):
+    rounds = 1 if cluster.brief else ROUNDS
+    for number in range(rounds):
         asked = fresh_names(SOME, f"l{number}x")
         cluster.upstream.delay += SLOW
         for name in asked:
@@ -77,7 +78,7 @@ def _leaders_late(cluster: Cluster, hindered: Callable[[], AbstractContextManage
         nodes = sorted(flushed.confirmed)
         flaws += prober.old(nodes, asked, cluster.upstream.version)
     prober.close()
-    return Outcome(f"{ROUNDS} flushes, {ROUNDS * SOME} late fills; {len(flaws)} faults", flaws)
+    return Outcome(f"{rounds} flushes, {rounds * SOME} late fills; {len(flaws)} faults", flaws)
 
 
 class Backward:
@@ -165,7 +166,7 @@ def sick_node(cluster: Cluster) -> None:
         for how in ("silent", "failing"):
             setattr(cluster.upstream, how, True)
             try:
-                time.sleep(SICK)
+                time.sleep(BRIEFLY_SICK if cluster.brief else SICK)
             finally:
                 setattr(cluster.upstream, how, False)
-        time.sleep(RESTED)
+        time.sleep(BRIEFLY_RESTED if cluster.brief else RESTED)

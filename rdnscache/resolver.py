@@ -44,6 +44,9 @@ FIRST_LOOK, LAST_LOOK = 0.1, 0.2
 LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
 #: Added to the upstream deadline for how long a follower follows.
 FOLLOW_MARGIN = 0.2
+#: Seconds by which the workers of a node may learn of a flush one after the other: until then a sibling's answer may be
+#: from before it, and L1, which has been swept, does not keep it.
+APART = 20.0
 #: A moment before all others.
 NEVER = -1e300
 #: Where an answer comes from that another worker of this node has fetched.
@@ -105,7 +108,7 @@ class Resolver:
     def fly(self, flight: Flight) -> None:
         """Steps 5 to 10 of docs/architecture.md. Every way out lands the flight."""
         key = flight.key
-        if clock.now() - flight.since > MAX_QUEUED:
+        if flight.began - flight.since > MAX_QUEUED:  # by when it was its turn: a pause since then is nobody's fault
             return self.shed(flight, SHED_LATE)
 
         with self._store.candidacy(key, partial(self._late, flight)) as candidacy:
@@ -219,6 +222,8 @@ class Resolver:
         entry = Entry(key, reply, clock.now(), ttl, stale, f"from={source} {self._node}")
         if flight.renewal and ttl <= flight.renewal:  # the rest of the old one: the upstream is a cache
             entry.renews = False
+        if source == SIBLING and time.monotonic() - self.flushed_at < APART:
+            flight.flushed = True
         self._land(flight, entry, outcomes.FOLLOWER if source == SIBLING else outcomes.UPSTREAM)
         if self._outdated(flight):
             return candidacy.release()

@@ -21,23 +21,29 @@ sys.path.insert(0, str(ROOT))
 
 from chaos import names, rows, soak  # noqa: E402
 
+ROWS = ["worker", "redis", "rubbish", "late", "partition", "old-redis", "clone", "sick"]
+
 
 def test_nothing_is_lost_while_things_break(tmp_path: Path) -> None:
-    """A worker and Redis are killed, rubbish is written there, at 300 queries/s: every answer comes, and is right."""
+    """At 200 queries/s every answer comes, and is right; and what a flush has proved stays so, whoever was hindered.
+
+    A worker and Redis are killed, rubbish is written there; a node stops or is cut off over a flush and its lease,
+    Redis comes back from an old file, a node has a twin, another an upstream that is silent.
+    """
     figures = tmp_path / "figures.json"
-    words = ["--rows", "worker,redis,rubbish", "--rate", "300", "--rest", "1", "--json", str(figures)]
+    words = ["--rows", ",".join(ROWS), "--brief", "--rate", "200", "--rest", "0.2", "--json", str(figures)]
     done = subprocess.run(
         [sys.executable, "-m", "chaos", *words],
-        capture_output=True, text=True, timeout=120, cwd=ROOT, env=clean_env(), check=False,
+        capture_output=True, text=True, timeout=240, cwd=ROOT, env=clean_env(), check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     found = {row["name"]: row for row in json.loads(figures.read_text())}
-    assert list(found) == ["worker", "redis", "rubbish"]
+    assert list(found) == ROWS
     for row in found.values():
-        assert row["queries"] > 300
+        assert row["queries"] > 50
         assert row["lost"] == row["wrong"] == 0
         assert 0 <= row["recovery"] < 15
-        assert row["unconfirmed"] == []
+        assert row["unconfirmed"] == row["flaws"] == []
 
 
 def test_rows_that_are_none_are_refused() -> None:

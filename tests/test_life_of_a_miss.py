@@ -69,9 +69,14 @@ class Upstream:
         self.asked[number].set_exception(UpstreamFailed("it fails", why=why))
 
 
-class NoSiblings:
-    def ask(self, key: bytes, client: bytes) -> None:
-        return None
+class Siblings:
+    """Nobody, until there is a reply."""
+
+    def __init__(self) -> None:
+        self.reply: Reply | None = None
+
+    def ask(self, key: bytes, client: bytes) -> Reply | None:
+        return self.reply
 
 
 class Scripted(NoStore):
@@ -86,6 +91,10 @@ class Scripted(NoStore):
         store = self
 
         class Mine(Candidacy):
+            @property
+            def alone(self) -> bool:
+                return True
+
             def read(self, last: bool = False) -> Entry | None:
                 return store.entry
 
@@ -120,7 +129,8 @@ class Client:
 class Worker:
     def __init__(self) -> None:
         self.cache, self.store, self.upstream = Cache(100, 1 << 20), Scripted(), Upstream()
-        parts: Any = (self.cache, self.store, NoSiblings(), self.upstream)
+        self.siblings = Siblings()
+        parts: Any = (self.cache, self.store, self.siblings, self.upstream)
         terms = Terms(Limits(failure_ttl=5), 0.2, STALE_AFTER, "n1")
         self.resolver = Resolver(Sources(*parts), terms, Journal(0), Board.scrap())
         self.flights = Flights(self.resolver, 100, 1000, 1000)
@@ -182,6 +192,26 @@ class TestFlush:
         worker.until(lambda: before.answers)
         kept = worker.cache.kept(KEY)
         assert kept is not None and kept.tail.endswith(bytes((192, 0, 2, 2)))
+
+    def test_what_a_sibling_says_soon_after_is_not_kept(self, worker: Worker) -> None:
+        """Without Redis: the sibling may have heard of the flush later than we, and its answer be from before."""
+        worker.siblings.reply = reply_of(OLD)
+        assert worker.ask().addresses == [OLD]
+        assert worker.cache.kept(KEY) is not None
+        worker.flush()
+        assert worker.ask().addresses == [OLD]
+        assert worker.cache.kept(KEY) is None
+
+    def test_a_pause_before_a_flight_begins_is_not_too_long_a_wait(self, worker: Worker, monkeypatch: Any) -> None:
+        """The process is stopped for three seconds just when it is a flight's turn."""
+        client = Client()
+        worker.flights.join(client, query(), None, clock.now())
+        now = clock.now() + 3
+        monkeypatch.setattr(clock, "now", lambda: now)
+        worker.until(lambda: worker.upstream.asked)
+        worker.upstream.answer(0, reply_of(NEW))
+        worker.until(lambda: client.answers)
+        assert client.addresses == [NEW]
 
     def test_a_stale_answer_is_not_offered_any_more(self, worker: Worker) -> None:
         """The upstream is silent beyond the time for stale answers: nothing of before the flush is given or kept."""

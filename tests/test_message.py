@@ -167,7 +167,12 @@ def test_extended_errors_are_told() -> None:
     """Each with its words; an option cut short, or no option, says nothing."""
     reply = dns.message.make_response(dns.message.make_query("a.example.", "A"))
     reply.use_edns(
-        0, options=[dns.edns.EDEOption(15, "why \x1b[2J"), dns.edns.EDEOption(4000), dns.edns.NSIDOption(b"x")]
+        0,
+        options=[
+            dns.edns.EDEOption(dns.edns.EDECode.BLOCKED, "why \x1b[2J"),
+            dns.edns.GenericOption(dns.edns.OptionType.EDE, b"\x0f\xa0"),
+            dns.edns.NSIDOption(b"x"),
+        ],
     )
     told = message.read(reply.to_wire())
     assert told is not None

@@ -28,9 +28,9 @@ BUILT = (".venv", ".git", "*.so", "__pycache__", "*.egg-info", "build", "dist", 
 pytestmark = pytest.mark.once
 
 
-def run(*command: str | Path, cwd: Path = ROOT, **variables: str) -> str:
+def said_by(*words: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) -> str:
     """What a command printed; a test fails with all of it when the command did."""
-    done = subprocess.run(list(map(str, command)), cwd=cwd, env=clean_env(variables), stdout=subprocess.PIPE,
+    done = subprocess.run(list(map(str, words)), cwd=cwd, env=clean_env(env), stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, check=False)  # fmt: skip
     assert done.returncode == 0, done.stdout
     return done.stdout
@@ -39,7 +39,7 @@ def run(*command: str | Path, cwd: Path = ROOT, **variables: str) -> str:
 def tracked() -> set[str]:
     """The files of the checkout; of an unpacked sdist, those that it has."""
     if (ROOT / ".git").exists():
-        names = run("git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
+        names = said_by("git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
         return {name for name in names if (ROOT / name).exists()}
     return {name for name in (ROOT / "rdnscache.egg-info/SOURCES.txt").read_text().split() if (ROOT / name).exists()}
 
@@ -49,7 +49,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sdist of a copy of the checkout, so that nothing left over from other builds gets in."""
     folder = tmp_path_factory.mktemp("sdist")
     shutil.copytree(ROOT, folder / "checkout", ignore=shutil.ignore_patterns(*BUILT), symlinks=True)
-    run(sys.executable, "setup.py", "-q", "sdist", "--dist-dir", folder, cwd=folder / "checkout", REQUIRE_COMPILED="")
+    said_by(sys.executable, "setup.py", "-q", "sdist", "--dist-dir", folder, cwd=folder / "checkout")
     (path,) = folder.glob("*.tar.gz")
     return path
 
@@ -78,17 +78,17 @@ def wheel(unpacked: Path) -> Path:
         "--wheel-dir",
         unpacked.parent,
     )
-    run(*command, unpacked, **variables)
+    said_by(*command, unpacked, env=variables)
     (path,) = unpacked.parent.glob("*.whl")
     return path
 
 
-def install(what: Path, folder: Path, **variables: str) -> Path:
+def install(what: Path, folder: Path, env: dict[str, str] | None = None) -> Path:
     """A new environment with this package and what it depends on, and nothing else; its Python."""
-    run(sys.executable, "-m", "venv", "--without-pip", folder)
+    said_by(sys.executable, "-m", "venv", "--without-pip", folder)
     python = folder / "bin/python"
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-compile", "--constraint",
-        ROOT / "constraints.txt", what, **variables)  # fmt: skip
+    said_by(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-compile", "--constraint",
+        ROOT / "constraints.txt", what, env=env)  # fmt: skip
     return python
 
 
@@ -122,16 +122,16 @@ def pages() -> list[Path]:
 
 def test_a_wheel_installs_and_answers(wheel: Path, tmp_path: Path) -> None:
     """In a new environment, with nothing but what it says it depends on."""
-    said = run(install(wheel, tmp_path / "env"), ROOT / "tests/installed.py", form(), cwd=tmp_path)
+    said = said_by(install(wheel, tmp_path / "env"), ROOT / "tests/installed.py", form(), cwd=tmp_path)
 
     assert "answered" in said
 
 
 def test_an_sdist_installs_and_answers(sdist: Path, tmp_path: Path) -> None:
     """The same, built by pip in an environment of its own."""
-    python = install(sdist, tmp_path / "env", RDNSCACHE_PURE="1")
+    python = install(sdist, tmp_path / "env", {"RDNSCACHE_PURE": "1"})
 
-    assert "answered" in run(python, ROOT / "tests/installed.py", "pure Python", cwd=tmp_path)
+    assert "answered" in said_by(python, ROOT / "tests/installed.py", "pure Python", cwd=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_builders_can_require_the_compiled_form(variables: dict[str, str], why: 
 
 def test_without_a_compiler_the_plain_form_is_made() -> None:
     """One line says so, and why; it is no error."""
-    said = run(sys.executable, "setup.py", "--version", CC="no-such-compiler")
+    said = said_by(sys.executable, "setup.py", "--version", env={"CC": "no-such-compiler"})
 
     assert said.splitlines()[0] == (
         "rdnscache: the plain Python form is installed (no C compiler: no-such-compiler is not found)"

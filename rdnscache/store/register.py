@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two warnings that another node has our name.
 WARN_AGAIN = 60.0
-#: Incarnations of our name that are remembered.
-MOST_TWINS = 8
+#: Incarnations of our name that are remembered, and dead workers of it.
+MOST_TWINS, MOST_DEAD = 8, 1000
 
 
 class Register:
@@ -44,6 +44,9 @@ class Register:
         self._done = done
         #: All workers that are listed, and when they last spoke (monotonic).
         self._known: dict[str, float] = {}
+        #: Workers of our name that are known to be dead. Others, who do not know, enter them again when Redis has lost
+        #: the register, and with it the reports that prove it.
+        self._dead: set[str] = set()
         self._warned = -WARN_AGAIN
 
     def beat(self, report: str) -> None:
@@ -66,7 +69,8 @@ class Register:
             return self._refused(reply, sent)
         places = roll.places
         if roll.new and self._known:
-            lost = {place: at for place, at in self._known.items() if sent - at < MEMBER_TTL and place not in places}
+            gone = self._dead.union(places)
+            lost = {place: at for place, at in self._known.items() if sent - at < MEMBER_TTL and place not in gone}
             self._restore(lost, sent)
         self._known = {place: sent - age for place, age in places.items()}
         self._look_for_kin(places, sent)
@@ -100,7 +104,10 @@ class Register:
                     self._warn(name, now)
             else:
                 for text in theirs[name]:
-                    self._ask_after(text, places[text])
+                    if text in self._dead:
+                        self._strike_out(text)
+                    else:
+                        self._ask_after(text, places[text])
 
     def _warn(self, name: str, now: float) -> None:
         if now - self._warned >= WARN_AGAIN:
@@ -117,7 +124,12 @@ class Register:
             reply = result[0] if isinstance(result, list) else None
             if replaced(reply, self._life, age, time.monotonic() - self._life.begun):
                 log.info("%s is dead: this node has taken its place", place)
-                self.link.send((b"ZREM", self._names.nodes, place))
-                self.link.send((b"DEL", self._names.node(place)))
+                if len(self._dead) < MOST_DEAD:
+                    self._dead.add(place)
+                self._strike_out(place)
 
         self.link.send((b"GETRANGE", self._names.node(place), 0, LONGEST_REPORT), told)
+
+    def _strike_out(self, place: str) -> None:
+        self.link.send((b"ZREM", self._names.nodes, place))
+        self.link.send((b"DEL", self._names.node(place)))
