@@ -26,7 +26,7 @@ FLOORS = (
     ("status", "descriptors"),
     ("crew", "report"),
     ("flights",),
-    ("resolver",),
+    ("resolver", "sweeper"),
     ("server",),
     ("supervisor",),
     ("node",),
