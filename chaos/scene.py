@@ -6,6 +6,7 @@ What a command does depends on what is in Redis and on its words alone, so each 
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import hiredis
@@ -13,9 +14,9 @@ import redis
 from greenlet import getcurrent, greenlet
 
 from rdnscache.dns.question import name_key
-from rdnscache.store.browse import Browser
 from rdnscache.store.contract import CLAIM, CLAIM_SUFFIX, FILL, LEASE, Names, Script
 from rdnscache.store.scope import Scope
+from rdnscache.store.sweeping import sweep
 
 NOTHING, OLD, NEW = -1, 0, 1
 NAME = b"\1a\4test\0"
@@ -79,10 +80,8 @@ class Scene:
         return known[:2]
 
     def _delete(self, shared: Shared, told: tuple[bytes, ...]) -> tuple[Shared, tuple[bytes, ...] | None]:
-        replay = _Replay(self._client, told)
-        browser = Browser("redis://unused", PREFIX)
-        browser.__dict__["redis"] = replay
-        deletion = greenlet(lambda: browser.flush(Scope(name=NAME)))
+        replay = _Replay(self._call, told)
+        deletion = greenlet(lambda: list(sweep(replay, Names(PREFIX), Scope(name=NAME))))
         for _ in range(len(told) + 1):
             deletion.switch()
         if deletion.dead:
@@ -153,19 +152,17 @@ def _version(wire: bytes) -> int:
 
 
 class _Replay:
-    """In place of redis-py's client: commands whose replies are known get these, the next waits until switched to."""
+    """A connection to sweep over: commands whose replies are known get these, the next waits until switched to."""
 
-    def __init__(self, client: Any, told: tuple[bytes, ...]) -> None:
-        self._client, self.told, self._at = client, told, 0
+    def __init__(self, call: Callable[..., Any], told: tuple[bytes, ...]) -> None:
+        self._call, self.told, self._at = call, told, 0
 
-    def __getattr__(self, name: str) -> Any:
-        command = getattr(self._client, name)
+    def __call__(self, *commands: tuple[Any, ...]) -> list[Any]:
+        return [self._reply(command) for command in commands]
 
-        def call(*words: Any, **named: Any) -> Any:
-            getcurrent().parent.switch()
-            if self._at == len(self.told):
-                self.told += (pickle.dumps(command(*words, **named)),)
-            self._at += 1
-            return pickle.loads(self.told[self._at - 1])
-
-        return call
+    def _reply(self, command: tuple[Any, ...]) -> Any:
+        getcurrent().parent.switch()
+        if self._at == len(self.told):
+            self.told += (pickle.dumps(self._call(*command)),)
+        self._at += 1
+        return pickle.loads(self.told[self._at - 1])

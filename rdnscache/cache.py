@@ -15,7 +15,7 @@ ENTRY_OVERHEAD = 330
 
 
 class Cache:
-    """Entries by key. Every method is O(1), but for `keys` and `clear`."""
+    """Entries by key. Every method is O(1), but for `after`: that is O(count)."""
 
     __slots__ = ("_entries", "_hand", "_newest", "_oldest", "evictions", "max_bytes", "max_entries", "size")
 
@@ -84,18 +84,33 @@ class Cache:
         if entry is not None:
             self._remove(entry)
 
-    def keys(self, prefix: bytes = b"") -> list[bytes]:
-        """The keys that begin with a prefix. Walks the whole table."""
-        return [key for key in self._entries if key.startswith(prefix)]
+    def after(self, entry: Entry | None, count: int) -> list[Entry]:
+        """The entries put next after this one, `count` at most; the oldest where it is not there any more."""
+        if entry is None or self._entries.get(entry.key) is not entry:
+            following = self._oldest
+        else:
+            following = entry.newer
+        found: list[Entry] = []
+        while following is not None and len(found) < count:
+            found.append(following)
+            following = following.newer
+        return found
 
-    def clear(self) -> int:
-        count = len(self._entries)
-        for entry in self._entries.values():
-            entry.older = entry.newer = None  # or the links keep each other alive until the collector comes
-        self._entries.clear()
-        self._newest = self._oldest = self._hand = None
+    def newest(self) -> Entry | None:
+        """The entry put last."""
+        return self._newest
+
+    def set_aside(self) -> Cache:
+        """Hold nothing from now on; what was held is in a cache of its own, to be emptied entry by entry.
+
+        Let go as a whole, the entries would keep each other alive until the collector comes.
+        """
+        aside = Cache(self.max_entries, self.max_bytes)
+        aside._entries, self._entries = self._entries, aside._entries
+        aside._oldest, aside._newest, aside.size = self._oldest, self._newest, self.size
+        self._oldest = self._newest = self._hand = None
         self.size = 0
-        return count
+        return aside
 
     def _evict(self, now: float) -> None:
         """Move the hand to the first entry that was not visited since it last passed, or is past all use."""

@@ -36,3 +36,16 @@ class UpstreamFailed(RdnscacheError):
 
 class StoreDown(RdnscacheError):
     """Redis did not answer, or refused; callers carry on without it."""
+
+
+class StoreRefused(RdnscacheError):
+    """Redis will not let us, and would not the next time."""
+
+    #: What it says then.
+    words = ("NOPERM", "permission", "WRONGTYPE")
+
+    @classmethod
+    def of(cls, told: object, what: str) -> RdnscacheError:
+        """This, or StoreDown where Redis may well do it before long."""
+        kind = cls if any(word in str(told) for word in cls.words) else StoreDown
+        return kind(f"{what}: {told}"[:200])

@@ -8,7 +8,7 @@ import logging
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gevent
@@ -44,14 +44,13 @@ from rdnscache.store.seal import Seal
 from rdnscache.store.steering import Place
 from rdnscache.store.store import Store
 from rdnscache.supervisor import Inherited
+from rdnscache.sweeper import Sweeper
 from rdnscache.upstream.server import Server
 from rdnscache.upstream.servers import Upstreams
 from rdnscache.upstream.siblings import Siblings
 
 log = logging.getLogger(__name__)
 
-#: Entries looked at before others get their turn, in a flush.
-SWEEP_STEP = 1000
 #: Seconds for which nobody is answered at most, while missed events are learnt; longer, and Redis is in trouble again.
 LONGEST_HOLD = 0.05
 #: Seconds that queries wait for Redis at the beginning: those queued meanwhile would all be asked of upstreams.
@@ -85,6 +84,7 @@ class Node:
         self.board = board = inherited.board
         self.counters = counters = board.row(worker)
         self.cache = Cache(config.l1_entries, config.l1_memory)
+        self._sweeper = Sweeper(self.cache)
         self.journal = journal = Journal(config.log_queries)
         self._report = Report(config, worker, counters, inherited.incarnation, departure)
         seal = Seal(config.secret) if config.secret else None
@@ -163,22 +163,10 @@ class Node:
     def flushed_at(self) -> float:
         return self.resolver.flushed_at
 
-    def sweep(self, scope: Scope, at_once: bool) -> int:
-        count = self._sweep(scope, at_once)
-        self.resolver.end_flush(scope)
-        return count
-
-    def _sweep(self, scope: Scope, at_once: bool) -> int:
-        if scope.everything:
-            return self.cache.clear()
-        count = 0
-        for number, key in enumerate(self.cache.keys(scope.name or b""), 1):
-            entry = self.cache.peek(key)
-            if entry is not None and scope.holds(key, entry.rcode):
-                self.cache.drop(key)
-                count += 1
-            if number % SWEEP_STEP == 0 and not at_once:
-                gevent.sleep(0)
+    def sweep(self, scopes: Sequence[Scope], at_once: bool) -> int:
+        count = self._sweeper.sweep(scopes, at_once)
+        for scope in scopes:
+            self.resolver.end_flush(scope)
         return count
 
     def hold(self) -> None:

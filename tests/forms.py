@@ -235,12 +235,12 @@ def cached(max_entries: int, max_bytes: int, operations: list[tuple[str, int, in
             case "drop":
                 return cache.drop(key)
             case "drop_name":
-                found = cache.keys(key[:-5])
+                found = [entry.key for entry in cache.after(None, 100) if entry.key[:-5] == key[:-5]]
                 for each in found:
                     cache.drop(each)
                 return found
             case "clear":
-                return cache.clear()
+                return len(cache.set_aside())
             case "hold":
                 if held is None:
                     return None

@@ -208,7 +208,7 @@ def test_replacing_keeps_one_entry_and_its_visit() -> None:
     check(cache)
 
 
-def test_drop_and_clear_give_all_bytes_back() -> None:
+def test_drop_and_set_aside_give_all_bytes_back() -> None:
     """Size is 0 again, by whichever way the entries went."""
     cache = Cache(10, 10**6)
     for number in range(5):
@@ -220,35 +220,38 @@ def test_drop_and_clear_give_all_bytes_back() -> None:
     check(cache)
     for number in range(25):
         cache.put(make_entry(make_key(number)), NOW)
-    assert cache.clear() == 10
-    assert (len(cache), cache.size, cache.clear()) == (0, 0, 0)
+    aside = cache.set_aside()
+    assert (len(cache), cache.size, len(aside)) == (0, 0, 10)
+    check(aside)
     cache.put(make_entry(make_key(1)), NOW)
     check(cache)
+    for entry in aside.after(None, 100):
+        aside.drop(entry.key)
+    assert (len(aside), aside.size) == (0, 0)
+    check(cache)
+    check(aside)
 
 
-def test_keys_are_those_of_a_name_only() -> None:
-    """All its types and variants; not its parent, children, siblings, or a name that only starts alike."""
+def test_entries_are_walked_in_portions() -> None:
+    """From the oldest on, each once; begun anew where the entry it had come to is gone or was put again."""
     cache = Cache(100, 10**6)
-    names = [b"\1a\0", b"\1a\1b\0", b"\1b\1a\0", b"\2ab\0", b"\0", b"\3a\0b\0", b"\1a\2\0c\0"]
-    for name in names:
-        for rtype in (b"\0\1", b"\0\x1c"):
-            for variant in (b"\0", b"\1"):
-                cache.put(make_entry(name + rtype + b"\0\1" + variant), NOW)
-    for position, name in enumerate(names):
-        found = cache.keys(name)
-        assert {key[:-5] for key in found} == {name}
-        assert len(found) == 4
-        for key in found:
-            cache.drop(key)
-        assert len(cache) == 4 * (len(names) - position - 1)
-        check(cache)
-    assert cache.keys() == []
-    assert cache.size == 0
+    for number in range(10):
+        cache.put(make_entry(make_key(number)), NOW)
+    first = cache.after(None, 4)
+    assert [entry.key for entry in first] == [make_key(number) for number in range(4)]
+    rest = cache.after(first[-1], 100)
+    assert [entry.key for entry in rest] == [make_key(number) for number in range(4, 10)]
+    assert rest[-1] is cache.newest()
+    assert cache.after(rest[-1], 100) == []
+    cache.drop(first[0].key)
+    cache.put(make_entry(first[3].key), NOW)
+    assert [entry.key for entry in cache.after(first[3], 2)] == [make_key(1), make_key(2)]
+    assert Cache(1, 1).after(None, 1) == []
 
 
 OPERATIONS = st.lists(
     st.tuples(
-        st.sampled_from(["put", "put", "put", "get", "get", "drop", "clear", "hold", "wait"]),
+        st.sampled_from(["put", "put", "put", "get", "get", "drop", "aside", "hold", "wait"]),
         st.integers(0, 12),
         st.integers(0, 900),
         st.integers(0, 20),
@@ -279,8 +282,8 @@ def test_any_sequence_of_operations_leaves_it_whole(
             case "drop":
                 cache.drop(key)
                 assert cache.peek(key) is None
-            case "clear":
-                cache.clear()
+            case "aside":
+                check(cache.set_aside())
                 assert (len(cache), cache.size) == (0, 0)
             case "hold":
                 held = cache.peek(key)

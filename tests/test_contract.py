@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from support.samples import INFO, KEY, WIRE, stored_wire
 
 from rdnscache.dns import policy
+from rdnscache.dns.question import name_key
 from rdnscache.store import contract, steering
 from rdnscache.store.contract import Names, info_text
 from rdnscache.store.decoding import Lifetime, decode, mistimed
@@ -144,6 +145,16 @@ def test_redis_keys_are_what_the_contract_says(key: bytes, text: str) -> None:
     names = Names("rdns")
     assert names.entry(key).decode() == text
     assert names.question(text) == key
+
+
+@given(st.lists(st.binary(min_size=1, max_size=20), max_size=5), st.sampled_from((1, 5, 28, 65, 1234)),
+       st.sampled_from((1, 3, 4, 77)), st.integers(0, 3))  # fmt: skip
+def test_a_names_key_is_made_of_a_questions(labels: list[bytes], rtype: int, rclass: int, variant: int) -> None:
+    """Whatever octets are in the name: the same as from the key of the name."""
+    name = b"".join(bytes((len(label),)) + label.lower() for label in labels) + b"\0"
+    key = name + rtype.to_bytes(2, "big") + rclass.to_bytes(2, "big") + bytes((variant,))
+    names = Names("rd}:ns")
+    assert names.entry_of_name(names.entry(key)) == names.entry(name_key(key))
 
 
 def test_other_keys_are_not_entries() -> None:

@@ -25,7 +25,7 @@ FLOORS = (
     ("status", "descriptors"),
     ("crew", "report"),
     ("flights",),
-    ("resolver",),
+    ("resolver", "sweeper"),
     ("server",),
     ("supervisor",),
     ("node",),

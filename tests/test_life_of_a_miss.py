@@ -148,7 +148,7 @@ class Worker:
         self.sweep()
 
     def sweep(self) -> None:
-        self.cache.clear()
+        self.cache.set_aside()
         self.resolver.end_flush(Scope(name=KEY[:-5]))
 
     def until(self, condition: Callable[[], Any]) -> None:
@@ -334,7 +334,7 @@ def test_a_node_that_reaches_nobody_leaves_the_lead_to_others(worker: Worker, mo
         worker.upstream.fail(number)
         worker.until(lambda client=client: client.answers)
         assert client.answers[0].rcode == dns.rcode.SERVFAIL
-        worker.cache.clear()
+        worker.cache.set_aside()
     assert worker.resolver.unfit
     worker.store.verdict = Verdict.FOLLOW  # not asked for any more
     client = worker.ask()

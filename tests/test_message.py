@@ -192,3 +192,16 @@ def test_the_rcode_has_its_upper_bits() -> None:
     assert told is not None
     assert message.rcode(told) == wire.BADVERS
     assert str(told.questions[0].qname) == name_text(parse_name("q.example"))
+
+
+@pytest.mark.parametrize(
+    "junk", [b"\xc0\x1b", b"\1a\xc0\x1b", b"\0\0\x29\x04\xd0\0\0\0\0\0\6\0\x0f\0\2\0\1", b"\xff" * 40]
+)
+@pytest.mark.parametrize("additional", [0, 1])
+def test_what_is_behind_a_reply_is_not_read(junk: bytes, additional: int) -> None:
+    """A name that points to itself, or an OPT that the header does not count, is no part of the message."""
+    tsig = b"\0\0\xfa\0\xff\0\0\0\0\0\0" * additional
+    told = message.read(HEAD[:7] + bytes((0, 0, 0, 0, additional)) + HEAD[12:] + tsig + junk)
+    assert told is not None
+    assert message.extended_errors(told) == []
+    assert told.ar == []

@@ -105,9 +105,9 @@ def test_only_sane_objects_are_read(raw: bytes) -> None:
 def test_what_takes_long_to_read_is_not_read(piece: bytes) -> None:
     """Octets cost little, values much: few values of great length are read, many short ones are not."""
     assert read_object(b'{"a":"' + b"x" * 50_000 + b'"}', 64 << 10)["a"] == "x" * 50_000
-    assert len(read_object(b'{"a":[' + b",".join([b"1"] * 5000) + b"]}", 64 << 10)["a"]) == 5000
-    with pytest.raises(ValueError, match="more than 8000 values"):
-        read_object(b'{"a":[' + b",".join([piece] * 9000) + b"]}", 1 << 20)
+    assert len(read_object(b'{"a":[' + b",".join([b"1"] * 3000) + b"]}", 64 << 10)["a"]) == 3000
+    with pytest.raises(ValueError, match="more than 4000 values"):
+        read_object(b'{"a":[' + b",".join([piece] * 4100) + b"]}", 1 << 20)
 
 
 def report(**told: Any) -> str:

@@ -58,6 +58,49 @@ def test_a_burst_leaves_others_their_turns() -> None:
         assert longest <= most, kind
 
 
+#: 300 connections with a query each, all to be read in one turn of the hub.
+_READS = """
+import socket, time
+from types import SimpleNamespace
+from gevent import sleep
+from rdnscache.server import connection, pool
+from rdnscache.server.connection import TcpConnection
+from rdnscache.server.pool import LOOK, Pool
+
+looks, reads = [], []
+shared = Pool(10, 1000, [lambda: looks.append(len(reads))])
+guard = SimpleNamespace(allowed=SimpleNamespace(holds=lambda source: True), proxies=None)
+listener = SimpleNamespace(guard=guard, pool=shared, held=True)
+
+
+class Counted(TcpConnection):
+    def _received(self, data):
+        reads.append(data)
+        end = time.monotonic() + LOOK / 4
+        while time.monotonic() < end:
+            pass
+        super()._received(data)
+
+
+server = socket.create_server(("127.0.0.1", 0), backlog=512)
+clients = [socket.create_connection(server.getsockname()) for _ in range(300)]
+kept = [Counted(server.accept()[0], b"\\x7f\\0\\0\\1", None, listener) for _ in clients]
+for client in clients:
+    client.sendall(b"\\0")
+while len(reads) < 300:
+    sleep(0.001)
+print(max(after - before for before, after in zip([0, *looks], [*looks, 300])))
+"""
+
+
+def test_many_connections_to_read_leave_datagrams_their_turns() -> None:
+    """Before any of them is served, in the one turn of the hub in which all have something to read."""
+    command = [sys.executable, "-c", _READS]
+    path = Path(__file__).parent.parent
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=path, timeout=60)
+    assert done.stdout and int(done.stdout) <= 8, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [

@@ -53,8 +53,8 @@ class Octets(dnslib.DNSBuffer):  # type: ignore[misc]
         self.offset = offset
 
     def decode_name(self, last: int = -1) -> Name:
-        """The name here. The scanner has seen to it that pointers lead back, to no more than 255 octets in all."""
-        labels, at, end = list[bytes](), self.offset, 0
+        """The name here. Pointers lead back, as the scanner has seen to; in what it left out they may not."""
+        labels, at, end, lowest = list[bytes](), self.offset, 0, self.offset
         while size := self.wire[at]:
             if size < 64:
                 labels.append(self.wire[at + 1 : at + 1 + size])
@@ -62,6 +62,9 @@ class Octets(dnslib.DNSBuffer):  # type: ignore[misc]
                 continue
             end = end or at + 2
             at = (size & 0x3F) << 8 | self.wire[at + 1]
+            if at >= lowest:
+                raise ValueError("a pointer that does not lead back")
+            lowest = at
         self.offset = end or at + 1
         return Name(labels)
 
@@ -111,7 +114,7 @@ _put_right()
 
 
 def build_query(ident: int, key: bytes, options: Iterable[int] = ()) -> bytes:
-    """A person's query for a key: dnslib.RD and AD set, CD and DO as the key says."""
+    """A person's query for a key: RD and AD set, CD and DO as the key says."""
     checking, flags = variant(key) & VARIANT_CD, "do" if variant(key) & VARIANT_DO else ""
     query = dnslib.DNSRecord(
         dnslib.DNSHeader(id=ident, rd=1, ad=1, cd=int(checking != 0)),
@@ -136,9 +139,11 @@ def read(data: bytes) -> dnslib.DNSRecord | None:
 
 def _opt(reply: Reply, data: bytes) -> list[dnslib.RR]:
     """The OPT record of the octets a reply was read from, which begins where its wire ends."""
+    if data[10] << 8 | data[11] == reply.arcount:
+        return []
     try:
         found = dnslib.RR.parse(Octets(data, len(reply.wire)))
-    except Exception:  # there is none, or its options cannot be read
+    except Exception:  # its options cannot be read
         return []
     return [found] if found.rtype == OPT else []
 

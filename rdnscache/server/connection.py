@@ -93,6 +93,7 @@ class TcpConnection:
         """There is something to do, perhaps."""
         if not self._stream.closed:
             self._pool.serve_soon(self)
+            self._pool.look()
 
     def answer(self, query: Query, client: Any, entry: Entry, layer: int) -> None:
         if self._stream.closed:
@@ -106,6 +107,7 @@ class TcpConnection:
         if self.queued:  # there is enough to do
             self._stream.pause()
         self._pool.serve_soon(self)
+        self._pool.look()  # hundreds of connections may have something to read in one turn of the hub
 
     def _ended(self, reason: str) -> None:
         """The client has closed its side: what it asked is answered. Or the connection broke."""

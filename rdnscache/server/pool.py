@@ -188,17 +188,21 @@ class Pool:
             if connection.serve() and not connection.queued:
                 connection.queued = True
                 ready.append(connection)
-            now = time.monotonic()
-            if now - self._looked >= LOOK:
-                self._looked = now
-                for drain in self._drains:
-                    drain()
-            if now - begun >= TURN:
+            if self.look() - begun >= TURN:
                 break
         if ready:
             self._next_turn.start(self._serve)  # not run_callback: that would come before the hub has looked around
         else:
             self._scheduled = False
+
+    def look(self) -> float:
+        """See to the datagrams, if that was long ago; what time it is. Also called while many connections are read."""
+        now = time.monotonic()
+        if now - self._looked >= LOOK:
+            self._looked = now
+            for drain in self._drains:
+                drain()
+        return now
 
     def _sweep(self) -> None:
         """Close who has brought no whole query for long and waits for none, or takes nothing of its answers."""

@@ -1,20 +1,23 @@
-"""Flushes that Redis has lost because it went back in time: announced once more, and their entries deleted, by one."""
+"""Flushes that Redis has lost because it went back in time: their entries deleted and they announced again, by one."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import gevent
 
-from rdnscache.errors import StoreDown
+from rdnscache.errors import StoreDown, StoreRefused
+from rdnscache.store.alone import by_one
 from rdnscache.store.breath import Breath
-from rdnscache.store.browse import Browser, redis_errors
+from rdnscache.store.browse import Browser
 from rdnscache.store.cluster import Cluster
+from rdnscache.store.contract import Names
 from rdnscache.store.flushing import Flush
 from rdnscache.store.scope import Scope
+from rdnscache.store.sweeping import STEP, Ask, sweep
 
 if TYPE_CHECKING:
     from rdnscache.store.link import Link
@@ -22,48 +25,48 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which nobody else does what one has begun: deleting, announcing; to wait for workers to confirm.
-DELETING, OURS, PATIENCE = 5.0, 600, 2.0
-#: Seconds between two looks whether what another deletes is gone; to wait until the link is attached.
-LOOK, ATTACH = 0.02, 10.0
-BEGUN, GONE = b"deleting", b"gone"
+#: Seconds for which nobody else announces what one has begun to; to wait for workers to confirm.
+OURS, PATIENCE = 600, 2.0
+#: Seconds to wait until the link is attached.
+ATTACH = 10.0
+GONE = b"gone"
+
+#: A lost flush: the event that was its last, what it meant, and how many entries have been deleted for it.
+Lost = tuple[bytes, Scope, int]
 
 
 def announce_again(url: str, prefix: str, link: Link | Shards, lost: Sequence[tuple[bytes, Scope]]) -> None:
     """Delete what lost flushes mean, then begin to announce them, unless another worker does so already.
 
-    Called while attaching: it returns when the entries are gone, so that nobody who knows of a flush reads them.
+    Called while attaching: it returns when the entries are gone, so that nobody who knows of a flush reads them. Raises
+    StoreDown when they are not. In a Redis Cluster each shard has been looked at when it was attached, by its mark.
     """
-    browser = Browser(url, prefix)
-    ours = []
+    names = Names(prefix)
+    ours: list[Lost] = []
     for event_id, scope in lost:
+
+        def pages(scope: Scope = scope) -> Iterable[int]:
+            return () if link.several else sweep(link.setup, names, scope, STEP)
+
         try:
-            deleted = _delete(browser, browser.names.again(event_id.decode()), scope)
+            deleted = _delete(link.setup, names.again(event_id.decode()), pages)
             if deleted is not None:
                 ours.append((event_id, scope, deleted))
-        except StoreDown as error:
-            log.error("what the flush of %s meant, which Redis has lost, could not be deleted: %s", scope, error)
+        except StoreRefused as problem:
+            log.error("entries that were flushed may be in use again (%s): %s", scope, problem)
     if ours:
-        gevent.spawn(_announce, browser, link, ours)
+        gevent.spawn(_announce, Browser(url, prefix), link, ours)
 
 
-def _delete(browser: Browser, mark: bytes, scope: Scope) -> int | None:
-    """How many entries; None when somebody else did it. Whoever does not get it done in time is not waited for."""
-    deadline = time.monotonic() + DELETING
-    with redis_errors():
-        ours = bool(browser.redis.set(mark, BEGUN, nx=True, ex=round(DELETING)))
-    while not ours and time.monotonic() < deadline:
-        with redis_errors():
-            if browser.redis.get(mark) == GONE:
-                return None
-        gevent.sleep(LOOK)
-    deleted = browser.flush(scope)
-    with redis_errors():
-        browser.redis.set(mark, GONE, ex=OURS)
+def _delete(ask: Ask, lock: bytes, pages: Callable[[], Iterable[int]]) -> int | None:
+    """How many entries; None when somebody else did it."""
+    deleted = by_one(ask, lock, lambda: ask((b"GET", lock))[0] == GONE, pages)
+    if deleted is not None:
+        ask((b"SET", lock, GONE, b"EX", OURS))
     return deleted
 
 
-def _announce(browser: Browser, link: Link | Shards, lost: Sequence[tuple[bytes, Scope, int]]) -> None:
+def _announce(browser: Browser, link: Link | Shards, lost: Sequence[Lost]) -> None:
     deadline = time.monotonic() + ATTACH
     while not link.attached and time.monotonic() < deadline:
         gevent.sleep(0.05)

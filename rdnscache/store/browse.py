@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,21 +13,24 @@ from typing import Any
 import redis
 
 from rdnscache.dns.message import answer_lines
-from rdnscache.dns.names import question_text, rcode_text
+from rdnscache.dns.names import question_text
 from rdnscache.dns.wire import parse_reply
 from rdnscache.errors import StoreDown
 from rdnscache.place import parse
 from rdnscache.printable import printable
 from rdnscache.store.breath import Breathe, go_on
-from rdnscache.store.contract import CLAIM_SUFFIX, FLUSHED, Names, glob_escape
+from rdnscache.store.contract import Names, glob_escape
 from rdnscache.store.decoding import decode
-from rdnscache.store.opening import client, primaries
+from rdnscache.store.marks import read, write
+from rdnscache.store.opening import Line, client, has_slots, primaries, slotted
 from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
+from rdnscache.store.slots import tag_of
+from rdnscache.store.sweeping import PAGE, STEP, sweep
 
-#: Keys asked for in one go; where a worker asks, which has other things to do between.
-PAGE, STEP = 500, 50
 TIMEOUT = 5.0
+#: How often deleting is begun anew where servers fail or change, and the seconds before that.
+ATTEMPTS, PAUSE = 3, 0.3
 #: The state of an entry that no node would believe.
 NOT_SIGNED = "not signed"
 
@@ -97,41 +100,48 @@ class Browser:
         with redis_errors():
             return sum(int(server.dbsize()) for server in primaries(self.redis))
 
-    def sweep(self, scope: Scope) -> Iterator[int]:
+    def sweep(self, scope: Scope, flush: bytes = b"") -> Iterator[int]:
         """Delete the entries a scope holds from Redis; how many, page by page.
 
-        Leaders under way lose their claim, so that what they are about to bring is not stored. All of them do before
-        entries are looked for: one that fills meanwhile could store behind the search, and its claim would be gone.
+        A server whose connection is lost over it is begun with anew. In a Redis Cluster each primary is marked as swept
+        for the flush, and looked at again at the end: one that took over meanwhile may lack what was deleted.
         """
-        pattern = scope.pattern(self.names)
-        for keys in self.pages(pattern + CLAIM_SUFFIX):
-            self._take_claims([key for key in keys if self._claims(scope, key)])
-        for keys in self.pages(pattern):
-            entries = [key for key in keys if not key.endswith(CLAIM_SUFFIX) and self._in_name(scope, key)]
-            if scope.rcode is not None:
-                entries = [view.key for view in self._views(entries) if view.rcode == rcode_text(scope.rcode)]
-            with redis_errors():
-                count = int(self.redis.unlink(*entries)) if entries else 0
-            yield count
+        done: set[int | None] = set()
+        for left in reversed(range(ATTEMPTS)):
+            begun = False
+            try:
+                with redis_errors():
+                    servers = slotted(self.redis)
+                for server, slot in servers:
+                    for count in self._sweep(server, slot, scope, flush, done):
+                        begun = True
+                        self._breathe()
+                        yield count
+                if not begun or not flush or not has_slots(self.redis):
+                    return
+            except StoreDown:
+                if not left:
+                    raise
+                time.sleep(PAUSE)
+
+    def _sweep(self, server: Any, slot: int | None, scope: Scope, flush: bytes, done: set[int | None]) -> Iterator[int]:
+        """One server, unless it has been swept."""
+        mark = self.names.swept(tag_of(slot)) if slot is not None and flush else b""
+        with redis_errors(), Line(server) as line:
+            if flush in read(line.ask, mark) if mark else slot in done:
+                return
+            yield from sweep(line.ask, self.names, scope, PAGE, self._elsewhere)
+            done.add(slot)
+            if mark:
+                write(line.ask, mark, [flush])
+
+    def _elsewhere(self, command: Sequence[Any]) -> list[Any]:
+        """A command about a key that has just been moved to another primary."""
+        return [self.redis.execute_command(*command)]
 
     def flush(self, scope: Scope) -> int:
         """The same at once; how many in all."""
         return sum(self.sweep(scope))
-
-    def _take_claims(self, keys: list[str]) -> None:
-        with redis_errors():
-            for key in keys:
-                self.redis.set(key, FLUSHED, xx=True, keepttl=True)
-
-    def _claims(self, scope: Scope, key: str) -> bool:
-        """Whether what the holder of a claim brings may be in the scope."""
-        question = self.names.question(key.removesuffix(CLAIM_SUFFIX))
-        return question is not None and scope.holds_question(question)
-
-    def _in_name(self, scope: Scope, key: str) -> bool:
-        """Whether an entry's key is in the scope, whatever its RCODE."""
-        question = self.names.question(key)
-        return question is not None and replace(scope, rcode=None).holds(question, 0)
 
     def pages(self, pattern: str) -> Iterator[list[str]]:
         """Keys that fit a pattern, as SCAN brings them, of one primary after the other."""

@@ -139,7 +139,7 @@ class RedisCandidacy(Candidacy):
             return Verdict.LEAD
         if not self._keys:
             name = self._name
-            self._keys = (name, name + b"#lead", name + b"#wait", store.names.entry(name_key(self.key)))
+            self._keys = (name, name + b"#lead", name + b"#wait", store.names.entry_of_name(name))
             store.follow(name, self)
             self._wary = store.link.several and time.monotonic() - store.flushed_at() < WARY
         for _ in range(2):  # twice: the first may find what cannot be used, or not be believed
@@ -292,7 +292,9 @@ def _ignore(told: Any) -> None:
 
 def _is_verdict(reply: Any) -> bool:
     """Whether a reply has the types and range of what CLAIM returns."""
-    if not isinstance(reply, list) or not 6 <= len(reply) <= 7 or not all(isinstance(n, int) for n in reply[:4]):
+    if not isinstance(reply, list) or not 6 <= len(reply) <= 7:
         return False
-    texts = (type(None), bytes)
-    return reply[0] in _VERDICTS and all(isinstance(each, texts) for each in reply[4:])
+    for index, each in enumerate(reply):
+        if not isinstance(each, int) if index < 4 else not (each is None or isinstance(each, bytes)):
+            return False
+    return reply[0] in _VERDICTS

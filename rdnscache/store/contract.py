@@ -15,6 +15,9 @@ Keys (`rdns` is the configurable prefix, 1 the version of this contract):
                                                               worker, and when it last spoke; `since`: when it began
     rdns:1:node:<node>.<incarnation>.<worker>         STRING  what a worker says of itself, as JSON
     rdns:1:{again}:<ID>                               STRING  a worker announces this lost event again
+    rdns:1:{<tag>}:swept                              STRING  in a Redis Cluster, for each primary: the flushes it has
+                                                              been swept for
+    rdns:1:{<tag>}:sweeping                           STRING  a worker deletes there what the primary has lost
     rdns:1:wake:<node>.<incarnation>.<worker>         channel where a worker is woken
     rdns:1:control                                    channel where control events are announced
     rdns:1:acks                                       channel where workers say that they have applied one
@@ -57,6 +60,7 @@ or `{"event": "reload"}` or `restart`, with `node` for one of them. The message 
 object, with the ID of the event before it as `after`: who does not know that one has missed something. A worker answers
 a flush on the channel for acknowledgements:
 `{"event": "<ID>", "node": "n1", "incarnation": "1a2b3c4d", "worker": 0, "entries": 3}`.
+The second announcement of a flush, which says that its entries are deleted, has the ID of the first as `of`.
 A question to all workers is no event and is not kept: `? {"event": "look", "id": "<any>", "name": "www.example.com."}`
 on the control channel; each says on the channel for acknowledgements, as `held`, what it has of that name in L1.
 
@@ -64,6 +68,11 @@ Only the holder of a claim stores: a fill with another token, or one that comes 
 nothing.
 A flush puts the token `flushed` in place of those of the leaders it meets: what these bring is for their own clients,
 their followers are woken with nothing, and whoever comes anew leads.
+
+The mark of a primary of a Redis Cluster is the IDs of the flushes whose entries are deleted there, the newest first, a
+space between, 200 at most; `<ID>?` where a worker has deleted them while the flush was under way. `<tag>` is six octal
+digits, made so that the key is in the first slot that the primary has. The mark is written behind the last deletion,
+over the same connection: whoever has it, a replica that takes over for instance, has deleted the entries as well.
 
 The incarnation is 8 hexadecimal digits that a node makes when it starts: two nodes of one name differ in it. Times in
 the register are by the clock of Redis, in seconds. Whoever finds itself missing there enters all it knows again.
@@ -260,6 +269,9 @@ return 0
 )
 
 
+_NAME_KIND = b"}:" + NAME_WORD.encode()
+
+
 class Names:
     """The keys and channels of one prefix."""
 
@@ -288,6 +300,13 @@ class Names:
     def again(self, event_id: str) -> bytes:
         return f"{self.root}{{again}}:{event_id}".encode()
 
+    def swept(self, tag: str) -> bytes:
+        """The mark of a primary; the tag is for the first of its slots."""
+        return f"{self.root}{{{tag}}}:swept".encode()
+
+    def sweeping(self, tag: str) -> bytes:
+        return f"{self.root}{{{tag}}}:sweeping".encode()
+
     def entry(self, key: bytes) -> bytes:
         """The Redis key of a question."""
         number, klass, bits = qtype(key), qclass(key), variant(key)
@@ -299,6 +318,12 @@ class Names:
         if bits & VARIANT_CD:
             text += ":cd"
         return text.encode("ascii")
+
+    def entry_of_name(self, entry: bytes) -> bytes:
+        """The Redis key of the NXDOMAIN of a question's name, made from that of the question: the type is another."""
+        name, _, kind = entry.rpartition(b"}:")
+        _, colon, more = kind.partition(b":")
+        return name + _NAME_KIND + colon + more
 
     def question(self, text: str) -> bytes | None:
         """The key a Redis key stands for; None when it is not an entry's."""

@@ -16,33 +16,33 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import gevent
 
 from rdnscache.dns.names import parse_own_name
-from rdnscache.errors import StoreDown
+from rdnscache.errors import StoreDown, StoreRefused
 from rdnscache.lifeline import RELOAD, RESTART
 from rdnscache.logs import Throttled
 from rdnscache.store.contract import EVENTS_KEPT, LOOK, Names
-from rdnscache.store.events import NO_EVENT, NOT_READ, Stream, Unreadable, order
+from rdnscache.store.events import NO_EVENT, NOT_READ, Stream, order
+from rdnscache.store.flushes import MOST_MISSED, REMEMBERED, Flushes
+from rdnscache.store.link import Link
+from rdnscache.store.marks import Marks
 from rdnscache.store.scope import Scope
+from rdnscache.store.shards import Shards
 from rdnscache.store.steering import LONGEST_EVENT, SEEN, Place
 from rdnscache.store.told import read_object
-
-if TYPE_CHECKING:
-    from rdnscache.store.link import Link
-    from rdnscache.store.shards import Shards
 
 log = logging.getLogger(__name__)
 
 _EVENT_ID = re.compile(rb"[0-9]{1,19}-[0-9]{1,19}")
 #: Where there is none yet.
 FIRST = [(NO_EVENT, NOT_READ)]
-#: Missed flushes that are applied one by one, and flushes that wait to be: with more of them everything is forgotten.
-MOST_MISSED, MOST_WAITING = 8, 64
-#: The last flushes that are remembered; of the events a worker learns of at once, as many are confirmed.
-REMEMBERED, CONFIRMED = 100, 20
+#: Flushes that wait to be applied; with more of them everything is forgotten.
+MOST_WAITING = 64
+#: Of the events a worker learns of at once, as many are confirmed.
+CONFIRMED = 20
 #: Questions that are answered at the same time.
 LOOKS = 4
 #: Seconds between two looks into the stream when messages keep being missed; doubled as often when it cannot be read,
@@ -70,8 +70,8 @@ class Local(Protocol):
     def look(self, name: bytes) -> list[dict[str, Any]]:
         """What L1 holds of a name, in words for people."""
 
-    def sweep(self, scope: Scope, at_once: bool) -> int:
-        """Forget what the scope holds; how many entries. Others run meanwhile, unless it is to be done at once."""
+    def sweep(self, scopes: Sequence[Scope], at_once: bool) -> int:
+        """Forget what the scopes hold; how many entries. Others run meanwhile, with `at_once` without these entries."""
 
     def order(self, what: str, event: str) -> None:
         """Pass on to the supervisor that it is to read the configuration again, or to make way for its next image."""
@@ -86,10 +86,17 @@ class Local(Protocol):
         """Go on answering."""
 
 
+def _first_of(told: dict[str, Any], event_id: bytes) -> bytes:
+    """The event that announced a flush for the first time: this one, unless it says that it is the second."""
+    first = str(told.get("of", "")).encode("ascii", "replace")
+    return first if _EVENT_ID.fullmatch(first) and order(first) < order(event_id) else event_id
+
+
 class Control:
     """This worker's ear for control events.
 
-    `again` is called with the IDs and scopes of flushes that Redis has lost; it does not wait.
+    `again` is called with the IDs and scopes of flushes that Redis has lost. It returns when what they mean is deleted,
+    and raises StoreDown when that cannot be done now.
     """
 
     def __init__(
@@ -97,20 +104,22 @@ class Control:
     ) -> None:
         self.channel = names.control
         self.stream = Stream(names)
+        self._names = names
         self._acks = names.acks
         self._node = place.node
         self._place = {"node": place.node, "incarnation": place.incarnation, "worker": place.worker}
         self._local = local
         self._again = again
         self._link: Link | Shards
+        #: The same where it is several.
+        self._shards: Shards | None = None
         #: Whether we know all events up to now; not while the connection is new.
         self.caught_up = False
         #: The last event applied; None before the first attach, when there is nothing yet that a flush could mean.
         self._last: bytes | None = None
         #: When that was last seen in the stream (monotonic).
         self._sure = 0.0
-        #: The last flushes, oldest first, and in front what was there before them.
-        self._flushes: deque[tuple[bytes, Scope | None]] = deque(maxlen=REMEMBERED)
+        self.flushes = Flushes()
         #: What was said that nobody can read.
         self.odd = Throttled(log)
         #: Events learnt after the fact, or not at all.
@@ -129,6 +138,10 @@ class Control:
 
     def use(self, link: Link | Shards) -> None:
         self._link = self.stream.link = link
+        if isinstance(link, Shards):
+            self._shards = link
+            link.marks = Marks(self._names, self.flushes)
+            link.on_stream = self._missed
 
     def hear(self, payload: bytes) -> None:
         """An event that has just been announced. Called in the hub."""
@@ -140,9 +153,9 @@ class Control:
         told = self._read(raw)
         self._follow_on(event_id, raw, told)
         if told is None:
-            self._begin(Scope(), event_id)
+            self._begin(Scope(), event_id, event_id)
         elif told["event"] == "flush":
-            self._begin(self._scope(told), event_id)
+            self._begin(self._scope(told), event_id, _first_of(told, event_id))
         elif told["event"] == "reload" and told.get("node") in (None, self._node):
             self._local.order(RELOAD, event_id.decode())
         elif told["event"] == "restart" and told.get("node") in (None, self._node):
@@ -167,6 +180,8 @@ class Control:
 
     def look(self) -> None:
         """See whether we know all events there are."""
+        if self._shards is not None:
+            self._shards.touch()
         last = self._last or NO_EVENT
         told = (last, int(last != NO_EVENT and not self._bulky))
         self._link.send((b"EVAL", SEEN.source, b"1", self.channel, *told), lambda result: self._compare(last, result))
@@ -226,15 +241,12 @@ class Control:
         """Read the stream from the last event on."""
         known = self._last
         try:
-            events = self.stream.newest(CONFIRMED) if known is None else self.stream.since(known)
-        except Unreadable as problem:
-            log.warning("control events cannot be read, a flush may be missed, so L1 is forgotten: %s", problem)
+            events = self.stream.latest(REMEMBERED) if known is None else self.stream.since(known)
+        except StoreRefused as problem:
+            log.warning("a flush may be missed, so L1 is forgotten: %s", problem)
             return self._forget()
         if known is None:  # whatever L1 holds may be older than the last flush
-            self._set_last(*(events or FIRST)[-1])
-            self._flushes.append((self._last or NO_EVENT, None))
-            if events:
-                self._forget()
+            self._first_look(events)
         elif len(events) > EVENTS_KEPT:  # more than anybody keeps: not all have been read
             self.missed += len(events)
             events = self.stream.newest(CONFIRMED)
@@ -246,11 +258,24 @@ class Control:
             events = events[1:] if known != NO_EVENT else events
             if events:
                 self._set_last(*events[-1])
-            heard = {event_id for event_id, _ in self._flushes}
-            events = [event for event in events if event[0] not in heard]
+            events = [event for event in events if event[0] not in self.flushes]
             self._apply(events, at_once=attaching)
+        if self._shards is not None:
+            self._shards.verify()
         self._confirm([event_id for event_id, _ in events[-CONFIRMED:]], 0, attaching)
         return None
+
+    def _first_look(self, events: list[tuple[bytes, bytes]]) -> None:
+        """Note what there is, and which flushes were done before: a shard that goes back could bring them back."""
+        self._set_last(*(events or FIRST)[-1])
+        last = self._last or NO_EVENT
+        self.flushes.begin(last, last)
+        for event_id, raw in events:
+            told = self._read(raw) if raw else None
+            if told is not None and told["event"] == "flush" and (first := _first_of(told, event_id)) != event_id:
+                self.flushes.note_done(first, self._scope(told))
+        if events:
+            self._forget()
 
     def _apply(self, events: list[tuple[bytes, bytes]], at_once: bool) -> None:
         """Events that were missed, in their order."""
@@ -260,44 +285,34 @@ class Control:
             told = self._read(raw)
             if told is None or told["event"] == "flush":
                 scopes.append(self._scope(told) if told is not None else Scope())
-                self._flushes.append((event_id, scopes[-1]))
+                self.flushes.note(event_id, scopes[-1], _first_of(told or {}, event_id))
         if len(scopes) > MOST_MISSED:
             scopes = [Scope()]
         for scope in scopes:
             self._local.begin_flush(scope)
-            count = self._local.sweep(scope, at_once)
-            log.info("flushed %d entries from L1, missed before: %s", count, scope)
+        if scopes:
+            count = self._local.sweep(scopes, at_once)
+            log.info("flushed %d entries from L1, missed before: %s", count, "; ".join(map(str, scopes)))
 
     def _lose(self, known: bytes, events: list[tuple[bytes, bytes]]) -> None:
-        """The last event we know is not in the stream: too many came since, or Redis does not know of it any more."""
+        """The last event we know is not in the stream: too many came since, or Redis does not know of it any more.
+
+        Nothing is taken for known before what was lost is deleted again. Raises StoreDown when that cannot be done.
+        """
         lost = self._lost(known) if len(events) < EVENTS_KEPT - 1 else []
-        self._set_last(*(events or self.stream.newest(1) or FIRST)[-1])
         self._forget()
-        self.missed += len(events)
-        heard = [flush for flush in self._flushes if order(flush[0]) > order(known)]
-        self._flushes.clear()
-        self._flushes += [(self._last or NO_EVENT, None), *heard]
         if lost:
             log.warning("Redis does not know of the flush of %s any more: it is announced again", lost[-1][1])
             self._again(lost)
+        self._set_last(*(events or self.stream.newest(1) or FIRST)[-1])
+        self.missed += len(events)
+        self.flushes.begin(self._last or NO_EVENT, known)
 
     def _lost(self, known: bytes) -> list[tuple[bytes, Scope]]:
         """The flushes that Redis has forgotten; none when it has forgotten the entries as well."""
         if self.stream.register_age() < time.monotonic() - self._sure + NEW:
             return []  # a new register: Redis has begun anew with nothing
-        anchor = self.stream.before(known)
-        scopes: dict[Scope, bytes] = {}  # each has been announced twice, or more often
-        whole = False
-        for event_id, scope in self._flushes:
-            if order(event_id) <= order(anchor):
-                whole = True
-            elif order(event_id) > order(known):  # somebody was faster
-                scopes.pop(scope or Scope(), None)
-            elif scope is not None:
-                scopes[scope] = event_id
-        if whole and len(scopes) <= MOST_MISSED:
-            return [(event_id, scope) for scope, event_id in scopes.items()]
-        return [(known, Scope())]
+        return self.flushes.lost(known, self.stream.before(known))
 
     def _set_last(self, event_id: bytes, raw: bytes) -> None:
         self._last, self._bulky, self._sure = event_id, not raw, time.monotonic()
@@ -346,11 +361,11 @@ class Control:
 
     def _forget(self) -> None:
         self._local.begin_flush(Scope())
-        self._local.sweep(Scope(), at_once=True)
+        self._local.sweep([Scope()], at_once=True)
 
-    def _begin(self, scope: Scope, event_id: bytes) -> None:
+    def _begin(self, scope: Scope, event_id: bytes, first: bytes) -> None:
         """Take flights out of the way now, and sweep L1 as soon as it is its turn."""
-        self._flushes.append((event_id, scope))
+        self.flushes.note(event_id, scope, first)
         self._local.begin_flush(scope)
         self._waiting.append((scope, [event_id]))
         if len(self._waiting) > MOST_WAITING:
@@ -363,7 +378,7 @@ class Control:
         try:
             while self._waiting:
                 scope, ids = self._waiting.popleft()
-                count = self._local.sweep(scope, at_once=False)
+                count = self._local.sweep([scope], at_once=False)
                 self._confirm(ids, count, learnt=False)
                 if count:  # of two announcements, the second finds nothing
                     log.info("flushed %d entries from L1: %s", count, scope)

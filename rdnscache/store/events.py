@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import hiredis
 
-from rdnscache.errors import StoreDown
+from rdnscache.errors import StoreDown, StoreRefused
 from rdnscache.store.contract import EVENTS_KEPT, Names
 from rdnscache.store.steering import LONGEST_EVENT, NEWEST, READ, ROLL
 
@@ -21,19 +21,12 @@ NO_EVENT = b"0-0"
 NOT_READ = b"-"
 #: Events read in one go.
 PAGE = 100
-#: What Redis says when it will not tell, now or later.
-REFUSED = ("NOPERM", "permission", "WRONGTYPE")
-
 #: The ID of an event, and the event.
 Event = tuple[bytes, bytes]
 
 
-class Unreadable(Exception):
-    """Redis will not tell of control events."""
-
-
 class Stream:
-    """Every method raises Unreadable, or StoreDown where Redis may well tell before long."""
+    """Every method raises StoreRefused, or StoreDown where Redis may well tell before long."""
 
     def __init__(self, names: Names) -> None:
         self.link: Link | Shards
@@ -45,6 +38,10 @@ class Stream:
         return [
             (event_id, NOT_READ) for event_id in reversed(self._ask(b"EVAL", NEWEST.source, b"1", self._key, count))
         ]
+
+    def latest(self, count: int) -> list[Event]:
+        """The newest events, oldest first."""
+        return self._read(b"+", count, b"back")[::-1]
 
     def since(self, known: bytes) -> list[Event]:
         """An event and those after it, as far as they are kept."""
@@ -75,9 +72,7 @@ class Stream:
     def _ask(self, *command: bytes | int) -> Sequence[Any]:
         (reply,) = self.link.setup(command)
         if isinstance(reply, hiredis.ReplyError):
-            if any(word in str(reply) for word in REFUSED):
-                raise Unreadable(str(reply))
-            raise StoreDown(f"control events cannot be read: {reply}"[:200])
+            raise StoreRefused.of(reply, "control events cannot be read")
         if not isinstance(reply, list):
             raise StoreDown("control events cannot be read: that is no list")
         return reply

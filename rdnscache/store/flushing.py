@@ -59,11 +59,12 @@ class Flush:
         return self._tally.proof()
 
     def announce(self) -> None:
-        """Tell all workers, and wait for nobody."""
-        self._tally.begin(self.cluster.announce(self.scope.event()), time.monotonic())
+        """Tell all workers, and wait for nobody; the second time, that it is done."""
+        first = {"of": self._tally.rounds[0].event} if self.swept else {}
+        self._tally.begin(self.cluster.announce(self.scope.event() | first), time.monotonic())
 
     def _sweep(self) -> None:
-        for count in self.browser.sweep(self.scope):
+        for count in self.browser.sweep(self.scope, self._tally.rounds[0].event.encode()):
             self.deleted += count
         self.swept = True
 

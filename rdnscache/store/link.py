@@ -108,7 +108,12 @@ class Link(Pipe):
 
     def let_go(self, reason: str) -> None:
         """Give up a server that is no primary any more, where another attempt may lead to one."""
-        if self._stream is not None and self._opener.movable:
+        if self._opener.movable:
+            self.give_up(reason)
+
+    def give_up(self, reason: str) -> None:
+        """Attach anew, as to a server that is not known yet."""
+        if self._stream is not None:
             self._detach(reason)
 
     def _moved(self, reason: str) -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import gc
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from itertools import cycle
+from types import TracebackType
 from typing import Any
 
 import gevent
+import hiredis
 import redis
 import redis.cluster
 import redis.sentinel
@@ -132,6 +134,48 @@ def primaries(found: Any) -> list[Any]:
     if not has_slots(found):
         return [found]
     return [found.get_redis_connection(node) for node in found.get_primaries()]
+
+
+def slotted(found: Any) -> list[tuple[Any, int | None]]:
+    """The same, looked at anew, each with the first slot it has; None where it is no cluster's."""
+    if not has_slots(found):
+        return [(found, None)]
+    found.nodes_manager.initialize(disconnect_startup_nodes_pools=False)
+    firsts: dict[str, int] = {}
+    for slot, nodes in sorted(found.nodes_manager.slots_cache.items()):
+        firsts.setdefault(nodes[0].name, slot)
+    known = [(node, firsts.get(node.name)) for node in found.get_primaries()]
+    return [(found.get_redis_connection(node), slot) for node, slot in known]
+
+
+class Line:
+    """One connection of a redis-py client. Where it is lost, no other takes its place, as redis-py has it.
+
+    Every method raises what redis-py does.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._pool = client.connection_pool
+
+    def __enter__(self) -> Line:
+        self._connection = self._pool.get_connection()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if kind is not None:  # replies may be on their way
+            self._connection.disconnect()
+        self._pool.release(self._connection)
+
+    def ask(self, *commands: Sequence[Any]) -> list[Any]:
+        """Send commands together; their replies, errors as a link has them."""
+        self._connection.send_packed_command(self._connection.pack_commands(commands))
+        return [self._reply() for _ in commands]
+
+    def _reply(self) -> Any:
+        try:
+            return self._connection.read_response()
+        except redis.ResponseError as error:
+            return hiredis.ReplyError(f"{error.status_code or ''} {error}".strip())
 
 
 def has_slots(found: Any) -> bool:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
+import hiredis
+
+from rdnscache.errors import StoreDown
 from rdnscache.place import Host, Place
 from rdnscache.store.breaker import Breaker
 from rdnscache.store.link import Link
-from rdnscache.store.opening import AnyStream, OnData, OnEnd, Opener
+from rdnscache.store.opening import AnyStream, OnData, OnEnd, Opener, connection
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +27,8 @@ class Shard:
     def __init__(self, host: Host, link: Link) -> None:
         self.host = host
         self.link = link
+        #: The first slot it has, where that is known.
+        self.first: int | None = None
         self.breaker = Breaker()
         self._rests_until = 0.0
 
@@ -71,3 +77,29 @@ class EarOpener(Opener):
         self._host = self.at = self._choose()
         self.name = " (messages from {}:{})".format(*self.at)
         return super().open(client_name, on_data, on_end)
+
+
+def slots_told(place: Place, client_name: str, shards: Iterable[Shard]) -> tuple[str, Any]:
+    """The host of a node, and what it says of who has which slots. Raises what the last one asked did."""
+    problem: Exception = StoreDown("no node can be reached")
+    for shard in sorted(shards, key=lambda shard: not shard.breaker.closed):
+        try:
+            (told,) = shard.link.request((b"CLUSTER", b"SLOTS"))
+            if told and not isinstance(told, hiredis.ReplyError):
+                return shard.host[0], told
+        except StoreDown as error:
+            problem = error
+    for host in place.hosts:
+        try:
+            node = connection(place, host, client_name)
+            try:
+                node.send_command("CLUSTER", "SLOTS")
+                told = node.read_response()
+            finally:
+                node.disconnect()
+            if told:
+                return host[0], told
+            problem = StoreDown("no slot is assigned to any node")
+        except Exception as error:  # redis-py's own, and the system's
+            problem = error
+    raise problem

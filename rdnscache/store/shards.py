@@ -20,16 +20,18 @@ import gevent
 import hiredis
 from gevent.event import Event
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.utils import str_if_bytes
 
 from rdnscache.errors import StoreDown
 from rdnscache.place import CLUSTER, Host, Place, parse
 from rdnscache.store.breaker import ALWAYS_FINE
 from rdnscache.store.contract import CLAIM, FILL, RENEW
 from rdnscache.store.link import Link
-from rdnscache.store.opening import CONNECT_TIMEOUT, connection, opener
+from rdnscache.store.marks import Marks
+from rdnscache.store.opening import CONNECT_TIMEOUT, opener
 from rdnscache.store.pipe import Command
-from rdnscache.store.shard import EarOpener, Shard, ShardOpener
+from rdnscache.store.shard import EarOpener, Shard, ShardOpener, slots_told
+from rdnscache.store.slots import ranges
+from rdnscache.store.sweeping import Ask
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +90,9 @@ class Shards:
         self._heard = False
         #: Commands and detachments of links there were.
         self._past = [0, 0]
+        #: What shards that go back in time have lost; called when the shard with the control stream is there (again).
+        self.marks: Marks | None = None
+        self.on_stream: Callable[[], None] = _ignore
         self._look = Event()
         self._surveyor: gevent.Greenlet | None = None
 
@@ -260,7 +265,10 @@ class Shards:
 
             def attached() -> None:
                 link.setup(*((b"SCRIPT", b"LOAD", script.source) for script in (CLAIM, RENEW, FILL)))
+                self._check(known, link.setup)
                 known.breaker.reset(time.monotonic())
+                if known is self._slots[key_slot(self._stream)]:
+                    self.on_stream()
 
             link = Link(
                 ShardOpener(self._place, host), self._client_name, (), self._timeout,
@@ -270,6 +278,30 @@ class Shards:
             shard = known = self._shards[host] = Shard(host, link)
             link.start()
         return shard
+
+    def verify(self) -> None:
+        """Look what the shards that are there have lost, now that more flushes are known."""
+        for shard in list(self._shards.values()):
+            if shard.link.attached:
+                try:
+                    self._check(shard, shard.link.request)
+                except StoreDown as problem:
+                    shard.link.give_up(str(problem))
+
+    def _check(self, shard: Shard, ask: Ask) -> None:
+        """Have a shard swept for the flushes it has lost, before it is read from. Raises StoreDown."""
+        if not self.marks or shard not in self._slots:  # one that has no slots yet gets its keys from one that has
+            return
+        with gevent.Timeout(CONNECT_TIMEOUT, StoreDown("which slots it has is not known yet")):
+            while shard.first is None:
+                gevent.sleep(LEAST / 5)
+        self.marks.check(ask, shard.first, "{}:{}".format(*shard.host))
+
+    def touch(self) -> None:
+        """Keep the marks from being evicted: they are hardly ever read."""
+        for shard in self._shards.values():
+            if self.marks and shard.first is not None:
+                shard.link.send((b"GETRANGE", self.marks.name(shard.first), 0, 0))
 
     def _choose(self) -> Host:
         """Where the ear is to be: spread over the workers, not with the control stream, not where nothing answers."""
@@ -296,7 +328,7 @@ class Shards:
         reported, begun = "", False
         while True:
             try:
-                self._apply(*self._slots_told())
+                self._apply(*slots_told(self._place, self._client_name, self._shards.values()))
                 reported = ""
                 if not begun:
                     begun = True
@@ -317,38 +349,15 @@ class Shards:
             gevent.sleep(LEAST / 5)
         self._ear.start()
 
-    def _slots_told(self) -> tuple[str, Any]:
-        """The host of a node, and what it says of the slots. Raises what the last one asked did."""
-        problem: Exception = StoreDown("no node can be reached")
-        for shard in sorted(self._shards.values(), key=lambda shard: not shard.breaker.closed):
-            try:
-                (told,) = shard.link.request((b"CLUSTER", b"SLOTS"))
-                if told and not isinstance(told, hiredis.ReplyError):
-                    return shard.host[0], told
-            except StoreDown as error:
-                problem = error
-        for host in self._place.hosts:
-            try:
-                node = connection(self._place, host, self._client_name)
-                try:
-                    node.send_command("CLUSTER", "SLOTS")
-                    told = node.read_response()
-                finally:
-                    node.disconnect()
-                if told:
-                    return host[0], told
-                problem = StoreDown("no slot is assigned to any node")
-            except Exception as error:  # redis-py's own, and the system's
-                problem = error
-        raise problem
-
     def _apply(self, asked: str, told: Any) -> None:
         """Attach to new primaries, and leave those that are none any more."""
         slots: list[Shard | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         hosts = set()
-        for first, last, places in _ranges(asked, told):
+        for first, last, places in sorted(ranges(asked, told), reverse=True):
             hosts.update(places)
-            slots[first : last + 1] = [self._shard_at(places[0])] * (last + 1 - first)
+            shard = self._shard_at(places[0])
+            shard.first = first
+            slots[first : last + 1] = [shard] * (last + 1 - first)
         self._slots = slots
         for shard in set(self._shards.values()) - set(slots):
             shard.link.close()
@@ -357,23 +366,6 @@ class Shards:
             del self._shards[shard.host]
         if self._ear_opener.at not in hosts and self._ear.attached:
             self._ear.let_go("the node is not in the cluster any more")
-
-
-def _ranges(asked: str, told: Any) -> list[tuple[int, int, list[Host]]]:
-    """First and last slot and who has them, the primary in front, from what CLUSTER SLOTS tells. Raises StoreDown."""
-    try:
-        found = [
-            (first, last, [(str_if_bytes(node[0] or b"").strip("?") or asked, int(node[1])) for node in nodes])
-            for first, last, *nodes in told
-        ]
-        for first, last, places in found:
-            if not places[0][1]:
-                raise StoreDown("the cluster tells port 0 of a primary; over TLS its servers need 'tls-cluster yes'")
-            if not 0 <= first <= last < REDIS_CLUSTER_HASH_SLOTS:
-                raise ValueError
-    except (TypeError, ValueError, IndexError, AttributeError):
-        raise StoreDown("what it tells of its slots makes no sense") from None
-    return found
 
 
 def _ignore(*told: Any) -> None:

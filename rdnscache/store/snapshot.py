@@ -22,11 +22,12 @@ from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import parse_reply
 from rdnscache.errors import RdnscacheError
 from rdnscache.files import read_lines, unpacked
-from rdnscache.store.browse import PAGE, Browser, redis_errors
+from rdnscache.store.browse import Browser, redis_errors
 from rdnscache.store.contract import TIME_FORM, VERSION
 from rdnscache.store.decoding import decode
 from rdnscache.store.opening import has_slots
 from rdnscache.store.scope import Scope
+from rdnscache.store.sweeping import PAGE
 
 HEAD = {"rdnscache": "snapshot", "version": VERSION}
 #: Octets of a line: the largest message in base64, and the rest.

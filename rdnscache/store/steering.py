@@ -45,6 +45,27 @@ return told
 """
 )
 
+#: Flushes that the mark of a primary of a Redis Cluster names, and its octets.
+MARKS_KEPT, LONGEST_MARK = 200, 200 * 42
+#: Behind a flush in a mark: deleted for it by a worker, while the flush itself was still under way.
+PROVISIONAL = b"?"
+
+#: KEYS mark; ARGV how many to keep, and flushes that the server has now been swept for. The newest are in front. A
+#: value of another type makes room.
+MARK = Script(
+    b"""
+local told = redis.pcall('GETRANGE', KEYS[1], 0, %d)
+local marks = {}
+for i = #ARGV, 2, -1 do marks[#marks + 1] = ARGV[i] end
+for mark in string.gmatch(type(told) == 'string' and told or '', '[^ ]+') do
+  if #marks < tonumber(ARGV[1]) then marks[#marks + 1] = mark end
+end
+redis.call('SET', KEYS[1], table.concat(marks, ' '))
+return #marks
+"""
+    % LONGEST_MARK
+)
+
 #: KEYS stream; ARGV the last event somebody knows, and 1 to look whether it is there. Returns whether it is, and the ID
 #: of the one after it, if there is one. Events that are not asked for are not touched: they may be of any size.
 SEEN = Script(

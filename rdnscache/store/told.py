@@ -9,7 +9,7 @@ from typing import Any
 #: Octets of what a worker says of itself (about 10,000), and of what it says to a question or an event.
 LONGEST_REPORT, LONGEST_ANSWER = 64 << 10, 1 << 20
 #: Values in either (about 2,000): it is they that take time to read.
-MOST_VALUES = 8000
+MOST_VALUES = 4000
 
 
 def read_object(raw: bytes | str, limit: int) -> dict[str, Any]:

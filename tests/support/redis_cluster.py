@@ -18,6 +18,7 @@ class RedisCluster:
     """Three primaries with a third of the slots each, and a replica of one of them."""
 
     def __init__(self, stack: ExitStack, binary: str, replicated: int) -> None:
+        self.replicated = replicated
         self.servers = [stack.enter_context(Server(binary, self._options())) for _ in range(4)]
         self.primaries, self.replica = self.servers[:3], self.servers[3]
         self.clients: list[Any] = [server.client() for server in self.servers]

@@ -1,0 +1,96 @@
+"""L1 swept for a flush: in portions, since it may hold a million entries, and other work waits meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import gevent
+
+from rdnscache import clock
+from rdnscache.cache import Cache
+from rdnscache.dns.entry import Entry
+from rdnscache.store.breath import Breath
+from rdnscache.store.scope import Scope
+
+#: Entries that are looked at before others may have their turn.
+STEP = 100
+#: How often a walk begins anew because the entry it had come to is gone.
+ANEW = 3
+
+
+class Sweeper:
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        #: What each of those that bring entries back leaves out.
+        self._returning: list[list[Scope]] = []
+
+    def sweep(self, scopes: Sequence[Scope], at_once: bool) -> int:
+        """Forget what the scopes hold; how many entries. Others run meanwhile.
+
+        With `at_once` nothing that is meant can be found from the first moment on; for a while, nor can anything else.
+        """
+        for left_out in self._returning:
+            left_out += scopes
+        if any(scope.everything for scope in scopes):
+            return self._forget()
+        return self._sweep_aside(list(scopes)) if at_once else self._walk(scopes)
+
+    def _forget(self) -> int:
+        aside = self._cache.set_aside()
+        count = len(aside)
+        gevent.spawn(_release, aside)
+        return count
+
+    def _sweep_aside(self, scopes: list[Scope]) -> int:
+        """Set everything aside, and bring back what is not meant, nor has been learnt anew."""
+        cache, aside, count = self._cache, self._cache.set_aside(), 0
+        self._returning.append(scopes)
+        try:
+            for entry in _taken(aside):
+                if _meant(entry, scopes):
+                    count += 1
+                elif cache.peek(entry.key) is None:
+                    cache.put(entry, clock.now())
+        finally:
+            self._returning.remove(scopes)
+        return count
+
+    def _walk(self, scopes: Sequence[Scope]) -> int:
+        """Drop what is meant of what there is now, from the oldest on."""
+        cache, breath, count, anew = self._cache, Breath(), 0, 0
+        last, kept = cache.newest(), None
+        while last is not None and (entries := cache.after(kept, STEP)):
+            for entry in entries:
+                if _meant(entry, scopes):
+                    cache.drop(entry.key)
+                    count += 1
+                else:
+                    kept = entry
+                if entry is last:
+                    return count
+            breath.take()
+            if kept is not None and cache.peek(kept.key) is not kept:  # evicted or renewed: it is begun with anew
+                anew += 1
+                if anew > ANEW:
+                    return count + self._forget()
+        return count
+
+
+def _meant(entry: Entry, scopes: Iterable[Scope]) -> bool:
+    return any(scope.holds(entry.key, entry.rcode) for scope in scopes)
+
+
+def _taken(aside: Cache) -> Iterator[Entry]:
+    """Take out all entries, the oldest first."""
+    breath = Breath()
+    while entries := aside.after(None, STEP):
+        for entry in entries:
+            aside.drop(entry.key)
+            yield entry
+        breath.take()
+
+
+def _release(aside: Cache) -> None:
+    """Let go of all of them: at once it would take as long as a second."""
+    for _ in _taken(aside):
+        pass
