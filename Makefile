@@ -25,7 +25,7 @@ comma := ,
 upstream_options := $(foreach each,$(subst $(comma),$(space),$(UPSTREAM)),--upstream $(each))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv serve first-answer test bench chaos siege compile lint types check compose-test constraints dist wheels sbom clean
+.PHONY: help venv serve first-answer test quick bench chaos siege compile lint types check compose-test constraints dist wheels sbom clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | \
@@ -46,8 +46,11 @@ serve: $(SERVE_STAMP)  ## Run a node; UPSTREAM="192.0.2.53 198.51.100.53" choose
 first-answer:  ## See how long a fresh checkout takes until it answers, and until it is compiled: this one, or a clone of it
 	$(PYTHON) tests/first_answer.py $(if $(wildcard $(VENV)),--clone)
 
-# Many tests are about processes, which a busy machine can make late: what fails is run once more, by itself.
-TRIED = { $(1) || { echo "once more, what failed:"; $(1) --last-failed; }; }
+# As many at a time as there are CPUs: most of a test's time is waiting. Many are about processes, which a busy machine
+# can make late: what fails is run once more, by itself, and what fails then, a last time.
+TEST_WORKERS ?= auto
+TRIED = { $(1) -n $(TEST_WORKERS) --dist worksteal || { echo "once more, what failed:"; $(1) --last-failed; } \
+	|| { echo "and a last time:"; $(1) --last-failed; }; }
 
 test: $(DEV_STAMP) $(COMPILED_STAMP)  ## Run the tests in the compiled form, and in plain Python those that are about the hot modules
 	@if $(BIN)/rdnscache --version | grep compiled; then \
@@ -57,6 +60,9 @@ test: $(DEV_STAMP) $(COMPILED_STAMP)  ## Run the tests in the compiled form, and
 		echo "no compiled form here: only the plain one is tested"; \
 		$(call TRIED,RDNSCACHE_PURE=1 $(BIN)/python -m pytest -q); \
 	fi
+
+quick: $(DEV_STAMP)  ## Run the tests that start no process and open no socket, in plain Python: a minute or less
+	RDNSCACHE_PURE=1 $(BIN)/python -m pytest -q -m pure -n $(TEST_WORKERS)
 
 bench: $(DEV_STAMP) $(COMPILED_STAMP)  ## Measure against other servers; says which Debian packages it wants
 	$(BIN)/python -m bench $(BENCH_OPTIONS)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from support import KINDS, RedisServer, Upstream
 from support.compiled import refuse_outdated
+from support.pure import guarded
 
 
 def pytest_sessionstart() -> None:
@@ -39,3 +40,13 @@ def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
 def upstream() -> Iterator[Upstream]:
     with Upstream() as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _pure(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Holds a test to its mark."""
+    if request.node.get_closest_marker("pure") is None:
+        yield
+        return
+    with guarded():
+        yield

@@ -6,12 +6,15 @@ import itertools
 import random
 from collections import OrderedDict
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rdnscache.cache import ENTRY_OVERHEAD, Cache
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import parse_reply
+
+pytestmark = pytest.mark.pure
 
 NOW = 1000.0
 

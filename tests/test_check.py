@@ -260,6 +260,7 @@ def found(**changed: Any) -> dict[str, Finding]:
     return {finding.subject: finding for finding in judge(Facts(**facts | changed))}
 
 
+@pytest.mark.pure
 class TestJudging:
     def test_a_good_one(self) -> None:
         """Far away, and everything in order."""

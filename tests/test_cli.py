@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import dns.message
@@ -22,6 +23,15 @@ def refused(result: subprocess.CompletedProcess[str]) -> str:
     assert result.stdout == ""
     assert result.stderr.startswith("rdnscache: ") and result.stderr.count("\n") == 1, result.stderr
     return result.stderr
+
+
+def test_the_command_loads_neither_gevent_nor_redis() -> None:
+    """What the supervisor has loaded when it forks is free of both, and of what only commands and pages need."""
+    banned = "('gevent', 'redis', 'ssl', 'idna', 'dnslib')"
+    code = f"import sys, rdnscache.cli, rdnscache.supervisor; print([m for m in {banned} if m in sys.modules])"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert output.strip() == "[]"
 
 
 def test_version() -> None:

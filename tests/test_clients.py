@@ -16,6 +16,8 @@ from rdnscache.clients.limit import DROP, PASS, SLIP, Limiter
 from rdnscache.clients.networks import DEFAULT_ALLOW, Networks, parse_networks
 from rdnscache.clients.proxy import LOCAL_HEADER, MAX_HEADER, MORE, REFUSED, build_proxy, parse_proxy, proxy_end
 
+pytestmark = pytest.mark.pure
+
 SIGNATURE = b"\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a"
 V4, V6 = bytes((192, 0, 2, 1)), bytes.fromhex("20010db8000000000000000000000001")
 NOW = 1000.0

@@ -6,6 +6,8 @@ import pytest
 
 from rdnscache.store.clocks import MEMORY, MOST_NODES, Clocks
 
+pytestmark = pytest.mark.pure
+
 
 def judged(nodes: list[float], server: float | None = None, now: float = 1.0) -> bool:
     clocks = Clocks(300)

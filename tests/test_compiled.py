@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 from support.compiled import outdated, refuse_outdated
 
-pytestmark = [pytest.mark.once, pytest.mark.skipif(sys.platform != "linux", reason="it is compiled on Linux")]
+pytestmark = [
+    pytest.mark.pure,
+    pytest.mark.once,
+    pytest.mark.skipif(sys.platform != "linux", reason="it is compiled on Linux"),
+]
 SUFFIX = EXTENSION_SUFFIXES[0]
 
 

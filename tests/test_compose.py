@@ -18,6 +18,8 @@ from rdnscache.dns.entry import Entry
 from rdnscache.dns.policy import failure_wire
 from rdnscache.dns.wire import BADVERS, FORMERR, NOTIMP, SERVFAIL, Query, parse_query, parse_reply
 
+pytestmark = pytest.mark.pure
+
 KEY = b"\3www\7example\3com\0\0\1\0\1\0"
 NOW = 1000.0
 

@@ -14,6 +14,8 @@ from rdnscache.config import Config, default_text, env_name, flag_name, load, op
 from rdnscache.errors import ConfigError
 from rdnscache.place import mask
 
+pytestmark = pytest.mark.pure
+
 #: For each option: a value on the command line, in the environment, and in the file.
 SAMPLES: dict[str, tuple[str, str, Any]] = {
     "listen": ("127.0.0.1:5301", "127.0.0.1:5302 [::1]:5302", ["127.0.0.1:5303", "127.0.0.1:5304"]),

@@ -18,6 +18,8 @@ from rdnscache.store.contract import Names, info_text
 from rdnscache.store.decoding import Lifetime, decode, mistimed
 from rdnscache.store.scope import Scope
 
+pytestmark = pytest.mark.pure
+
 NOW = 5000.0
 LIFETIME = 3_900_000
 

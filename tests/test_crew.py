@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gevent
+import pytest
 from gevent.event import Event
 
 from rdnscache import clock
 from rdnscache.crew import KEPT, Crew, Task
+
+pytestmark = pytest.mark.pure
 
 SIZE = 300
 

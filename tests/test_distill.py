@@ -20,6 +20,8 @@ from rdnscache.dns.distill import MAX_CHAIN, distill
 from rdnscache.dns.policy import Limits, settle
 from rdnscache.dns.wire import Reply, parse_query, parse_reply
 
+pytestmark = pytest.mark.pure
+
 SOA = "example.com. 900 SOA ns.example.com. root.example.com. 1 7200 3600 86400 60"
 RRSIG = "8 2 300 20300101000000 20200101000000 1 {signer} AAAA"
 

@@ -360,6 +360,7 @@ class Model:
         return most
 
 
+@pytest.mark.pure
 class TestShares:
     """The bookkeeping."""
 

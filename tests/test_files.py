@@ -16,7 +16,7 @@ from rdnscache.errors import ConfigError
 from rdnscache.place import read_password
 
 #: Plain Python only: nothing here is compiled.
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.pure]
 
 BOM = "\ufeff"
 

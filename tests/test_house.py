@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
+import pytest
 from support import ROOT
 
 from rdnscache import config, metrics
+
+pytestmark = pytest.mark.pure
 
 PACKAGE = ROOT / "rdnscache"
 #: From the cellar up: a module may import from its own floor and those below.
@@ -75,15 +76,6 @@ def test_the_cellar_knows_no_socket_clock_redis_or_gevent() -> None:
             assert used <= ({"time"} if path.name == "text.py" else set()), path
 
 
-def test_the_command_loads_neither_gevent_nor_redis() -> None:
-    """What the supervisor has loaded when it forks is free of both, and of what only commands and pages need."""
-    banned = "('gevent', 'redis', 'ssl', 'idna', 'dnslib')"
-    code = f"import sys, rdnscache.cli, rdnscache.supervisor; print([m for m in {banned} if m in sys.modules])"
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-
-    assert output.strip() == "[]"
-
-
 def test_commands_print_in_one_place() -> None:
     """Nothing gets to a terminal but through cli/output.py, which escapes what would steer it."""
     for path in (PACKAGE / "cli").glob("*.py"):
@@ -114,10 +106,10 @@ def test_every_metric_is_documented() -> None:
             assert part in text, part
 
 
-def all_tests() -> Iterator[tuple[Path, ast.Module]]:
+@cache
+def all_tests() -> list[tuple[Path, ast.Module]]:
     """Every test file, read."""
-    for path in sorted((ROOT / "tests").glob("test_*.py")):
-        yield path, ast.parse(path.read_text())
+    return [(path, ast.parse(path.read_text())) for path in sorted((ROOT / "tests").glob("test_*.py"))]
 
 
 def test_no_test_imports_another_test_file() -> None:

@@ -26,6 +26,8 @@ from rdnscache.resolver import Resolver, Sources, Terms
 from rdnscache.store.nostore import Candidacy, NoStore
 from rdnscache.store.scope import Scope
 
+pytestmark = pytest.mark.pure
+
 NAME = "www.example.com."
 OLD, NEW = "192.0.2.1", "192.0.2.2"
 STALE_AFTER = 0.05

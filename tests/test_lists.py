@@ -15,7 +15,7 @@ from rdnscache.cli.lists import FORMS, read_keys
 from rdnscache.dns.names import question_text
 
 #: Plain Python only: nothing here is compiled.
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.pure]
 
 
 def read(text: str | bytes, form: str = "names", limit: int | None = None) -> list[str]:

@@ -27,6 +27,8 @@ from rdnscache.dns.names import (
 from rdnscache.dns.text import rdata_text
 from rdnscache.store.contract import Names, pattern_text
 
+pytestmark = pytest.mark.pure
+
 LABELS = st.lists(st.binary(min_size=1, max_size=63), max_size=5)
 NAMES = Names("rdns")
 

@@ -9,7 +9,7 @@ import pytest
 from rdnscache.place import CLUSTER, SENTINEL, SERVER, Login, mask, parse
 from rdnscache.values import redis_url
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.pure]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from rdnscache.dns import policy
 from rdnscache.dns.policy import Identity, Limits, answer_ourselves, negative, settle, usable
 from rdnscache.dns.wire import Reply, parse_query, parse_reply
 
+pytestmark = pytest.mark.pure
+
 LIMITS = Limits(ttl_min=0, ttl_max=86400, negative_ttl_max=3600, failure_ttl=5)
 IDENTITY = Identity(version="rdnscache test", node="n1")
 

@@ -303,6 +303,7 @@ def member(node: str, life: str, worker: int, age: float = 0.0, workers: int = 1
     return Member(node, life, worker, age, {"workers": workers})
 
 
+@pytest.mark.pure
 class TestTally:
     """Who counts, without any Redis."""
 

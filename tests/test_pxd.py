@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
+pytestmark = pytest.mark.pure
+
 #: Not those of a `.pyx`, which Cython holds against each other, nor what tells of C alone.
 DECLARATIONS = sorted(
     path

@@ -21,6 +21,8 @@ from rdnscache.dns.text import MOST_RECORDS, MOST_TEXT, answer_text
 from rdnscache.dns.wire import Reply, build_query, parse_error, parse_reply
 from rdnscache.store.decoding import decode
 
+pytestmark = pytest.mark.pure
+
 #: Asks for q.example A; its labels begin at 12 and 14, its root octet stands at 22.
 HEAD = b"\0\0\x81\x80\0\1\0\1\0\0\0\0\1q\7example\0\0\1\0\1"
 

@@ -66,6 +66,7 @@ def _all_of(reader: Any, more: object) -> Iterator[Any]:
         yield _plain(value)
 
 
+@pytest.mark.pure
 @given(st.lists(st.one_of(_REPLIES, _MESSAGES), max_size=6), st.lists(st.integers(1, 40), min_size=1))
 @settings(max_examples=300)
 def test_it_reads_what_hiredis_reads(replies: list[bytes], sizes: list[int]) -> None:
@@ -83,6 +84,7 @@ def test_it_reads_what_hiredis_reads(replies: list[bytes], sizes: list[int]) -> 
     assert not reader.has_data()
 
 
+@pytest.mark.pure
 @given(st.binary(max_size=200))
 def test_anything_is_read_or_refused(data: bytes) -> None:
     """Never another exception than ValueError, never an endless loop."""
@@ -97,6 +99,7 @@ def test_anything_is_read_or_refused(data: bytes) -> None:
     raise AssertionError("more replies than octets")
 
 
+@pytest.mark.pure
 def test_strings_of_other_kinds() -> None:
     """An error as a string, which hiredis does not know."""
     reader = Reader()
@@ -104,6 +107,7 @@ def test_strings_of_other_kinds() -> None:
     assert str(reader.gets()) == "ERR x"
 
 
+@pytest.mark.pure
 def test_a_map_is_told_from_a_list() -> None:
     """Its keys and values are in turn."""
     reader = Reader()
@@ -112,6 +116,7 @@ def test_a_map_is_told_from_a_list() -> None:
     assert isinstance(found, Map) and found == [b"a", 1]
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     "data",
     [
@@ -129,6 +134,7 @@ def test_what_is_refused(data: bytes) -> None:
         list(_all_of(reader, MORE))
 
 
+@pytest.mark.pure
 def test_nothing_is_made_for_what_is_announced() -> None:
     """A list of as many elements as may be, and a string of any size, cost nothing before they come."""
     tracemalloc.start()
@@ -142,6 +148,7 @@ def test_nothing_is_made_for_what_is_announced() -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("size", [1 << 20, (1 << 20) + 1, 5 << 20])
 def test_a_string_that_is_too_large_is_passed_over(size: int) -> None:
     """An error stands for it; what comes behind it is read. In pieces, and at once."""
@@ -160,6 +167,7 @@ def test_a_string_that_is_too_large_is_passed_over(size: int) -> None:
             assert str(large) == f"TOOLARGE a string of {size} octets"
 
 
+@pytest.mark.pure
 def test_strings_of_one_reply_have_a_bound_together() -> None:
     """Five of 1 MB: the last is passed over; the next reply begins anew."""
     large = _bulk(b"$", b"x" * (1 << 20))

@@ -79,6 +79,7 @@ def stored_entry(client: redis.Redis, key: str = ENTRY) -> dict[bytes, bytes]:
     return found
 
 
+@pytest.mark.pure
 class TestTheSeal:
     def test_what_is_signed_is_believed(self) -> None:
         """As it is, under its own key, and with any of the secrets."""
@@ -369,6 +370,7 @@ class TestPeople:
         assert upstream.count("a.example.") == 1
 
 
+@pytest.mark.pure
 class TestTheOption:
     def test_secrets_in_a_file(self, tmp_path: Path) -> None:
         """One a line, and comments; nobody is shown more than their IDs."""
