@@ -105,7 +105,8 @@ class Backward:
             some, self._left = self._left[:2], self._left[2:]
             self._flaws += self._prober.old(range(NODES), some, self._cluster.upstream.version)
             self._looks += 2 * NODES * SOCKETS
-            time.sleep(0.05 if len(self._left) > POOL // 2 else 0.3)
+            seldom = 0.15 if self._cluster.brief else 0.3
+            time.sleep(0.05 if len(self._left) > POOL // 2 else seldom)
 
     def outcome(self) -> Outcome:
         self._prober.close()

@@ -25,6 +25,7 @@ cdef class Store(NoStore):
     cdef object _prefix
     cdef object _local
     cdef public object flushes
+    cdef public object flushed_at
     cdef object _control
     cdef public object link
     cdef Link _one
