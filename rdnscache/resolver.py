@@ -49,7 +49,7 @@ UNFORESEEN = UpstreamFailed("an error of our own", ede=EDE_OTHER, why=LOCAL)
 #: not claim.
 FAILURES_BEFORE_UNFIT, FAILING = 3, 1.0
 #: Seconds to follow once following has led nowhere, and for how long.
-SHORT_PATIENCE, MISLED = 1.0, 60.0
+SHORT_PATIENCE, MISTRUST = 1.0, 60.0
 #: A follower looks again after this many seconds, doubled up to the last: a message may be lost.
 FIRST_LOOK, LAST_LOOK = 0.1, 0.2
 #: Added to the upstream deadline for the longest lease, and to the lease before claiming anew.
@@ -212,7 +212,7 @@ class Resolver:
             followed = True
             left = give_up - time.monotonic()
             if left <= 0:  # a claim that is held and never filled is not a leader's
-                self._misled_until = time.monotonic() + MISLED
+                self._misled_until = time.monotonic() + MISTRUST
                 return MISLED, None
             entry = candidacy.wait(min(look, candidacy.lease_left + LEASE_SLACK, left))
             if entry is not None:
