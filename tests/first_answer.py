@@ -68,7 +68,7 @@ def follow(node: subprocess.Popen[bytes], port: int, said: Path, started: float)
         text = said.read_text()
         if "no compiled form" in text:
             line, end = "no compiled form here", 0.0
-        elif "(compiled)" in text and text.count("attached to Redis") >= 2 * workers(text):
+        elif "(compiled)" in text and all_changed(text):
             line, end = f"compiled after {time.monotonic() - started:.1f} s", 0.0
         elif "does not work" in text:
             line, lost, end = "the compiled form does not work", lost + 1, 0.0
@@ -77,9 +77,10 @@ def follow(node: subprocess.Popen[bytes], port: int, said: Path, started: float)
     return 1 if lost or node.poll() is not None else 0
 
 
-def workers(text: str) -> int:
-    """How many there are; each says in either form that it has found Redis."""
-    return int(text.partition(" workers on ")[0].rpartition(" ")[2])
+def all_changed(text: str) -> bool:
+    """Whether each worker has said in both forms that it has found Redis, where there is one."""
+    count = int(text.partition(" workers on ")[0].rpartition(" ")[2])
+    return "no Redis to embed" in text or text.count("attached to Redis") >= 2 * count
 
 
 def bound() -> socket.socket:
