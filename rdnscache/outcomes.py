@@ -69,3 +69,8 @@ class Ending(Enum):
     UNFIT = "unfit"
     #: Somebody held the claim for as long as we had patience, and no answer came of it.
     MISLED = "misled"
+
+
+# Under their own names as well: up to Python 3.11 a look-up in the class costs more than all that is done with the member.
+ENTRY, LEAD, FOLLOW = Verdict
+FOUND, WOKEN, SEEN, LEADS, ALONE, UNFIT, MISLED = Ending

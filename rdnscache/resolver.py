@@ -21,7 +21,19 @@ from rdnscache.errors import LOCAL, SAID, SILENT, UpstreamFailed
 from rdnscache.flights import Flight, Flights
 from rdnscache.journal import SLOW, Journal
 from rdnscache.metrics import Counters, observe
-from rdnscache.outcomes import SHED_LATE, Ending, Verdict
+from rdnscache.outcomes import (
+    ALONE,
+    ENTRY,
+    FOUND,
+    LEAD,
+    LEADS,
+    MISLED,
+    SEEN,
+    SHED_LATE,
+    UNFIT,
+    WOKEN,
+    Ending,
+)
 from rdnscache.store.contract import FAILURE, PASS, STORE
 from rdnscache.store.nostore import Candidacy, NoStore
 from rdnscache.store.scope import Scope
@@ -37,7 +49,7 @@ UNFORESEEN = UpstreamFailed("an error of our own", ede=EDE_OTHER, why=LOCAL)
 #: not claim.
 FAILURES_BEFORE_UNFIT, FAILING = 3, 1.0
 #: Seconds to follow once following has led nowhere, and for how long.
-SHORT_PATIENCE, MISLED = 1.0, 60.0
+SHORT_PATIENCE, MISTRUST = 1.0, 60.0
 #: A follower looks again after this many seconds, doubled up to the last: a message may be lost.
 FIRST_LOOK, LAST_LOOK = 0.1, 0.2
 #: Added to the upstream deadline for the longest lease, and to the lease before claiming anew.
@@ -122,9 +134,9 @@ class Resolver:
             self._offer(flight, entry or self.cache.kept(key))
 
             ending, entry = self._claim_or_follow(flight, candidacy)
-            self._note(ending)
             if entry is not None:
-                layer = outcomes.L2 if ending is Ending.FOUND else outcomes.FOLLOWER
+                self._note(ending)
+                layer = outcomes.L2 if ending is FOUND else outcomes.FOLLOWER
                 return self._land(flight, entry, layer)
             self._offer(flight, candidacy.entry)
             self.flights.step()
@@ -188,23 +200,23 @@ class Resolver:
     def _claim_or_follow(self, flight: Flight, candidacy: Candidacy) -> tuple[Ending, Entry | None]:
         """Step 6: until there is an entry, from Redis or a leader, or it is for us to ask."""
         if self.unfit:
-            return Ending.UNFIT, None
+            return UNFIT, None
         begun, look, followed = time.monotonic(), FIRST_LOOK, False
         give_up = begun + (SHORT_PATIENCE if begun < self._misled_until else self._patience)
         while True:
             verdict = candidacy.claim(flight.renewal)
-            if verdict is Verdict.LEAD:
-                return Ending.ALONE if candidacy.alone else Ending.LEADS, None
-            if verdict is Verdict.ENTRY:
-                return Ending.SEEN if followed else Ending.FOUND, candidacy.entry
+            if verdict is LEAD:
+                return ALONE if candidacy.alone else LEADS, None
+            if verdict is ENTRY:
+                return SEEN if followed else FOUND, candidacy.entry
             followed = True
             left = give_up - time.monotonic()
             if left <= 0:  # a claim that is held and never filled is not a leader's
-                self._misled_until = time.monotonic() + MISLED
-                return Ending.MISLED, None
+                self._misled_until = time.monotonic() + MISTRUST
+                return MISLED, None
             entry = candidacy.wait(min(look, candidacy.lease_left + LEASE_SLACK, left))
             if entry is not None:
-                return Ending.WOKEN, entry
+                return WOKEN, entry
             self._counters[metrics.RECHECKS] += 1
             look = min(look * 2, LAST_LOOK)
 

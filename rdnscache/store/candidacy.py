@@ -16,7 +16,7 @@ from rdnscache.dns.question import name_key
 from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import SERVFAIL, Reply
 from rdnscache.errors import StoreDown
-from rdnscache.outcomes import Verdict
+from rdnscache.outcomes import ENTRY, FOLLOW, LEAD, Verdict
 from rdnscache.store.contract import (
     CLAIM,
     FAILURE,
@@ -136,7 +136,7 @@ class RedisCandidacy(Candidacy):
         self._token = b""
         if not store.usable:
             self._away = True
-            return Verdict.LEAD
+            return LEAD
         if not self._keys:
             name = self._name
             self._keys = (name, name + b"#lead", name + b"#wait", store.names.entry_of_name(name))
@@ -153,30 +153,30 @@ class RedisCandidacy(Candidacy):
             if self._slow:
                 store.run_later(CLAIM, self._claim_late, *self._keys, *told)
                 self._token, self._late = token, True
-                return Verdict.LEAD
+                return LEAD
             try:
                 reply = store.run(CLAIM, self._claim_late, *self._keys, *told)
             except StoreDown:
                 self._away = True
-                return Verdict.LEAD
+                return LEAD
             if reply is None:
                 self._slow = True
                 self._token, self._late = token, True
-                return Verdict.LEAD
+                return LEAD
             if not _is_verdict(reply):
                 store.refused(reply)
                 self._away = True
-                return Verdict.LEAD
+                return LEAD
             verdict = self._verdict_of(reply)
-            if verdict is Verdict.LEAD:
+            if verdict is LEAD:
                 self._token = token
             else:
                 self._offered = b""
-                self._followed |= verdict is Verdict.FOLLOW
-            if verdict is not Verdict.ENTRY or self.entry is not None:
+                self._followed |= verdict is FOLLOW
+            if verdict is not ENTRY or self.entry is not None:
                 return verdict
         self._away = True
-        return Verdict.LEAD
+        return LEAD
 
     def _verdict_of(self, reply: list[Any]) -> Verdict:
         self.entry = None
@@ -194,11 +194,11 @@ class RedisCandidacy(Candidacy):
         self._held = ()
         if reply is not None and _is_verdict(reply):
             verdict = self._verdict_of(reply)
-            if verdict is Verdict.ENTRY and self.entry is not None:
+            if verdict is ENTRY and self.entry is not None:
                 self.on_late(self.entry)
         elif reply is not None:
             self._store.refused(reply)
-        if verdict is not Verdict.LEAD:
+        if verdict is not LEAD:
             self._token = b""
             return
         self._leads = True

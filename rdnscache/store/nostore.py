@@ -7,7 +7,7 @@ from types import TracebackType
 
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import Reply
-from rdnscache.outcomes import Verdict
+from rdnscache.outcomes import LEAD, Verdict
 
 
 class Candidacy:
@@ -54,7 +54,7 @@ class Candidacy:
         For a `renewal`, an entry does not count as fresh when it has no more seconds than that. When Redis takes too
         long we lead, and what it says comes late.
         """
-        return Verdict.LEAD
+        return LEAD
 
     def wait(self, seconds: float) -> Entry | None:
         """As a follower: the entry the leader's fill brings; None when it is time to claim again."""
