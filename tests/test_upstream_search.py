@@ -333,7 +333,11 @@ def test_silent_about_a_name_while_others_are_answered() -> None:
 def test_falling_silent_for_all_is_no_fact_about_a_name() -> None:
     """The server has answered something else since the question was sent, but nothing that others wait for now."""
     names = ["dead"]
-    with Upstream(lambda query, how: _silent_about(names[0])(query, how)) as upstream:
+
+    def handler(query: dns.message.Message, transport: str) -> Any:
+        return _silent_about(names[0])(query, transport)
+
+    with Upstream(handler) as upstream:
         upstreams = _make(upstream.address, timeout=0.6, deadline=2.0)
         released: list[str] = []
         first = gevent.spawn(upstreams.ask, _key("dead1.test"), lambda: released.append("dead1"))
