@@ -80,8 +80,8 @@ lint: $(DEV_STAMP)  ## Look for mistakes and style
 	$(BIN)/ruff format --check .
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint rdnscache
 
-types: $(DEV_STAMP)  ## Check the types
-	$(BIN)/mypy rdnscache
+types: $(DEV_STAMP)  ## Check the types, those of tests and tools as well
+	$(BIN)/mypy
 
 check: test lint types  ## Everything a change has to pass
 

@@ -2,9 +2,9 @@
 
 import os
 
+from rdnscache.build import is_compiled, prefer_source
+
 __version__ = "0.1.0"
 
-if os.environ.get("RDNSCACHE_PURE", "0") not in ("", "0"):
-    from rdnscache.build import prefer_source
-
+if os.environ.get("RDNSCACHE_PURE", "0") not in ("", "0") or not is_compiled():
     prefer_source()

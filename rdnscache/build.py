@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceFileLoader
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceFileLoader
+from pathlib import Path
 from types import ModuleType
 
 
@@ -19,8 +20,17 @@ class SourceOnly:
         return next((spec for finder in finders if (spec := finder.find_spec(name, target))), None)
 
 
+def is_compiled() -> bool:
+    """Whether there is a compiled form: all modules have it, or none."""
+    path = Path(__file__).parent / "dns" / "splice"
+    return any(path.with_name(path.name + suffix).exists() for suffix in EXTENSION_SUFFIXES)
+
+
 def prefer_source() -> None:
-    """Called before the first hot module is imported (RDNSCACHE_PURE=1)."""
+    """Called before the first hot module is imported: where plain Python is asked for, or is what there is.
+
+    What is compiled later is for the next image: a supervisor and the workers it forks are of one form.
+    """
     sys.meta_path.insert(0, SourceOnly)
 
 

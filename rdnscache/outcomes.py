@@ -71,6 +71,6 @@ class Ending(Enum):
     MISLED = "misled"
 
 
-# Under their own names as well: up to Python 3.11 a look-up in the class costs more than all that is done with the member.
+# Under their own names as well: up to Python 3.11 a look-up in the class costs more than all else about the member.
 ENTRY, LEAD, FOLLOW = Verdict
 FOUND, WOKEN, SEEN, LEADS, ALONE, UNFIT, MISLED = Ending

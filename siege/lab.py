@@ -165,7 +165,7 @@ def _json(process: subprocess.Popen[str], seconds: float) -> Any:
         output, _ = process.communicate(timeout=seconds)
         return json.loads(output)
     except (subprocess.TimeoutExpired, ValueError):
-        raise ChaosError(f"no figures from {' '.join(process.args[2:5])}") from None  # type: ignore[index]
+        raise ChaosError(f"no figures from {process.args!r}") from None
     finally:
         process.kill()
         process.wait()

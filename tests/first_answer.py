@@ -20,9 +20,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Seconds until the first answer, and until the node is compiled, after which we give up; seconds for one question, and
-#: those in which the workers change.
-LONGEST, COMPILING, PATIENCE, CHANGE = 300.0, 900.0, 5.0, 3.0
+#: Seconds until the first answer, and until the node is compiled, after which we give up; seconds for one question.
+LONGEST, COMPILING, PATIENCE = 300.0, 900.0, 5.0
 RECORD = b"\xc0\x0c\0\1\0\1\0\0\1\x2c\0\4\xc0\0\2\1"  # A 192.0.2.1, for 300 s
 
 
@@ -69,11 +68,19 @@ def follow(node: subprocess.Popen[bytes], port: int, said: Path, started: float)
         text = said.read_text()
         if "no compiled form" in text:
             line, end = "no compiled form here", 0.0
-        elif "(compiled)" in text and not line.startswith("compiled"):
-            line, end = f"compiled after {time.monotonic() - started:.1f} s", time.monotonic() + CHANGE
+        elif "(compiled)" in text and all_changed(text):
+            line, end = f"compiled after {time.monotonic() - started:.1f} s", 0.0
+        elif "does not work" in text:
+            line, lost, end = "the compiled form does not work", lost + 1, 0.0
         time.sleep(0.02)
     print(f"first answer after {first:.1f} s, {line}; {asked} questions, {lost} without an answer", flush=True)
     return 1 if lost or node.poll() is not None else 0
+
+
+def all_changed(text: str) -> bool:
+    """Whether each worker has said in both forms that it has found Redis, where there is one."""
+    count = int(text.partition(" workers on ")[0].rpartition(" ")[2])
+    return "no Redis to embed" in text or text.count("attached to Redis") >= 2 * count
 
 
 def bound() -> socket.socket:

@@ -21,12 +21,12 @@ from rdnscache.cache import Cache
 from rdnscache.clients.limit import Limiter
 from rdnscache.clients.networks import Networks
 from rdnscache.clients.proxy import parse_proxy, proxy_end
-from rdnscache.dns.compose import NO_EDE, compose, compose_error, compose_local
+from rdnscache.dns.compose import compose, compose_error, compose_local
 from rdnscache.dns.entry import Entry, aged_tail
 from rdnscache.dns.policy import Identity, Limits, answer_ourselves, distill, failure_wire, settle
 from rdnscache.dns.splice import splice_key, splice_reply
 from rdnscache.dns.text import answer_text
-from rdnscache.dns.wire import Query, Reply, build_query, parse_error, parse_query, parse_reply, read_u32
+from rdnscache.dns.wire import NO_EDE, Query, Reply, build_query, parse_error, parse_query, parse_reply, read_u32
 from rdnscache.store.contract import Names
 from rdnscache.store.decoding import decode
 
@@ -235,10 +235,10 @@ def cached(max_entries: int, max_bytes: int, operations: list[tuple[str, int, in
             case "drop":
                 return cache.drop(key)
             case "drop_name":
-                found = [entry.key for entry in cache.after(None, 100) if entry.key[:-5] == key[:-5]]
-                for each in found:
+                gone = [entry.key for entry in cache.after(None, 100) if entry.key[:-5] == key[:-5]]
+                for each in gone:
                     cache.drop(each)
-                return found
+                return gone
             case "clear":
                 return len(cache.set_aside())
             case "hold":
@@ -278,7 +278,8 @@ def held(texts: list[str], but_not: list[str], addresses: list[str]) -> Facts:
 
 def limited(arguments: list[Any], exempt: list[str], queries: list[tuple[str, float]]) -> Facts:
     """What a limiter says to queries: from where, in hexadecimal, and how long after the one before."""
-    limiter, now = Limiter(*arguments[:4], Networks(exempt), *arguments[4:]), NOW
+    rates, prefixes = arguments[:4], arguments[4:]
+    limiter, now = Limiter(*rates, Networks(exempt), *prefixes), NOW  # type: ignore[call-arg]
     for source, pause in queries:
         now += pause
         yield fact("check", lambda source=source, now=now: limiter.check(bytes.fromhex(source), now))
@@ -293,7 +294,8 @@ MAKERS: dict[str, Callable[..., Facts]] = {
 
 def facts(item: list[Any]) -> list[str]:
     """What this form makes of an item; octets are written `{"hex": "00"}`."""
-    name, *arguments = [bytes.fromhex(part["hex"]) if isinstance(part, dict) else part for part in item]
+    name, *told = item
+    arguments = [bytes.fromhex(part["hex"]) if isinstance(part, dict) else part for part in told]
     out = []
     try:
         for each in MAKERS[name](*arguments):

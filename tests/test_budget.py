@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from support import ChaosRelay, Node, RedisServer, Upstream, address, answer, ask, timed, wait_for
@@ -115,5 +116,5 @@ class TestSlowRedis:
         siblings, upstreams = Asked(parse_reply(failure_wire(KEY))), Asked((None, "upstream"))
         sources = Sources(Cache(1, 1), NoStore(), siblings, upstreams)  # type: ignore[arg-type]
         resolver = Resolver(sources, Terms(Limits(), 1.0, 1.0, "n1"), Journal(0), Board.scrap())
-        candidacy = SimpleNamespace(alone=alone, release=None)
+        candidacy: Any = SimpleNamespace(alone=alone, release=None)
         assert resolver._ask(KEY, candidacy, b"")[1] == ("sibling" if alone else "upstream")

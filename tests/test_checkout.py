@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,3 +87,19 @@ def test_compiling_ends_with_the_node(upstream: Upstream, tmp_path: Path) -> Non
         assert node.wait(15) == 0
 
         wait_for(lambda: not alive(compiler))
+
+
+def test_what_is_compiled_later_is_for_the_next_image(tmp_path: Path) -> None:
+    """A worker that a plain supervisor forks while modules are put in place takes none of them."""
+    shutil.copytree(ROOT / "rdnscache", tmp_path / "rdnscache", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    code = (
+        "import importlib.machinery, pathlib, rdnscache\n"
+        "suffix = importlib.machinery.EXTENSION_SUFFIXES[0]\n"
+        "for name in ('dns/splice', 'cache'):\n"
+        "    pathlib.Path('rdnscache', name + suffix).write_bytes(b'no module')\n"
+        "from rdnscache import build, cache\n"
+        "print(cache.__file__.endswith('cache.py'), build.form(), build.is_compiled())\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=clean_env(), capture_output=True, text=True,
+                          check=True).stdout  # fmt: skip
+    assert said == "True pure Python True\n"

@@ -194,7 +194,7 @@ def test_a_value_that_is_no_entry_is_a_miss_and_heals(redis_server: RedisServer,
         if isinstance(value, str):
             redis.set(key, value)
         else:
-            redis.hset(key, mapping=value)  # type: ignore[arg-type]
+            redis.hset(key, mapping=value)
         redis.pexpire(key, 15_000)
         replies, _ = ask_all([(node.port, "heal.example.")], 2.0, 1)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import dns.edns
 import dns.flags
 import dns.message
@@ -27,7 +29,7 @@ NOW = 1000.0
 def make_entry(ttl: int = 300, answers: int = 1, additional: int = 0, rcode: int = 0, ad: bool = True) -> Entry:
     """An entry with this many records of 16 octets (names compressed) and one of twice the TTL."""
     message = dns.message.make_response(dns.message.make_query("www.example.com.", "A"))
-    message.set_rcode(rcode)
+    message.set_rcode(dns.rcode.Rcode(rcode))
     if ad:
         message.flags |= dns.flags.AD
     for count, section, seconds in ((answers, message.answer, ttl), (additional, message.additional, 2 * ttl)):
@@ -39,9 +41,7 @@ def make_entry(ttl: int = 300, answers: int = 1, additional: int = 0, rcode: int
     return Entry(KEY, reply, NOW, ttl, 3600)
 
 
-def make_query(
-    flags: int = dns.flags.RD, stream: bool = False, name: str = "wWw.exAMPle.com.", **more: object
-) -> Query:
+def make_query(flags: int = dns.flags.RD, stream: bool = False, name: str = "wWw.exAMPle.com.", **more: Any) -> Query:
     """A query by dnspython, with ID 4711."""
     message = dns.message.make_query(name, "A", id=4711, **more)
     message.flags = dns.flags.Flag(flags)
@@ -63,7 +63,7 @@ def read(data: bytes) -> dns.message.Message:
 def test_client_gets_its_own_id_spelling_and_flags(rd: int, cd: int, ad: int, edns: bool | int, do: bool) -> None:
     """RD and CD echoed, RA set, AA clear; AD only for those who asked with AD or DO; OPT only to those with one."""
     do = do and edns is not False
-    query = make_query(rd | cd | ad, use_edns=edns, **({"want_dnssec": True} if do else {}))
+    query = make_query(rd | cd | ad, use_edns=edns, want_dnssec=do)
     data = compose(query, make_entry(), NOW)
     message = read(data)
     assert message.id == 4711

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import dns.message
+import dns.rcode
 import dns.rrset
 import pytest
 from hypothesis import given, settings
@@ -27,13 +28,13 @@ LIFETIME = 3_900_000
 @pytest.mark.parametrize(
     ("left_ms", "age"), [(LIFETIME, 0), (LIFETIME - 1, 0.001), (3_600_000, 300), (1, 3899.999), (Lifetime.WHOLE, 0)]
 )
-def test_age_comes_from_the_time_left(left_ms: int, age: float) -> None:
+def test_age_comes_from_the_time_left(left_ms: int | Lifetime, age: float) -> None:
     """No clock of another node has a part in it; fresh while more than the stale time is left."""
     entry = decode(KEY, INFO, WIRE, left_ms, NOW)
     assert entry is not None
     assert entry.stored == pytest.approx(NOW - age)
     assert (entry.key, entry.ttl, entry.stale, entry.rcode) == (KEY, 300, 3600, 0)
-    assert entry.fresh(NOW) is (left_ms is Lifetime.WHOLE or left_ms > 3_600_000)
+    assert entry.fresh(NOW) is (isinstance(left_ms, Lifetime) or left_ms > 3_600_000)
     assert entry.usable(NOW)
 
 
@@ -207,7 +208,7 @@ NXDOMAIN_KEY = KEY[:-5] + b"\0\0" + KEY[-3:]
 def test_a_names_nxdomain_may_come_from_any_type(rtype: str) -> None:
     """The question in it is the one that was asked first."""
     message = dns.message.make_response(dns.message.make_query("www.example.com.", rtype))
-    message.set_rcode(3)
+    message.set_rcode(dns.rcode.Rcode(3))
     info = info_text(3, 5, 0, "2026-11-23T07:00:00Z", "192.0.2.53", "n1").encode()
     entry = decode(NXDOMAIN_KEY, info, message.to_wire(), Lifetime.WHOLE, NOW)
     assert entry is not None and entry.rcode == 3
@@ -220,11 +221,11 @@ def test_nothing_else_is_a_names_nxdomain() -> None:
     assert decode(NXDOMAIN_KEY, INFO, WIRE, LIFETIME, NOW) is None
     message = dns.message.make_response(dns.message.make_query("www.example.com.", "A"))
     assert decode(NXDOMAIN_KEY, INFO, message.to_wire(), LIFETIME, NOW) is None
-    message.set_rcode(3)
+    message.set_rcode(dns.rcode.Rcode(3))
     message.answer.append(dns.rrset.from_text("www.example.com.", 300, "IN", "CNAME", "gone.example.com."))
     assert decode(NXDOMAIN_KEY, INFO, message.to_wire(), LIFETIME, NOW) is None
     other = dns.message.make_response(dns.message.make_query("ww2.example.com.", "A"))
-    other.set_rcode(3)
+    other.set_rcode(dns.rcode.Rcode(3))
     assert decode(NXDOMAIN_KEY, INFO, other.to_wire(), LIFETIME, NOW) is None
 
 

@@ -94,7 +94,8 @@ def test_every_stop_leaves_time_to_drain() -> None:
     lingers = int(node["environment"]["RDNSCACHE_LINGER"])
     assert int(node["stop_grace_period"].removesuffix("s")) > lingers + DRAIN
     assert pod["terminationGracePeriodSeconds"] > int(settings["RDNSCACHE_LINGER"]) + DRAIN
-    assert int(re.search(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)[1]) > DRAIN
+    (timeout,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    assert int(timeout) > DRAIN
 
 
 def test_compose_accepts_its_file() -> None:

@@ -7,6 +7,7 @@ import signal
 import socket
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import dns.message
 import dns.rcode
@@ -87,7 +88,7 @@ def test_a_worker_out_of_descriptors_blames_nobody() -> None:
         assert ask(node.port, "next.test").rcode() == dns.rcode.NOERROR
 
 
-def test_a_reload_is_held_against_the_limit_as_well(tmp_path: pytest.TempPathFactory) -> None:
+def test_a_reload_is_held_against_the_limit_as_well(tmp_path: Path) -> None:
     """More than fits is said again."""
     file = tmp_path / "node.toml"
     file.write_text("max_flights = 100\ntcp_connections = 100\n")

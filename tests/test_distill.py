@@ -38,7 +38,7 @@ def make(
     """Key and wire of a reply; a record is "owner ttl [class] type data", and each stands where it is put."""
     query = dns.message.make_query(name, rtype, use_edns=0, want_dnssec=do)
     response = dns.message.make_response(query)
-    response.set_rcode(rcode)
+    response.set_rcode(dns.rcode.Rcode(rcode))
     for section, lines in (
         (response.answer, answer),
         (response.authority, authority),

@@ -41,7 +41,7 @@ class TestMissed:
             redis = redis_server.client()
             handler.address = "192.0.2.2"
             redis.delete("rdns:1:{first.test.}:A")
-            redis.xadd(STREAM, event("first.test."))  # type: ignore[arg-type]
+            redis.xadd(STREAM, event("first.test."))
             assert command("cache", "flush", "second.test", "--redis", redis_server.url).returncode == 0
             wait_for(lambda: "missed before: first.test." in node.log())
             assert answer_of(node.port, "first.test.") == answer_of(node.port, "second.test.") == "192.0.2.2"
@@ -50,7 +50,7 @@ class TestMissed:
     def test_one_that_was_lost_is_noticed_without_another(self, redis_server: RedisServer) -> None:
         """The newest event is looked at with each heartbeat, also where there is one Redis only."""
         with Upstream() as upstream, cluster([redis_server.url], upstream, 1) as (node,):
-            redis_server.client().xadd(STREAM, event("silent.test."))  # type: ignore[arg-type]
+            redis_server.client().xadd(STREAM, event("silent.test."))
             wait_for(lambda: "missed before: silent.test." in node.log(), 15)
 
     @pytest.mark.parametrize("what", ["too long", "no json", "no event", "a flood", "another type"])
@@ -70,7 +70,7 @@ class TestMissed:
             elif what == "a flood":
                 pipeline = redis.pipeline(transaction=False)
                 for number in range(20_000):
-                    pipeline.xadd(STREAM, event(f"{number}.test."))  # type: ignore[arg-type]
+                    pipeline.xadd(STREAM, event(f"{number}.test."))
                 pipeline.execute()
             else:
                 raw = {"too long": "x" * 40_000_000, "no json": "{", "no event": "[]"}[what]

@@ -74,9 +74,9 @@ OPTIONS = (
     dns.edns.ECSOption("192.0.2.0", 24),
     dns.edns.CookieOption(b"12345678", b""),
     dns.edns.CookieOption(b"12345678", b"abcdefghijklmnop"),
-    dns.edns.GenericOption(12, bytes(40)),
-    dns.edns.GenericOption(65001, b"x"),
-    dns.edns.GenericOption(65300, b""),
+    dns.edns.GenericOption(dns.edns.OptionType.make(12), bytes(40)),
+    dns.edns.GenericOption(dns.edns.OptionType.make(65001), b"x"),
+    dns.edns.GenericOption(dns.edns.OptionType.make(65300), b""),
 )
 
 
@@ -93,7 +93,8 @@ def a_query(rng: random.Random) -> dns.message.Message:
         rng.choice(("IN", "IN", "IN", "CH")),
         id=rng.randrange(65536),
         flags=rng.choice((0, dns.flags.RD, dns.flags.RD | dns.flags.AD, dns.flags.RD | dns.flags.CD, 0x01F0)),
-        **{} if edns is False else {"use_edns": edns, "options": options},
+        use_edns=edns,
+        options=None if edns is False else options,
     )
     if edns is not False:
         message.use_edns(edns, rng.choice((0, dns.flags.DO)), rng.choice((0, 512, 600, 1232, 4096)), options=options)
@@ -333,9 +334,9 @@ def test_splices_take_bytes_and_nothing_else() -> None:
     """None is no octets: it has no length to check."""
     for data, tail, opt in ((None, b"tail", b""), (MESSAGE, None, b""), (MESSAGE, b"tail", None)):
         with pytest.raises(TypeError):
-            splice_reply(data, 12, 0, 0, 0, 0, tail, 0, opt)
+            splice_reply(data, 12, 0, 0, 0, 0, tail, 0, opt)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        splice_key(None, 12, 0)
+        splice_key(None, 12, 0)  # type: ignore[arg-type]
 
 
 def test_ends_of_the_range_are_inside() -> None:

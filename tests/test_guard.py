@@ -32,7 +32,7 @@ def header(client: str, stream: bool = False, fields: bytes = b"") -> bytes:
     return build_proxy(packed(client), 4711, packed(server), 53, stream, fields)
 
 
-def udp(port: int, data: bytes, source: str = "127.0.0.1", seconds: float = 2.0) -> dns.message.Message | None:
+def udp(port: int, data: bytes, source: str = "127.0.0.1", seconds: float = 2.0) -> Any:
     """The reply to a datagram; None when there is none in time."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((source, 0))

@@ -102,7 +102,7 @@ class Scripted(NoStore):
             def read(self, last: bool = False) -> Entry | None:
                 return store.entry
 
-            def claim(self, renewal: int = 0) -> int:
+            def claim(self, renewal: int = 0) -> Verdict:
                 self.entry, self.lease_left = store.entry, 0.0
                 return store.verdict
 

@@ -37,7 +37,7 @@ def flushes(*heard: tuple[bytes, bytes]) -> Flushes:
 def test_every_slot_has_a_tag() -> None:
     """The mark's key is in the slot it was made for, and is no entry's."""
     for slot in range(REDIS_CLUSTER_HASH_SLOTS):
-        assert key_slot(NAMES.swept(tag_of(slot))) == slot  # type: ignore[arg-type]
+        assert key_slot(NAMES.swept(tag_of(slot))) == slot
     assert NAMES.question(NAMES.swept(tag_of(5)).decode()) is None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from typing import Any
 
 import dns.flags
 import dns.message
@@ -30,7 +31,7 @@ class Zone:
         return reply
 
 
-def rcodes(node: Node, name: str, types: tuple[str, ...] = TYPES, **how: object) -> set[int]:
+def rcodes(node: Node, name: str, types: tuple[str, ...] = TYPES, **how: Any) -> set[int]:
     return {ask(node.port, name, rtype, **how).rcode() for rtype in types}
 
 

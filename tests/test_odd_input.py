@@ -227,7 +227,7 @@ def test_a_reply_steers_no_terminal() -> None:
 
     def handler(query: dns.message.Message, transport: str) -> dns.message.Message:
         reply = answer(query, '300 TXT "\\027[2J"')
-        reply.use_edns(0, options=[dns.edns.EDEOption(15, NASTY)])
+        reply.use_edns(0, options=[dns.edns.EDEOption(dns.edns.EDECode.BLOCKED, NASTY)])
         return reply
 
     with Upstream(handler) as upstream:

@@ -401,8 +401,7 @@ class TestView:
         move = "getComputedStyle(document.querySelector('#live i')).animationName"
         seen = {}
         for scheme, motion in (("light", "no-preference"), ("dark", "reduce")):
-            features = {"prefers_color_scheme": scheme, "prefers_reduced_motion": motion}
-            with Page(browser, place.urls[0], **features) as page:
+            with Page(browser, place.urls[0], prefers_color_scheme=scheme, prefers_reduced_motion=motion) as page:
                 page.wait("document.querySelector('#live').dataset.state == 'live'")
                 seen[scheme] = (page.run(look), page.run(move))
 

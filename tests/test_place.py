@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.once, pytest.mark.pure]
         ("valkey+cluster://a/0", CLUSTER, (("a", 6379),), ("", "", 0, False)),
     ],
 )
-def test_spellings(url: str, kind: str, hosts: tuple, rest: tuple) -> None:
+def test_spellings(url: str, kind: str, hosts: tuple[tuple[str, int], ...], rest: tuple[str | int, ...]) -> None:
     """Each kind of place, with and without what may be left out; the canonical URL says the same."""
     place = parse(url)
     assert (place.kind, place.hosts) == (kind, hosts)

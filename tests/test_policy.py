@@ -28,7 +28,7 @@ def make_reply(
     query = dns.message.make_query("wWw.example.com.", rtype, use_edns=0 if edns else False)
     response = dns.message.make_response(query)
     response.flags |= dns.flags.AA
-    response.set_rcode(rcode)
+    response.set_rcode(dns.rcode.Rcode(rcode))
     for section, lines in ((response.answer, answer), (response.authority, authority)):
         for line in lines:
             owner, ttl, kind, data = line.split(" ", 3)
@@ -96,9 +96,9 @@ def test_the_answer_alone_decides_how_long_it_is_kept(low: int) -> None:
         section.append(dns.rrset.from_text(owner, int(ttl), "IN", kind, data))
     reply = parse_reply(message.to_wire())
     assert reply is not None
-    wire, ttl = settle(b"\3www\7example\3com\0\0\1\0\1\0", reply, LIMITS)
+    wire, lives = settle(b"\3www\7example\3com\0\0\1\0\1\0", reply, LIMITS)
     stored = dns.message.from_wire(wire)
-    assert (ttl, stored.authority[0].ttl, stored.additional[0].ttl) == (300, 300, 300)
+    assert (lives, stored.authority[0].ttl, stored.additional[0].ttl) == (300, 300, 300)
 
 
 def test_soa_in_a_positive_reply_keeps_its_ttl() -> None:

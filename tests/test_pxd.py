@@ -104,6 +104,48 @@ def test_what_is_declared_exists(path: Path) -> None:
     assert drifted(path.read_text(), path.with_suffix(".py").read_text()) == []
 
 
+def kept(part: ast.ClassDef) -> set[str]:
+    """The attributes of `self` that a class gives a value to."""
+    return {
+        node.attr
+        for node in ast.walk(part)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Store)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "self"
+    }
+
+
+def declared_classes() -> dict[str, tuple[list[str], set[str]]]:
+    """For each class of any `.pxd`: its bases, and the data it is declared to have."""
+    found: dict[str, tuple[list[str], set[str]]] = {}
+    for path in DECLARATIONS:
+        data: set[str] = set()
+        for _, text in declarations(path.read_text()):
+            if match := CLASS.fullmatch(text):
+                data = set()
+                found[match[1]] = names(match[2] or ""), data
+            elif text and not text.startswith(" "):
+                data = set()
+            elif (match := DATA.fullmatch(re.sub(r"\[.*?\]", "", text.strip()))) and "(" not in text:
+                data.update(names(match[1]))
+    return found
+
+
+@pytest.mark.parametrize("path", DECLARATIONS, ids=lambda path: path.name)
+def test_what_an_object_keeps_is_declared(path: Path) -> None:
+    """An object of C has no place for anything else: what is missing here ends a compiled worker at its start."""
+    classes = declared_classes()
+    for name, part in parts_of(ast.parse(path.with_suffix(".py").read_text())).items():
+        if isinstance(part, ast.ClassDef) and name in classes:
+            line, data = [name], set[str]()
+            while line:
+                bases, own = classes.get(line.pop(), ([], set()))
+                line += bases
+                data |= own
+            assert kept(part) - data == set(), name
+
+
 @pytest.mark.parametrize(
     ("declared", "what"),
     [

@@ -21,7 +21,7 @@ from rdnscache.place import parse
 from rdnscache.store.opening import client
 from rdnscache.store.resp import MORE, Map, Push, Reader
 
-_WORDS = st.text(st.characters(codec="ascii", exclude_categories=("Cc",)), max_size=20).map(str.encode)
+_WORDS = st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=20).map(str.encode)
 
 
 def _bulk(kind: bytes, text: bytes) -> bytes:

@@ -132,7 +132,7 @@ def start(
     node = subprocess.Popen(words, stdout=log, stderr=log, env=clean_env(), cwd=ROOT)  # type: ignore[call-overload]
     wait_for(lambda: len(children(node)) == workers, 15)
     wait_for(lambda: ask(port, "first.test", tries=5).answer, 15)
-    return node  # type: ignore[no-any-return]
+    return node
 
 
 def children(process: subprocess.Popen[bytes]) -> list[str]:

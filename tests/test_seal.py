@@ -99,7 +99,7 @@ class TestTheSeal:
         changed[at // 8 % len(changed)] ^= 1 << at % 8
         parts[which] = bytes(changed)
 
-        assert seal.problem(*parts, 0.0, MADE) != ""
+        assert seal.problem(parts[0], parts[1], parts[2], parts[3], 0.0, MADE) != ""
 
     @settings(max_examples=200, deadline=None)
     @given(st.binary(max_size=80) | st.none() | st.integers(), st.binary(max_size=80), st.binary(max_size=80))
@@ -193,7 +193,7 @@ def test_a_forged_entry_is_a_miss_and_replaced(redis_server: RedisServer, upstre
     assert good[b"mac"] == seal.sign(ENTRY.encode(), good[b"info"], good[b"wire"])
     with signing(redis_server, upstream, FIRST, node_id="n2") as (node, admin):
         client.delete(ENTRY)
-        client.hset(ENTRY, mapping=forge(kind, good, seal))  # type: ignore[arg-type]
+        client.hset(ENTRY, mapping=forge(kind, good, seal))
         client.pexpire(ENTRY, 3_900_000)
         assert addresses(ask(node.port, "a.example.")) == ["192.0.2.1"]
 
@@ -221,7 +221,7 @@ def test_a_node_whose_clock_disagrees_with_most_shares_with_nobody(
             key = f"rdns:1:{{{name}}}:A"
             info = info_of(600).replace(b"node=evil", f"node=n{number}".encode())
             fields = {"info": info, "wire": wire.to_wire(), "mac": seal.sign(key.encode(), info, wire.to_wire())}
-            client.hset(key, mapping=fields)  # type: ignore[arg-type]
+            client.hset(key, mapping=fields)
             client.pexpire(key, 3_900_000)
             assert addresses(ask(node.port, name)) == ["192.0.2.1"]
         assert "the clock of this host disagrees with most nodes'" in node.log()

@@ -47,7 +47,7 @@ pytestmark = pytest.mark.once
 
 
 DASHBOARD = ROOT / "deploy" / "grafana" / "rdnscache.json"
-TRACE = dns.edns.GenericOption(65300, b"")
+TRACE = dns.edns.GenericOption(dns.edns.OptionType.make(65300), b"")
 KEY = b"\x01a\x04test\0\0\1\0\1\0"
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from support import (
     Load,
+    Node,
     Sentinel,
     Server,
     Upstream,
@@ -71,7 +72,7 @@ def trio(tmp_path: Path) -> Iterator[Trio]:
 
 
 @contextmanager
-def under_load(url: str) -> Iterator[tuple]:
+def under_load(url: str) -> Iterator[tuple[Upstream, list[Node], Load]]:
     with Upstream(telling, delay=0.15) as upstream, nodes_on(url, upstream) as nodes:
         with Load([node.port for node in nodes], 40) as load:
             wait_for(lambda: load.asked > 60)

@@ -51,9 +51,9 @@ def _handler(query: dns.message.Message, transport: str) -> dns.message.Message 
         reply = answer(query, "300 A 192.0.2.1")
         reply.flags |= dns.flags.AD | dns.flags.AA
         return reply
-    reply = default_handler(query, transport)
-    assert reply is None or isinstance(reply, dns.message.Message)
-    return reply
+    usual = default_handler(query, transport)
+    assert usual is None or isinstance(usual, dns.message.Message)
+    return usual
 
 
 class Served:
@@ -133,7 +133,7 @@ def test_two_opts(served: Served) -> None:
 
 def test_unknown_options_are_ignored(served: Served) -> None:
     """Options we do not know, client subnet and cookies go nowhere and come back from nowhere."""
-    options = [dns.edns.GenericOption(65001, b"x"), dns.edns.ECSOption("198.51.100.0", 24)]
+    options = [dns.edns.GenericOption(dns.edns.OptionType.make(65001), b"x"), dns.edns.ECSOption("198.51.100.0", 24)]
     reply = ask(served.port, "options.test", use_edns=0, options=options)
     assert reply.answer and not reply.options
     seen = [dns.message.from_wire(raw) for raw in served.upstream.raw if b"\x07options" in raw]
@@ -145,7 +145,8 @@ def test_upstream_options_are_not_passed_on() -> None:
 
     def handler(query: dns.message.Message, transport: str) -> dns.message.Message:
         reply = answer(query, "300 A 192.0.2.1")
-        reply.use_edns(0, payload=4000, options=[dns.edns.GenericOption(65001, b"from upstream")])
+        option = dns.edns.GenericOption(dns.edns.OptionType.make(65001), b"from upstream")
+        reply.use_edns(0, payload=4000, options=[option])
         return reply
 
     with Upstream(handler) as upstream, Node([upstream.address]) as node:

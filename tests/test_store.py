@@ -12,7 +12,7 @@ import dns.rcode
 import dns.rrset
 import pytest
 import redis
-from support import Node, RedisServer, Upstream, ask, attached, failure, wait_for
+from support import Handler, Node, RedisServer, Upstream, ask, attached, failure, wait_for
 
 from rdnscache.place import parse
 from rdnscache.store.opening import connection
@@ -20,7 +20,7 @@ from rdnscache.store.opening import connection
 pytestmark = pytest.mark.both
 
 
-def with_ttl(ttl: int) -> object:
+def with_ttl(ttl: int) -> Handler:
     def handler(query: dns.message.Message, transport: str) -> dns.message.Message:
         reply = dns.message.make_response(query)
         reply.answer.append(dns.rrset.from_text(query.question[0].name, ttl, "IN", "A", "192.0.2.7"))

@@ -31,7 +31,7 @@ Handler = Callable[[dns.message.Message, str], Any]
 
 
 def _key(name: str) -> bytes:
-    return dns.name.from_text(name).to_wire() + b"\0\1\0\1\0"
+    return dns.name.from_text(name).to_digestable() + b"\0\1\0\1\0"
 
 
 def _split(address: str) -> tuple[str, int]:

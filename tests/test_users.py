@@ -72,7 +72,7 @@ class Guarded:
     def url(self, user: str, password: str) -> str:
         return f"redis://{user}:{password}@127.0.0.1:{self.port}/0"
 
-    def client(self, user: str | None, password: str | None) -> redis.Redis:
+    def client(self, user: str | None, password: str | None) -> Any:
         return redis.Redis(port=self.port, username=user, password=password, retry=Retry(NoBackoff(), 0))
 
     def used(self) -> set[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import dns.edns
 import dns.flags
 import dns.message
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.pure
 OPT = b"\0\0\x29\x10\x00\0\0\0\0\0\0"
 
 
-def query_wire(name: str = "www.Example.com.", rdtype: str = "A", **options: object) -> bytes:
+def query_wire(name: str = "www.Example.com.", rdtype: str = "A", **options: Any) -> bytes:
     """A query made by dnspython; always the same, as it is the name of a test."""
     return dns.message.make_query(name, rdtype, id=4660, **options).to_wire()
 
@@ -29,7 +31,7 @@ def reply_wire(rcode: int = 0, edns: bool = True) -> bytes:
     """A reply with all sections, made (and compressed) by dnspython."""
     query = dns.message.make_query("www.example.com.", "A", use_edns=0 if edns else False, want_dnssec=edns, id=4660)
     reply = dns.message.make_response(query)
-    reply.set_rcode(rcode)
+    reply.set_rcode(dns.rcode.Rcode(rcode))
     reply.answer += [
         dns.rrset.from_text("www.example.com.", 300, "IN", "CNAME", "web.example.com."),
         dns.rrset.from_text("web.example.com.", 60, "IN", "A", "192.0.2.1", "192.0.2.2"),
@@ -288,7 +290,7 @@ def test_our_queries_are_read_by_an_independent_library(do: bool, cd: bool, iden
 @given(st.lists(st.tuples(st.sampled_from([3, 10, 12, 65299, 65300, 65301]), st.binary(max_size=12)), max_size=5))
 def test_who_asks_for_a_trace(told: list[tuple[int, bytes]]) -> None:
     """The option is found among others, wherever it stands and whatever they hold."""
-    options = [dns.edns.GenericOption(code, data) for code, data in told]
+    options = [dns.edns.GenericOption(dns.edns.OptionType.make(code), data) for code, data in told]
     query = parse_query(query_wire(use_edns=0, options=options), False)
     assert query is not None
     assert query.error == 0

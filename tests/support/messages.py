@@ -69,7 +69,7 @@ def says(rcode: int, ede: int = -1) -> Handler:
     def handler(query: dns.message.Message, transport: str) -> dns.message.Message:
         reply = failure(query, rcode)
         if ede >= 0:
-            reply.use_edns(0, options=[dns.edns.EDEOption(ede)])
+            reply.use_edns(0, options=[dns.edns.EDEOption(dns.edns.EDECode.make(ede))])
         return reply
 
     return handler
