@@ -24,6 +24,7 @@ cdef class Resolver:
     cdef int _failures
     cdef double _failing_since
     cdef public bint unfit
+    cdef bint _cut_off
     cdef double _l2_share
     cdef public Flights flights
 
@@ -39,6 +40,9 @@ cdef class Resolver:
     @cython.locals(kept=Entry)
     cdef object _hold(self, Entry stale, double now)
     cpdef object _late(self, Flight flight, Entry entry)
+    cpdef object _give_back(self, object candidacy, double asked)
+    @cython.locals(entry=Entry)
+    cdef tuple _stand_back(self, object candidacy, bint followed)
     @cython.locals(entry=Entry, look=double, left=double, give_up=double, begun=double, followed=bint)
     cpdef tuple _claim_or_follow(self, Flight flight, object candidacy)
     @cython.locals(stale=int, ttl=int, key=bytes, entry=Entry)

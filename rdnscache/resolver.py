@@ -113,6 +113,8 @@ class Resolver:
         self._failures = 0
         self._failing_since = 0.0
         self.unfit = False
+        #: Whether upstreams have just been silent for a whole round: until one answers, somebody else is to lead.
+        self._cut_off = False
         #: The share of recent flights that ended in L2.
         self._l2_share = 1.0
         self.flights: Flights
@@ -125,8 +127,9 @@ class Resolver:
 
         with self._store.candidacy(key, partial(self._late, flight)) as candidacy:
             entry = None
-            if not flight.renewal and (self._l2_share >= READ_WORTHWHILE or self.unfit or not flight.recursion):
-                entry = candidacy.read(self.unfit or not flight.recursion)
+            alone = self.unfit or self._cut_off or not flight.recursion
+            if not flight.renewal and (alone or self._l2_share >= READ_WORTHWHILE):
+                entry = candidacy.read(alone)
                 if entry is not None and entry.fresh(clock.now()):
                     return self._land(flight, entry, outcomes.L2)
             if not flight.recursion:
@@ -153,7 +156,12 @@ class Resolver:
             reply = self._siblings.ask(key, client)
             if reply is not None:
                 return reply, SIBLING
-        return self._upstreams.ask(key, candidacy.release)
+        return self._upstreams.ask(key, partial(self._give_back, candidacy, time.monotonic()))
+
+    def _give_back(self, candidacy: Candidacy, asked: float) -> None:
+        """No upstream could be reached in the first round. A refusal proves less than silence: it may be a restart."""
+        self._cut_off = self._cut_off or time.monotonic() - asked >= FAILING
+        candidacy.release()
 
     def _offer(self, flight: Flight, stale: Entry | None) -> None:
         """Have those who wait answered with a stale entry if it takes long (RFC 8767 section 5), or fails."""
@@ -199,11 +207,11 @@ class Resolver:
 
     def _claim_or_follow(self, flight: Flight, candidacy: Candidacy) -> tuple[Ending, Entry | None]:
         """Step 6: until there is an entry, from Redis or a leader, or it is for us to ask."""
-        if self.unfit:
-            return UNFIT, None
         begun, look, followed = time.monotonic(), FIRST_LOOK, False
         give_up = begun + (SHORT_PATIENCE if begun < self._misled_until else self._patience)
         while True:
+            if self.unfit or self._cut_off:
+                return self._stand_back(candidacy, followed)
             verdict = candidacy.claim(flight.renewal)
             if verdict is LEAD:
                 return ALONE if candidacy.alone else LEADS, None
@@ -219,6 +227,14 @@ class Resolver:
                 return WOKEN, entry
             self._counters[metrics.RECHECKS] += 1
             look = min(look * 2, LAST_LOOK)
+
+    def _stand_back(self, candidacy: Candidacy, followed: bool) -> tuple[Ending, Entry | None]:
+        """Ask for ourselves, without a claim that others would wait for. Who has followed looks for an answer first."""
+        if followed:
+            entry = candidacy.wait(FIRST_LOOK) or candidacy.read(True)
+            if entry is not None and entry.fresh(clock.now()):
+                return SEEN, entry
+        return UNFIT, None
 
     def _note(self, ending: Ending) -> None:
         column = metrics.FOLLOWED.get(ending)
@@ -277,7 +293,7 @@ class Resolver:
     def _found(self) -> None:
         if self.unfit:
             log.info("an upstream can be used again: claiming as before")
-        self.unfit = False
+        self.unfit = self._cut_off = False
         self._failures = 0
 
     def _land(self, flight: Flight, entry: Entry, layer: int) -> None:

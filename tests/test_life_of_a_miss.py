@@ -59,9 +59,11 @@ class Upstream:
 
     def __init__(self) -> None:
         self.asked: list[AsyncResult] = []
+        self.on_trouble: Callable[[], None] = lambda: None
 
     def ask(self, key: bytes, on_trouble: Callable[[], None]) -> tuple[Reply, str]:
         self.asked.append(AsyncResult())
+        self.on_trouble = on_trouble
         return self.asked[-1].get(), "192.0.2.53"
 
     def answer(self, number: int, reply: Reply) -> None:
@@ -325,6 +327,22 @@ def test_a_claim_that_nobody_fills_is_not_followed_for_ever(worker: Worker) -> N
     worker.until(lambda: client.answers)
     assert client.addresses == [NEW]
     assert worker.store.fills == [b"store"]  # which Redis does not take: the claim is somebody else's
+
+
+def test_a_round_of_silence_leaves_the_next_lead_to_others(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name that was asked may be led by others now, and new ones are not claimed, until an upstream answers."""
+    monkeypatch.setattr(resolver, "FAILING", 0.0)
+    worker.ask()
+    worker.upstream.on_trouble()
+    worker.flush()
+    worker.store.verdict = Verdict.FOLLOW  # not asked for any more
+    worker.ask()
+    assert len(worker.upstream.asked) == 2
+    worker.upstream.answer(1, reply_of(NEW))
+    worker.until(lambda: worker.cache.kept(KEY))
+    worker.flush()
+    worker.ask()
+    assert len(worker.upstream.asked) == 2
 
 
 def test_a_node_that_reaches_nobody_leaves_the_lead_to_others(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:

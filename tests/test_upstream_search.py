@@ -330,6 +330,27 @@ def test_silent_about_a_name_while_others_are_answered() -> None:
         assert _why(upstreams, "dead2.test").why == UNREACHABLE
 
 
+def test_falling_silent_for_all_is_no_fact_about_a_name() -> None:
+    """The server has answered something else since the question was sent, but nothing that others wait for now."""
+    names = ["dead"]
+
+    def handler(query: dns.message.Message, transport: str) -> Any:
+        return _silent_about(names[0])(query, transport)
+
+    with Upstream(handler) as upstream:
+        upstreams = _make(upstream.address, timeout=0.6, deadline=2.0)
+        released: list[str] = []
+        first = gevent.spawn(upstreams.ask, _key("dead1.test"), lambda: released.append("dead1"))
+        wait_for(lambda: gevent.sleep(0.001) or upstream.count("dead1.test.") == 1)
+        upstreams.ask(_key("live.test"))
+        names[0] = ""
+        others = [gevent.spawn(_why, upstreams, f"later{number}.test") for number in range(4)]
+        wait_for(lambda: gevent.sleep(0.001) or released)
+        names[0] = "nothing"
+        assert first.get()[0].ancount == 1
+        gevent.killall(others)
+
+
 # Faults of our own
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rdnscache.dns.wire import NOTIMP, REFUSED, SERVFAIL, Reply
 from rdnscache.errors import LOCAL, SAID, SILENT, UNREACHABLE, UpstreamFailed
-from rdnscache.upstream.server import Server
+from rdnscache.upstream.server import AT_WORK, Server
 
 #: How often a server that stays silent is asked: a datagram can be lost.
 ROUNDS = 3
@@ -113,7 +113,8 @@ class Search:
     def _proves(self, server: Server, failure: UpstreamFailed) -> str:
         if failure.why != SILENT or server in self._met:
             return UNREACHABLE if failure.why == SILENT else failure.why
-        alive = server.udp.alive_at >= self.started and not server.udp.resting
+        # one that is in doubt has fallen silent for all since it gave that sign of life
+        alive = server.udp.alive_at >= self.started and server.rank(self.due) == AT_WORK
         return SILENT if alive else UNREACHABLE
 
     def _told(self, why: str) -> int:
