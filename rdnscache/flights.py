@@ -50,7 +50,6 @@ class Pilot(Protocol):
 
     def give_up(self, flight: Flight) -> Entry:
         """What to land one with that `fly` has left unlanded, by an error."""
-        raise NotImplementedError
 
 
 class Flight(Task):

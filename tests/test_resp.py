@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import Node, RedisServer, Upstream, answer, ask, wait_for
+from support.relay import pass_on
 
 from rdnscache.place import parse
 from rdnscache.store.opening import client
@@ -204,20 +205,7 @@ class Between:
                 continue
             far = socket.create_connection(("127.0.0.1", self._server.port))
             for source, target in ((near, far), (far, near)):
-                threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
-
-    @staticmethod
-    def _pass_on(source: socket.socket, target: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                target.sendall(data)
-        except OSError:
-            pass
-        for each in (source, target):
-            try:
-                each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+                threading.Thread(target=pass_on, args=(source, target), daemon=True).start()
 
     @staticmethod
     def say(data: bytes, to: socket.socket) -> None:

@@ -50,16 +50,13 @@ class Connection(Protocol):
     @property
     def moved(self) -> float:
         """The moment at which the client last took something, or brought a whole query."""
-        raise NotImplementedError
 
     @property
     def unread(self) -> bool:
         """Whether answers wait for the client to read."""
-        raise NotImplementedError
 
     def serve(self) -> bool:
         """Do a share of what there is to do; whether there is more."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Close it, and leave the pool."""

@@ -37,19 +37,7 @@ class Relay:
             server = socket.create_connection(("127.0.0.1", self._to))
             self._pairs.append((client, server))
             for source, target in ((client, server), (server, client)):
-                threading.Thread(target=self._copy, args=(source, target), daemon=True).start()
-
-    def _copy(self, source: socket.socket, target: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                target.sendall(data)
-        except OSError:
-            pass
-        for each in (source, target):
-            try:
-                each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+                threading.Thread(target=pass_on, args=(source, target), daemon=True).start()
 
     def cut(self) -> None:
         self._cut.set()
@@ -93,3 +81,17 @@ class ChaosRelay:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._process.kill()
         self._process.wait()
+
+
+def pass_on(source: socket.socket, target: socket.socket) -> None:
+    """Copy from one socket to the other until either ends; then both do."""
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+    except OSError:
+        pass
+    for each in (source, target):
+        try:
+            each.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
