@@ -61,7 +61,7 @@ test: $(DEV_STAMP) $(COMPILED_STAMP)  ## Run the tests in the compiled form, and
 		$(call TRIED,RDNSCACHE_PURE=1 $(BIN)/python -m pytest -q); \
 	fi
 
-quick: $(DEV_STAMP)  ## Run the tests that start no process and open no socket, in plain Python: a minute or less
+quick: $(DEV_STAMP)  ## Run the tests that start no process and open no socket, in plain Python
 	RDNSCACHE_PURE=1 $(BIN)/python -m pytest -q -m pure -n $(TEST_WORKERS)
 
 bench: $(DEV_STAMP) $(COMPILED_STAMP)  ## Measure against other servers; says which Debian packages it wants
