@@ -23,7 +23,7 @@ import redis
 from bench.system import free_port, tree
 from chaos import client, names
 from chaos.upstream import Upstream
-from rdnscache.embedded import find_server
+from rdnscache.node.embedded import find_server
 
 ROOT = Path(__file__).absolute().parents[1]
 NODES, WORKERS = 3, 2

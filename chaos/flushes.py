@@ -20,10 +20,10 @@ from chaos import names
 from chaos.cluster import NODES, WORKERS, Cluster, Outcome, wait_for
 from rdnscache.dns.names import parse_name
 from rdnscache.errors import StoreDown
-from rdnscache.store.browse import Browser
-from rdnscache.store.cluster import Cluster as Register
+from rdnscache.operator.entries import Browser
+from rdnscache.operator.flush import Flush
+from rdnscache.operator.members import Members as Register
 from rdnscache.store.contract import Names
-from rdnscache.store.flushing import Flush
 from rdnscache.store.scope import Scope
 
 PREFIX = "rdns"

@@ -199,7 +199,7 @@ class Model:
         return _fly(state, number, flight._replace(stage=ASKING, asked=version, sent=sent))
 
     def _answered(self, state: State, number: int, flight: Flight) -> State:
-        """What it brings waits for Redis to say that it leads; see `RedisCandidacy` for what is shared then."""
+        """What it brings waits for Redis to say that it leads; see `RedisClaim` for what is shared then."""
         state = self._land(state, number, flight, flight.asked)
         heard = state.workers[flight.worker].heard
         current = flight.sent == heard

@@ -17,7 +17,7 @@ from typing import Any
 from chaos.cluster import ChaosError, Process, wait_for
 from chaos.model import ANNOUNCE, COLLECT, DELETE, Model, Space, State
 from chaos.scene import Scene
-from rdnscache.embedded import find_server
+from rdnscache.node.embedded import find_server
 
 #: One shape after the other, and then what they are together; the last ones are large.
 SPACES = (

@@ -2,7 +2,7 @@
 
 import os
 
-from rdnscache.build import is_compiled, prefer_source
+from rdnscache.forms import is_compiled, prefer_source
 
 __version__ = "0.1.0"
 

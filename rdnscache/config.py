@@ -16,15 +16,16 @@ from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from rdnscache import forwards, values
+from rdnscache import forwards
+from rdnscache import option_parsers as values
 from rdnscache.address import Address
 from rdnscache.clients.networks import DEFAULT_ALLOW
 from rdnscache.dns.names import shown
 from rdnscache.errors import ConfigError
 from rdnscache.files import read_text
 from rdnscache.forwards import DNS_PORT
-from rdnscache.place import mask, parse
-from rdnscache.values import Parser
+from rdnscache.option_parsers import Parser
+from rdnscache.redis_url import mask, parse
 
 ENV_PREFIX = "RDNSCACHE_"
 RESOLV_CONF = Path("/etc/resolv.conf")

@@ -21,8 +21,8 @@ from gevent import get_hub, getcurrent
 
 from rdnscache import clock
 from rdnscache.clients.shares import Holder, Line, Share, Shares, zone_of
+from rdnscache.kernel import give_memory_back
 from rdnscache.outcomes import SHED_CROWDED, SHED_LATE
-from rdnscache.process import give_memory_back
 
 log = logging.getLogger(__name__)
 

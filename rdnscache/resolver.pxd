@@ -17,7 +17,7 @@ cdef class Resolver:
     cdef double _misled_until
     cdef double _stale_after
     cdef str _node
-    cdef object _journal
+    cdef object _query_log
     cdef object _counters
     cdef public long flushes
     cdef public double flushed_at
@@ -31,7 +31,7 @@ cdef class Resolver:
     @cython.locals(entry=Entry, key=bytes, layer=int, reply=Reply)
     cpdef object fly(self, Flight flight)
     @cython.locals(reply=Reply)
-    cpdef tuple _ask(self, bytes key, object candidacy, bytes client)
+    cpdef tuple _ask(self, bytes key, object claim, bytes client)
     cdef object _offer(self, Flight flight, Entry stale)
     cpdef object joined(self, Flight flight)
     cdef object _answer_stale_at(self, Flight flight, double moment)
@@ -40,13 +40,13 @@ cdef class Resolver:
     @cython.locals(kept=Entry)
     cdef object _hold(self, Entry stale, double now)
     cpdef object _late(self, Flight flight, Entry entry)
-    cpdef object _give_back(self, object candidacy, double asked)
+    cpdef object _give_back(self, object claim, double asked)
     @cython.locals(entry=Entry)
-    cdef tuple _stand_back(self, object candidacy, bint followed)
+    cdef tuple _stand_back(self, object claim, bint followed)
     @cython.locals(entry=Entry, look=double, left=double, give_up=double, begun=double, followed=bint)
-    cpdef tuple _claim_or_follow(self, Flight flight, object candidacy)
+    cpdef tuple _claim_or_follow(self, Flight flight, object claim)
     @cython.locals(stale=int, ttl=int, key=bytes, entry=Entry)
-    cpdef object _land_and_fill(self, Flight flight, object candidacy, Reply reply, object source)
+    cpdef object _land_and_fill(self, Flight flight, object claim, Reply reply, object source)
     cdef bint _outdated(self, Flight flight)
     @cython.locals(now=double, failed=bint)
     cpdef object _land(self, Flight flight, Entry entry, int layer)

@@ -19,7 +19,6 @@ from rdnscache.dns.question import name_key
 from rdnscache.dns.wire import REFUSED, SERVFAIL, Reply, parse_reply
 from rdnscache.errors import LOCAL, SAID, SILENT, UpstreamFailed
 from rdnscache.flights import Flight, Flights
-from rdnscache.journal import SLOW, Journal
 from rdnscache.metrics import Counters, observe
 from rdnscache.outcomes import (
     ALONE,
@@ -34,8 +33,9 @@ from rdnscache.outcomes import (
     WOKEN,
     Ending,
 )
+from rdnscache.query_log import SLOW, QueryLog
 from rdnscache.store.contract import FAILURE, PASS, STORE
-from rdnscache.store.nostore import Candidacy, NoStore
+from rdnscache.store.interface import Claim, Store
 from rdnscache.store.scope import Scope
 from rdnscache.upstream.servers import Upstreams
 from rdnscache.upstream.siblings import Siblings
@@ -85,7 +85,7 @@ class Sources:
     """Where answers come from, the nearest first."""
 
     cache: Cache
-    store: NoStore
+    store: Store
     siblings: Siblings
     upstreams: Upstreams
 
@@ -93,7 +93,7 @@ class Sources:
 class Resolver:
     """Turns a flight into an entry. One per worker; `fly` runs on a greenlet of the crew for each flight."""
 
-    def __init__(self, sources: Sources, terms: Terms, journal: Journal, counters: Counters) -> None:
+    def __init__(self, sources: Sources, terms: Terms, query_log: QueryLog, counters: Counters) -> None:
         self.cache = sources.cache
         self._store = sources.store
         self._upstreams = sources.upstreams
@@ -103,7 +103,7 @@ class Resolver:
         self._misled_until = 0.0
         self._stale_after = terms.stale_after
         self._node = f"node={terms.node}"
-        self._journal = journal
+        self._query_log = query_log
         self._counters = counters
         #: Counts flushes: what was read from L2 before one must not bring the old answer back.
         self.flushes = 0
@@ -125,43 +125,43 @@ class Resolver:
         if flight.began - flight.since > MAX_QUEUED:  # by when it was its turn: a pause since then is nobody's fault
             return self.shed(flight, SHED_LATE)
 
-        with self._store.candidacy(key, partial(self._late, flight)) as candidacy:
+        with self._store.claim(key, partial(self._late, flight)) as claim:
             entry = None
             alone = self.unfit or self._cut_off or not flight.recursion
             if not flight.renewal and (alone or self._l2_share >= READ_WORTHWHILE):
-                entry = candidacy.read(alone)
+                entry = claim.read(alone)
                 if entry is not None and entry.fresh(clock.now()):
                     return self._land(flight, entry, outcomes.L2)
             if not flight.recursion:
                 return self._refuse(flight)
             self._offer(flight, entry or self.cache.kept(key))
 
-            ending, entry = self._claim_or_follow(flight, candidacy)
+            ending, entry = self._claim_or_follow(flight, claim)
             if entry is not None:
                 self._note(ending)
                 layer = outcomes.L2 if ending is FOUND else outcomes.FOLLOWER
                 return self._land(flight, entry, layer)
-            self._offer(flight, candidacy.entry)
+            self._offer(flight, claim.entry)
             self.flights.step()
             flight.asked = self.flushes
             try:
-                reply, source = self._ask(key, candidacy, flight.client)
+                reply, source = self._ask(key, claim, flight.client)
             except UpstreamFailed as failure:
-                return self._fail(flight, candidacy, failure)
-            self._land_and_fill(flight, candidacy, reply, source)
+                return self._fail(flight, claim, failure)
+            self._land_and_fill(flight, claim, reply, source)
 
-    def _ask(self, key: bytes, candidacy: Candidacy, client: bytes) -> tuple[Reply, str]:
+    def _ask(self, key: bytes, claim: Claim, client: bytes) -> tuple[Reply, str]:
         """Step 7: a reply and where it came from. Without Redis the node's workers still ask only once among them."""
-        if candidacy.alone:
+        if claim.alone:
             reply = self._siblings.ask(key, client)
             if reply is not None:
                 return reply, SIBLING
-        return self._upstreams.ask(key, partial(self._give_back, candidacy, time.monotonic()))
+        return self._upstreams.ask(key, partial(self._give_back, claim, time.monotonic()))
 
-    def _give_back(self, candidacy: Candidacy, asked: float) -> None:
+    def _give_back(self, claim: Claim, asked: float) -> None:
         """No upstream could be reached in the first round. A refusal proves less than silence: it may be a restart."""
         self._cut_off = self._cut_off or time.monotonic() - asked >= FAILING
-        candidacy.release()
+        claim.release()
 
     def _offer(self, flight: Flight, stale: Entry | None) -> None:
         """Have those who wait answered with a stale entry if it takes long (RFC 8767 section 5), or fails."""
@@ -205,33 +205,33 @@ class Resolver:
         if flight.up:
             self._land(flight, entry, outcomes.L2)
 
-    def _claim_or_follow(self, flight: Flight, candidacy: Candidacy) -> tuple[Ending, Entry | None]:
+    def _claim_or_follow(self, flight: Flight, claim: Claim) -> tuple[Ending, Entry | None]:
         """Step 6: until there is an entry, from Redis or a leader, or it is for us to ask."""
         begun, look, followed = time.monotonic(), FIRST_LOOK, False
         give_up = begun + (SHORT_PATIENCE if begun < self._misled_until else self._patience)
         while True:
             if self.unfit or self._cut_off:
-                return self._stand_back(candidacy, followed)
-            verdict = candidacy.claim(flight.renewal)
+                return self._stand_back(claim, followed)
+            verdict = claim.acquire(flight.renewal)
             if verdict is LEAD:
-                return ALONE if candidacy.alone else LEADS, None
+                return ALONE if claim.alone else LEADS, None
             if verdict is ENTRY:
-                return SEEN if followed else FOUND, candidacy.entry
+                return SEEN if followed else FOUND, claim.entry
             followed = True
             left = give_up - time.monotonic()
             if left <= 0:  # a claim that is held and never filled is not a leader's
                 self._misled_until = time.monotonic() + MISTRUST
                 return MISLED, None
-            entry = candidacy.wait(min(look, candidacy.lease_left + LEASE_SLACK, left))
+            entry = claim.wait(min(look, claim.lease_left + LEASE_SLACK, left))
             if entry is not None:
                 return WOKEN, entry
             self._counters[metrics.RECHECKS] += 1
             look = min(look * 2, LAST_LOOK)
 
-    def _stand_back(self, candidacy: Candidacy, followed: bool) -> tuple[Ending, Entry | None]:
+    def _stand_back(self, claim: Claim, followed: bool) -> tuple[Ending, Entry | None]:
         """Ask for ourselves, without a claim that others would wait for. Who has followed looks for an answer first."""
         if followed:
-            entry = candidacy.wait(FIRST_LOOK) or candidacy.read(True)
+            entry = claim.wait(FIRST_LOOK) or claim.read(True)
             if entry is not None and entry.fresh(clock.now()):
                 return SEEN, entry
         return UNFIT, None
@@ -241,7 +241,7 @@ class Resolver:
         if column is not None:
             self._counters[column] += 1
 
-    def _land_and_fill(self, flight: Flight, candidacy: Candidacy, reply: Reply, source: str) -> None:
+    def _land_and_fill(self, flight: Flight, claim: Claim, reply: Reply, source: str) -> None:
         """Step 8: our own clients first, then everybody else's."""
         self._found()
         reply.wire, ttl = settle(flight.key, reply, self._limits)  # nothing moves in it
@@ -254,26 +254,26 @@ class Resolver:
             flight.flushed = True
         self._land(flight, entry, outcomes.FOLLOWER if source == SIBLING else outcomes.UPSTREAM)
         if self._outdated(flight):
-            return candidacy.release()
-        return candidacy.fill(STORE if ttl else PASS, reply, ttl, stale, source)
+            return claim.release()
+        return claim.fill(STORE if ttl else PASS, reply, ttl, stale, source)
 
     def _outdated(self, flight: Flight) -> bool:
         """Whether a flush means what its upstream was asked for. Those who follow it are to ask anew, one for all."""
         return flight.flushed and flight.asked != self.flushes
 
-    def _fail(self, flight: Flight, candidacy: Candidacy, failure: UpstreamFailed) -> None:
+    def _fail(self, flight: Flight, claim: Claim, failure: UpstreamFailed) -> None:
         """Nobody has answered. What is a fact about the name is shared; what is our own trouble stays with us."""
         log.debug("no answer: %s", failure)
         entry = self._failure(flight.key, failure)
         if failure.rcode == SERVFAIL and failure.why in (SAID, SILENT):
             self._land(flight, entry, outcomes.FAILURE)
             if self._outdated(flight):
-                return candidacy.release()
+                return claim.release()
             reply = _failure_reply(flight.key, failure)
-            return candidacy.fill(FAILURE, reply, self._limits.failure_ttl, 0, failure.source, failure.why)
-        candidacy.release()
+            return claim.fill(FAILURE, reply, self._limits.failure_ttl, 0, failure.source, failure.why)
+        claim.release()
         self._missed(failure)
-        found = candidacy.read(True)  # somebody else may have been luckier
+        found = claim.read(True)  # somebody else may have been luckier
         if found is not None and found.fresh(clock.now()):
             return self._land(flight, found, outcomes.L2)
         return self._land(flight, entry, outcomes.FAILURE)
@@ -347,7 +347,7 @@ class Resolver:
             return
         observe(counters, metrics.SECONDS_OF[layer], seconds, 1)
         if seconds >= SLOW:
-            self._journal.note_slow(flight.key, layer, seconds)
+            self._query_log.note_slow(flight.key, layer, seconds)
         if layer in (outcomes.L2, outcomes.FOLLOWER):
             own = self._node in entry.origin.split(" ")
             counters[metrics.SAVED_BY_OWN if own else metrics.SAVED_BY_OTHER] += 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rdnscache.address import Address
-from rdnscache.handover import Estate
+from rdnscache.node.handover import Handover
 
 #: Asked of the kernel for each UDP socket's queue, in octets; it may give less.
 _UDP_QUEUE = 4 << 20
@@ -28,11 +28,11 @@ class Slot:
 
 
 def bind_slots(
-    addresses: tuple[Address, ...], workers: int, estate: Estate, kind: str = "listen"
+    addresses: tuple[Address, ...], workers: int, handed: Handover, kind: str = "listen"
 ) -> tuple[list[Slot], list[Address]]:
     """Sockets for every worker, and the addresses they are bound to (port 0 becomes a free one).
 
-    Those in the estate are used first. The kernel spreads clients over the workers (SO_REUSEPORT).
+    Those in the handover are used first. The kernel spreads clients over the workers (SO_REUSEPORT).
     Raises OSError when an address cannot be had.
     """
     udp: list[list[socket.socket]] = [[] for _ in range(workers)]
@@ -40,8 +40,8 @@ def bind_slots(
     bound = []
     for number, address in enumerate(addresses):
         left = (
-            estate.take(left_as(kind, "udp", number, address)),
-            estate.take(left_as(kind, "tcp", number, address)),
+            handed.take(left_as(kind, "udp", number, address)),
+            handed.take(left_as(kind, "tcp", number, address)),
         )
         where = Address(address.host, left[0][0].getsockname()[1]) if left[0] else _free_address(address)
         bound.append(where)
@@ -53,11 +53,11 @@ def bind_slots(
     return [Slot(tuple(udp[worker]), tuple(tcp[worker])) for worker in range(workers)], bound
 
 
-def leave_slots(slots: Sequence[Slot], addresses: Sequence[Address], estate: Estate, kind: str = "listen") -> None:
-    """The other way round: put the sockets of all slots into the estate."""
+def leave_slots(slots: Sequence[Slot], addresses: Sequence[Address], handed: Handover, kind: str = "listen") -> None:
+    """The other way round: put the sockets of all slots into the handover."""
     for number, address in enumerate(addresses):
-        estate.leave(left_as(kind, "udp", number, address), [slot.udp[number] for slot in slots])
-        estate.leave(left_as(kind, "tcp", number, address), [slot.tcp[number] for slot in slots])
+        handed.leave(left_as(kind, "udp", number, address), [slot.udp[number] for slot in slots])
+        handed.leave(left_as(kind, "tcp", number, address), [slot.tcp[number] for slot in slots])
 
 
 def left_as(kind: str, transport: str, number: int, address: Address) -> str:
@@ -112,28 +112,28 @@ def _bind(address: Address, kind: socket.SocketKind, shared: bool) -> socket.soc
 _INNER = (Address("127.0.0.1", 0),)
 
 
-def bind_inner(workers: int, estate: Estate) -> tuple[list[Slot], list[Address]]:
+def bind_inner(workers: int, handed: Handover) -> tuple[list[Slot], list[Address]]:
     """For every worker a loopback address of its own, where the others of its node ask it."""
     slots, bound = [], []
     for worker in range(workers):
-        slot, where = bind_slots(_INNER, 1, estate, f"inner {worker}")
+        slot, where = bind_slots(_INNER, 1, handed, f"inner {worker}")
         slots += slot
         bound += where
     return slots, bound
 
 
-def leave_inner(slots: Sequence[Slot], estate: Estate) -> None:
+def leave_inner(slots: Sequence[Slot], handed: Handover) -> None:
     for worker, slot in enumerate(slots):
-        leave_slots([slot], _INNER, estate, f"inner {worker}")
+        leave_slots([slot], _INNER, handed, f"inner {worker}")
 
 
-def leave_admin(sock: socket.socket, address: Address, estate: Estate) -> None:
-    estate.leave(left_as("admin", "tcp", 0, address), [sock])
+def leave_admin(sock: socket.socket, address: Address, handed: Handover) -> None:
+    handed.leave(left_as("admin", "tcp", 0, address), [sock])
 
 
-def bind_admin(address: Address, estate: Estate) -> socket.socket:
+def bind_admin(address: Address, handed: Handover) -> socket.socket:
     """The listener that all workers share."""
-    left = estate.take(left_as("admin", "tcp", 0, address))
+    left = handed.take(left_as("admin", "tcp", 0, address))
     if left:
         return left[0]
     sock = _bind(address, socket.SOCK_STREAM, shared=False)

@@ -20,7 +20,7 @@ import redis
 from bench.load import answers
 from bench.system import free_port, pss_bytes, tree
 from chaos.cluster import ROOT, ChaosError, Process, wait_for
-from rdnscache.embedded import find_server
+from rdnscache.node.embedded import find_server
 from siege import honest
 
 WORKERS = 2

@@ -16,7 +16,6 @@ from typing import Any
 
 from support.compiled import modules
 
-from rdnscache.build import form
 from rdnscache.cache import Cache
 from rdnscache.clients.limit import Limiter
 from rdnscache.clients.networks import Networks
@@ -27,6 +26,7 @@ from rdnscache.dns.policy import Identity, Limits, answer_ourselves, distill, fa
 from rdnscache.dns.splice import splice_key, splice_reply
 from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import NO_EDE, Query, Reply, build_query, parse_error, parse_query, parse_reply, read_u32
+from rdnscache.forms import form
 from rdnscache.store.contract import Names
 from rdnscache.store.decoding import decode
 

@@ -17,17 +17,17 @@ import gevent
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Node, RedisServer, Upstream, ask, free_port, overview, request, wait_for
+from support import Node, RedisServer, Upstream, ask, free_port, page_status, request, wait_for
 
-from rdnscache import status
-from rdnscache.server.admin import ATTEMPT_TIME, ATTEMPTS, CLIENTS_KEPT, MAX_NAME, Attempts
-from rdnscache.server.http import MAX_BODY, MAX_HEAD, MAX_OF_CLIENT, REQUEST_TIME, BadRequest, body_size, parse_head
-from rdnscache.server.overview import MAX_MEMBERS
-from rdnscache.status import MAX_REMARKS, summarize
+from rdnscache.admin.http import MAX_BODY, MAX_HEAD, MAX_OF_CLIENT, REQUEST_TIME, BadRequest, body_size, parse_head
+from rdnscache.admin.page_status import MAX_MEMBERS
+from rdnscache.admin.server import ATTEMPT_TIME, ATTEMPTS, CLIENTS_KEPT, MAX_NAME, Attempts
+from rdnscache.operator import cluster_status as status
+from rdnscache.operator.cluster_status import MAX_REMARKS, summarize
+from rdnscache.operator.members import Members
 from rdnscache.store.breath import Breath
-from rdnscache.store.cluster import Cluster
 from rdnscache.store.contract import Names
-from rdnscache.store.members import Member
+from rdnscache.store.membership import Member
 
 #: An incarnation.
 LIFE = "1a2b3c4d"
@@ -59,7 +59,7 @@ def place() -> Iterator[Place]:
             Node([upstream.address], redis.url, 1, ("--node-id", "n1", "--admin", f"0.0.0.0:{ports[1]}")) as two,
         ):  # fmt: skip
             found = Place(redis, ports, [one, two])
-            wait_for(lambda: len(overview(ports[0])["nodes"]) == 2, 10)
+            wait_for(lambda: len(page_status(ports[0])["nodes"]) == 2, 10)
             yield found
 
 
@@ -321,7 +321,7 @@ class TestMembers:
                     pipeline.set(f"rdns:1:node:forged{number}.1a2b3c4d.0", told, ex=3600)
                 if number % 5000 == 4999:
                     pipeline.execute()
-            found = wait_for(lambda: (answer := overview(place.ports[0]))["more"] and answer, 20)
+            found = wait_for(lambda: (answer := page_status(place.ports[0]))["more"] and answer, 20)
             assert len(found["nodes"]) <= MAX_MEMBERS
             assert "workers more are registered in Redis" in found["more"]
             assert ask(place.nodes[0].port, "hit.members.test").answer
@@ -330,7 +330,7 @@ class TestMembers:
                 forged = [f"forged{number}.1a2b3c4d.0" for number in range(start, start + 5000)]
                 place.redis.zrem("rdns:1:nodes", *forged)
                 place.redis.unlink(*(f"rdns:1:node:{each}" for each in forged))
-        wait_for(lambda: len(overview(place.ports[0])["nodes"]) == 2, 20)
+        wait_for(lambda: len(page_status(place.ports[0])["nodes"]) == 2, 20)
 
     def test_one_that_tells_too_much_is_not_read(self, place: Place) -> None:
         """Nor fetched as a whole; it is there all the same."""
@@ -339,8 +339,12 @@ class TestMembers:
         place.redis.zadd("rdns:1:nodes", {"talker.1a2b3c4d.0": time.time()})
         try:
             versions = {}
-            wait_for(lambda: versions.update((each["node"], each["version"]) for each in
-                                             overview(place.ports[0])["nodes"]) or len(versions) == 3, 10)  # fmt: skip
+
+            def three() -> bool:
+                versions.update((each["node"], each["version"]) for each in page_status(place.ports[0])["nodes"])
+                return len(versions) == 3
+
+            wait_for(three, 10)
             assert versions["talker"] == "? (?)"
             assert place.nodes[0].process.poll() is None
         finally:
@@ -395,7 +399,7 @@ class TestMembers:
                     gevent.sleep(0)
 
             other = gevent.spawn(turn)
-            with Cluster(place.redis, Names("rdns"), Breath().take).listening(1) as ear:
+            with Members(place.redis, Names("rdns"), Breath().take).listening(1) as ear:
                 for _ in range(20_000):
                     ears.append(ear.get_message(timeout=0.0))
             other.kill()

@@ -12,10 +12,10 @@ from support import ChaosRelay, Node, RedisServer, Upstream, address, answer, as
 from rdnscache.cache import Cache
 from rdnscache.dns.policy import Limits, failure_wire
 from rdnscache.dns.wire import parse_reply
-from rdnscache.journal import Journal
 from rdnscache.metrics import Board
+from rdnscache.query_log import QueryLog
 from rdnscache.resolver import Resolver, Sources, Terms
-from rdnscache.store.nostore import NoStore
+from rdnscache.store.interface import NullStore
 
 KEY = b"\1a\0\0\1\0\1\0"
 OLD, ELSEWHERE = "192.0.2.1", "192.0.2.7"
@@ -114,7 +114,7 @@ class TestSlowRedis:
                 return self.said
 
         siblings, upstreams = Asked(parse_reply(failure_wire(KEY))), Asked((None, "upstream"))
-        sources = Sources(Cache(1, 1), NoStore(), siblings, upstreams)  # type: ignore[arg-type]
-        resolver = Resolver(sources, Terms(Limits(), 1.0, 1.0, "n1"), Journal(0), Board.scrap())
-        candidacy: Any = SimpleNamespace(alone=alone, release=None)
-        assert resolver._ask(KEY, candidacy, b"")[1] == ("sibling" if alone else "upstream")
+        sources = Sources(Cache(1, 1), NullStore(), siblings, upstreams)  # type: ignore[arg-type]
+        resolver = Resolver(sources, Terms(Limits(), 1.0, 1.0, "n1"), QueryLog(0), Board.scrap())
+        claim: Any = SimpleNamespace(alone=alone, release=None)
+        assert resolver._ask(KEY, claim, b"")[1] == ("sibling" if alone else "upstream")

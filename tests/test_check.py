@@ -13,7 +13,7 @@ import pytest
 import redis
 from support import KINDS, ROOT, Node, RedisCluster, RedisServer, Upstream, ask, command, free_port, wait_for
 
-from rdnscache.store.check import OK, WRONG, Facts, Finding, judge, needed, worst
+from rdnscache.operator.audit import OK, WRONG, Facts, Finding, judge, needed, worst
 from rdnscache.store.contract import HEAT, Names
 
 #: About processes and commands, not about the two forms of the hot modules.

@@ -28,7 +28,7 @@ def refused(result: subprocess.CompletedProcess[str]) -> str:
 def test_the_command_loads_neither_gevent_nor_redis() -> None:
     """What the supervisor has loaded when it forks is free of both, and of what only commands and pages need."""
     banned = "('gevent', 'redis', 'ssl', 'idna', 'dnslib')"
-    code = f"import sys, rdnscache.cli, rdnscache.supervisor; print([m for m in {banned} if m in sys.modules])"
+    code = f"import sys, rdnscache.cli, rdnscache.node.supervisor; print([m for m in {banned} if m in sys.modules])"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
     assert output.strip() == "[]"

@@ -12,7 +12,7 @@ import pytest
 from rdnscache.address import Address
 from rdnscache.config import Config, default_text, env_name, flag_name, load, options, plain
 from rdnscache.errors import ConfigError
-from rdnscache.place import mask
+from rdnscache.redis_url import mask
 
 pytestmark = pytest.mark.pure
 

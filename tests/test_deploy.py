@@ -19,7 +19,7 @@ from support import ROOT, Node, Upstream, clean_env, free_port, run
 
 from rdnscache import metrics
 from rdnscache.config import Config, env_name, options
-from rdnscache.supervisor import KILL_MARGIN
+from rdnscache.node.supervisor import KILL_MARGIN
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once

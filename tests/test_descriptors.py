@@ -18,8 +18,8 @@ from support import Node, Upstream, ask, wait_for
 
 from rdnscache.address import Address
 from rdnscache.config import Config
-from rdnscache.descriptors import LEAST_CONNECTIONS, LEAST_FLIGHTS, RESERVE, fit
 from rdnscache.errors import ConfigError
+from rdnscache.node.descriptors import LEAST_CONNECTIONS, LEAST_FLIGHTS, RESERVE, fit
 
 pytestmark = pytest.mark.once
 

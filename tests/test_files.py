@@ -13,7 +13,7 @@ from rdnscache import config
 from rdnscache.address import Address
 from rdnscache.config import Config, load
 from rdnscache.errors import ConfigError
-from rdnscache.place import read_password
+from rdnscache.redis_url import read_password
 
 #: Plain Python only: nothing here is compiled.
 pytestmark = [pytest.mark.once, pytest.mark.pure]

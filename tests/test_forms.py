@@ -21,9 +21,9 @@ import pytest
 from support import ROOT, clean_env
 from support.compiled import outdated
 
-from rdnscache.build import form
 from rdnscache.clients.proxy import LOCAL_HEADER, build_proxy
 from rdnscache.dns.splice import splice_key, splice_reply
+from rdnscache.forms import form
 from rdnscache.server.batch import BATCH, QUERY_SIZE, Batch
 
 FORMS = {"compiled": {}, "pure Python": {"RDNSCACHE_PURE": "1"}}
@@ -40,7 +40,7 @@ def run_form(which: str, *arguments: str) -> str:
 @pytest.fixture(scope="module")
 def both() -> None:
     """Skips where there is only one form to look at."""
-    if run_form("compiled", "-c", "from rdnscache.build import form; print(form())").strip() != "compiled":
+    if run_form("compiled", "-c", "from rdnscache.forms import form; print(form())").strip() != "compiled":
         pytest.skip("the hot modules are not compiled here: `make compile`")
     assert outdated() == []
 

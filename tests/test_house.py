@@ -19,7 +19,7 @@ FLOORS = (
     ("errors", "__init__", "build", "address", "outcomes", "departure", "clock", "process", "dns", "clients", "files"),
     ("handover", "lifeline", "keeper", "children"),
     ("sockets", "metrics", "stream", "embedded", "place", "printable"),
-    ("values", "cache", "journal", "logs"),
+    ("values", "cache", "query_log", "logs"),
     ("forwards",),
     ("config",),
     ("store", "upstream"),

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from support import Node, Upstream, free_port
 
-from rdnscache import config, embedded
+from rdnscache import config
 from rdnscache.errors import ConfigError
+from rdnscache.node import embedded
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once

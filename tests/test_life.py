@@ -17,7 +17,7 @@ import dns.message
 import pytest
 from support import ROOT, Node, RedisServer, Upstream, alive, ask, clean_env, command, wait_for
 
-from rdnscache.lifeline import AT_WORK, Lifeline
+from rdnscache.node.lifeline import AT_WORK, Lifeline
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
@@ -27,8 +27,8 @@ def family(life: str, setting: str = "", before: str = "pass") -> subprocess.Pop
     """A parent whose one child says that it is at work and then lives as the text says; it logs to our pipe."""
     code = f"""
 import logging, os, re, signal, sys, time
-from rdnscache import children
-from rdnscache.children import Child, Family
+from rdnscache.node import children
+from rdnscache.node.children import Child, Family
 children.{setting or "BEGINNING"}
 logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
 

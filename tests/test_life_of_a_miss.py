@@ -19,11 +19,11 @@ from rdnscache.dns.policy import Limits
 from rdnscache.dns.wire import Query, Reply, parse_query, parse_reply
 from rdnscache.errors import SAID, UNREACHABLE, UpstreamFailed
 from rdnscache.flights import Flights
-from rdnscache.journal import Journal
 from rdnscache.metrics import Board
 from rdnscache.outcomes import Verdict
+from rdnscache.query_log import QueryLog
 from rdnscache.resolver import Resolver, Sources, Terms
-from rdnscache.store.nostore import Candidacy, NoStore
+from rdnscache.store.interface import Claim, NullStore
 from rdnscache.store.scope import Scope
 
 pytestmark = pytest.mark.pure
@@ -83,7 +83,7 @@ class Siblings:
         return self.reply
 
 
-class Scripted(NoStore):
+class Scripted(NullStore):
     """A store whose entry and verdicts are set by the test."""
 
     def __init__(self) -> None:
@@ -91,10 +91,10 @@ class Scripted(NoStore):
         self.verdict = Verdict.LEAD
         self.fills: list[bytes] = []
 
-    def candidacy(self, key: bytes, on_late: Callable[[Entry], None]) -> Candidacy:
+    def claim(self, key: bytes, on_late: Callable[[Entry], None]) -> Claim:
         store = self
 
-        class Mine(Candidacy):
+        class Mine(Claim):
             @property
             def alone(self) -> bool:
                 return True
@@ -102,7 +102,7 @@ class Scripted(NoStore):
             def read(self, last: bool = False) -> Entry | None:
                 return store.entry
 
-            def claim(self, renewal: int = 0) -> Verdict:
+            def acquire(self, renewal: int = 0) -> Verdict:
                 self.entry, self.lease_left = store.entry, 0.0
                 return store.verdict
 
@@ -136,7 +136,7 @@ class Worker:
         self.siblings = Siblings()
         parts: Any = (self.cache, self.store, self.siblings, self.upstream)
         terms = Terms(Limits(failure_ttl=5), 0.2, STALE_AFTER, "n1")
-        self.resolver = Resolver(Sources(*parts), terms, Journal(0), Board.scrap())
+        self.resolver = Resolver(Sources(*parts), terms, QueryLog(0), Board.scrap())
         self.flights = Flights(self.resolver, 100, 1000, 1000)
         self.resolver.flights = self.flights
 

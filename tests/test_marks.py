@@ -11,10 +11,10 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from support import RedisServer
 
 from rdnscache.dns.names import parse_name
+from rdnscache.store.connect import Line
 from rdnscache.store.contract import Names
 from rdnscache.store.flushes import MOST_MISSED, REMEMBERED, Flushes
 from rdnscache.store.marks import read, write
-from rdnscache.store.opening import Line
 from rdnscache.store.scope import Scope
 from rdnscache.store.slots import tag_of
 from rdnscache.store.steering import LONGEST_MARK, MARKS_KEPT

@@ -122,7 +122,7 @@ def test_a_name_that_comes_to_life_is_not_denied_by_a_stale_entry(redis_server: 
 def test_a_flush_of_the_name_forgets_it(redis_server: RedisServer, words: tuple[str, ...]) -> None:
     """Whatever type is named: it is of every type."""
     from rdnscache.dns.names import parse_name, rcode_number, type_number
-    from rdnscache.store.browse import Browser
+    from rdnscache.operator.entries import Browser
     from rdnscache.store.scope import Scope
 
     with Upstream(Zone()) as upstream, Node([upstream.address], redis_server.url) as node:

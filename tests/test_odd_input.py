@@ -20,8 +20,8 @@ from support import Node, RedisServer, Upstream, answer, ask, clean_env, command
 
 from rdnscache.printable import printable
 from rdnscache.store.contract import Names
+from rdnscache.store.foreign_json import read_object
 from rdnscache.store.scope import Scope
-from rdnscache.store.told import read_object
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once

@@ -26,7 +26,7 @@ from support import (
     ask,
     default_handler,
     free_port,
-    overview,
+    page_status,
     request,
     wait_for,
 )
@@ -35,7 +35,7 @@ from support import (
 pytestmark = pytest.mark.once
 
 
-FILES = Path(__file__).parent.parent / "rdnscache" / "page"
+FILES = Path(__file__).parent.parent / "rdnscache" / "admin" / "page"
 TOKEN = "sesame"
 LAYERS = 8
 #: What would run if a name or a record were taken for HTML.
@@ -271,7 +271,7 @@ def place() -> Iterator[Place]:
             ) as two,
         ):
             found = Place(redis, upstream, ports, [one, two])
-            wait_for(lambda: len(overview(ports[0])["nodes"]) == 2)
+            wait_for(lambda: len(page_status(ports[0])["nodes"]) == 2)
             yield found
 
 
@@ -315,7 +315,7 @@ class TestHttp:
 
         assert status == 403
         assert "no admin token" in json.loads(body)["error"]
-        assert [overview(port)["can_flush"] for port in place.ports] == [True, False]
+        assert [page_status(port)["can_flush"] for port in place.ports] == [True, False]
 
     @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example"])
     def test_another_name_for_this_machine_is_refused(self, place: Place, host: str) -> None:

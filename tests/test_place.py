@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rdnscache.place import CLUSTER, SENTINEL, SERVER, Login, mask, parse
-from rdnscache.values import redis_url
+from rdnscache.option_parsers import redis_url
+from rdnscache.redis_url import CLUSTER, SENTINEL, SERVER, Login, mask, parse
 
 pytestmark = [pytest.mark.once, pytest.mark.pure]
 

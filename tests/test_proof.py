@@ -31,10 +31,10 @@ from support import (
     wait_for,
 )
 
-from rdnscache import process
-from rdnscache.process import Incarnation
-from rdnscache.store.members import Ack, Member, replaced
-from rdnscache.store.proof import Tally
+from rdnscache import kernel as process
+from rdnscache.kernel import Incarnation
+from rdnscache.operator.proof import Tally
+from rdnscache.store.membership import Ack, Member, replaced
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once

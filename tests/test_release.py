@@ -18,7 +18,7 @@ from packaging.version import Version
 from support import ROOT, clean_env
 
 import rdnscache
-from rdnscache.build import form
+from rdnscache.forms import form
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 WORKFLOWS = {path.name: yaml.safe_load(path.read_text()) for path in (ROOT / ".github/workflows").glob("*.yml")}

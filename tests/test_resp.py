@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from support import Node, RedisServer, Upstream, answer, ask, wait_for
 from support.relay import pass_on
 
-from rdnscache.place import parse
-from rdnscache.store.opening import client
+from rdnscache.redis_url import parse
+from rdnscache.store.connect import client
 from rdnscache.store.resp import MORE, Map, Push, Reader
 
 _WORDS = st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=20).map(str.encode)
@@ -300,11 +300,16 @@ def test_a_map_of_slots_that_makes_no_sense(told: Any) -> None:
 _MAP_OF_SLOTS = """
 import ast, sys
 from rdnscache.errors import StoreDown
-from rdnscache.place import parse
-from rdnscache.store.shards import Shards
+from rdnscache.redis_url import parse
+from rdnscache.metrics import Board
+from rdnscache.store.cluster import RedisCluster
+from rdnscache.store.contract import Names
+from rdnscache.store.flushes import Flushes
+from rdnscache.store.server import ServerSettings
+from rdnscache.store.servers import LinkSettings
 
-nothing = lambda *told: None
-shards = Shards(parse("redis+cluster://127.0.0.1:1"), b"s", "n", (), 1.0, nothing, nothing, nothing, nothing, 1.0)
+settings = ServerSettings(LinkSettings("n", (), 1.0, 1.0), Board.scrap(), lambda: 0.0)
+shards = RedisCluster(parse("redis+cluster://127.0.0.1:1"), Names("rdns"), settings, None, Flushes())
 try:
     shards._apply("127.0.0.1", ast.literal_eval(sys.argv[1]))
 except StoreDown:

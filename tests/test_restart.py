@@ -27,7 +27,7 @@ from support import (
 )
 
 from rdnscache.address import Address
-from rdnscache.handover import Estate
+from rdnscache.node.handover import Handover
 from rdnscache.sockets import bind_admin, bind_inner, bind_slots, leave_admin, leave_inner, leave_slots
 
 #: About processes and commands, not about the two forms of the hot modules.
@@ -185,27 +185,27 @@ def can_connect(port: int) -> bool:
         return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_an_estate_gives_back_the_same_sockets() -> None:
+def test_a_handover_gives_back_the_same_sockets() -> None:
     """By place: a socket for each worker; new ones where there are more, those left over are closed."""
     listen, admin = (Address("127.0.0.1", 0), Address("127.0.0.1", 0)), Address("127.0.0.1", free_port())
-    slots, bound = bind_slots(listen, 2, Estate())
-    inner, places = bind_inner(2, Estate())
-    listener = bind_admin(admin, Estate())
-    estate = Estate()
-    leave_slots(slots, listen, estate)
-    leave_inner(inner, estate)
-    leave_admin(listener, admin, estate)
+    slots, bound = bind_slots(listen, 2, Handover())
+    inner, places = bind_inner(2, Handover())
+    listener = bind_admin(admin, Handover())
+    handover = Handover()
+    leave_slots(slots, listen, handover)
+    leave_inner(inner, handover)
+    leave_admin(listener, admin, handover)
     old = [sock.detach() for slot in (*slots, *inner) for sock in (*slot.udp, *slot.tcp)] + [listener.detach()]
-    again, bound_again = bind_slots(listen, 3, estate)
-    inner_again, places_again = bind_inner(1, estate)
+    again, bound_again = bind_slots(listen, 3, handover)
+    inner_again, places_again = bind_inner(1, handover)
     assert bound_again == bound
     assert places_again == places[:1]
-    assert bind_admin(admin, estate).fileno() in old
+    assert bind_admin(admin, handover).fileno() in old
     assert {sock.fileno() for slot in again[:2] for sock in slot.udp + slot.tcp} <= set(old)
     assert not {sock.fileno() for sock in again[2].udp + again[2].tcp} & set(old)
-    unused = [fd for fds in estate.sockets.values() for fd in fds]
+    unused = [fd for fds in handover.sockets.values() for fd in fds]
     assert len(unused) == 2
-    estate.close()
+    handover.close()
     for fd in unused:
         assert not Path(f"/proc/self/fd/{fd}").exists()
     for slot in (*again, *inner_again):

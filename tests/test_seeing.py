@@ -36,11 +36,11 @@ from support import (
 )
 
 from rdnscache import metrics, outcomes
-from rdnscache.journal import HEAT_ROOM, HOTTEST, Journal, address_text
 from rdnscache.metrics import BOUNDS, SERVER_ROOM, Board, observe
-from rdnscache.report import History
-from rdnscache.status import STEP
+from rdnscache.operator.cluster_status import STEP
+from rdnscache.query_log import HEAT_ROOM, HOTTEST, QueryLog, address_text
 from rdnscache.store.contract import HEAT, HOT_HALF_LIFE, HOT_KEPT, HOT_LIFETIME
+from rdnscache.worker_status import History
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
@@ -379,20 +379,20 @@ def test_hot_names_cool_down(redis_server: RedisServer) -> None:
 
 def test_what_a_journal_counts() -> None:
     """The hottest of an interval, the largest first; a flood of names does not grow it without end."""
-    journal = Journal(0)
-    journal.heat(KEY, 3)
-    journal.heat(KEY, 4)
-    journal.heat(b"", 9)
+    query_log = QueryLog(0)
+    query_log.heat(KEY, 3)
+    query_log.heat(KEY, 4)
+    query_log.heat(b"", 9)
     for number in range(HEAT_ROOM + 500):
-        journal.heat(number.to_bytes(4, "big") + KEY, 1)
-    journal.heat(KEY, 1)
-    journal.turn()
-    assert journal.hottest[0] == (KEY, 8)
-    assert len(journal.hottest) == HOTTEST
-    journal.turn()
-    assert journal.hottest == []
-    assert not any(journal.due(1) for _ in range(100))
-    every_fifth = Journal(5)
+        query_log.heat(number.to_bytes(4, "big") + KEY, 1)
+    query_log.heat(KEY, 1)
+    query_log.turn()
+    assert query_log.hottest[0] == (KEY, 8)
+    assert len(query_log.hottest) == HOTTEST
+    query_log.turn()
+    assert query_log.hottest == []
+    assert not any(query_log.due(1) for _ in range(100))
+    every_fifth = QueryLog(5)
     assert [every_fifth.due(1) for _ in range(12)].count(True) == 2
     assert [every_fifth.due(64) for _ in range(3)] == [True, True, True]
     assert address_text(bytes((192, 0, 2, 7))) == "192.0.2.7"

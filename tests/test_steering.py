@@ -20,7 +20,7 @@ import dns.rrset
 import pytest
 from support import Node, RedisServer, Upstream, ask, command, wait_for
 
-from rdnscache.store.browse import Browser
+from rdnscache.operator.entries import Browser
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once

@@ -14,8 +14,8 @@ import pytest
 import redis
 from support import Handler, Node, RedisServer, Upstream, ask, attached, failure, wait_for
 
-from rdnscache.place import parse
-from rdnscache.store.opening import connection
+from rdnscache.redis_url import parse
+from rdnscache.store.connect import connection
 
 pytestmark = pytest.mark.both
 
@@ -125,8 +125,8 @@ class TestFlush:
     def test_a_flush_while_a_node_was_cut_off_is_applied_when_it_returns(self, redis_server: RedisServer) -> None:
         """The control stream tells what was missed: the L1 of a node that lost its connection forgets it too."""
         from rdnscache.dns.names import parse_name
-        from rdnscache.store.browse import Browser
-        from rdnscache.store.cluster import Cluster
+        from rdnscache.operator.entries import Browser
+        from rdnscache.operator.members import Members
         from rdnscache.store.scope import Scope
 
         counts = iter(range(1, 100))
@@ -145,7 +145,7 @@ class TestFlush:
             redis.execute_command("CLIENT", "KILL", "TYPE", "PUBSUB")
             browser, scope = Browser(redis_server.url, "rdns"), Scope(parse_name("gone.example."))
             browser.flush(scope)
-            Cluster(browser.redis, browser.names).announce(scope.event())
+            Members(browser.redis, browser.names).announce(scope.event())
             wait_for(lambda: attached(node, 2))
             second = ask(node.port, "gone.example.").answer
 

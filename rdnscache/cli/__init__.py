@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from rdnscache import __version__
-from rdnscache.build import form
 from rdnscache.cli.output import CANNOT_WRITE, echo, give_up_output
 from rdnscache.errors import RdnscacheError, StoreDown
+from rdnscache.forms import form
 
 
 class Commands(click.Group):

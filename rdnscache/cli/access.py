@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rdnscache import config as configuration
-from rdnscache import embedded, values
+from rdnscache import option_parsers as values
 from rdnscache.errors import ConfigError
+from rdnscache.node import embedded
 
 if TYPE_CHECKING:
-    from rdnscache.store.browse import Browser
-    from rdnscache.store.cluster import Cluster
+    from rdnscache.operator.entries import Browser
+    from rdnscache.operator.members import Members
 
 
 def redis_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,7 +66,7 @@ def open_browser(url: str | None, prefix: str, secrets: Sequence[str] = ()) -> B
 
     Raises ConfigError also for secrets that are none.
     """
-    from rdnscache.store.browse import Browser
+    from rdnscache.operator.entries import Browser
     from rdnscache.store.seal import Seal
 
     try:
@@ -75,9 +76,9 @@ def open_browser(url: str | None, prefix: str, secrets: Sequence[str] = ()) -> B
     return Browser(find_redis(url), prefix, seal)
 
 
-def open_cluster(url: str | None, prefix: str) -> Cluster:
+def open_cluster(url: str | None, prefix: str) -> Members:
     """Members and events."""
-    from rdnscache.store.cluster import Cluster
+    from rdnscache.operator.members import Members
 
     browser = open_browser(url, prefix)
-    return Cluster(browser.redis, browser.names)
+    return Members(browser.redis, browser.names)

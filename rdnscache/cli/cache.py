@@ -20,8 +20,8 @@ from rdnscache.store.contract import pattern_text
 from rdnscache.store.scope import Scope
 
 if TYPE_CHECKING:
-    from rdnscache.store.browse import Browser, View
-    from rdnscache.store.flushing import Flush
+    from rdnscache.operator.entries import Browser, View
+    from rdnscache.operator.flush import Flush
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ def get(name: str, rtype: str, url: str | None, prefix: str, secrets: tuple[str,
 
     Exit code 1 when there is nothing.
     """
-    from rdnscache.store.lookup import lookup
+    from rdnscache.operator.lookup import lookup
 
     try:
         browser = open_browser(url, prefix, secrets)
@@ -164,7 +164,7 @@ def top(limit: int, url: str | None, prefix: str, as_json: bool) -> None:
 @redis_options
 def export_entries(file: TextIO, url: str | None, prefix: str, secrets: tuple[str, ...], as_json: bool) -> None:
     """Write all entries to FILE, '-' for standard output: one JSON object a line."""
-    from rdnscache.store.snapshot import export
+    from rdnscache.operator.snapshot import export
 
     if file.name == "-" and sys.stdout is None:
         raise ConfigError("standard output is closed")
@@ -190,7 +190,7 @@ def import_entries(
     With a secret they are signed: then be sure of where FILE is from.
     Exit code 1 when a line was refused, 2 when FILE is no snapshot, or the nodes have a secret and none is given.
     """
-    from rdnscache.store.snapshot import load
+    from rdnscache.operator.snapshot import load
 
     browser = open_browser(url, prefix, secrets)
     signers = [member.node for member in open_cluster(url, prefix).members() if member.signs]
@@ -237,7 +237,7 @@ def flush(
     how long that took. When Redis has just been started or emptied it takes 3 s more, until all nodes are known again.
     Exit code 1 when one has not confirmed, or no node is there; who was away applies the flush when it returns.
     """
-    from rdnscache.store.flushing import Flush
+    from rdnscache.operator.flush import Flush
 
     scope = _scope(name, rtype, zone, rcode, everything)
     work = Flush(open_browser(url, prefix), open_cluster(url, prefix), scope, patience)

@@ -27,8 +27,8 @@ def check_redis(url: str, prefix: str, as_json: bool) -> None:
     What a node does is tried with keys of no name. Give the URL as the node has it, with its user and password.
     Exit code 1 when something is risky, 2 when something is wrong.
     """
-    from rdnscache.store.check import judge_all, worst
-    from rdnscache.store.examine import examine
+    from rdnscache.operator.audit import judge_all, worst
+    from rdnscache.operator.probe import examine
 
     findings = list(judge_all(examine(find_redis(url), prefix)))
     if as_json:

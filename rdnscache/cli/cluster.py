@@ -10,13 +10,13 @@ import click
 
 from rdnscache.cli.access import open_cluster, redis_options
 from rdnscache.cli.output import echo, echo_json
+from rdnscache.operator.cluster_status import NodeStatus, summarize
+from rdnscache.operator.proof import called
 from rdnscache.printable import printable
-from rdnscache.status import NodeStatus, summarize
-from rdnscache.store.proof import called
 
 if TYPE_CHECKING:
-    from rdnscache.store.cluster import Cluster
-    from rdnscache.store.members import Member
+    from rdnscache.operator.members import Members
+    from rdnscache.store.membership import Member
 
 #: Seconds between two looks with --watch.
 LOOK = 2.0
@@ -36,9 +36,9 @@ def status(watch: bool, url: str | None, prefix: str, as_json: bool) -> None:
     Rates are those of the last seconds; `gaps` are links to Redis given up, events learnt late, wake-ups lost.
     Exit code 1 when a node is missing.
     """
-    place = open_cluster(url, prefix)
+    members = open_cluster(url, prefix)
     while True:
-        nodes = summarize(place.members())
+        nodes = summarize(members.members())
         if watch and not as_json:
             click.clear()
         if as_json:
@@ -156,13 +156,13 @@ def restart(node: str | None, url: str | None, prefix: str, as_json: bool) -> No
     _announce("restart", node, open_cluster(url, prefix), as_json)
 
 
-def _announce(event: str, node: str | None, place: Cluster, as_json: bool) -> None:
+def _announce(event: str, node: str | None, members: Members, as_json: bool) -> None:
     """Tell one node or all of them; exit code 1 when there is no such node."""
-    names = sorted({member.node for member in place.members() if member.present})
+    names = sorted({member.node for member in members.members() if member.present})
     if node is not None and node not in names:
         echo(f"rdnscache: no node is called {node}", err=True)
         sys.exit(1)
-    place.announce({"event": event} | ({"node": node} if node else {}))
+    members.announce({"event": event} | ({"node": node} if node else {}))
     told = [node] if node else names
     if as_json:
         echo_json({event: told})

@@ -50,12 +50,11 @@ def serve(file: str | None, check: bool, **given: Any) -> None:
     set_up(config.log_level, config.log_format, config.node_id)
     for note in notes:
         log.warning(note)
-    from rdnscache.supervisor import Supervisor
+    from rdnscache.node.supervisor import Supervisor
 
     if check:
-        from rdnscache import node  # noqa: F401  all that a worker needs
-        from rdnscache.descriptors import fit
-        from rdnscache.process import raise_file_limit
+        from rdnscache.kernel import raise_file_limit
+        from rdnscache.node.descriptors import fit
 
         _, less = fit(config, raise_file_limit())
         if less:

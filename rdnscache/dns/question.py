@@ -8,6 +8,8 @@ replies differ although name, type and class are the same.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 #: Bits of the variant: the client wants DNSSEC records (RFC 3225); upstreams are not to check them (RFC 4035 section
 #: 3.2.2).
 VARIANT_DO, VARIANT_CD = 1, 2
@@ -45,3 +47,9 @@ def section(key: bytes) -> bytes:
 def name_key(key: bytes) -> bytes:
     """The key under which the NXDOMAIN of a question's name is kept."""
     return key[:-5] + b"\0\0" + key[-3:]
+
+
+def questions(name: bytes, types: Iterable[int], class_number: int) -> list[bytes]:
+    """The keys of all questions about a name of these types; and of its NXDOMAIN, which is of every type."""
+    variants = (0, VARIANT_DO, VARIANT_CD, VARIANT_DO | VARIANT_CD)
+    return [question_key(name, number, class_number, each) for number in (ANY_TYPE, *types) for each in variants]

@@ -13,7 +13,7 @@ from rdnscache.clients.proxy import MAX_HEADER, MORE, REFUSED, parse_proxy, prox
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import HEADER_SIZE, TCP_SIZE, Query, parse_query
 from rdnscache.metrics import count_reply, observe
-from rdnscache.server.desk import Desk
+from rdnscache.server.answering import Answering
 from rdnscache.server.pool import Pool
 from rdnscache.stream import Stream
 
@@ -41,14 +41,14 @@ class Listener(Protocol):
 class TcpConnection:
     """Reads as long as the client keeps up with its answers, and makes an answer when there is room for it."""
 
-    def __init__(self, sock: socket.socket, source: bytes, desk: Desk, listener: Listener) -> None:
+    def __init__(self, sock: socket.socket, source: bytes, answering: Answering, listener: Listener) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         guard = listener.guard
         self.source = source
         #: Whether the client may ask, as far as is known.
         self._allowed = guard.allowed.holds(source)
         self._awaits_header = guard.proxies is not None and guard.proxies.holds(source)
-        self._desk = desk
+        self._answering = answering
         self.listener = listener
         self._pool = listener.pool
         self._buffer = bytearray()
@@ -124,7 +124,7 @@ class TcpConnection:
             if not self._stream.closed:
                 self._flush()
         except Exception:
-            self._desk.unexpected("reading a connection")
+            self._answering.unexpected("reading a connection")
             self.close()
             return False
         if self._stream.closed:
@@ -144,7 +144,7 @@ class TcpConnection:
             left -= 1
             self.pending -= 1
             query, entry, layer = self._waiting.popleft()
-            self._send(query, self._desk.finish(query, entry, layer))
+            self._send(query, self._answering.finish(query, entry, layer))
         taken = False
         while not stream.closed and not self._finishing:
             if self.listener.held or self.pending >= MAX_PIPELINED or not self._has_room():
@@ -195,7 +195,7 @@ class TcpConnection:
             return False
         proxied = parse_proxy(bytes(self._buffer[:end])) if end != REFUSED else None
         if proxied is None:
-            self._desk.counters[metrics.PROXY_ERRORS] += 1
+            self._answering.counters[metrics.PROXY_ERRORS] += 1
             self.close()
             return False
         del self._buffer[:end]
@@ -208,34 +208,34 @@ class TcpConnection:
         return True
 
     def _take(self, data: bytes) -> None:
-        desk, now = self._desk, clock.now()
+        answering, now = self._answering, clock.now()
         query = parse_query(data, True) if len(data) >= HEADER_SIZE else None
         if query is None:  # not a client of ours
-            desk.counters[metrics.DROPPED] += 1
+            answering.counters[metrics.DROPPED] += 1
             self._flush()
             self.close()
             return
         query.source = self.source
-        desk.counters[metrics.QUERIES_TCP] += 1
-        if desk.journal.due(1):
-            query.watch = desk.journal.watch(query, "tcp", self.source)
+        answering.counters[metrics.QUERIES_TCP] += 1
+        if answering.query_log.due(1):
+            query.watch = answering.query_log.watch(query, "tcp", self.source)
         if not self._allowed:
-            self._send(query, desk.deny(query))
+            self._send(query, answering.deny(query))
             return
-        desk.journal.heat(query.key, 1)
-        reply = desk.lookup(query, now)
+        answering.query_log.heat(query.key, 1)
+        reply = answering.lookup(query, now)
         if reply is not None:
-            desk.counters[metrics.ANSWERS + outcomes.L1] += 1
-            observe(desk.counters, metrics.L1_SECONDS, clock.now() - now, 1)
+            answering.counters[metrics.ANSWERS + outcomes.L1] += 1
+            observe(answering.counters, metrics.L1_SECONDS, clock.now() - now, 1)
         else:
-            reply = desk.take(self, query, None, now)
+            reply = answering.take(self, query, None, now)
         if reply is None:
             self.pending += 1
         else:
             self._send(query, reply)
 
     def _send(self, query: Query, reply: bytes) -> None:
-        count_reply(self._desk.counters, metrics.REPLIES_TCP, query.rcode)
+        count_reply(self._answering.counters, metrics.REPLIES_TCP, query.rcode)
         if len(reply) <= TCP_SIZE:
             self._made += (len(reply).to_bytes(2, "big"), reply)
             self._made_size += 2 + len(reply)

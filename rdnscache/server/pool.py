@@ -15,8 +15,8 @@ from typing import Protocol
 from gevent import get_hub
 
 from rdnscache.clients.networks import client_prefix
+from rdnscache.kernel import give_memory_back
 from rdnscache.logs import Throttled
-from rdnscache.process import give_memory_back
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from gevent import get_hub
 
 from rdnscache.clients.guard import Guard
 from rdnscache.logs import Throttled
+from rdnscache.server.answering import Answering
 from rdnscache.server.connection import TcpConnection
-from rdnscache.server.desk import Desk
 from rdnscache.server.pool import Pool
 from rdnscache.stream import READ
 
@@ -35,11 +35,11 @@ _GONE = {
 class TcpListener:
     """Accepts connections into a pool, which closes those that are idle or too many."""
 
-    def __init__(self, sock: socket.socket, desk: Desk, guard: Guard, pool: Pool) -> None:
+    def __init__(self, sock: socket.socket, answering: Answering, guard: Guard, pool: Pool) -> None:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # connections inherit it
         self._sock = sock
-        self._desk = desk
+        self._answering = answering
         self.guard = guard
         self.pool = pool
         self.held = False
@@ -85,7 +85,7 @@ class TcpListener:
                     self._pause(error)
                 return
             source = socket.inet_pton(self._sock.family, address[0].partition("%")[0])
-            self.pool.join(TcpConnection(sock, source, self._desk, self))
+            self.pool.join(TcpConnection(sock, source, self._answering, self))
 
     def _pause(self, error: OSError) -> None:
         """Who wants to connect waits in the backlog. What is scarce is needed for other things: TCP gives way."""

@@ -5,15 +5,15 @@ from rdnscache.clients.networks cimport Networks
 from rdnscache.clients.proxy cimport Proxied, parse_proxy
 from rdnscache.dns.entry cimport Entry
 from rdnscache.dns.wire cimport Query, parse_query
-from rdnscache.journal cimport Journal
+from rdnscache.query_log cimport QueryLog
 from rdnscache.metrics cimport count_reply, observe
 from rdnscache.server.batch cimport Batch
-from rdnscache.server.desk cimport Desk
+from rdnscache.server.answering cimport Answering
 
 
 cdef class UdpListener:
     cdef object _sock
-    cdef Desk _desk
+    cdef Answering _answering
     cdef Batch _batch
     cdef object _loop
     cdef object _watcher
@@ -26,14 +26,14 @@ cdef class UdpListener:
     cdef Networks _proxies
 
     @cython.locals(
-        batch=Batch, desk=Desk, now=double, count=int, hits=int, plain=int, index=int, watched=int, query=Query,
-        reply=bytes, key=bytes, journal=Journal
+        batch=Batch, answering=Answering, now=double, count=int, hits=int, plain=int, index=int, watched=int, query=Query,
+        reply=bytes, key=bytes, query_log=QueryLog
     )
     cpdef object drain(self)
     @cython.locals(
-        batch=Batch, desk=Desk, data=bytes, source=bytes, stream=bint, proxied=Proxied, query=Query, verdict=int,
+        batch=Batch, answering=Answering, data=bytes, source=bytes, stream=bint, proxied=Proxied, query=Query, verdict=int,
         reply=bytes
     )
     cdef Query _admit(self, int index, double now, bint watched)
-    @cython.locals(desk=Desk, reply=bytes)
+    @cython.locals(answering=Answering, reply=bytes)
     cpdef object answer(self, Query query, object client, Entry entry, int layer)

@@ -14,18 +14,18 @@ from rdnscache.clients.proxy import parse_proxy
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import Query, parse_query
 from rdnscache.metrics import count_reply, observe
+from rdnscache.server.answering import Answering
 from rdnscache.server.batch import Batch
-from rdnscache.server.desk import Desk
 from rdnscache.stream import READ
 
 
 class UdpListener:
     """Steps 1 to 4 for datagrams. Nothing that raises stops the reading."""
 
-    def __init__(self, sock: socket.socket, wildcard: bool, desk: Desk, guard: Guard) -> None:
+    def __init__(self, sock: socket.socket, wildcard: bool, answering: Answering, guard: Guard) -> None:
         sock.setblocking(False)
         self._sock = sock
-        self._desk = desk
+        self._answering = answering
         self._allowed = guard.allowed
         self._limiter = guard.limiter
         self._proxies = guard.proxies
@@ -65,14 +65,14 @@ class UdpListener:
         """Take one batch: answer what L1 holds at once, start flights for the rest, return to the hub."""
         if self._held or not self._reading:
             return
-        batch, desk = self._batch, self._desk
+        batch, answering = self._batch, self._answering
         now = clock.now()
         count = batch.receive()
         if count == 0:
             return
         hits = plain = 0
-        counters, journal, key = desk.counters, desk.journal, b""
-        watched = count - 1 if journal.due(count) else -1
+        counters, query_log, key = answering.counters, answering.query_log, b""
+        watched = count - 1 if query_log.due(count) else -1
         self._dropped = 0
         for index in range(count):
             try:
@@ -80,11 +80,11 @@ class UdpListener:
                 if query is None:
                     continue
                 key = query.key
-                reply = desk.lookup(query, now)
+                reply = answering.lookup(query, now)
                 if reply is not None:
                     hits += 1
                 else:
-                    reply = desk.take(self, query, batch.client(index), now)
+                    reply = answering.take(self, query, batch.client(index), now)
                 if reply is not None:
                     batch.reply(index, reply)
                     if query.rcode == 0:
@@ -92,7 +92,7 @@ class UdpListener:
                     else:
                         count_reply(counters, metrics.REPLIES_UDP, query.rcode)
             except Exception:
-                desk.unexpected("answering a datagram")
+                answering.unexpected("answering a datagram")
         batch.flush()
         counters[metrics.QUERIES_UDP] += count - self._dropped
         if self._dropped:
@@ -103,40 +103,40 @@ class UdpListener:
             counters[metrics.ANSWERS + outcomes.L1] += hits
             observe(counters, metrics.L1_SECONDS, clock.now() - now, hits)
         if key:
-            journal.heat(key, count - self._dropped)
+            query_log.heat(key, count - self._dropped)
 
     def _admit(self, index: int, now: float, watched: bool) -> Query | None:
         """The query in a datagram, when it is to be answered; else what is to be said instead is queued."""
-        batch, desk = self._batch, self._desk
+        batch, answering = self._batch, self._answering
         data, source, stream = batch.data(index), batch.source(index), False
         if self._proxies is not None and self._proxies.holds(source):
             proxied = parse_proxy(data)
             if proxied is None:
-                desk.counters[metrics.PROXY_ERRORS] += 1
+                answering.counters[metrics.PROXY_ERRORS] += 1
                 self._dropped += 1
                 return None
             data, source, stream = data[proxied.end :], proxied.source or source, proxied.stream
         query = parse_query(data, False)
-        if query is None or (query.error and desk.forged(data)):
+        if query is None or (query.error and answering.forged(data)):
             self._dropped += 1
             return None
         query.source = source
         if watched:
-            query.watch = desk.journal.watch(query, "udp", source)
+            query.watch = answering.query_log.watch(query, "udp", source)
         verdict = PASS if self._limiter is None or stream else self._limiter.check(source, now)
         if verdict == PASS and self._allowed.holds(source):
             return query
-        reply = desk.deny(query) if verdict == PASS else desk.limit(query, verdict)
+        reply = answering.deny(query) if verdict == PASS else answering.limit(query, verdict)
         if reply is not None:
-            count_reply(desk.counters, metrics.REPLIES_UDP, query.rcode)
+            count_reply(answering.counters, metrics.REPLIES_UDP, query.rcode)
             batch.reply(index, reply)
         return None
 
     def answer(self, query: Query, client: Any, entry: Entry, layer: int) -> None:
         """Queue a reply; what lands in one turn of the hub leaves together."""
-        desk = self._desk
-        reply = desk.finish(query, entry, layer)
-        count_reply(desk.counters, metrics.REPLIES_UDP, query.rcode)
+        answering = self._answering
+        reply = answering.finish(query, entry, layer)
+        count_reply(answering.counters, metrics.REPLIES_UDP, query.rcode)
         self._batch.reply_to(client, reply)
         if not self._flushing:
             self._flushing = True

@@ -1,170 +1,349 @@
-"""The cluster as people see it: who is there, and telling all of them something. Through plain redis-py."""
+"""Redis Cluster: a server for every primary, and one more link that hears messages.
+
+Each question's commands go to the server of its slot; where that has moved, they follow. The link for messages, the
+ear, is at any primary but the one that keeps the control stream, if there is another: so when either of the two dies, a
+flush is still heard or can still be read. Without the ear the shards are asked for a short while longer.
+
+A shard that dies, or answers too late, makes only the questions of its slots go without Redis.
+"""
 
 from __future__ import annotations
 
-import json
-import os
+import logging
+import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
+from zlib import crc32
 
-import redis
+import gevent
+import hiredis
+from gevent.event import Event
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from rdnscache.dns.names import name_text
 from rdnscache.errors import StoreDown
-from rdnscache.store.breath import Breathe, go_on
-from rdnscache.store.browse import redis_errors
-from rdnscache.store.contract import EVENTS_KEPT, HOT_UNIT, LOOK, MEMBER_TTL, SILENCE, Names
-from rdnscache.store.members import Member, member, read_message, read_report, read_roll
-from rdnscache.store.steering import ANNOUNCE, MOST_WORKERS, ROLL, Place
-from rdnscache.store.told import LONGEST_REPORT
+from rdnscache.redis_url import CLUSTER, Host, RedisUrl, parse
+from rdnscache.store.breaker import CLOSED
+from rdnscache.store.connect import CONNECT_TIMEOUT, opener
+from rdnscache.store.contract import Names
+from rdnscache.store.flushes import Flushes
+from rdnscache.store.link import Link
+from rdnscache.store.marks import Marks
+from rdnscache.store.server import RedisServer, ServerSettings
+from rdnscache.store.servers import Ask, Command, Done, Servers, StoreEvents
+from rdnscache.store.shard import EarOpener, Shard, slots_told
+from rdnscache.store.slots import ranges
 
-#: Octets of what all workers tell of themselves who are looked at together; workers in one command.
-MAX_TOLD, PORTION = 8 << 20, 32
-#: Entries that workers say they hold of a name: with more the question is over. Characters that are read of each.
-MOST_HELD = 1000
-_HELD = {"key": 1100, "rcode": 32, "state": 32, "origin": 300}
-#: No name is asked so often in a second.
-ABSURD = 1e9
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at who has which slots: usually, while a shard is away, and at least.
+LOOK, LOOK_SOON, LEAST = 15.0, 0.25, 0.05
+#: Seconds without the ear after which Redis is not used: flushes are not heard.
+DEAF = 2.0
+#: How often a command follows a slot that has moved.
+REDIRECTIONS = 3
+#: Primaries of a cluster: Redis' own documents name this bound.
+MOST_SHARDS = 1000
+#: What a server says that sends us to another.
+_ELSEWHERE = re.compile(r"(?P<kind>MOVED|ASK) (?P<slot>[0-9]{1,5}) (?P<host>[^ ]{0,255}):(?P<port>[0-9]{1,5})")
+#: What a server says that cannot serve its slots for now.
+_AWAY = ("CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN")
+#: Commands whose first key is not their first argument.
+_SCRIPTS = (b"EVALSHA", b"EVAL")
 
 
-class Ear:
-    """Hears what is said on a channel, and lets others run meanwhile, however much that is."""
+class RedisCluster(Servers):
+    """All servers of a worker; `flushes` are those it knows of."""
 
-    def __init__(self, pubsub: Any, breathe: Breathe) -> None:
-        self._pubsub = pubsub
-        self._breathe = breathe
+    in_order = False
+    marked = True
 
-    def get_message(self, timeout: float) -> Any:
-        self._breathe()
-        return self._pubsub.get_message(timeout=timeout)
-
-
-class Cluster:
-    """All workers that use a Redis with one prefix. Every method raises StoreDown when Redis cannot be used.
-
-    `breathe` is called after every short step: anybody may have entered themselves there, and many.
-    """
-
-    def __init__(self, client: redis.Redis, names: Names, breathe: Breathe = go_on) -> None:
-        self._redis: Any = client
+    def __init__(
+        self, url: RedisUrl, names: Names, settings: ServerSettings, events: StoreEvents, flushes: Flushes
+    ) -> None:
+        super().__init__(settings.counters)
+        self._url = url
         self._names = names
-        self.breathe = breathe
+        self._settings = replace(settings, link=replace(settings.link, channels=()))
+        self._client_name = settings.link.client_name
+        self._events = events
+        self._flushes = flushes
+        self._marks = Marks(names, flushes)
+        self._slots: list[Shard | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        self._shards: dict[Host, Shard] = {}
+        self._ear_opener = EarOpener(url, self._choose)
+        self._ear = Link(self._ear_opener, settings.link, self)
+        #: Until when the shards are asked though the ear is away.
+        self._deaf_until = 0.0
+        self._heard = False
+        #: Commands and detachments of links there were.
+        self._past = [0, 0]
+        self._look = Event()
+        self._surveyor: gevent.Greenlet | None = None
 
-    def members(self) -> list[Member]:
-        """Every worker that is there, or was within the last hour and did not say goodbye."""
-        _, places, _ = self._places(MOST_WORKERS)
-        return list(self._told(places))
+    @property
+    def attached(self) -> bool:
+        return self._ear.attached or time.monotonic() < self._deaf_until
 
-    def roll(self) -> tuple[float, list[Member]]:
-        """How old the register is, in seconds, and who is in it: in a young one not everybody is yet.
+    @property
+    def state(self) -> str:
+        """That of the shards, where none is asked."""
+        states = {shard.state for shard in self._shards.values()} or {CLOSED}
+        return CLOSED if CLOSED in states else min(states)
 
-        Of what they tell, only what says who else must be there.
-        """
-        age, places, _ = self._places(MOST_WORKERS)
-        return age, [replace(each, told=_of_node(each.told)) for each in self._told(places)]
+    @property
+    def left_alone(self) -> int:
+        return sum(shard.left_alone for shard in self._shards.values())
 
-    def some_members(self, limit: int) -> tuple[list[Member], int]:
-        """The `limit` who have spoken last, and how many there are besides; for who has more to do than to look."""
-        _, places, total = self._places(limit)
-        found = list(self._told(places))
-        return found, max(total - len(found), 0)
+    @property
+    def commands(self) -> int:
+        return self._past[0] + sum(link.commands for link in self._links())
 
-    def _places(self, limit: int) -> tuple[float, dict[str, float], int]:
-        """The register's age, the seconds since each of the last workers has spoken, and how many there are."""
-        with redis_errors():
-            raw = self._redis.eval(ROLL.source.decode(), 1, self._names.nodes, MEMBER_TTL, limit)
-        read = read_roll(raw)
-        if read is None:
-            raise StoreDown("the cluster's register cannot be read")
-        return read.age, read.places, read.total
+    @property
+    def detachments(self) -> int:
+        return self._past[1] + sum(link.detachments for link in self._links())
 
-    def _told(self, places: Mapping[str, float]) -> Iterator[Member]:
-        """All of them, with what they tell: nothing where that is too long, or comes after MAX_TOLD octets."""
-        octets = 0
-        texts = sorted(places)
-        for start in range(0, len(texts), PORTION):
-            portion = texts[start : start + PORTION]
-            reports = self._reports(portion) if octets <= MAX_TOLD else [None] * len(portion)
-            for place, raw in zip(portion, reports, strict=True):
-                octets += len(raw) if isinstance(raw, bytes) else 0
-                found = member(place, places[place], read_report(raw))
-                if found is not None:
-                    yield found
-                self.breathe()
+    @property
+    def latency(self) -> float:
+        return max((shard.latency for shard in self._shards.values()), default=0.0)
 
-    def _reports(self, places: Iterable[str]) -> list[Any]:
-        with redis_errors():
-            pipeline = self._redis.pipeline(transaction=False)
-            for place in places:
-                pipeline.getrange(self._names.node(place), 0, LONGEST_REPORT)
-            return list(pipeline.execute(raise_on_error=False))
+    def start(self) -> None:
+        self._surveyor = gevent.spawn(self._survey)
 
-    def forget(self, node: str) -> int:
-        """Stop expecting a node that will not come back; how many workers it had.
+    def close(self) -> None:
+        if self._surveyor is not None:
+            self._surveyor.kill(block=False)
+        self._ear.close()
+        for shard in self._shards.values():
+            shard.close()
 
-        All nodes of that name, unless it comes with an incarnation, as in `n1 (1a2b3c4d)`.
-        """
-        workers = [each for each in self.members() if node in (each.node, f"{each.node} ({each.incarnation})")]
-        for each in workers:
-            place = str(Place(each.node, each.incarnation, each.worker))
-            with redis_errors():
-                self._redis.delete(self._names.node(place))
-                self._redis.zrem(self._names.nodes, place)
-        return len(workers)
+    def usable(self) -> bool:
+        return self.attached
 
-    def announce(self, told: Mapping[str, str]) -> str:
-        """Tell every worker, and those that are away when they return; the event's ID."""
-        control = self._names.control
-        with redis_errors():
-            event_id: Any = self._redis.eval(
-                ANNOUNCE.source.decode(), 1, control, control, json.dumps(dict(told)), EVENTS_KEPT
-            )
-        return str(event_id.decode())
+    def let_go(self, reason: str) -> None:
+        self._look.set()
 
-    @contextmanager
-    def listening(self, patience: float) -> Iterator[Any]:
-        """An ear on the channel for acknowledgements."""
-        with redis_errors(), self._redis.pubsub() as ear:
-            ear.subscribe(self._names.acks)
-            ear.get_message(timeout=patience)  # confirms the subscription
-            yield Ear(ear, self.breathe)
+    def refused(self, name: bytes, reason: str) -> None:
+        shard = self._slots[key_slot(name)]
+        if shard is not None:
+            shard.failed(reason)
 
-    def hottest(self, count: int) -> list[tuple[bytes, float]]:
-        """The questions asked most, and how often a second: an average in which ten minutes ago counts half."""
-        with redis_errors():
-            found: Any = self._redis.zrevrange(self._names.hot, 0, count - 1, withscores=True)
-        questions = [(self._names.question(self._names.root + text.decode("utf-8", "replace")), score / HOT_UNIT)
-                     for text, score in found]  # fmt: skip
-        return [(key, rate) for key, rate in questions if key is not None and 0 <= rate < ABSURD]
+    def ask(self, late: Done, commands: tuple[Command, ...]) -> list[Any] | None:
+        shard = self._shard_of(commands[0])
+        asking = False
+        for _ in range(REDIRECTIONS):
+            if shard is None or not shard.usable():
+                break
+            replies = _ask_at(shard, late, commands, asking)
+            if replies is None:
+                return None
+            problem = next((str(reply) for reply in replies if isinstance(reply, hiredis.ReplyError)), "")
+            if not problem.startswith(("MOVED ", "ASK ")):
+                if problem.startswith(_AWAY):
+                    shard.failed(problem)
+                if problem.startswith((*_AWAY, "TRYAGAIN")):
+                    self.count_error()
+                    raise StoreDown(problem)
+                return replies
+            shard, asking = self._redirected(shard, problem), problem.startswith("ASK")
+        raise StoreDown("the part of the cluster that has it is away")
 
-    def look(self, name: bytes, patience: float) -> list[dict[str, Any]]:
-        """What the workers hold of a name in L1, each entry with its `node` and `worker`; `patience` in seconds."""
-        asked = os.urandom(8).hex()
-        found: list[dict[str, Any]] = []
-        with self.listening(patience) as ear:
-            _, places, _ = self._places(MOST_WORKERS)
-            waiting = {Place.parse(text) for text, age in places.items() if age < SILENCE} - {None}
-            question = json.dumps({"event": "look", "id": asked, "name": name_text(name)})
-            self._redis.publish(self._names.control, LOOK.decode() + " " + question)
-            deadline = time.monotonic() + patience
-            while waiting and len(found) < MOST_HELD and (left := deadline - time.monotonic()) > 0:
-                told = read_message(ear.get_message(timeout=left))
-                if told.get("event") == asked and isinstance(told.get("held"), list):
-                    waiting.discard(Place(told["node"], told["incarnation"], told["worker"]))
-                    who = {"node": told["node"], "worker": told["worker"]}
-                    found += [who | _held(entry) for entry in told["held"] if isinstance(entry, dict)]
-        return found[:MOST_HELD]
+    def send(self, command: Command, done: Done | None = None) -> None:
+        """Follows a slot that has moved once. What is about no key goes where the ear is."""
+        if len(command) == 1:
+            return self._ear.send(command, done)
+        shard = self._shard_of(command)
+
+        def arrived(result: Any) -> None:
+            problem = str(result[0]) if isinstance(result, list) and isinstance(result[0], hiredis.ReplyError) else ""
+            if shard is not None and problem.startswith(("MOVED ", "ASK ")):
+                try:
+                    other = self._redirected(shard, problem)
+                except StoreDown as error:
+                    return done(error) if done is not None else None
+                if problem.startswith("ASK"):
+                    other.send((b"ASKING",))
+                other.send(command, done)
+            elif done is not None:
+                done(result)
+            return None
+
+        if shard is None:
+            arrived(StoreDown("the part of the cluster that has it is away"))
+        else:
+            shard.send(command, arrived)
+
+    def request(self, *commands: Command) -> list[Any]:
+        """At as many shards as it takes. Where one of several is away, errors stand for replies."""
+        replies: list[Any] = [None] * len(commands)
+        parts: dict[Shard | None, list[int]] = {}
+        for index, command in enumerate(commands):
+            parts.setdefault(self._shard_of(command), []).append(index)
+        for shard, indexes in parts.items():
+            try:
+                if shard is None:
+                    raise StoreDown("the part of the cluster that has it is away")
+                found = shard.request(*(commands[index] for index in indexes))
+            except StoreDown as error:
+                if len(parts) == 1:
+                    raise
+                found = [hiredis.ReplyError(str(error))] * len(indexes)
+            for index, reply in zip(indexes, found, strict=True):
+                problem = str(reply) if isinstance(reply, hiredis.ReplyError) else ""
+                if shard is not None and problem.startswith(("MOVED ", "ASK ")):
+                    there = self._redirected(shard, problem)
+                    asking = ((b"ASKING",),) if problem.startswith("ASK") else ()
+                    reply = there.request(*asking, commands[index])[-1]
+                replies[index] = reply
+        return replies
+
+    def tell(self, command: Command) -> None:
+        """Any node passes a message on to all others."""
+        self._ear.tell(command)
+
+    def setup(self, *commands: Command) -> list[Any]:
+        with gevent.Timeout(CONNECT_TIMEOUT, StoreDown("the control events cannot be read")):
+            while (shard := self._shard_of(commands[0])) is None or not shard.attached:
+                gevent.sleep(LEAST / 5)
+            return self.request(*commands)
+
+    def _links(self) -> Iterable[Link]:
+        return [self._ear, *(shard.link for shard in self._shards.values())]
+
+    def _shard_of(self, command: Command) -> Shard | None:
+        key = command[3 if command[0] in _SCRIPTS else 1]
+        return self._slots[key_slot(key)]
+
+    def _redirected(self, asked: Shard, problem: str) -> Shard:
+        """The shard a MOVED or ASK names; the former is remembered. Raises StoreDown when it leads nowhere."""
+        told = _ELSEWHERE.fullmatch(problem)
+        if told is None or int(told["slot"]) >= REDIS_CLUSTER_HASH_SLOTS:
+            raise StoreDown(f"sent elsewhere, but not where to: {problem[:100]}")
+        shard = self._shard_at((told["host"] or asked.host[0], int(told["port"])))
+        if told["kind"] == "MOVED":
+            self._slots[int(told["slot"])] = shard
+            self._look.set()
+        return shard
+
+    def _shard_at(self, host: Host) -> Shard:
+        """The shard there; a new one is attached to."""
+        shard = self._shards.get(host)
+        if shard is None:
+            if len(self._shards) >= MOST_SHARDS:
+                raise StoreDown(f"the cluster has more than {MOST_SHARDS} primaries")
+
+            shard = self._shards[host] = Shard(self._url, host, self._settings, self, self._names, self._marks)
+            shard.start()
+        return shard
+
+    def shard_attaching(self, shard: Shard) -> None:
+        self._check(shard, shard.setup)
+        if shard is self._slots[key_slot(self._names.control)]:
+            self._events.stream_back()
+
+    def shard_detached(self, shard: Shard) -> None:
+        self._look.set()
+
+    def verify(self) -> None:
+        for shard in list(self._shards.values()):
+            if shard.attached:
+                try:
+                    self._check(shard, shard.request)
+                except StoreDown as problem:
+                    shard.link.give_up(str(problem))
+
+    def _check(self, shard: Shard, ask: Ask) -> None:
+        if self._flushes and shard in self._slots:  # one that has no slots yet gets its keys from one that has
+            shard.check(ask)
+
+    def touch(self) -> None:
+        if self._flushes:
+            for shard in self._shards.values():
+                shard.touch()
+
+    def _choose(self) -> Host:
+        """Where the ear is to be: spread over the workers, not with the control stream, not where nothing answers."""
+        keeper = self._slots[key_slot(self._names.control)]
+        there = [shard for shard in self._shards.values() if shard.attached and shard.breaker.closed]
+        choice = [shard.host for shard in there if shard is not keeper] or [shard.host for shard in there]
+        if not choice:
+            raise StoreDown("no primary of the cluster can be reached")
+        return sorted(choice)[crc32(self._client_name.encode()) % len(choice)]
+
+    def pushed(self, channel: bytes, payload: bytes) -> None:
+        self._events.pushed(channel, payload)
+
+    def opened(self) -> None:
+        self._events.opened()
+
+    def attaching(self) -> None:
+        """The ear, that is."""
+        self._events.attaching()
+        self._heard = True
+
+    def detached(self) -> None:
+        if self._heard:
+            self._heard = False
+            self._deaf_until = time.monotonic() + DEAF
+        self._events.detached()
+
+    def _survey(self) -> None:
+        """Keep the map of slots, for ever."""
+        reported, begun = "", False
+        while True:
+            try:
+                self._apply(*slots_told(self._url, self._client_name, self._shards.values()))
+                reported = ""
+                if not begun:
+                    begun = True
+                    self._begin()
+            except Exception as error:  # this greenlet is all that knows where the slots are
+                if str(error) != reported:
+                    reported = str(error)
+                    log.warning("the map of slots cannot be read, the last one stays in use: %s", reported)
+            away = reported or not all(shard.attached for shard in self._shards.values())
+            self._look.wait(LOOK_SOON if away else LOOK)
+            self._look.clear()
+            gevent.sleep(LEAST)
+
+    def _begin(self) -> None:
+        """Start to listen when the shards are there, or could have been."""
+        deadline = time.monotonic() + CONNECT_TIMEOUT
+        while not all(shard.attached for shard in self._shards.values()) and time.monotonic() < deadline:
+            gevent.sleep(LEAST / 5)
+        self._ear.start()
+
+    def _apply(self, asked: str, told: Any) -> None:
+        """Attach to new primaries, and leave those that are none any more."""
+        slots: list[Shard | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        hosts = set()
+        for first, last, places in sorted(ranges(asked, told), reverse=True):
+            hosts.update(places)
+            shard = self._shard_at(places[0])
+            shard.first = first
+            slots[first : last + 1] = [shard] * (last + 1 - first)
+        self._slots = slots
+        for shard in set(self._shards.values()) - set(slots):
+            shard.close()
+            self._past[0] += shard.commands
+            self._past[1] += shard.detachments
+            del self._shards[shard.host]
+        if self._ear_opener.at not in hosts and self._ear.attached:
+            self._ear.let_go("the node is not in the cluster any more")
 
 
-def _of_node(told: Mapping[str, Any]) -> dict[str, Any]:
-    """What a worker tells of its node's workers."""
-    return {name: told[name] for name in ("workers", "leaving") if name in told}
+def _ask_at(shard: Shard, late: Done, commands: tuple[Command, ...], asking: bool) -> list[Any] | None:
+    if not asking:
+        return shard.ask(late, commands)
+    both = tuple(part for command in commands for part in ((b"ASKING",), command))
+    replies = shard.ask(lambda told: late(told[1::2] if isinstance(told, list) else told), both)
+    return replies and replies[1::2]
 
 
-def _held(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What a worker says of an entry that it holds, cut."""
-    texts = {name: str(entry.get(name, "?"))[:longest] for name, longest in _HELD.items()}
-    return texts | {name: entry.get(name) for name in ("ttl_left", "age") if isinstance(entry.get(name), int)}
+def connect(url: str, names: Names, settings: ServerSettings, events: StoreEvents, flushes: Flushes) -> Servers:
+    """What a URL asks for."""
+    parsed = parse(url)
+    if parsed.kind == CLUSTER:
+        return RedisCluster(parsed, names, settings, events, flushes)
+    return RedisServer("Redis", opener(parsed), settings, events, names.probe)

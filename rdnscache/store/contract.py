@@ -281,8 +281,6 @@ class Names:
         self.acks = f"{self.root}acks".encode()
         self.nodes = f"{self.root}nodes".encode()
         self.hot = f"{self.root}hot".encode()
-        #: No question's: what is claimed to see whether claims work.
-        self.probe = f"{self.root}{{probe}}:probe".encode()
         #: Characters of an entry's key: more is not looked at.
         self._longest = len(self.root) + LONGEST_TEXT + 100
         self._key = re.compile(
@@ -291,11 +289,15 @@ class Names:
             + r"(?P<type>[A-Z0-9-]+)(?::(?P<class>[A-Z0-9]+))?(?P<do>:do)?(?P<cd>:cd)?"
         )
 
-    def wake(self, place: str) -> bytes:
-        return f"{self.root}wake:{place}".encode()
+    def wake(self, worker_id: str) -> bytes:
+        return f"{self.root}wake:{worker_id}".encode()
 
-    def node(self, place: str) -> bytes:
-        return f"{self.root}node:{place}".encode()
+    def node(self, worker_id: str) -> bytes:
+        return f"{self.root}node:{worker_id}".encode()
+
+    def probe(self, tag: str = "probe") -> bytes:
+        """No question's: what is claimed to see whether claims work, at the server that a tag leads to."""
+        return f"{self.root}{{{tag}}}:probe".encode()
 
     def again(self, event_id: str) -> bytes:
         return f"{self.root}{{again}}:{event_id}".encode()

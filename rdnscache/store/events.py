@@ -1,83 +1,379 @@
-"""The control stream as a worker reads it: page by page, each event up to a bound, and what an error means."""
+"""Control events: what a person tells all workers at once, how a worker catches up, and the proof that it is done.
+
+An event is announced on the control channel and kept in the control stream. Each worker applies it and says so on the
+channel for acknowledgements. A worker that was away applies what it missed before it uses Redis again; one that has
+missed a single message notices by the next, or by looking at the newest event with each heartbeat.
+
+Where a worker knows of events that the stream does not have, Redis has gone back in time, and what these events had
+deleted may be there again: they are announced once more.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import json
+import logging
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
-import hiredis
+import gevent
 
+from rdnscache.dns.names import parse_own_name
 from rdnscache.errors import StoreDown, StoreRefused
-from rdnscache.store.contract import EVENTS_KEPT, Names
-from rdnscache.store.steering import LONGEST_EVENT, NEWEST, READ, ROLL
+from rdnscache.logs import Throttled
+from rdnscache.node.lifeline import RELOAD, RESTART
+from rdnscache.store.contract import EVENTS_KEPT, LOOK, Names
+from rdnscache.store.event_stream import NO_EVENT, NOT_READ, Stream, order
+from rdnscache.store.flushes import MOST_MISSED, REMEMBERED, Flushes
+from rdnscache.store.foreign_json import read_object
+from rdnscache.store.scope import Scope
+from rdnscache.store.servers import Servers
+from rdnscache.store.steering import LONGEST_EVENT, SEEN, WorkerId
 
-if TYPE_CHECKING:
-    from rdnscache.store.link import Link
-    from rdnscache.store.shards import Shards
+log = logging.getLogger(__name__)
 
-#: Before the first event.
-NO_EVENT = b"0-0"
-#: In place of an event that was not asked for.
-NOT_READ = b"-"
-#: Events read in one go.
-PAGE = 100
-#: The ID of an event, and the event.
-Event = tuple[bytes, bytes]
-
-
-class Stream:
-    """Every method raises StoreRefused, or StoreDown where Redis may well tell before long."""
-
-    def __init__(self, names: Names) -> None:
-        self.link: Link | Shards
-        self._key = names.control
-        self._register = names.nodes
-
-    def newest(self, count: int) -> list[Event]:
-        """The newest events, oldest first, without what is in them."""
-        return [
-            (event_id, NOT_READ) for event_id in reversed(self._ask(b"EVAL", NEWEST.source, b"1", self._key, count))
-        ]
-
-    def latest(self, count: int) -> list[Event]:
-        """The newest events, oldest first."""
-        return self._read(b"+", count, b"back")[::-1]
-
-    def since(self, known: bytes) -> list[Event]:
-        """An event and those after it, as far as they are kept."""
-        found: list[Event] = []
-        start = known if known != NO_EVENT else b"-"
-        while len(found) <= EVENTS_KEPT:
-            page = self._read(start, PAGE)
-            found += page
-            if len(page) < PAGE:
-                break
-            start = b"(" + page[-1][0]
-        return found
-
-    def before(self, known: bytes) -> bytes:
-        """The event that was the last one before this."""
-        found = self._read(b"(" + known, 1, b"back")
-        return found[0][0] if found else NO_EVENT
-
-    def register_age(self) -> float:
-        """How long ago the cluster's register began, in seconds."""
-        told = self._ask(b"EVAL", ROLL.source, b"1", self._register, 1, 0)
-        return float(told[1])
-
-    def _read(self, start: bytes, count: int, *back: bytes) -> list[Event]:
-        told = self._ask(b"EVAL", READ.source, b"1", self._key, start, count, LONGEST_EVENT, *back)
-        return list(zip(told[::2], told[1::2], strict=False))
-
-    def _ask(self, *command: bytes | int) -> Sequence[Any]:
-        (reply,) = self.link.setup(command)
-        if isinstance(reply, hiredis.ReplyError):
-            raise StoreRefused.of(reply, "control events cannot be read")
-        if not isinstance(reply, list):
-            raise StoreDown("control events cannot be read: that is no list")
-        return reply
+_EVENT_ID = re.compile(rb"[0-9]{1,19}-[0-9]{1,19}")
+#: Called with the IDs and scopes of flushes that Redis has lost. Returns when what they mean is deleted; raises
+#: StoreDown when that cannot be done now.
+Again = Callable[[Servers, Sequence[tuple[bytes, Scope]]], None]
+#: Where there is none yet.
+FIRST = [(NO_EVENT, NOT_READ)]
+#: Flushes that wait to be applied; with more of them everything is forgotten.
+MOST_WAITING = 64
+#: Of the events a worker learns of at once, as many are confirmed.
+CONFIRMED = 20
+#: Questions that are answered at the same time.
+LOOKS = 4
+#: Seconds between two looks into the stream when messages keep being missed; doubled as often when it cannot be read,
+#: and then L1 is forgotten.
+AGAIN, MOST_FAILURES = 0.05, 5
+#: Seconds that a register may be older than our last look at it, for being new.
+NEW = 1.0
 
 
-def order(event_id: bytes) -> tuple[int, ...]:
-    """The parts of an event's ID, to compare it by."""
-    return tuple(map(int, event_id.split(b"-")))
+class Local(Protocol):
+    """What control events act on in this worker."""
+
+    def begin_flush(self, scope: Scope) -> None:
+        """From now on flights that are meant bring nothing back. Called in the hub, in the order of events."""
+
+    def flushes(self) -> int:
+        """How many of them there have been."""
+
+    def flushed_at(self) -> float:
+        """When the last one began (monotonic)."""
+
+    def upstream_seconds(self) -> float:
+        """How long upstreams take to answer; 0 when that is not known."""
+
+    def look(self, name: bytes) -> list[dict[str, Any]]:
+        """What L1 holds of a name, in words for people."""
+
+    def sweep(self, scopes: Sequence[Scope], at_once: bool) -> int:
+        """Forget what the scopes hold; how many entries. Others run meanwhile, with `at_once` without these entries."""
+
+    def order(self, what: str, event: str) -> None:
+        """Pass on to the supervisor that it is to read the configuration again, or to make way for its next image."""
+
+    def introduce(self) -> None:
+        """Say who we are: the link has just been attached."""
+
+    def hold(self) -> None:
+        """Answer nobody for a moment: there is a connection again, and what was missed is being learnt."""
+
+    def release(self) -> None:
+        """Go on answering."""
+
+
+def _first_of(told: dict[str, Any], event_id: bytes) -> bytes:
+    """The event that announced a flush for the first time: this one, unless it says that it is the second."""
+    first = str(told.get("of", "")).encode("ascii", "replace")
+    return first if _EVENT_ID.fullmatch(first) and order(first) < order(event_id) else event_id
+
+
+class Control:
+    """This worker's ear for control events; `flushes` are those that it knows of."""
+
+    def __init__(
+        self, names: Names, worker_id: WorkerId, local: Local, flushes: Flushes, servers: Servers, again: Again
+    ) -> None:
+        self.channel = names.control
+        self.stream = Stream(names, servers)
+        self._names = names
+        self._acks = names.acks
+        self._node = worker_id.node
+        self._worker_id = {"node": worker_id.node, "incarnation": worker_id.incarnation, "worker": worker_id.worker}
+        self._local = local
+        self._again = again
+        self._servers = servers
+        #: Whether we know all events up to now; not while the connection is new.
+        self.caught_up = False
+        #: The last event applied; None before the first attach, when there is nothing yet that a flush could mean.
+        self._last: bytes | None = None
+        #: When that was last seen in the stream (monotonic).
+        self._sure = 0.0
+        self.flushes = flushes
+        #: What was said that nobody can read.
+        self.odd = Throttled(log)
+        #: Events learnt after the fact, or not at all.
+        self.missed = 0
+        #: The event after our last one, as of the last look, if there was one.
+        self._later = b""
+        #: Whether our last event could not be read: then it may be of any size, and is not asked for again.
+        self._bulky = False
+        #: Flushes of L1 that are still to be done, each with the events it is for.
+        self._waiting: deque[tuple[Scope, list[bytes]]] = deque()
+        self._sweeper: gevent.Greenlet | None = None
+        self._looking = 0
+        #: Whether something has been missed, and who sees to it.
+        self._gap = False
+        self._mender: gevent.Greenlet | None = None
+
+    def hear(self, payload: bytes) -> None:
+        """An event that has just been announced. Called in the hub."""
+        event_id, _, raw = payload[: LONGEST_EVENT + 100].partition(b" ")
+        if event_id == LOOK:
+            return self._asked(raw)
+        if _EVENT_ID.fullmatch(event_id) is None:
+            return self._unread("not a control event", event_id)
+        told = self._read(raw)
+        self._follow_on(event_id, raw, told)
+        if told is None:
+            self._begin(Scope(), event_id, event_id)
+        elif told["event"] == "flush":
+            self._begin(self._scope(told), event_id, _first_of(told, event_id))
+        elif told["event"] == "reload" and told.get("node") in (None, self._node):
+            self._local.order(RELOAD, event_id.decode())
+        elif told["event"] == "restart" and told.get("node") in (None, self._node):
+            self._local.order(RESTART, event_id.decode())
+        return None
+
+    def _follow_on(self, event_id: bytes, raw: bytes, told: dict[str, Any] | None) -> None:
+        """Note an event, if it is the next one; else find out what happened in between."""
+        last = self._last or NO_EVENT
+        if not self.caught_up or order(event_id) <= order(last):  # it will be learnt, or has been
+            return
+        if told is not None and str(told.get("after")).encode("ascii", "replace") == last:
+            self._set_last(event_id, raw)
+        else:
+            self.learn_anew()
+
+    def opened(self) -> None:
+        """A new connection: it is to be learnt what was missed before L1 answers again."""
+        self.caught_up = False
+        self._later = b""
+        self._local.hold()
+
+    def look(self) -> None:
+        """See whether we know all events there are."""
+        self._servers.touch()
+        last = self._last or NO_EVENT
+        told = (last, int(last != NO_EVENT and not self._bulky))
+        self._servers.send(
+            (b"EVAL", SEEN.source, b"1", self.channel, *told), lambda result: self._compare(last, result)
+        )
+
+    def _compare(self, last: bytes, result: Any) -> None:
+        """Take what Redis tells of the event that was our last.
+
+        One after it that was there at the look before is to be known by now: where messages pass from node to node they
+        can get lost on a connection that lives. And the one that we know cannot be missing.
+        """
+        reply = result[0] if isinstance(result, list) else result
+        if not self.caught_up or not isinstance(reply, list) or last != (self._last or NO_EVENT):
+            return
+        there, later = reply
+        if there:
+            self._sure = time.monotonic()
+        if not there or (later and later == self._later):
+            self.learn_anew()
+        self._later = later
+
+    def closed(self) -> None:
+        self._local.release()
+
+    def catch_up(self) -> None:
+        """Apply what was missed; forget everything when that cannot be known. Called while the link is attaching.
+
+        Raises StoreDown when Redis will be able to tell before long.
+        """
+        self._learn(attaching=True)
+        self.caught_up = True
+        self._local.release()
+
+    def learn_anew(self) -> None:
+        """A message was lost, or may have been: learn what it was, without letting go of the connection."""
+        self._gap = True
+        if self._mender is None:
+            self._mender = gevent.spawn(self._mend)
+
+    def _mend(self) -> None:
+        """Until nothing is missing, or the connection is lost: then it is learnt while attaching."""
+        failures = 0
+        try:
+            while self._gap and self.caught_up and self._servers.attached:
+                try:
+                    self._gap = False
+                    self._learn(attaching=False)
+                    failures = 0
+                except StoreDown:
+                    self._gap, failures = True, failures + 1
+                    if failures == MOST_FAILURES:
+                        self._forget()
+                gevent.sleep(AGAIN * 2 ** min(failures, MOST_FAILURES))
+        finally:
+            self._mender = None
+
+    def _learn(self, attaching: bool) -> None:
+        """Read the stream from the last event on."""
+        known = self._last
+        try:
+            events = self.stream.latest(REMEMBERED) if known is None else self.stream.since(known)
+        except StoreRefused as problem:
+            log.warning("a flush may be missed, so L1 is forgotten: %s", problem)
+            return self._forget()
+        if known is None:  # whatever L1 holds may be older than the last flush
+            self._first_look(events)
+        elif len(events) > EVENTS_KEPT:  # more than anybody keeps: not all have been read
+            self.missed += len(events)
+            events = self.stream.newest(CONFIRMED)
+            self._set_last(*(events or FIRST)[-1])
+            self._forget()
+        elif known != NO_EVENT and (not events or events[0][0] != known):
+            self._lose(known, events)
+        else:
+            events = events[1:] if known != NO_EVENT else events
+            if events:
+                self._set_last(*events[-1])
+            events = [event for event in events if event[0] not in self.flushes]
+            self._apply(events, at_once=attaching)
+        self._servers.verify()
+        self._confirm([event_id for event_id, _ in events[-CONFIRMED:]], 0, attaching)
+        return None
+
+    def _first_look(self, events: list[tuple[bytes, bytes]]) -> None:
+        """Note what there is, and which flushes were done before: a shard that goes back could bring them back."""
+        self._set_last(*(events or FIRST)[-1])
+        last = self._last or NO_EVENT
+        self.flushes.begin(last, last)
+        for event_id, raw in events:
+            told = self._read(raw) if raw else None
+            if told is not None and told["event"] == "flush" and (first := _first_of(told, event_id)) != event_id:
+                self.flushes.note_done(first, self._scope(told))
+        if events:
+            self._forget()
+
+    def _apply(self, events: list[tuple[bytes, bytes]], at_once: bool) -> None:
+        """Events that were missed, in their order."""
+        self.missed += len(events)
+        scopes = []
+        for event_id, raw in events:
+            told = self._read(raw)
+            if told is None or told["event"] == "flush":
+                scopes.append(self._scope(told) if told is not None else Scope())
+                self.flushes.note(event_id, scopes[-1], _first_of(told or {}, event_id))
+        if len(scopes) > MOST_MISSED:
+            scopes = [Scope()]
+        for scope in scopes:
+            self._local.begin_flush(scope)
+        if scopes:
+            count = self._local.sweep(scopes, at_once)
+            log.info("flushed %d entries from L1, missed before: %s", count, "; ".join(map(str, scopes)))
+
+    def _lose(self, known: bytes, events: list[tuple[bytes, bytes]]) -> None:
+        """The last event we know is not in the stream: too many came since, or Redis does not know of it any more.
+
+        Nothing is taken for known before what was lost is deleted again. Raises StoreDown when that cannot be done.
+        """
+        lost = self._lost(known) if len(events) < EVENTS_KEPT - 1 else []
+        self._forget()
+        if lost:
+            log.warning("Redis does not know of the flush of %s any more: it is announced again", lost[-1][1])
+            self._again(self._servers, lost)
+        self._set_last(*(events or self.stream.newest(1) or FIRST)[-1])
+        self.missed += len(events)
+        self.flushes.begin(self._last or NO_EVENT, known)
+
+    def _lost(self, known: bytes) -> list[tuple[bytes, Scope]]:
+        """The flushes that Redis has forgotten; none when it has forgotten the entries as well."""
+        if self.stream.register_age() < time.monotonic() - self._sure + NEW:
+            return []  # a new register: Redis has begun anew with nothing
+        return self.flushes.lost(known, self.stream.before(known))
+
+    def _set_last(self, event_id: bytes, raw: bytes) -> None:
+        self._last, self._bulky, self._sure = event_id, not raw, time.monotonic()
+
+    def _asked(self, raw: bytes) -> None:
+        if self._looking >= LOOKS:
+            return self._unread("too many questions at the same time", raw)
+        self._looking += 1
+        gevent.spawn(self._answer, raw)
+        return None
+
+    def _answer(self, raw: bytes) -> None:
+        """Say what L1 holds of a name."""
+        try:
+            told = read_object(raw, LONGEST_EVENT)
+            name, asked = parse_own_name(told["name"]), str(told["id"])
+            held = {"event": asked, **self._worker_id, "held": self._local.look(name)}
+            self._servers.tell((b"PUBLISH", self._acks, json.dumps(held)))
+        except (ValueError, KeyError, TypeError):
+            self._unread("a question could not be read", raw)
+        finally:
+            self._looking -= 1
+
+    def _read(self, raw: bytes) -> dict[str, Any] | None:
+        """An event's fields; None, with a warning, when it cannot be read: then it could mean anything."""
+        try:
+            told = read_object(raw, LONGEST_EVENT)
+            if isinstance(told.get("event"), str):
+                return told
+            problem = "no event in it"
+        except ValueError as error:
+            problem = str(error)
+        self._unread(f"a control event could not be read, so L1 is forgotten ({problem})", raw)
+        return None
+
+    def _scope(self, told: dict[str, Any]) -> Scope:
+        try:
+            return Scope.of(told)
+        except ValueError as error:
+            self._unread(f"a flush could not be read, so everything is flushed ({error})", str(told).encode())
+            return Scope()
+
+    def _unread(self, problem: str, raw: bytes) -> None:
+        """Anyone who may publish can send as many as they like: the log is not theirs to fill."""
+        self.odd.warn(f"{problem}: {raw[:200]!r}", time.monotonic())
+
+    def _forget(self) -> None:
+        self._local.begin_flush(Scope())
+        self._local.sweep([Scope()], at_once=True)
+
+    def _begin(self, scope: Scope, event_id: bytes, first: bytes) -> None:
+        """Take flights out of the way now, and sweep L1 as soon as it is its turn."""
+        self.flushes.note(event_id, scope, first)
+        self._local.begin_flush(scope)
+        self._waiting.append((scope, [event_id]))
+        if len(self._waiting) > MOST_WAITING:
+            self._waiting = deque([(Scope(), [each for _, ids in self._waiting for each in ids][-EVENTS_KEPT:])])
+            self._local.begin_flush(Scope())
+        if self._sweeper is None:
+            self._sweeper = gevent.spawn(self._sweep)
+
+    def _sweep(self) -> None:
+        try:
+            while self._waiting:
+                scope, ids = self._waiting.popleft()
+                count = self._local.sweep([scope], at_once=False)
+                self._confirm(ids, count, learnt=False)
+                if count:  # of two announcements, the second finds nothing
+                    log.info("flushed %d entries from L1: %s", count, scope)
+        finally:
+            self._sweeper = None
+
+    def _confirm(self, ids: Sequence[bytes], entries: int, learnt: bool) -> None:
+        for event_id in ids:
+            done = {"event": event_id.decode(), **self._worker_id, "entries": entries, "learnt": learnt}
+            self._servers.tell((b"PUBLISH", self._acks, json.dumps(done)))

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from rdnscache.store.events import order
+from rdnscache.store.event_stream import order
 from rdnscache.store.scope import Scope
 from rdnscache.store.steering import MARKS_KEPT, PROVISIONAL
 

@@ -18,10 +18,7 @@ cdef class Link(Pipe):
     cdef object _client_name
     cdef tuple _channels
     cdef double _timeout
-    cdef object _on_push
-    cdef object _on_open
-    cdef object _on_attach
-    cdef object _on_detach
+    cdef object _events
     cdef int _subscribed
     cdef object _reason
     cdef object _ready

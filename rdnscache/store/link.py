@@ -24,9 +24,10 @@ from gevent.event import Event
 
 from rdnscache.errors import StoreDown
 from rdnscache.store.breaker import ALWAYS_FINE
-from rdnscache.store.opening import CONNECT_TIMEOUT, Opener
+from rdnscache.store.connect import CONNECT_TIMEOUT, Opener
 from rdnscache.store.pipe import UNSENT, Command, Pipe
 from rdnscache.store.resp import Reader
+from rdnscache.store.servers import LinkEvents, LinkSettings
 
 log = logging.getLogger(__name__)
 
@@ -40,35 +41,16 @@ KEPT = 0.9
 
 
 class Link(Pipe):
-    """The connection, its state and its care. `on_push(channel, payload)` runs in the hub.
+    """The connection, its state and its care; `events` is who hears of it."""
 
-    `on_open()` is called when there is a connection.
-    `on_attach()` runs in the link's own greenlet after the channels are subscribed and before `attached` is true:
-    only when it is done may anybody lead or follow. `on_detach()` runs in the hub.
-    """
-
-    #: Whether it is several servers, each with a breaker of its own.
-    several = False
-
-    def __init__(
-        self,
-        opener: Opener,
-        client_name: str,
-        channels: Sequence[bytes],
-        timeout: float,
-        on_push: Callable[[bytes, bytes], None],
-        on_open: Callable[[], None],
-        on_attach: Callable[[], None],
-        on_detach: Callable[[], None],
-        budget: float,
-    ) -> None:
+    def __init__(self, opener: Opener, settings: LinkSettings, events: LinkEvents) -> None:
         super().__init__()
         self.attached = False
         #: Seconds that `ask` waits: for a Redis that is slow, and for one from which nothing at all is heard.
-        self.budget = self.patience = budget
+        self.budget = self.patience = settings.budget
         #: Seconds that we are patient at least: no upstream would have answered before.
         self.least_patience = ALWAYS_FINE
-        self._longest = budget
+        self._longest = settings.budget
         #: Seconds by which the hub is late; what we cause ourselves is not the fault of Redis.
         self.lag = 0.0
         #: Times the link was given up, since the beginning.
@@ -76,13 +58,10 @@ class Link(Pipe):
         #: Seconds the last PING took.
         self.latency = 0.0
         self._opener = opener
-        self._client_name = client_name
-        self._channels = tuple(channels)
-        self._timeout = timeout
-        self._on_push = on_push
-        self._on_open = on_open
-        self._on_attach = on_attach
-        self._on_detach = on_detach
+        self._client_name = settings.client_name
+        self._channels = settings.channels
+        self._timeout = settings.timeout
+        self._events = events
         #: When those of `ask` that are neither answered nor given up are looked at next.
         self._due = 0.0
         self._ticker: Any = None
@@ -217,7 +196,7 @@ class Link(Pipe):
         if message[:1] == [b"message"] and len(message) == 3 and isinstance(message[1], bytes):
             payload = message[2] if isinstance(message[2], bytes) else b""  # too large to be anything of ours
             try:
-                self._on_push(message[1], payload)
+                self._events.pushed(message[1], payload)
             except Exception:
                 log.exception("a message from Redis could not be handled")
         elif message[:1] == [b"subscribe"]:
@@ -253,19 +232,19 @@ class Link(Pipe):
         self._reader = Reader()
         with gevent.Timeout(OPEN_TIMEOUT, StoreDown("the connection could not be opened in time")):
             self._stream = self._opener.open(self._client_name, self._received, self._detach)
-        self._on_open()
+        self._events.opened()
         if self._channels:
             self._unsent.append(hiredis.pack_command((b"SUBSCRIBE", *self._channels)))
             self._flush()
             if not self._ready.wait(CONNECT_TIMEOUT):
                 raise StoreDown("Redis did not confirm the subscription")
-        self._on_attach()
+        self._events.attaching()
         if self._stream is None:
             raise StoreDown("lost while attaching")
         self.attached = True
 
     def setup(self, *commands: Command) -> list[Any]:
-        """As `request`, for `on_attach` only: works while the link is attaching."""
+        """As `request`, for `attaching` only."""
         with gevent.Timeout(CONNECT_TIMEOUT, StoreDown("Redis did not answer in time")):
             return self._request(commands)
 
@@ -306,5 +285,5 @@ class Link(Pipe):
         pending, self._pending = self._pending, deque()
         for call in dict.fromkeys(pending):
             self._hub.loop.run_callback(self._finish, call, StoreDown(reason))
-        self._hub.loop.run_callback(self._on_detach)
+        self._hub.loop.run_callback(self._events.detached)
         self._ended.set()

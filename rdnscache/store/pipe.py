@@ -11,7 +11,7 @@ from typing import Any
 import hiredis
 from gevent import get_hub
 
-from rdnscache.store.opening import AnyStream
+from rdnscache.store.connect import AnyStream
 from rdnscache.store.resp import MORE, Push, Reader
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""This worker's place in the register of the cluster, and what it remembers of the others'.
+"""This worker's entry in the register of the cluster, and what it remembers of the others'.
 
 The register is one key that every worker writes to every BEAT. Where it has lost us, it has lost others as well, who
 may be cut off and so cannot enter themselves again: we do it for all that we know. So a flush counts them.
@@ -9,19 +9,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hiredis
 
-from rdnscache.process import Incarnation
+from rdnscache.kernel import Incarnation
 from rdnscache.store.contract import MEMBER_TTL, SILENCE, Names
-from rdnscache.store.members import read_roll, replaced
-from rdnscache.store.steering import MOST_WORKERS, RESTORE, ROLL, Place
-from rdnscache.store.told import LONGEST_REPORT
-
-if TYPE_CHECKING:
-    from rdnscache.store.link import Link
-    from rdnscache.store.shards import Shards
+from rdnscache.store.foreign_json import LONGEST_REPORT
+from rdnscache.store.membership import read_roll, replaced
+from rdnscache.store.servers import Servers
+from rdnscache.store.steering import MOST_WORKERS, RESTORE, ROLL, WorkerId
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +31,14 @@ MOST_TWINS, MOST_DEAD = 8, 1000
 class Register:
     """`done` takes what Redis says to a beat: a list of one reply, or a StoreDown."""
 
-    def __init__(self, names: Names, place: Place, life: Incarnation, done: Callable[[Any], None]) -> None:
-        self.link: Link | Shards
+    def __init__(
+        self, names: Names, worker_id: WorkerId, life: Incarnation, servers: Servers, done: Callable[[Any], None]
+    ) -> None:
         #: Other nodes of our name that have spoken while we did.
         self.twins: set[str] = set()
         self._names = names
-        self._place = place
+        self._servers = servers
+        self._worker_id = worker_id
         self._life = life
         self._done = done
         #: All workers that are listed, and when they last spoke (monotonic).
@@ -52,28 +51,34 @@ class Register:
     def beat(self, report: str) -> None:
         """Say that we are there, and how we are."""
         sent = time.monotonic()
-        place = str(self._place)
-        self.link.send((b"SET", self._names.node(place), report, b"EX", MEMBER_TTL), self._done)
-        told = (MEMBER_TTL, MOST_WORKERS, place)
-        self.link.send((b"EVAL", ROLL.source, b"1", self._names.nodes, *told), lambda result: self._heard(result, sent))
+        worker_id = str(self._worker_id)
+        self._servers.send((b"SET", self._names.node(worker_id), report, b"EX", MEMBER_TTL), self._done)
+        told = (MEMBER_TTL, MOST_WORKERS, worker_id)
+        self._servers.send(
+            (b"EVAL", ROLL.source, b"1", self._names.nodes, *told), lambda result: self._heard(result, sent)
+        )
 
     def leave(self) -> None:
         """Say goodbye. Raises StoreDown."""
-        place = str(self._place)
-        self.link.request((b"ZREM", self._names.nodes, place), (b"DEL", self._names.node(place)))
+        worker_id = str(self._worker_id)
+        self._servers.request((b"ZREM", self._names.nodes, worker_id), (b"DEL", self._names.node(worker_id)))
 
     def _heard(self, result: Any, sent: float) -> None:
         reply = result[0] if isinstance(result, list) else result
         roll = read_roll(reply)
         if roll is None:
             return self._refused(reply, sent)
-        places = roll.places
+        workers = roll.workers
         if roll.new and self._known:
-            gone = self._dead.union(places)
-            lost = {place: at for place, at in self._known.items() if sent - at < MEMBER_TTL and place not in gone}
+            gone = self._dead.union(workers)
+            lost = {
+                worker_id: at
+                for worker_id, at in self._known.items()
+                if sent - at < MEMBER_TTL and worker_id not in gone
+            }
             self._restore(lost, sent)
-        self._known = {place: sent - age for place, age in places.items()}
-        self._look_for_kin(places, sent)
+        self._known = {worker_id: sent - age for worker_id, age in workers.items()}
+        self._look_for_kin(workers, sent)
 
     def _refused(self, reply: Any, now: float) -> None:
         if isinstance(reply, hiredis.ReplyError) and now - self._warned >= WARN_AGAIN:
@@ -83,19 +88,21 @@ class Register:
     def _restore(self, lost: Mapping[str, float], now: float) -> None:
         if lost:
             log.info("the cluster's register is not what it was: entering %d workers in it again", len(lost))
-            told = [part for place, at in lost.items() for part in (place, f"{now - at:.3f}")]
-            self.link.send((b"EVAL", RESTORE.source, b"1", self._names.nodes, *told))
+            told = [part for worker_id, at in lost.items() for part in (worker_id, f"{now - at:.3f}")]
+            self._servers.send((b"EVAL", RESTORE.source, b"1", self._names.nodes, *told))
 
-    def _look_for_kin(self, places: Mapping[str, float], now: float) -> None:
+    def _look_for_kin(self, workers: Mapping[str, float], now: float) -> None:
         """Other nodes of our name: our predecessor, who is dead, or one that lives beside us, which is a mistake."""
         kin: dict[str, float] = {}
-        own = self._place.node + "."
+        own = self._worker_id.node + "."
         theirs: dict[str, list[str]] = {}
-        for text, age in places.items():
-            place = Place.parse(text) if text.startswith(own) else None
-            if place is not None and place.node == self._place.node and place.incarnation != self._life.name:
-                theirs.setdefault(place.incarnation, []).append(text)
-                kin[place.incarnation] = min(age, kin.get(place.incarnation, age))
+        for text, age in workers.items():
+            worker_id = WorkerId.parse(text) if text.startswith(own) else None
+            if worker_id is None or worker_id.node != self._worker_id.node:
+                continue
+            if worker_id.incarnation != self._life.name:
+                theirs.setdefault(worker_id.incarnation, []).append(text)
+                kin[worker_id.incarnation] = min(age, kin.get(worker_id.incarnation, age))
         for name, age in kin.items():
             if now - age > self._life.begun:
                 if len(self.twins) < MOST_TWINS:
@@ -107,29 +114,29 @@ class Register:
                     if text in self._dead:
                         self._strike_out(text)
                     else:
-                        self._ask_after(text, places[text])
+                        self._ask_after(text, workers[text])
 
     def _warn(self, name: str, now: float) -> None:
         if now - self._warned >= WARN_AGAIN:
             self._warned = now
             log.error(
                 "another node is called %s too (its incarnation is %s, ours %s): give each its own --node-id; "
-                "flushes wait for both", self._place.node, name, self._life.name,
+                "flushes wait for both", self._worker_id.node, name, self._life.name,
             )  # fmt: skip
 
-    def _ask_after(self, place: str, age: float) -> None:
+    def _ask_after(self, worker_id: str, age: float) -> None:
         """A worker that has not spoken since we began: see whether it can be said to be dead, and then forget it."""
 
         def told(result: Any) -> None:
             reply = result[0] if isinstance(result, list) else None
             if replaced(reply, self._life, age, time.monotonic() - self._life.begun):
-                log.info("%s is dead: this node has taken its place", place)
+                log.info("%s is dead: this node has taken its place", worker_id)
                 if len(self._dead) < MOST_DEAD:
-                    self._dead.add(place)
-                self._strike_out(place)
+                    self._dead.add(worker_id)
+                self._strike_out(worker_id)
 
-        self.link.send((b"GETRANGE", self._names.node(place), 0, LONGEST_REPORT), told)
+        self._servers.send((b"GETRANGE", self._names.node(worker_id), 0, LONGEST_REPORT), told)
 
-    def _strike_out(self, place: str) -> None:
-        self.link.send((b"ZREM", self._names.nodes, place))
-        self.link.send((b"DEL", self._names.node(place)))
+    def _strike_out(self, worker_id: str) -> None:
+        self._servers.send((b"ZREM", self._names.nodes, worker_id))
+        self._servers.send((b"DEL", self._names.node(worker_id)))

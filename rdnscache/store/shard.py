@@ -1,75 +1,90 @@
-"""One primary of a Redis Cluster: the link to it, and whether it is worth asking; and where the ear is opened."""
+"""One primary of a Redis Cluster, and how a worker comes to know of all of them."""
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
+import gevent
 import hiredis
 
 from rdnscache.errors import StoreDown
-from rdnscache.place import Host, Place
-from rdnscache.store.breaker import Breaker
-from rdnscache.store.link import Link
-from rdnscache.store.opening import AnyStream, OnData, OnEnd, Opener, connection
+from rdnscache.redis_url import Host, RedisUrl
+from rdnscache.store.connect import CONNECT_TIMEOUT, AnyStream, OnData, OnEnd, Opener, connection
+from rdnscache.store.contract import Names
+from rdnscache.store.marks import Marks
+from rdnscache.store.server import RedisServer, ServerSettings
+from rdnscache.store.servers import Ask
+from rdnscache.store.slots import tag_of
 
-log = logging.getLogger(__name__)
-
-#: Seconds until another question is let through, when nothing has come of the last.
-PROBE = 1.0
+#: Seconds between two looks for what others are about to learn.
+STEP = 0.01
 
 
-class Shard:
-    """A primary: the link to it, and whether it is worth asking."""
+class ShardEvents(Protocol):
+    """What a shard tells the cluster."""
 
-    def __init__(self, host: Host, link: Link) -> None:
+    def shard_attaching(self, shard: Shard) -> None:
+        """As `LinkEvents.attaching`."""
+
+    def shard_detached(self, shard: Shard) -> None:
+        """As `LinkEvents.detached`."""
+
+
+class Shard(RedisServer):
+    """A primary. Messages are not heard here."""
+
+    def __init__(
+        self, url: RedisUrl, host: Host, settings: ServerSettings, events: ShardEvents, names: Names, marks: Marks
+    ) -> None:
+        label = "{}:{}".format(*host)
+        super().__init__(label, ShardOpener(url, host), settings, self, self._probe_name)
         self.host = host
-        self.link = link
         #: The first slot it has, where that is known.
         self.first: int | None = None
-        self.breaker = Breaker()
-        self._rests_until = 0.0
+        self._cluster = events
+        self._names = names
+        self._marks = marks
 
-    def usable(self) -> bool:
-        """Whether to ask it. While its breaker is open, one question after each pause is let through to see."""
-        if self.breaker.closed:
-            return True
-        now = time.monotonic()
-        if now < self._rests_until:
-            return False
-        self._rests_until = now + PROBE
-        self.breaker.probe()
-        return True
+    def pushed(self, channel: bytes, payload: bytes) -> None:
+        pass
 
-    def tried(self, problem: str) -> None:
-        """What came of asking; an empty text when it answered."""
-        breaker, now = self.breaker, time.monotonic()
-        if not problem:
-            if not breaker.closed:
-                breaker.reset(now)
-                log.info("%s:%d is used again", *self.host)
-        elif breaker.closed:
-            if breaker.failed(problem, now):
-                log.warning("%s:%d is left alone for now: %s", *self.host, problem)
-        else:
-            breaker.probed(None, 0.0, now)
-        if not breaker.closed:
-            self._rests_until = now + breaker.pause
+    def opened(self) -> None:
+        pass
+
+    def attaching(self) -> None:
+        self._prepare()
+        self._cluster.shard_attaching(self)
+
+    def detached(self) -> None:
+        self._cluster.shard_detached(self)
+
+    def check(self, ask: Ask) -> None:
+        """Have it swept for the flushes it has lost, before it is read from. Raises StoreDown."""
+        with gevent.Timeout(CONNECT_TIMEOUT, StoreDown("which slots it has is not known yet")):
+            while self.first is None:
+                gevent.sleep(STEP)
+        self._marks.check(ask, self.first, self.label)
+
+    def touch(self) -> None:
+        if self.first is not None:
+            self.send((b"GETRANGE", self._marks.name(self.first), 0, 0))
+
+    def _probe_name(self) -> bytes:
+        return self._names.probe(tag_of(self.first or 0))
 
 
 class ShardOpener(Opener):
-    def __init__(self, place: Place, host: Host) -> None:
-        super().__init__(place, host)
+    def __init__(self, url: RedisUrl, host: Host) -> None:
+        super().__init__(url, host)
         self.name = " (shard {}:{})".format(*host)
 
 
 class EarOpener(Opener):
     """Opens the ear at a primary of its own choice."""
 
-    def __init__(self, place: Place, choose: Callable[[], Host]) -> None:
-        super().__init__(place)
+    def __init__(self, url: RedisUrl, choose: Callable[[], Host]) -> None:
+        super().__init__(url)
         self._choose = choose
         self.at: Host | None = None
 
@@ -79,19 +94,19 @@ class EarOpener(Opener):
         return super().open(client_name, on_data, on_end)
 
 
-def slots_told(place: Place, client_name: str, shards: Iterable[Shard]) -> tuple[str, Any]:
+def slots_told(url: RedisUrl, client_name: str, shards: Iterable[Shard]) -> tuple[str, Any]:
     """The host of a node, and what it says of who has which slots. Raises what the last one asked did."""
     problem: Exception = StoreDown("no node can be reached")
     for shard in sorted(shards, key=lambda shard: not shard.breaker.closed):
         try:
-            (told,) = shard.link.request((b"CLUSTER", b"SLOTS"))
+            (told,) = shard.request((b"CLUSTER", b"SLOTS"))
             if told and not isinstance(told, hiredis.ReplyError):
                 return shard.host[0], told
         except StoreDown as error:
             problem = error
-    for host in place.hosts:
+    for host in url.hosts:
         try:
-            node = connection(place, host, client_name)
+            node = connection(url, host, client_name)
             try:
                 node.send_command("CLUSTER", "SLOTS")
                 told = node.read_response()

@@ -9,7 +9,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 from redis.utils import str_if_bytes
 
 from rdnscache.errors import StoreDown
-from rdnscache.place import Host
+from rdnscache.redis_url import Host
 
 #: Octal digits of a tag: six reach every slot.
 _DIGITS = 6

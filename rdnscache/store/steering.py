@@ -1,4 +1,4 @@
-"""The part of the contract about members and control events: scripts, limits, places. Keys are in `contract`."""
+"""The part of the contract about members and control events: scripts, limits, worker IDs. Keys: see `contract`."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ return 0
 )
 
 
-class Place(NamedTuple):
+class WorkerId(NamedTuple):
     """Which worker of the cluster: its node, that node's incarnation, and its number there."""
 
     node: str
@@ -154,9 +154,9 @@ class Place(NamedTuple):
         return f"{self.node}.{self.incarnation}.{self.worker}"
 
     @classmethod
-    def parse(cls, text: str) -> Place | None:
-        match = _PLACE.fullmatch(text)
+    def parse(cls, text: str) -> WorkerId | None:
+        match = _WORKER_ID.fullmatch(text)
         return cls(match[1], match[2], int(match[3])) if match else None
 
 
-_PLACE = re.compile(r"(.{1,255})\.([0-9a-f]{8})\.([0-9]{1,4})", re.DOTALL)
+_WORKER_ID = re.compile(r"(.{1,255})\.([0-9a-f]{8})\.([0-9]{1,4})", re.DOTALL)

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gevent import sleep
 
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import TCP_SIZE
 from rdnscache.store.contract import LONGEST_INFO, Names
+from rdnscache.store.servers import Servers
 from rdnscache.store.trust import Trust
-
-if TYPE_CHECKING:
-    from rdnscache.store.link import Link
-    from rdnscache.store.shards import Shards
 
 #: Entries read in one go.
 PAGE = 100
 
 
-def hottest(link: Link | Shards, names: Names, trust: Trust, count: int) -> Iterator[list[Entry]]:
+def hottest(servers: Servers, names: Names, trust: Trust, count: int) -> Iterator[list[Entry]]:
     """Those that Redis has and that can be used, the hottest first. Raises StoreDown."""
-    (members,) = link.request((b"ZREVRANGE", names.hot, 0, count - 1))
+    (members,) = servers.request((b"ZREVRANGE", names.hot, 0, count - 1))
     for start in range(0, len(members) if isinstance(members, list) else 0, PAGE):
         page = {key: names.entry(key) for key in _questions(names, members[start : start + PAGE])}
         sleep(0)  # what stands there may be anything, and others wait
-        fitting = _of_fitting_size(link, trust, page)
-        yield _entries(link, trust, fitting)
+        fitting = _of_fitting_size(servers, trust, page)
+        yield _entries(servers, trust, fitting)
 
 
 def _questions(names: Names, members: list[Any]) -> list[bytes]:
@@ -36,12 +33,12 @@ def _questions(names: Names, members: list[Any]) -> list[bytes]:
     return [key for text in texts if (key := names.question(text)) is not None]
 
 
-def _of_fitting_size(link: Link | Shards, trust: Trust, page: dict[bytes, bytes]) -> dict[bytes, bytes]:
+def _of_fitting_size(servers: Servers, trust: Trust, page: dict[bytes, bytes]) -> dict[bytes, bytes]:
     """Those whose values have a size that entries have: a page of others could be of any size."""
     if not page:
         return {}
     longest = {b"wire": TCP_SIZE, b"info": LONGEST_INFO} | dict.fromkeys(trust.mac_field, LONGEST_INFO)
-    sizes = link.request(*((b"HSTRLEN", name, field) for name in page.values() for field in longest))
+    sizes = servers.request(*((b"HSTRLEN", name, field) for name in page.values() for field in longest))
     fitting, step = {}, len(longest)
     for at, (key, name) in enumerate(page.items()):
         told = zip(sizes[at * step : (at + 1) * step], longest.values(), strict=True)
@@ -50,11 +47,11 @@ def _of_fitting_size(link: Link | Shards, trust: Trust, page: dict[bytes, bytes]
     return fitting
 
 
-def _entries(link: Link | Shards, trust: Trust, page: dict[bytes, bytes]) -> list[Entry]:
-    # in this order, as for a flight: see `RedisCandidacy`
+def _entries(servers: Servers, trust: Trust, page: dict[bytes, bytes]) -> list[Entry]:
+    # in this order, as for a flight: see `RedisClaim`
     fields = (b"wire", b"info", *trust.mac_field)
     commands = [part for name in page.values() for part in ((b"PTTL", name), (b"HMGET", name, *fields))]
-    replies = link.request(*commands) if commands else []
+    replies = servers.request(*commands) if commands else []
     found = []
     for (key, name), left, told in zip(page.items(), replies[::2], replies[1::2], strict=True):
         if isinstance(told, list) and len(told) >= 2 and told[0] is not None:

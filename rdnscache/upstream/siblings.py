@@ -29,9 +29,9 @@ MARGIN = 0.2
 class Siblings:
     """The workers of this node by number. `deadline` is the time one of them may take, in seconds."""
 
-    def __init__(self, worker: int, places: Sequence[Address], deadline: float, departure: Departure) -> None:
+    def __init__(self, worker: int, addresses: Sequence[Address], deadline: float, departure: Departure) -> None:
         self._worker = worker
-        self._places = places
+        self._addresses = addresses
         self._patience = deadline + MARGIN
         self._departure = departure
 
@@ -41,11 +41,11 @@ class Siblings:
         `client` is the prefix of who asks (`client_prefix`).
         Raises UpstreamFailed when it found no answer either.
         """
-        owner = crc32(key) % len(self._places)
+        owner = crc32(key) % len(self._addresses)
         if owner == self._worker or self._departure.draining:  # then the others are ending too
             return None
         try:
-            reply = exchange(self._places[owner], key, True, self._patience, header(client))
+            reply = exchange(self._addresses[owner], key, True, self._patience, header(client))
         except UpstreamFailed as failure:
             log.debug("a sibling does not answer: %s", failure)
             return None

@@ -1,6 +1,6 @@
 """Real parts for the tests: upstreams, nodes, Redis servers, clients. Nothing here is a stand-in for our own code."""
 
-from .admin import get, numbers, overview, request, status_of, watched
+from .admin import get, numbers, page_status, request, status_of, watched
 from .load import Load, SteadyLoad, above_one, address_of, asked_at_once, steady_load, telling, until_shared
 from .messages import (
     Handler,
@@ -33,6 +33,6 @@ __all__ = [
     "Reply", "Sentinel", "Server", "SteadyLoad", "Upstream", "above_one", "address", "address_of", "addresses", "alive",
     "answer", "answer_of", "ask", "asked_at_once", "attached", "children_of", "clean_env", "cluster", "command",
     "cut_off", "default_handler", "extended_errors", "failure", "fill_all_workers", "free_port", "get", "in_order",
-    "members", "negative", "nodes_on", "numbers", "overview", "refusing", "request", "run", "running_cluster", "says",
-    "status_of", "steady_load", "telling", "timed", "until_shared", "wait_for", "watched",
+    "members", "negative", "nodes_on", "numbers", "page_status", "refusing", "request", "run", "running_cluster",
+    "says", "status_of", "steady_load", "telling", "timed", "until_shared", "wait_for", "watched",
 ]  # fmt: skip

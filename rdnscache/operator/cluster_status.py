@@ -1,0 +1,244 @@
+"""The cluster in figures: what its workers say of themselves, put together by node."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import Any
+
+from rdnscache.operator.proof import called
+from rdnscache.outcomes import LAYERS
+from rdnscache.printable import printable
+from rdnscache.store.membership import Member
+
+
+@dataclass(slots=True)
+class NodeStatus:
+    """One node. Times in seconds; rates and shares are those of the last seconds."""
+
+    node: str
+    present: bool
+    #: Since its last word.
+    silent: float
+    version: str = ""
+    uptime: float = 0.0
+    workers: int = 0
+    workers_present: int = 0
+    #: Workers whose link to Redis is up.
+    attached: int = 0
+    redis_ms: float = 0.0
+    #: The worst state of a worker's access to Redis.
+    redis_state: str = ""
+    #: Since the workers began: how often a link was given up, events learnt late, followers whose message was lost.
+    detachments: int = 0
+    events_missed: int = 0
+    wakes_lost: int = 0
+    qps: float = 0.0
+    #: Of all answers, by layer.
+    shares: dict[str, float] = field(default_factory=dict)
+    upstream_qps: float = 0.0
+    saved_qps: float = 0.0
+    upstreams: list[dict[str, Any]] = field(default_factory=list)
+    #: What a person should know: silent workers, options that differ from the others'.
+    remarks: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        told = asdict(self)
+        for name in ("silent", "uptime", "qps", "upstream_qps", "saved_qps"):
+            told[name] = round(told[name], 2)
+        return told | {"shares": {layer: round(share, 4) for layer, share in self.shares.items()}}
+
+
+#: Seconds of a step of the history and how many steps there are; by the wall clock, so that workers' steps add up.
+STEP, STEPS = 5, 60
+#: So many seconds after its end every worker has told of a step: they speak every two.
+SETTLED = 2.5
+#: From good to bad.
+STATES = ("none", "attached", "probing", "open", "clock", "away")
+
+
+#: What members tell may have been put into Redis by anybody. How many remarks and upstreams of a node
+#: are shown; how many options are compared, those of most nodes first; how many slow queries are taken of a worker.
+MAX_REMARKS, MAX_UPSTREAMS, MAX_OPTIONS, MAX_SLOW = 20, 64, 100, 50
+#: Options that are read of one worker, and that are counted before the rarest are dropped.
+MAX_TOLD, MAX_COUNTED = 400, 2000
+#: Characters of a name of 255 octets, each of them escaped.
+MAX_NAME = 1016
+
+
+def _go_on() -> None:
+    """Nobody else waits."""
+
+
+def summarize(members: Sequence[Member], breathe: Callable[[], None] = _go_on) -> list[NodeStatus]:
+    """A line for each node; two of one name are two. `breathe` is called after every short step: others can run."""
+    lives: dict[tuple[str, str], list[Member]] = defaultdict(list)
+    for member in members:
+        lives[member.node, member.incarnation].append(member)
+    names = called(lives)
+    found = {}
+    for life, workers in sorted(lives.items()):
+        found[names[life]] = _summary(names[life], workers, breathe)
+        breathe()
+    _compare(found, {names[life]: workers for life, workers in lives.items()}, breathe)
+    for life, workers in lives.items():
+        remarks = found[names[life]].remarks
+        if any(_list(member.told.get("twins")) for member in workers):
+            remarks.insert(0, f"another node is called {life[0]} too: give each its own --node-id")
+        more = len(remarks) - MAX_REMARKS
+        remarks[MAX_REMARKS:] = [f"and {more} more"] if more > 0 else []
+    return list(found.values())
+
+
+def _summary(called_so: str, members: list[Member], breathe: Callable[[], None]) -> NodeStatus:
+    present = [member for member in members if member.present]
+    latest = min(members, key=lambda member: member.age).told
+    status = NodeStatus(called_so, bool(present), min(member.age for member in members))
+    status.version = f"{_text(latest.get('version'))} ({_text(latest.get('form'))})"
+    if not present:
+        return status
+    status.uptime = time.time() - min(_number(member.told.get("started")) for member in present)
+    status.workers = int(_number(latest.get("workers")))
+    status.workers_present = len(present)
+    status.attached = sum(int(_counter(member, "redis_attached")) for member in present)
+    status.redis_ms = max(_number(member.told.get("redis_ms")) for member in present)
+    states = {str(member.told.get("redis_state")) for member in present}
+    status.redis_state = max((state for state in STATES if state in states), key=STATES.index, default="?")
+    for name, counter in (("detachments", "redis_detachments"), ("events_missed",) * 2, ("wakes_lost",) * 2):
+        setattr(status, name, sum(int(_counter(member, counter)) for member in present))
+    status.upstreams = _upstreams(present, breathe)
+    status.remarks = [
+        f"worker {member.worker} is silent for {member.age:.0f} s" for member in members if not member.present
+    ]
+    rates = dict.fromkeys(LAYERS, 0.0)
+    for member in present:
+        for layer in LAYERS:
+            rates[layer] += _rate(member, f"answers.{layer}")
+        breathe()
+    total = sum(rates.values())
+    status.shares = {layer: rate / total if total else 0.0 for layer, rate in rates.items()}
+    status.qps = sum(_rate(member, f"queries.{transport}") for member in present for transport in ("udp", "tcp"))
+    status.upstream_qps = rates["upstream"] + rates["failure"]
+    status.saved_qps = sum(_rate(member, "upstream_queries_saved.other_node") for member in present)
+    return status
+
+
+def _compare(
+    nodes: Mapping[str, NodeStatus], lives: Mapping[str, Sequence[Member]], breathe: Callable[[], None]
+) -> None:
+    """Remark on every option whose value is not that of most nodes."""
+    configs = {
+        name: _dict(member.told.get("config"))
+        for name, members in lives.items()
+        for member in members
+        if member.present
+    }
+    known: Counter[str] = Counter()
+    for config in configs.values():
+        known.update(islice(config, MAX_TOLD))
+        if len(known) > MAX_COUNTED:
+            known = Counter(dict(known.most_common(MAX_OPTIONS)))
+        breathe()
+    for option in sorted(name for name, _ in known.most_common(MAX_OPTIONS)):
+        values = {node: _shown(config.get(option)) for node, config in configs.items()}
+        counts = Counter(values.values())
+        usual = min(counts, key=lambda value: (-counts[value], value))
+        for name, status in nodes.items() if len(counts) > 1 else ():
+            value = values.get(name, usual)
+            if value != usual:
+                status.remarks.append(f"{option:.100} is {value}, elsewhere {usual}")
+        breathe()
+
+
+def history(members: Sequence[Member], breathe: Callable[[], None] = _go_on) -> dict[str, Any]:
+    """Answers a second of the whole cluster, by layer, in steps of STEP seconds, up to the last all have reported."""
+    last = int(time.time() - SETTLED) // STEP - 1
+    numbers = range(last - STEPS + 2, last + 1)
+    sums: dict[int, list[float]] = defaultdict(lambda: [0.0] * len(LAYERS))
+    for member in members:
+        for step in _list(member.told.get("history"))[-STEPS - 1 :]:
+            if isinstance(step, list) and len(step) == len(LAYERS) + 1 and int(_number(step[0])) in numbers:
+                number, *answers = (_number(each) for each in step)
+                sums[int(number)] = [a + b for a, b in zip(sums[int(number)], answers, strict=True)]
+        breathe()
+    layers = {
+        layer: [round(max(sums[number][index], 0) / STEP, 2) if number in sums else 0.0 for number in numbers]
+        for index, layer in enumerate(LAYERS)
+    }
+    return {"step": STEP, "end": (last + 1) * STEP, "layers": layers}
+
+
+def slow(members: Sequence[Member], count: int, breathe: Callable[[], None] = _go_on) -> list[dict[str, Any]]:
+    """The latest slow queries, the newest first."""
+    found: list[dict[str, Any]] = []
+    for member in members:
+        for each in map(_dict, _list(member.told.get("slow"))[-MAX_SLOW:]):
+            told = {name: _number(each.get(name)) for name in ("time", "ms")}
+            words = {name: _text(each.get(name)) for name in ("type", "layer")}
+            found.append({"node": member.node, "name": _text(each.get("name"), MAX_NAME)} | told | words)
+        if len(found) > 2 * MAX_SLOW:
+            found = _latest(found, count)
+        breathe()
+    return _latest(found, count)
+
+
+def _latest(found: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    return sorted(found, key=lambda each: -_number(each["time"]))[:count]
+
+
+def _counter(member: Member, name: str) -> float:
+    return _number(_dict(member.told.get("counters")).get(name))
+
+
+def _rate(member: Member, name: str) -> float:
+    """Events a second."""
+    return _number(_dict(member.told.get("recent")).get(name)) / max(_number(member.told.get("recent_seconds")), 0.001)
+
+
+#: No count, rate or time that is true comes near this; it also keeps columns narrow.
+_ABSURD = 1e15
+
+
+def _number(value: Any) -> float:
+    """A number somebody told; 0 for what is none, or cannot be true."""
+    return float(value) if isinstance(value, int | float) and abs(value) < _ABSURD else 0.0
+
+
+def _text(value: Any, longest: int = 100) -> str:
+    """A word somebody told, cut and on one line."""
+    return printable(str(value)[:longest]) if isinstance(value, str | int) else "?"
+
+
+def _shown(value: Any) -> str:
+    """The value of an option, as somebody told it: cut before it is put into words."""
+    return f"{[_cut(each) for each in value[:10]] if isinstance(value, list) else _cut(value)!r:.100}"
+
+
+def _cut(value: Any) -> Any:
+    return value[:100] if isinstance(value, str) else "?" if isinstance(value, list | dict) else value
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _upstreams(members: Sequence[Member], breathe: Callable[[], None]) -> list[dict[str, Any]]:
+    """A node's upstreams, each as the worker sees it for whom it is slowest."""
+    found: dict[str, dict[str, Any]] = {}
+    for member in members:
+        for told in map(_dict, _list(member.told.get("upstreams"))[:MAX_UPSTREAMS]):
+            address = _text(told.get("address"))
+            if address not in found and len(found) == MAX_UPSTREAMS:
+                continue
+            seen = found.setdefault(address, {"address": address, "ms": 0.0, "rests": 0.0})
+            for name in ("ms", "rests"):
+                seen[name] = max(seen[name], _number(told.get(name)))
+        breathe()
+    return list(found.values())

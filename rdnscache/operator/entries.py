@@ -1,0 +1,231 @@
+"""The cache as people look at it and steer it: rare and unhurried, through plain redis-py."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import redis
+
+from rdnscache.dns.message import answer_lines
+from rdnscache.dns.names import question_text
+from rdnscache.dns.wire import parse_reply
+from rdnscache.errors import StoreDown
+from rdnscache.printable import printable
+from rdnscache.redis_url import parse
+from rdnscache.store.breath import Breathe, go_on
+from rdnscache.store.connect import Line, client, has_slots, primaries, slotted
+from rdnscache.store.contract import Names, glob_escape
+from rdnscache.store.decoding import decode
+from rdnscache.store.marks import read, write
+from rdnscache.store.scope import Scope
+from rdnscache.store.seal import Seal
+from rdnscache.store.slots import tag_of
+from rdnscache.store.sweeping import PAGE, STEP, sweep
+
+TIMEOUT = 5.0
+#: How often deleting is begun anew where servers fail or change, and the seconds before that.
+ATTEMPTS, PAUSE = 3, 0.3
+#: The state of an entry that no node would believe.
+NOT_SIGNED = "not signed"
+
+_INFO_PAIR = re.compile(r"(\w+)=(\S*)")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One entry as a person sees it; times in seconds. `l1` is where else it is held: node, worker, state, times."""
+
+    key: str
+    question: str
+    rcode: str
+    ttl_left: int
+    age: int
+    state: str
+    stored: str
+    source: str
+    node: str
+    answer: list[str]
+    l1: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Browser:
+    """Finds and deletes entries. Every method raises StoreDown when Redis cannot be used.
+
+    `breathe` is called between entries that are looked into.
+    """
+
+    def __init__(self, url: str, prefix: str, seal: Seal | None = None, breathe: Breathe = go_on) -> None:
+        self.names = Names(prefix)
+        self._breathe = breathe
+        #: With it, entries that no node would believe are told from others.
+        self.seal = seal
+        #: Whether answers are shown in full, from the wire; the text in Redis ends after `text.MOST_RECORDS`.
+        self.whole = False
+        self._redis_url = parse(url)
+
+    @cached_property
+    def redis(self) -> Any:
+        """redis-py's client. For a cluster it connects when it is first wanted."""
+        with redis_errors():
+            return client(self._redis_url, TIMEOUT)
+
+    def find(self, name_pattern: str, rtype: str = "") -> Iterator[View]:
+        """The entries whose name fits a pattern (see `contract.pattern_text`), of one type or of all."""
+        pattern = f"{glob_escape(self.names.root)}{{{name_pattern}}}:{rtype or '*'}{'*' if rtype else ''}"
+        for keys in self.pages(pattern):
+            entries = [key for key in keys if self.names.question(key) and (not rtype or _type_of(key) == rtype)]
+            yield from self._views(entries)
+
+    def read_questions(self, questions: list[bytes]) -> Iterator[View]:
+        """The entries of these questions that there are."""
+        for start in range(0, len(questions), STEP):
+            keys = [self.names.entry(question).decode("ascii") for question in questions[start : start + STEP]]
+            with redis_errors():
+                pipeline = self.redis.pipeline(transaction=False)
+                for key in keys:
+                    pipeline.exists(key)
+                there: list[Any] = pipeline.execute(raise_on_error=False)
+            held = [key for key, found in zip(keys, there, strict=True) if found == 1]
+            if held:
+                yield from self._views(held)
+
+    def count(self) -> int:
+        """About how many keys there are, ours and others'."""
+        with redis_errors():
+            return sum(int(server.dbsize()) for server in primaries(self.redis))
+
+    def sweep(self, scope: Scope, flush: bytes = b"") -> Iterator[int]:
+        """Delete the entries a scope holds from Redis; how many, page by page.
+
+        A server whose connection is lost over it is begun with anew. In a Redis Cluster each primary is marked as swept
+        for the flush, and looked at again at the end: one that took over meanwhile may lack what was deleted.
+        """
+        done: set[int | None] = set()
+        for left in reversed(range(ATTEMPTS)):
+            begun = False
+            try:
+                with redis_errors():
+                    servers = slotted(self.redis)
+                for server, slot in servers:
+                    for count in self._sweep(server, slot, scope, flush, done):
+                        begun = True
+                        self._breathe()
+                        yield count
+                if not begun or not flush or not has_slots(self.redis):
+                    return
+            except StoreDown:
+                if not left:
+                    raise
+                time.sleep(PAUSE)
+
+    def _sweep(self, server: Any, slot: int | None, scope: Scope, flush: bytes, done: set[int | None]) -> Iterator[int]:
+        """One server, unless it has been swept."""
+        mark = self.names.swept(tag_of(slot)) if slot is not None and flush else b""
+        with redis_errors(), Line(server) as line:
+            if flush in read(line.ask, mark) if mark else slot in done:
+                return
+            yield from sweep(line.ask, self.names, scope, PAGE, self._elsewhere)
+            done.add(slot)
+            if mark:
+                write(line.ask, mark, [flush])
+
+    def _elsewhere(self, command: Sequence[Any]) -> list[Any]:
+        """A command about a key that has just been moved to another primary."""
+        return [self.redis.execute_command(*command)]
+
+    def flush(self, scope: Scope) -> int:
+        """The same at once; how many in all."""
+        return sum(self.sweep(scope))
+
+    def pages(self, pattern: str) -> Iterator[list[str]]:
+        """Keys that fit a pattern, as SCAN brings them, of one primary after the other."""
+        with redis_errors():
+            servers = primaries(self.redis)
+        for server in servers:
+            cursor = -1
+            while cursor:
+                with redis_errors():
+                    cursor, raw = server.scan(max(cursor, 0), match=pattern, count=PAGE)
+                yield [key.decode("utf-8", "replace") for key in raw]
+
+    def read(self, keys: list[str], *fields: str) -> Iterator[tuple[str, Any, Any]]:
+        """Each key, these fields of its hash and its PTTL; or whatever Redis said instead."""
+        with redis_errors():
+            pipeline = self.redis.pipeline(transaction=False)
+            for key in keys:
+                pipeline.hmget(key, *fields)
+                pipeline.pttl(key)
+            replies: list[Any] = pipeline.execute(raise_on_error=False)
+        yield from zip(keys, replies[::2], replies[1::2], strict=True)
+
+    def _views(self, keys: list[str]) -> Iterator[View]:
+        more = ("wire", "mac") if self.seal or self.whole else ()
+        for key, fields, left in self.read(keys, "info", "answer", *more):
+            view = self._view(key, fields, left)
+            if view is not None:
+                yield self._checked(view, fields, left) if more else view
+            self._breathe()
+
+    def _checked(self, view: View, fields: list[Any], left_ms: int) -> View:
+        """With the text of what nodes would send; with the state `not signed` for what they would not believe."""
+        info, _, wire, mac = fields
+        reply = parse_reply(wire or b"")
+        if self.seal is not None and (reply is None or self.problem(view.key, info, wire, mac, left_ms)):
+            return replace(view, state=NOT_SIGNED)
+        return view if reply is None else replace(view, answer=answer_lines(reply, self.whole))
+
+    def problem(self, key: str, info: Any, wire: Any, mac: Any, left_ms: int) -> str:
+        """Why nodes would not believe an entry; empty when they would, or when that is not known for want of a secret.
+
+        What is no entry at all is not looked for here.
+        """
+        question = self.names.question(key)
+        entry = decode(question, info, wire, left_ms, 0.0) if question else None
+        if self.seal is None or entry is None:
+            return ""
+        return self.seal.problem(key.encode(), info, wire, mac, -entry.stored, time.time())
+
+    def _view(self, key: str, fields: Any, left_ms: Any) -> View | None:
+        """None for what has expired meanwhile, or is not an entry."""
+        question = self.names.question(key)
+        if (
+            question is None
+            or not isinstance(fields, list)
+            or not isinstance(fields[0], bytes)
+            or not isinstance(left_ms, int)
+        ):
+            return None
+        info = dict(_INFO_PAIR.findall(printable(fields[0].decode("utf-8", "replace"))))
+        ttl, stale = (int(info.get(name, "")[:9]) if info.get(name, "").isdecimal() else 0 for name in ("ttl", "stale"))
+        left = left_ms // 1000 - stale
+        return View(
+            key=key,
+            question=question_text(question),
+            rcode=info.get("rcode", "?"),
+            ttl_left=max(left, 0),
+            age=max(ttl - left, 0),
+            state="fresh" if left_ms > stale * 1000 else "stale",
+            stored=info.get("stored", "?"),
+            source=info.get("from", "?"),
+            node=info.get("node", "?"),
+            answer=[printable(line) for line in (fields[1] or b"").decode("utf-8", "replace").split("\n") if line],
+        )
+
+
+def _type_of(key: str) -> str:
+    return key.rpartition("}:")[2].partition(":")[0]
+
+
+@contextmanager
+def redis_errors() -> Iterator[None]:
+    """What redis-py raises, as our own error."""
+    try:
+        yield
+    except (redis.RedisError, redis.exceptions.RedisClusterException, OSError, ValueError) as error:
+        raise StoreDown(str(error)) from None

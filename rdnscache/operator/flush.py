@@ -1,0 +1,101 @@
+"""A flush and its proof: announced and confirmed, deleted from Redis, announced and confirmed again.
+
+The first round makes every flight that is up store nothing, so that what is deleted stays so; the second makes every
+local cache forget what a worker may have read from Redis in between. Each alone leaves a way back for an old answer.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from rdnscache.operator.entries import Browser
+from rdnscache.operator.members import Members
+from rdnscache.operator.proof import Proof, Tally
+from rdnscache.store.contract import BEAT
+from rdnscache.store.membership import read_ack
+from rdnscache.store.scope import Scope
+
+#: Seconds after which everybody who can has entered itself in a register: in a younger one, somebody may be missing.
+SETTLED = BEAT + 1.0
+#: Messages that are taken before time is looked at.
+PORTION = 500
+#: How often a flush looks again at a register that is young each time.
+LOOKS = 3
+
+
+@dataclass(slots=True)
+class Flush:
+    """A flush of the cluster, step by step; every step raises StoreDown. `run` does them all.
+
+    What it has done so far can be read at any time, as when somebody does not want to wait.
+    """
+
+    browser: Browser
+    cluster: Members
+    scope: Scope
+    #: Seconds to wait for the workers to confirm, each time.
+    patience: float
+    #: Entries deleted from Redis; whether that is all of them.
+    deleted: int = 0
+    swept: bool = False
+    _tally: Tally = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._tally = Tally(self.cluster.breathe)
+
+    @property
+    def announced(self) -> int:
+        """How often it has been announced."""
+        return len(self._tally.rounds)
+
+    def run(self) -> Proof:
+        with self.cluster.listening(self.patience) as ear:
+            self._round(ear)
+            self._tally.close()
+            self._sweep()
+            self._round(ear)
+        return self._tally.proof()
+
+    def announce(self) -> None:
+        """Tell all workers, and wait for nobody; the second time, that it is done."""
+        first = {"of": self._tally.rounds[0].event} if self.swept else {}
+        self._tally.begin(self.cluster.announce(self.scope.event() | first), time.monotonic())
+
+    def _sweep(self) -> None:
+        for count in self.browser.sweep(self.scope, self._tally.rounds[0].event.encode()):
+            self.deleted += count
+        self.swept = True
+
+    def _round(self, ear: Any) -> None:
+        """Announce, and collect what the workers say, until nobody is missing or there is no more time."""
+        tally = self._tally
+        age, members = self.cluster.roll()
+        tally.expect(members)
+        self.announce()
+        settled = time.monotonic() + max(SETTLED - age, 0.0)
+        looks = LOOKS if age < SETTLED else 0
+        while True:
+            self._hear(ear, 0.0)
+            now = time.monotonic()
+            if looks and now >= settled:
+                age, members = self.cluster.roll()
+                tally.expect(members)
+                looks = looks - 1 if age < SETTLED else 0
+                settled = now + max(SETTLED - age, 0.0) if looks else now
+            elif now >= settled + self.patience or not (looks or tally.waiting()):
+                return
+            else:
+                self._hear(ear, (settled if looks else settled + self.patience) - now)
+
+    def _hear(self, ear: Any, seconds: float) -> None:
+        """Take what has been said, and wait so long for the first word of it; of a flood not all at once."""
+        for _ in range(PORTION):
+            message = ear.get_message(timeout=max(seconds, 0.0))
+            if message is None:
+                return
+            seconds = 0.0
+            told = read_ack(message)
+            if told is not None:
+                self._tally.note(told, time.monotonic())

@@ -1,0 +1,82 @@
+"""Flushes that Redis has lost because it went back in time: their entries deleted and they announced again, by one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import gevent
+
+from rdnscache.errors import StoreDown, StoreRefused
+from rdnscache.operator.entries import Browser
+from rdnscache.operator.flush import Flush
+from rdnscache.operator.members import Members
+from rdnscache.store.alone import by_one
+from rdnscache.store.breath import Breath
+from rdnscache.store.contract import Names
+from rdnscache.store.scope import Scope
+from rdnscache.store.servers import Servers
+from rdnscache.store.sweeping import STEP, Ask, sweep
+
+log = logging.getLogger(__name__)
+
+#: Seconds for which nobody else announces what one has begun to; to wait for workers to confirm.
+OURS, PATIENCE = 600, 2.0
+#: Seconds to wait until the link is attached.
+ATTACH = 10.0
+GONE = b"gone"
+
+#: A lost flush: the event that was its last, what it meant, and how many entries have been deleted for it.
+Lost = tuple[bytes, Scope, int]
+
+
+def announce_again(url: str, prefix: str, servers: Servers, lost: Sequence[tuple[bytes, Scope]]) -> None:
+    """Delete what lost flushes mean, then begin to announce them, unless another worker does so already.
+
+    Called while attaching: it returns when the entries are gone, so that nobody who knows of a flush reads them. Raises
+    StoreDown when they are not. In a Redis Cluster each shard has been looked at when it was attached, by its mark.
+    """
+    names = Names(prefix)
+    ours: list[Lost] = []
+    for event_id, scope in lost:
+
+        def pages(scope: Scope = scope) -> Iterable[int]:
+            return () if servers.marked else sweep(servers.setup, names, scope, STEP)
+
+        try:
+            deleted = _delete(servers.setup, names.again(event_id.decode()), pages)
+            if deleted is not None:
+                ours.append((event_id, scope, deleted))
+        except StoreRefused as problem:
+            log.error("entries that were flushed may be in use again (%s): %s", scope, problem)
+    if ours:
+        gevent.spawn(_announce, Browser(url, prefix), servers, ours)
+
+
+def _delete(ask: Ask, lock: bytes, pages: Callable[[], Iterable[int]]) -> int | None:
+    """How many entries; None when somebody else did it."""
+    deleted = by_one(ask, lock, lambda: ask((b"GET", lock))[0] == GONE, pages)
+    if deleted is not None:
+        ask((b"SET", lock, GONE, b"EX", OURS))
+    return deleted
+
+
+def _announce(browser: Browser, servers: Servers, lost: Sequence[Lost]) -> None:
+    deadline = time.monotonic() + ATTACH
+    while not servers.attached and time.monotonic() < deadline:
+        gevent.sleep(0.05)
+    for event_id, scope, deleted in lost:
+        try:
+            _flush(browser, scope, deleted)
+        except StoreDown as error:
+            servers.send((b"DEL", browser.names.again(event_id.decode())))
+            log.error("the flush of %s, which Redis has lost, could not be announced again: %s", scope, error)
+
+
+def _flush(browser: Browser, scope: Scope, deleted: int) -> None:
+    flush = Flush(browser, Members(browser.redis, browser.names, Breath().take), scope, PATIENCE)
+    proof = flush.run()
+    log.warning("flushed %s again: %d entries in Redis, confirmed by %s", scope, deleted + flush.deleted, proof)
+    for problem in proof.problems:
+        log.warning("%s", problem)

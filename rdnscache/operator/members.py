@@ -1,0 +1,170 @@
+"""The cluster as people see it: who is there, and telling all of them something. Through plain redis-py."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import redis
+
+from rdnscache.dns.names import name_text
+from rdnscache.errors import StoreDown
+from rdnscache.operator.entries import redis_errors
+from rdnscache.store.breath import Breathe, go_on
+from rdnscache.store.contract import EVENTS_KEPT, HOT_UNIT, LOOK, MEMBER_TTL, SILENCE, Names
+from rdnscache.store.foreign_json import LONGEST_REPORT
+from rdnscache.store.membership import Member, member, read_message, read_report, read_roll
+from rdnscache.store.steering import ANNOUNCE, MOST_WORKERS, ROLL, WorkerId
+
+#: Octets of what all workers tell of themselves who are looked at together; workers in one command.
+MAX_TOLD, PORTION = 8 << 20, 32
+#: Entries that workers say they hold of a name: with more the question is over. Characters that are read of each.
+MOST_HELD = 1000
+_HELD = {"key": 1100, "rcode": 32, "state": 32, "origin": 300}
+#: No name is asked so often in a second.
+ABSURD = 1e9
+
+
+class Ear:
+    """Hears what is said on a channel, and lets others run meanwhile, however much that is."""
+
+    def __init__(self, pubsub: Any, breathe: Breathe) -> None:
+        self._pubsub = pubsub
+        self._breathe = breathe
+
+    def get_message(self, timeout: float) -> Any:
+        self._breathe()
+        return self._pubsub.get_message(timeout=timeout)
+
+
+class Members:
+    """All workers that use a Redis with one prefix. Every method raises StoreDown when Redis cannot be used.
+
+    `breathe` is called after every short step: anybody may have entered themselves there, and many.
+    """
+
+    def __init__(self, client: redis.Redis, names: Names, breathe: Breathe = go_on) -> None:
+        self._redis: Any = client
+        self._names = names
+        self.breathe = breathe
+
+    def members(self) -> list[Member]:
+        """Every worker that is there, or was within the last hour and did not say goodbye."""
+        _, workers, _ = self._workers(MOST_WORKERS)
+        return list(self._told(workers))
+
+    def roll(self) -> tuple[float, list[Member]]:
+        """How old the register is, in seconds, and who is in it: in a young one not everybody is yet.
+
+        Of what they tell, only what says who else must be there.
+        """
+        age, workers, _ = self._workers(MOST_WORKERS)
+        return age, [replace(each, told=_of_node(each.told)) for each in self._told(workers)]
+
+    def some_members(self, limit: int) -> tuple[list[Member], int]:
+        """The `limit` who have spoken last, and how many there are besides; for who has more to do than to look."""
+        _, workers, total = self._workers(limit)
+        found = list(self._told(workers))
+        return found, max(total - len(found), 0)
+
+    def _workers(self, limit: int) -> tuple[float, dict[str, float], int]:
+        """The register's age, the seconds since each of the last workers has spoken, and how many there are."""
+        with redis_errors():
+            raw = self._redis.eval(ROLL.source.decode(), 1, self._names.nodes, MEMBER_TTL, limit)
+        read = read_roll(raw)
+        if read is None:
+            raise StoreDown("the cluster's register cannot be read")
+        return read.age, read.workers, read.total
+
+    def _told(self, workers: Mapping[str, float]) -> Iterator[Member]:
+        """All of them, with what they tell: nothing where that is too long, or comes after MAX_TOLD octets."""
+        octets = 0
+        texts = sorted(workers)
+        for start in range(0, len(texts), PORTION):
+            portion = texts[start : start + PORTION]
+            reports = self._reports(portion) if octets <= MAX_TOLD else [None] * len(portion)
+            for worker_id, raw in zip(portion, reports, strict=True):
+                octets += len(raw) if isinstance(raw, bytes) else 0
+                found = member(worker_id, workers[worker_id], read_report(raw))
+                if found is not None:
+                    yield found
+                self.breathe()
+
+    def _reports(self, workers: Iterable[str]) -> list[Any]:
+        with redis_errors():
+            pipeline = self._redis.pipeline(transaction=False)
+            for worker_id in workers:
+                pipeline.getrange(self._names.node(worker_id), 0, LONGEST_REPORT)
+            return list(pipeline.execute(raise_on_error=False))
+
+    def forget(self, node: str) -> int:
+        """Stop expecting a node that will not come back; how many workers it had.
+
+        All nodes of that name, unless it comes with an incarnation, as in `n1 (1a2b3c4d)`.
+        """
+        workers = [each for each in self.members() if node in (each.node, f"{each.node} ({each.incarnation})")]
+        for each in workers:
+            worker_id = str(WorkerId(each.node, each.incarnation, each.worker))
+            with redis_errors():
+                self._redis.delete(self._names.node(worker_id))
+                self._redis.zrem(self._names.nodes, worker_id)
+        return len(workers)
+
+    def announce(self, told: Mapping[str, str]) -> str:
+        """Tell every worker, and those that are away when they return; the event's ID."""
+        control = self._names.control
+        with redis_errors():
+            event_id: Any = self._redis.eval(
+                ANNOUNCE.source.decode(), 1, control, control, json.dumps(dict(told)), EVENTS_KEPT
+            )
+        return str(event_id.decode())
+
+    @contextmanager
+    def listening(self, patience: float) -> Iterator[Any]:
+        """An ear on the channel for acknowledgements."""
+        with redis_errors(), self._redis.pubsub() as ear:
+            ear.subscribe(self._names.acks)
+            ear.get_message(timeout=patience)  # confirms the subscription
+            yield Ear(ear, self.breathe)
+
+    def hottest(self, count: int) -> list[tuple[bytes, float]]:
+        """The questions asked most, and how often a second: an average in which ten minutes ago counts half."""
+        with redis_errors():
+            found: Any = self._redis.zrevrange(self._names.hot, 0, count - 1, withscores=True)
+        questions = [(self._names.question(self._names.root + text.decode("utf-8", "replace")), score / HOT_UNIT)
+                     for text, score in found]  # fmt: skip
+        return [(key, rate) for key, rate in questions if key is not None and 0 <= rate < ABSURD]
+
+    def look(self, name: bytes, patience: float) -> list[dict[str, Any]]:
+        """What the workers hold of a name in L1, each entry with its `node` and `worker`; `patience` in seconds."""
+        asked = os.urandom(8).hex()
+        found: list[dict[str, Any]] = []
+        with self.listening(patience) as ear:
+            _, workers, _ = self._workers(MOST_WORKERS)
+            waiting = {WorkerId.parse(text) for text, age in workers.items() if age < SILENCE} - {None}
+            question = json.dumps({"event": "look", "id": asked, "name": name_text(name)})
+            self._redis.publish(self._names.control, LOOK.decode() + " " + question)
+            deadline = time.monotonic() + patience
+            while waiting and len(found) < MOST_HELD and (left := deadline - time.monotonic()) > 0:
+                told = read_message(ear.get_message(timeout=left))
+                if told.get("event") == asked and isinstance(told.get("held"), list):
+                    waiting.discard(WorkerId(told["node"], told["incarnation"], told["worker"]))
+                    who = {"node": told["node"], "worker": told["worker"]}
+                    found += [who | _held(entry) for entry in told["held"] if isinstance(entry, dict)]
+        return found[:MOST_HELD]
+
+
+def _of_node(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What a worker tells of its node's workers."""
+    return {name: told[name] for name in ("workers", "leaving") if name in told}
+
+
+def _held(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What a worker says of an entry that it holds, cut."""
+    texts = {name: str(entry.get(name, "?"))[:longest] for name, longest in _HELD.items()}
+    return texts | {name: entry.get(name) for name in ("ttl_left", "age") if isinstance(entry.get(name), int)}

@@ -1,0 +1,162 @@
+"""The proof of a flush: who is expected to confirm, who has, and who has not. No connection in here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rdnscache.store.membership import Ack, Member
+
+#: Nodes whose word is taken: twice the workers that are looked at in a register.
+MOST_NODES = 4000
+#: A node, and which of those that have its name.
+Life = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Proof:
+    """Who has applied a flush, and who has not, by what they are called."""
+
+    #: Seconds it took a node with all of its workers, from each announcement to the last word.
+    confirmed: dict[str, float] = field(default_factory=dict)
+    #: Why a node has not.
+    missing: dict[str, str] = field(default_factory=dict)
+    #: Entries the workers have dropped.
+    entries: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is anybody, and all have confirmed."""
+        return bool(self.confirmed) and not self.missing
+
+    @property
+    def problems(self) -> list[str]:
+        """A sentence for each reason why it is not complete."""
+        if not self.confirmed and not self.missing:
+            return ["no node has confirmed: none is there"]
+        return [f"{node} has not confirmed: {reason}" for node, reason in self.missing.items()]
+
+    def as_json(self) -> dict[str, Any]:
+        times = {node: round(seconds * 1000, 1) for node, seconds in self.confirmed.items()}
+        return {"local_entries": self.entries, "confirmed_ms": times, "missing": self.missing}
+
+    def __str__(self) -> str:
+        total = len(self.confirmed) + len(self.missing)
+        slowest = max(self.confirmed.values(), default=0.0) * 1000
+        text = f"{len(self.confirmed)}/{total} node{'' if total == 1 else 's'}"
+        return f"{text}, {slowest:.0f} ms" if self.confirmed else text
+
+
+@dataclass(slots=True)
+class Round:
+    """One announcement of an event: when which worker has confirmed it, in seconds since then."""
+
+    event: str
+    started: float
+    acks: dict[Life, dict[int, float]] = field(default_factory=dict)
+    entries: int = 0
+    #: Whether what comes now is too late: deleting has begun, and who had not heard may have stored something since.
+    closed: bool = False
+
+    def note(self, told: Ack, now: float) -> None:
+        """Take a word. Who learnt of the event while attaching has stored nothing before that, and is never late."""
+        life = told.node, told.incarnation
+        if life not in self.acks and len(self.acks) >= MOST_NODES:
+            return
+        workers = self.acks.setdefault(life, {})
+        if told.worker not in workers and (not self.closed or told.learnt):
+            workers[told.worker] = now - self.started
+            self.entries += told.entries
+
+    def lacks(self, life: Life, workers: Iterable[int]) -> list[int]:
+        return sorted(set(workers) - self.acks.get(life, {}).keys())
+
+    def seconds(self, life: Life) -> float:
+        return max(self.acks.get(life, {}).values(), default=0.0)
+
+
+class Tally:
+    """Everybody who has been seen in the register during a flush, and what they have said.
+
+    `breathe` is called after every short step.
+    """
+
+    def __init__(self, breathe: Callable[[], None] = lambda: None) -> None:
+        self._breathe = breathe
+        self.rounds: list[Round] = []
+        #: The workers each node must have, and for how long it had been silent when it was seen last.
+        self._workers: dict[Life, set[int]] = {}
+        self._silent: dict[Life, float] = {}
+        #: Those who were not in the register when it was looked at last.
+        self._gone: set[Life] = set()
+
+    def begin(self, event: str, now: float) -> None:
+        """An announcement has been made."""
+        self.rounds.append(Round(event, now))
+
+    def close(self) -> None:
+        """What is said of the announcements so far comes too late from now on."""
+        for each in self.rounds:
+            each.closed = True
+
+    def note(self, told: Ack, now: float) -> None:
+        for each in self.rounds:
+            if each.event == told.event:
+                each.note(told, now)
+
+    def expect(self, members: Sequence[Member]) -> None:
+        """Take the register as it is now; who was there before is still expected."""
+        seen: dict[Life, list[Member]] = {}
+        for member in members:
+            seen.setdefault((member.node, member.incarnation), []).append(member)
+        self._gone = self._workers.keys() - seen.keys()
+        for life, workers in seen.items():
+            self._breathe()
+            age = min(member.age for member in workers)
+            present = any(member.present for member in workers)
+            self._silent.pop(life, None)
+            if not present:
+                self._silent[life] = age
+            self._workers[life] = {member.worker for member in workers if member.present}
+            if not any(member.leaves for member in workers):  # else some have ended, as they should
+                self._workers[life] |= set(range(min(workers, key=lambda member: member.age).workers))
+
+    def waiting(self) -> bool:
+        """Whether somebody who is there has not confirmed the last round, and may still count."""
+        earlier, last = self.rounds[:-1], self.rounds[-1]
+        for life, workers in self._workers.items():
+            self._breathe()
+            if life in self._silent or life in self._gone:
+                continue
+            if last.lacks(life, workers) and not any(each.lacks(life, workers) for each in earlier):
+                return True
+        return False
+
+    def proof(self) -> Proof:
+        """What has been proved so far: confirmed is who has confirmed every round with all workers."""
+        proof = Proof(entries=sum(each.entries for each in self.rounds))
+        names = called(self._workers)
+        for life, workers in sorted(self._workers.items(), key=lambda item: item[0]):
+            self._breathe()
+            lacking = next((found for each in self.rounds if (found := each.lacks(life, workers))), [])
+            if workers and not lacking:
+                proof.confirmed[names[life]] = sum(each.seconds(life) for each in self.rounds)
+            else:
+                proof.missing[names[life]] = self._reason(life, lacking)
+        return proof
+
+    def _reason(self, life: Life, lacking: list[int]) -> str:
+        if life in self._silent:
+            return f"not heard of for {self._silent[life]:.0f} s"
+        if life in self._gone:
+            return "it has left meanwhile"
+        return f"no word from worker {', '.join(map(str, lacking))}"
+
+
+def called(lives: Iterable[Life]) -> dict[Life, str]:
+    """What to call each node: its name, with its incarnation where others have that name too."""
+    lives = list(lives)
+    counts = Counter(node for node, _ in lives)
+    return {(node, life): f"{node} ({life})" if counts[node] > 1 else node for node, life in lives}

@@ -1,0 +1,145 @@
+"""The shared cache as a file and back: one JSON object a line, made to be kept, moved and looked into.
+
+The first line says what the file is; each further line is an entry: its key without the prefix, the time it still has,
+`info`, and `wire` in base64. Whoever wrote the file need not be trusted: a line counts only when it would count if it
+were found in Redis, under the very key it names; the text for people is made anew from the wire.
+
+With a secret, only what is signed is exported; signatures stay behind, and who imports signs for the whole file.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from rdnscache.dns.text import answer_text
+from rdnscache.dns.wire import parse_reply
+from rdnscache.errors import RdnscacheError
+from rdnscache.files import read_lines, unpacked
+from rdnscache.operator.entries import Browser, redis_errors
+from rdnscache.store.connect import has_slots
+from rdnscache.store.contract import TIME_FORM, VERSION
+from rdnscache.store.decoding import decode
+from rdnscache.store.scope import Scope
+from rdnscache.store.sweeping import PAGE
+
+HEAD = {"rdnscache": "snapshot", "version": VERSION}
+#: Octets of a line: the largest message in base64, and the rest.
+LONGEST_LINE = 100_000
+
+_STORED = re.compile(rb" stored=\S+ ")
+#: An entry to be stored: its key, the time it still has in ms, its fields.
+Line = tuple[str, int, dict[Any, Any]]
+
+
+class NotASnapshot(RdnscacheError):
+    """The file to import is something else."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the lines of an import."""
+
+    stored: int = 0
+    #: Already in Redis, and left as they are.
+    known: int = 0
+    refused: int = 0
+
+
+def export(browser: Browser) -> Iterator[str]:
+    """The lines of a snapshot. Raises StoreDown."""
+    yield json.dumps(HEAD)
+    root = browser.names.root
+    for keys in browser.pages(Scope().pattern(browser.names)):
+        entries = [key for key in keys if browser.names.question(key) is not None]
+        for key, fields, left in browser.read(entries, "info", "wire", "mac"):
+            question = browser.names.question(key)
+            if not question or not isinstance(fields, list):
+                continue
+            info, wire, mac = fields
+            if decode(question, info, wire, left, 0.0) and not browser.problem(key, info, wire, mac, left):
+                yield json.dumps(
+                    {
+                        "key": key.removeprefix(root),
+                        "left_ms": left,
+                        "info": info.decode(),
+                        "wire": base64.b64encode(wire).decode(),
+                    }
+                )
+
+
+def load(browser: Browser, file: BinaryIO, replace: bool) -> Counts:
+    """Store what a snapshot holds, which may be packed with gzip.
+
+    Raises NotASnapshot for another file, and for a damaged one when what could be read is stored; StoreDown.
+    """
+    lines = (line for line in read_lines(unpacked(file), LONGEST_LINE) if not line.isspace() and line)
+    counts, page, damage = Counts(), list[Line](), ""
+    try:
+        if json.loads(next(lines, b"")) != HEAD:
+            raise ValueError
+    except (ValueError, RecursionError):
+        raise NotASnapshot("this file is not a snapshot that this version can read") from None
+    try:
+        for line in lines:
+            found = _entry(browser, line)
+            if found is None:
+                counts.refused += 1
+            else:
+                page.append(found)
+            if len(page) >= PAGE:
+                _store(browser, page, replace, counts)
+                page.clear()
+    except ValueError as error:
+        damage = str(error)
+    _store(browser, page, replace, counts)
+    if damage:
+        raise NotASnapshot(f"{damage}; {counts.stored} entries before that are stored")
+    return counts
+
+
+def _entry(browser: Browser, line: bytes) -> Line | None:
+    """Key, time left in ms and fields; None for what is no entry."""
+    try:
+        if len(line) > LONGEST_LINE:
+            return None
+        told = json.loads(line)
+        key, left, info = browser.names.root + told["key"], told["left_ms"], told["info"].encode("ascii")
+        wire = base64.b64decode(told["wire"], validate=True)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error):
+        return None
+    question, reply = browser.names.question(key), parse_reply(wire)
+    if question is None or reply is None or isinstance(left, bool) or not isinstance(left, int) or left <= 0:
+        return None
+    entry = decode(question, info, wire, left, 0.0)
+    if entry is None:
+        return None
+    fields = {"info": info, "answer": answer_text(reply).encode(), "wire": reply.wire}
+    if browser.seal is not None:  # what is signed now says when it was made as if the file had taken no time
+        made = time.strftime(TIME_FORM, time.gmtime(time.time() + entry.stored))
+        fields["info"] = _STORED.sub(f" stored={made} ".encode(), info, count=1)
+        fields["mac"] = browser.seal.sign(key.encode(), fields["info"], reply.wire)
+    return key, left, fields
+
+
+def _store(browser: Browser, page: list[Line], replace: bool, counts: Counts) -> None:
+    with redis_errors():
+        pipeline = browser.redis.pipeline(transaction=False)
+        for key, _, _ in page:
+            pipeline.exists(key)
+        there = [False] * len(page) if replace else pipeline.execute()
+        pipeline = browser.redis.pipeline(transaction=not has_slots(browser.redis))
+        for (key, left, fields), known in zip(page, there, strict=True):
+            if not known:
+                pipeline.delete(key)
+                pipeline.hset(key, mapping=fields)
+                pipeline.pexpire(key, left)
+        pipeline.execute()
+    counts.known += sum(map(bool, there))
+    counts.stored += len(page) - sum(map(bool, there))

@@ -1,0 +1,28 @@
+cimport cython
+
+from rdnscache.cache cimport Cache
+from rdnscache.dns.compose cimport compose
+from rdnscache.dns.entry cimport Entry
+from rdnscache.dns.wire cimport Query
+from rdnscache.flights cimport Flights
+from rdnscache.query_log cimport QueryLog
+
+
+cdef class Answering:
+    cdef public Cache cache
+    cdef public object counters
+    cdef Flights _flights
+    cdef object _identity
+    cdef public QueryLog query_log
+    cdef str _worker_name
+    cdef bint _renews
+    cdef object _departure
+    cdef public bint rotates
+
+    @cython.locals(entry=Entry)
+    cpdef bytes lookup(self, Query query, double now)
+    cdef object _renew(self, Entry entry, bytes key)
+    @cython.locals(layer=int, reply=bytes, entry=Entry, outcome=int)
+    cpdef bytes take(self, object channel, Query query, object client, double now)
+    @cython.locals(now=double, reply=bytes)
+    cpdef bytes finish(self, Query query, Entry entry, int layer)

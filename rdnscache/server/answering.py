@@ -1,0 +1,132 @@
+"""What happens to a query that L1 cannot answer at once: our own answer, a flight, or shedding."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from rdnscache import clock, metrics, outcomes
+from rdnscache.cache import Cache
+from rdnscache.clients.limit import SLIP
+from rdnscache.clients.proxy import SIGNATURE
+from rdnscache.departure import Departure
+from rdnscache.dns.compose import EDE_NOT_READY, EDE_PROHIBITED, compose, compose_error, compose_truncated
+from rdnscache.dns.entry import FAR, Entry
+from rdnscache.dns.policy import Identity, answer_ourselves
+from rdnscache.dns.wire import CH, REFUSED, SERVFAIL, Query
+from rdnscache.flights import Channel, Flights
+from rdnscache.metrics import Counters
+from rdnscache.query_log import QueryLog
+
+log = logging.getLogger(__name__)
+
+
+class Answering:
+    """The part of serving that UDP and TCP share. `worker_name` is for traces; empty: there are none."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        flights: Flights,
+        identity: Identity,
+        query_log: QueryLog,
+        worker_name: str,
+        renews: bool,
+        counters: Counters,
+        departure: Departure,
+    ) -> None:
+        self.cache = cache
+        self.counters = counters
+        self.query_log = query_log
+        self._flights = flights
+        self._identity = identity
+        self._worker_name = worker_name
+        self._renews = renews
+        self._departure = departure
+        #: Whether the address that comes first is another from reply to reply.
+        self.rotates = False
+
+    def lookup(self, query: Query, now: float) -> bytes | None:
+        """Step 3: the reply from L1, if it is there and fresh. Those to be traced or logged take the longer way."""
+        if query.error or query.trace or query.watch is not None:
+            return None
+        entry = self.cache.get(query.key, now)
+        if entry is None:
+            return None
+        if now >= entry.renew_at and entry.hits > 1:
+            self._renew(entry, query.key)
+        return compose(query, entry, now, self.rotates)
+
+    def _renew(self, entry: Entry, key: bytes) -> None:
+        """Ask anew for an entry that is in use and about to end; once."""
+        entry.renew_at = FAR
+        if self._renews and self._flights.renew(key, entry.ttl // 10 + 1):
+            self.counters[metrics.PREFETCHES] += 1
+
+    def take(self, channel: Channel, query: Query, client: Any, now: float) -> bytes | None:
+        """Step 4: the reply when there is one already; None when `channel.answer` will be called later."""
+        layer = outcomes.LOCAL
+        reply = answer_ourselves(query, self._identity)
+        if self._departure.begun and query.qclass == CH and not query.error:
+            reply = compose_error(query, SERVFAIL, EDE_NOT_READY)
+        if reply is None and (query.trace or query.watch is not None):
+            entry = self.cache.get(query.key, now)
+            if entry is not None:
+                return self.finish(query, entry, outcomes.L1)
+        if reply is None:
+            outcome = self._flights.join(channel, query, client, now)
+            if outcome == outcomes.JOINED:
+                return None
+            self.counters[metrics.NOT_JOINED[outcome]] += 1
+            if outcome == outcomes.REPEATED:
+                return None
+            reply, layer = compose_error(query, SERVFAIL, EDE_NOT_READY), outcomes.FAILURE
+        self.counters[metrics.ANSWERS + layer] += 1
+        if query.watch is not None:
+            query.watch(layer)
+        return reply
+
+    def finish(self, query: Query, entry: Entry, layer: int) -> bytes:
+        """The reply from an entry; counted, traced and logged."""
+        now = clock.now()
+        self.counters[metrics.ANSWERS + layer] += 1
+        if query.trace and self._worker_name:
+            query.note = trace_text(self._worker_name, entry, layer, now)
+        reply = compose(query, entry, now, self.rotates)
+        if query.watch is not None:
+            query.watch(layer)
+        return reply
+
+    def deny(self, query: Query) -> bytes:
+        """The reply to a client that is not allowed (RFC 8914 section 4.19)."""
+        self.counters[metrics.DENIED] += 1
+        reply = compose_error(query, REFUSED, EDE_PROHIBITED)
+        if query.watch is not None:
+            query.watch(outcomes.LOCAL)
+        return reply
+
+    def limit(self, query: Query, verdict: int) -> bytes | None:
+        """The reply to a client that asks too much over UDP: a truncated one, or none."""
+        slips = verdict == SLIP and not query.error
+        self.counters[metrics.LIMITED_TRUNCATED if slips else metrics.LIMITED_DROPPED] += 1
+        return compose_truncated(query) if slips else None
+
+    def forged(self, data: bytes) -> bool:
+        """Whether something is a PROXY header from somebody who may not send one; counted."""
+        if not data.startswith(SIGNATURE):
+            return False
+        self.counters[metrics.PROXY_ERRORS] += 1
+        return True
+
+    def unexpected(self, where: str) -> None:
+        """Called in an `except`: the error is ours, and no packet may stop the reading because of it."""
+        self.counters[metrics.CALLBACK_ERRORS] += 1
+        log.exception("unexpected error while %s", where)
+
+
+def trace_text(worker_name: str, entry: Entry, layer: int, now: float) -> bytes:
+    """Which worker answered, from which layer; how old the answer is, who asked whom for it."""
+    text = f"layer={outcomes.LAYERS[layer]} worker={worker_name}"
+    if layer != outcomes.LOCAL:
+        text += f" age={max(int(now - entry.stored), 0)} ttl={entry.ttl} {entry.origin}"
+    return text.strip().encode()

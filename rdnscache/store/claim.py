@@ -1,0 +1,337 @@
+"""One worker's part in the cluster-wide flight for a question, over Redis: read, claim, follow, fill."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Protocol
+
+from gevent import get_hub, getcurrent
+
+from rdnscache import clock
+from rdnscache.dns.entry import Entry
+from rdnscache.dns.policy import holds_for_name
+from rdnscache.dns.question import name_key
+from rdnscache.dns.text import answer_text
+from rdnscache.dns.wire import SERVFAIL, Reply
+from rdnscache.errors import StoreDown
+from rdnscache.outcomes import ENTRY, FOLLOW, LEAD, Verdict
+from rdnscache.store.contract import (
+    CLAIM,
+    FAILURE,
+    FILL,
+    NOTHING_FRESH,
+    RELEASE,
+    RENEW,
+    STORE,
+    STORE_NAME,
+    Names,
+    info_text,
+)
+from rdnscache.store.decoding import Lifetime
+from rdnscache.store.interface import Claim
+from rdnscache.store.servers import Command, Servers
+from rdnscache.store.trust import Trust
+
+#: By the number in the script's reply.
+_VERDICTS = {int(verdict): verdict for verdict in Verdict}
+
+
+#: Seconds after a flush for which messages are only a reason to look again, where they come on another connection than
+#: replies: one may have been on its way since before the flush, for another flight of this worker.
+WARY = 20.0
+
+
+class ClaimStore(Protocol):
+    """The store as its claims see it."""
+
+    names: Names
+    node: str
+    lease_ms: int
+    wake_channel: bytes
+    trust: Trust
+    servers: Servers
+    #: How many flushes this worker has heard of, and when the last began (monotonic).
+    flushes: Callable[[], int]
+    flushed_at: Callable[[], float]
+
+    @property
+    def usable(self) -> bool: ...
+
+    def follow(self, name: bytes, claim: RedisClaim) -> None: ...
+
+    def leave_following(self, name: bytes, claim: RedisClaim) -> None: ...
+
+    def token(self) -> bytes: ...
+
+    def time_text(self) -> str: ...
+
+    def read_command(self, name: bytes) -> Command: ...
+
+    def may_read(self, name: bytes) -> bool: ...
+
+    def lost_with(self, name: bytes) -> None: ...
+
+    def discard(self, name: bytes) -> None: ...
+
+    def refused(self, name: bytes, reply: Any) -> None: ...
+
+    def filled(self, result: Any) -> None: ...
+
+
+class RedisClaim(Claim):
+    def __init__(self, store: ClaimStore, key: bytes, on_late: Callable[[Entry], None]) -> None:
+        super().__init__(key, on_late)
+        self._store = store
+        self._name = store.names.entry(key)
+        #: Of the entry, the lead, the followers and the name's NXDOMAIN, once we have claimed.
+        self._keys: tuple[bytes, ...] = ()
+        self._token = b""
+        #: The last one that may have become the leader's.
+        self._offered = b""
+        self._claimed = 0.0
+        self._followed = 0
+        #: Whether Redis was too slow for us: it is not waited for again, what it says comes late.
+        self._slow = False
+        #: Of a claim whose answer was not waited for: how many flushes there had been, whether Redis has said that we
+        #: lead, and the fill that waits for that.
+        self._late = self._leads = False
+        self._flushes = 0
+        self._held: tuple[bytes | int, ...] = ()
+        #: Whether it could not be asked about this question at all.
+        self._away = False
+        #: Whether what Redis has is not to be believed: the next claim does not take it for an answer.
+        self._unbelieved = False
+        #: Whether a message may have been sent before a flush that we began after.
+        self._wary = False
+        self._mail: Entry | None = None
+        self._switch: Callable[[Entry | None], None] | None = None
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        if self._keys:
+            self._store.leave_following(self._name, self)
+        if kind is not None and self._offered and self._store.usable:
+            # we end in the middle, perhaps before Redis has said that we lead: others need not wait for our lease
+            self._token = self._offered
+            self.release()
+
+    @property
+    def alone(self) -> bool:
+        return not self._token and (self._away or not self._store.usable)
+
+    def read(self, last: bool = False) -> Entry | None:
+        entry = self._read(self.key, self._name, self._read_late)
+        if last and entry is None:
+            key = name_key(self.key)
+            return self._read(key, self._store.names.entry(key), _ignore)
+        return entry
+
+    def _read(self, key: bytes, name: bytes, late: Callable[[Any], None]) -> Entry | None:
+        store = self._store
+        if not store.usable or not store.may_read(name):
+            return None
+        try:
+            # in this order: an entry that is replaced in between looks too old, never too young
+            replies = store.servers.ask(late, ((b"PTTL", name), store.read_command(name)))
+        except StoreDown:
+            store.lost_with(name)
+            self._away = True
+            return None
+        if replies is None:
+            self._slow = True
+            return None
+        return self._entry_of(key, name, replies)
+
+    def _entry_of(self, key: bytes, name: bytes, replies: list[Any]) -> Entry | None:
+        left, fields = replies
+        if isinstance(fields, list) and len(fields) >= 2 and isinstance(left, int):
+            if fields[0] is None and fields[1] is None:
+                return None
+            return self._believed(key, name, fields, left)
+        if str(fields).startswith("WRONGTYPE"):
+            self._store.discard(name)
+        else:
+            self._store.refused(name, fields)
+        return None
+
+    def _believed(self, key: bytes, name: bytes, fields: list[Any], left: int) -> Entry | None:
+        """The entry, when we may answer with it; if not, the next claim leads past it."""
+        entry = self._store.trust.entry_of(key, name, fields, left)
+        if entry is not None and (entry.rcode != SERVFAIL or self._store.trust.believes(entry)):
+            return entry
+        self._unbelieved = True
+        return None
+
+    def _read_late(self, replies: Any) -> None:
+        entry = self._entry_of(self.key, self._name, replies) if isinstance(replies, list) else None
+        if entry is not None and entry.fresh(clock.now()):
+            self.on_late(entry)
+
+    def acquire(self, renewal: int = 0) -> Verdict:
+        store = self._store
+        self._token = b""
+        if not store.usable:
+            self._away = True
+            return LEAD
+        if not self._keys:
+            name = self._name
+            self._keys = (name, name + b"#lead", name + b"#wait", store.names.entry_of_name(name))
+            store.follow(name, self)
+            self._wary = not store.servers.in_order and time.monotonic() - store.flushed_at() < WARY
+        for _ in range(2):  # twice: the first may find what cannot be used, or not be believed
+            if not store.usable:  # it may have shown that our clock is wrong
+                break
+            token, self._claimed, self._flushes = store.token(), time.monotonic(), store.flushes()
+            self._offered = token
+            left = NOTHING_FRESH if self._unbelieved else renewal * 1000
+            claim: tuple[bytes | int, ...] = (token, store.lease_ms, store.wake_channel, self._followed, left)
+            told = (*claim, *store.trust.mac_field)
+            if self._slow:
+                store.servers.run_later(CLAIM, self._claim_late, *self._keys, *told)
+                self._token, self._late = token, True
+                return LEAD
+            try:
+                reply = store.servers.run(CLAIM, self._claim_late, *self._keys, *told)
+            except StoreDown:
+                self._away = True
+                return LEAD
+            if reply is None:
+                self._slow = True
+                self._token, self._late = token, True
+                return LEAD
+            if not _is_verdict(reply):
+                store.refused(self._name, reply)
+                self._away = True
+                return LEAD
+            verdict = self._verdict_of(reply)
+            if verdict is LEAD:
+                self._token = token
+            else:
+                self._offered = b""
+                self._followed |= verdict is FOLLOW
+            if verdict is not ENTRY or self.entry is not None:
+                return verdict
+        self._away = True
+        return LEAD
+
+    def _verdict_of(self, reply: list[Any]) -> Verdict:
+        self.entry = None
+        verdict, rest, left, for_name, wire, info = reply[:6]
+        self.lease_left = max(rest, 0) / 1000
+        if wire is not None and not self._unbelieved:
+            key, name = (name_key(self.key), self._keys[3]) if for_name else (self.key, self._name)
+            self.entry = self._believed(key, name, [wire, info, *reply[6:]], left)
+        return _VERDICTS[verdict]
+
+    def _claim_late(self, replies: Any) -> None:
+        """The claim is answered after all, or never will be."""
+        reply, held = replies[0] if isinstance(replies, list) else None, self._held
+        verdict: Verdict | None = None
+        self._held = ()
+        if reply is not None and _is_verdict(reply):
+            verdict = self._verdict_of(reply)
+            if verdict is ENTRY and self.entry is not None:
+                self.on_late(self.entry)
+        elif reply is not None:
+            self._store.refused(self._name, reply)
+        if verdict is not LEAD:
+            self._token = b""
+            return
+        self._leads = True
+        if held:
+            self._send_fill(held)
+
+    def wait(self, seconds: float) -> Entry | None:
+        if self._mail is not None:
+            return self._mail
+        hub = get_hub()
+        self._switch = getcurrent().switch
+        timer = hub.loop.timer(seconds)
+        try:
+            timer.start(self._switch, None)
+            hub.switch()
+        finally:
+            self._switch = None
+            timer.stop()
+            timer.close()
+        return self._mail
+
+    def hear(self, info: bytes, wire: bytes, mac: bytes | None) -> None:
+        """Called in the hub with what a message brought for this question; nothing, when the claim was given back."""
+        if not wire or self._wary:
+            return self.wake(None)
+        for_name = info.startswith(b"rcode=NXDOMAIN ") and wire[6:8] == b"\0\0"
+        key, name = (name_key(self.key), self._keys[3]) if for_name else (self.key, self._name)
+        entry = self._store.trust.entry_of(key, name, [wire, info, mac], Lifetime.WHOLE)
+        if entry is not None and entry.rcode == SERVFAIL and not self._store.trust.believes(entry):
+            self._unbelieved = True
+            return self.wake(None)
+        if entry is not None:
+            self.wake(entry)
+        return None
+
+    def wake(self, entry: Entry | None) -> None:
+        """Called in the hub: hand over what a message brought, or None to make the follower look again."""
+        self._mail = entry or self._mail
+        self.woken = self._mail is not None
+        if self._switch is not None:
+            self._switch(entry)
+        elif entry is not None:  # we have gone on without it
+            self.on_late(entry)
+
+    def renew(self, moment: float) -> None:
+        """If we lead since before this moment, and are at work still: tell Redis."""
+        if self._token and self._claimed < moment:
+            store = self._store
+            store.servers.run_later(RENEW, store.filled, *self._keys, self._token, store.lease_ms)
+
+    def fill(self, kind: bytes, reply: Reply, ttl: int, stale: int, source: str, why: str = "") -> None:
+        store = self._store
+        if not self._token:
+            return
+        name = self._name
+        if kind != FAILURE and holds_for_name(reply):
+            name = self._keys[3]
+            kind = STORE_NAME if kind == STORE else kind
+        info = info_text(reply.rcode, ttl, stale, store.time_text(), source, store.node, why, reply.ede).encode()
+        answer = answer_text(reply).encode()
+        lifetime = (ttl + stale) * 1000
+        seal = store.trust.signed(name, info, reply.wire)
+        self._send_fill((self._token, kind, lifetime, info, answer, reply.wire, *seal))
+
+    def _send_fill(self, told: tuple[bytes | int, ...]) -> None:
+        """Share what we have, but not an answer that may be older than a flush.
+
+        A flush takes the claims away that are there. A late one may arrive behind it, although its upstream was asked
+        before: so nobody hears of that answer, and it is stored only once Redis has said that we lead, if no flush was
+        heard of until then. That is before its word where both come on one connection; on several there is no order.
+        """
+        store = self._store
+        if self._late and (not store.servers.in_order or store.flushes() != self._flushes):
+            return self.release()
+        if self._late and not self._leads:
+            self._held = told
+            return None
+        return store.servers.run_later(FILL, store.filled, *self._keys, *told)
+
+    def release(self) -> None:
+        """Give the claim back, so that a follower can lead at once. We may still find the answer; it is not stored."""
+        if self._token:
+            store, token = self._store, self._token
+            self._token = b""
+            store.servers.run_later(FILL, store.filled, *self._keys, token, RELEASE, 0, b"", b"", b"")
+
+
+def _ignore(told: Any) -> None:
+    pass
+
+
+def _is_verdict(reply: Any) -> bool:
+    """Whether a reply has the types and range of what CLAIM returns."""
+    if not isinstance(reply, list) or not 6 <= len(reply) <= 7:
+        return False
+    for index, each in enumerate(reply):
+        if not isinstance(each, int) if index < 4 else not (each is None or isinstance(each, bytes)):
+            return False
+    return reply[0] in _VERDICTS

@@ -1,0 +1,80 @@
+"""The control stream as a worker reads it: page by page, each event up to a bound, and what an error means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+
+from rdnscache.errors import StoreDown, StoreRefused
+from rdnscache.store.contract import EVENTS_KEPT, Names
+from rdnscache.store.servers import Servers
+from rdnscache.store.steering import LONGEST_EVENT, NEWEST, READ, ROLL
+
+#: Before the first event.
+NO_EVENT = b"0-0"
+#: In place of an event that was not asked for.
+NOT_READ = b"-"
+#: Events read in one go.
+PAGE = 100
+#: The ID of an event, and the event.
+Event = tuple[bytes, bytes]
+
+
+class Stream:
+    """Every method raises StoreRefused, or StoreDown where Redis may well tell before long."""
+
+    def __init__(self, names: Names, servers: Servers) -> None:
+        self._servers = servers
+        self._key = names.control
+        self._register = names.nodes
+
+    def newest(self, count: int) -> list[Event]:
+        """The newest events, oldest first, without what is in them."""
+        return [
+            (event_id, NOT_READ) for event_id in reversed(self._ask(b"EVAL", NEWEST.source, b"1", self._key, count))
+        ]
+
+    def latest(self, count: int) -> list[Event]:
+        """The newest events, oldest first."""
+        return self._read(b"+", count, b"back")[::-1]
+
+    def since(self, known: bytes) -> list[Event]:
+        """An event and those after it, as far as they are kept."""
+        found: list[Event] = []
+        start = known if known != NO_EVENT else b"-"
+        while len(found) <= EVENTS_KEPT:
+            page = self._read(start, PAGE)
+            found += page
+            if len(page) < PAGE:
+                break
+            start = b"(" + page[-1][0]
+        return found
+
+    def before(self, known: bytes) -> bytes:
+        """The event that was the last one before this."""
+        found = self._read(b"(" + known, 1, b"back")
+        return found[0][0] if found else NO_EVENT
+
+    def register_age(self) -> float:
+        """How long ago the cluster's register began, in seconds."""
+        told = self._ask(b"EVAL", ROLL.source, b"1", self._register, 1, 0)
+        return float(told[1])
+
+    def _read(self, start: bytes, count: int, *back: bytes) -> list[Event]:
+        told = self._ask(b"EVAL", READ.source, b"1", self._key, start, count, LONGEST_EVENT, *back)
+        return list(zip(told[::2], told[1::2], strict=False))
+
+    def _ask(self, *command: bytes | int) -> Sequence[Any]:
+        (reply,) = self._servers.setup(command)
+        if isinstance(reply, hiredis.ReplyError):
+            raise StoreRefused.of(reply, "control events cannot be read")
+        if not isinstance(reply, list):
+            raise StoreDown("control events cannot be read: that is no list")
+        return reply
+
+
+def order(event_id: bytes) -> tuple[int, ...]:
+    """The parts of an event's ID, to compare it by."""
+    return tuple(map(int, event_id.split(b"-")))

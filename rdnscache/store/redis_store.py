@@ -1,0 +1,291 @@
+"""The store over Redis: read, stand as a candidate to lead, wait as a follower, fill.
+
+Nothing here raises because of Redis. While it is away, a read finds nothing and every candidate leads, with no token to
+fill.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import hiredis
+from gevent import get_hub
+from gevent.event import Event
+
+from rdnscache import metrics
+from rdnscache.dns.entry import Entry
+from rdnscache.dns.policy import Limits
+from rdnscache.errors import StoreDown
+from rdnscache.kernel import Incarnation
+from rdnscache.logs import Throttled
+from rdnscache.metrics import Counters
+from rdnscache.store.claim import RedisClaim
+from rdnscache.store.cluster import connect
+from rdnscache.store.contract import HEAT, LEASE, TIME_FORM, Names
+from rdnscache.store.decoding import LIMITS, read_wake
+from rdnscache.store.events import Again, Control, Local
+from rdnscache.store.flushes import Flushes
+from rdnscache.store.interface import Claim
+from rdnscache.store.register import Register
+from rdnscache.store.seal import Seal
+from rdnscache.store.server import ServerSettings
+from rdnscache.store.servers import Command, LinkSettings
+from rdnscache.store.steering import WorkerId
+from rdnscache.store.trust import Trust
+from rdnscache.store.warming import hottest
+
+log = logging.getLogger(__name__)
+
+#: Seconds after which a leader that is still at work says so, again and again: two words may be lost.
+RENEWAL = 0.4
+#: Entries remembered that were being read when the connection was lost.
+MOST_LOST = 1000
+#: What a server says that is a replica.
+REPLICA = ("READONLY", "MASTERDOWN")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """How a worker uses Redis."""
+
+    url: str
+    prefix: str
+    worker_id: WorkerId
+    #: The node's present life.
+    life: Incarnation
+    #: Seconds that a claim holds at most.
+    lease: float
+    #: Seconds without any answer after which the link is given up; and that a flight waits for one.
+    timeout: float
+    budget: float
+    limits: Limits = LIMITS
+    #: The servers this node asks: whose failures it believes.
+    upstreams: Collection[str] = ()
+    #: Signs and checks what is stored.
+    seal: Seal | None = None
+
+
+class RedisStore:
+    """`local` is what control events act on; `again` announces flushes that Redis has lost, see `Control`."""
+
+    def __init__(self, settings: StoreSettings, local: Local, again: Again, counters: Counters) -> None:
+        node, worker = settings.worker_id.node, settings.worker_id.worker
+        self.names = Names(settings.prefix)
+        self.node = node
+        self.counters = counters
+        self.lease_ms = round(min(settings.lease, LEASE) * 1000)
+        self.wake_channel = self.names.wake(str(settings.worker_id))
+        self.trust = Trust(node, settings.upstreams, settings.limits, settings.seal, self.discard, counters)
+        self._unusable = Throttled(log)
+        self._counted: dict[int, int] = {}
+        #: Those who have claimed, by the Redis key of their question: one, but for a flush that begins another.
+        self._following: dict[bytes, list[RedisClaim]] = {}
+        self._token_head = f"{node}.{worker}:{os.urandom(4).hex()}:"
+        self._tokens = 0
+        self._second, self._second_text = 0, ""
+        self._local = local
+        #: How many flushes this worker has heard of, and when the last began (monotonic), when called.
+        self.flushes, self.flushed_at = local.flushes, local.flushed_at
+        flushes = Flushes()
+        channels = (self.wake_channel, self.names.control)
+        link = LinkSettings(f"rdnscache-{node}.{worker}", channels, settings.timeout, settings.budget)
+        #: Redis itself.
+        self.servers = connect(
+            settings.url, self.names, ServerSettings(link, counters, local.upstream_seconds), self, flushes
+        )
+        self._control = Control(self.names, settings.worker_id, local, flushes, self.servers, again)
+        self._register = Register(self.names, settings.worker_id, settings.life, self.servers, self._noted)
+        #: What was being read when the connection was lost. A claim finds it as well, and deletes what is too large.
+        self._lost_with: set[bytes] = set()
+        self._renewer: Any = None
+        #: Set once it is known whether there is a Redis.
+        self._settled = Event()
+
+    @property
+    def attached(self) -> bool:
+        return self.servers.attached
+
+    @property
+    def usable(self) -> bool:
+        return self.servers.usable() and not self.trust.clocks.wrong
+
+    @property
+    def latency(self) -> float:
+        return self.servers.latency
+
+    @property
+    def twins(self) -> set[str]:
+        return self._register.twins
+
+    @property
+    def state(self) -> str:
+        if not self.servers.attached:
+            return "away"
+        return "clock" if self.trust.clocks.wrong else self.servers.state
+
+    def start(self, patience: float) -> None:
+        self._renewer = get_hub().loop.timer(RENEWAL, RENEWAL)
+        self._renewer.start(self._renew)
+        self.servers.start()
+        self._settled.wait(patience)
+
+    def measure(self) -> None:
+        counted, servers = self._counted, self.servers
+        self.trust.catch_up()
+        for throttled in (self._unusable, self._control.odd):
+            throttled.catch_up(time.monotonic())
+        self.counters[metrics.REDIS_ATTACHED] = int(servers.attached)
+        self.counters[metrics.BREAKER_OPEN] = int(servers.left_alone > 0)
+        for column, total in (
+            (metrics.REDIS_COMMANDS, servers.commands),
+            (metrics.REDIS_DETACHMENTS, servers.detachments),
+            (metrics.EVENTS_MISSED, self._control.missed),
+        ):
+            self.counters[column] += total - counted.get(column, 0)
+            counted[column] = total
+
+    def beat(self, report: str) -> None:
+        self._register.beat(report)
+        self._control.look()
+        if self.trust.mac_field:
+            self.servers.send((b"TIME",), self._server_time)
+
+    def _server_time(self, result: Any) -> None:
+        told = result[0] if isinstance(result, list) else None
+        if isinstance(told, list) and told and isinstance(told[0], bytes) and told[0].isdigit() and len(told[0]) < 16:
+            self.trust.server_time(int(told[0]))
+
+    def heat(self, hottest: Sequence[tuple[bytes, int]]) -> None:
+        if hottest:
+            told = [
+                part for key, queries in hottest for part in (self.names.entry(key)[len(self.names.root) :], queries)
+            ]
+            self.servers.send((b"EVAL", HEAT.source, b"1", self.names.hot, *told))
+
+    def hottest(self, count: int) -> Iterator[list[Entry]]:
+        try:
+            yield from hottest(self.servers, self.names, self.trust, count)
+        except StoreDown:
+            self.servers.count_error()
+
+    def leave(self) -> None:
+        try:
+            self._register.leave()
+        except StoreDown:
+            pass  # we shall be missed for an hour
+
+    def close(self) -> None:
+        self.servers.close()
+
+    def follow(self, name: bytes, claim: RedisClaim) -> None:
+        """Hear what is said of a question from now on."""
+        self._following.setdefault(name, []).append(claim)
+
+    def leave_following(self, name: bytes, claim: RedisClaim) -> None:
+        there = self._following[name]
+        there.remove(claim)
+        if not there:
+            del self._following[name]
+
+    def claim(self, key: bytes, on_late: Callable[[Entry], None]) -> Claim:
+        return RedisClaim(self, key, on_late)
+
+    def token(self) -> bytes:
+        self._tokens += 1
+        return f"{self._token_head}{self._tokens}".encode()
+
+    def time_text(self) -> str:
+        """Now, as people read it; made once a second."""
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._second_text = second, time.strftime(TIME_FORM, time.gmtime(second))
+        return self._second_text
+
+    def read_command(self, name: bytes) -> Command:
+        """What reads an entry for `entry_of`."""
+        return (b"HMGET", name, b"wire", b"info", *self.trust.mac_field)
+
+    def may_read(self, name: bytes) -> bool:
+        """Whether to read an entry rather than to claim at once; not the next time after `lost_with`."""
+        if not self._lost_with or name not in self._lost_with:
+            return True
+        self._lost_with.discard(name)
+        return False
+
+    def lost_with(self, name: bytes) -> None:
+        """The connection was lost while an entry was read: perhaps Redis will not send that much."""
+        if len(self._lost_with) < MOST_LOST:
+            self._lost_with.add(name)
+
+    def discard(self, name: bytes) -> None:
+        """Delete a value nobody can use."""
+        self.counters[metrics.DISCARDS] += 1
+        text = f"deleting a value in Redis that is not a usable entry: {name.decode('ascii')}"
+        self._unusable.warn(text, time.monotonic())
+        self.servers.send((b"UNLINK", name))
+
+    def refused(self, name: bytes, reply: Any) -> None:
+        """Redis answered with an error where we asked for an answer about a key."""
+        self.servers.count_error()
+        self.servers.refused(name, f"{reply}"[:200])
+        self._noted(reply)
+
+    def _noted(self, result: Any) -> None:
+        """What was to be written; where it was refused by a replica, the primary is looked for again."""
+        reply = result[0] if isinstance(result, list) else result
+        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(REPLICA):
+            self.servers.let_go(str(reply)[:200])
+
+    def filled(self, result: Any) -> None:
+        """What became of a fill: how many followers were woken."""
+        reply = result[0] if isinstance(result, list) else result
+        if isinstance(reply, Exception):
+            self.servers.count_error()
+            self._noted(reply)
+        elif isinstance(reply, int) and reply > 0:
+            self.counters[metrics.WAKES_SENT] += reply
+
+    def _renew(self) -> None:
+        """Keep what we lead for as long as it takes; if we die, it is free before long."""
+        if self.usable:
+            moment = time.monotonic() - RENEWAL / 2
+            for claim in self._followers():
+                claim.renew(moment)
+
+    def pushed(self, channel: bytes, payload: bytes) -> None:
+        if channel == self.wake_channel:
+            name, info, wire, mac = read_wake(payload)
+            for claim in list(self._following.get(name, ())):
+                claim.hear(info, wire, mac)
+        else:
+            self._control.hear(payload)
+
+    def opened(self) -> None:
+        self._control.opened()
+
+    def attaching(self) -> None:
+        """Catch up with control events; only then may anybody lead or follow."""
+        self._control.catch_up()
+        get_hub().loop.run_callback(self._look_again)
+        get_hub().loop.run_callback(self._local.introduce)
+
+    def detached(self) -> None:
+        self._control.closed()
+        self._look_again()
+
+    def stream_back(self) -> None:
+        self._control.learn_anew()
+
+    def _look_again(self) -> None:
+        """Wake every follower to claim anew: messages may have been lost."""
+        self._settled.set()
+        for claim in self._followers():
+            claim.wake(None)
+
+    def _followers(self) -> list[RedisClaim]:
+        return [claim for there in self._following.values() for claim in there]

@@ -1,0 +1,353 @@
+"""The only place where a worker is put together. If you wonder who made an object, it was made here."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import random
+import signal
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+from rdnscache import __version__, clock, metrics
+from rdnscache.admin.page_status import PageStatus
+from rdnscache.admin.server import Admin
+from rdnscache.cache import Cache
+from rdnscache.clients.guard import Guard, our_own_workers
+from rdnscache.clients.limit import Limiter
+from rdnscache.clients.networks import Networks
+from rdnscache.config import Config
+from rdnscache.departure import Departure
+from rdnscache.dns.names import TYPES, question_text, rcode_text
+from rdnscache.dns.policy import Identity, Limits
+from rdnscache.dns.question import questions
+from rdnscache.dns.wire import IN
+from rdnscache.flights import Flights
+from rdnscache.logs import log_uncaught
+from rdnscache.node.children import SUCCEEDED
+from rdnscache.node.lifeline import AT_WORK, Lifeline
+from rdnscache.node.supervisor import Inherited
+from rdnscache.operator.lost_flushes import announce_again
+from rdnscache.query_log import QueryLog
+from rdnscache.resolver import FOLLOW_MARGIN, LEASE_MARGIN, Resolver, Sources, Terms
+from rdnscache.server.answering import Answering
+from rdnscache.server.pool import Pool
+from rdnscache.server.tcp import TcpListener
+from rdnscache.server.udp import UdpListener
+from rdnscache.store.contract import BEAT
+from rdnscache.store.interface import NullStore, Store
+from rdnscache.store.redis_store import RedisStore, StoreSettings
+from rdnscache.store.scope import Scope
+from rdnscache.store.seal import Seal
+from rdnscache.store.steering import WorkerId
+from rdnscache.sweeper import Sweeper
+from rdnscache.upstream.server import Server
+from rdnscache.upstream.servers import Upstreams
+from rdnscache.upstream.siblings import Siblings
+from rdnscache.worker_status import WorkerStatus
+
+log = logging.getLogger(__name__)
+
+#: Seconds for which nobody is answered at most, while missed events are learnt; longer, and Redis is in trouble again.
+LONGEST_HOLD = 0.05
+#: Seconds that queries wait for Redis at the beginning: those queued meanwhile would all be asked of upstreams.
+FIRST_HOLD = 0.25
+#: Seconds between two looks at the gauges, and at what is still in flight while draining.
+GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
+#: A prefix that has paused may have the replies of this many seconds at once.
+RATE_BURST = 5.0
+#: Prefixes over the limit that are named in the log.
+LIMITED_NAMED = 5
+#: Seconds between two beats of the hub.
+BEAT_INTERVAL = 0.25
+#: Seconds between two turns of the count of the hottest names, and between two words about who is limited.
+HEAT_INTERVAL = 10.0
+#: Seconds between two looks whether Redis is there, at the start.
+ATTACH_LOOK = 0.02
+#: Entries and flights make no cycles, so the collector finds next to nothing; left alone it takes a tenth of each miss,
+#: and hits wait for it in a flood. A look at this many new objects takes 2 ms; one at those that have stayed is rare.
+GC_THRESHOLD = (10_000, 1000, 1000)
+
+
+class Worker:
+    """One worker's objects and their life."""
+
+    def __init__(self, config: Config, inherited: Inherited, line: Lifeline) -> None:
+        self.config = config
+        self._line = line
+        self._departure = departure = Departure()
+        self._beats = gevent.get_hub().loop.timer(0, BEAT_INTERVAL)
+        self.worker = worker = inherited.worker
+        self.board = board = inherited.board
+        self.counters = counters = board.row(worker)
+        self.cache = Cache(config.l1_entries, config.l1_memory)
+        self._sweeper = Sweeper(self.cache)
+        self.query_log = query_log = QueryLog(config.log_queries)
+        self._status = WorkerStatus(config, worker, counters, inherited.incarnation, departure)
+        seal = Seal(config.secret) if config.secret else None
+        self.store: Store = NullStore()
+        if inherited.redis_url is not None:
+            settings = StoreSettings(
+                inherited.redis_url,
+                config.prefix,
+                WorkerId(config.node_id, inherited.incarnation.name, worker),
+                inherited.incarnation,
+                config.upstream_deadline + LEASE_MARGIN,
+                config.redis_timeout,
+                config.redis_budget,
+                make_limits(config),
+                [str(address) for address in config.upstream],
+                seal,
+            )
+            again = partial(announce_again, inherited.redis_url, config.prefix)
+            self.store = RedisStore(settings, self, again, counters)
+        servers = [Server(address, board.block(str(address)), counters) for address in config.upstream]
+        self.upstreams = Upstreams(servers, config.upstream_timeout, config.upstream_deadline, counters)
+        self.siblings = Siblings(worker, inherited.siblings, config.upstream_deadline, departure)
+        self.resolver = self._make_resolver()
+        self.flights = Flights(self.resolver, config.max_flights, config.max_waiting, config.max_client_waiting)
+        self.resolver.flights = self.flights
+        identity = Identity(f"rdnscache {__version__}", config.node_id) if config.identity else Identity()
+        trace = f"{config.node_id}.{worker}" if config.trace else ""
+        self.answering = Answering(
+            self.cache, self.flights, identity, query_log, trace, config.prefetch, counters, departure
+        )
+        self.answering.rotates = config.rotate == "id"
+        self.guard = make_guard(config)
+        self.udp, self.tcp, self.inner = self._make_listeners(inherited)
+        #: What clients reach.
+        self.outer: list[UdpListener | TcpListener] = [*self.udp, *self.tcp]
+        self.flights.drains = [listener.drain for listener in self.udp]
+        self.admin: Admin | None = None
+        if inherited.admin is not None:
+            can_flush = bool(config.admin_token)
+            page_status = PageStatus(config.node_id, inherited.redis_url, config.prefix, board, seal, can_flush)
+            self.admin = Admin(inherited.admin, board, page_status, config.admin_token, config.admin_host, departure)
+        self._hold = gevent.get_hub().loop.timer(LONGEST_HOLD)
+        self._next_beat = 0.0
+        self._stopping = Event()
+        self._evictions = 0
+        self._limited = self._count_limited()
+
+    def _make_resolver(self) -> Resolver:
+        config = self.config
+        patience = config.upstream_deadline + FOLLOW_MARGIN
+        terms = Terms(make_limits(config), patience, config.stale_after, config.node_id)
+        sources = Sources(self.cache, self.store, self.siblings, self.upstreams)
+        return Resolver(sources, terms, self.query_log, self.counters)
+
+    def _make_listeners(
+        self, inherited: Inherited
+    ) -> tuple[list[UdpListener], list[TcpListener], list[UdpListener | TcpListener]]:
+        """For clients over UDP and over TCP; and where the node's other workers ask, which serve until we exit."""
+        config, guard = self.config, self.guard
+        bounds = (config.tcp_idle, config.tcp_connections)
+        drains: list[Callable[[], None]] = []
+        pool, inner_pool = Pool(*bounds, drains), Pool(*bounds, drains)
+        udp = [
+            UdpListener(sock, address.wildcard, self.answering, guard)
+            for sock, address in zip(inherited.slot.udp, config.listen, strict=True)
+        ]
+        tcp = [TcpListener(sock, self.answering, guard, pool) for sock in inherited.slot.tcp]
+        # the others have counted their clients' queries themselves
+        uncounted = QueryLog(0), "", config.prefetch, self.board.scrap(), Departure()
+        answering = Answering(self.cache, self.flights, Identity(), *uncounted)
+        inner: list[UdpListener | TcpListener] = [
+            *(UdpListener(sock, False, answering, our_own_workers()) for sock in inherited.inner.udp),
+            *(TcpListener(sock, answering, our_own_workers(), inner_pool) for sock in inherited.inner.tcp),
+        ]
+        drains += [listener.drain for listener in udp]
+        return udp, tcp, inner
+
+    def begin_flush(self, scope: Scope) -> None:
+        self.resolver.begin_flush(scope)
+
+    def flushes(self) -> int:
+        return self.resolver.flushes
+
+    def flushed_at(self) -> float:
+        return self.resolver.flushed_at
+
+    def sweep(self, scopes: Sequence[Scope], at_once: bool) -> int:
+        count = self._sweeper.sweep(scopes, at_once)
+        for scope in scopes:
+            self.resolver.end_flush(scope)
+        return count
+
+    def hold(self) -> None:
+        self._hold.start(self.release)
+        for listener in (*self.outer, *self.inner):
+            listener.hold()
+
+    def release(self) -> None:
+        self._hold.stop()
+        for listener in (*self.outer, *self.inner):
+            listener.release()
+
+    def upstream_seconds(self) -> float:
+        return self.upstreams.latency()
+
+    def look(self, name: bytes) -> list[dict[str, Any]]:
+        now = clock.now()
+        held = [entry for key in questions(name, TYPES, IN) if (entry := self.cache.peek(key)) is not None]
+        return [
+            {
+                "key": question_text(entry.key),
+                "rcode": rcode_text(entry.rcode),
+                "state": "fresh" if entry.fresh(now) else "stale" if entry.usable(now) else "expired",
+                "ttl_left": max(round(entry.stored + entry.ttl - now), 0),
+                "age": max(round(now - entry.stored), 0),
+                "origin": entry.origin,
+            }
+            for entry in held
+        ]
+
+    def introduce(self) -> None:
+        self._measure()
+        told = self._status.of(time.monotonic(), time.time(), self.store, self.upstreams, self.query_log)
+        text = json.dumps(told)
+        self.board.tell(self.worker, text.encode())
+        self.store.beat(text)
+
+    def order(self, what: str, event: str) -> None:
+        self._line.say(f"{what} {event}")
+
+    def run(self) -> int:
+        """Serve until SIGTERM, then finish what is in flight."""
+        gevent.signal_handler(signal.SIGTERM, self._stopping.set)
+        gevent.signal_handler(SUCCEEDED, self._succeeded)
+        gevent.get_hub().print_exception = log_uncaught
+        gc.freeze()  # what lives as long as we do need not be looked at again
+        gc.set_threshold(*GC_THRESHOLD)
+        self.store.start(FIRST_HOLD)
+        gevent.spawn(self._warm)
+        for listener in (*self.outer, *self.inner):
+            listener.start()
+        if self.admin is not None:
+            self.admin.start()
+        self._beats.start(self._line.beat)
+        self._line.say(AT_WORK)
+        next_turn = time.monotonic() + HEAT_INTERVAL
+        while not self._stopping.wait(GAUGE_INTERVAL):
+            now = time.monotonic()
+            self._beat()
+            if now >= next_turn:
+                self.query_log.turn()
+                self.store.heat(self.query_log.hottest)
+                self._tell_limited(now)
+                next_turn = now + HEAT_INTERVAL
+            self.upstreams.catch_up(now)
+            self._measure()
+        self._linger()
+        self._drain()
+        return 0
+
+    def _succeeded(self) -> None:
+        """Our successor reads from the same sockets: nobody has to be told to go elsewhere."""
+        self._departure.succeeded = True
+        self._stopping.set()
+
+    def _linger(self) -> None:
+        """Serve on for a moment, but tell balancers that we are about to end."""
+        self._departure.begun = True
+        end = time.monotonic() + (0.0 if self._departure.succeeded else self.config.linger)
+        while (left := end - time.monotonic()) > 0:
+            self._beat()
+            gevent.sleep(min(left, GAUGE_INTERVAL))
+
+    def _beat(self) -> None:
+        """Say how we are, if it is time: a flush counts us until we say goodbye."""
+        now = time.monotonic()
+        if now >= self._next_beat:
+            self.introduce()
+            self._next_beat = now + BEAT - GAUGE_INTERVAL / 2
+
+    def _warm(self) -> None:
+        """Bring what the cluster is asked most into L1, for `warm_time` at most; then say that we are warm."""
+        if self.config.warm and self.store.state != "none":
+            with gevent.Timeout(self.config.warm_time, False):
+                while not self.store.attached:
+                    gevent.sleep(ATTACH_LOOK)
+                flushes = self.resolver.flushes
+                for entries in self.store.hottest(self.config.warm):
+                    now = clock.now()
+                    for entry in entries:
+                        if flushes == self.resolver.flushes and entry.fresh(now) and self.cache.peek(entry.key) is None:
+                            self.cache.put(entry, now)
+                    flushes = self.resolver.flushes
+        self.counters[metrics.WARM] = 1
+
+    def _count_limited(self) -> int:
+        return self.counters[metrics.LIMITED_DROPPED] + self.counters[metrics.LIMITED_TRUNCATED]
+
+    def _tell_limited(self, now: float) -> None:
+        """Say who has been over the rate limit since the last time, while they are."""
+        count, before = self._count_limited(), self._limited
+        self._limited = count
+        if self.guard.limiter is None or count == before:
+            return
+        over = self.guard.limiter.limited(now)
+        more = f" and {len(over) - LIMITED_NAMED} more" if len(over) > LIMITED_NAMED else ""
+        who = f"; over the limit now: {', '.join(over[:LIMITED_NAMED])}{more}" if over else ""
+        log.warning("rate limit: %d replies held back or truncated%s", count - before, who)
+
+    def _measure(self) -> None:
+        counters, cache = self.counters, self.cache
+        self.store.measure()
+        counters[metrics.L1_ENTRIES] = len(cache)
+        counters[metrics.L1_BYTES] = cache.size
+        counters[metrics.L1_EVICTIONS] += cache.evictions - self._evictions
+        self._evictions = cache.evictions
+        counters[metrics.FLIGHTS_UP] = len(self.flights)
+        counters[metrics.WAITING] = self.flights.waiting
+
+    def _drain(self) -> None:
+        """Read no more; wait for flights and open connections, for `drain` at most; then close the link."""
+        self._departure.draining = True
+        if self._departure.farewell:
+            self.introduce()
+        for listener in self.outer:
+            listener.stop()
+        deadline = time.monotonic() + self.config.drain
+        while (len(self.flights) or any(map(len, self.tcp))) and time.monotonic() < deadline:
+            if self._departure.farewell:
+                self._beat()
+            gevent.sleep(DRAIN_STEP)
+        if self._departure.farewell:
+            self.store.leave()
+        self.store.close()
+        for gauge in (
+            metrics.REDIS_ATTACHED,
+            metrics.L1_ENTRIES,
+            metrics.L1_BYTES,
+            metrics.FLIGHTS_UP,
+            metrics.WAITING,
+        ):
+            self.counters[gauge] = 0
+
+
+def make_limits(config: Config) -> Limits:
+    """How long a reply is kept."""
+    return Limits(config.ttl_min, config.ttl_max, config.negative_ttl_max, config.failure_ttl, config.stale_window)
+
+
+def make_guard(config: Config) -> Guard:
+    """Who is answered, and how often."""
+    limiter = None
+    if config.rate_limit:
+        burst = max(round(RATE_BURST * config.rate_limit), 1)
+        exempt = Networks(config.rate_limit_exempt)
+        limiter = Limiter(config.rate_limit, burst, config.rate_limit_slip, random.getrandbits(64), exempt)
+    proxies = Networks(config.proxy_from) if config.proxy_from else None
+    return Guard(Networks(config.allow, config.deny), limiter, proxies)
+
+
+def run_worker(config: Config, inherited: Inherited, line: Lifeline) -> int:
+    """A worker's whole life, in its own process; returns its exit code."""
+    return Worker(config, inherited, line).run()

@@ -1,0 +1,116 @@
+"""What a worker says of itself, every few seconds: to the cluster through Redis, to its node through shared memory.
+
+`rdnscache cluster status` and the admin page show it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from typing import Any
+
+from rdnscache import __version__
+from rdnscache.config import Config, options, plain
+from rdnscache.departure import Departure
+from rdnscache.forms import form
+from rdnscache.kernel import Incarnation, born
+from rdnscache.metrics import ANSWERS, COLUMN, HISTOGRAM, METRICS, Counters
+from rdnscache.operator.cluster_status import STEP, STEPS
+from rdnscache.outcomes import LAYERS
+from rdnscache.query_log import QueryLog
+from rdnscache.store.interface import Store
+from rdnscache.upstream.servers import Upstreams
+
+#: Rates are over this many seconds at least.
+RECENT = 6.0
+_PLAIN = {metric.key: COLUMN[metric.key] for metric in METRICS if metric.kind != HISTOGRAM}
+_LAYER_COLUMNS = range(ANSWERS, ANSWERS + len(LAYERS))
+
+
+class WorkerStatus:
+    """The facts that do not change, made once, and those that do."""
+
+    def __init__(
+        self, config: Config, worker: int, counters: Counters, life: Incarnation, departure: Departure
+    ) -> None:
+        values = {option.name: plain(option, getattr(config, option.name)) for option in options()}
+        shared = {option.name for option in options() if not option.metadata["own"]}
+        self._departure = departure
+        self._counters = counters
+        self._lasting = {
+            "node": config.node_id,
+            "incarnation": life.name,
+            "host": life.as_json(),
+            "worker": worker,
+            "pid": os.getpid(),
+            "born": born(os.getpid()),
+            "version": __version__,
+            "form": form(),
+            "started": time.time(),
+            "workers": config.workers,
+            "listen": values["listen"],
+            "config": {name: value for name, value in values.items() if name in shared},
+        }
+        self._looks: deque[tuple[float, list[int]]] = deque([(time.monotonic(), counters.tolist())])
+        self._history = History(time.time(), self._looks[0][1])
+
+    def of(self, now: float, wall: float, store: Store, upstreams: Upstreams, query_log: QueryLog) -> dict[str, Any]:
+        """The report of this moment; `now` is monotonic, `wall` is seconds since 1970."""
+        counts = self._counters.tolist()
+        looks = self._looks
+        looks.append((now, counts))
+        while len(looks) > 2 and looks[1][0] <= now - RECENT:
+            looks.popleft()
+        since, before = looks[0]
+        self._history.note(wall, counts)
+        return self._lasting | {
+            "time": wall,
+            "redis_ms": round(store.latency * 1000, 2),
+            "redis_state": store.state,
+            "twins": sorted(store.twins),
+            "leaving": self._departure.farewell,
+            "counters": {key: counts[column] for key, column in _PLAIN.items()},
+            "recent": {key: counts[column] - before[column] for key, column in _PLAIN.items()},
+            "recent_seconds": round(max(now - since, 0.001), 3),
+            "history": self._history.told(),
+            "slow": query_log.slow(),
+            "upstreams": [
+                {
+                    "address": str(server.address),
+                    "ms": round(server.latency * 1000, 2),
+                    "failures": server.udp.failures,
+                    "rests": max(round(server.udp.rests_until - now, 1), 0),
+                }
+                for server in upstreams.servers
+            ],
+        }
+
+
+class History:
+    """How many answers each layer gave in the steps of the last minutes."""
+
+    def __init__(self, wall: float, counts: list[int]) -> None:
+        self._since = wall
+        self._last = counts
+        self._steps: deque[tuple[int, list[float]]] = deque(maxlen=STEPS + 1)  # the last is not yet whole
+
+    def note(self, wall: float, counts: list[int]) -> None:
+        """Spread what was counted since the last time evenly over that time, which may reach into several steps."""
+        added = [counts[column] - self._last[column] for column in _LAYER_COLUMNS]
+        since, self._since, self._last = self._since, wall, counts
+        if not since < wall < since + STEP * STEPS:  # the clock was set
+            since = wall
+        for number in range(int(since) // STEP, int(wall) // STEP + 1):
+            inside = min(wall, (number + 1) * STEP) - max(since, number * STEP)
+            part = inside / (wall - since) if wall > since else 1.0
+            self._add(number, [answers * part for answers in added])
+
+    def _add(self, number: int, answers: list[float]) -> None:
+        if self._steps and self._steps[-1][0] == number:
+            answers = [old + new for old, new in zip(self._steps.pop()[1], answers, strict=True)]
+        self._steps.append((number, answers))
+
+    def told(self) -> list[list[float]]:
+        """A list for each step: its number, and the answers of each layer."""
+        return [[number, *(round(each, 1) for each in answers)] for number, answers in self._steps]
