@@ -31,8 +31,8 @@ from rdnscache.dns.wire import IN
 from rdnscache.flights import Flights
 from rdnscache.logs import log_uncaught
 from rdnscache.node.children import SUCCEEDED
+from rdnscache.node.inherited import Inherited
 from rdnscache.node.lifeline import AT_WORK, Lifeline
-from rdnscache.node.supervisor import Inherited
 from rdnscache.operator.lost_flushes import announce_again
 from rdnscache.query_log import QueryLog
 from rdnscache.resolver import FOLLOW_MARGIN, LEASE_MARGIN, Resolver, Sources, Terms

@@ -22,10 +22,10 @@ from support import Node, RedisServer, Upstream, ask, free_port, page_status, re
 from rdnscache.admin.http import MAX_BODY, MAX_HEAD, MAX_OF_CLIENT, REQUEST_TIME, BadRequest, body_size, parse_head
 from rdnscache.admin.page_status import MAX_MEMBERS
 from rdnscache.admin.server import ATTEMPT_TIME, ATTEMPTS, CLIENTS_KEPT, MAX_NAME, Attempts
+from rdnscache.breath import Breath
 from rdnscache.operator import cluster_status as status
 from rdnscache.operator.cluster_status import MAX_REMARKS, summarize
 from rdnscache.operator.members import Members
-from rdnscache.store.breath import Breath
 from rdnscache.store.contract import Names
 from rdnscache.store.membership import Member
 

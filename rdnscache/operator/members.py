@@ -12,10 +12,10 @@ from typing import Any
 
 import redis
 
+from rdnscache.breath import Breathe, go_on
 from rdnscache.dns.names import name_text
 from rdnscache.errors import StoreDown
 from rdnscache.operator.entries import redis_errors
-from rdnscache.store.breath import Breathe, go_on
 from rdnscache.store.contract import EVENTS_KEPT, HOT_UNIT, LOOK, MEMBER_TTL, SILENCE, Names
 from rdnscache.store.foreign_json import LONGEST_REPORT
 from rdnscache.store.membership import Member, member, read_message, read_report, read_roll
