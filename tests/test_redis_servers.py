@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 
-import pytest
 from support import ROOT, RedisServer
 
 #: In a process of its own: links are greenlets. `argv` are the ports of two servers, each with half of the slots.
@@ -62,14 +60,8 @@ until(lambda: first.attached and second.attached)
 """
 
 
-@pytest.fixture
-def other() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
-def play(redis_server: RedisServer, other: RedisServer, script: str) -> dict[str, object]:
-    ports = str(redis_server.port), str(other.port)
+def play(redis_server: RedisServer, second_redis: RedisServer, script: str) -> dict[str, object]:
+    ports = str(redis_server.port), str(second_redis.port)
     command = [sys.executable, "-c", SCENE + script, *ports]
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -77,7 +69,7 @@ def play(redis_server: RedisServer, other: RedisServer, script: str) -> dict[str
     return found
 
 
-def test_good_answers_make_up_for_failures(redis_server: RedisServer, other: RedisServer) -> None:
+def test_good_answers_make_up_for_failures(redis_server: RedisServer, second_redis: RedisServer) -> None:
     """A shard that fails now and then, with many good answers in between, is never left alone; three in a row are."""
     script = """
 for _ in range(4):
@@ -89,10 +81,10 @@ for _ in range(3):
     fail(first)
 print(json.dumps({"rare": rare, "often": first.usable(), "opened": counters[metrics.BREAKER_OPENED]}))
 """
-    assert play(redis_server, other, script) == {"rare": True, "often": False, "opened": 1}
+    assert play(redis_server, second_redis, script) == {"rare": True, "often": False, "opened": 1}
 
 
-def test_a_slow_shard_is_left_alone_by_itself(redis_server: RedisServer, other: RedisServer) -> None:
+def test_a_slow_shard_is_left_alone_by_itself(redis_server: RedisServer, second_redis: RedisServer) -> None:
     """While one is stopped, questions of its slots go without; all others are answered, and the store stays in use."""
     script = """
 first.send((b"CLIENT", b"PAUSE", b"1500", b"ALL"))
@@ -109,7 +101,7 @@ except StoreDown as problem:
 until(first.usable)
 print(json.dumps({"late": late, **during, "again": ask(first), "alone after": cluster.left_alone}))
 """
-    assert play(redis_server, other, script) == {
+    assert play(redis_server, second_redis, script) == {
         "late": 3,
         "store": True,
         "state": "attached",
@@ -121,7 +113,7 @@ print(json.dumps({"late": late, **during, "again": ask(first), "alone after": cl
     }
 
 
-def test_a_probe_is_a_claim_in_slots_of_the_shard(redis_server: RedisServer, other: RedisServer) -> None:
+def test_a_probe_is_a_claim_in_slots_of_the_shard(redis_server: RedisServer, second_redis: RedisServer) -> None:
     """A shard left alone is probed with a key of its own, and used again although nobody asks it anything."""
     script = """
 for _ in range(3):
@@ -130,4 +122,4 @@ left = second.usable()
 until(second.usable)
 print(json.dumps({"left": left, "slot": cluster._slots[key_slot(second._probe_name())] is second}))
 """
-    assert play(redis_server, other, script) == {"left": False, "slot": True}
+    assert play(redis_server, second_redis, script) == {"left": False, "slot": True}

@@ -6,7 +6,6 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +14,7 @@ import redis
 from rdnscache.breath import Breathe, go_on
 from rdnscache.dns.names import name_text
 from rdnscache.errors import StoreDown
+from rdnscache.operator.ear import Ear
 from rdnscache.operator.entries import redis_errors
 from rdnscache.store.contract import EVENTS_KEPT, HOT_UNIT, LOOK, MEMBER_TTL, SILENCE, Names
 from rdnscache.store.foreign_json import LONGEST_REPORT
@@ -28,18 +28,6 @@ MOST_HELD = 1000
 _HELD = {"key": 1100, "rcode": 32, "state": 32, "origin": 300}
 #: No name is asked so often in a second.
 ABSURD = 1e9
-
-
-class Ear:
-    """Hears what is said on a channel, and lets others run meanwhile, however much that is."""
-
-    def __init__(self, pubsub: Any, breathe: Breathe) -> None:
-        self._pubsub = pubsub
-        self._breathe = breathe
-
-    def get_message(self, timeout: float) -> Any:
-        self._breathe()
-        return self._pubsub.get_message(timeout=timeout)
 
 
 class Members:
@@ -124,13 +112,9 @@ class Members:
             )
         return str(event_id.decode())
 
-    @contextmanager
-    def listening(self, patience: float) -> Iterator[Any]:
+    def listening(self, patience: float) -> Ear:
         """An ear on the channel for acknowledgements."""
-        with redis_errors(), self._redis.pubsub() as ear:
-            ear.subscribe(self._names.acks)
-            ear.get_message(timeout=patience)  # confirms the subscription
-            yield Ear(ear, self.breathe)
+        return Ear(self._redis, self._names.acks, patience, self.breathe)
 
     def hottest(self, count: int) -> list[tuple[bytes, float]]:
         """The questions asked most, and how often a second: an average in which ten minutes ago counts half."""
@@ -151,11 +135,12 @@ class Members:
             self._redis.publish(self._names.control, LOOK.decode() + " " + question)
             deadline = time.monotonic() + patience
             while waiting and len(found) < MOST_HELD and (left := deadline - time.monotonic()) > 0:
-                told = read_message(ear.get_message(timeout=left))
-                if told.get("event") == asked and isinstance(told.get("held"), list):
-                    waiting.discard(WorkerId(told["node"], told["incarnation"], told["worker"]))
-                    who = {"node": told["node"], "worker": told["worker"]}
-                    found += [who | _held(entry) for entry in told["held"] if isinstance(entry, dict)]
+                for told in map(read_message, ear.hear(left)):
+                    self.breathe()
+                    if told.get("event") == asked and isinstance(told.get("held"), list):
+                        waiting.discard(WorkerId(told["node"], told["incarnation"], told["worker"]))
+                        who = {"node": told["node"], "worker": told["worker"]}
+                        found += [who | _held(entry) for entry in told["held"][:MOST_HELD] if isinstance(entry, dict)]
         return found[:MOST_HELD]
 
 
