@@ -43,7 +43,7 @@ class Ear:
         self._close()
 
     def hear(self, seconds: float) -> list[bytes]:
-        """What has been said; where nothing has, it is waited for so long."""
+        """What has been said; if nothing has, it is waited for, up to `seconds`."""
         try:
             return [part[2] for part in self._take(seconds) if part[0] == b"message" and isinstance(part[2], bytes)]
         except StoreDown:

@@ -88,7 +88,7 @@ class Flush:
         return None
 
     def _hear(self, ear: Ear, seconds: float) -> None:
-        """Take what has been said, or wait so long for it."""
+        """Take what has been said; if nothing has, wait up to `seconds` for it."""
         for message in ear.hear(seconds):
             self.cluster.breathe()
             told = read_ack(message)

@@ -136,7 +136,7 @@ class Link(Pipe):
         return result  # type: ignore[no-any-return]
 
     def learn(self, seconds: float) -> None:
-        """Redis has taken so long. We are patient with a silent one for twice its longest time of late."""
+        """Redis took `seconds` to answer. A silent one is waited for twice as long as its longest recent time."""
         self._longest = min(max(seconds, self._longest), self.budget)
         self.patience = min(max(2 * self._longest, self.least_patience), self.budget)
 

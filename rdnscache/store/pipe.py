@@ -194,7 +194,7 @@ class Pipe:
         self._fresh.clear()
 
     def learn(self, seconds: float) -> None:
-        """Redis has taken so long."""
+        """Redis took `seconds` to answer."""
 
     def _pushed(self, message: Sequence[Any]) -> None:
         """A message has come."""
