@@ -20,6 +20,7 @@ from support.relay import pass_on
 
 from rdnscache.redis_url import parse
 from rdnscache.store.connect import client
+from rdnscache.store.pipe import pack
 from rdnscache.store.resp import MORE, Map, Push, Reader
 
 _WORDS = st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=20).map(str.encode)
@@ -101,6 +102,18 @@ def test_anything_is_read_or_refused(data: bytes) -> None:
 
 
 @pytest.mark.pure
+@given(
+    st.lists(
+        st.one_of(st.binary(max_size=300), st.binary(min_size=2040, max_size=2060), st.text(), st.integers()),
+        min_size=1,
+        max_size=70,
+    )
+)
+def test_commands_are_written_as_hiredis_writes_them(command: list[bytes | str | int]) -> None:
+    """Whatever the number, the kind and the size of their parts."""
+    assert pack(command) == hiredis.pack_command(tuple(command))
+
+
 def test_strings_of_other_kinds() -> None:
     """An error as a string, which hiredis does not know."""
     reader = Reader()

@@ -91,6 +91,16 @@ class TestClaim:
         assert reply[0] == Verdict.LEAD and reply[4] is None
         assert not store.client.exists(KEYS[0])
 
+    def test_what_nobody_has_asked_for_costs_little(self, store: Store) -> None:
+        """A claim without an entry looks once for both that there might be, and no further; it still gets the lead."""
+        store.client.config_resetstat()
+        assert store.claim("t1")[0] == Verdict.LEAD
+        calls = {name: told["calls"] for name, told in store.client.info("commandstats").items()}
+        assert {name for name in calls if name not in ("cmdstat_eval", "cmdstat_config|resetstat")} == {
+            "cmdstat_exists",
+            "cmdstat_set",
+        }
+
 
 class TestFill:
     def test_the_holder_of_the_claim_stores(self, store: Store) -> None:

@@ -18,14 +18,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gevent
-import hiredis
 from gevent import getcurrent
 from gevent.event import Event
 
 from rdnscache.errors import StoreDown
 from rdnscache.store.breaker import ALWAYS_FINE
 from rdnscache.store.connect import CONNECT_TIMEOUT, Opener
-from rdnscache.store.pipe import UNSENT, Command, Pipe
+from rdnscache.store.pipe import UNSENT, Command, Pipe, pack
 from rdnscache.store.resp import Reader
 from rdnscache.store.servers import LinkEvents, LinkSettings
 
@@ -234,7 +233,7 @@ class Link(Pipe):
             self._stream = self._opener.open(self._client_name, self._received, self._detach)
         self._events.opened()
         if self._channels:
-            self._unsent.append(hiredis.pack_command((b"SUBSCRIBE", *self._channels)))
+            self._unsent.append(pack((b"SUBSCRIBE", *self._channels)))
             self._flush()
             if not self._ready.wait(CONNECT_TIMEOUT):
                 raise StoreDown("Redis did not confirm the subscription")

@@ -2,6 +2,12 @@ cimport cython
 
 from rdnscache.store.resp cimport Reader
 
+cdef int _MANY
+cdef list _TEXTS, _COUNTS, _SIZES
+
+@cython.locals(count=Py_ssize_t, size=Py_ssize_t, parts=list, data=bytes)
+cpdef bytes pack(object command)
+
 
 cdef class Call:
     cdef public object done
