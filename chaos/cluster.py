@@ -56,7 +56,11 @@ def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> None:
 
 
 class Process:
-    """A program in a process group of its own, started again and again with the same words."""
+    """A program in a process group of its own, started again and again with the same words.
+
+    All are of one session: Linux shares CPUs among sessions first (sched_autogroup), and two workers of a node in a
+    session of its own would get as much as one client that is not.
+    """
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
         self.command, self.log = list(command), log
@@ -68,7 +72,7 @@ class Process:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=env, cwd=ROOT, text=True,
-                start_new_session=True,
+                process_group=0,
             )  # fmt: skip
 
     def kill(self) -> None:

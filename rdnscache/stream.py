@@ -54,6 +54,8 @@ class Stream(_Ending):
     called in the hub.
     `on_end` is called once; where the peer merely stopped sending, the stream can still be written to.
     What the peer does not take is kept, up to `max_unsent` octets; beyond that the stream ends.
+    With `on_ready` nothing is read or sent by itself: it is called when `read` or `write_rest` can do something, for
+    those of whom hundreds can have something to do in one turn of the hub.
     """
 
     def __init__(
@@ -64,12 +66,16 @@ class Stream(_Ending):
         max_unsent: int,
         on_drain: Callable[[], None] | None = None,
         chunk: int = CHUNK,
+        on_ready: Callable[[], None] | None = None,
     ) -> None:
         self._sock = RawSocket(fileno=sock.detach())
         self._sock.setblocking(False)
         super().__init__(on_data, on_end, max_unsent)
         self._on_drain = on_drain
+        self._on_ready = on_ready
         self._chunk = chunk
+        #: With `on_ready`: whether there is something to read, or the end; and room for what waits.
+        self.readable = self.writable = False
         #: What waits, as it was written: nothing is moved when a part leaves, and memory goes back with each piece.
         self._pieces: deque[bytes | memoryview] = deque()
         #: The moment at which the peer last took something, while something waits.
@@ -84,13 +90,26 @@ class Stream(_Ending):
         self._reader.stop()
 
     def resume(self) -> None:
-        if not self.closed and not self._reader.active:
-            self._reader.start(self.read)
+        if not self.closed and not self.readable and not self._reader.active:
+            self._reader.start(self.read if self._on_ready is None else self._may_read)
+
+    def _may_read(self) -> None:
+        self._reader.stop()
+        self.readable = True
+        if self._on_ready is not None:
+            self._on_ready()
+
+    def _may_write(self) -> None:
+        self._writer.stop()
+        self.writable = True
+        if self._on_ready is not None:
+            self._on_ready()
 
     def read(self) -> None:
         """Take what has arrived; called by the hub, and by whoever wants to know at once."""
         if self.closed:
             return
+        self.readable = False
         try:
             data = self._sock.recv(self._chunk)
         except (BlockingIOError, InterruptedError):
@@ -120,23 +139,33 @@ class Stream(_Ending):
                 return
             rest = memoryview(data)[sent:]
             self.moved = time.monotonic()
-            self._writer.start(self._write_rest)
+            self._wait_for_room()
         self._pieces.append(rest)
         self.unsent += len(rest)
         if self.unsent > self._max_unsent:
             self._end("the peer does not read")
 
-    def _write_rest(self) -> None:
+    def _wait_for_room(self) -> None:
+        self._writer.start(self.write_rest if self._on_ready is None else self._may_write)
+
+    def write_rest(self) -> None:
+        """Send some of what waits, if there is room."""
+        if self.closed or not self.unsent:
+            return
+        self.writable = False
         try:
             sent = self._sock.sendmsg(list(islice(self._pieces, PIECES)))
         except (BlockingIOError, InterruptedError):
+            self._wait_for_room()
             return
         except OSError as error:
             self._end(error.strerror or str(error))
             return
         self.moved = time.monotonic()
         self._forget(sent)
-        if not self.unsent:
+        if self.unsent:
+            self._wait_for_room()
+        else:
             self._writer.stop()
             if self._on_drain is not None:
                 self._on_drain()

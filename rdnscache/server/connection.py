@@ -66,7 +66,7 @@ class TcpConnection:
         self.pending = 0
         #: The moment of the last whole query.
         self.active = time.monotonic()
-        self._stream = Stream(sock, self._received, self._ended, MAX_UNSENT, self.go_on, CHUNK)
+        self._stream = Stream(sock, self._received, self._ended, MAX_UNSENT, chunk=CHUNK, on_ready=self.go_on)
 
     @property
     def moved(self) -> float:
@@ -104,18 +104,12 @@ class TcpConnection:
 
     def _received(self, data: bytes) -> None:
         self._buffer += data
-        if self.queued:  # there is enough to do
-            self._stream.pause()
-        self._pool.serve_soon(self)
-        self._pool.look()  # hundreds of connections may have something to read in one turn of the hub
 
     def _ended(self, reason: str) -> None:
         """The client has closed its side: what it asked is answered. Or the connection broke."""
         self._ended_by_peer = True
         if self._stream.closed:
             self.close()
-        else:
-            self._pool.serve_soon(self)
 
     def serve(self) -> bool:
         """Do a share of what there is to do; whether there is more."""
@@ -136,8 +130,10 @@ class TcpConnection:
         return more and not self._stream.closed
 
     def _serve(self) -> bool:
-        """Make answers, then take queries, while there is room."""
+        """Send what waits, make answers, then take queries, while there is room."""
         stream, left = self._stream, SHARE
+        if stream.writable:
+            stream.write_rest()
         while self._waiting and self._has_room():
             if left == 0:
                 return True
@@ -172,15 +168,27 @@ class TcpConnection:
 
     def _next_query(self) -> bytes | None:
         """The next whole query; None when there is none yet, or never will be."""
+        stream = self._stream
+        while not stream.closed:
+            data = self._whole_query()
+            if data is not None or stream.closed:
+                return data
+            if self._ended_by_peer:
+                self._finishing = True
+                return None
+            if not stream.readable:
+                stream.resume()
+                return None
+            stream.read()
+        return None
+
+    def _whole_query(self) -> bytes | None:
+        """The next of those that have been read."""
         buffer = self._buffer
         if self._awaits_header and not self._read_header():
             return None
         size = int.from_bytes(buffer[:2], "big")
         if len(buffer) < 2 or len(buffer) < 2 + size:
-            if self._ended_by_peer:
-                self._finishing = True
-            else:
-                self._stream.resume()
             return None
         data = bytes(buffer[2 : 2 + size])
         del buffer[: 2 + size]
@@ -190,8 +198,6 @@ class TcpConnection:
         """Learn from the proxy who the client is; False when there is more to come, or nothing that we take."""
         end = proxy_end(bytes(self._buffer[:MAX_HEADER]))
         if end == MORE:
-            self._finishing = self._ended_by_peer
-            self._stream.resume()
             return False
         proxied = parse_proxy(bytes(self._buffer[:end])) if end != REFUSED else None
         if proxied is None:

@@ -30,7 +30,7 @@ SHORT, CLIENT_SHARE = 0.25, 0.75
 #: Octets that were held, after which the memory is given back.
 GIVE_BACK = 2 << 20
 #: Seconds that connections are served in one turn of the hub, and between two looks at the datagrams meanwhile.
-TURN, LOOK = 0.002, 0.00025
+TURN, LOOK = 0.001, 0.00025
 #: Seconds between two looks for connections that are idle.
 SWEEP_INTERVAL = 1.0
 
