@@ -16,8 +16,8 @@ from rdnscache.operator.members import Members
 from rdnscache.store.alone import by_one
 from rdnscache.store.contract import Names
 from rdnscache.store.scope import Scope
-from rdnscache.store.servers import Servers
-from rdnscache.store.sweeping import STEP, Ask, sweep
+from rdnscache.store.servers import Ask, Servers
+from rdnscache.store.sweeping import STEP, sweep
 
 log = logging.getLogger(__name__)
 

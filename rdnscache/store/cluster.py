@@ -213,7 +213,7 @@ class RedisCluster(Servers):
 
     def _shard_of(self, command: Command) -> Shard | None:
         key = command[3 if command[0] in _SCRIPTS else 1]
-        return self._slots[key_slot(key)]
+        return self._slots[key_slot(key)]  # type: ignore[arg-type]
 
     def _redirected(self, asked: Shard, problem: str) -> Shard:
         """The shard a MOVED or ASK names; the former is remembered. Raises StoreDown when it leads nowhere."""

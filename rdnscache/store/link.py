@@ -24,9 +24,9 @@ from gevent.event import Event
 from rdnscache.errors import StoreDown
 from rdnscache.store.breaker import ALWAYS_FINE
 from rdnscache.store.connect import CONNECT_TIMEOUT, Opener
-from rdnscache.store.pipe import UNSENT, Command, Pipe, pack
+from rdnscache.store.pipe import UNSENT, Pipe, pack
 from rdnscache.store.resp import Reader
-from rdnscache.store.servers import LinkEvents, LinkSettings
+from rdnscache.store.servers import Command, LinkEvents, LinkSettings
 
 log = logging.getLogger(__name__)
 
