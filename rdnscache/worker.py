@@ -227,6 +227,7 @@ class Worker:
         gevent.signal_handler(signal.SIGTERM, self._stopping.set)
         gevent.signal_handler(SUCCEEDED, self._succeeded)
         gevent.get_hub().print_exception = log_uncaught
+        gevent.config.track_greenlet_tree = False  # who began whom: 1 KB and more of each flight, for debuggers
         gc.freeze()  # what lives as long as we do need not be looked at again
         gc.set_threshold(*GC_THRESHOLD)
         self.store.start(FIRST_HOLD)
