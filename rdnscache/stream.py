@@ -39,12 +39,21 @@ class _Ending(ABC):
 
     def _end(self, reason: str) -> None:
         if not self.closed:
+            on_end = self._on_end
             self.close()
-            self._on_end(reason)
+            on_end(reason)
+
+    def _let_go(self) -> None:
+        """Forget whom to call: they refer to this stream, and such a circle stays until the collector comes."""
+        self._on_data = self._on_end = _nobody
 
     @abstractmethod
     def close(self) -> None:
         """Release the socket; calls nobody back."""
+
+
+def _nobody(_: bytes | str) -> None:
+    """Of a stream that is closed nothing is heard any more."""
 
 
 class Stream(_Ending):
@@ -192,6 +201,8 @@ class Stream(_Ending):
             watcher.stop()
             watcher.close()
         self._sock.close()
+        self._on_drain = self._on_ready = None
+        self._let_go()
 
 
 class TlsStream(_Ending):
@@ -271,3 +282,4 @@ class TlsStream(_Ending):
         self.closed = True
         gevent.killall(self._greenlets, block=False)
         self._loop.run_callback(self._sock.close)
+        self._let_go()

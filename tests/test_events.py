@@ -6,6 +6,7 @@ import json
 import signal
 import time
 
+import gevent
 import pytest
 from support import (
     Changing,
@@ -21,6 +22,9 @@ from support import (
     wait_for,
 )
 
+from rdnscache.store import forgetting
+from rdnscache.store.forgetting import Forgetting
+
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = [pytest.mark.once, pytest.mark.both]
 
@@ -29,6 +33,46 @@ STREAM = "rdns:1:control"
 
 def event(name: str) -> dict[str, str]:
     return {"event": json.dumps({"event": "flush", "name": name})}
+
+
+class TestFlood:
+    def test_of_flushes_of_everything_few_are_done(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A few in a row at once, all others together; each event belongs to one of them."""
+        monkeypatch.setattr(forgetting, "AGAIN", 0.1)
+        begun: list[list[bytes]] = []
+        each = Forgetting(lambda events: begun.append(list(events)))
+        ids = [b"%d-1" % number for number in range(500)]
+        for event_id in ids:
+            each.order([event_id])
+        assert begun == [[event_id] for event_id in ids[: forgetting.IN_A_ROW]]
+        while len(begun) == forgetting.IN_A_ROW:
+            gevent.sleep(0.01)
+        assert [event_id for events in begun for event_id in events] == ids
+
+    @pytest.mark.parametrize("word", [b"\xff{", b'{"event": "flush"}', b'{"event": "flush", "name": 1}'])
+    def test_all_are_confirmed(self, redis_server: RedisServer, word: bytes) -> None:
+        """Those that are done together as well; and L1 is forgotten in the end."""
+        handler = Changing()
+        with Upstream(handler) as upstream, cluster([redis_server.url], upstream, 1) as (node,):
+            fill_all_workers(node, "old.test.", "192.0.2.1")
+            handler.address = "192.0.2.2"
+            redis = redis_server.client()
+            redis.delete("rdns:1:{old.test.}:A")
+            with redis.pubsub() as ear:
+                ear.subscribe("rdns:1:acks")
+                wait_for(lambda: ear.get_message(timeout=0.1))
+                for number in range(1, 301):
+                    redis.publish(STREAM, b"%d-1 " % number + word)
+                confirmed: set[str] = set()
+
+                def all_of_them() -> bool:
+                    message = ear.get_message(timeout=0.1)
+                    if message and message["type"] == "message":
+                        confirmed.add(json.loads(message["data"])["event"])
+                    return len(confirmed) == 300
+
+                wait_for(all_of_them, 30)
+            assert answer_of(node.port, "old.test.") == "192.0.2.2"
 
 
 class TestMissed:
@@ -146,6 +190,32 @@ class TestBackInTime:
                 saved.kill()
                 saved.start()
                 wait_for(lambda: "again: 1 entries" in node.log(), 20)
+                assert answer_of(node.port, "www.flush.test.") == "192.0.2.2"
+
+    def test_where_they_cannot_be_deleted_redis_is_not_used(self, saved: Server) -> None:
+        """A worker that cannot delete what was flushed goes on without Redis, asks upstreams, and tries again."""
+        handler = Changing()
+        with saved, Upstream(handler) as upstream:
+            url = f"redis://127.0.0.1:{saved.port}"
+            with cluster([url], upstream, 1) as (node,):
+                answer_of(node.port, "www.flush.test.")
+                wait_for(lambda: saved.client().exists("rdns:1:{www.flush.test.}:A"))
+                saved.client().save()
+                handler.address = "192.0.2.2"
+                assert command("cache", "flush", "www.flush.test", "--redis", url).returncode == 0
+                saved.kill()
+                saved.options["rename-command"] = "SCAN|nobody-knows"
+                saved.start()
+                refused = "carrying on without: keys cannot be looked for"
+                wait_for(lambda: refused in node.log(), 20)
+                assert answer_of(node.port, "www.flush.test.") == "192.0.2.2"
+                assert node.log().count("attached to Redis") == 1
+                assert saved.client().exists("rdns:1:{www.flush.test.}:A")
+                saved.kill()
+                del saved.options["rename-command"]
+                saved.start()
+                wait_for(lambda: "again: 1 entries" in node.log(), 20)
+                wait_for(lambda: node.log().count("attached to Redis") == 2, 20)
                 assert answer_of(node.port, "www.flush.test.") == "192.0.2.2"
 
     def test_an_empty_redis_is_no_reason(self, redis_server: RedisServer) -> None:

@@ -124,6 +124,47 @@ def test_many_connections_that_are_ready_leave_others_their_turns(what: str) -> 
     assert turns <= 70
 
 
+#: A connection that is closed by us, by the client, or by an error.
+_CLOSED = """
+import gc, socket, sys, weakref
+from types import SimpleNamespace
+from gevent import sleep
+from rdnscache.server.connection import TcpConnection
+from rdnscache.server.pool import Pool
+
+gc.disable()
+pool = Pool(10, 1000, [])
+guard = SimpleNamespace(allowed=SimpleNamespace(holds=lambda source: True), proxies=None)
+listener = SimpleNamespace(guard=guard, pool=pool, held=False)
+one = socket.create_server(("127.0.0.1", 0))
+other = socket.create_connection(one.getsockname())
+connection = TcpConnection(one.accept()[0], b"\\x7f\\0\\0\\1", None, listener)
+pool.join(connection)
+kept = weakref.ref(connection)
+sleep(0.01)
+if sys.argv[1] == "by us":
+    connection.close()
+else:
+    if sys.argv[1] == "broken":
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\\1\\0\\0\\0\\0\\0\\0\\0")
+    other.close()
+del connection
+while len(pool):
+    sleep(0.01)
+sleep(0.01)
+print(kept())
+"""
+
+
+@pytest.mark.parametrize("how", ["by us", "by the client", "broken"])
+def test_a_closed_connection_is_gone(how: str) -> None:
+    """At once: its memory does not wait for the garbage collector, which hardly ever comes."""
+    command = [sys.executable, "-c", _CLOSED, how]
+    path = Path(__file__).parent.parent
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=path, timeout=60)
+    assert done.stdout == "None\n", done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [

@@ -20,14 +20,15 @@ from typing import Any, Protocol
 
 import gevent
 
+from rdnscache.breath import Breath
 from rdnscache.dns.names import parse_own_name
 from rdnscache.errors import StoreDown, StoreRefused
 from rdnscache.logs import Throttled
-from rdnscache.node.lifeline import RELOAD, RESTART
 from rdnscache.store.contract import EVENTS_KEPT, LOOK, Names
 from rdnscache.store.event_stream import NO_EVENT, NOT_READ, Stream, order
 from rdnscache.store.flushes import MOST_MISSED, REMEMBERED, Flushes
 from rdnscache.store.foreign_json import read_object
+from rdnscache.store.forgetting import Forgetting
 from rdnscache.store.scope import Scope
 from rdnscache.store.servers import Servers
 from rdnscache.store.steering import LONGEST_EVENT, SEEN, WorkerId
@@ -40,14 +41,16 @@ _EVENT_ID = re.compile(rb"[0-9]{1,19}-[0-9]{1,19}")
 Again = Callable[[Servers, Sequence[tuple[bytes, Scope]]], None]
 #: Where there is none yet.
 FIRST = [(NO_EVENT, NOT_READ)]
+#: Events that are for the supervisor: it reads its configuration again, or makes way for its next image.
+ORDERS = ("reload", "restart")
 #: Flushes that wait to be applied; with more of them everything is forgotten.
 MOST_WAITING = 64
 #: Of the events a worker learns of at once, as many are confirmed.
 CONFIRMED = 20
 #: Questions that are answered at the same time.
 LOOKS = 4
-#: Seconds between two looks into the stream when messages keep being missed; doubled as often when it cannot be read,
-#: and then L1 is forgotten.
+#: Seconds between two looks into the stream, doubled as often while messages keep being missed. When it could not be
+#: read as often, L1 is forgotten.
 AGAIN, MOST_FAILURES = 0.05, 5
 #: Seconds that a register may be older than our last look at it, for being new.
 NEW = 1.0
@@ -75,7 +78,7 @@ class Local(Protocol):
         """Forget what the scopes hold; how many entries. Others run meanwhile, with `at_once` without these entries."""
 
     def order(self, what: str, event: str) -> None:
-        """Pass on to the supervisor that it is to read the configuration again, or to make way for its next image."""
+        """Pass on one of ORDERS to the supervisor."""
 
     def introduce(self) -> None:
         """Say who we are: the link has just been attached."""
@@ -124,7 +127,8 @@ class Control:
         #: Whether our last event could not be read: then it may be of any size, and is not asked for again.
         self._bulky = False
         #: Flushes of L1 that are still to be done, each with the events it is for.
-        self._waiting: deque[tuple[Scope, list[bytes]]] = deque()
+        self._waiting: deque[tuple[Scope, Sequence[bytes]]] = deque()
+        self._forgetting = Forgetting(lambda ids: self._begin(Scope(), ids))
         self._sweeper: gevent.Greenlet | None = None
         self._looking = 0
         #: Whether something has been missed, and who sees to it.
@@ -141,13 +145,11 @@ class Control:
         told = self._read(raw)
         self._follow_on(event_id, raw, told)
         if told is None:
-            self._begin(Scope(), event_id, event_id)
+            self._flush(Scope(), event_id, event_id)
         elif told["event"] == "flush":
-            self._begin(self._scope(told), event_id, _first_of(told, event_id))
-        elif told["event"] == "reload" and told.get("node") in (None, self._node):
-            self._local.order(RELOAD, event_id.decode())
-        elif told["event"] == "restart" and told.get("node") in (None, self._node):
-            self._local.order(RESTART, event_id.decode())
+            self._flush(self._scope(told), event_id, _first_of(told, event_id))
+        elif told["event"] in ORDERS and told.get("node") in (None, self._node):
+            self._local.order(told["event"], event_id.decode())
         return None
 
     def _follow_on(self, event_id: bytes, raw: bytes, told: dict[str, Any] | None) -> None:
@@ -211,7 +213,7 @@ class Control:
 
     def _mend(self) -> None:
         """Until nothing is missing, or the connection is lost: then it is learnt while attaching."""
-        failures = 0
+        failures = looks = 0
         try:
             while self._gap and self.caught_up and self._servers.attached:
                 try:
@@ -222,7 +224,8 @@ class Control:
                     self._gap, failures = True, failures + 1
                     if failures == MOST_FAILURES:
                         self._forget()
-                gevent.sleep(AGAIN * 2 ** min(failures, MOST_FAILURES))
+                gevent.sleep(AGAIN * 2 ** min(looks, MOST_FAILURES))
+                looks += 1
         finally:
             self._mender = None
 
@@ -351,14 +354,21 @@ class Control:
         self._local.begin_flush(Scope())
         self._local.sweep([Scope()], at_once=True)
 
-    def _begin(self, scope: Scope, event_id: bytes, first: bytes) -> None:
-        """Take flights out of the way now, and sweep L1 as soon as it is its turn."""
+    def _flush(self, scope: Scope, event_id: bytes, first: bytes) -> None:
         self.flushes.note(event_id, scope, first)
+        if scope.everything:
+            self._forgetting.order([event_id])
+        else:
+            self._begin(scope, [event_id])
+
+    def _begin(self, scope: Scope, ids: Sequence[bytes]) -> None:
+        """Take flights out of the way now, and sweep L1 as soon as it is its turn."""
         self._local.begin_flush(scope)
-        self._waiting.append((scope, [event_id]))
+        self._waiting.append((scope, ids))
         if len(self._waiting) > MOST_WAITING:
-            self._waiting = deque([(Scope(), [each for _, ids in self._waiting for each in ids][-EVENTS_KEPT:])])
-            self._local.begin_flush(Scope())
+            ids = [each for _, ids in self._waiting for each in ids]
+            self._waiting.clear()
+            self._forgetting.order(ids)
         if self._sweeper is None:
             self._sweeper = gevent.spawn(self._sweep)
 
@@ -374,6 +384,8 @@ class Control:
             self._sweeper = None
 
     def _confirm(self, ids: Sequence[bytes], entries: int, learnt: bool) -> None:
+        breath = Breath()
         for event_id in ids:
+            breath.take()
             done = {"event": event_id.decode(), **self._worker_id, "entries": entries, "learnt": learnt}
             self._servers.tell((b"PUBLISH", self._acks, json.dumps(done)))

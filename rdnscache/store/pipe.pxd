@@ -37,7 +37,7 @@ cdef class Pipe:
     cdef bint _is_full(self)
     @cython.locals(call=Call, packed=bytes)
     cpdef Call _enqueue(self, object commands, object done)
-    @cython.locals(reader=Reader, begun=double, count=int)
+    @cython.locals(reader=Reader, begun=double)
     cpdef object _hand_out(self)
     cpdef object _pause(self, bint paused)
     @cython.locals(call=Call)

@@ -12,6 +12,7 @@ from gevent import get_hub
 
 from rdnscache.store.connect import AnyStream
 from rdnscache.store.resp import MORE, Push, Reader
+from rdnscache.store.servers import Command
 
 log = logging.getLogger(__name__)
 
@@ -19,11 +20,9 @@ log = logging.getLogger(__name__)
 UNSENT = 1e300
 #: Unanswered commands, and octets of commands that Redis has not taken, beyond which the link refuses more.
 MAX_PENDING, MAX_UNSENT = 20_000, 8 << 20
-#: Seconds for which what arrived is handed out before others get their turn, and after how many replies that is looked
-#: at.
-TURN, LOOK = 0.005, 8
+#: Seconds for which what arrived is handed out before others get their turn.
+TURN = 0.002
 
-Command = Sequence[bytes | str | int]
 
 #: Small numbers as text, and the lines that say how many parts a command has and how many octets a part: made once, as
 #: formatting them anew would be a tenth of what a miss costs. The line break before a size ends the part before it.
@@ -125,7 +124,7 @@ class Pipe:
 
     def _hand_out(self) -> None:
         """Give replies and messages to whom they are for; greenlets woken here run until they wait again."""
-        reader, begun, count = self._reader, time.monotonic(), 0
+        reader, begun = self._reader, time.monotonic()
         try:
             while reader is not None and reader is self._reader:
                 reply = reader.gets()
@@ -137,8 +136,7 @@ class Pipe:
                     self._deliver(reply)
                 else:
                     self._detach(f"a reply nobody asked for ({type(reply).__name__})")
-                count += 1
-                if count % LOOK == 0 and time.monotonic() - begun >= TURN:
+                if time.monotonic() - begun >= TURN:
                     return self._pause(True)
         except Exception as error:  # what is not RESP; out of a callback it would leave the link deaf
             self._detach(f"cannot be understood: {error}")
@@ -194,7 +192,7 @@ class Pipe:
         self._fresh.clear()
 
     def learn(self, seconds: float) -> None:
-        """Redis has taken so long."""
+        """Redis took `seconds` to answer."""
 
     def _pushed(self, message: Sequence[Any]) -> None:
         """A message has come."""

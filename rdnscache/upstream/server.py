@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 
 #: In which order servers are asked.
 AT_WORK, IN_DOUBT, RESTING = 0, 1, 2
-#: A server is in doubt when at least so many questions wait for it and none was answered for so many seconds, or for so
-#: many times what it usually takes: before the first of them has timed out, others go elsewhere.
+#: A server is in doubt when this many questions wait for it, and none was answered for this many seconds, or this many
+#: times what it usually takes: before the first of them has timed out, others go elsewhere.
 DOUBT_WAITING, DOUBT_SECONDS, DOUBT_LATENCIES = 3, 0.25, 4
 #: Replies among which one at least is quick, as long as nothing queues up; and seconds for which it is known, at least,
 #: how quick they have been.
