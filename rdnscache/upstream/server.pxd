@@ -1,13 +1,12 @@
 cimport cython
 
 from rdnscache.metrics cimport observe
-from rdnscache.upstream.health cimport Health
 
 
 cdef class Server:
     cdef readonly object address
-    cdef readonly Health udp
-    cdef readonly Health tcp
+    cdef readonly object udp
+    cdef readonly object tcp
     cdef public double latency
     cdef public long waiting
     cdef double _quiet_since
