@@ -26,7 +26,7 @@ DELAYS = (0.005, 0.02)
 #: As it comes; and with a link so patient that only the breaker acts.
 KINDS: tuple[tuple[str, Sequence[str]], ...] = (("default", ()), ("link waits 10 s", ("--redis-timeout", "10")))
 #: What workers say when they leave Redis alone, and when they use it again; that is within so many seconds.
-LEFT, BACK = ("left alone", "no Redis"), ("attached to Redis", "used again")
+LEFT, BACK = ("is not used until", "no Redis"), ("attached to Redis", "used again")
 PATIENCE = 40.0
 
 

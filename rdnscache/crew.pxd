@@ -16,7 +16,10 @@ cdef class Task(Holder):
 cdef class Crew:
     cdef object _fly
     cdef object _shed
+    cdef object _delay
     cdef int _size
+    cdef int _window
+    cdef double _next_look
     cdef set _crew
     cdef list _idle
     cdef int _spare
@@ -40,6 +43,12 @@ cdef class Crew:
     @cython.locals(greediest=Share)
     cpdef bint refuses(self, bytes client, bytes key) except -1
     cpdef object start(self, Task task, double now)
+    cdef bint _has_room(self) except -1
+    @cython.locals(greediest=Share)
+    cdef bint _held_back(self, Task task) except -1
+    @cython.locals(delay=double, of=int)
+    cdef object _look_at_delay(self, double now)
+    cdef object _send_off(self, Task task, double now)
     cpdef object press(self)
     cpdef bint give_up_oldest(self, double now) except -1
     @cython.locals(greediest=Share)
@@ -62,6 +71,7 @@ cdef class Crew:
     @cython.locals(greediest=Share)
     cdef bint _last_too_long(self, double now) except -1
     cdef bint _end_if_long(self, Task task, double now, double seconds) except -1
+    cdef bint _end_if_any(self, Task task, double now) except -1
     cdef object _end(self, Task task, double now)
     cdef object _look_later(self)
     @cython.locals(now=double)

@@ -2,9 +2,12 @@
 
 They are made when needed, up to a bound, and stay while there is work for them. When all are taken, somebody has to
 give way (what unbound calls jostling). While there is a client or zone that is greedy, a flight of others begins at
-once: the oldest of the greediest is given up for it. All else stands in a line, where clients take turns, for the next
-greenlet that is free, or is taken from a flight that has lasted too long. Every second flight may last as long as it
-takes: however slow an upstream is, half of the greenlets bring its answers.
+once: the oldest of the greediest is given up for it. All else stays in the line for the next greenlet that is free, or
+is taken from a flight that has lasted too long. Every second flight may last as long as it takes: however slow an
+upstream is, half of the greenlets bring its answers.
+Where even the quickest answers take longer than they did, questions queue up at the upstreams, or here for the CPU, and
+those of others would wait behind those of the greedy. Then the greedy stand in line before there are that many: in the
+window, which follows the delay, there is room for what keeps upstreams busy and for no queue.
 Where flights begin late, the machine is what is short: then the greedy get no new ones at all, until they are no more.
 Whose the flights are is counted while there are many of them: below that nobody can be in anybody's way.
 """
@@ -30,9 +33,12 @@ log = logging.getLogger(__name__)
 LONG, LONGER = 0.5, 2.0
 #: Seconds a flight may wait for a greenlet: longer, and its clients have asked again or gone.
 MAX_QUEUED = 1.0
+#: Seconds of delay that the window aims at, and between two looks at it; by what part it grows at each. It has at least
+#: this part of the greenlets.
+DELAY, LOOK, GROWTH, LEAST = 0.02, 0.05, 16, 16
 #: Seconds between two looks at the line; how many are served each time.
 TICK, TICKED = 0.05, 64
-#: Flights, or else half of the greenlets, that make a crowd. Counting ends when half of them are left.
+#: Tasks, or else half of the greenlets, that make a crowd. Counting ends when half of them are left.
 CROWD = 250
 #: The machine is short of CPU when flights begin this many seconds late, on average over the last MEMORY of them, and
 #: have done so for LASTING seconds: what has waited in the kernel while the process was stopped is soon gone.
@@ -72,13 +78,31 @@ class Task(Holder):
         self.flyer: Any = None
 
 
-class Crew:
-    """`fly` does a task on a greenlet. `shed` ends one for those who wait, for one of outcomes.SHED_REASONS."""
+def _unknown(now: float) -> float:
+    return -1.0
 
-    def __init__(self, fly: Callable[[Any], None], shed: Callable[[Any, int], None], size: int) -> None:
+
+class Crew:
+    """`fly` does a task on a greenlet. `shed` ends one for those who wait, for one of outcomes.SHED_REASONS.
+
+    `delay` says, at a moment, by how many seconds the quickest answers come later than they did before; negative when
+    that is not known.
+    """
+
+    def __init__(
+        self,
+        fly: Callable[[Any], None],
+        shed: Callable[[Any, int], None],
+        size: int,
+        delay: Callable[[float], float] = _unknown,
+    ) -> None:
         self._fly = fly
         self._shed = shed
+        self._delay = delay
         self._size = size
+        #: With more flights than this, those of the greediest wait; and when that is looked at next.
+        self._window = size
+        self._next_look = 0.0
         self._crew: set[gevent.Greenlet] = set()
         #: How to wake those that have nothing to do; the last is taken first.
         self._idle: list[Any] = []
@@ -115,23 +139,59 @@ class Crew:
 
     def start(self, task: Task, now: float) -> None:
         """Find it a greenlet, or have it wait for one."""
-        if not self._counting and len(self._flying) >= self._crowd:
+        if not self._counting and len(self._flying) + len(self._line) >= self._crowd:
             self._count_all()
-        if self._idle:
-            self._take_off(task, now)
-            self._hub.loop.run_callback(self._idle.pop(), task)
-            self._spare = min(self._spare, len(self._idle))
-        elif len(self._crew) < self._size:
-            self._call(task, now)
-            self._crew.add(gevent.spawn(self._work))
-            if len(self._crew) > KEPT and not self._looks:
-                self._look_for_idle()
+        if self._counting:
+            self._count(task)
+            self._look_at_delay(now)
+        if self._held_back(task):
+            self._line.push(task, task.client)
+            self._look_later()
+        elif self._has_room():
+            self._send_off(task, now)
         elif (len(self._flying) < self._size and not self._line) or self._others_are_greedy(task, now):
             self._call(task, now)  # one is about to be free
         else:
             self._line.push(task, task.client)
             self._look_later()
             self._serve(now, 1)
+
+    def _has_room(self) -> bool:
+        """Whether a greenlet is free, or may be made."""
+        return len(self._idle) > 0 or len(self._crew) < self._size
+
+    def _held_back(self, task: Task) -> bool:
+        """Whether it would be one too many of the greediest."""
+        if len(self._flying) < self._window or not self._counting:
+            return False
+        greediest = self._shares.greediest()
+        return greediest is not None and greediest.means(task.client, task.zone)
+
+    def _look_at_delay(self, now: float) -> None:
+        """Fit the window to the delay: smaller in proportion while there is too much of it, else a little larger."""
+        if now < self._next_look:
+            return
+        if now - self._next_look > LASTING:
+            self._window = self._size
+        delay = self._delay(now)
+        if delay > DELAY:
+            self._window = max(int(len(self._flying) * max(DELAY / delay, 0.5)), self._size // LEAST)
+        else:
+            of = self._window if delay >= 0 else self._size // LEAST  # few answers come: perhaps it is too small
+            self._window = min(self._window + of // GROWTH + 1, self._size)
+        self._next_look = now + LOOK + max(delay, 0.0)  # what is on its way then still tells of the old window
+
+    def _send_off(self, task: Task, now: float) -> None:
+        """There is a greenlet for it, or one is made."""
+        if self._idle:
+            self._take_off(task, now)
+            self._hub.loop.run_callback(self._idle.pop(), task)
+            self._spare = min(self._spare, len(self._idle))
+            return
+        self._call(task, now)
+        self._crew.add(gevent.spawn(self._work))
+        if len(self._crew) > KEPT and not self._looks:
+            self._look_for_idle()
 
     def press(self) -> None:
         """Many clients wait."""
@@ -150,8 +210,8 @@ class Crew:
         then one of these goes at once.
         """
         greediest = self._shares.greediest()
-        if greediest is not None and greediest.belongs_to(client) and not greediest.means(client, zone_of(key)):
-            self._end(greediest.oldest(True), now)
+        elsewhere = greediest is not None and greediest.belongs_to(client) and not greediest.means(client, zone_of(key))
+        if greediest is not None and elsewhere and self._end_if_any(greediest.oldest(True), now):
             return True
         return self._end_if_long(self._shares.oldest_of(client, False), now, LONGER)
 
@@ -163,7 +223,7 @@ class Crew:
         while True:
             if self._called:
                 task = self._called.popleft()
-            elif self._line:
+            elif self._line and not self._held_back(self._line.first()):
                 task = self._line.pop()
                 self._take_off(task, clock.now())
             else:
@@ -226,19 +286,22 @@ class Crew:
         task.firm = self._firm = not self._firm
         self._flying[task] = None
         if self._counting:
-            self._count(task)
+            self._shares.enter(task)
 
     def _touch_down(self, task: Task) -> None:
         self._flying.pop(task, None)
         self._shares.remove(task)
-        if self._counting and len(self._flying) * 2 < self._crowd and not self.pressed:
+        if self._counting and (len(self._flying) + len(self._line)) * 2 < self._crowd and not self.pressed:
             self._counting = False
-            for other in self._flying:
+            for other in (*self._flying, *self._line):
                 self._shares.remove(other)
 
     def _count_all(self) -> None:
         self._counting = True
         for task in self._flying:
+            self._count(task)
+            self._shares.enter(task)
+        for task in self._line:
             self._count(task)
 
     def _count(self, task: Task) -> None:
@@ -254,8 +317,7 @@ class Crew:
         task.zone = zone_of(task.key)
         if greediest.means(task.client, task.zone):
             return False
-        self._end(greediest.oldest(True), now)
-        return True
+        return self._end_if_any(greediest.oldest(True), now)
 
     def _last_too_long(self, now: float) -> bool:
         """Whether one that has lasted too long gives way, whoever is next."""
@@ -265,7 +327,11 @@ class Crew:
 
     def _end_if_long(self, task: Any, now: float, seconds: float) -> bool:
         """Give it up if it has lasted at least this long; whether that was done."""
-        if task is None or now - task.began < seconds:
+        return task is not None and now - task.began >= seconds and self._end_if_any(task, now)
+
+    def _end_if_any(self, task: Any, now: float) -> bool:
+        """Give it up, if there is one: all of the greedy may be in line still."""
+        if task is None:
             return False
         self._end(task, now)
         return True
@@ -294,6 +360,11 @@ class Crew:
         self._ticker.close()
         self._ticker = None
         now = clock.now()
+        self._look_at_delay(now)
+        for _ in range(TICKED):
+            if not self._line or not self._has_room() or self._held_back(self._line.first()):
+                break
+            self._send_off(self._line.pop(), now)
         self._serve(now, TICKED)
         if self._line:
             self._look_later()
@@ -305,7 +376,10 @@ class Crew:
             task: Any = self._line.first()
             if now - task.since > MAX_QUEUED:
                 self._line.pop()
+                self._shares.remove(task)
                 self._shed(task, SHED_LATE)
+            elif self._has_room():  # it is held back: that others give way would be of no use
+                return
             elif self._others_are_greedy(task, now) or self._last_too_long(now):
                 self._line.pop()
                 self._call(task, now)

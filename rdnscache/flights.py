@@ -51,6 +51,9 @@ class Pilot(Protocol):
     def give_up(self, flight: Flight) -> Entry:
         """What to land one with that `fly` has left unlanded, by an error."""
 
+    def delay(self, now: float) -> float:
+        """By how many seconds the quickest answers come later than they did; negative when that is not known."""
+
 
 class Flight(Task):
     """One resolution in progress, and everyone who waits for it."""
@@ -104,7 +107,7 @@ class Flights:
         #: Those that can be joined; a flush takes flights out of here before they land.
         self._up: dict[bytes, Flight] = {}
         self._count = 0
-        self._crew = Crew(self._fly, self._make_way, max_flights)
+        self._crew = Crew(self._fly, self._make_way, max_flights, pilot.delay)
         self._hub = get_hub()
         #: Clients waiting, over all flights; and by prefix.
         self.waiting = 0

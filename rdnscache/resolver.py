@@ -370,6 +370,10 @@ class Resolver:
         origin = f"from={failure.source} {self._node} why={failure.why}"
         return Entry(key, _failure_reply(key, failure), clock.now(), self._limits.failure_ttl, 0, origin)
 
+    def delay(self, now: float) -> float:
+        """By how many seconds upstreams answer later than they did; negative when that is not known."""
+        return self._upstreams.delay(now)
+
     def give_up(self, flight: Flight) -> Entry:
         """What a flight lands with when something unforeseen stopped it."""
         self._counters[metrics.CALLBACK_ERRORS] += 1

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import gevent
 
 from rdnscache import clock
+from rdnscache.breath import Breath
 from rdnscache.cache import Cache
 from rdnscache.dns.entry import Entry
-from rdnscache.store.breath import Breath
 from rdnscache.store.scope import Scope
 
 #: Entries that are looked at before others may have their turn.

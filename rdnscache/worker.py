@@ -16,8 +16,6 @@ import gevent
 from gevent.event import Event
 
 from rdnscache import __version__, clock, metrics
-from rdnscache.admin.page_status import PageStatus
-from rdnscache.admin.server import Admin
 from rdnscache.cache import Cache
 from rdnscache.clients.guard import Guard, our_own_workers
 from rdnscache.clients.limit import Limiter
@@ -31,9 +29,8 @@ from rdnscache.dns.wire import IN
 from rdnscache.flights import Flights
 from rdnscache.logs import log_uncaught
 from rdnscache.node.children import SUCCEEDED
+from rdnscache.node.inherited import Inherited
 from rdnscache.node.lifeline import AT_WORK, Lifeline
-from rdnscache.node.supervisor import Inherited
-from rdnscache.operator.lost_flushes import announce_again
 from rdnscache.query_log import QueryLog
 from rdnscache.resolver import FOLLOW_MARGIN, LEASE_MARGIN, Resolver, Sources, Terms
 from rdnscache.server.answering import Answering
@@ -45,6 +42,7 @@ from rdnscache.store.interface import NullStore, Store
 from rdnscache.store.redis_store import RedisStore, StoreSettings
 from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
+from rdnscache.store.servers import Servers
 from rdnscache.store.steering import WorkerId
 from rdnscache.sweeper import Sweeper
 from rdnscache.upstream.server import Server
@@ -105,8 +103,7 @@ class Worker:
                 [str(address) for address in config.upstream],
                 seal,
             )
-            again = partial(announce_again, inherited.redis_url, config.prefix)
-            self.store = RedisStore(settings, self, again, counters)
+            self.store = RedisStore(settings, self, partial(_announce_again, settings), counters)
         servers = [Server(address, board.block(str(address)), counters) for address in config.upstream]
         self.upstreams = Upstreams(servers, config.upstream_timeout, config.upstream_deadline, counters)
         self.siblings = Siblings(worker, inherited.siblings, config.upstream_deadline, departure)
@@ -124,11 +121,7 @@ class Worker:
         #: What clients reach.
         self.outer: list[UdpListener | TcpListener] = [*self.udp, *self.tcp]
         self.flights.drains = [listener.drain for listener in self.udp]
-        self.admin: Admin | None = None
-        if inherited.admin is not None:
-            can_flush = bool(config.admin_token)
-            page_status = PageStatus(config.node_id, inherited.redis_url, config.prefix, board, seal, can_flush)
-            self.admin = Admin(inherited.admin, board, page_status, config.admin_token, config.admin_host, departure)
+        self.admin: Any = self._make_admin(inherited, seal)
         self._hold = gevent.get_hub().loop.timer(LONGEST_HOLD)
         self._next_beat = 0.0
         self._stopping = Event()
@@ -164,6 +157,17 @@ class Worker:
         ]
         drains += [listener.drain for listener in udp]
         return udp, tcp, inner
+
+    def _make_admin(self, inherited: Inherited, seal: Seal | None) -> Any:
+        if inherited.admin is None:
+            return None
+        # imported where it is needed, which is seldom: with the tools for people a worker starts half as fast
+        from rdnscache.admin.page_status import PageStatus
+        from rdnscache.admin.server import Admin
+
+        config, token = self.config, self.config.admin_token
+        page = PageStatus(config.node_id, inherited.redis_url, config.prefix, self.board, seal, bool(token))
+        return Admin(inherited.admin, self.board, page, token, config.admin_host, self._departure)
 
     def begin_flush(self, scope: Scope) -> None:
         self.resolver.begin_flush(scope)
@@ -331,6 +335,12 @@ class Worker:
             metrics.WAITING,
         ):
             self.counters[gauge] = 0
+
+
+def _announce_again(settings: StoreSettings, servers: Servers, lost: Sequence[tuple[bytes, Scope]]) -> None:
+    from rdnscache.operator.lost_flushes import announce_again
+
+    announce_again(settings.url, settings.prefix, servers, lost)
 
 
 def make_limits(config: Config) -> Limits:

@@ -16,10 +16,10 @@ from rdnscache.departure import Departure
 from rdnscache.forms import form
 from rdnscache.kernel import Incarnation, born
 from rdnscache.metrics import ANSWERS, COLUMN, HISTOGRAM, METRICS, Counters
-from rdnscache.operator.cluster_status import STEP, STEPS
 from rdnscache.outcomes import LAYERS
 from rdnscache.query_log import QueryLog
 from rdnscache.store.interface import Store
+from rdnscache.store.steering import STEP, STEPS
 from rdnscache.upstream.servers import Upstreams
 
 #: Rates are over this many seconds at least.

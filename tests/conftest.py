@@ -37,6 +37,13 @@ def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
+def second_redis() -> Iterator[RedisServer]:
+    """One more, of any kind."""
+    with RedisServer() as second:
+        yield second
+
+
+@pytest.fixture
 def upstream() -> Iterator[Upstream]:
     with Upstream() as server:
         yield server

@@ -97,8 +97,8 @@ def test_what_is_compiled_later_is_for_the_next_image(tmp_path: Path) -> None:
         "suffix = importlib.machinery.EXTENSION_SUFFIXES[0]\n"
         "for name in ('dns/splice', 'cache'):\n"
         "    pathlib.Path('rdnscache', name + suffix).write_bytes(b'no module')\n"
-        "from rdnscache import build, cache\n"
-        "print(cache.__file__.endswith('cache.py'), build.form(), build.is_compiled())\n"
+        "from rdnscache import cache, forms\n"
+        "print(cache.__file__.endswith('cache.py'), forms.form(), forms.is_compiled())\n"
     )
     said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=clean_env(), capture_output=True, text=True,
                           check=True).stdout  # fmt: skip

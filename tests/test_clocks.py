@@ -49,7 +49,7 @@ def test_it_stays_wrong_while_redis_disagrees() -> None:
 
 
 def test_names_that_somebody_makes_up_are_bounded() -> None:
-    """No more than so many nodes are remembered."""
+    """The number of nodes remembered is bounded."""
     clocks = Clocks(300)
     for number in range(MOST_NODES * 3):
         clocks.note(f"n{number}", 0.0, 1.0)

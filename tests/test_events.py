@@ -192,6 +192,32 @@ class TestBackInTime:
                 wait_for(lambda: "again: 1 entries" in node.log(), 20)
                 assert answer_of(node.port, "www.flush.test.") == "192.0.2.2"
 
+    def test_where_they_cannot_be_deleted_redis_is_not_used(self, saved: Server) -> None:
+        """A worker that cannot delete what was flushed goes on without Redis, asks upstreams, and tries again."""
+        handler = Changing()
+        with saved, Upstream(handler) as upstream:
+            url = f"redis://127.0.0.1:{saved.port}"
+            with cluster([url], upstream, 1) as (node,):
+                answer_of(node.port, "www.flush.test.")
+                wait_for(lambda: saved.client().exists("rdns:1:{www.flush.test.}:A"))
+                saved.client().save()
+                handler.address = "192.0.2.2"
+                assert command("cache", "flush", "www.flush.test", "--redis", url).returncode == 0
+                saved.kill()
+                saved.options["rename-command"] = "SCAN|nobody-knows"
+                saved.start()
+                refused = "carrying on without: keys cannot be looked for"
+                wait_for(lambda: refused in node.log(), 20)
+                assert answer_of(node.port, "www.flush.test.") == "192.0.2.2"
+                assert node.log().count("attached to Redis") == 1
+                assert saved.client().exists("rdns:1:{www.flush.test.}:A")
+                saved.kill()
+                del saved.options["rename-command"]
+                saved.start()
+                wait_for(lambda: "again: 1 entries" in node.log(), 20)
+                wait_for(lambda: node.log().count("attached to Redis") == 2, 20)
+                assert answer_of(node.port, "www.flush.test.") == "192.0.2.2"
+
     def test_an_empty_redis_is_no_reason(self, redis_server: RedisServer) -> None:
         """Killed and back with nothing, or emptied: L1 is forgotten, and nothing is announced."""
         with Upstream() as upstream, cluster([redis_server.url], upstream, 1) as (node,):

@@ -14,54 +14,60 @@ from rdnscache import config, metrics
 pytestmark = pytest.mark.pure
 
 PACKAGE = ROOT / "rdnscache"
-#: From the cellar up: a module may import from its own floor and those below.
-FLOORS = (
-    ("errors", "__init__", "build", "address", "outcomes", "departure", "clock", "process", "dns", "clients", "files"),
-    ("handover", "lifeline", "keeper", "children"),
-    ("sockets", "metrics", "stream", "embedded", "place", "printable"),
-    ("values", "cache", "query_log", "logs"),
-    ("forwards",),
-    ("config",),
-    ("store", "upstream"),
-    ("status", "descriptors"),
-    ("crew", "report"),
-    ("flights",),
-    ("resolver", "sweeper"),
-    ("server",),
-    ("supervisor",),
-    ("node",),
-    ("cli",),
-    ("__main__",),
-)
-FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-#: The supervisor begins a worker by importing the node, in the child.
-ALLOWED_UPWARD = {("supervisor", "node")}
+#: The supervisor begins a worker by importing it, in the child.
+ALLOWED_UPWARD = {("node.supervisor", "worker")}
 
 
-def room_of(module: str) -> str:
-    parts = module.split(".")
-    return parts[1] if len(parts) > 1 else "__init__"
+def documented_order() -> dict[str, int]:
+    """Where docs/architecture.md puts each module, from the roof down; those of a group have the same number."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    block = text[text.index("test_house.py` reads this list") :].split("```")[1].removeprefix("text\n")
+    order: dict[str, int] = {}
+    for line in block.replace("\n   ", "").splitlines():
+        room, slash, rest = line.partition("/")
+        groups = (rest if slash else line).split(">")
+        if slash:
+            order[room] = len(order)
+        for group in groups:
+            names = [f"{room}.{name}" if slash else name for name in group.split()]
+            assert not order.keys() & names, line
+            order |= dict.fromkeys(names, len(order))
+    return order
 
 
-def imported_rooms(path: Path) -> set[str]:
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Of this package, wherever the import stands: in a function or behind TYPE_CHECKING as well."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "rdnscache":
-            names = (
-                [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "rdnscache" else [node.module]
-            )
-            found |= {room_of(name or "") for name in names}
-    return {room if room in FLOOR else "__init__" for room in found}
+            base = PACKAGE.parent.joinpath(*(node.module or "").split("."))
+            for alias in node.names:
+                inner = [base / f"{alias.name}.py", base / alias.name / "__init__.py"]
+                outer = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+                found.add(module_of(next((each for each in inner if each.exists()), outer)))
+    return found
 
 
 def test_imports_run_downward() -> None:
-    """No module imports from a floor above its own."""
-    upward = set()
-    for path in PACKAGE.rglob("*.py"):
-        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        upward |= {(room, other) for other in imported_rooms(path) if FLOOR[other] > FLOOR[room]}
+    """No module imports from above itself, inside its room as well, so there is no circle: in the documented order."""
+    order = documented_order()
+    paths = {module_of(path): path for path in PACKAGE.rglob("*.py")}
+    assert paths.keys() - order.keys() <= {room for room in paths if (PACKAGE / room).is_dir()}
+    assert order.keys() <= {*paths, *(path.parent.name for path in paths.values())}
 
-    assert upward <= ALLOWED_UPWARD
+    upward = {
+        (module, other)
+        for module, path in paths.items()
+        for other in imported_modules(path)
+        if order[other] <= order[module]
+    }
+
+    assert upward == ALLOWED_UPWARD
 
 
 def test_the_cellar_knows_no_socket_clock_redis_or_gevent() -> None:

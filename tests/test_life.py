@@ -23,12 +23,12 @@ from rdnscache.node.lifeline import AT_WORK, Lifeline
 pytestmark = pytest.mark.once
 
 
-def family(life: str, setting: str = "", before: str = "pass") -> subprocess.Popen[str]:
+def group(life: str, setting: str = "", before: str = "pass") -> subprocess.Popen[str]:
     """A parent whose one child says that it is at work and then lives as the text says; it logs to our pipe."""
     code = f"""
 import logging, os, re, signal, sys, time
 from rdnscache.node import children
-from rdnscache.node.children import Child, Family
+from rdnscache.node.children import Child, ProcessGroup
 children.{setting or "BEGINNING"}
 logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
 
@@ -37,13 +37,13 @@ def live(line):
     line.say("at work")
     {life}
 
-family = Family(hang_time=1.0)
-family.children.append(Child("child", live))
-family.catch_signals()
-while not family.stops:
-    family.go_on(3600.0)
+group = ProcessGroup(hang_time=1.0)
+group.children.append(Child("child", live))
+group.catch_signals()
+while not group.stops:
+    group.go_on(3600.0)
     sys.stdout.flush()
-family.finish(family.children, 0.0)
+group.finish(group.children, 0.0)
 """
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=clean_env(), cwd=ROOT)
 
@@ -74,7 +74,7 @@ class TestHanging:
     @pytest.mark.parametrize("life", ["while True: pass", "re.match('(a+)+$', 'a' * 64 + 'b')"])
     def test_one_that_spins_is_replaced_and_leaves_its_stack(self, life: str) -> None:
         """In Python, and where the interpreter is held: a second one is started, and where the first was is said."""
-        with family(life) as parent:
+        with group(life) as parent:
             try:
                 assert "child hangs: it is running" in said(parent, "hangs")
                 assert re.search(r"child was in .*<string>:\d+ live", said(parent, "was in"))
@@ -86,7 +86,7 @@ class TestHanging:
 
     def test_one_that_never_begins_is_replaced(self) -> None:
         """It has longer for that, but not for ever."""
-        with family("", "BEGINNING = 2.0", "os.kill(os.getpid(), signal.SIGSTOP)") as parent:
+        with group("", "BEGINNING = 2.0", "os.kill(os.getpid(), signal.SIGSTOP)") as parent:
             try:
                 assert "child hangs: it is stopped" in said(parent, "hangs")
                 assert "child was killed by SIGKILL; starting it again" in said(parent, "starting")
@@ -97,7 +97,7 @@ class TestHanging:
     def test_a_slow_beginning_is_not_held_against_it(self) -> None:
         """Whoever took longer to begin than it may be silent later is not ended for that."""
         life = "time.sleep(0.5); line.beat(); time.sleep(0.5); os._exit(7)"
-        with family(life, before="time.sleep(2.5)") as parent:
+        with group(life, before="time.sleep(2.5)") as parent:
             try:
                 assert "exited with 7" in said(parent, "child")
             finally:
@@ -106,7 +106,7 @@ class TestHanging:
 
     def test_who_beats_is_left_alone(self) -> None:
         """However long it takes for anything else; and one that has not said yet that it is at work is not watched."""
-        with family("line.beat(); [(line.beat(), time.sleep(0.2)) for _ in range(15)]; os._exit(7)") as parent:
+        with group("line.beat(); [(line.beat(), time.sleep(0.2)) for _ in range(15)]; os._exit(7)") as parent:
             try:
                 assert "exited with 7" in said(parent, "child")
             finally:

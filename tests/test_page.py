@@ -432,7 +432,7 @@ class TestView:
             page.wait_text("#nodes", "(?s)alone.*1/1.*none")
             assert page.text("#quiet") == "No queries in the last five minutes."
             assert page.text("#no-hot") == "They are counted in Redis."
-            assert page.text("#no-slow") == "None of late."
+            assert page.text("#no-slow") == "None recently."
             page.look_up("a.test")
             assert "there is no shared cache to look into" in page.text("#found")
             assert page.run("document.querySelector('#flush').hidden")

@@ -108,7 +108,7 @@ def test_a_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     modules = {name for name in tracked() if name.startswith("rdnscache/") and name.endswith(".py")}
-    others = {f"rdnscache/{name}" for name in ("py.typed", *(f"page/{path.name}" for path in pages()))}
+    others = {f"rdnscache/{name}" for name in ("py.typed", *(f"admin/page/{path.name}" for path in pages()))}
 
     built = {name for name in names if name.endswith(".so")}
     assert names - built == modules | others
@@ -117,7 +117,7 @@ def test_a_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
 
 
 def pages() -> list[Path]:
-    return [path for path in (ROOT / "rdnscache/page").iterdir() if path.is_file() and path.suffix != ".py"]
+    return [path for path in (ROOT / "rdnscache/admin/page").iterdir() if path.is_file() and path.suffix != ".py"]
 
 
 def test_a_wheel_installs_and_answers(wheel: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from support import (
 
 from rdnscache.address import Address
 from rdnscache.node.handover import Handover
-from rdnscache.sockets import bind_admin, bind_inner, bind_slots, leave_admin, leave_inner, leave_slots
+from rdnscache.node.sockets import bind_admin, bind_inner, bind_slots, leave_admin, leave_inner, leave_slots
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once

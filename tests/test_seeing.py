@@ -37,9 +37,9 @@ from support import (
 
 from rdnscache import metrics, outcomes
 from rdnscache.metrics import BOUNDS, SERVER_ROOM, Board, observe
-from rdnscache.operator.cluster_status import STEP
 from rdnscache.query_log import HEAT_ROOM, HOTTEST, QueryLog, address_text
 from rdnscache.store.contract import HEAT, HOT_HALF_LIFE, HOT_KEPT, HOT_LIFETIME
+from rdnscache.store.steering import STEP
 from rdnscache.worker_status import History
 
 #: About processes and commands, not about the two forms of the hot modules.

@@ -24,7 +24,7 @@ from rdnscache.errors import LOCAL, SAID, SILENT, UNREACHABLE, UpstreamFailed
 from rdnscache.metrics import Board
 from rdnscache.upstream.health import FAILURES_BEFORE_REST
 from rdnscache.upstream.search import NETWORK_ERROR, NO_REACHABLE_AUTHORITY, ROUNDS
-from rdnscache.upstream.server import Server
+from rdnscache.upstream.server import SEVERAL, Server
 from rdnscache.upstream.servers import Upstreams
 
 Handler = Callable[[dns.message.Message, str], Any]
@@ -392,3 +392,55 @@ def test_a_missing_route_is_our_own() -> None:
             assert upstreams.ask(_key(f"n{number}.test"))[0].ancount == 1
         assert not upstreams.servers[0].udp.resting
         assert board.count(metrics.UPSTREAM_LOCAL_ERRORS) == 4
+
+
+class TestDelay:
+    """By how much a server answers later than it could."""
+
+    def server(self) -> Server:
+        (server,) = _make("127.0.0.1:53").servers
+        return server
+
+    def answers(self, server: Server, *seconds: float) -> None:
+        for each in seconds * SEVERAL:
+            server.answered(each)
+
+    def test_all_late_is_a_queue(self) -> None:
+        """The quickest counts: names that take their time say nothing."""
+        server = self.server()
+        self.answers(server, 0.01, 2.0)
+        assert server.delay(1.0) == 0
+        self.answers(server, 0.31, 2.0)
+        assert server.delay(2.0) == pytest.approx(0.3)
+        self.answers(server, 0.31, 0.01)
+        assert server.delay(3.0) == 0
+
+    def test_a_few_say_nothing(self) -> None:
+        """Each may be of a slow name; they are kept for the next look."""
+        server = self.server()
+        assert server.delay(1.0) < 0
+        for _ in range(SEVERAL - 1):
+            server.answered(0.5)
+        assert server.delay(2.0) < 0
+        server.answered(0.01)
+        assert server.delay(3.0) == 0
+
+    def test_one_that_is_slower_now_is_not_late(self) -> None:
+        """After a while what it takes counts as usual: nothing that we hold back makes it quicker."""
+        server = self.server()
+        self.answers(server, 0.01)
+        assert server.delay(0.0) == 0
+        for now in range(1, 20):
+            self.answers(server, 0.3)
+            delay = server.delay(float(now))
+        assert delay == 0
+
+    def test_the_latest_of_several(self) -> None:
+        """A queue at one of them is a queue; what is not asked does not matter."""
+        upstreams = _make("127.0.0.1:53", "127.0.0.2:53", "127.0.0.3:53")
+        late, fine, _ = upstreams.servers
+        self.answers(late, 0.01)
+        upstreams.delay(0.0)
+        self.answers(late, 0.11)
+        self.answers(fine, 0.01)
+        assert upstreams.delay(1.0) == pytest.approx(0.1)

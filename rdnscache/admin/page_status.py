@@ -9,6 +9,7 @@ from typing import Any
 
 from gevent.lock import BoundedSemaphore
 
+from rdnscache.breath import Breath
 from rdnscache.dns.names import parse_name, question_text
 from rdnscache.errors import StoreDown
 from rdnscache.metrics import Board
@@ -17,7 +18,6 @@ from rdnscache.operator.entries import Browser, View
 from rdnscache.operator.flush import Flush
 from rdnscache.operator.lookup import lookup
 from rdnscache.operator.members import Members
-from rdnscache.store.breath import Breath
 from rdnscache.store.membership import Member
 from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 MAX_NAME, MAX_TYPE = 1100, 32
 #: Who may wait for a look at the cluster at a time; look-ups and flushes go one by one.
 MAX_LOOKERS = 8
-#: Wrong tokens of one client within so many seconds, after which it has to wait; clients that are remembered.
+#: Wrong tokens after which a client has to wait, and the seconds in which they count; clients that are remembered.
 ATTEMPTS, ATTEMPT_TIME, CLIENTS_KEPT = 10, 60.0, 1024
 _PAGE = {
     "/": ("page.html", "text/html; charset=utf-8"),
@@ -58,7 +58,7 @@ class Busy(Exception):
 
 
 class Gate:
-    """Lets so many in at a time, and nobody wait."""
+    """Lets a number of callers in at a time, and nobody wait."""
 
     def __init__(self, places: int) -> None:
         self._free = places

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from typing import Any
 
 import click
@@ -13,9 +14,30 @@ from rdnscache.cli.output import CANNOT_WRITE, echo, give_up_output
 from rdnscache.errors import RdnscacheError, StoreDown
 from rdnscache.forms import form
 
+#: Which module of this room has a command. Only that one is imported: it halves the time a command takes to begin.
+COMMANDS = {
+    "serve": "serve",
+    "query": "query",
+    "cache": "cache",
+    "cluster": "cluster",
+    "reload": "cluster",
+    "restart": "cluster",
+    "check-config": "serve",
+    "check-redis": "check",
+}
+
 
 class Commands(click.Group):
     """A group whose commands end with one sentence and an exit code where we know what went wrong."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        found: click.Command = getattr(import_module(f"rdnscache.cli.{COMMANDS[name]}"), name.replace("-", "_"))
+        return found
 
     def main(self, *args: Any, **extra: Any) -> Any:
         if sys.stdin is None:  # closed before we began: as if it were empty
@@ -49,19 +71,3 @@ def main() -> None:
     rdnscache query example.com                ask it
     rdnscache cache ls                         see what the cluster remembers
     """
-
-
-def _add_commands() -> None:
-    from rdnscache.cli.cache import cache
-    from rdnscache.cli.check import check_redis
-    from rdnscache.cli.cluster import cluster, reload, restart
-    from rdnscache.cli.query import query
-    from rdnscache.cli.serve import check_config, serve
-    from rdnscache.cli.warm import warm
-
-    cache.add_command(warm)
-    for command in (serve, query, cache, cluster, reload, restart, check_config, check_redis):
-        main.add_command(command)
-
-
-_add_commands()

@@ -14,6 +14,7 @@ import click
 
 from rdnscache.cli.access import open_browser, open_cluster, redis_options, secret_option
 from rdnscache.cli.output import echo, echo_json, on_terminal
+from rdnscache.cli.warm import warm
 from rdnscache.dns.names import parse_name, question_text, rcode_number, rcode_text, type_number, type_text
 from rdnscache.errors import ConfigError
 from rdnscache.store.contract import pattern_text
@@ -29,6 +30,9 @@ T = TypeVar("T")
 @click.group()
 def cache() -> None:
     """Look into the shared cache, move it, and flush it."""
+
+
+cache.add_command(warm)
 
 
 @cache.command()

@@ -28,7 +28,8 @@ cdef class Share:
 
     cpdef bint means(self, bytes client, bytes zone) except -1
     cpdef bint belongs_to(self, bytes client) except -1
-    cdef object add(self, Holder holder)
+    cdef object add(self)
+    cdef object enter(self, Holder holder)
     cdef object remove(self)
     cdef object _key(self)
     cpdef Holder oldest(self, bint firm)
@@ -45,6 +46,8 @@ cdef class Shares:
     @cython.locals(share=Share)
     cpdef object add(self, Holder holder, bytes client, bytes zone)
     @cython.locals(share=Share)
+    cpdef object enter(self, Holder holder)
+    @cython.locals(share=Share)
     cpdef object remove(self, Holder holder)
     cpdef Holder oldest(self, bint firm)
     @cython.locals(share=Share)
@@ -57,6 +60,7 @@ cdef class Line:
     cdef dict _of
     cdef object _new
     cdef object _old
+    cdef Py_ssize_t _count
 
     cpdef object push(self, Holder holder, bytes client)
     cpdef Holder first(self)

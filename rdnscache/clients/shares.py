@@ -9,6 +9,7 @@ finding the worst of them costs the same however many others there are.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
@@ -100,8 +101,12 @@ class Share:
         """Whether all of these are one client's."""
         return self._client == client
 
-    def add(self, holder: Holder) -> None:
+    def add(self) -> None:
+        """There is one more, whether or not it is in the room yet."""
         self.count += 1
+
+    def enter(self, holder: Holder) -> None:
+        """One that was added is in the room now."""
         self._members.append(holder)
         if not holder.firm:
             self._loose.append(holder)
@@ -148,17 +153,23 @@ class Shares:
         return self._all.count
 
     def add(self, holder: Holder, client: bytes, zone: bytes) -> None:
-        """Count it, the latest of all; `client` as from `client_prefix`, `zone` as from `zone_of`."""
+        """Count it; `client` as from `client_prefix`, `zone` as from `zone_of`."""
         holder.shares = (
             _share(self._clients, client, client, None),
             _share(self._zones, zone, None, zone),
             _share(self._pairs, (client, zone), client, zone),
         )
-        self._all.add(holder)
+        self._all.add()
         for share in holder.shares:
-            share.add(holder)
+            share.add()
             if share.count == self._limit + 1:
                 self._greedy.append(share)
+
+    def enter(self, holder: Holder) -> None:
+        """One that is counted has got its place, the latest of all: it may be found by `oldest` from now on."""
+        self._all.enter(holder)
+        for share in holder.shares:
+            share.enter(holder)
 
     def remove(self, holder: Holder) -> None:
         """It has left; nothing happens when it is not counted."""
@@ -197,22 +208,29 @@ class Line:
         self._of: dict[bytes, deque[Holder]] = {}
         self._new: deque[bytes] = deque()
         self._old: deque[bytes] = deque()
+        self._count = 0
 
-    def __bool__(self) -> bool:
-        return bool(self._of)
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Any]:
+        for line in self._of.values():
+            yield from line
 
     def push(self, holder: Holder, client: bytes) -> None:
+        self._count += 1
         line = self._of.get(client)
         if line is None:
             line = self._of[client] = deque()
             self._new.append(client)
         line.append(holder)
 
-    def first(self) -> Holder:
+    def first(self) -> Any:
         """Who is next; there must be one."""
         return self._of[(self._new or self._old)[0]][0]
 
-    def pop(self) -> Holder:
+    def pop(self) -> Any:
+        self._count -= 1
         client = (self._new or self._old).popleft()
         line = self._of[client]
         holder = line.popleft()

@@ -301,7 +301,7 @@ class ProcessGroup:
             self.go_on(deadline - time.monotonic())
         late = [child for child in children if child.pid]
         for child in late:
-            log.warning("%s did not end in time", child.name)
+            log.warning("%s did not end in time: it is killed", child.name)
         self._signal(late, signal.SIGKILL)
         for child in late:
             os.waitpid(child.pid, 0)

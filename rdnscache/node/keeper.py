@@ -62,7 +62,7 @@ def _start() -> int:
             finally:
                 os._exit(0)
     except OSError:  # no process to be had: the kernel's SIGTERM has to do
-        log.warning("no process can be started that ends what outlives this one")
+        log.warning("the keeper cannot be started: workers may go on when this process is killed")
         os.close(writer)
         return -1
     finally:

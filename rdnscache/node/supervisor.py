@@ -17,21 +17,22 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from rdnscache import __version__, sockets
+from rdnscache import __version__
 from rdnscache.address import Address
 from rdnscache.config import Config, has_secrets, options, plain
 from rdnscache.errors import ConfigError
 from rdnscache.forms import form
 from rdnscache.kernel import Incarnation, first_free_port, forbid_dumps, raise_file_limit
 from rdnscache.metrics import REPLACED_DIED, REPLACED_HUNG, Board
-from rdnscache.node import embedded, handover
+from rdnscache.node import embedded, handover, sockets
 from rdnscache.node.children import Child, ProcessGroup
 from rdnscache.node.descriptors import fit
 from rdnscache.node.handover import Handover
+from rdnscache.node.inherited import Inherited
 from rdnscache.node.keeper import Keeper
 from rdnscache.node.lifeline import RELOAD, RESTART, Lifeline
+from rdnscache.node.sockets import Slot
 from rdnscache.redis_url import SERVER, mask, parse
-from rdnscache.sockets import Slot
 
 log = logging.getLogger(__name__)
 
@@ -39,21 +40,6 @@ log = logging.getLogger(__name__)
 KILL_MARGIN, SERVER_END = 1.0, 2.0
 #: Orders that come through Redis: how many are remembered, and the least seconds between two that are obeyed.
 ORDERS_KEPT, ORDER_PAUSE = 100, 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Inherited:
-    """What a worker gets from its supervisor."""
-
-    worker: int
-    slot: Slot
-    #: Sockets where the node's other workers ask this one, and the addresses of all of those.
-    inner: Slot
-    siblings: list[Address]
-    admin: socket.socket | None
-    board: Board
-    redis_url: str | None
-    incarnation: Incarnation
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +182,7 @@ class Supervisor:
             from gevent import monkey
 
             monkey.patch_all()  # redis-py and sockets cooperate from here on; before redis-py is imported
+            # the one import upward, in the child alone: a supervisor is without gevent and redis-py
             from rdnscache.worker import run_worker
 
             return run_worker(fit(self.config, self.open_files)[0], inherited, line)

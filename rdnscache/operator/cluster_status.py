@@ -13,6 +13,7 @@ from rdnscache.operator.proof import called
 from rdnscache.outcomes import LAYERS
 from rdnscache.printable import printable
 from rdnscache.store.membership import Member
+from rdnscache.store.steering import STEP, STEPS
 
 
 @dataclass(slots=True)
@@ -52,9 +53,7 @@ class NodeStatus:
         return told | {"shares": {layer: round(share, 4) for layer, share in self.shares.items()}}
 
 
-#: Seconds of a step of the history and how many steps there are; by the wall clock, so that workers' steps add up.
-STEP, STEPS = 5, 60
-#: So many seconds after its end every worker has told of a step: they speak every two.
+#: Seconds after the end of a step when every worker has told of it: they speak every two.
 SETTLED = 2.5
 #: From good to bad.
 STATES = ("none", "attached", "probing", "open", "clock", "away")
@@ -133,7 +132,9 @@ def _compare(
     """Remark on every option whose value is not that of most nodes."""
     configs: dict[str, dict[str, Any]] = {}
     for name, members in lives.items():
-        configs |= {name: _dict(member.told.get("config")) for member in members if member.present}
+        for member in members:
+            if member.present:
+                configs[name] = _dict(member.told.get("config"))
         breathe()
     known: Counter[str] = Counter()
     for config in configs.values():

@@ -12,13 +12,13 @@ from typing import Any
 
 import redis
 
+from rdnscache.breath import Breathe, go_on
 from rdnscache.dns.message import answer_lines
 from rdnscache.dns.names import question_text
 from rdnscache.dns.wire import parse_reply
 from rdnscache.errors import StoreDown
 from rdnscache.printable import printable
 from rdnscache.redis_url import parse
-from rdnscache.store.breath import Breathe, go_on
 from rdnscache.store.connect import Line, client, has_slots, primaries, slotted
 from rdnscache.store.contract import Names, glob_escape
 from rdnscache.store.decoding import decode

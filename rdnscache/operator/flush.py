@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
+from rdnscache.operator.ear import Ear
 from rdnscache.operator.entries import Browser
 from rdnscache.operator.members import Members
 from rdnscache.operator.proof import Proof, Tally
@@ -19,8 +19,6 @@ from rdnscache.store.scope import Scope
 
 #: Seconds after which everybody who can has entered itself in a register: in a younger one, somebody may be missing.
 SETTLED = BEAT + 1.0
-#: Messages that are taken before time is looked at.
-PORTION = 500
 #: How often a flush looks again at a register that is young each time.
 LOOKS = 3
 
@@ -68,7 +66,7 @@ class Flush:
             self.deleted += count
         self.swept = True
 
-    def _round(self, ear: Any) -> None:
+    def _round(self, ear: Ear) -> None:
         """Announce, and collect what the workers say, until nobody is missing or there is no more time."""
         tally = self._tally
         age, members = self.cluster.roll()
@@ -76,26 +74,23 @@ class Flush:
         self.announce()
         settled = time.monotonic() + max(SETTLED - age, 0.0)
         looks = LOOKS if age < SETTLED else 0
-        while True:
-            self._hear(ear, 0.0)
+        while looks or tally.waiting():
             now = time.monotonic()
             if looks and now >= settled:
                 age, members = self.cluster.roll()
                 tally.expect(members)
                 looks = looks - 1 if age < SETTLED else 0
                 settled = now + max(SETTLED - age, 0.0) if looks else now
-            elif now >= settled + self.patience or not (looks or tally.waiting()):
-                return
+            elif now >= settled + self.patience:
+                return self._hear(ear, 0.0)  # what has come by now counts
             else:
                 self._hear(ear, (settled if looks else settled + self.patience) - now)
+        return None
 
-    def _hear(self, ear: Any, seconds: float) -> None:
-        """Take what has been said, and wait so long for the first word of it; of a flood not all at once."""
-        for _ in range(PORTION):
-            message = ear.get_message(timeout=max(seconds, 0.0))
-            if message is None:
-                return
-            seconds = 0.0
+    def _hear(self, ear: Ear, seconds: float) -> None:
+        """Take what has been said; if nothing has, wait up to `seconds` for it."""
+        for message in ear.hear(seconds):
+            self.cluster.breathe()
             told = read_ack(message)
             if told is not None:
                 self._tally.note(told, time.monotonic())

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable, Sequence
 
 import gevent
 
+from rdnscache.breath import Breath
 from rdnscache.errors import StoreDown, StoreRefused
 from rdnscache.operator.entries import Browser
 from rdnscache.operator.flush import Flush
 from rdnscache.operator.members import Members
 from rdnscache.store.alone import by_one
-from rdnscache.store.breath import Breath
 from rdnscache.store.contract import Names
 from rdnscache.store.scope import Scope
-from rdnscache.store.servers import Servers
-from rdnscache.store.sweeping import STEP, Ask, sweep
+from rdnscache.store.servers import Ask, Servers
+from rdnscache.store.sweeping import STEP, sweep
 
 log = logging.getLogger(__name__)
 

@@ -5,41 +5,28 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import redis
 
+from rdnscache.breath import Breathe, go_on
 from rdnscache.dns.names import name_text
 from rdnscache.errors import StoreDown
+from rdnscache.operator.ear import Ear
 from rdnscache.operator.entries import redis_errors
-from rdnscache.store.breath import Breathe, go_on
 from rdnscache.store.contract import EVENTS_KEPT, HOT_UNIT, LOOK, MEMBER_TTL, SILENCE, Names
 from rdnscache.store.foreign_json import LONGEST_REPORT
 from rdnscache.store.membership import Member, member, read_message, read_report, read_roll
 from rdnscache.store.steering import ANNOUNCE, MOST_WORKERS, ROLL, WorkerId
 
 #: Octets of what all workers tell of themselves who are looked at together; workers in one command.
-MAX_TOLD, PORTION = 8 << 20, 8
+MAX_TOLD, PORTION = 8 << 20, 16
 #: Entries that workers say they hold of a name: with more the question is over. Characters that are read of each.
 MOST_HELD = 1000
 _HELD = {"key": 1100, "rcode": 32, "state": 32, "origin": 300}
 #: No name is asked so often in a second.
 ABSURD = 1e9
-
-
-class Ear:
-    """Hears what is said on a channel, and lets others run meanwhile, however much that is."""
-
-    def __init__(self, pubsub: Any, breathe: Breathe) -> None:
-        self._pubsub = pubsub
-        self._breathe = breathe
-
-    def get_message(self, timeout: float) -> Any:
-        self._breathe()
-        return self._pubsub.get_message(timeout=timeout)
 
 
 class Members:
@@ -52,6 +39,8 @@ class Members:
         self._redis: Any = client
         self._names = names
         self.breathe = breathe
+        #: What was read by `roll`, and the hash of the report it is from.
+        self._parts: dict[str, tuple[int, dict[str, Any]]] = {}
 
     def members(self) -> list[Member]:
         """Every worker that is there, or was within the last hour and did not say goodbye."""
@@ -61,10 +50,18 @@ class Members:
     def roll(self) -> tuple[float, list[Member]]:
         """How old the register is, in seconds, and who is in it: in a young one not everybody is yet.
 
-        Of what they tell, only what says who else must be there.
+        Of what they tell, only what says who else must be there. A flush looks twice within moments, and most have said
+        nothing in between: what is as it was is not read again.
         """
         age, workers, _ = self._workers(MOST_WORKERS)
-        return age, [replace(each, told=_of_node(each.told)) for each in self._told(workers)]
+        return age, list(self._told(workers, self._part))
+
+    def _part(self, worker_id: str, raw: Any) -> dict[str, Any]:
+        mark, (before, part) = hash(raw), self._parts.get(worker_id, (None, {}))
+        if mark != before:
+            part = _of_node(read_report(raw))
+            self._parts[worker_id] = mark, part
+        return part
 
     def some_members(self, limit: int) -> tuple[list[Member], int]:
         """The `limit` who have spoken last, and how many there are besides; for who has more to do than to look."""
@@ -81,7 +78,9 @@ class Members:
             raise StoreDown("the cluster's register cannot be read")
         return read.age, read.workers, read.total
 
-    def _told(self, workers: Mapping[str, float]) -> Iterator[Member]:
+    def _told(
+        self, workers: Mapping[str, float], read: Callable[[str, Any], dict[str, Any]] = lambda _, raw: read_report(raw)
+    ) -> Iterator[Member]:
         """All of them, with what they tell: nothing where that is too long, or comes after MAX_TOLD octets."""
         octets = 0
         texts = sorted(workers)
@@ -91,7 +90,7 @@ class Members:
             self.breathe()
             for worker_id, raw in zip(portion, reports, strict=True):
                 octets += len(raw) if isinstance(raw, bytes) else 0
-                found = member(worker_id, workers[worker_id], read_report(raw))
+                found = member(worker_id, workers[worker_id], read(worker_id, raw))
                 if found is not None:
                     yield found
                 self.breathe()
@@ -125,13 +124,9 @@ class Members:
             )
         return str(event_id.decode())
 
-    @contextmanager
-    def listening(self, patience: float) -> Iterator[Any]:
+    def listening(self, patience: float) -> Ear:
         """An ear on the channel for acknowledgements."""
-        with redis_errors(), self._redis.pubsub() as ear:
-            ear.subscribe(self._names.acks)
-            ear.get_message(timeout=patience)  # confirms the subscription
-            yield Ear(ear, self.breathe)
+        return Ear(self._redis, self._names.acks, patience, self.breathe)
 
     def hottest(self, count: int) -> list[tuple[bytes, float]]:
         """The questions asked most, and how often a second: an average in which ten minutes ago counts half."""
@@ -152,11 +147,12 @@ class Members:
             self._redis.publish(self._names.control, LOOK.decode() + " " + question)
             deadline = time.monotonic() + patience
             while waiting and len(found) < MOST_HELD and (left := deadline - time.monotonic()) > 0:
-                told = read_message(ear.get_message(timeout=left))
-                if told.get("event") == asked and isinstance(told.get("held"), list):
-                    waiting.discard(WorkerId(told["node"], told["incarnation"], told["worker"]))
-                    who = {"node": told["node"], "worker": told["worker"]}
-                    found += [who | _held(entry) for entry in told["held"] if isinstance(entry, dict)]
+                for told in map(read_message, ear.hear(left)):
+                    self.breathe()
+                    if told.get("event") == asked and isinstance(told.get("held"), list):
+                        waiting.discard(WorkerId(told["node"], told["incarnation"], told["worker"]))
+                        who = {"node": told["node"], "worker": told["worker"]}
+                        found += [who | _held(entry) for entry in told["held"][:MOST_HELD] if isinstance(entry, dict)]
         return found[:MOST_HELD]
 
 

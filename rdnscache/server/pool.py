@@ -139,7 +139,7 @@ class Pool:
             client.connections[connection] = None
 
     def account(self, connection: Connection, held: int) -> None:
-        """It holds so many octets. Over the budget, the greediest client loses what has stood still for longest."""
+        """What it holds now, in octets. Over the budget, the greediest client loses what has stood still longest."""
         client = self._all.get(connection)
         if client is None or held == connection.held:
             return

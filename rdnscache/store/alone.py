@@ -8,7 +8,7 @@ import gevent
 import hiredis
 
 from rdnscache.errors import StoreRefused
-from rdnscache.store.sweeping import Ask
+from rdnscache.store.servers import Ask
 
 #: Milliseconds for which nobody else does what one has begun, unless it goes on; seconds between two looks.
 HELD, LOOK = 5000, 0.02

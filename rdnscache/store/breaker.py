@@ -9,14 +9,14 @@ from collections import deque
 
 #: What a failure adds and an answer takes away; at the bound the breaker opens.
 _FAILURE, _SUCCESS, _BOUND = 1.0, 0.2, 3.0
-#: Failures closer together than so many seconds are one, and of such answers only the first is looked at: a moment's
+#: Failures within this many seconds count as one, and of answers within them only the first is looked at: a moment's
 #: silence meets everybody who waits.
 _TOGETHER = 0.03
 #: Answers that are looked at, and how often.
 _WINDOW, _EVERY = 64, 16
 #: Seconds that Redis may always take, whatever an upstream does: a busy machine lets any process wait that long.
 ALWAYS_FINE = 0.025
-#: Until the first probe, and at most; doubled each time, and not forgotten before it has been closed for so long.
+#: Probe back-off, in seconds: the first pause, doubled up to the last; reset once the breaker has stayed closed.
 FIRST_PAUSE, LAST_PAUSE, _STABLE = 0.1, 30.0, 10.0
 
 CLOSED, OPEN, PROBING = "attached", "open", "probing"
@@ -43,7 +43,7 @@ class Breaker:
         return self.state is CLOSED
 
     def succeeded(self, seconds: float, now: float) -> bool:
-        """An answer after so long. True when it is time to `compare`."""
+        """An answer after `seconds`. True when it is time to `compare`."""
         if self._score:
             self._score = max(self._score - _SUCCESS, 0.0)
         if now - self._sampled_at < _TOGETHER:

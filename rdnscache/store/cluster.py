@@ -37,7 +37,7 @@ from rdnscache.store.slots import ranges
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at who has which slots: usually, while a shard is away, and at least.
+#: Seconds between two looks at the map of slots: usually, while a shard is away, and at least.
 LOOK, LOOK_SOON, LEAST = 15.0, 0.25, 0.05
 #: Seconds without the ear after which Redis is not used: flushes are not heard.
 DEAF = 2.0
@@ -213,7 +213,7 @@ class RedisCluster(Servers):
 
     def _shard_of(self, command: Command) -> Shard | None:
         key = command[3 if command[0] in _SCRIPTS else 1]
-        return self._slots[key_slot(key)]
+        return self._slots[key_slot(key)]  # type: ignore[arg-type]
 
     def _redirected(self, asked: Shard, problem: str) -> Shard:
         """The shard a MOVED or ASK names; the former is remembered. Raises StoreDown when it leads nowhere."""

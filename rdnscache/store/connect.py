@@ -136,6 +136,11 @@ def primaries(found: Any) -> list[Any]:
     return [found.get_redis_connection(node) for node in found.get_primaries()]
 
 
+def some_primary(found: Any) -> Any:
+    """A client for one primary: any of a cluster's will do for messages."""
+    return found.get_redis_connection(found.get_random_primary_node()) if has_slots(found) else found
+
+
 def slotted(found: Any) -> list[tuple[Any, int | None]]:
     """The same, looked at anew, each with the first slot it has; None where it is no cluster's."""
     if not has_slots(found):
@@ -168,7 +173,9 @@ class Line:
 
     def ask(self, *commands: Sequence[Any]) -> list[Any]:
         """Send commands together; their replies, errors as a link has them."""
-        self._connection.send_packed_command(self._connection.pack_commands(commands))
+        # numbers as texts: hiredis crashes where Ctrl-C comes while it makes one of a number
+        told = [[str(part) if isinstance(part, int) else part for part in command] for command in commands]
+        self._connection.send_packed_command(self._connection.pack_commands(told))
         return [self._reply() for _ in commands]
 
     def _reply(self) -> Any:

@@ -20,11 +20,10 @@ from typing import Any, Protocol
 
 import gevent
 
+from rdnscache.breath import Breath
 from rdnscache.dns.names import parse_own_name
 from rdnscache.errors import StoreDown, StoreRefused
 from rdnscache.logs import Throttled
-from rdnscache.node.lifeline import RELOAD, RESTART
-from rdnscache.store.breath import Breath
 from rdnscache.store.contract import EVENTS_KEPT, LOOK, Names
 from rdnscache.store.event_stream import NO_EVENT, NOT_READ, Stream, order
 from rdnscache.store.flushes import MOST_MISSED, REMEMBERED, Flushes
@@ -42,6 +41,8 @@ _EVENT_ID = re.compile(rb"[0-9]{1,19}-[0-9]{1,19}")
 Again = Callable[[Servers, Sequence[tuple[bytes, Scope]]], None]
 #: Where there is none yet.
 FIRST = [(NO_EVENT, NOT_READ)]
+#: Events that are for the supervisor: it reads its configuration again, or makes way for its next image.
+ORDERS = ("reload", "restart")
 #: Flushes that wait to be applied; with more of them everything is forgotten.
 MOST_WAITING = 64
 #: Of the events a worker learns of at once, as many are confirmed.
@@ -77,7 +78,7 @@ class Local(Protocol):
         """Forget what the scopes hold; how many entries. Others run meanwhile, with `at_once` without these entries."""
 
     def order(self, what: str, event: str) -> None:
-        """Pass on to the supervisor that it is to read the configuration again, or to make way for its next image."""
+        """Pass on one of ORDERS to the supervisor."""
 
     def introduce(self) -> None:
         """Say who we are: the link has just been attached."""
@@ -147,10 +148,8 @@ class Control:
             self._flush(Scope(), event_id, event_id)
         elif told["event"] == "flush":
             self._flush(self._scope(told), event_id, _first_of(told, event_id))
-        elif told["event"] == "reload" and told.get("node") in (None, self._node):
-            self._local.order(RELOAD, event_id.decode())
-        elif told["event"] == "restart" and told.get("node") in (None, self._node):
-            self._local.order(RESTART, event_id.decode())
+        elif told["event"] in ORDERS and told.get("node") in (None, self._node):
+            self._local.order(told["event"], event_id.decode())
         return None
 
     def _follow_on(self, event_id: bytes, raw: bytes, told: dict[str, Any] | None) -> None:

@@ -1,4 +1,4 @@
-"""The store as the resolver sees it, and what it is without Redis: nothing is found, and every candidate leads."""
+"""The store as the resolver sees it, and what it is without Redis: nothing is found, and every claim leads."""
 
 from __future__ import annotations
 

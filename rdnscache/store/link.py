@@ -24,9 +24,9 @@ from gevent.event import Event
 from rdnscache.errors import StoreDown
 from rdnscache.store.breaker import ALWAYS_FINE
 from rdnscache.store.connect import CONNECT_TIMEOUT, Opener
-from rdnscache.store.pipe import UNSENT, Command, Pipe, pack
+from rdnscache.store.pipe import UNSENT, Pipe, pack
 from rdnscache.store.resp import Reader
-from rdnscache.store.servers import LinkEvents, LinkSettings
+from rdnscache.store.servers import Command, LinkEvents, LinkSettings
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ class Link(Pipe):
         return result  # type: ignore[no-any-return]
 
     def learn(self, seconds: float) -> None:
-        """Redis has taken so long. We are patient with a silent one for twice its longest time of late."""
+        """Redis took `seconds` to answer. A silent one is waited for twice as long as its longest recent time."""
         self._longest = min(max(seconds, self._longest), self.budget)
         self.patience = min(max(2 * self._longest, self.least_patience), self.budget)
 

@@ -17,9 +17,10 @@ from rdnscache.logs import Throttled
 from rdnscache.store.alone import by_one
 from rdnscache.store.contract import Names
 from rdnscache.store.flushes import Flushes
+from rdnscache.store.servers import Ask
 from rdnscache.store.slots import tag_of
 from rdnscache.store.steering import LONGEST_MARK, MARK, MARKS_KEPT
-from rdnscache.store.sweeping import STEP, Ask, sweep
+from rdnscache.store.sweeping import STEP, sweep
 
 log = logging.getLogger(__name__)
 

@@ -62,12 +62,10 @@ class Ack:
     learnt: bool
 
 
-def read_message(message: Any) -> dict[str, Any]:
+def read_message(message: bytes) -> dict[str, Any]:
     """What a message on the channel for acknowledgements says, from whom; nothing when it is not from a worker."""
-    if not message or message["type"] != "message":
-        return {}
     try:
-        told = read_object(message["data"], LONGEST_ANSWER)
+        told = read_object(message, LONGEST_ANSWER)
     except ValueError:
         return {}
     texts = [told.get(name) for name in ("event", "node", "incarnation")]
@@ -77,7 +75,7 @@ def read_message(message: Any) -> dict[str, Any]:
     return told if isinstance(worker, int) and 0 <= worker < MOST_OF_A_NODE else {}
 
 
-def read_ack(message: Any) -> Ack | None:
+def read_ack(message: bytes) -> Ack | None:
     told = read_message(message)
     entries = told.get("entries")
     if not isinstance(entries, int) or not 0 <= entries < 1 << 40:

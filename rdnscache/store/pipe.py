@@ -12,6 +12,7 @@ from gevent import get_hub
 
 from rdnscache.store.connect import AnyStream
 from rdnscache.store.resp import MORE, Push, Reader
+from rdnscache.store.servers import Command
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,6 @@ MAX_PENDING, MAX_UNSENT = 20_000, 8 << 20
 #: Seconds for which what arrived is handed out before others get their turn.
 TURN = 0.002
 
-Command = Sequence[bytes | str | int]
 
 #: Small numbers as text, and the lines that say how many parts a command has and how many octets a part: made once, as
 #: formatting them anew would be a tenth of what a miss costs. The line break before a size ends the part before it.
@@ -192,7 +192,7 @@ class Pipe:
         self._fresh.clear()
 
     def learn(self, seconds: float) -> None:
-        """Redis has taken so long."""
+        """Redis took `seconds` to answer."""
 
     def _pushed(self, message: Sequence[Any]) -> None:
         """A message has come."""

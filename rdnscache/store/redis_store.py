@@ -1,6 +1,6 @@
-"""The store over Redis: read, stand as a candidate to lead, wait as a follower, fill.
+"""The store over Redis: a worker's reads, claims, waits and fills, and its place in the cluster.
 
-Nothing here raises because of Redis. While it is away, a read finds nothing and every candidate leads, with no token to
+Nothing here raises because of Redis. While it is away, a read finds nothing and every claim leads, with no token to
 fill.
 """
 

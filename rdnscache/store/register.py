@@ -110,7 +110,7 @@ class Register:
 
     def _restore(self, lost: Mapping[str, float], now: float) -> None:
         if lost:
-            log.info("the cluster's register is not what it was: entering %d workers in it again", len(lost))
+            log.info("the register of workers was lost: the %d we know of are entered again", len(lost))
             told = [part for worker_id, at in lost.items() for part in (worker_id, f"{now - at:.3f}")]
             self._servers.send((b"EVAL", RESTORE.source, b"1", self._names.nodes, *told))
 

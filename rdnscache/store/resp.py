@@ -1,7 +1,7 @@
 """What a server sends, read as replies and messages (RESP3), within bounds.
 
 Nothing is made for what is only announced: lists grow with what arrives, and a string that is too large is passed over
-as it comes in. An error stands in its place, so the connection goes on and the value can be deleted.
+while it arrives. An error stands in its place, so the connection goes on and the value can be deleted.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ class RedisServer(Servers):
 
     def _opened(self) -> None:
         self.counters[metrics.BREAKER_OPENED] += 1
-        log.warning("%s is not asked for now: %s", self.label, self.breaker.reason)
+        log.warning("%s is not used until a probe succeeds: %s", self.label, self.breaker.reason)
         self._probe_later()
 
     def _probe_later(self) -> None:
@@ -177,7 +177,7 @@ class RedisServer(Servers):
                 return
             took = now - started if _works(result) else None
             if self.breaker.probed(took, self._upstream_seconds(), now):
-                log.info("%s is asked again", self.label)
+                log.info("%s is used again", self.label)
             elif self.link.attached:
                 self._probe_later()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,11 +12,12 @@ from rdnscache import metrics
 from rdnscache.metrics import Counters
 from rdnscache.store.contract import Script
 
-Command = tuple[Any, ...]
+#: The words of one command.
+Command = Sequence[bytes | str | int]
 #: What a reply is handed to: a list of one reply for each command, or a StoreDown.
 Done = Callable[[Any], None]
 #: Sends commands and returns their replies, errors among them. Raises StoreDown.
-Ask = Callable[..., list[Any]]
+Ask = Callable[..., Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ class EarOpener(Opener):
 
 
 def slots_told(url: RedisUrl, client_name: str, shards: Iterable[Shard]) -> tuple[str, Any]:
-    """The host of a node, and what it says of who has which slots. Raises what the last one asked did."""
+    """The host of a node, and the map of slots it tells. Raises what the last one asked did."""
     problem: Exception = StoreDown("no node can be reached")
     for shard in sorted(shards, key=lambda shard: not shard.breaker.closed):
         try:

@@ -1,4 +1,4 @@
-"""Hash tags for slots of a Redis Cluster, and what a server tells of who has which slots. No connection in here."""
+"""Hash tags for slots of a Redis Cluster, and the map of slots as a server tells it. No connection in here."""
 
 from __future__ import annotations
 

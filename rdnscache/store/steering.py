@@ -45,6 +45,9 @@ return told
 """
 )
 
+#: Seconds of a step of the history in a worker's report, and how many there are; by the wall clock, so that workers'
+#: steps add up.
+STEP, STEPS = 5, 60
 #: Flushes that the mark of a primary of a Redis Cluster names, and its octets.
 MARKS_KEPT, LONGEST_MARK = 200, 200 * 42
 #: Behind a flush in a mark: deleted for it by a worker, while the flush itself was still under way.

@@ -6,7 +6,7 @@ know how far SCAN has come, and may have entries again that were deleted. It is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +14,8 @@ from rdnscache.dns.names import rcode_text
 from rdnscache.errors import StoreDown
 from rdnscache.store.contract import CLAIM_SUFFIX, FLUSHED, Names
 from rdnscache.store.scope import Scope
+from rdnscache.store.servers import Ask
 
-#: Sends commands together and returns their replies, errors among them. Raises StoreDown.
-Ask = Callable[..., Sequence[Any]]
 #: Keys asked for in one go; where a worker asks, which has other things to do between.
 PAGE, STEP = 500, 50
 

@@ -1,3 +1,5 @@
+cimport cython
+
 from rdnscache.metrics cimport observe
 from rdnscache.upstream.health cimport Health
 
@@ -9,6 +11,11 @@ cdef class Server:
     cdef public double latency
     cdef public long waiting
     cdef double _quiet_since
+    cdef double _quickest
+    cdef long _replies
+    cdef double _least
+    cdef double _least_before
+    cdef double _period
     cdef int _block
     cdef object _counters
     cdef object _log
@@ -18,6 +25,8 @@ cdef class Server:
     cpdef object asked(self, double now)
     cpdef object useless(self)
     cpdef object answered(self, double seconds)
+    @cython.locals(quickest=double)
+    cpdef double delay(self, double now) except? -2
     cpdef object heard(self, double now)
     cpdef object failed(self, double sent, double now, object failure, bint alone)
     cpdef object heard_over_tcp(self, double now)

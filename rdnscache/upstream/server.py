@@ -15,9 +15,13 @@ log = logging.getLogger(__name__)
 
 #: In which order servers are asked.
 AT_WORK, IN_DOUBT, RESTING = 0, 1, 2
-#: A server is in doubt when at least so many questions wait for it and none was answered for so many seconds, or for so
-#: many times what it usually takes: before the first of them has timed out, others go elsewhere.
+#: A server is in doubt when this many questions wait for it, and none was answered for this many seconds, or this many
+#: times what it usually takes: before the first of them has timed out, others go elsewhere.
 DOUBT_WAITING, DOUBT_SECONDS, DOUBT_LATENCIES = 3, 0.25, 4
+#: Replies among which one at least is quick, as long as nothing queues up; and seconds for which it is known, at least,
+#: how quick they have been.
+SEVERAL, PERIOD = 16, 5.0
+_NONE = 1e300
 
 
 class Server:
@@ -32,6 +36,12 @@ class Server:
         #: Questions that wait for it, and since when it has answered none.
         self.waiting = 0
         self._quiet_since = 0.0
+        #: Seconds of its quickest reply since the last look at `delay`, and how many have come; of the quickest in this
+        #: period, and in the one before.
+        self._quickest = _NONE
+        self._replies = 0
+        self._least = self._least_before = _NONE
+        self._period = 0.0
         self._block = block
         self._counters = counters
         self._log = Throttled(log)
@@ -59,7 +69,24 @@ class Server:
 
     def answered(self, seconds: float) -> None:
         self.latency += (seconds - self.latency) / 16 if self.latency else seconds
+        self._replies += 1
+        self._quickest = min(self._quickest, seconds)
         observe(self._counters, self._block + metrics.SERVER_SECONDS, seconds, 1)
+
+    def delay(self, now: float) -> float:
+        """By how many seconds the quickest of its last replies came later than it could; negative when they are few.
+
+        The mean would tell of slow names. That all of several are late is a queue.
+        """
+        if self._replies < SEVERAL:
+            return -1.0
+        if now - self._period >= PERIOD:
+            self._least_before = self._least if now - self._period < 2 * PERIOD else _NONE
+            self._least, self._period = _NONE, now
+        quickest = self._quickest
+        self._quickest, self._replies = _NONE, 0
+        self._least = min(self._least, quickest)
+        return quickest - min(self._least, self._least_before)
 
     def heard(self, now: float) -> None:
         """A sign of life over UDP."""

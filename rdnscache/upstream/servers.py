@@ -49,6 +49,13 @@ class Upstreams:
         known = [server.latency for server in self.servers if server.latency and not server.udp.resting]
         return sum(known) / len(known) if known else 0.0
 
+    def delay(self, now: float) -> float:
+        """By how many seconds the quickest answers come later than they did, from the server where that is most.
+
+        Negative when that is not known. What has come since it was last asked for is what counts.
+        """
+        return max((server.delay(now) for server in self.servers), default=-1.0)
+
     def catch_up(self, now: float) -> None:
         """Log what was held back; to be called now and then."""
         self._local.catch_up(now)

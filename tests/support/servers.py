@@ -105,21 +105,25 @@ class Server:
     def __init__(self, binary: str, options: dict[str, str], port: int | None = None) -> None:
         self.port = port or free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="rdns-"))
-        where = {"port": str(self.port)} if "tls-port" not in options else {"port": "0", "tls-port": str(self.port)}
-        told = {"bind": "127.0.0.1", "dir": str(self.folder), "save": "", "appendonly": "no", "daemonize": "no"}
-        told |= options | where
-        self._command = [binary] + [part for name, value in told.items() for part in (f"--{name}", *value.split("|"))]
+        self.binary = binary
+        #: What it is started with, next time; the words of a value are separated by bars.
+        self.options = options
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        options = self.options
+        where = {"port": str(self.port)} if "tls-port" not in options else {"port": "0", "tls-port": str(self.port)}
+        told = {"bind": "127.0.0.1", "dir": str(self.folder), "save": "", "appendonly": "no", "daemonize": "no"}
+        told |= options | where
+        words = [part for name, value in told.items() for part in (f"--{name}", *value.split("|"))]
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen([self.binary, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_for(self._listens, 10)
 
     def _listens(self) -> bool:
         assert self.process is not None
         if self.process.poll() is not None:
-            raise AssertionError(f"{self._command} ended:\n{self.log()}")
+            raise AssertionError(f"{self.binary} ended:\n{self.log()}")
         with socket.socket() as sock:
             return sock.connect_ex(("127.0.0.1", self.port)) == 0
 
