@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from rdnscache.breath import Breathe, go_on
 from rdnscache.kernel import Incarnation, born, since_boot
-from rdnscache.store.breath import Breathe, go_on
 from rdnscache.store.contract import SILENCE
 from rdnscache.store.foreign_json import LONGEST_ANSWER, LONGEST_REPORT, read_object
 from rdnscache.store.steering import WorkerId

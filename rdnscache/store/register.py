@@ -16,8 +16,8 @@ from typing import Any
 import gevent
 import hiredis
 
+from rdnscache.breath import Breath
 from rdnscache.kernel import Incarnation
-from rdnscache.store.breath import Breath
 from rdnscache.store.contract import MEMBER_TTL, SILENCE, Names
 from rdnscache.store.foreign_json import LONGEST_REPORT
 from rdnscache.store.membership import read_roll, replaced
