@@ -31,6 +31,7 @@ from rdnscache.logs import log_uncaught
 from rdnscache.node.children import SUCCEEDED
 from rdnscache.node.inherited import Inherited
 from rdnscache.node.lifeline import AT_WORK, Lifeline
+from rdnscache.operator.lost_flushes import announce_again
 from rdnscache.query_log import QueryLog
 from rdnscache.resolver import FOLLOW_MARGIN, LEASE_MARGIN, Resolver, Sources, Terms
 from rdnscache.server.answering import Answering
@@ -42,7 +43,6 @@ from rdnscache.store.interface import NullStore, Store
 from rdnscache.store.redis_store import RedisStore, StoreSettings
 from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
-from rdnscache.store.servers import Servers
 from rdnscache.store.steering import WorkerId
 from rdnscache.sweeper import Sweeper
 from rdnscache.upstream.server import Server
@@ -103,7 +103,7 @@ class Worker:
                 [str(address) for address in config.upstream],
                 seal,
             )
-            self.store = RedisStore(settings, self, partial(_announce_again, settings), counters)
+            self.store = RedisStore(settings, self, partial(announce_again, settings.url, settings.prefix), counters)
         servers = [Server(address, board.block(str(address)), counters) for address in config.upstream]
         self.upstreams = Upstreams(servers, config.upstream_timeout, config.upstream_deadline, counters)
         self.siblings = Siblings(worker, inherited.siblings, config.upstream_deadline, departure)
@@ -161,7 +161,7 @@ class Worker:
     def _make_admin(self, inherited: Inherited, seal: Seal | None) -> Any:
         if inherited.admin is None:
             return None
-        # imported where it is needed, which is seldom: with the tools for people a worker starts half as fast
+        # only some workers have one, and they begin before they serve: an import would hold up the hub
         from rdnscache.admin.page_status import PageStatus
         from rdnscache.admin.server import Admin
 
@@ -335,12 +335,6 @@ class Worker:
             metrics.WAITING,
         ):
             self.counters[gauge] = 0
-
-
-def _announce_again(settings: StoreSettings, servers: Servers, lost: Sequence[tuple[bytes, Scope]]) -> None:
-    from rdnscache.operator.lost_flushes import announce_again
-
-    announce_again(settings.url, settings.prefix, servers, lost)
 
 
 def make_limits(config: Config) -> Limits:
