@@ -8,10 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
+import gevent
 import pytest
 from support import (
     ROOT,
@@ -33,8 +36,12 @@ from support import (
 
 from rdnscache import kernel as process
 from rdnscache.kernel import Incarnation
+from rdnscache.operator.cluster_status import summarize
 from rdnscache.operator.proof import Tally
-from rdnscache.store.membership import Ack, Member, replaced
+from rdnscache.store.contract import Names
+from rdnscache.store.membership import Ack, Member, read_roll, replaced
+from rdnscache.store.register import Register
+from rdnscache.store.steering import WorkerId
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
@@ -358,3 +365,38 @@ class TestTally:
         proof = tally.proof()
         assert proof.confirmed == {"a (5e6f7a8b)": pytest.approx(0.3)}
         assert proof.missing == {"a (1a2b3c4d)": "no word from worker 1", "b": "not heard of for 100 s"}
+
+
+class TestManyWorkers:
+    """Anybody who may write to Redis can enter thousands: they are read in steps."""
+
+    ROLL: ClassVar[list[Any]] = [
+        0, b"100", [part for number in range(2000) for part in (b"n1.%08x.0" % number, b"50.5")], 2000,
+    ]  # fmt: skip
+
+    def test_a_register_is_read_in_steps(self) -> None:
+        """With a pause offered after each hundred."""
+        steps: list[int] = []
+        roll = read_roll(self.ROLL, lambda: steps.append(1))
+        assert roll is not None
+        assert len(roll.workers) == 2000
+        assert len(steps) == 20
+
+    def test_after_few_workers_of_our_name_is_asked(self) -> None:
+        """2,000 that are silent since before we began cost 32 questions after a beat, not 2,000."""
+        servers, sent = SimpleNamespace(), []
+        servers.send = lambda command, done=None: sent.append((command, done))
+        life = Incarnation("ffffffff", time.monotonic(), 1, 1)
+        register = Register(Names("rdns"), WorkerId("n1", "ffffffff", 0), life, servers, lambda result: None)
+        register.beat("{}")
+        sent[-1][1]([self.ROLL])
+        while not any(command[0] == b"GETRANGE" for command, _ in sent):
+            gevent.sleep(0.01)
+        assert sum(command[0] == b"GETRANGE" for command, _ in sent) == 32
+
+    def test_nodes_are_compared_in_steps(self) -> None:
+        """Each option of each node is one."""
+        steps: list[int] = []
+        told = {"config": {f"option{number}": number for number in range(50)}, "twins": ["x"]}
+        summarize([Member(f"n{number}", "0" * 8, 0, 0.5, told) for number in range(100)], lambda: steps.append(1))
+        assert len(steps) > 50 * 100

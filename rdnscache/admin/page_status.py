@@ -81,7 +81,9 @@ class PageStatus:
         while members:  # what they told goes one by one: all at once would take 20 ms
             members.pop()
             breathe()
-        return f'{json.dumps(rest)[:-1]}, "nodes": [{", ".join(nodes)}]}}'.encode()
+        head = json.dumps(rest)[:-1]
+        breathe()
+        return f'{head}, "nodes": [{", ".join(nodes)}]}}'.encode()
 
     def _tools(self, without: str) -> tuple[Browser, Members]:
         """Raises StoreDown: `without` when there is no Redis; or when a Redis Cluster cannot be reached."""

@@ -89,6 +89,7 @@ def summarize(members: Sequence[Member], breathe: Callable[[], None] = _go_on) -
             remarks.insert(0, f"another node is called {life[0]} too: give each its own --node-id")
         more = len(remarks) - MAX_REMARKS
         remarks[MAX_REMARKS:] = [f"and {more} more"] if more > 0 else []
+        breathe()
     return list(found.values())
 
 
@@ -129,12 +130,12 @@ def _compare(
     nodes: Mapping[str, NodeStatus], lives: Mapping[str, Sequence[Member]], breathe: Callable[[], None]
 ) -> None:
     """Remark on every option whose value is not that of most nodes."""
-    configs = {
-        name: _dict(member.told.get("config"))
-        for name, members in lives.items()
-        for member in members
-        if member.present
-    }
+    configs: dict[str, dict[str, Any]] = {}
+    for name, members in lives.items():
+        for member in members:
+            if member.present:
+                configs[name] = _dict(member.told.get("config"))
+        breathe()
     known: Counter[str] = Counter()
     for config in configs.values():
         known.update(islice(config, MAX_TOLD))
@@ -142,7 +143,10 @@ def _compare(
             known = Counter(dict(known.most_common(MAX_OPTIONS)))
         breathe()
     for option in sorted(name for name, _ in known.most_common(MAX_OPTIONS)):
-        values = {node: _shown(config.get(option)) for node, config in configs.items()}
+        values = {}
+        for node, config in configs.items():
+            values[node] = _shown(config.get(option))
+            breathe()
         counts = Counter(values.values())
         usual = min(counts, key=lambda value: (-counts[value], value))
         for name, status in nodes.items() if len(counts) > 1 else ():

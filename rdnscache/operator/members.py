@@ -21,7 +21,7 @@ from rdnscache.store.membership import Member, member, read_message, read_report
 from rdnscache.store.steering import ANNOUNCE, MOST_WORKERS, ROLL, WorkerId
 
 #: Octets of what all workers tell of themselves who are looked at together; workers in one command.
-MAX_TOLD, PORTION = 8 << 20, 64
+MAX_TOLD, PORTION = 8 << 20, 16
 #: Entries that workers say they hold of a name: with more the question is over. Characters that are read of each.
 MOST_HELD = 1000
 _HELD = {"key": 1100, "rcode": 32, "state": 32, "origin": 300}
@@ -73,7 +73,7 @@ class Members:
         """The register's age, the seconds since each of the last workers has spoken, and how many there are."""
         with redis_errors():
             raw = self._redis.eval(ROLL.source.decode(), 1, self._names.nodes, MEMBER_TTL, limit)
-        read = read_roll(raw)
+        read = read_roll(raw, self.breathe)
         if read is None:
             raise StoreDown("the cluster's register cannot be read")
         return read.age, read.workers, read.total
@@ -87,6 +87,7 @@ class Members:
         for start in range(0, len(texts), PORTION):
             portion = texts[start : start + PORTION]
             reports = self._reports(portion) if octets <= MAX_TOLD else [None] * len(portion)
+            self.breathe()
             for worker_id, raw in zip(portion, reports, strict=True):
                 octets += len(raw) if isinstance(raw, bytes) else 0
                 found = member(worker_id, workers[worker_id], read(worker_id, raw))

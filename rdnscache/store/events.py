@@ -373,8 +373,10 @@ class Control:
             self._sweeper = gevent.spawn(self._sweep)
 
     def _sweep(self) -> None:
+        breath = Breath()
         try:
             while self._waiting:
+                breath.take()  # many small ones are long as well
                 scope, ids = self._waiting.popleft()
                 count = self._local.sweep([scope], at_once=False)
                 self._confirm(ids, count, learnt=False)

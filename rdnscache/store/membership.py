@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from rdnscache.breath import Breathe, go_on
 from rdnscache.kernel import Incarnation, born, since_boot
 from rdnscache.store.contract import SILENCE
 from rdnscache.store.foreign_json import LONGEST_ANSWER, LONGEST_REPORT, read_object
@@ -13,6 +14,8 @@ from rdnscache.store.steering import WorkerId
 
 #: Workers that one node may have; characters of its name.
 MOST_OF_A_NODE, LONGEST_NAME = 256, 255
+#: Workers of the register that are read in one step.
+PORTION = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +100,15 @@ class Roll(NamedTuple):
     total: int
 
 
-def read_roll(reply: Any) -> Roll | None:
+def read_roll(reply: Any, breathe: Breathe = go_on) -> Roll | None:
+    """`breathe` is called after every short step: there may be thousands."""
     try:
         new, age, told, total = reply
-        workers = {
-            text.decode("utf-8", "replace"): max(float(ago), 0.0)
-            for text, ago in zip(told[::2], told[1::2], strict=True)
-        }
+        workers: dict[str, float] = {}
+        for place, (text, ago) in enumerate(zip(told[::2], told[1::2], strict=True)):
+            workers[text.decode("utf-8", "replace")] = max(float(ago), 0.0)
+            if place % PORTION == 0:
+                breathe()
         return Roll(new == 1, float(age), workers, int(total))
     except (TypeError, ValueError, AttributeError):
         return None

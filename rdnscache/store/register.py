@@ -7,12 +7,16 @@ may be cut off and so cannot enter themselves again: we do it for all that we kn
 from __future__ import annotations
 
 import logging
+import random
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import gevent
 import hiredis
 
+from rdnscache.breath import Breath
 from rdnscache.kernel import Incarnation
 from rdnscache.store.contract import MEMBER_TTL, SILENCE, Names
 from rdnscache.store.foreign_json import LONGEST_REPORT
@@ -26,6 +30,8 @@ log = logging.getLogger(__name__)
 WARN_AGAIN = 60.0
 #: Incarnations of our name that are remembered, and dead workers of it.
 MOST_TWINS, MOST_DEAD = 8, 1000
+#: Answers to beats that wait to be read; workers of our name that are looked at after a beat.
+MOST_REPLIES, MOST_ASKED = 4, 32
 
 
 class Register:
@@ -47,6 +53,9 @@ class Register:
         #: the register, and with it the reports that prove it.
         self._dead: set[str] = set()
         self._warned = -WARN_AGAIN
+        #: What Redis said to beats and is still to be read, with the moments of these beats; and who reads it.
+        self._replies: deque[tuple[Any, float]] = deque(maxlen=MOST_REPLIES)
+        self._reader: gevent.Greenlet | None = None
 
     def beat(self, report: str) -> None:
         """Say that we are there, and how we are."""
@@ -64,8 +73,21 @@ class Register:
         self._servers.request((b"ZREM", self._names.nodes, worker_id), (b"DEL", self._names.node(worker_id)))
 
     def _heard(self, result: Any, sent: float) -> None:
-        reply = result[0] if isinstance(result, list) else result
-        roll = read_roll(reply)
+        self._replies.append((result[0] if isinstance(result, list) else result, sent))
+        if self._reader is None:
+            self._reader = gevent.spawn(self._read)
+
+    def _read(self) -> None:
+        """Others run meanwhile: anybody may have entered thousands."""
+        try:
+            while self._replies:
+                self._take(*self._replies.popleft())
+        finally:
+            self._reader = None
+
+    def _take(self, reply: Any, sent: float) -> None:
+        breath = Breath()
+        roll = read_roll(reply, breath.take)
         if roll is None:
             return self._refused(reply, sent)
         workers = roll.workers
@@ -78,6 +100,7 @@ class Register:
             }
             self._restore(lost, sent)
         self._known = {worker_id: sent - age for worker_id, age in workers.items()}
+        breath.take()
         self._look_for_kin(workers, sent)
 
     def _refused(self, reply: Any, now: float) -> None:
@@ -103,6 +126,7 @@ class Register:
             if worker_id.incarnation != self._life.name:
                 theirs.setdefault(worker_id.incarnation, []).append(text)
                 kin[worker_id.incarnation] = min(age, kin.get(worker_id.incarnation, age))
+        silent: list[str] = []
         for name, age in kin.items():
             if now - age > self._life.begun:
                 if len(self.twins) < MOST_TWINS:
@@ -110,11 +134,12 @@ class Register:
                 if age < SILENCE:
                     self._warn(name, now)
             else:
-                for text in theirs[name]:
-                    if text in self._dead:
-                        self._strike_out(text)
-                    else:
-                        self._ask_after(text, workers[text])
+                silent += theirs[name]
+        for text in silent if len(silent) <= MOST_ASKED else random.sample(silent, MOST_ASKED):
+            if text in self._dead:
+                self._strike_out(text)
+            else:
+                self._ask_after(text, workers[text])
 
     def _warn(self, name: str, now: float) -> None:
         if now - self._warned >= WARN_AGAIN:
