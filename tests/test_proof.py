@@ -384,7 +384,8 @@ class TestManyWorkers:
 
     def test_after_few_workers_of_our_name_is_asked(self) -> None:
         """2,000 that are silent since before we began cost 32 questions after a beat, not 2,000."""
-        servers, sent = SimpleNamespace(), []
+        sent: list[Any] = []
+        servers: Any = SimpleNamespace()
         servers.send = lambda command, done=None: sent.append((command, done))
         life = Incarnation("ffffffff", time.monotonic(), 1, 1)
         register = Register(Names("rdns"), WorkerId("n1", "ffffffff", 0), life, servers, lambda result: None)
