@@ -111,14 +111,16 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_for(self._listens, 10)
+
+    def _command(self) -> list[str]:
         options = self.options
         where = {"port": str(self.port)} if "tls-port" not in options else {"port": "0", "tls-port": str(self.port)}
         told = {"bind": "127.0.0.1", "dir": str(self.folder), "save": "", "appendonly": "no", "daemonize": "no"}
         told |= options | where
-        words = [part for name, value in told.items() for part in (f"--{name}", *value.split("|"))]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen([self.binary, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        wait_for(self._listens, 10)
+        return [self.binary] + [part for name, value in told.items() for part in (f"--{name}", *value.split("|"))]
 
     def _listens(self) -> bool:
         assert self.process is not None
@@ -163,6 +165,8 @@ class Sentinel(Server):
 
     def __init__(self, binary: str, lines: Sequence[str]) -> None:
         super().__init__(binary, {})
-        file = self.folder / "sentinel.conf"
-        file.write_text("\n".join([f"port {self.port}", "bind 127.0.0.1", f"dir {self.folder}", *lines]) + "\n")
-        self._command = [binary, str(file), "--sentinel"]
+        self._file = self.folder / "sentinel.conf"
+        self._file.write_text("\n".join([f"port {self.port}", "bind 127.0.0.1", f"dir {self.folder}", *lines]) + "\n")
+
+    def _command(self) -> list[str]:
+        return [self.binary, str(self._file), "--sentinel"]
