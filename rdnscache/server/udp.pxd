@@ -26,12 +26,14 @@ cdef class UdpListener:
     cdef Networks _proxies
 
     @cython.locals(
-        batch=Batch, answering=Answering, now=double, count=int, hits=int, plain=int, index=int, watched=int, query=Query,
+        batch=Batch, answering=Answering, now=double, count=int, hits=int, plain=int, index=int, watched=int,
+        query=Query,
         reply=bytes, key=bytes, query_log=QueryLog
     )
     cpdef object drain(self)
     @cython.locals(
-        batch=Batch, answering=Answering, data=bytes, source=bytes, stream=bint, proxied=Proxied, query=Query, verdict=int,
+        batch=Batch, answering=Answering, data=bytes, source=bytes, stream=bint, proxied=Proxied, query=Query,
+        verdict=int,
         reply=bytes
     )
     cdef Query _admit(self, int index, double now, bint watched)
