@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.event import Event
@@ -49,6 +49,9 @@ from rdnscache.upstream.server import Server
 from rdnscache.upstream.servers import Upstreams
 from rdnscache.upstream.siblings import Siblings
 from rdnscache.worker_status import WorkerStatus
+
+if TYPE_CHECKING:
+    from rdnscache.admin.server import Admin
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +124,7 @@ class Worker:
         #: What clients reach.
         self.outer: list[UdpListener | TcpListener] = [*self.udp, *self.tcp]
         self.flights.drains = [listener.drain for listener in self.udp]
-        self.admin: Any = self._make_admin(inherited, seal)
+        self.admin = self._make_admin(inherited, seal)
         self._hold = gevent.get_hub().loop.timer(LONGEST_HOLD)
         self._next_beat = 0.0
         self._stopping = Event()
@@ -158,7 +161,7 @@ class Worker:
         drains += [listener.drain for listener in udp]
         return udp, tcp, inner
 
-    def _make_admin(self, inherited: Inherited, seal: Seal | None) -> Any:
+    def _make_admin(self, inherited: Inherited, seal: Seal | None) -> Admin | None:
         if inherited.admin is None:
             return None
         # only some workers have one, and they begin before they serve: an import would hold up the hub

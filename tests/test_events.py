@@ -10,6 +10,7 @@ import gevent
 import pytest
 from support import (
     Changing,
+    Node,
     RedisServer,
     Relay,
     Server,
@@ -150,6 +151,17 @@ def saved(redis_server: RedisServer) -> Server:
     return Server(redis_server.binary, {})
 
 
+def saved_before_a_flush(saved: Server, node: Node, handler: Changing) -> None:
+    """Its file has an entry in it that is flushed afterwards; then it is killed."""
+    answer_of(node.port, "www.flush.test.")
+    wait_for(lambda: saved.client().exists("rdns:1:{www.flush.test.}:A"))
+    saved.client().save()
+    handler.address = "192.0.2.2"
+    url = f"redis://127.0.0.1:{saved.port}"
+    assert command("cache", "flush", "www.flush.test", "--redis", url).returncode == 0
+    saved.kill()
+
+
 class TestBackInTime:
     def test_a_flush_that_redis_has_lost_is_done_again(self, saved: Server) -> None:
         """Killed and back from an older file with the flushed entries in it: one worker sees to it, and all forget."""
@@ -182,12 +194,7 @@ class TestBackInTime:
         with saved, Upstream(handler) as upstream:
             url = f"redis://127.0.0.1:{saved.port}"
             with cluster([url], upstream, 1) as (node,):
-                answer_of(node.port, "www.flush.test.")
-                wait_for(lambda: saved.client().exists("rdns:1:{www.flush.test.}:A"))
-                saved.client().save()
-                handler.address = "192.0.2.2"
-                assert command("cache", "flush", "www.flush.test", "--redis", url).returncode == 0
-                saved.kill()
+                saved_before_a_flush(saved, node, handler)
                 saved.start()
                 wait_for(lambda: "again: 1 entries" in node.log(), 20)
                 assert answer_of(node.port, "www.flush.test.") == "192.0.2.2"
@@ -198,12 +205,7 @@ class TestBackInTime:
         with saved, Upstream(handler) as upstream:
             url = f"redis://127.0.0.1:{saved.port}"
             with cluster([url], upstream, 1) as (node,):
-                answer_of(node.port, "www.flush.test.")
-                wait_for(lambda: saved.client().exists("rdns:1:{www.flush.test.}:A"))
-                saved.client().save()
-                handler.address = "192.0.2.2"
-                assert command("cache", "flush", "www.flush.test", "--redis", url).returncode == 0
-                saved.kill()
+                saved_before_a_flush(saved, node, handler)
                 saved.options["rename-command"] = "SCAN|nobody-knows"
                 saved.start()
                 refused = "carrying on without: keys cannot be looked for"

@@ -34,9 +34,10 @@ from support import (
     wait_for,
 )
 
-from rdnscache import kernel as process
+from rdnscache import kernel
 from rdnscache.kernel import Incarnation
 from rdnscache.operator.cluster_status import summarize
+from rdnscache.operator.members import Members
 from rdnscache.operator.proof import Tally
 from rdnscache.store.contract import Names
 from rdnscache.store.membership import Ack, Member, read_roll, replaced
@@ -153,9 +154,9 @@ class TestTwoNodesOfOneName:
             assert flush(redis_server.url)[0] == 0
 
 
-LIFE = Incarnation("1a2b3c4d", 0.0, os.getpid(), process.born(os.getpid()), "this boot", "this space")
+LIFE = Incarnation("1a2b3c4d", 0.0, os.getpid(), kernel.born(os.getpid()), "this boot", "this space")
 #: A process that is not there, and this one.
-DEAD, LIVING = {"pid": 1 << 22, "born": 7}, {"pid": os.getpid(), "born": process.born(os.getpid())}
+DEAD, LIVING = {"pid": 1 << 22, "born": 7}, {"pid": os.getpid(), "born": kernel.born(os.getpid())}
 
 
 @pytest.mark.parametrize(
@@ -401,3 +402,10 @@ class TestManyWorkers:
         told = {"config": {f"option{number}": number for number in range(50)}, "twins": ["x"]}
         summarize([Member(f"n{number}", "0" * 8, 0, 0.5, told) for number in range(100)], lambda: steps.append(1))
         assert len(steps) > 50 * 100
+
+    def test_what_is_no_report_says_nothing(self) -> None:
+        """Whatever a server answers in its place: an error, a list, a number."""
+        members = Members(SimpleNamespace(), Names("rdns"))  # type: ignore[arg-type]
+        for raw in (None, [b"x"], 7, ValueError("no"), b"{", b""):
+            assert members._part("n1.ffffffff.0", raw) == {}
+        assert members._part("n1.ffffffff.0", b'{"workers": 2}') == {"workers": 2}

@@ -57,6 +57,8 @@ class Members:
         return age, list(self._told(workers, self._part))
 
     def _part(self, worker_id: str, raw: Any) -> dict[str, Any]:
+        if not isinstance(raw, bytes):  # an error, or whatever else a server may say
+            return {}
         mark, (before, part) = hash(raw), self._parts.get(worker_id, (None, {}))
         if mark != before:
             part = _of_node(read_report(raw))

@@ -59,7 +59,10 @@ class StoreEvents(LinkEvents, Protocol):
 
 
 class Servers:
-    """Nothing here raises because of Redis unless it says so."""
+    """Nothing here raises because of Redis unless it says so.
+
+    A base class rather than a protocol: compiled, `usable` and `ask` are then called without being looked up.
+    """
 
     #: Whether messages come on the connection of the replies, in the order in which they were caused.
     in_order = True
