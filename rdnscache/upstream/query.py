@@ -1,0 +1,44 @@
+"""One query on its way to one server, by whatever transport."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from rdnscache.dns.wire import build_query
+from rdnscache.errors import UpstreamFailed
+
+
+class Query:
+    """What a transport carries. It ends once: `arrived` or `failed` is called, or it is cancelled before.
+
+    Both are called in the hub: they must neither wait nor raise.
+    """
+
+    def __init__(self, key: bytes, edns: bool, due: float) -> None:
+        self.key = key
+        self.edns = edns
+        #: When nobody waits for it any more (monotonic, seconds).
+        self.due = due
+
+    def message(self, ident: bytes, block: int = 0) -> bytes:
+        """As it goes over the wire, with the ID that the transport chooses; padded to multiples of `block` octets."""
+        return build_query(ident, self.key, self.edns)
+
+    def arrived(self, data: bytes) -> None:
+        """A message with its ID has come; whether it is a reply to it is for the query to see."""
+
+    def failed(self, failure: UpstreamFailed) -> None:
+        """Nothing will come."""
+
+
+class Transport(Protocol):
+    """A way to one server that carries many queries at a time."""
+
+    def send(self, query: Query) -> None:
+        """Send it, as soon as there is a connection. Never waits, never raises."""
+
+    def cancel(self, query: Query) -> None:
+        """Nobody waits for it any more: what comes for it is nobody's."""
+
+    def close(self) -> None:
+        """End all connections; what is on its way fails."""
