@@ -167,7 +167,20 @@ class Config:
         "Keep entries past their TTL, for when no upstream answers (RFC 8767).",
         values.number(int, 0, 259200),
     )
-    upstream_timeout: float = _option(2.0, "SECONDS", "Wait for one upstream's reply.", values.number(float, 0.05, 30))
+    upstream_policy: str = _option(
+        "fastest", "POLICY", "Whom to ask first: fastest, round-robin, ordered, random (by weight) or race (two at once).",
+        values.one_of("fastest", "round-robin", "ordered", "random", "race"),
+    )  # fmt: skip
+    upstream_timeout: float = _option(
+        2.0, "SECONDS", "When an upstream that says nothing has failed.", values.number(float, 0.05, 30)
+    )
+    upstream_retry_min: float = _option(
+        0.02, "SECONDS", "Ask again, or another, no sooner than this; when it is due is measured.",
+        values.number(float, 0.001, 30),
+    )  # fmt: skip
+    upstream_retry_max: float = _option(
+        1.0, "SECONDS", "And no later than this, the first time.", values.number(float, 0.01, 30)
+    )
     upstream_deadline: float = _option(
         4.5, "SECONDS", "Give up asking upstreams, before clients do.", values.number(float, 0.05, 60)
     )

@@ -24,6 +24,7 @@ from rdnscache.outcomes import (
     SHED_REASONS,
     Ending,
 )
+from rdnscache.shared import Doubles, doubles
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 #: Upper bounds of a histogram's buckets, in seconds. Behind them in a row: what is above, and the sum in nanoseconds.
@@ -34,6 +35,8 @@ RCODES = ("NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "ot
 OTHER_RCODE = len(RCODES) - 1
 #: Upstreams with numbers of their own; what comes after shares the last place.
 SERVER_ROOM = 32
+#: Numbers that the workers of a node share of each upstream: how it is, as far as they know.
+SERVER_NUMBERS = 24
 OTHER_SERVERS = "other"
 
 Labels = tuple[tuple[str, str], ...]
@@ -218,6 +221,7 @@ class Board:
         self._reports = [_Report() for _ in range(workers)]
         #: Which upstream has which place, those gone included; and those in use.
         self._servers: list[str] = []
+        self._numbers = memoryview(mmap.mmap(-1, SERVER_ROOM * SERVER_NUMBERS * 8)).cast("B").cast("d")
         self._in_use: list[str] = []
         self.workers = workers
 
@@ -242,21 +246,32 @@ class Board:
             if free:
                 place = free.pop(0)
                 self._servers[place] = server
-                self._clear(self.block(server))
+                self._clear(server)
             elif len(self._servers) < SERVER_ROOM - 1:
                 self._servers.append(server)
         self._in_use = wanted
 
-    def _clear(self, block: int) -> None:
+    def _clear(self, server: str) -> None:
         """An upstream's numbers begin at 0."""
+        block = self.block(server)
         for worker in range(self.workers):
             for column in range(block, block + _BLOCK[-1]):
                 self._rows[worker * _WIDTH + column] = 0
+        numbers = self.numbers(server)
+        if numbers is not None:
+            numbers[:] = doubles(SERVER_NUMBERS)
 
     def block(self, server: str) -> int:
         """Where in a row an upstream's numbers begin."""
         place = self._servers.index(server) if server in self._servers else SERVER_ROOM - 1
         return _STARTS[-1] + place * _BLOCK[-1]
+
+    def numbers(self, server: str) -> Doubles | None:
+        """Those of an upstream that all workers write; None where there are more upstreams than places."""
+        if server not in self._servers:
+            return None
+        place = self._servers.index(server)
+        return self._numbers[place * SERVER_NUMBERS : (place + 1) * SERVER_NUMBERS]
 
     def count(self, column: int) -> int:
         """Over all workers."""

@@ -45,7 +45,8 @@ from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
 from rdnscache.store.steering import WorkerId
 from rdnscache.sweeper import Sweeper
-from rdnscache.upstream.server import Server
+from rdnscache.upstream import ways
+from rdnscache.upstream.server import Patience, Server
 from rdnscache.upstream.servers import Upstreams
 from rdnscache.upstream.siblings import Siblings
 from rdnscache.worker_status import WorkerStatus
@@ -107,8 +108,12 @@ class Worker:
                 seal,
             )
             self.store = RedisStore(settings, self, partial(announce_again, settings.url, settings.prefix), counters)
-        servers = [Server(address, board.block(str(address)), counters) for address in config.upstream]
-        self.upstreams = Upstreams(servers, config.upstream_timeout, config.upstream_deadline, counters)
+        patience = Patience(config.upstream_retry_min, config.upstream_retry_max)
+        servers = [
+            Server(each, ways.find(each), board.block(str(each)), counters, board.numbers(str(each)), patience)
+            for each in config.upstream
+        ]
+        self.upstreams = Upstreams(servers, config.upstream_timeout, config.upstream_deadline, counters, config.upstream_policy)
         self.siblings = Siblings(worker, inherited.siblings, config.upstream_deadline, departure)
         self.resolver = self._make_resolver()
         self.flights = Flights(self.resolver, config.max_flights, config.max_waiting, config.max_client_waiting)

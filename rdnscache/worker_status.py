@@ -77,10 +77,10 @@ class WorkerStatus:
             "slow": query_log.slow(),
             "upstreams": [
                 {
-                    "address": str(server.address),
-                    "ms": round(server.latency * 1000, 2),
-                    "failures": server.udp.failures,
-                    "rests": max(round(server.udp.rests_until - now, 1), 0),
+                    "address": str(server.endpoint),
+                    "ms": round(server.estimate.rtt * 1000, 2),
+                    "failures": server.health.failures,
+                    "rests": max(round(server.health.rests_until - now, 1), 0),
                 }
                 for server in upstreams.servers
             ],

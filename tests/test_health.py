@@ -63,8 +63,9 @@ def test_one_probe_at_a_time() -> None:
     health = _rested(100.0)
     assert not health.due(100.5)
     assert health.due(101.0)
-    health.probing = True
-    assert not health.due(105.0)
+    health.probe(105.0)
+    assert not health.due(104.9)
+    assert health.due(105.0)
 
 
 def test_a_probe_that_came_to_nothing_is_put_off() -> None:

@@ -91,7 +91,7 @@ def test_the_next_server_is_asked(rcode: dns.rcode.Rcode | None) -> None:
         return None if rcode is None else failure(query, rcode)
 
     with Upstream(bad) as first, Upstream() as second:
-        with Node([first.address, second.address], args=["--upstream-timeout", "0.2"]) as node:
+        with Node([first.address, second.address], args=["--upstream-policy", "round-robin"]) as node:
             for number in range(2):  # they are asked in turn: one of the two questions begins with the bad one
                 assert addresses(ask(node.port, f"next{number}.test")) == ["192.0.2.1"]
             assert first.total() >= 1
@@ -105,7 +105,7 @@ def test_nobody_answers() -> None:
         reply = ask(node.port, "void.test", use_edns=0)
         assert reply.rcode() == dns.rcode.SERVFAIL
         assert [int(option.otype) for option in reply.options] == [dns.edns.OptionType.EDE]
-        assert 1 <= upstream.total() <= 3
+        assert 1 <= upstream.datagrams() <= 4
 
 
 @pytest.mark.parametrize("header_only", [False, True])
@@ -132,16 +132,16 @@ def test_a_dead_server_rests_and_comes_back() -> None:
     with ExitStack() as stack:
         live = stack.enter_context(Upstream())
         dead = stack.enter_context(Upstream(lambda query, transport: None, port=port))
-        node = stack.enter_context(Node([dead.address, live.address], args=["--upstream-timeout", "0.1"]))
+        node = stack.enter_context(Node([dead.address, live.address], args=["--upstream-timeout", "0.1", "--upstream-policy", "round-robin"]))
         for number in range(8):
             ask(node.port, f"dead{number}.test")
-        assert dead.total() == 3
+        assert 3 <= dead.total() <= 5
         dead.handler = default_handler
         numbers = iter(range(10_000))
 
         def used_again() -> bool:
             ask(node.port, f"again{next(numbers)}.test")
-            return dead.total() > 5
+            return dead.total() > 8
 
         wait_for(used_again)
 

@@ -46,6 +46,7 @@ def _two_questions(query: dns.message.Message) -> bytes:
     return bytes(wire)
 
 
+IN_TURN = ["--upstream-policy", "round-robin"]
 OVER_TCP = [_cut_in_question, _cut_in_record, _cut_header, _bare_nxdomain, _two_questions]
 
 
@@ -56,7 +57,7 @@ def test_what_cannot_be_read_is_asked_over_tcp_at_once(oddity: Oddity) -> None:
     def handler(query: dns.message.Message, transport: str) -> bytes | dns.message.Message:
         return _good(query) if transport == "tcp" else oddity(query)
 
-    args = ["--upstream-timeout", "20", "--upstream-deadline", "20"]
+    args = ["--upstream-timeout", "20", "--upstream-deadline", "20", *IN_TURN]
     with Upstream(handler) as odd, Upstream() as other, Node([odd.address, other.address], args=args) as node:
         for number in range(16):
             assert addresses(ask(node.port, f"n{number}.test")) == ["192.0.2.1"]
@@ -68,7 +69,7 @@ def test_what_cannot_be_read_is_asked_over_tcp_at_once(oddity: Oddity) -> None:
 def test_what_cannot_be_read_over_tcp_either_sends_us_to_the_next_server(oddity: Oddity) -> None:
     """TC over TCP, a broken message, a bare NXDOMAIN: no answer, though the server is there."""
     with Upstream(lambda query, transport: oddity(query)) as odd, Upstream() as other:
-        with Node([odd.address, other.address]) as node:
+        with Node([odd.address, other.address], args=IN_TURN) as node:
             for number in range(16):
                 assert addresses(ask(node.port, f"n{number}.test")) == ["192.0.2.1"]
             assert odd.transports == ["udp", "tcp"] * 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -22,6 +23,7 @@ from rdnscache.address import Address
 from rdnscache.dns.wire import NOTIMP, REFUSED, SERVFAIL
 from rdnscache.errors import LOCAL, SAID, SILENT, UNREACHABLE, UpstreamFailed
 from rdnscache.metrics import Board
+from rdnscache.upstream import ways
 from rdnscache.upstream.health import FAILURES_BEFORE_REST
 from rdnscache.upstream.search import NETWORK_ERROR, NO_REACHABLE_AUTHORITY, ROUNDS
 from rdnscache.upstream.server import SEVERAL, Server
@@ -39,18 +41,24 @@ def _split(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _make(*addresses: str, timeout: float = 0.1, deadline: float = 0.6, board: Board | None = None) -> Upstreams:
+def _make(*addresses: str, timeout: float = 0.1, deadline: float = 0.6, board: Board | None = None, policy: str = "round-robin") -> Upstreams:
     board = board or Board(1)
     parsed = [Address(*_split(address)) for address in addresses]
     board.make_room(map(str, parsed))
     row = board.row(0)
-    return Upstreams([Server(each, board.block(str(each)), row) for each in parsed], timeout, deadline, row)
+    servers = [Server(each, ways.find(each), board.block(str(each)), row, board.numbers(str(each))) for each in parsed]
+    return Upstreams(servers, timeout, deadline, row, policy)
 
 
 def _why(upstreams: Upstreams, name: str) -> UpstreamFailed:
     with pytest.raises(UpstreamFailed) as caught:
         upstreams.ask(_key(name))
     return caught.value
+
+
+def _end_rest(server: Server) -> None:
+    """It was to end long ago."""
+    server.health.postpone(1.0)
 
 
 def _silent(query: dns.message.Message, transport: str) -> None:
@@ -103,11 +111,11 @@ def test_a_lost_datagram_is_sent_again_though_the_only_upstream_rests() -> None:
         for number in range(3):
             _why(upstreams, f"dead{number}.test")
         (server,) = upstreams.servers
-        assert server.udp.resting
+        assert server.health.resting
         for number in range(3):
-            server.udp.failed(server.udp.rests_until, server.udp.rests_until)  # it rests long
+            server.health.failed(server.health.rests_until, server.health.rests_until)  # it rests long
             assert upstreams.ask(_key(f"lost{number}.test"))[0].ancount == 1
-            assert upstream.count(f"lost{number}.test.") == 2
+            assert upstream.datagrams(f"lost{number}.test.") == 2
 
 
 def test_silence_is_met_with_a_few_datagrams_over_the_whole_deadline() -> None:
@@ -129,7 +137,7 @@ def test_silence_of_all_ends_after_as_many() -> None:
     with Upstream(_silent) as first, Upstream(_silent) as second:
         upstreams = _make(first.address, second.address, timeout=0.05)
         _why(upstreams, "void.test")
-        assert first.total() == second.total() == ROUNDS
+        assert first.datagrams() == second.datagrams() == ROUNDS
 
 
 def test_a_pause_of_the_process_is_no_failure() -> None:
@@ -139,7 +147,7 @@ def test_a_pause_of_the_process_is_no_failure() -> None:
     def handler(query: dns.message.Message, transport: str) -> Any:
         asked.set()
         name = query.question[0].name.to_text()
-        return None if name.startswith("lost") and upstream.count(name) == 1 else default_handler(query, transport)
+        return None if name.startswith("lost") and upstream.datagrams(name) == 1 else default_handler(query, transport)
 
     def pause() -> None:
         """Block the hub, as a stopped process does, until the time is over."""
@@ -153,9 +161,9 @@ def test_a_pause_of_the_process_is_no_failure() -> None:
             question = gevent.spawn(upstreams.ask, _key(name))
             gevent.spawn(pause)
             assert question.get()[0].ancount == 1
-            assert upstreams.servers[0].udp.failures == 0
-        assert upstream.count("came.test.") == 1
-        assert upstream.count("lost.test.") == 2
+            assert upstreams.servers[0].health.failures == 0
+        assert upstream.datagrams("came.test.") == 1
+        assert upstream.datagrams("lost.test.") == 2
 
 
 # Rests and probes
@@ -172,7 +180,7 @@ def test_silence_about_names_is_no_silence_of_the_server() -> None:
             number += 1
             gevent.sleep(0.01)
         assert {each.get().why for each in dead} == {SILENT}
-        assert not any(server.udp.resting for server in upstreams.servers)
+        assert not any(server.health.resting for server in upstreams.servers)
 
 
 def test_a_black_hole_costs_few_questions() -> None:
@@ -195,20 +203,20 @@ def test_a_server_that_rests_comes_back_by_a_probe_nobody_waits_for() -> None:
         server = upstreams.servers[0]
         for number in range(20):
             upstreams.ask(_key(f"n{number}.test"))
-        assert server.udp.resting
+        assert server.health.resting
         before = sick.total()
-        server.udp.rests_until = 1.0  # long ago
+        _end_rest(server)
         for number in range(20):
             upstreams.ask(_key(f"probe{number}.test"))
         wait_for(lambda: sick.total() == before + 1)
         gevent.sleep(0.15)  # until the probe has timed out
-        assert server.udp.resting
-        assert server.udp.rests_until > 1.0
+        assert server.health.resting
+        assert server.health.rests_until > 100.0
         sick.handler = default_handler
-        server.udp.rests_until = 1.0
+        _end_rest(server)
         upstreams.ask(_key("last.test"))
         gevent.sleep(0.05)
-        assert not server.udp.resting
+        assert not server.health.resting
         assert sick.total() == before + 2
 
 
@@ -218,7 +226,7 @@ def test_refusals_are_silence_of_the_server_at_once() -> None:
         upstreams = _make(f"127.0.0.1:{free_port()}", other.address)
         for number in range(2 * FAILURES_BEFORE_REST):
             upstreams.ask(_key(f"n{number}.test"))
-        assert upstreams.servers[0].udp.resting
+        assert upstreams.servers[0].health.resting
 
 
 # TCP apart from UDP
@@ -232,8 +240,8 @@ def test_closed_tcp_fails_the_names_that_need_it_and_no_others() -> None:
             failed = _why(upstreams, f"big{number}.test")
             assert (failed.rcode, failed.ede, failed.why) == (SERVFAIL, NETWORK_ERROR, UNREACHABLE)
         (server,) = upstreams.servers
-        assert server.tcp.resting
-        assert not server.udp.resting
+        assert server.tcp_health.resting
+        assert not server.health.resting
         for number in range(40):
             assert upstreams.ask(_key(f"n{number}.test"))[0].ancount == 1
             assert upstream.count(f"n{number}.test.") == 1
@@ -260,13 +268,13 @@ def test_tcp_comes_back() -> None:
         _why(upstreams, "big0.test")
         _why(upstreams, "big1.test")
         server = upstreams.servers[0]
-        assert server.tcp.resting
+        assert server.tcp_health.resting
         first.close()
         stack.enter_context(
             Upstream(lambda query, how: (cut_off if how == "udp" else default_handler)(query, how), port=port)
         )
         assert upstreams.ask(_key("big2.test"))[0].ancount == 1
-        assert not server.tcp.resting
+        assert not server.tcp_health.resting
 
 
 # What a failure proves
@@ -310,8 +318,8 @@ def test_who_said_no_is_not_asked_again_and_others_that_rest_are_not_waited_for(
         for number in range(8):
             _why(upstreams, f"n{number}.test")
         server = upstreams.servers[1]
-        assert server.udp.resting
-        server.udp.rests_until += 1000
+        assert server.health.resting
+        server.health.postpone(time.monotonic() + 1000)
         first_before, before = first.total(), hole.total()
         for number in range(8):
             assert _why(upstreams, f"later{number}.test").why == UNREACHABLE
@@ -357,7 +365,7 @@ def test_falling_silent_for_all_is_no_fact_about_a_name() -> None:
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 def test_without_descriptors_no_server_is_blamed(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is lacking here is asked for again until the deadline, and counted as our own."""
-    from rdnscache.upstream import exchange
+    from rdnscache.upstream import datagrams
 
     class Sockets:
         failing = True
@@ -368,14 +376,14 @@ def test_without_descriptors_no_server_is_blamed(number: int, monkeypatch: pytes
             return socket.socket(*args)
 
     sockets = Sockets()
-    monkeypatch.setattr(exchange, "_socket", sockets)
+    monkeypatch.setattr(datagrams, "_socket", sockets)
     board = Board(1)
     with Upstream() as upstream:
         upstreams = _make(upstream.address, board=board)
         assert _why(upstreams, "none.test").why == LOCAL
         (server,) = upstreams.servers
-        assert not server.udp.resting
-        assert server.udp.failures == 0
+        assert not server.health.resting
+        assert server.health.failures == 0
         assert board.count(metrics.UPSTREAM_LOCAL_ERRORS) >= 3
         question = gevent.spawn(upstreams.ask, _key("again.test"))
         gevent.sleep(0.05)
@@ -390,7 +398,7 @@ def test_a_missing_route_is_our_own() -> None:
         upstreams = _make("[fe80::1%nosuch]:53", upstream.address, board=board)
         for number in range(8):
             assert upstreams.ask(_key(f"n{number}.test"))[0].ancount == 1
-        assert not upstreams.servers[0].udp.resting
+        assert not upstreams.servers[0].health.resting
         assert board.count(metrics.UPSTREAM_LOCAL_ERRORS) == 4
 
 

@@ -42,7 +42,11 @@ def exchange(server: Address, key: bytes, edns: bool, timeout: float, header: by
     """
     deadline = time.monotonic() + timeout
     reply = over_udp(server, key, edns, deadline, header)
-    return over_tcp(server, key, edns, deadline, header) if reply is None else reply
+    if reply is None:
+        reply = read_reply(key, over_tcp(server, key, edns, deadline, header))
+        if reply is None:
+            raise UpstreamFailed(f"{server}: a reply over TCP that does not fit the query", why=SAID)
+    return reply
 
 
 def over_udp(server: Address, key: bytes, edns: bool, deadline: float, header: bytes = b"") -> Reply | None:
@@ -79,8 +83,7 @@ def over_udp(server: Address, key: bytes, edns: bool, deadline: float, header: b
     return None
 
 
-def over_tcp(server: Address, key: bytes, edns: bool, deadline: float, header: bytes = b"") -> Reply:
-    """The reply, which has to be whole: with TC set it is none (RFC 2181 section 9)."""
+def over_tcp(server: Address, key: bytes, edns: bool, deadline: float, header: bytes = b"") -> bytes:
     ident = os.urandom(2)
     query = build_query(ident, key, edns)
     sock = None
@@ -103,12 +106,7 @@ def over_tcp(server: Address, key: bytes, edns: bool, deadline: float, header: b
     finally:
         if sock is not None:
             sock.close()
-    reply = read_reply(key, data) if data[:2] == ident else None
-    if reply is None:
-        raise UpstreamFailed(f"{server}: a reply over TCP that cannot be read or does not fit the query", why=SAID)
-    if reply.truncated:
-        raise UpstreamFailed(f"{server}: a reply cut short over TCP", why=SAID)
-    return reply
+    return data
 
 
 def _receive(server: Address, sock: _socket.socket, deadline: float) -> bytes:

@@ -1,54 +1,82 @@
 """Whether a server is worth asking, over one transport: it rests after failures, and is probed before it is used again.
 
-No clock and no socket in here: moments, in seconds, come in as arguments.
+No clock and no socket in here: moments, in seconds, come in as arguments. The numbers are in memory that all workers of
+a node share: what one finds out, all know.
 """
 
 from __future__ import annotations
+
+from rdnscache.shared import Doubles, doubles
 
 #: Failures in a row after which a server rests.
 FAILURES_BEFORE_REST = 3
 #: Seconds of the first rest and at most; doubled by each probe that fails, and when it fails again this soon.
 FIRST_REST, LAST_REST, STABLE = 1.0, 30.0, 10.0
+#: Where each number is.
+_FAILURES, _RESTS_UNTIL, _PAUSE, _PROBED_UNTIL, _ALIVE_AT, _CHANGED_AT = range(6)
+#: Numbers that it needs.
+ROOM = 6
 
 
 class Health:
     """At work: it is asked. Resting: others are asked first. Due: one probe may find out whether it answers again."""
 
-    def __init__(self) -> None:
-        #: Failures in a row.
-        self.failures = 0
-        #: When its rest is over; 0.0 when it is at work.
-        self.rests_until = 0.0
-        #: How long that rest is, or the last one was.
-        self.pause = 0.0
-        #: Whether a probe is on its way.
-        self.probing = False
-        #: When it last gave a sign of life; when it began to rest, or to work again.
-        self.alive_at = 0.0
-        self.changed_at = 0.0
+    def __init__(self, numbers: Doubles | None = None) -> None:
+        self._numbers = doubles(ROOM) if numbers is None else numbers
+
+    @property
+    def failures(self) -> int:
+        """Failures in a row."""
+        return int(self._numbers[_FAILURES])
+
+    @property
+    def rests_until(self) -> float:
+        """When its rest is over; 0.0 when it is at work."""
+        return self._numbers[_RESTS_UNTIL]
+
+    @property
+    def alive_at(self) -> float:
+        """When it last gave a sign of life."""
+        return self._numbers[_ALIVE_AT]
+
+    @property
+    def changed_at(self) -> float:
+        """When it began to rest, or to work again."""
+        return self._numbers[_CHANGED_AT]
 
     @property
     def resting(self) -> bool:
         """Until a probe has gone well, however long its rest has been over."""
-        return self.rests_until > 0.0
+        return self._numbers[_RESTS_UNTIL] > 0.0
 
     def due(self, now: float) -> bool:
-        """Whether it is time for a probe."""
-        return self.rests_until > 0.0 and now >= self.rests_until and not self.probing
+        """Whether it is time for a probe, and none is on its way."""
+        rests_until = self._numbers[_RESTS_UNTIL]
+        return rests_until > 0.0 and now >= rests_until and now >= self._numbers[_PROBED_UNTIL]
+
+    def probe(self, until: float) -> None:
+        """A probe is on its way, and will have come to something by then."""
+        self._numbers[_PROBED_UNTIL] = until
+
+    def probed(self) -> None:
+        """It has come to something."""
+        self._numbers[_PROBED_UNTIL] = 0.0
 
     def answered(self, now: float) -> bool:
         """A sign of life. True when this ends its rest."""
-        self.alive_at = now
-        self.failures = 0
-        if not self.rests_until:
+        numbers = self._numbers
+        numbers[_ALIVE_AT] = now
+        numbers[_FAILURES] = 0.0
+        if not numbers[_RESTS_UNTIL]:
             return False
-        self.rests_until = 0.0
-        self.changed_at = now
+        numbers[_RESTS_UNTIL] = 0.0
+        numbers[_CHANGED_AT] = now
         return True
 
     def postpone(self, now: float) -> None:
         """A probe came to nothing, by no fault of the server's."""
-        self.rests_until = now + self.pause if self.rests_until else 0.0
+        if self.resting:
+            self._numbers[_RESTS_UNTIL] = now + self._numbers[_PAUSE]
 
     def failed(self, sent: float, now: float) -> bool:
         """Nothing came of what was sent at `sent`. True when this begins a rest.
@@ -56,18 +84,21 @@ class Health:
         It says nothing about a server that has answered something else since, nor about one known to fail since before:
         many that fail together are one event.
         """
-        if sent < self.alive_at:
+        numbers = self._numbers
+        if sent < numbers[_ALIVE_AT]:
             return False
-        self.failures += 1
-        if self.rests_until:
-            if sent >= self.rests_until:
-                self.pause = min(self.pause * 2, LAST_REST)
-                self.rests_until = now + self.pause
+        numbers[_FAILURES] += 1.0
+        if numbers[_RESTS_UNTIL]:
+            if sent >= numbers[_RESTS_UNTIL]:
+                self._rest(min(numbers[_PAUSE] * 2, LAST_REST), now)
             return False
-        if self.failures < FAILURES_BEFORE_REST:
+        if numbers[_FAILURES] < FAILURES_BEFORE_REST:
             return False
-        again = self.pause and now - self.changed_at < STABLE
-        self.pause = min(self.pause * 2, LAST_REST) if again else FIRST_REST
-        self.rests_until = now + self.pause
-        self.changed_at = now
+        again = numbers[_PAUSE] and now - numbers[_CHANGED_AT] < STABLE
+        self._rest(min(numbers[_PAUSE] * 2, LAST_REST) if again else FIRST_REST, now)
+        numbers[_CHANGED_AT] = now
         return True
+
+    def _rest(self, seconds: float, now: float) -> None:
+        self._numbers[_PAUSE] = seconds
+        self._numbers[_RESTS_UNTIL] = now + seconds

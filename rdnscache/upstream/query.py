@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from rdnscache.dns.wire import build_query
 from rdnscache.errors import UpstreamFailed
@@ -11,21 +11,38 @@ from rdnscache.errors import UpstreamFailed
 class Query:
     """What a transport carries. It ends once: `arrived` or `failed` is called, or it is cancelled before.
 
-    Both are called in the hub: they must neither wait nor raise.
+    Both are called in the hub, or inside `send`: they must neither wait nor raise.
     """
+
+    __slots__ = ("due", "edns", "handle", "key")
 
     def __init__(self, key: bytes, edns: bool, due: float) -> None:
         self.key = key
         self.edns = edns
         #: When nobody waits for it any more (monotonic, seconds).
         self.due = due
+        #: What its transport keeps with it.
+        self.handle: Any = None
 
     def message(self, ident: bytes, block: int = 0) -> bytes:
         """As it goes over the wire, with the ID that the transport chooses; padded to multiples of `block` octets."""
         return build_query(ident, self.key, self.edns)
 
     def arrived(self, data: bytes) -> None:
-        """A message with its ID has come; whether it is a reply to it is for the query to see."""
+        """A message with its ID has come over a connection; whether it is a reply to it is for the query to see."""
+
+    def take(self, data: bytes) -> bool:
+        """A datagram with its ID has come. False when it is no reply to it: then another may come.
+
+        If it is, whoever waits for it is told with `wake`, after the transport has cleared up.
+        """
+        return False
+
+    def wake(self) -> None:
+        """What has been taken may be dealt with."""
+
+    def guessed(self) -> None:
+        """Many datagrams have come that are no reply to it: somebody guesses."""
 
     def failed(self, failure: UpstreamFailed) -> None:
         """Nothing will come."""

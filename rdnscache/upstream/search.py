@@ -2,52 +2,171 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gevent import get_hub, getcurrent
 
 from rdnscache.dns.wire import NOTIMP, REFUSED, SERVFAIL, Reply
 from rdnscache.errors import LOCAL, SAID, SILENT, UNREACHABLE, UpstreamFailed
+from rdnscache.upstream.attempt import Attempt
 from rdnscache.upstream.server import AT_WORK, Server
 
 #: How often a server that stays silent is asked: a datagram can be lost.
-ROUNDS = 3
+ROUNDS = 4
+#: The same for one of which much is lost.
+LOSSY_ROUNDS = 8
 #: A wait that ends this many seconds late says something about this process (stopped, or busy), not about a server.
 LATE = 0.1
+#: A moment after all others.
+NEVER = 1e300
 #: Extended DNS Errors (RFC 8914 sections 4.23 and 4.24): nobody could be reached; talking to a server failed.
 NO_REACHABLE_AUTHORITY, NETWORK_ERROR = 22, 23
 
 
 class Search:
-    """Moments are of the monotonic clock, in seconds."""
+    """Moments are of the monotonic clock, in seconds. `order` has every server once, the first to be asked first.
 
-    def __init__(self, key: bytes, started: float, deadline: float) -> None:
+    `fair` is how many seconds there are at least after a pause of this process.
+    """
+
+    def __init__(self, key: bytes, started: float, deadline: float, fair: float, order: Sequence[Server]) -> None:
         self.key = key
         self.started = started
         self.deadline = deadline
-        #: When the present wait for a server ends.
-        self.due = started
+        self._fair = fair
+        #: Whom this round asks, and how many of them it has; how many rounds are over; when it goes on by itself.
+        self.left = order
+        self.asked = 0
+        self.rounds = 0
+        self.next_at = started
+        #: What is on its way; and of that, what has come to something.
+        self.open: list[Attempt] = []
+        self._told: list[Attempt] = []
+        #: How to go on with the greenlet that waits; until when it does, and whether that was long ago when it ended.
+        self._switch: Callable[[], Any] | None = None
+        self.late = 0.0
         self._forgiven = False
-        #: How often somebody was waited for in vain.
-        self.waited = 0
+        self.troubled = False
         self._ede = -1
+        self._servers = len(order)
         #: How each server failed last; those that have said something, if only that TCP is needed; silent tries.
         self._failures: dict[Server, UpstreamFailed] = {}
         self._met: set[Server] = set()
         self._tries: dict[Server, int] = {}
+        #: Those of which TCP has been asked in vain once.
+        self._retried: set[Server] = set()
         self._said = False
 
-    def wait(self, now: float, seconds: float) -> None:
-        """A wait begins, which must not take longer."""
-        self.due = min(now + seconds, self.deadline)
+    # Waiting
 
-    def late(self, now: float) -> bool:
-        """Whether the wait has ended so late that it proves nothing."""
-        return now > self.due + LATE
+    def tell(self, attempt: Attempt) -> None:
+        self._told.append(attempt)
 
-    def forgive(self, now: float, fair: float) -> None:
-        """The wait has ended. If that is late, time is given back once, `fair` seconds at least."""
-        if self.late(now) and not self._forgiven:
+    def wake(self) -> None:
+        switch = self._switch
+        if switch is not None:
+            self._switch = None
+            switch()
+
+    def wake_later(self) -> None:
+        if self._switch is not None:
+            get_hub().loop.run_callback(self.wake)
+
+    def wait(self) -> Attempt | None:
+        """What has come to something next; None when it is time to do something: `next_at`, or an attempt is due."""
+        if not self._told:
+            self._sleep(self._until())
+        return self._told.pop(0) if self._told else None
+
+    def _until(self) -> float:
+        until = min(self.next_at, self.deadline)
+        for attempt in self.open:
+            if not attempt.noted and attempt.due < until:
+                until = attempt.due
+        return until
+
+    def _sleep(self, until: float) -> None:
+        hub = get_hub()
+        seconds = until - time.monotonic()
+        if seconds > 0:
+            timer = hub.loop.timer(seconds)
+            self._switch = getcurrent().switch
+            timer.start(self.wake)
+            try:
+                hub.switch()
+            finally:
+                self._switch = None
+                timer.stop()
+                timer.close()
+        if self._told:
+            return
+        for attempt in tuple(self.open):  # a timer that goes off late may come before what has arrived meanwhile
+            if attempt.datagram and attempt.reply is None and not attempt.cut and attempt.failure is None:
+                attempt.server.udp.look(attempt)
+        self._forgive(time.monotonic() - until)
+
+    def _forgive(self, late: float) -> None:
+        """The wait has ended so many seconds late. If that is much, it proves nothing, and time is given back."""
+        self.late = late if late > LATE and not self._told else 0.0
+        if not self.late:
+            return
+        for attempt in self.open:
+            attempt.due += late
+        if not self._forgiven:
             self._forgiven = True
-            self.deadline = max(self.deadline + now - self.due, now + fair)
+            self.deadline = max(self.deadline + late, time.monotonic() + self._fair)
+
+    # Who is next
+
+    def next_server(self) -> Server | None:
+        """The next of this round; None when it is over."""
+        if self.asked == len(self.left):
+            return None
+        self.asked += 1
+        return self.left[self.asked - 1]
+
+    def attempt_at(self, server: Server) -> Attempt | None:
+        """What is on its way there."""
+        for attempt in self.open:
+            if attempt.server is server:
+                return attempt
+        return None
+
+    def begin_round(self, left: Sequence[Server], at: float) -> None:
+        self.left = left
+        self.asked = 0
+        self.rounds += 1
+        self.next_at = at
+
+    def passes_over(self, server: Server, now: float) -> bool:
+        """Whether a server that rests is not asked: somebody else has said that there is no answer. Noted if so."""
+        if not self._said or not server.health.resting or server.health.due(now):
+            return False
+        self._failures[server] = UpstreamFailed(f"{server.endpoint}: left alone", why=UNREACHABLE)
+        return True
+
+    def worth_asking(self, servers: Sequence[Server]) -> list[Server]:
+        """Those of `servers` who may still answer if asked again."""
+        return [server for server in servers if self._may_answer(server)]
+
+    def _may_answer(self, server: Server) -> bool:
+        failure, tries = self._failures.get(server), self._tries.get(server, 0)
+        if self._said:  # whoever could be reached has no answer: only a datagram that was lost is worth another
+            silent = failure is None or failure.why == SILENT
+            return silent and tries < 2 and not server.health.resting
+        return tries < (LOSSY_ROUNDS if server.estimate.lossy else ROUNDS)
+
+    def waits(self) -> bool:
+        """Whether something on its way may still bring an answer, though nobody is asked again."""
+        return any(not attempt.noted or not self._said for attempt in self.open)
+
+    # What came of it
+
+    def sent(self, server: Server) -> None:
+        """A query has left, or will as soon as there is a connection."""
+        self._tries[server] = self._tries.get(server, 0) + 1
 
     def met(self, server: Server) -> None:
         """It has answered over UDP, but we need TCP."""
@@ -57,50 +176,38 @@ class Search:
         if self._ede < 0:
             self._ede = reply.ede
 
-    def refused(self, server: Server, reply: Reply, now: float) -> None:
+    def refused(self, server: Server, reply: Reply) -> None:
         """Its reply is no answer to this question."""
         rcode = reply.rcode if reply.rcode in (REFUSED, NOTIMP) else SERVFAIL
-        self.note(server, UpstreamFailed(f"{server.address}: no answer, RCODE {reply.rcode}", rcode, why=SAID), now)
+        self.note(server, UpstreamFailed(f"{server.endpoint}: no answer, RCODE {reply.rcode}", rcode, why=SAID))
 
-    def note(self, server: Server, failure: UpstreamFailed, now: float) -> None:
-        """A try has failed."""
+    def note(self, server: Server, failure: UpstreamFailed) -> None:
+        """An attempt has failed, or been silent for too long."""
         self._failures[server] = failure
         if failure.why == SAID:
             self._said = True
-        if failure.why == SILENT:
-            self.waited += 1
-        if server in self._met and failure.why != LOCAL:
-            self._tries[server] = self._tries.get(server, 0) + ROUNDS - 1  # it is there: a second try, no third
-        elif failure.why == SILENT and not self.late(now):
-            self._tries[server] = self._tries.get(server, 0) + 1
-
-    def passes_over(self, server: Server, now: float) -> bool:
-        """Whether a server that rests is not asked: somebody else has said that there is no answer. Noted if so."""
-        if not self._said or not server.udp.resting or server.udp.due(now):
-            return False
-        self._failures[server] = UpstreamFailed(f"{server.address}: left alone", why=UNREACHABLE)
-        return True
-
-    def worth_asking(self, servers: Sequence[Server]) -> list[Server]:
-        """Those of `servers` who may still answer."""
-        return [server for server in servers if self._may_answer(server)]
-
-    def _may_answer(self, server: Server) -> bool:
-        failure = self._failures.get(server)
-        if failure is None:
-            return True
-        tries = self._tries.get(server, 0)
-        if self._said:  # whoever could be reached has no answer: only a datagram that was lost is worth another wait
-            return failure.why == SILENT and tries < 2 and not server.udp.resting
-        return tries < ROUNDS
+        elif server in self._met and failure.why != LOCAL:  # it is there: a second try, no third
+            self._tries[server] = LOSSY_ROUNDS if server in self._retried else 0
+            self._retried.add(server)
+        elif failure.why != SILENT:  # the next may well arrive: it is asked until the deadline
+            self._tries[server] = 0
 
     def reached_nobody(self) -> bool:
-        """Whether that there is no answer yet says something about our own way to the servers, not about the name."""
+        """Whether all have been tried, and that there is no answer yet tells of our own way to them, not of the name.
+
+        True once.
+        """
+        if self.troubled or self._met or len(self._failures) < self._servers:
+            return False
         proofs = (self._proves(server, failure) for server, failure in self._failures.items())
-        return not self._met and all(proof in (LOCAL, UNREACHABLE) for proof in proofs)
+        self.troubled = all(proof in (LOCAL, UNREACHABLE) for proof in proofs)
+        return self.troubled
 
     def failure(self) -> UpstreamFailed:
         """What to tell those who asked: a fact about the name only when every server was heard, or is at work."""
+        for attempt in self.open:
+            if attempt.server not in self._failures:
+                self._failures[attempt.server] = UpstreamFailed(f"{attempt.server.endpoint}: no reply", why=SILENT)
         if not self._failures:
             return UpstreamFailed("no upstream in time", ede=NO_REACHABLE_AUTHORITY)
         found = {self._proves(server, failure) for server, failure in self._failures.items()}
@@ -108,16 +215,16 @@ class Search:
         rcodes = {failure.rcode for failure in self._failures.values()}
         rcode = rcodes.pop() if len(rcodes) == 1 else SERVFAIL
         text = "; ".join(map(str, self._failures.values()))
-        return UpstreamFailed(text, rcode, self._told(why), why, str(next(reversed(self._failures)).address))
+        return UpstreamFailed(text, rcode, self._told_error(why), why, str(next(reversed(self._failures)).endpoint))
 
     def _proves(self, server: Server, failure: UpstreamFailed) -> str:
         if failure.why != SILENT or server in self._met:
             return UNREACHABLE if failure.why == SILENT else failure.why
         # one that is in doubt has fallen silent for all since it gave that sign of life
-        alive = server.udp.alive_at >= self.started and server.rank(self.due) == AT_WORK
+        alive = server.health.alive_at >= self.started and server.rank(time.monotonic()) == AT_WORK
         return SILENT if alive else UNREACHABLE
 
-    def _told(self, why: str) -> int:
+    def _told_error(self, why: str) -> int:
         """The upstream's own Extended DNS Error, or what we know ourselves."""
         if self._ede >= 0 or why == SAID:
             return self._ede

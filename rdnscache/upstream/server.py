@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 from rdnscache import metrics
 from rdnscache.address import Address
 from rdnscache.errors import SAID, UpstreamFailed
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters, observe
+from rdnscache.shared import Doubles, doubles
+from rdnscache.upstream import estimate, health
+from rdnscache.upstream.datagrams import Datagrams
+from rdnscache.upstream.estimate import Estimate
 from rdnscache.upstream.health import Health
+from rdnscache.upstream.query import Transport
 
 log = logging.getLogger(__name__)
 
@@ -18,24 +24,64 @@ AT_WORK, IN_DOUBT, RESTING = 0, 1, 2
 #: A server is in doubt when this many questions wait for it, and none was answered for this many seconds, or this many
 #: times what it usually takes: before the first of them has timed out, others go elsewhere.
 DOUBT_WAITING, DOUBT_SECONDS, DOUBT_LATENCIES = 3, 0.25, 4
+#: The share of questions that are asked again as soon as the answer is overdue, and how many in a row at most.
+EARLY, MOST_EARLY = 0.05, 10.0
 #: Replies among which one at least is quick, as long as nothing queues up; and seconds for which it is known, at least,
 #: how quick they have been.
 SEVERAL, PERIOD = 16, 5.0
 _NONE = 1e300
 
 
-class Server:
-    """`udp` and `tcp` are apart: where TCP is closed, whatever fits into a datagram is answered all the same."""
+#: Numbers of a server that all workers of a node share.
+ROOM = 2 * health.ROOM + estimate.ROOM
 
-    def __init__(self, address: Address, block: int, counters: Counters) -> None:
-        self.address = address
-        self.udp = Health()
-        self.tcp = Health()
-        #: Seconds of its last replies, averaged.
-        self.latency = 0.0
-        #: Questions that wait for it, and since when it has answered none.
-        self.waiting = 0
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How a server is reached: by `own`, and where that is `udp`, what does not fit there over `tcp`."""
+
+    own: Transport
+    tcp: Transport
+    udp: Datagrams | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds after which an answer is overdue: at least, and at most."""
+
+    floor: float = 0.02
+    ceiling: float = 1.0
+
+
+class Server:
+    """`health` and `tcp_health` are apart: where TCP is closed, whatever fits into a datagram is answered all the same.
+
+    `endpoint` is its name in logs, metrics and origins. `numbers` is memory that the workers of a node share.
+    """
+
+    def __init__(
+        self,
+        endpoint: Address,
+        ways: Ways,
+        block: int,
+        counters: Counters,
+        numbers: Doubles | None = None,
+        patience: Patience = Patience(),
+    ) -> None:
+        self.endpoint = endpoint
+        self.weight = 1
+        self.transport = ways.own
+        self.udp = ways.udp
+        self.tcp = ways.tcp
+        shared = doubles(ROOM) if numbers is None else numbers
+        self.health = Health(shared[: health.ROOM])
+        self.tcp_health = Health(shared[health.ROOM : 2 * health.ROOM])
+        self.estimate = Estimate(shared[2 * health.ROOM : ROOM], patience.floor, patience.ceiling)
+        #: Questions that wait for it, and since when it has answered none; those of them that wait longer than usual.
+        self.waiting = self.overdue = 0
         self._quiet_since = 0.0
+        #: How many questions may be asked again early.
+        self._spare = MOST_EARLY
         #: Seconds of its quickest reply since the last look at `delay`, and how many have come; of the quickest in this
         #: period, and in the one before.
         self._quickest = _NONE
@@ -49,12 +95,12 @@ class Server:
         counters[block + metrics.SERVER_RESTING] = 0  # a worker before us may have left it so
 
     def rank(self, now: float) -> int:
-        if self.udp.rests_until:
+        if self.health.rests_until:
             return RESTING
         if self.waiting < DOUBT_WAITING:
             return AT_WORK
         quiet = now - self._quiet_since
-        return IN_DOUBT if quiet > DOUBT_SECONDS and quiet > DOUBT_LATENCIES * self.latency else AT_WORK
+        return IN_DOUBT if quiet > DOUBT_SECONDS and quiet > DOUBT_LATENCIES * self.estimate.rtt else AT_WORK
 
     def asked(self, now: float) -> None:
         """A query is sent; `waiting` is to be lowered when something has come of it."""
@@ -62,13 +108,28 @@ class Server:
         if not self.waiting:
             self._quiet_since = now
         self.waiting += 1
+        self._spare = min(self._spare + EARLY, MOST_EARLY)
+
+    def may_hurry(self, now: float, alone: bool) -> bool:
+        """Whether others, or it again, may be asked as soon as an answer is overdue.
+
+        For few questions only, and where it is `alone` only if something was lost lately: what takes long is rarely
+        lost, and upstreams count what we ask.
+        """
+        return self.estimate.lossy or (self._spare >= 1.0 and (not alone or self.estimate.loses(now)))
+
+    def hurried(self) -> None:
+        """That was done."""
+        self.overdue += 1
+        self._spare = max(self._spare - 1.0, 0.0)
 
     def useless(self) -> None:
         """Its reply was no answer."""
         self._counters[self._block + metrics.SERVER_FAILURES] += 1
 
     def answered(self, seconds: float) -> None:
-        self.latency += (seconds - self.latency) / 16 if self.latency else seconds
+        """It took this long for a reply."""
+        self.estimate.measured(seconds)
         self._replies += 1
         self._quickest = min(self._quickest, seconds)
         observe(self._counters, self._block + metrics.SERVER_SECONDS, seconds, 1)
@@ -89,33 +150,33 @@ class Server:
         return quickest - min(self._least, self._least_before)
 
     def heard(self, now: float) -> None:
-        """A sign of life over UDP."""
+        """A sign of life over its own transport."""
         self._quiet_since = now
-        since = self.udp.changed_at
-        if self.udp.answered(now):
+        since = self.health.changed_at
+        if self.health.answered(now):
             self._counters[self._block + metrics.SERVER_RESTING] = 0
             seconds = now - since
-            self._log.warn(f"upstream {self.address} answers again after {seconds:.0f} s: it is used as before", now)
+            self._log.warn(f"upstream {self.endpoint} answers again after {seconds:.0f} s: it is used as before", now)
 
     def failed(self, sent: float, now: float, failure: UpstreamFailed, alone: bool) -> None:
         """Nothing came of a query. `alone`: there is no other upstream."""
         self.useless()
-        if self.udp.failed(sent, now):
+        if self.health.failed(sent, now):
             self._counters[self._block + metrics.SERVER_RESTING] = 1
             done = "it is asked on, there is no other" if alone else "others are asked first until it answers a probe"
-            self._log.warn(f"upstream {failure}, {self.udp.failures} times in a row: {done}", now)
+            self._log.warn(f"upstream {failure}, {self.health.failures} times in a row: {done}", now)
 
     def heard_over_tcp(self, now: float) -> None:
-        if self.tcp.answered(now):
-            self._log_tcp.warn(f"upstream {self.address} answers over TCP again: it is used as before", now)
+        if self.tcp_health.answered(now):
+            self._log_tcp.warn(f"upstream {self.endpoint} answers over TCP again: it is used as before", now)
 
     def failed_over_tcp(self, sent: float, now: float, failure: UpstreamFailed) -> None:
         self.useless()
         if failure.why == SAID:  # it can be reached
             self.heard_over_tcp(now)
-        elif self.tcp.failed(sent, now):
+        elif self.tcp_health.failed(sent, now):
             done = "over UDP it is used as before, what does not fit there is asked of others first"
-            self._log_tcp.warn(f"upstream {failure} (over TCP), {self.tcp.failures} times in a row: {done}", now)
+            self._log_tcp.warn(f"upstream {failure} (over TCP), {self.tcp_health.failures} times in a row: {done}", now)
 
     def catch_up(self, now: float) -> None:
         """Log what was held back; to be called now and then."""

@@ -1,4 +1,4 @@
-"""Choosing among upstreams: in turn, those that fail rest, all inside one deadline."""
+"""The servers we forward to: the next is asked when an answer is overdue, all inside one deadline."""
 
 from __future__ import annotations
 
@@ -7,26 +7,33 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
-import gevent
-
 from rdnscache import metrics
 from rdnscache.dns import policy
 from rdnscache.dns.wire import FORMERR, NOTIMP, Reply
 from rdnscache.errors import LOCAL, SILENT, UpstreamFailed
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters
-from rdnscache.upstream.exchange import over_tcp, over_udp
-from rdnscache.upstream.search import LATE, ROUNDS, Search
+from rdnscache.upstream.aside import Aside
+from rdnscache.upstream.attempt import Attempt
+from rdnscache.upstream.choice import Choice, patience
+from rdnscache.upstream.search import NEVER, Search
 from rdnscache.upstream.server import Server
 
 log = logging.getLogger(__name__)
 
-#: The timeout varies a little, or what was asked in one burst would give up in one burst, again and again.
+#: Times vary a little, or what was asked in one burst would be asked again in one burst.
 JITTER = (1.0, 1.15)
 #: Seconds between two rounds in which nobody was waited for: at first, and at most; doubled each time.
 FIRST_PAUSE, LAST_PAUSE = 0.05, 1.0
-#: With less time left no pause is made, and nobody is asked again.
+#: What part of the timeout is waited for a server in the second round: the first goes by patience, the third and the
+#: last take all of it.
+SECOND_ROUND = 1 / 4
+#: A connection over TCP, and a question, take this many times the patience, or this part of the timeout.
+TCP_PATIENCE = 4
+#: With less time left nobody is asked again.
 TOO_LATE = 0.02
+#: Attempts of a search that are on their way at a time.
+MOST_OPEN = 8
 
 
 def _ignore() -> None:
@@ -34,19 +41,23 @@ def _ignore() -> None:
 
 
 class Upstreams:
-    """The servers we forward to. `timeout` is for one try, `deadline` for all of them together, in seconds."""
+    """`timeout` is after how long a silent server has failed, `deadline` for all of them together, in seconds."""
 
-    def __init__(self, servers: Sequence[Server], timeout: float, deadline: float, counters: Counters) -> None:
+    def __init__(
+        self, servers: Sequence[Server], timeout: float, deadline: float, counters: Counters, policy: str = "fastest"
+    ) -> None:
         self.servers = list(servers)
         self._timeout = timeout
         self._deadline = deadline
         self._counters = counters
-        self._turn = 0
+        self._choice = Choice(self.servers, policy)
+        self._alone = len(self.servers) == 1
+        self._aside = Aside(self._alone)
         self._local = Throttled(log)
 
     def latency(self) -> float:
-        """Seconds that those at work take, averaged; 0 when that is not known."""
-        known = [server.latency for server in self.servers if server.latency and not server.udp.resting]
+        """Seconds that the quickest of those at work takes; 0 when that is not known."""
+        known = [server.estimate.rtt for server in self.servers if server.estimate.rtt and not server.health.resting]
         return sum(known) / len(known) if known else 0.0
 
     def delay(self, now: float) -> float:
@@ -65,152 +76,194 @@ class Upstreams:
     def ask(self, key: bytes, on_trouble: Callable[[], None] = _ignore) -> tuple[Reply, str]:
         """A usable reply and the address it came from.
 
-        Who says SERVFAIL, REFUSED or nothing to the point is asked once. The others are asked until the deadline: after
-        silence at most ROUNDS times, after a refused packet or an error of our own with pauses that grow.
-        `on_trouble` is called when everybody has been tried once, and nobody could be reached.
+        When an answer is overdue, the next server is asked, while the one before may still answer. Who says SERVFAIL,
+        REFUSED or nothing to the point is asked once. The others are asked until the deadline: after silence at most
+        ROUNDS times, after a refused packet or an error of our own with pauses that grow.
+        `on_trouble` is called when everybody has been tried, and nobody could be reached.
         Raises UpstreamFailed when nobody is left to ask.
         """
         now = time.monotonic()
-        search = Search(key, now, now + self._deadline)
-        left = self._in_turn(key, now)
-        pause, rounds = FIRST_PAUSE, 0
-        while True:
-            waited = search.waited
-            for server in left:
-                reply = self._try(server, search, rounds, server is left[-1])
-                if reply is not None:
-                    return reply, server.address.host
-            left, rounds = search.worth_asking(left), rounds + 1
-            remaining = search.deadline - time.monotonic()
-            if not left or remaining < TOO_LATE:
-                raise search.failure()
-            if rounds == 1 and search.reached_nobody():
-                on_trouble()
-            if search.waited == waited:
-                self._sleep(search, min(pause * random.uniform(*JITTER), max(remaining / 2, TOO_LATE)))
-                pause = min(pause * 2, LAST_PAUSE)
+        search = Search(key, now, now + self._deadline, self._timeout, self._in_order(key, now))
+        try:
+            while True:
+                if now >= search.next_at and now < search.deadline:
+                    self._go_on(search, now)
+                attempt = search.wait()
+                now = time.monotonic()
+                if attempt is not None:
+                    reply = self._hear(search, attempt, now)
+                    if reply is not None:
+                        return reply, attempt.server.endpoint.host
+                else:
+                    self._note_silence(search, now)
+                    if now >= search.deadline or (search.next_at == NEVER and not search.waits()):
+                        raise search.failure()
+                if search.reached_nobody():
+                    on_trouble()
+        finally:
+            for attempt in search.open:
+                self._leave(attempt)
 
-    def _sleep(self, search: Search, seconds: float) -> None:
-        search.wait(time.monotonic(), seconds)
-        gevent.sleep(seconds)
-        search.forgive(time.monotonic(), self._timeout)
-
-    def _in_turn(self, key: bytes, now: float) -> list[Server]:
-        """Every server once, the next in turn first, those that rest last; whose rest is over is sent a probe."""
-        if len(self.servers) == 1:
-            return self.servers
-        self._turn = (self._turn + 1) % len(self.servers)
-        order = self.servers[self._turn :] + self.servers[: self._turn]
-        order.sort(key=lambda server: server.rank(now))
-        if order[-1].udp.resting and not order[0].udp.resting:  # if all rest, the question itself is the probe
+    def _in_order(self, key: bytes, now: float) -> list[Server]:
+        """Every server once, the first to be asked first; whose rest is over is sent a probe."""
+        order = self._choice.order(now)
+        if order[-1].health.rests_until and not order[0].health.rests_until:  # if all rest, the question is the probe
             for server in order:
-                if server.udp.due(now):
-                    server.udp.probing = True
-                    gevent.spawn(self._probe, server, key)
+                if server.health.due(now):
+                    self._probe(server, key, now)
         return order
 
-    def _probe(self, server: Server, key: bytes) -> None:
+    def _probe(self, server: Server, key: bytes, now: float) -> None:
         """Ask a server that rests what somebody else is asked for the client: no client waits for it."""
-        started = time.monotonic()
-        due = started + self._timeout
-        server.asked(started)
-        try:
-            over_udp(server.address, key, True, due)
-            server.heard(time.monotonic())
-        except UpstreamFailed as failure:
-            now = time.monotonic()
-            if failure.why == LOCAL or now > due + LATE:
-                server.udp.postpone(now)
-            else:
-                server.failed(started, now, failure, False)
-        finally:
-            server.waiting -= 1
-            server.udp.probing = False
+        attempt = Attempt(server, key, True, now, now + self._timeout, self._aside)
+        server.health.probe(attempt.due)
+        server.asked(now)
+        self._aside.take(attempt)
+        attempt.transport.send(attempt)
 
-    def _try(self, server: Server, search: Search, rounds: int, last: bool) -> Reply | None:
-        """One try at one server, the `last` of this round or not; None when it brought no answer, which is noted.
+    def _go_on(self, search: Search, now: float) -> None:
+        """Ask whoever is next, or begin another round."""
+        at_once = self._choice.at_once if search.asked == 0 and search.rounds == 0 else 1
+        while at_once and search.next_at <= now:
+            server = search.next_server()
+            if server is None:
+                self._next_round(search, now)
+                return
+            if not search.passes_over(server, now):
+                self._send(search, server, now, at_once == 1)
+                at_once -= 1
 
-        The last of all may take what is left of the time.
-        """
-        started = time.monotonic()
-        remaining = search.deadline - started
-        if remaining <= 0 or search.passes_over(server, started):
+    def _next_round(self, search: Search, now: float) -> None:
+        left = search.worth_asking(self.servers if search.rounds else search.left)
+        remaining = search.deadline - now
+        if not left or remaining < TOO_LATE:
+            if not search.waits():
+                raise search.failure()
+            search.next_at = NEVER
+        elif search.open:
+            search.begin_round(left, now)
+        else:
+            pause = min(FIRST_PAUSE * 2**search.rounds, LAST_PAUSE) * random.uniform(*JITTER)
+            search.begin_round(left, now + min(pause, max(remaining / 2, TOO_LATE)))
+
+    def _send(self, search: Search, server: Server, now: float, last: bool) -> None:
+        """Ask it, or ask it again."""
+        wait = self._wait(search, server, now)
+        if last:
+            search.next_at = now + wait * random.uniform(*JITTER)
+        search.sent(server)
+        attempt = search.attempt_at(server)
+        if attempt is None:
+            if len(search.open) >= MOST_OPEN:
+                self._leave(search.open.pop(0))
+            attempt = Attempt(server, search.key, True, now, now + self._timeout, search)
+            search.open.append(attempt)
+            server.asked(now)
+            attempt.transport.send(attempt)
+        elif attempt.datagram:
+            self._overdue(attempt)
+            attempt.sent = now
+            server.udp.send_again(attempt)
+
+    def _wait(self, search: Search, server: Server, now: float) -> float:
+        """Seconds until the next is asked."""
+        if search.rounds == 0 and server.may_hurry(now, self._alone):
+            return min(patience(server, self.servers), self._timeout)
+        if server.estimate.lossy and not server.health.resting:
+            return min(server.estimate.patience() * 2**search.rounds, self._timeout)
+        if search.rounds <= 1:
+            return min(max(self._timeout * SECOND_ROUND, server.estimate.patience()), self._timeout)
+        return self._timeout
+
+    def _overdue(self, attempt: Attempt) -> None:
+        if not attempt.overdue:
+            attempt.overdue = True
+            attempt.server.hurried()
+
+    def _note_silence(self, search: Search, now: float) -> None:
+        """It is time to go on. Who has been silent for the timeout has failed, though it may still answer."""
+        if search.late:
+            return
+        for attempt in search.open:
+            if search.next_at <= now:
+                self._overdue(attempt)
+            if attempt.noted or now < attempt.due:
+                continue
+            attempt.noted = True
+            attempt.failure = UpstreamFailed(f"{attempt.server.endpoint}: no reply in time", why=SILENT)
+            attempt.judge(now, self._alone)
+            search.note(attempt.server, attempt.failure)
+            attempt.failure = None
+
+    def _hear(self, search: Search, attempt: Attempt, now: float) -> Reply | None:
+        """Something has come of an attempt: the answer, or None, and then the next is asked at once."""
+        if attempt not in search.open:
             return None
-        final = last and rounds == ROUNDS - 1
-        search.wait(started, remaining if final else self._timeout * random.uniform(*JITTER))
-        try:
-            reply = self._exchange(server, search, last or rounds > 0)
-        except UpstreamFailed as failure:
-            if failure.why == LOCAL:
-                self._own_fault(failure)
-            now = time.monotonic()
-            search.note(server, failure, now)
-            search.forgive(now, self._timeout)
+        if attempt.cut:
+            attempt.judge(now, self._alone)
+            self._turn_to_tcp(search, attempt, now)
             return None
-        now = time.monotonic()
-        server.answered(now - started)
+        reply, server = attempt.reply, attempt.server
+        if attempt.failure is None or attempt.failure.why != LOCAL:
+            attempt.judge(now, self._alone)
+        search.open.remove(attempt)
+        attempt.end()
+        if reply is None:
+            self._failed(search, attempt, now)
+            return None
+        if attempt.edns and reply.rcode in (FORMERR, NOTIMP):
+            self._without_edns(search, attempt, now)
+            return None
         search.hear(reply)
         answer = policy.distill(search.key, reply) if policy.usable(reply) else None
         if answer is None:
             server.useless()
-            search.refused(server, reply, now)
+            search.refused(server, reply)
+            search.next_at = now
         return answer
 
-    def _exchange(self, server: Server, search: Search, insist: bool) -> Reply:
-        """The server's reply, whatever its RCODE; over TCP where it has to be, without EDNS where it does not know it.
+    def _failed(self, search: Search, attempt: Attempt, now: float) -> None:
+        failure = attempt.failure
+        assert failure is not None
+        if failure.why == LOCAL:
+            self._own_fault(failure, now)
+        search.note(attempt.server, failure)
+        search.next_at = now
 
-        TCP that rests is used only if we `insist`: before, another server may have the answer.
-        """
-        edns = True
-        while True:
-            reply = self._over_udp(server, search, edns)
-            if reply is None:
-                reply = self._over_tcp(server, search, edns, insist)
-            if not edns or reply.rcode not in (FORMERR, NOTIMP):
-                return reply
-            search.wait(time.monotonic(), self._timeout)
-            edns = False  # perhaps it does not know it (RFC 6891 section 6.2.2)
+    def _without_edns(self, search: Search, before: Attempt, now: float) -> None:
+        """Perhaps it does not know it (RFC 6891 section 6.2.2)."""
+        attempt = Attempt(before.server, search.key, False, now, now + self._timeout, search)
+        attempt.transport, attempt.health = before.transport, before.health
+        search.open.append(attempt)
+        search.next_at = now + self._timeout
+        attempt.server.asked(now)
+        attempt.transport.send(attempt)
 
-    def _over_udp(self, server: Server, search: Search, edns: bool) -> Reply | None:
-        """The reply; None when it is better asked for over TCP."""
-        started = time.monotonic()
-        server.asked(started)
-        try:
-            reply = over_udp(server.address, search.key, edns, search.due)
-        except UpstreamFailed as failure:
-            now = time.monotonic()
-            if failure.why != LOCAL and not search.late(now):
-                server.failed(started, now, failure, len(self.servers) == 1)
-            raise
-        finally:
-            server.waiting -= 1
-        server.heard(time.monotonic())
-        return reply
-
-    def _over_tcp(self, server: Server, search: Search, edns: bool, insist: bool) -> Reply:
-        started = time.monotonic()
-        tcp = server.tcp
-        probes = tcp.due(started)
-        if tcp.resting and not probes and not insist:
-            raise UpstreamFailed(f"{server.address}: left alone over TCP", why=SILENT)  # and so asked again
+    def _turn_to_tcp(self, search: Search, attempt: Attempt, now: float) -> None:
+        """TCP that rests is used only if nobody else is left in this round: another may have the answer."""
+        server, health = attempt.server, attempt.server.tcp_health
+        insists = search.asked == len(search.left) or search.rounds > 0
+        if health.resting and not health.due(now) and not insists:
+            search.open.remove(attempt)
+            attempt.end()
+            search.note(server, UpstreamFailed(f"{server.endpoint}: left alone over TCP", why=SILENT))
+            search.next_at = now
+            return
         search.met(server)
-        search.wait(started, self._timeout)
-        if probes:
-            tcp.probing = True
-        try:
-            reply = over_tcp(server.address, search.key, edns, search.due)
-        except UpstreamFailed as failure:
-            now = time.monotonic()
-            if failure.why != LOCAL and not search.late(now):
-                server.failed_over_tcp(started, now, failure)
-            raise
-        finally:
-            if probes:
-                tcp.probing = False
-        server.heard_over_tcp(time.monotonic())
-        return reply
+        if health.due(now):
+            health.probe(now + self._timeout)
+        wait = max(TCP_PATIENCE * server.estimate.patience(), self._timeout * SECOND_ROUND)
+        search.next_at = now + min(wait, self._timeout)
+        server.overdue -= attempt.overdue
+        attempt.turn_to_tcp(now, now + self._timeout)
 
-    def _own_fault(self, failure: UpstreamFailed) -> None:
+    def _leave(self, attempt: Attempt) -> None:
+        """The search is over. What is still on its way says something about its server."""
+        if attempt.noted or attempt.reply is not None or attempt.cut or attempt.failure is not None:
+            attempt.end()
+        else:
+            self._aside.take(attempt)
+
+    def _own_fault(self, failure: UpstreamFailed, now: float) -> None:
         self._counters[metrics.UPSTREAM_LOCAL_ERRORS] += 1
-        now = time.monotonic()
         self._local.warn(f"no query could be sent to {failure}: no fault of the upstream's, tried again", now)

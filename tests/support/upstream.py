@@ -42,10 +42,12 @@ class Upstream:
         self.port = port or free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.lock = threading.Lock()
-        #: How often each (lower-case name, type) was asked, e.g. ("a.test.", "A").
+        #: How often each (lower-case name, type) was asked, e.g. ("a.test.", "A"); what is merely sent again not counted.
         self.counts: Counter[tuple[str, str]] = Counter()
         #: Every query as it came, over UDP or TCP, and where it came from.
         self.raw: list[bytes] = []
+        self.heard: Counter[str] = Counter()
+        self._seen: set[tuple[tuple[str, int], bytes]] = set()
         self.sources: list[tuple[str, int]] = []
         self.transports: list[str] = []
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
@@ -97,6 +99,11 @@ class Upstream:
         with self.lock:
             return self.counts[name.lower(), rtype]
 
+    def datagrams(self, name: str = "") -> int:
+        """How many there were, of a name or of all, with those that were merely sent again."""
+        with self.lock:
+            return self.heard[name.lower()] if name else sum(self.heard.values())
+
     def total(self) -> int:
         with self.lock:
             return sum(self.counts.values())
@@ -136,7 +143,10 @@ class Upstream:
         except (dns.exception.DNSException, IndexError):
             return
         with self.lock:
-            self.counts[question.name.to_text().lower(), dns.rdatatype.to_text(question.rdtype)] += 1
+            again = (source, data[:2]) in self._seen and transport == "udp"  # sent again, from the same port
+            self._seen.add((source, data[:2]))
+            self.heard[question.name.to_text().lower()] += 1
+            self.counts[question.name.to_text().lower(), dns.rdatatype.to_text(question.rdtype)] += not again
             self.raw.append(data)
             self.sources.append(source)
             self.transports.append(transport)

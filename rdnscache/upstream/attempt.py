@@ -1,0 +1,147 @@
+"""One question on its way to one server: what has been sent, and what has come of it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from rdnscache.dns.wire import Reply, build_query
+from rdnscache.errors import LOCAL, SAID, SILENT, UpstreamFailed
+from rdnscache.upstream.health import Health
+from rdnscache.upstream.query import Query, Transport
+from rdnscache.upstream.reading import about, read_reply
+from rdnscache.upstream.server import Server
+
+
+class Owner(Protocol):
+    """Whoever is told what comes of an attempt."""
+
+    def tell(self, attempt: Attempt) -> None:
+        """Something has; `wake` or `wake_later` follows."""
+
+    def wake(self) -> None:
+        """Deal with it now: we are in the hub, with nothing half done."""
+
+    def wake_later(self) -> None:
+        """Deal with it when the hub comes to it."""
+
+
+class Attempt(Query):
+    """It begins over the server's own transport; what is cut there is asked again over TCP.
+
+    When it has come to something, `reply`, `cut` or `failure` says to what.
+    """
+
+    __slots__ = ("cut", "failure", "first_sent", "health", "noted", "overdue", "owner", "reply", "sent", "server",
+                 "transport", "tries")  # fmt: skip
+
+    def __init__(self, server: Server, key: bytes, edns: bool, now: float, due: float, owner: Owner) -> None:
+        super().__init__(key, edns, due)
+        self.server = server
+        self.owner = owner
+        self.transport: Transport = server.transport
+        self.health: Health = server.health
+        #: When its query was sent first, and last; how often.
+        self.first_sent = self.sent = now
+        self.tries = 1
+        #: Whether it has been waited for longer than usual; whether that it is silent has been taken down.
+        self.overdue = self.noted = False
+        self.reply: Reply | None = None
+        self.failure: UpstreamFailed | None = None
+        #: Whether its reply is better asked for over TCP: it is cut, or cannot be read, or many guess.
+        self.cut = False
+
+    @property
+    def datagram(self) -> bool:
+        """Whether it is on its way over UDP."""
+        return self.transport is self.server.udp
+
+    def turn_to_tcp(self, now: float, due: float) -> None:
+        """Ask the same over TCP."""
+        self.transport = self.server.tcp
+        self.health = self.server.tcp_health
+        self.first_sent = self.sent = now
+        self.due = due
+        self.overdue = self.noted = self.cut = False
+        self.transport.send(self)
+
+    def message(self, ident: bytes, block: int = 0) -> bytes:
+        return build_query(ident, self.key, self.edns)
+
+    def take(self, data: bytes) -> bool:
+        """A reply counts only with the asked question (RFC 5452 section 9.1)."""
+        reply = read_reply(self.key, data)
+        if reply is not None and not reply.truncated:
+            self.reply = reply
+        elif reply is not None or about(self.key, data):
+            self.cut = True
+        else:
+            return False
+        self.owner.tell(self)
+        return True
+
+    def wake(self) -> None:
+        self.owner.wake()
+
+    def guessed(self) -> None:
+        self.cut = True
+        self.owner.tell(self)
+        self.owner.wake()
+
+    def arrived(self, data: bytes) -> None:
+        """Over a connection a reply has to be whole: with TC set it is none (RFC 2181 section 9)."""
+        reply = read_reply(self.key, data)
+        if reply is None:
+            what = "a reply that cannot be read or does not fit the query"
+            self.failed(UpstreamFailed(f"{self.server.endpoint}: {what}", why=SAID))
+        elif reply.truncated:
+            self.failed(UpstreamFailed(f"{self.server.endpoint}: a reply cut short over a connection", why=SAID))
+        else:
+            self.reply = reply
+            self.owner.tell(self)
+            self.owner.wake_later()
+
+    def failed(self, failure: UpstreamFailed) -> None:
+        self.failure = failure
+        self.owner.tell(self)
+        self.owner.wake_later()
+
+    def judge(self, now: float, alone: bool) -> None:
+        """What has come of it tells how its server is. `alone`: there is no other."""
+        server, failure = self.server, self.failure
+        if failure is None:
+            self._answered(now)
+        elif failure.why == LOCAL:
+            self.health.postpone(now)
+        elif self.health is server.health:
+            if failure.why == SILENT:
+                server.estimate.lost(now)
+            server.failed(self.first_sent, now, failure, alone)
+        else:
+            server.failed_over_tcp(self.first_sent, now, failure)
+        self.health.probed()
+
+    def _answered(self, now: float) -> None:
+        """What was asked twice may be the answer to either (Karn); if it came at once, it is the answer to the first."""
+        server = self.server
+        if self.health is not server.health:
+            server.heard_over_tcp(now)
+            return
+        server.heard(now)
+        estimate = server.estimate
+        seconds = now - self.sent
+        if self.sent > self.first_sent:
+            if seconds < estimate.rtt / 2:
+                estimate.hasty()
+                seconds = now - self.first_sent
+            else:
+                estimate.lost(now)
+        elif self.overdue:
+            estimate.hasty()
+        estimate.arrived()
+        server.answered(seconds)
+
+    def end(self) -> None:
+        """Nobody waits for it any more."""
+        self.transport.cancel(self)
+        self.server.waiting -= 1
+        self.server.overdue -= self.overdue

@@ -1,0 +1,79 @@
+"""Whom to ask first: the policies. No clock in here: moments, in seconds, come in as arguments."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from rdnscache.upstream.estimate import UNKNOWN
+from rdnscache.upstream.server import Server
+
+POLICIES = ("fastest", "round-robin", "ordered", "random", "race")
+#: The share of questions with which `fastest` looks how another server does.
+EXPLORED = 1 / 200
+
+
+class Choice:
+    """`order` has every server once; whatever the policy, those in doubt and those that rest come last."""
+
+    def __init__(self, servers: Sequence[Server], policy: str) -> None:
+        self._servers = list(servers)
+        self._ranked = {
+            "fastest": self._fastest,
+            "race": self._by_cost,
+            "ordered": self._as_given,
+            "random": self._at_random,
+            "round-robin": self._in_turn,
+        }[policy]
+        self._turn = 0
+        #: How many are asked at once to begin with.
+        self.at_once = 2 if policy == "race" else 1
+
+    def order(self, now: float) -> list[Server]:
+        if len(self._servers) == 1:
+            return self._servers
+        order = self._ranked()
+        order.sort(key=lambda server: server.rank(now))
+        return order
+
+    def _as_given(self) -> list[Server]:
+        return list(self._servers)
+
+    def _in_turn(self) -> list[Server]:
+        self._turn = (self._turn + 1) % len(self._servers)
+        return self._servers[self._turn :] + self._servers[: self._turn]
+
+    def _at_random(self) -> list[Server]:
+        """Each first as often as its weight says (Efraimidis and Spirakis: the greatest of U^(1/w))."""
+        return sorted(self._servers, key=lambda server: -(random.random() ** (1.0 / server.weight)))
+
+    def _by_cost(self) -> list[Server]:
+        return sorted(self._servers, key=_cost)
+
+    def _fastest(self) -> list[Server]:
+        order = self._by_cost()
+        if random.random() < EXPLORED:
+            others = [server for server in order[1:] if server.health.rests_until == 0.0]
+            if others:
+                explored = random.choice(others)
+                order.remove(explored)
+                order.insert(0, explored)
+        return order
+
+
+def _cost(server: Server) -> float:
+    """Seconds until an answer may be had. One that is not known yet is asked first, but once at a time."""
+    known = server.estimate.cost()
+    if not known:
+        return UNKNOWN if server.waiting else 0.0
+    return known + server.overdue * server.estimate.patience()
+
+
+def patience(server: Server, servers: Sequence[Server]) -> float:
+    """Seconds after which another is asked: not longer for one that is not known than for those that are."""
+    if server.estimate.rtt:
+        return server.estimate.patience()
+    known = [other.estimate.patience() for other in servers if other.estimate.rtt and not other.health.resting]
+    return min(known, default=server.estimate.patience())
+
+

@@ -1,0 +1,130 @@
+"""UDP to one server: each query from a fresh random port with a fresh ID (RFC 5452 section 9.2).
+
+The kernel drops what others than the asked address and port send, since each socket is connected.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import socket
+from typing import Any
+
+from gevent import get_hub
+
+from rdnscache.address import Address
+from rdnscache.dns.wire import TCP_SIZE
+from rdnscache.errors import LOCAL, UNREACHABLE, UpstreamFailed
+from rdnscache.stream import READ
+from rdnscache.upstream.query import Query
+
+#: Datagrams that are not the reply, after which somebody is guessing: ask over TCP (RFC 5452 section 9.2).
+MAX_STRAYS = 20
+#: Before a query has left, every error but these is ours: no descriptor, no memory, no port, no route, not allowed.
+_REFUSALS = (errno.ECONNREFUSED, errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE)
+#: Afterwards these are.
+_OURS = (errno.ENOBUFS, errno.ENOMEM, errno.ENETDOWN)
+
+
+class Port:
+    """A socket for one query."""
+
+    __slots__ = ("data", "ident", "sock", "strays", "watcher")
+
+    def __init__(self, sock: Any, ident: bytes, data: bytes, watcher: Any) -> None:
+        self.sock = sock
+        self.ident = ident
+        #: What is sent, and sent again.
+        self.data = data
+        self.watcher = watcher
+        self.strays = 0
+
+    def close(self) -> None:
+        self.watcher.stop()
+        self.watcher.close()
+        self.sock.close()
+
+
+class Datagrams:
+    """Of all that is sent through here, none waits for another. What comes is told by `take`, `guessed` and `failed`.
+
+    Errors are told by whose fault they are: UNREACHABLE when the server or the network refused, LOCAL when the query
+    could not leave this host.
+    """
+
+    def __init__(self, address: Address, header: bytes = b"") -> None:
+        self._address = address
+        #: Goes before each query (of the PROXY protocol).
+        self._header = header
+
+    def send(self, query: Query) -> None:
+        ident = os.urandom(2)
+        sock = None
+        try:
+            sock = _socket.socket(self._address.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            sock.connect(self._address.sockaddr)  # the kernel picks a random free port
+            data = self._header + query.message(ident)
+            sock.send(data)
+        except OSError as error:
+            if sock is not None:
+                sock.close()
+            query.failed(failure(self._address, error, False))
+            return
+        watcher = get_hub().loop.io(sock.fileno(), READ)
+        query.handle = Port(sock, ident, data, watcher)
+        watcher.start(self._read, query)
+
+    def send_again(self, query: Query) -> None:
+        """The same from the same port: it can have been lost. There is still one query for others to guess."""
+        port: Port = query.handle
+        try:
+            port.sock.send(port.data)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._fail(query, error)
+
+    def look(self, query: Query) -> None:
+        """Take what has arrived and was not read yet: a timer may have gone off first."""
+        if query.handle is not None:
+            self._read(query)
+
+    def cancel(self, query: Query) -> None:
+        port = query.handle
+        if port is not None:
+            query.handle = None
+            port.close()
+
+    def close(self) -> None:
+        """Nothing outlives its query."""
+
+    def _read(self, query: Query) -> None:
+        port: Port = query.handle
+        while True:
+            try:
+                data = port.sock.recv(TCP_SIZE)  # as large as any message can be: the kernel would cut off the rest
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._fail(query, error)
+                return
+            if data[:2] == port.ident and query.take(data):
+                self.cancel(query)
+                query.wake()
+                return
+            port.strays += 1
+            if port.strays >= MAX_STRAYS:
+                self.cancel(query)
+                query.guessed()
+                return
+
+    def _fail(self, query: Query, error: OSError) -> None:
+        self.cancel(query)
+        query.failed(failure(self._address, error, True))
+
+
+def failure(server: Address, error: OSError, sent: bool) -> UpstreamFailed:
+    """Whose fault an error is, before or after a query has left for a server."""
+    ours = error.errno in _OURS if sent else error.errno not in _REFUSALS
+    return UpstreamFailed(f"{server}: {error.strerror or error}", why=LOCAL if ours else UNREACHABLE)
