@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 #: Numbers with a fraction, to be read and written in place.
-Doubles = memoryview
+Doubles: TypeAlias = "memoryview[float]"
 
 
 def doubles(count: int) -> Doubles:
-    """So many numbers of one's own, all 0."""
+    """This many numbers of one's own, all 0."""
     return memoryview(bytearray(8 * count)).cast("d")

@@ -26,6 +26,7 @@ from rdnscache.dns.names import TYPES, question_text, rcode_text
 from rdnscache.dns.policy import Identity, Limits
 from rdnscache.dns.question import questions
 from rdnscache.dns.wire import IN
+from rdnscache.endpoint import TCP, UDP
 from rdnscache.flights import Flights
 from rdnscache.logs import log_uncaught
 from rdnscache.node.children import SUCCEEDED
@@ -104,16 +105,18 @@ class Worker:
                 config.redis_timeout,
                 config.redis_budget,
                 make_limits(config),
-                [str(address) for address in config.upstream],
+                [each.label for each in config.upstream],
                 seal,
             )
             self.store = RedisStore(settings, self, partial(announce_again, settings.url, settings.prefix), counters)
         patience = Patience(config.upstream_retry_min, config.upstream_retry_max)
         servers = [
-            Server(each, ways.find(each), board.block(str(each)), counters, board.numbers(str(each)), patience)
+            Server(each, ways.find(each), board.block(each.label), counters, board.numbers(each.label), patience)
             for each in config.upstream
+            if each.scheme in (UDP, TCP)
         ]
-        self.upstreams = Upstreams(servers, config.upstream_timeout, config.upstream_deadline, counters, config.upstream_policy)
+        times = (config.upstream_timeout, config.upstream_deadline)
+        self.upstreams = Upstreams(servers, *times, counters, config.upstream_policy)
         self.siblings = Siblings(worker, inherited.siblings, config.upstream_deadline, departure)
         self.resolver = self._make_resolver()
         self.flights = Flights(self.resolver, config.max_flights, config.max_waiting, config.max_client_waiting)

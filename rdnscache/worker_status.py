@@ -77,7 +77,7 @@ class WorkerStatus:
             "slow": query_log.slow(),
             "upstreams": [
                 {
-                    "address": str(server.endpoint),
+                    "address": server.label,
                     "ms": round(server.estimate.rtt * 1000, 2),
                     "failures": server.health.failures,
                     "rests": max(round(server.health.rests_until - now, 1), 0),

@@ -132,7 +132,9 @@ def test_a_dead_server_rests_and_comes_back() -> None:
     with ExitStack() as stack:
         live = stack.enter_context(Upstream())
         dead = stack.enter_context(Upstream(lambda query, transport: None, port=port))
-        node = stack.enter_context(Node([dead.address, live.address], args=["--upstream-timeout", "0.1", "--upstream-policy", "round-robin"]))
+        node = stack.enter_context(
+            Node([dead.address, live.address], args=["--upstream-timeout", "0.1", "--upstream-policy", "round-robin"])
+        )
         for number in range(8):
             ask(node.port, f"dead{number}.test")
         assert 3 <= dead.total() <= 5

@@ -11,7 +11,7 @@ from typing import Any
 
 from gevent import get_hub
 
-from rdnscache.errors import LOCAL, SILENT, UpstreamFailed
+from rdnscache.errors import SILENT, UpstreamFailed
 from rdnscache.upstream.attempt import Attempt
 
 #: How many there are at most; the oldest makes room.
@@ -59,10 +59,9 @@ class Aside:
         now = time.monotonic()
         late, self._next_look = now - self._next_look > LATE, now + LOOK
         for attempt in [attempt for attempt in self._attempts if attempt.due <= now and not late]:
-            if attempt.datagram:
-                attempt.server.udp.look(attempt)
+            attempt.look()
             if attempt in self._attempts:
-                attempt.failure = UpstreamFailed(f"{attempt.server.endpoint}: no reply in time", why=SILENT)
+                attempt.failure = UpstreamFailed(f"{attempt.server.label}: no reply in time", why=SILENT)
                 self._attempts.remove(attempt)
                 attempt.judge(now, self._alone)
                 attempt.end()

@@ -32,7 +32,7 @@ class Attempt(Query):
     """
 
     __slots__ = ("cut", "failure", "first_sent", "health", "noted", "overdue", "owner", "reply", "sent", "server",
-                 "transport", "tries")  # fmt: skip
+                 "transport")  # fmt: skip
 
     def __init__(self, server: Server, key: bytes, edns: bool, now: float, due: float, owner: Owner) -> None:
         super().__init__(key, edns, due)
@@ -40,9 +40,8 @@ class Attempt(Query):
         self.owner = owner
         self.transport: Transport = server.transport
         self.health: Health = server.health
-        #: When its query was sent first, and last; how often.
+        #: When its query was sent first, and last.
         self.first_sent = self.sent = now
-        self.tries = 1
         #: Whether it has been waited for longer than usual; whether that it is silent has been taken down.
         self.overdue = self.noted = False
         self.reply: Reply | None = None
@@ -50,10 +49,16 @@ class Attempt(Query):
         #: Whether its reply is better asked for over TCP: it is cut, or cannot be read, or many guess.
         self.cut = False
 
-    @property
-    def datagram(self) -> bool:
-        """Whether it is on its way over UDP."""
-        return self.transport is self.server.udp
+    def look(self) -> None:
+        """Take what has arrived over UDP and was not read yet."""
+        if self.server.udp is not None and self.transport is self.server.udp:
+            self.server.udp.look(self)
+
+    def send_again(self, now: float) -> None:
+        """Over UDP: it can have been lost."""
+        if self.server.udp is not None and self.transport is self.server.udp:
+            self.sent = now
+            self.server.udp.send_again(self)
 
     def turn_to_tcp(self, now: float, due: float) -> None:
         """Ask the same over TCP."""
@@ -92,9 +97,9 @@ class Attempt(Query):
         reply = read_reply(self.key, data)
         if reply is None:
             what = "a reply that cannot be read or does not fit the query"
-            self.failed(UpstreamFailed(f"{self.server.endpoint}: {what}", why=SAID))
+            self.failed(UpstreamFailed(f"{self.server.label}: {what}", why=SAID))
         elif reply.truncated:
-            self.failed(UpstreamFailed(f"{self.server.endpoint}: a reply cut short over a connection", why=SAID))
+            self.failed(UpstreamFailed(f"{self.server.label}: a reply cut short over a connection", why=SAID))
         else:
             self.reply = reply
             self.owner.tell(self)
@@ -121,7 +126,7 @@ class Attempt(Query):
         self.health.probed()
 
     def _answered(self, now: float) -> None:
-        """What was asked twice may be the answer to either (Karn); if it came at once, it is the answer to the first."""
+        """After a repetition it may answer either (Karn); what comes at once then answers the first."""
         server = self.server
         if self.health is not server.health:
             server.heard_over_tcp(now)

@@ -75,5 +75,3 @@ def patience(server: Server, servers: Sequence[Server]) -> float:
         return server.estimate.patience()
     known = [other.estimate.patience() for other in servers if other.estimate.rtt and not other.health.resting]
     return min(known, default=server.estimate.patience())
-
-

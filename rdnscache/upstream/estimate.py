@@ -1,7 +1,7 @@
 """How long a server takes, and how much of what is sent to it is lost (RFC 6298 in spirit).
 
-No clock in here: moments and durations, in seconds, come in as arguments. The numbers are in memory that all workers of a node
-share: what one learns, all know. Two that write at once lose one measurement.
+No clock in here: moments and durations, in seconds, come in as arguments. The numbers are in memory that all workers of
+a node share: what one learns, all know. Two that write at once lose one measurement.
 """
 
 from __future__ import annotations
@@ -51,17 +51,16 @@ class Estimate:
 
     def measured(self, seconds: float) -> None:
         """An answer came (RFC 6298 sections 2.2 and 2.3)."""
-        numbers = self._numbers
-        rtt = numbers[_RTT]
+        rtt = self._numbers[_RTT]
         if rtt:
             off = seconds - rtt if seconds > rtt else rtt - seconds
-            numbers[_VARIATION] += (off - numbers[_VARIATION]) * VARIATION_GAIN
-            numbers[_RTT] = rtt + (seconds - rtt) * GAIN
+            self._numbers[_VARIATION] += (off - self._numbers[_VARIATION]) * VARIATION_GAIN
+            self._numbers[_RTT] = rtt + (seconds - rtt) * GAIN
         else:
-            numbers[_RTT] = seconds
-            numbers[_VARIATION] = seconds / 2
-        if numbers[_FACTOR] > 1.0:
-            numbers[_FACTOR] -= (numbers[_FACTOR] - 1.0) * LESS_PATIENCE
+            self._numbers[_RTT] = seconds
+            self._numbers[_VARIATION] = seconds / 2
+        if self._numbers[_FACTOR] > 1.0:
+            self._numbers[_FACTOR] -= (self._numbers[_FACTOR] - 1.0) * LESS_PATIENCE
 
     def arrived(self) -> None:
         """What was sent was not lost."""
@@ -83,10 +82,9 @@ class Estimate:
 
     def patience(self) -> float:
         """Seconds after which an answer is overdue."""
-        numbers = self._numbers
-        if not numbers[_RTT]:
+        if not self._numbers[_RTT]:
             return min(UNKNOWN, self._ceiling)
-        usual = (numbers[_RTT] + 4 * numbers[_VARIATION]) * max(numbers[_FACTOR], 1.0)
+        usual = (self._numbers[_RTT] + 4 * self._numbers[_VARIATION]) * max(self._numbers[_FACTOR], 1.0)
         return min(max(usual, self._floor), self._ceiling)
 
     def cost(self) -> float:

@@ -64,13 +64,12 @@ class Health:
 
     def answered(self, now: float) -> bool:
         """A sign of life. True when this ends its rest."""
-        numbers = self._numbers
-        numbers[_ALIVE_AT] = now
-        numbers[_FAILURES] = 0.0
-        if not numbers[_RESTS_UNTIL]:
+        self._numbers[_ALIVE_AT] = now
+        self._numbers[_FAILURES] = 0.0
+        if not self._numbers[_RESTS_UNTIL]:
             return False
-        numbers[_RESTS_UNTIL] = 0.0
-        numbers[_CHANGED_AT] = now
+        self._numbers[_RESTS_UNTIL] = 0.0
+        self._numbers[_CHANGED_AT] = now
         return True
 
     def postpone(self, now: float) -> None:
@@ -84,19 +83,18 @@ class Health:
         It says nothing about a server that has answered something else since, nor about one known to fail since before:
         many that fail together are one event.
         """
-        numbers = self._numbers
-        if sent < numbers[_ALIVE_AT]:
+        if sent < self._numbers[_ALIVE_AT]:
             return False
-        numbers[_FAILURES] += 1.0
-        if numbers[_RESTS_UNTIL]:
-            if sent >= numbers[_RESTS_UNTIL]:
-                self._rest(min(numbers[_PAUSE] * 2, LAST_REST), now)
+        self._numbers[_FAILURES] += 1.0
+        if self._numbers[_RESTS_UNTIL]:
+            if sent >= self._numbers[_RESTS_UNTIL]:
+                self._rest(min(self._numbers[_PAUSE] * 2, LAST_REST), now)
             return False
-        if numbers[_FAILURES] < FAILURES_BEFORE_REST:
+        if self._numbers[_FAILURES] < FAILURES_BEFORE_REST:
             return False
-        again = numbers[_PAUSE] and now - numbers[_CHANGED_AT] < STABLE
-        self._rest(min(numbers[_PAUSE] * 2, LAST_REST) if again else FIRST_REST, now)
-        numbers[_CHANGED_AT] = now
+        again = self._numbers[_PAUSE] and now - self._numbers[_CHANGED_AT] < STABLE
+        self._rest(min(self._numbers[_PAUSE] * 2, LAST_REST) if again else FIRST_REST, now)
+        self._numbers[_CHANGED_AT] = now
         return True
 
     def _rest(self, seconds: float, now: float) -> None:

@@ -103,8 +103,8 @@ class Search:
         if self._told:
             return
         for attempt in tuple(self.open):  # a timer that goes off late may come before what has arrived meanwhile
-            if attempt.datagram and attempt.reply is None and not attempt.cut and attempt.failure is None:
-                attempt.server.udp.look(attempt)
+            if attempt.reply is None and not attempt.cut and attempt.failure is None:
+                attempt.look()
         self._forgive(time.monotonic() - until)
 
     def _forgive(self, late: float) -> None:
@@ -144,7 +144,7 @@ class Search:
         """Whether a server that rests is not asked: somebody else has said that there is no answer. Noted if so."""
         if not self._said or not server.health.resting or server.health.due(now):
             return False
-        self._failures[server] = UpstreamFailed(f"{server.endpoint}: left alone", why=UNREACHABLE)
+        self._failures[server] = UpstreamFailed(f"{server.label}: left alone", why=UNREACHABLE)
         return True
 
     def worth_asking(self, servers: Sequence[Server]) -> list[Server]:
@@ -179,7 +179,7 @@ class Search:
     def refused(self, server: Server, reply: Reply) -> None:
         """Its reply is no answer to this question."""
         rcode = reply.rcode if reply.rcode in (REFUSED, NOTIMP) else SERVFAIL
-        self.note(server, UpstreamFailed(f"{server.endpoint}: no answer, RCODE {reply.rcode}", rcode, why=SAID))
+        self.note(server, UpstreamFailed(f"{server.label}: no answer, RCODE {reply.rcode}", rcode, why=SAID))
 
     def note(self, server: Server, failure: UpstreamFailed) -> None:
         """An attempt has failed, or been silent for too long."""
@@ -207,7 +207,7 @@ class Search:
         """What to tell those who asked: a fact about the name only when every server was heard, or is at work."""
         for attempt in self.open:
             if attempt.server not in self._failures:
-                self._failures[attempt.server] = UpstreamFailed(f"{attempt.server.endpoint}: no reply", why=SILENT)
+                self._failures[attempt.server] = UpstreamFailed(f"{attempt.server.label}: no reply", why=SILENT)
         if not self._failures:
             return UpstreamFailed("no upstream in time", ede=NO_REACHABLE_AUTHORITY)
         found = {self._proves(server, failure) for server, failure in self._failures.items()}
@@ -215,7 +215,7 @@ class Search:
         rcodes = {failure.rcode for failure in self._failures.values()}
         rcode = rcodes.pop() if len(rcodes) == 1 else SERVFAIL
         text = "; ".join(map(str, self._failures.values()))
-        return UpstreamFailed(text, rcode, self._told_error(why), why, str(next(reversed(self._failures)).endpoint))
+        return UpstreamFailed(text, rcode, self._told_error(why), why, next(reversed(self._failures)).label)
 
     def _proves(self, server: Server, failure: UpstreamFailed) -> str:
         if failure.why != SILENT or server in self._met:

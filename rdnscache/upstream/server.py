@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from rdnscache import metrics
-from rdnscache.address import Address
+from rdnscache.endpoint import Endpoint
 from rdnscache.errors import SAID, UpstreamFailed
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters, observe
@@ -56,12 +56,12 @@ class Patience:
 class Server:
     """`health` and `tcp_health` are apart: where TCP is closed, whatever fits into a datagram is answered all the same.
 
-    `endpoint` is its name in logs, metrics and origins. `numbers` is memory that the workers of a node share.
+    `numbers` is memory that the workers of a node share.
     """
 
     def __init__(
         self,
-        endpoint: Address,
+        endpoint: Endpoint,
         ways: Ways,
         block: int,
         counters: Counters,
@@ -69,7 +69,8 @@ class Server:
         patience: Patience = Patience(),
     ) -> None:
         self.endpoint = endpoint
-        self.weight = 1
+        self.label = endpoint.label
+        self.weight = endpoint.weight
         self.transport = ways.own
         self.udp = ways.udp
         self.tcp = ways.tcp
@@ -156,7 +157,7 @@ class Server:
         if self.health.answered(now):
             self._counters[self._block + metrics.SERVER_RESTING] = 0
             seconds = now - since
-            self._log.warn(f"upstream {self.endpoint} answers again after {seconds:.0f} s: it is used as before", now)
+            self._log.warn(f"upstream {self.label} answers again after {seconds:.0f} s: it is used as before", now)
 
     def failed(self, sent: float, now: float, failure: UpstreamFailed, alone: bool) -> None:
         """Nothing came of a query. `alone`: there is no other upstream."""
@@ -168,7 +169,7 @@ class Server:
 
     def heard_over_tcp(self, now: float) -> None:
         if self.tcp_health.answered(now):
-            self._log_tcp.warn(f"upstream {self.endpoint} answers over TCP again: it is used as before", now)
+            self._log_tcp.warn(f"upstream {self.label} answers over TCP again: it is used as before", now)
 
     def failed_over_tcp(self, sent: float, now: float, failure: UpstreamFailed) -> None:
         self.useless()

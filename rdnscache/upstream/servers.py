@@ -160,19 +160,19 @@ class Upstreams:
             search.open.append(attempt)
             server.asked(now)
             attempt.transport.send(attempt)
-        elif attempt.datagram:
+        else:
             self._overdue(attempt)
-            attempt.sent = now
-            server.udp.send_again(attempt)
+            attempt.send_again(now)
 
     def _wait(self, search: Search, server: Server, now: float) -> float:
         """Seconds until the next is asked."""
         if search.rounds == 0 and server.may_hurry(now, self._alone):
             return min(patience(server, self.servers), self._timeout)
         if server.estimate.lossy and not server.health.resting:
-            return min(server.estimate.patience() * 2**search.rounds, self._timeout)
+            return min(server.estimate.patience() * (1 << search.rounds), self._timeout)
         if search.rounds <= 1:
-            return min(max(self._timeout * SECOND_ROUND, server.estimate.patience()), self._timeout)
+            wait: float = max(self._timeout * SECOND_ROUND, server.estimate.patience())
+            return min(wait, self._timeout)
         return self._timeout
 
     def _overdue(self, attempt: Attempt) -> None:
@@ -190,7 +190,7 @@ class Upstreams:
             if attempt.noted or now < attempt.due:
                 continue
             attempt.noted = True
-            attempt.failure = UpstreamFailed(f"{attempt.server.endpoint}: no reply in time", why=SILENT)
+            attempt.failure = UpstreamFailed(f"{attempt.server.label}: no reply in time", why=SILENT)
             attempt.judge(now, self._alone)
             search.note(attempt.server, attempt.failure)
             attempt.failure = None
@@ -246,7 +246,7 @@ class Upstreams:
         if health.resting and not health.due(now) and not insists:
             search.open.remove(attempt)
             attempt.end()
-            search.note(server, UpstreamFailed(f"{server.endpoint}: left alone over TCP", why=SILENT))
+            search.note(server, UpstreamFailed(f"{server.label}: left alone over TCP", why=SILENT))
             search.next_at = now
             return
         search.met(server)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gevent
 
 from rdnscache.address import Address
+from rdnscache.endpoint import UDP, Endpoint
 from rdnscache.errors import UpstreamFailed
 from rdnscache.upstream.datagrams import Datagrams
 from rdnscache.upstream.exchange import over_tcp
@@ -38,6 +39,9 @@ class OneEach:
         pass
 
 
-def find(address: Address) -> Ways:
-    udp = Datagrams(address)
-    return Ways(udp, OneEach(address), udp)
+def find(endpoint: Endpoint) -> Ways:
+    tcp = OneEach(endpoint.address)
+    if endpoint.scheme != UDP:
+        return Ways(tcp, tcp)
+    udp = Datagrams(endpoint.address)
+    return Ways(udp, tcp, udp)

@@ -42,7 +42,7 @@ class Upstream:
         self.port = port or free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.lock = threading.Lock()
-        #: How often each (lower-case name, type) was asked, e.g. ("a.test.", "A"); what is merely sent again not counted.
+        #: How often each (lower-case name, type) was asked, e.g. ("a.test.", "A"), without what was merely sent again.
         self.counts: Counter[tuple[str, str]] = Counter()
         #: Every query as it came, over UDP or TCP, and where it came from.
         self.raw: list[bytes] = []

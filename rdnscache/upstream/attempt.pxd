@@ -1,0 +1,30 @@
+cimport cython
+
+from rdnscache.dns.wire cimport Reply, build_query
+from rdnscache.upstream.estimate cimport Estimate
+from rdnscache.upstream.health cimport Health
+from rdnscache.upstream.query cimport Query
+from rdnscache.upstream.reading cimport about, read_reply
+from rdnscache.upstream.server cimport Server
+
+
+cdef class Attempt(Query):
+    cdef readonly Server server
+    cdef public object owner
+    cdef public object transport
+    cdef public Health health
+    cdef public double first_sent
+    cdef public double sent
+    cdef public bint overdue
+    cdef public bint noted
+    cdef public Reply reply
+    cdef public object failure
+    cdef public bint cut
+
+    cpdef object turn_to_tcp(self, double now, double due)
+    cpdef object look(self)
+    cpdef object send_again(self, double now)
+    cpdef object judge(self, double now, bint alone)
+    @cython.locals(server=Server, estimate=Estimate, seconds=double)
+    cpdef object _answered(self, double now)
+    cpdef object end(self)

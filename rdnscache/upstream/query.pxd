@@ -1,0 +1,12 @@
+cdef class Query:
+    cdef public bytes key
+    cdef public bint edns
+    cdef public double due
+    cdef public object handle
+
+    cpdef bytes message(self, bytes ident, int block=*)
+    cpdef object arrived(self, bytes data)
+    cpdef bint take(self, bytes data) except -1
+    cpdef object wake(self)
+    cpdef object guessed(self)
+    cpdef object failed(self, object failure)

@@ -1,0 +1,47 @@
+cimport cython
+
+from rdnscache.dns.wire cimport Reply
+from rdnscache.upstream.attempt cimport Attempt
+from rdnscache.upstream.server cimport Server
+
+
+cdef class Search:
+    cdef readonly bytes key
+    cdef readonly double started
+    cdef public double deadline
+    cdef double _fair
+    cdef readonly list left
+    cdef readonly Py_ssize_t asked
+    cdef readonly int rounds
+    cdef public double next_at
+    cdef readonly list open
+    cdef list _told
+    cdef object _switch
+    cdef readonly double late
+    cdef bint _forgiven
+    cdef readonly bint troubled
+    cdef int _ede
+    cdef Py_ssize_t _servers
+    cdef dict _failures
+    cdef set _met
+    cdef dict _tries
+    cdef set _retried
+    cdef bint _said
+
+    cpdef object tell(self, Attempt attempt)
+    cpdef object wake(self)
+    cpdef Attempt wait(self)
+    @cython.locals(until=double, attempt=Attempt)
+    cpdef double _until(self)
+    @cython.locals(seconds=double, attempt=Attempt)
+    cpdef object _sleep(self, double until)
+    cpdef Server next_server(self)
+    @cython.locals(attempt=Attempt)
+    cpdef Attempt attempt_at(self, Server server)
+    cpdef object begin_round(self, list left, double at)
+    cpdef bint passes_over(self, Server server, double now)
+    cpdef object sent(self, Server server)
+    cpdef object met(self, Server server)
+    cpdef object hear(self, Reply reply)
+    cpdef object refused(self, Server server, Reply reply)
+    cpdef object note(self, Server server, object failure)

@@ -1,0 +1,43 @@
+cimport cython
+
+from rdnscache.metrics cimport observe
+from rdnscache.upstream.estimate cimport Estimate
+from rdnscache.upstream.health cimport Health
+
+
+cdef class Server:
+    cdef readonly object endpoint
+    cdef readonly str label
+    cdef readonly long weight
+    cdef readonly object transport
+    cdef readonly object udp
+    cdef readonly object tcp
+    cdef readonly Health health
+    cdef readonly Health tcp_health
+    cdef readonly Estimate estimate
+    cdef public long waiting
+    cdef public long overdue
+    cdef double _quiet_since
+    cdef double _spare
+    cdef double _quickest
+    cdef long _replies
+    cdef double _least
+    cdef double _least_before
+    cdef double _period
+    cdef int _block
+    cdef object _counters
+    cdef object _log
+    cdef object _log_tcp
+
+    cpdef int rank(self, double now)
+    cpdef object asked(self, double now)
+    cpdef bint may_hurry(self, double now, bint alone)
+    cpdef object hurried(self)
+    cpdef object useless(self)
+    cpdef object answered(self, double seconds)
+    @cython.locals(quickest=double)
+    cpdef double delay(self, double now) except? -2
+    cpdef object heard(self, double now)
+    cpdef object failed(self, double sent, double now, object failure, bint alone)
+    cpdef object heard_over_tcp(self, double now)
+    cpdef object failed_over_tcp(self, double sent, double now, object failure)

@@ -1,0 +1,41 @@
+cimport cython
+
+from rdnscache.dns.wire cimport Reply
+from rdnscache.upstream.attempt cimport Attempt
+from rdnscache.upstream.search cimport Search
+from rdnscache.upstream.server cimport Server
+
+
+cdef class Upstreams:
+    cdef readonly list servers
+    cdef double _timeout
+    cdef double _deadline
+    cdef object _counters
+    cdef object _choice
+    cdef bint _alone
+    cdef object _aside
+    cdef object _local
+
+    @cython.locals(now=double, search=Search, attempt=Attempt, reply=Reply)
+    cpdef tuple ask(self, bytes key, object on_trouble=*)
+    @cython.locals(attempt=Attempt)
+    cpdef object _probe(self, Server server, bytes key, double now)
+    @cython.locals(at_once=int, server=Server)
+    cpdef object _go_on(self, Search search, double now)
+    @cython.locals(remaining=double, pause=double)
+    cpdef object _next_round(self, Search search, double now)
+    @cython.locals(wait=double, attempt=Attempt)
+    cpdef object _send(self, Search search, Server server, double now, bint last)
+    cpdef double _wait(self, Search search, Server server, double now) except? -2
+    cpdef object _overdue(self, Attempt attempt)
+    @cython.locals(attempt=Attempt)
+    cpdef object _note_silence(self, Search search, double now)
+    @cython.locals(reply=Reply, server=Server, answer=Reply)
+    cpdef Reply _hear(self, Search search, Attempt attempt, double now)
+    cpdef object _failed(self, Search search, Attempt attempt, double now)
+    @cython.locals(attempt=Attempt)
+    cpdef object _without_edns(self, Search search, Attempt before, double now)
+    @cython.locals(server=Server, wait=double)
+    cpdef object _turn_to_tcp(self, Search search, Attempt attempt, double now)
+    cpdef object _leave(self, Attempt attempt)
+    cpdef object _own_fault(self, object failure, double now)
