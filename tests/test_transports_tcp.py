@@ -18,7 +18,7 @@ import gevent
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import Asked, Peer, StreamServer, all_ended, answering, free_port, turning
+from support import Asked, Peer, StreamServer, all_ended, answered, answering, free_port, turning
 
 from rdnscache.address import Address
 from rdnscache.dns.edns import keepalive
@@ -47,11 +47,6 @@ def sent(pool: Pool, count: int = 1, **options: Any) -> list[Asked]:
     for query in queries:
         pool.send(query)
     return queries
-
-
-def answered(queries: list[Asked]) -> bool:
-    """Each once, and each with the answer to its own question."""
-    return all(query.ends == 1 and query.data is not None and query.key[:-1] in query.data for query in queries)
 
 
 @given(st.lists(st.binary(max_size=300), max_size=8), st.lists(st.integers(1, 200), max_size=40))

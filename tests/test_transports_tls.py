@@ -16,7 +16,7 @@ import gevent
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Asked, Peer, StreamServer, all_ended, turning
+from support import Asked, Peer, StreamServer, all_ended, answered, turning
 from support.certificates import Authority
 
 from rdnscache.address import Address
@@ -52,10 +52,6 @@ def ask(pool: Pool, count: int = 1) -> list[Asked]:
         pool.send(query)
     all_ended(queries)
     return queries
-
-
-def answered(queries: list[Asked]) -> bool:
-    return all(query.ends == 1 and query.data is not None and query.key[:-1] in query.data for query in queries)
 
 
 def serve(peer: Peer) -> None:

@@ -54,4 +54,4 @@ def of_this_worker() -> Handshakes:
     found = getattr(hub, "_rdnscache_handshakes", None)
     if found is None:
         found = hub._rdnscache_handshakes = Handshakes()
-    return found  # type: ignore[no-any-return]
+    return found

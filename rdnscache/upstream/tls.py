@@ -6,11 +6,11 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rdnscache.address import Address
 from rdnscache.errors import LOCAL, UNREACHABLE, UpstreamFailed
 from rdnscache.upstream import handshakes
 from rdnscache.upstream.certificates import Identity, pinned, refusal
 from rdnscache.upstream.channel import CHUNK, Channel
-from rdnscache.address import Address
 
 #: Octets of a handshake that a server may send: certificates have a few thousand.
 MAX_HANDSHAKE = 128 << 10
@@ -68,6 +68,8 @@ class TlsChannel(Channel):
         #: What has come while a thread was at work, and how much has come in all, before the handshake is done.
         self._meanwhile: list[bytes] = []
         self._octets = 0
+        #: How the connection has ended while a thread was at work.
+        self._after: UpstreamFailed | None = None
         super().__init__(address, on_open, on_data, on_end)
 
     def _opened(self) -> None:
@@ -106,6 +108,16 @@ class TlsChannel(Channel):
             self._secure(step.tls)
         elif self._meanwhile:
             self._step()
+            return
+        if self._after is not None:
+            self.ended_by_server = True
+            self._end(self._after)
+
+    def _ended(self, reason: str) -> None:
+        if self._shaking:  # what came before the end says why
+            self._after = UpstreamFailed(f"{self.address}: {reason}", why=UNREACHABLE)
+        else:
+            super()._ended(reason)
 
     def _secure(self, tls: ssl.SSLObject) -> None:
         """The handshake is done."""

@@ -25,14 +25,14 @@ from .processes import ROOT, alive, children_of, clean_env, command, run
 from .redis_cluster import RedisCluster, running_cluster
 from .relay import ChaosRelay, Relay
 from .servers import KINDS, RedisServer, Sentinel, Server
-from .streams import Asked, Peer, StreamServer, all_ended, answering, turning
+from .streams import Asked, Peer, StreamServer, all_ended, answered, answering, turning
 from .upstream import Changing, Upstream
 from .waiting import in_order, wait_for
 
 __all__ = [
-    "Asked", "Changing", "ChaosRelay", "Handler", "KINDS", "Load", "Node", "Peer", "ROOT", "RedisCluster",
+    "KINDS", "ROOT", "Asked", "Changing", "ChaosRelay", "Handler", "Load", "Node", "Peer", "RedisCluster",
     "RedisServer", "Relay", "Reply", "Sentinel", "Server", "SteadyLoad", "StreamServer", "Upstream", "above_one",
-    "address", "address_of", "addresses", "alive", "all_ended", "answer", "answer_of", "answering", "ask",
+    "address", "address_of", "addresses", "alive", "all_ended", "answer", "answer_of", "answered", "answering", "ask",
     "asked_at_once", "attached", "children_of", "clean_env", "cluster", "command", "cut_off", "default_handler",
     "extended_errors", "failure", "fill_all_workers", "free_port", "get", "in_order", "members", "negative", "nodes_on",
     "numbers", "page_status", "refusing", "request", "run", "running_cluster", "says", "status_of", "steady_load",

@@ -59,6 +59,11 @@ def all_ended(queries: list[Asked], seconds: float = 5.0) -> None:
     turning(lambda: all(query.ends for query in queries), seconds)
 
 
+def answered(queries: list[Asked]) -> bool:
+    """Each once, and each with the answer to its own question."""
+    return all(query.ends == 1 and query.data is not None and query.key[:-1] in query.data for query in queries)
+
+
 class Peer:
     """The server's end of a connection."""
 
