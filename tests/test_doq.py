@@ -10,12 +10,12 @@ from typing import Any
 
 import gevent
 import pytest
-from rdnscache.upstream.connection import Limits
-from rdnscache.upstream.pool import Pool
 from support.quic import QuicServer
 
 from rdnscache.endpoint import Endpoint
 from rdnscache.errors import SAID, UNREACHABLE, UpstreamFailed
+from rdnscache.upstream.connection import Limits
+from rdnscache.upstream.pool import Pool
 from rdnscache.upstream.query import Query
 
 pytest.importorskip("aioquic", reason="aioquic is not installed")
