@@ -38,7 +38,7 @@ def wire_of(rtype: str, text: str) -> tuple[int, bytes]:
 
 
 def read_back(number: int, line: str) -> bytes:
-    """The octets dnspython makes of a line. It cuts floats, which may cost an altitude a centimetre: that is exact here."""
+    """The octets dnspython makes of a line; but it cuts floats, which may cost an altitude a centimetre."""
     data = dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.RdataType.make(number), line).to_wire()
     assert data is not None
     if number == dns.rdatatype.LOC:

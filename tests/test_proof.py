@@ -292,7 +292,7 @@ class TestTwoRounds:
             assert [answer_of(node.port, "www.flush.test.") for node in nodes] == ["192.0.2.2"] * 2
 
     def test_ctrl_c_says_what_was_done(self, redis_server: RedisServer) -> None:
-        """Interrupted while it deletes, page by page over a slow network: the workers know, and a sentence tells how far."""
+        """Interrupted while it deletes over a slow network: the workers know, and a sentence tells how far it came."""
         with Upstream() as upstream, cluster([redis_server.url], upstream, 1) as (node,):
             redis = redis_server.client()
             redis.mset({f"rdns:1:{{{number}.other.test.}}:A": "x" for number in range(40 * PAGE)})
