@@ -89,8 +89,8 @@ def _forker() -> socket.socket:
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with its:
         program = subprocess.Popen(
-            [sys.executable, "-m", "support.forker"], stdin=its.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env=clean_env({"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}), cwd=ROOT,
+            [sys.executable, "-m", "support.forker"], stdin=its.fileno(), stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, env=clean_env({"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}), cwd=ROOT,
         )  # fmt: skip
     atexit.register(program.wait)
     atexit.register(ours.close)
