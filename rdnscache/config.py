@@ -21,6 +21,7 @@ from rdnscache import option_parsers as values
 from rdnscache.address import Address
 from rdnscache.clients.networks import DEFAULT_ALLOW
 from rdnscache.dns.names import shown
+from rdnscache.endpoint import Endpoint
 from rdnscache.errors import ConfigError
 from rdnscache.files import read_text
 from rdnscache.forwards import DNS_PORT
@@ -65,12 +66,12 @@ class Config:
         values.addresses(None), "127.0.0.1:5300",
         fixed=True, own=True,
     )  # fmt: skip
-    upstream: tuple[Address, ...] = _option(
-        (), "ADDR[:PORT]", "Forward to this server, port 53 unless given; several are used in turn.",
-        values.addresses(DNS_PORT), "those in /etc/resolv.conf",
+    upstream: tuple[Endpoint, ...] = _option(
+        (), "ADDR|URL", "Forward to this server; a URL says how: tls://192.0.2.53#dns.example. Repeatable.",
+        values.upstreams, "those in /etc/resolv.conf",
     )  # fmt: skip
     upstream_file: str = _option(
-        "", "FILE", "Read upstreams from a file, an address a line.", values.text, "none", own=True
+        "", "FILE", "Read upstreams from a file, an address or a URL a line.", values.text, "none", own=True
     )
     redis: str = _option(
         "embedded",

@@ -4,39 +4,50 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 from rdnscache.address import Address
+from rdnscache.endpoint import H3, QUIC, TCP, UDP, Endpoint, split
 from rdnscache.errors import ConfigError
 from rdnscache.files import read_text
 
 DNS_PORT = 53
 #: Servers a node forwards to, at most.
 MOST = 256
+#: What systemd-resolved listens on, and the servers that it forwards to itself.
+STUBS = (Address("127.0.0.53", DNS_PORT), Address("127.0.0.54", DNS_PORT))
+BEHIND_STUBS = Path("/run/systemd/resolve/resolv.conf")
 _THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
 #: A comment begins a line or follows a space, so that the port of `192.0.2.53#5353` is none.
 _COMMENT = re.compile(r"(?:^|\s)[#;].*")
+#: Words that begin a line of resolv.conf(5) about something else than servers.
+_NO_SERVERS = ("search", "domain", "sortlist", "options")
+_ITSELF = "is this node itself: queries would go round in circles"
 
 
 def find(
-    given: tuple[Address, ...], file: str, system: Path, own: tuple[Address, ...], warn: Callable[[str], None]
-) -> tuple[Address, ...]:
+    given: tuple[Endpoint, ...], file: str, system: Path, own: tuple[Address, ...], warn: Callable[[str], None]
+) -> tuple[Endpoint, ...]:
     """The servers given and those in the file; those of the system (its resolv.conf) where both name none.
 
     `own` is where the node itself listens. `warn` is told of servers of the system that are passed over.
     Raises ConfigError for others that cannot be asked.
     """
-    for address in given:
-        if reason := objection(address, own):
-            raise ConfigError(f"upstream {address} {reason}")
-    found = given + (tuple(_from_file(file, own)) if file else ())
-    found = tuple(dict.fromkeys(found)) or _from_system(system, own, warn)
+    found: dict[str, Endpoint] = {}
+    for where, endpoint in chain((("upstream", each) for each in given), _from_file(file) if file else ()):
+        if reason := objection(endpoint.address, own) or _lacking(endpoint):
+            raise ConfigError(f"{where} {endpoint.label} {reason}")
+        if found.setdefault(endpoint.place, endpoint) != endpoint:
+            raise ConfigError(f"{where} {endpoint.label} is named twice, with different parameters")
     if len(found) > MOST:
         raise ConfigError(f"there are {len(found)} upstreams; {MOST} is the limit")
-    return found
+    return tuple(found.values()) or _from_system(system, own, warn)[:MOST]
 
 
 def objection(address: Address, own: tuple[Address, ...]) -> str:
@@ -57,38 +68,73 @@ def objection(address: Address, own: tuple[Address, ...]) -> str:
     for each in own:
         here = each.wildcard and each.family == address.family and (address.loopback or source == address.host)
         if each.port and each.port == address.port and (here or each.host == address.host):
-            return "is this node itself: queries would go round in circles"
+            return _ITSELF
     return ""
 
 
-def _from_file(file: str, own: tuple[Address, ...]) -> Iterator[Address]:
+def _lacking(endpoint: Endpoint) -> str:
+    """What is not there that asking it takes; empty when all is."""
+    if endpoint.scheme in (QUIC, H3) and find_spec("aioquic") is None:
+        return "needs aioquic, which is not installed: pip install 'rdnscache[quic]'"
+    for name, file in (("ca", endpoint.ca), ("cert", endpoint.certificate), ("key", endpoint.key)):
+        if file and not (os.path.isfile(file) and os.access(file, os.R_OK)):
+            return f"cannot be used: {name}={file} is not a file that can be read"
+    return ""
+
+
+def _from_file(file: str) -> Iterator[tuple[str, Endpoint]]:
+    """What a list or a resolv.conf names, each with where it stands."""
     try:
         lines = read_text(file).split("\n")
     except ValueError as error:
         raise ConfigError(f"upstream file {file} {error}") from None
+    scheme = _scheme(lines)
     empty = True
     for number, line in enumerate(lines, 1):
         text = _COMMENT.sub("", line).strip()
-        if not text:
+        words = text.split()
+        if not words or words[0] in _NO_SERVERS:
             continue
         try:
-            address = Address.parse(text, DNS_PORT)
-            if reason := objection(address, own):
-                raise ValueError(f"{address} {reason}")
+            if words[0] == "nameserver":
+                found: Sequence[Endpoint] = [Endpoint(scheme, Address.parse(" ".join(words[1:]), DNS_PORT))]
+            else:
+                found = [endpoint for item in split(text) for endpoint in Endpoint.parse(item)]
         except ValueError as error:
             raise ConfigError(f"{file}, line {number}: {error}") from None
-        empty = False
-        yield address
+        for endpoint in found:
+            empty = False
+            yield f"{file}, line {number}:", endpoint
     if empty:
         raise ConfigError(f"upstream file {file} names no server")
 
 
-def _from_system(file: Path, own: tuple[Address, ...], warn: Callable[[str], None]) -> tuple[Address, ...]:
+def _scheme(lines: Sequence[str]) -> str:
+    """How a resolv.conf(5) wants its servers asked: its option `use-vc` is the only one that is about them."""
+    told = [word for line in lines if (words := line.split())[:1] == ["options"] for word in words]
+    return TCP if "use-vc" in told else UDP
+
+
+def _from_system(file: Path, own: tuple[Address, ...], warn: Callable[[str], None]) -> tuple[Endpoint, ...]:
     """What resolv.conf(5) names, all of it, but for what cannot be asked, such as ourselves."""
     try:
         lines = read_text(file, errors="replace").split("\n")
     except ValueError as error:
         raise ConfigError(f"no upstream is given, and {file} {error}: use --upstream") from None
+    found, passed = _nameservers(file, lines, own)
+    if not found:
+        why = f" ({passed[0]})" if passed else ""
+        raise ConfigError(f"no upstream is given, and {file} names none that can be asked{why}: use --upstream")
+    for text in passed:
+        warn(f"passed over: {text}")
+    if all(address in STUBS for address in found):
+        found = _behind_stubs(file, found, own, warn)
+    scheme = _scheme(lines)
+    return tuple(Endpoint(scheme, address) for address in found)
+
+
+def _nameservers(file: Path, lines: Sequence[str], own: tuple[Address, ...]) -> tuple[list[Address], list[str]]:
+    """Those that can be asked, each once, and a sentence about each other one."""
     found: list[Address] = []
     local: list[Address] = []
     passed: list[str] = []
@@ -110,9 +156,22 @@ def _from_system(file: Path, own: tuple[Address, ...], warn: Callable[[str], Non
             local.append(Address("127.0.0.1" if address.family == socket.AF_INET else "::1", address.port))
     if not found:  # to the C library, the wildcard address is this machine
         found = [address for address in local if not objection(address, own)]
-    if not found:
-        why = f" ({passed[0]})" if passed else ""
-        raise ConfigError(f"no upstream is given, and {file} names none that can be asked{why}: use --upstream")
-    for text in passed:
-        warn(f"passed over: {text}")
-    return tuple(dict.fromkeys(found))
+    return list(dict.fromkeys(found)), passed
+
+
+def _behind_stubs(
+    file: Path, stubs: list[Address], own: tuple[Address, ...], warn: Callable[[str], None]
+) -> list[Address]:
+    """The servers of systemd-resolved itself; the stubs where it tells none."""
+    try:
+        lines = read_text(BEHIND_STUBS, errors="replace").split("\n")
+    except ValueError:  # somebody else's, or the file of another machine
+        return stubs
+    found, passed = _nameservers(BEHIND_STUBS, lines, own)
+    if found:
+        warn(f"{file} names systemd-resolved ({stubs[0].host}): the servers in {BEHIND_STUBS} are asked instead")
+        return found
+    if any(_ITSELF in text for text in passed):
+        raise ConfigError(f"no upstream is given, and systemd-resolved, which {file} names, forwards to this node "
+                          f"itself ({BEHIND_STUBS}): use --upstream")  # fmt: skip
+    return stubs

@@ -11,6 +11,7 @@ from typing import Any
 
 from rdnscache.address import Address
 from rdnscache.clients.networks import parse_networks
+from rdnscache.endpoint import Endpoint, split
 from rdnscache.files import read_text
 from rdnscache.redis_url import canonical, parse
 
@@ -147,12 +148,21 @@ def addresses(default_port: int | None) -> Parser:
     return parse
 
 
-def _items(raw: Any, what: str) -> list[str]:
+def upstreams(raw: Any) -> tuple[Endpoint, ...]:
+    """A list of addresses and URLs (see `endpoint`); as one text, separated by spaces or commas."""
+    return tuple(found for item in _items(raw, "addresses", split) for found in Endpoint.parse(item))
+
+
+def _between(text: str) -> list[str]:
+    return [item for item in re.split(r"[\s,]+", text) if item]
+
+
+def _items(raw: Any, what: str, parted: Callable[[str], list[str]] = _between) -> list[str]:
     """The parts of a text, or of the texts in a list, between spaces and commas."""
     texts = [raw] if isinstance(raw, str) else raw
     if not isinstance(texts, list | tuple) or not all(isinstance(each, str) for each in texts):
         raise ValueError(f"{_shown(raw)} is not a list of {what}")
-    items = [item for each in texts for item in re.split(r"[\s,]+", each) if item]
+    items = [item for each in texts for item in parted(each)]
     if not items:
         raise ValueError(f"{_shown(raw)} is not a list of {what}")
     return items

@@ -26,6 +26,7 @@ from rdnscache.dns.names import TYPES, question_text, rcode_text
 from rdnscache.dns.policy import Identity, Limits
 from rdnscache.dns.question import questions
 from rdnscache.dns.wire import IN
+from rdnscache.endpoint import UDP
 from rdnscache.flights import Flights
 from rdnscache.logs import log_uncaught
 from rdnscache.node.children import SUCCEEDED
@@ -103,11 +104,11 @@ class Worker:
                 config.redis_timeout,
                 config.redis_budget,
                 make_limits(config),
-                [str(address) for address in config.upstream],
+                [each.label for each in config.upstream],
                 seal,
             )
             self.store = RedisStore(settings, self, partial(announce_again, settings.url, settings.prefix), counters)
-        servers = [Server(address, board.block(str(address)), counters) for address in config.upstream]
+        servers = [Server(each, board.block(each.label), counters) for each in config.upstream if each.scheme == UDP]
         self.upstreams = Upstreams(servers, config.upstream_timeout, config.upstream_deadline, counters)
         self.siblings = Siblings(worker, inherited.siblings, config.upstream_deadline, departure)
         self.resolver = self._make_resolver()

@@ -11,6 +11,7 @@ import pytest
 
 from rdnscache.address import Address
 from rdnscache.config import Config, default_text, env_name, flag_name, load, options, plain
+from rdnscache.endpoint import Endpoint
 from rdnscache.errors import ConfigError
 from rdnscache.redis_url import mask
 
@@ -97,7 +98,7 @@ def test_precedence(option: Field[Any], tmp_path: Path, monkeypatch: pytest.Monk
     assert value(load(str(file), base, {})) == parse(in_file)
     default = value(load(None, BASE, {}))
     if option.name == "upstream":
-        assert default == (Address("192.0.2.53", 53),)
+        assert default == (Endpoint("udp", Address("192.0.2.53", 53)),)
     elif option.name in ("workers", "node_id"):  # made from the machine
         assert default
     else:

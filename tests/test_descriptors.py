@@ -18,12 +18,13 @@ from support import Node, Upstream, ask, wait_for
 
 from rdnscache.address import Address
 from rdnscache.config import Config
+from rdnscache.endpoint import Endpoint
 from rdnscache.errors import ConfigError
 from rdnscache.node.descriptors import LEAST_CONNECTIONS, LEAST_FLIGHTS, RESERVE, fit
 
 pytestmark = pytest.mark.once
 
-CONFIG = Config(upstream=(Address("192.0.2.53", 53),), workers=2)
+CONFIG = Config(upstream=(Endpoint("udp", Address("192.0.2.53", 53)),), workers=2)
 
 
 def test_what_fits_is_left_alone() -> None:

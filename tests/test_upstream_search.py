@@ -20,6 +20,7 @@ from support import Upstream, cut_off, default_handler, free_port, says, wait_fo
 from rdnscache import metrics
 from rdnscache.address import Address
 from rdnscache.dns.wire import NOTIMP, REFUSED, SERVFAIL
+from rdnscache.endpoint import Endpoint
 from rdnscache.errors import LOCAL, SAID, SILENT, UNREACHABLE, UpstreamFailed
 from rdnscache.metrics import Board
 from rdnscache.upstream.health import FAILURES_BEFORE_REST
@@ -41,7 +42,7 @@ def _split(address: str) -> tuple[str, int]:
 
 def _make(*addresses: str, timeout: float = 0.1, deadline: float = 0.6, board: Board | None = None) -> Upstreams:
     board = board or Board(1)
-    parsed = [Address(*_split(address)) for address in addresses]
+    parsed = [Endpoint("udp", Address(*_split(address))) for address in addresses]
     board.make_room(map(str, parsed))
     row = board.row(0)
     return Upstreams([Server(each, board.block(str(each)), row) for each in parsed], timeout, deadline, row)

@@ -87,7 +87,7 @@ class Supervisor:
         if not handed.workers:
             _warn_of_root(config)
         self.board = board = Board(config.workers)
-        board.make_room(map(str, config.upstream))
+        board.make_room(each.label for each in config.upstream)
         path = self._add_redis(handed)
         for index in range(config.workers):
             inherited = Inherited(
@@ -236,7 +236,7 @@ class Supervisor:
         print(
             f"rdnscache node {config.node_id}: {config.workers} workers on {', '.join(map(str, bound))} (UDP and TCP)"
         )
-        print(f"  upstreams   {', '.join(map(str, config.upstream))}")
+        print(f"  upstreams   {', '.join(each.label for each in config.upstream)}")
         print(f"  Redis       {_redis_text(config, self.redis_url)}")
         if config.admin:
             print(f"  admin       http://{Address(config.admin.host, admin_port)}/  (a live page; /metrics, /readyz)")
@@ -264,7 +264,7 @@ class Supervisor:
         changed = replace(wanted, **keep)
         if changed == self.config:
             return log.info("nothing to change")
-        self.board.make_room(map(str, changed.upstream))
+        self.board.make_room(each.label for each in changed.upstream)
         before, self.config = self.config, changed
         self._set_times(changed)
         self._protect(changed)
@@ -278,7 +278,7 @@ class Supervisor:
             return log.info("all workers use the new configuration")
         self.config = before
         self._set_times(before)
-        self.board.make_room(map(str, before.upstream))
+        self.board.make_room(each.label for each in before.upstream)
         for worker in done:
             self.processes.succeed(worker, before.drain + KILL_MARGIN)
         return log.error("the new configuration does not work, the old one stays")

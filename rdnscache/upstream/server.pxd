@@ -4,6 +4,7 @@ from rdnscache.metrics cimport observe
 
 
 cdef class Server:
+    cdef readonly object endpoint
     cdef readonly object address
     cdef readonly object udp
     cdef readonly object tcp

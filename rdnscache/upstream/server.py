@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from rdnscache import metrics
-from rdnscache.address import Address
+from rdnscache.endpoint import Endpoint
 from rdnscache.errors import SAID, UpstreamFailed
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters, observe
@@ -27,8 +27,9 @@ _NONE = 1e300
 class Server:
     """`udp` and `tcp` are apart: where TCP is closed, whatever fits into a datagram is answered all the same."""
 
-    def __init__(self, address: Address, block: int, counters: Counters) -> None:
-        self.address = address
+    def __init__(self, endpoint: Endpoint, block: int, counters: Counters) -> None:
+        self.endpoint = endpoint
+        self.address = endpoint.address
         self.udp = Health()
         self.tcp = Health()
         #: Seconds of its last replies, averaged.
