@@ -286,6 +286,19 @@ def test_our_queries_are_read_by_an_independent_library(do: bool, cd: bool, iden
         assert (message.payload, bool(message.ednsflags & dns.flags.DO)) == (1232, do)
 
 
+@given(st.integers(1, 63), st.sampled_from([b"", b"\0\x0b\0\0", b"\0\x0a\0\x08abcdefgh"]), st.integers(0, 3))
+def test_padding_hides_how_long_a_query_is(size: int, options: bytes, bits: int) -> None:
+    """The message is a multiple of the block, the padding its last option and all zeros, and other options are kept."""
+    key = bytes((size,)) + b"x" * size + b"\0\0\1\0\1" + bytes((bits,))
+    padded = build_query(b"ab", key, True, options, 128)
+    message = dns.message.from_wire(padded)
+    assert len(padded) == 128
+    assert [int(option.otype) for option in message.options] == [*([options[1]] if options else []), 12]
+    assert not any(message.options[-1].to_wire() or b"")
+    assert build_query(b"ab", key, False, options, 128) == build_query(b"ab", key, False)
+    assert len(build_query(b"ab", key, True, options)) == len(build_query(b"ab", key, True)) + len(options)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([3, 10, 12, 65299, 65300, 65301]), st.binary(max_size=12)), max_size=5))
 def test_who_asks_for_a_trace(told: list[tuple[int, bytes]]) -> None:

@@ -77,8 +77,8 @@ cdef bint _record_holds(bytes data, int rtype, Py_ssize_t position, Py_ssize_t s
 @cython.locals(size=Py_ssize_t)
 cdef int _first_error(bytes data, Py_ssize_t position, Py_ssize_t stop) except? -2
 
-@cython.locals(bits=int, asked=bytes)
-cpdef bytes build_query(bytes ident, bytes key, bint edns)
+@cython.locals(bits=int, asked=bytes, opt=bytes)
+cpdef bytes build_query(bytes ident, bytes key, bint edns, bytes options=*, int block=*)
 
 @cython.locals(first="unsigned int")
 cpdef unsigned int read_u32(bytes data, Py_ssize_t at)

@@ -366,13 +366,22 @@ def read_u32(data: bytes, at: int) -> int:
     return first << 24 | data[at + 1] << 16 | data[at + 2] << 8 | data[at + 3]
 
 
-def build_query(ident: bytes, key: bytes, edns: bool) -> bytes:
-    """Our own query for a key: RD and AD set (we want to know; RFC 6840 section 5.7), CD and DO as the key says."""
+def build_query(ident: bytes, key: bytes, edns: bool, options: bytes = b"", block: int = 0) -> bytes:
+    """Our own query for a key: RD and AD set (we want to know; RFC 6840 section 5.7), CD and DO as the key says.
+
+    `options` are those of the OPT record, each with its code and size. Where the path is encrypted, `block` is what the
+    size becomes a multiple of (RFC 7830): it would tell of the name. Neither is there without EDNS.
+    """
     bits, asked = variant(key), section(key)
     flags = b"\x01\x30" if bits & VARIANT_CD else b"\x01\x20"
     if not edns:
         return ident + flags + b"\0\1\0\0\0\0\0\0" + asked
     opt = OPT_DO if bits & VARIANT_DO else OPT_PLAIN
+    if options or block:
+        if block:
+            padding = -(HEADER_SIZE + len(asked) + len(opt) + len(options) + 4) % block
+            options += b"\0\x0c" + padding.to_bytes(2, "big") + bytes(padding)  # last (RFC 8467 section 3)
+        opt = opt[:-2] + len(options).to_bytes(2, "big") + options
     return ident + flags + b"\0\1\0\0\0\0\0\1" + asked + opt
 
 

@@ -1,6 +1,6 @@
 cimport cython
 
-from rdnscache.dns.wire cimport Reply, build_query
+from rdnscache.dns.wire cimport Reply
 from rdnscache.upstream.estimate cimport Estimate
 from rdnscache.upstream.health cimport Health
 from rdnscache.upstream.query cimport Query

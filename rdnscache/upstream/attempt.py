@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from rdnscache.dns.wire import Reply, build_query
+from rdnscache.dns.wire import Reply
 from rdnscache.errors import LOCAL, SAID, SILENT, UpstreamFailed
 from rdnscache.upstream.health import Health
 from rdnscache.upstream.query import Query, Transport
@@ -68,9 +68,6 @@ class Attempt(Query):
         self.due = due
         self.overdue = self.noted = self.cut = False
         self.transport.send(self)
-
-    def message(self, ident: bytes, block: int = 0) -> bytes:
-        return build_query(ident, self.key, self.edns)
 
     def take(self, data: bytes) -> bool:
         """A reply counts only with the asked question (RFC 5452 section 9.1)."""

@@ -6,7 +6,6 @@ The kernel drops what others than the asked address and port send, since each so
 from __future__ import annotations
 
 import _socket
-import errno
 import os
 import socket
 from typing import Any
@@ -15,16 +14,12 @@ from gevent import get_hub
 
 from rdnscache.address import Address
 from rdnscache.dns.wire import TCP_SIZE
-from rdnscache.errors import LOCAL, UNREACHABLE, UpstreamFailed
 from rdnscache.stream import READ
+from rdnscache.upstream.blame import failure_of
 from rdnscache.upstream.query import Query
 
 #: Datagrams that are not the reply, after which somebody is guessing: ask over TCP (RFC 5452 section 9.2).
 MAX_STRAYS = 20
-#: Before a query has left, every error but these is ours: no descriptor, no memory, no port, no route, not allowed.
-_REFUSALS = (errno.ECONNREFUSED, errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE)
-#: Afterwards these are.
-_OURS = (errno.ENOBUFS, errno.ENOMEM, errno.ENETDOWN)
 
 
 class Port:
@@ -69,15 +64,15 @@ class Datagrams:
         except OSError as error:
             if sock is not None:
                 sock.close()
-            query.failed(failure(self._address, error, False))
+            query.failed(failure_of(self._address, error, False))
             return
         watcher = get_hub().loop.io(sock.fileno(), READ)
-        query.handle = Port(sock, ident, data, watcher)
+        query.carrier = Port(sock, ident, data, watcher)
         watcher.start(self._read, query)
 
     def send_again(self, query: Query) -> None:
         """The same from the same port: it can have been lost. There is still one query for others to guess."""
-        port: Port = query.handle
+        port: Port = query.carrier
         try:
             port.sock.send(port.data)
         except BlockingIOError:
@@ -87,20 +82,20 @@ class Datagrams:
 
     def look(self, query: Query) -> None:
         """Take what has arrived and was not read yet: a timer may have gone off first."""
-        if query.handle is not None:
+        if query.carrier is not None:
             self._read(query)
 
     def cancel(self, query: Query) -> None:
-        port = query.handle
+        port = query.carrier
         if port is not None:
-            query.handle = None
+            query.carrier = None
             port.close()
 
     def close(self) -> None:
         """Nothing outlives its query."""
 
     def _read(self, query: Query) -> None:
-        port: Port = query.handle
+        port: Port = query.carrier
         while True:
             try:
                 data = port.sock.recv(TCP_SIZE)  # as large as any message can be: the kernel would cut off the rest
@@ -121,10 +116,5 @@ class Datagrams:
 
     def _fail(self, query: Query, error: OSError) -> None:
         self.cancel(query)
-        query.failed(failure(self._address, error, True))
+        query.failed(failure_of(self._address, error, True))
 
-
-def failure(server: Address, error: OSError, sent: bool) -> UpstreamFailed:
-    """Whose fault an error is, before or after a query has left for a server."""
-    ours = error.errno in _OURS if sent else error.errno not in _REFUSALS
-    return UpstreamFailed(f"{server}: {error.strerror or error}", why=LOCAL if ours else UNREACHABLE)

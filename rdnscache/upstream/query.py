@@ -14,19 +14,25 @@ class Query:
     Both are called in the hub, or inside `send`: they must neither wait nor raise.
     """
 
-    __slots__ = ("due", "edns", "handle", "key")
+    __slots__ = ("carrier", "due", "edns", "key", "losses", "number", "sent_at")
 
     def __init__(self, key: bytes, edns: bool, due: float) -> None:
         self.key = key
         self.edns = edns
         #: When nobody waits for it any more (monotonic, seconds).
         self.due = due
-        #: What its transport keeps with it.
-        self.handle: Any = None
+        #: The transport's own: what carries it, as which number and since when; how often it has been sent in vain.
+        self.carrier: Any = None
+        self.number = 0
+        self.sent_at = 0.0
+        self.losses = 0
 
-    def message(self, ident: bytes, block: int = 0) -> bytes:
-        """As it goes over the wire, with the ID that the transport chooses; padded to multiples of `block` octets."""
-        return build_query(ident, self.key, self.edns)
+    def message(self, ident: bytes, block: int = 0, options: bytes = b"") -> bytes:
+        """As it goes over the wire, with the ID that the transport chooses; padded to multiples of `block` octets.
+
+        `options` of EDNS are the transport's (RFC 7828).
+        """
+        return build_query(ident, self.key, self.edns, options, block)
 
     def arrived(self, data: bytes) -> None:
         """A message with its ID has come over a connection; whether it is a reply to it is for the query to see."""

@@ -25,14 +25,16 @@ from .processes import ROOT, alive, children_of, clean_env, command, run
 from .redis_cluster import RedisCluster, running_cluster
 from .relay import ChaosRelay, Relay
 from .servers import KINDS, RedisServer, Sentinel, Server
+from .streams import Asked, Peer, StreamServer, all_ended, answered, answering, turning
 from .upstream import Changing, Upstream
 from .waiting import in_order, wait_for
 
 __all__ = [
-    "KINDS", "ROOT", "Changing", "ChaosRelay", "Handler", "Load", "Node", "RedisCluster", "RedisServer", "Relay",
-    "Reply", "Sentinel", "Server", "SteadyLoad", "Upstream", "above_one", "address", "address_of", "addresses", "alive",
-    "answer", "answer_of", "ask", "asked_at_once", "attached", "children_of", "clean_env", "cluster", "command",
-    "cut_off", "default_handler", "extended_errors", "failure", "fill_all_workers", "free_port", "get", "in_order",
-    "members", "negative", "nodes_on", "numbers", "page_status", "refusing", "request", "run", "running_cluster",
-    "says", "status_of", "steady_load", "telling", "timed", "until_shared", "wait_for", "watched",
+    "KINDS", "ROOT", "Asked", "Changing", "ChaosRelay", "Handler", "Load", "Node", "Peer", "RedisCluster",
+    "RedisServer", "Relay", "Reply", "Sentinel", "Server", "SteadyLoad", "StreamServer", "Upstream", "above_one",
+    "address", "address_of", "addresses", "alive", "all_ended", "answer", "answer_of", "answered", "answering", "ask",
+    "asked_at_once", "attached", "children_of", "clean_env", "cluster", "command", "cut_off", "default_handler",
+    "extended_errors", "failure", "fill_all_workers", "free_port", "get", "in_order", "members", "negative", "nodes_on",
+    "numbers", "page_status", "refusing", "request", "run", "running_cluster", "says", "status_of", "steady_load",
+    "telling", "timed", "turning", "until_shared", "wait_for", "watched",
 ]  # fmt: skip

@@ -1,0 +1,101 @@
+"""Whom we believe to be the server: certificates, pins, and a sentence for each refusal."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import ssl
+from dataclasses import dataclass
+
+from rdnscache.errors import ConfigError
+
+#: Why a certificate is refused (X509_V_ERR_* of OpenSSL), for people.
+_REFUSALS = {
+    9: "it is not valid yet", 10: "it has expired", 18: "it is signed by itself", 19: "its issuer is not trusted",
+    20: "its issuer is not known", 21: "its issuer is not known", 23: "it is revoked", 62: "it is for another name",
+    64: "it is for another address",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a server has to be, and who we are to it. Files are in PEM; `ca` empty: the system's."""
+
+    #: A host name or an IP address; empty where only pins count.
+    name: str = ""
+    #: SHA-256 of public keys in base64 (RFC 7858 section 4.2); empty: any.
+    pins: tuple[str, ...] = ()
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+
+
+def context(identity: Identity, protocol: str) -> ssl.SSLContext:
+    """For connections to that server; `protocol` is offered (ALPN). Raises ConfigError when a file cannot be used.
+
+    Reading the system's authorities takes some 20 ms: once for each server, before it is asked.
+    """
+    if not identity.name and not identity.pins:
+        raise ConfigError("a server over TLS needs a name or a pin to be known by")
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    made.options |= ssl.OP_NO_COMPRESSION | getattr(ssl, "OP_NO_RENEGOTIATION", 0)
+    made.set_alpn_protocols([protocol])
+    file = identity.ca
+    try:
+        if not identity.name:
+            made.check_hostname, made.verify_mode = False, ssl.CERT_NONE  # the pin takes the place of all that
+        elif file:
+            made.load_verify_locations(file)
+        else:
+            made.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        file = identity.certificate
+        if file:
+            made.load_cert_chain(file, identity.key or None, _no_password)
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        raise ConfigError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
+    return made
+
+
+def _no_password() -> str:
+    raise ValueError("its key is encrypted, and there is nobody to ask for the password")
+
+
+def refusal(error: ssl.SSLCertVerificationError, name: str) -> str:
+    """What is wrong with the certificate of the server that should be `name`."""
+    why = _REFUSALS.get(error.verify_code, error.verify_message)
+    return f"its certificate is refused: {why}" + (f" than {name}" if error.verify_code in (62, 64) else "")
+
+
+def pinned(certificate: bytes | None, pins: tuple[str, ...]) -> bool:
+    """Whether the key of the server's own certificate (DER) is among them."""
+    key = public_key(certificate) if certificate else b""
+    found = base64.b64encode(hashlib.sha256(key).digest()).decode() if key else ""
+    return found in pins
+
+
+def public_key(certificate: bytes) -> bytes:
+    """The SubjectPublicKeyInfo in a certificate (RFC 5280 section 4.1), DER; empty when there is none to be found."""
+    try:
+        at, _ = _element(certificate, 0)  # Certificate
+        at, _ = _element(certificate, at)  # TBSCertificate
+        if certificate[at] == 0xA0:  # version
+            at = _element(certificate, at)[1]
+        for _ in range(5):  # serial number, algorithm, issuer, validity, subject
+            at = _element(certificate, at)[1]
+        end = _element(certificate, at)[1]
+    except IndexError:
+        return b""
+    return certificate[at:end] if end <= len(certificate) else b""
+
+
+def _element(data: bytes, at: int) -> tuple[int, int]:
+    """Where the content of the DER element at `at` begins, and where it ends."""
+    size, start = data[at + 1], at + 2
+    if size & 0x80:
+        count = size & 0x7F
+        start += count
+        size = int.from_bytes(data[at + 2 : start], "big") if count <= 4 else 1 << 32
+    return start, start + size
+
+

@@ -1,0 +1,57 @@
+"""The steps of TLS handshakes, in threads: what is computed there takes a millisecond, and OpenSSL lets others run."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from gevent import get_hub
+from gevent.threadpool import ThreadPool
+
+#: Steps at a time: more would only take turns with the hub.
+THREADS = 2
+#: Steps that wait; a step beyond fails.
+WAITING = 1000
+
+
+class Handshakes:
+    """Of a worker. Steps are done in the order in which they come."""
+
+    def __init__(self) -> None:
+        self._pool: Any = ThreadPool(THREADS + 1)  # its slots are free again only after `done` of the step before
+        self._running = 0
+        self._waiting: deque[tuple[Callable[[], Any], Callable[[Any], None]]] = deque()
+
+    def do(self, step: Callable[[], Any], done: Callable[[Any], None]) -> bool:
+        """Call `step` in a thread, then `done` with what it returned, in the hub. False when too many wait.
+
+        `step` must not raise.
+        """
+        if len(self._waiting) >= WAITING:
+            return False
+        self._waiting.append((step, done))
+        self._begin()
+        return True
+
+    def _begin(self) -> None:
+        while self._waiting and self._running < THREADS:
+            step, done = self._waiting.popleft()
+            self._running += 1
+            self._pool.spawn(step).rawlink(lambda result, done=done: self._end(result, done))
+
+    def _end(self, result: Any, done: Callable[[Any], None]) -> None:
+        self._running -= 1
+        try:
+            done(result.value)
+        finally:
+            self._begin()
+
+
+def of_this_worker() -> Handshakes:
+    """Made when the first is needed: threads do not survive a fork."""
+    hub = get_hub()
+    found = getattr(hub, "_rdnscache_handshakes", None)
+    if found is None:
+        found = hub._rdnscache_handshakes = Handshakes()
+    return found

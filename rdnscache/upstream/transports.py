@@ -1,0 +1,33 @@
+"""The transports over a stream of octets, each put together for one server."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from rdnscache.address import Address
+from rdnscache.upstream.channel import Channel
+from rdnscache.upstream.connection import Connection, Limits, Owner
+from rdnscache.upstream.framed import FramedConnection
+from rdnscache.upstream.pool import Pool
+from rdnscache.upstream.tls import Secured, TlsChannel
+
+#: Sizes of queries are multiples of this where they are encrypted.
+BLOCK = 128
+
+
+def over_tcp(address: Address, limits: Limits) -> Pool:
+    """DNS over TCP (RFC 7766)."""
+
+    def connect(owner: Owner) -> Connection:
+        return FramedConnection(owner, str(address), partial(Channel, address), limits)
+
+    return Pool(str(address), connect, limits)
+
+
+def over_tls(address: Address, secured: Secured, limits: Limits) -> Pool:
+    """DNS over TLS (RFC 7858), with queries padded to 128 octets (RFC 8467 section 4.1)."""
+
+    def connect(owner: Owner) -> Connection:
+        return FramedConnection(owner, str(address), partial(TlsChannel, address, secured), limits, BLOCK)
+
+    return Pool(str(address), connect, limits)

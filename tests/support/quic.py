@@ -1,0 +1,105 @@
+"""A server of DNS over QUIC (RFC 9250), with certificates of our own; only where aioquic is installed."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import datetime
+import hashlib
+import ipaddress
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .ports import free_port
+
+
+class QuicServer:
+    """`script(protocol, stream, message)` is called in the server's thread for each message that has come whole."""
+
+    def __init__(self, folder: Path, script: Callable[[Any, int, bytes], None], name: str = "dns.example",
+                 days: int = 2) -> None:  # fmt: skip
+        self.script, self.port = script, free_port()
+        self.connections: list[Any] = []
+        #: Whether each of them took up an earlier session.
+        self.resumed: list[bool] = []
+        self.certificate, self.key, self.pin = certify(folder, name, days)
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> QuicServer:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    def do(self, action: Callable[[Any], None]) -> None:
+        """To every connection, in the server's thread."""
+        for each in list(self.connections):
+            self._loop.call_soon_threadsafe(lambda each=each: (action(each), each.transmit()))
+
+    def _run(self) -> None:
+        from aioquic.asyncio.protocol import QuicConnectionProtocol
+        from aioquic.asyncio.server import serve
+        from aioquic.quic.configuration import QuicConfiguration
+        from aioquic.quic.events import HandshakeCompleted, StreamDataReceived
+
+        server = self
+
+        class Protocol(QuicConnectionProtocol):
+            def __init__(self, *args: Any, **more: Any) -> None:
+                super().__init__(*args, **more)
+                self.streams: dict[int, bytes] = {}
+
+            def quic_event_received(self, event: Any) -> None:
+                if isinstance(event, HandshakeCompleted):
+                    server.connections.append(self)
+                    server.resumed.append(event.session_resumed)
+                elif isinstance(event, StreamDataReceived):
+                    data = self.streams[event.stream_id] = self.streams.get(event.stream_id, b"") + event.data
+                    if event.end_stream:
+                        server.script(self, event.stream_id, data[2:])
+                        self.transmit()
+
+        asyncio.set_event_loop(self._loop)
+        tickets: dict[bytes, Any] = {}
+        configuration = QuicConfiguration(is_client=False, alpn_protocols=["doq"])
+        configuration.load_cert_chain(self.certificate, self.key)
+        self._loop.run_until_complete(
+            serve("127.0.0.1", self.port, configuration=configuration, create_protocol=Protocol,
+                  session_ticket_fetcher=lambda label: tickets.pop(label, None),
+                  session_ticket_handler=lambda ticket: tickets.__setitem__(ticket.ticket, ticket))
+        )  # fmt: skip
+        self._ready.set()
+        self._loop.run_forever()
+
+
+def certify(folder: Path, name: str, days: int) -> tuple[str, str, str]:
+    """A certificate that signs itself, for `name` and 127.0.0.1; its key; its pin. With negative `days` it is over."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    who = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    names = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    made = (
+        x509.CertificateBuilder().subject_name(who).issuer_name(who).public_key(key.public_key())
+        .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=9))
+        .not_valid_after(now + datetime.timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True).sign(key, hashes.SHA256())
+    )  # fmt: skip
+    encoding, form = serialization.Encoding, serialization.PublicFormat.SubjectPublicKeyInfo
+    certificate, private = folder / f"{name}.{days}.crt", folder / f"{name}.{days}.key"
+    certificate.write_bytes(made.public_bytes(encoding.PEM))
+    private.write_bytes(key.private_bytes(
+        encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))  # fmt: skip
+    spki = key.public_key().public_bytes(encoding.DER, form)
+    return str(certificate), str(private), base64.b64encode(hashlib.sha256(spki).digest()).decode()
