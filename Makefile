@@ -46,9 +46,9 @@ serve: $(SERVE_STAMP)  ## Run a node; UPSTREAM="192.0.2.53 198.51.100.53" choose
 first-answer:  ## See how long a fresh checkout takes until it answers, and until it is compiled: this one, or a clone of it
 	$(PYTHON) tests/first_answer.py $(if $(wildcard $(VENV)),--clone)
 
-# Some more at a time than there are CPUs: most of a test's time is waiting. Many are about processes, which a busy
-# machine can make late: what fails is run once more, by itself, and what fails then, a last time.
-TEST_WORKERS ?= $(shell expr 3 \* $$(getconf _NPROCESSORS_ONLN) / 2)
+# More at a time than there are CPUs: most of a test's time is waiting. Many are about processes, which a busy machine
+# can make late: what fails is run once more, by itself, and what fails then, a last time.
+TEST_WORKERS ?= $(shell expr 3 \* $$(getconf _NPROCESSORS_ONLN))
 TRIED = { $(1) -n $(TEST_WORKERS) --dist worksteal || { echo "once more, what failed:"; $(1) --last-failed; } \
 	|| { echo "and a last time:"; $(1) --last-failed; }; }
 

@@ -17,9 +17,13 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """What is about Redis itself is marked `both` and runs with each kind there is here; all else with one."""
+    """What is about Redis itself is marked `both` and runs with each kind there is here; all else with one.
+
+    Run a second time, in plain Python, it runs with one as well: what a server says does not depend on our form.
+    """
     if "redis_server" in metafunc.fixturenames:
-        both = metafunc.definition.get_closest_marker("both") is not None
+        again = "not once" in metafunc.config.getoption("markexpr")
+        both = metafunc.definition.get_closest_marker("both") is not None and not again
         there = [kind for kind, binary in KINDS.items() if binary] or list(KINDS)
         metafunc.parametrize("redis_server", list(KINDS) if both else there[:1], indirect=True)
 

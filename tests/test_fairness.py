@@ -323,11 +323,11 @@ def test_a_worker_that_sheds_is_passed_over(code: dns.edns.EDECode | None, passe
         other.bind(("127.0.0.1", 0))
 
         def refuse() -> None:
-            data, client = other.recvfrom(4096)
-            reply = failure(dns.message.from_wire(data[proxy_end(data) :]))
-            if code is not None:
-                reply.use_edns(options=[dns.edns.EDEOption(code)])
-            other.sendto(reply.to_wire(), client)
+            while (data := other.recvfrom(4096))[0]:
+                reply = failure(dns.message.from_wire(data[0][proxy_end(data[0]) :]))
+                if code is not None:
+                    reply.use_edns(options=[dns.edns.EDEOption(code)])
+                other.sendto(reply.to_wire(), data[1])
 
         thread = threading.Thread(target=refuse)
         thread.start()
@@ -338,6 +338,7 @@ def test_a_worker_that_sheds_is_passed_over(code: dns.edns.EDECode | None, passe
         else:
             with pytest.raises(UpstreamFailed):
                 siblings.ask(key, CLIENT)
+        other.sendto(b"", other.getsockname())
         thread.join()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from decimal import Decimal
 
 import dns.edns
 import dns.exception
@@ -34,6 +35,16 @@ def wire_of(rtype: str, text: str) -> tuple[int, bytes]:
     data = dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.RdataType.make(number), text).to_wire()
     assert data is not None
     return number, data
+
+
+def read_back(number: int, line: str) -> bytes:
+    """The octets dnspython makes of a line; but it cuts floats, which may cost an altitude a centimetre."""
+    data = dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.RdataType.make(number), line).to_wire()
+    assert data is not None
+    if number == dns.rdatatype.LOC:
+        metres = next(word for word in line.split() if word.endswith("m"))
+        data = data[:12] + (int(Decimal(metres[:-1]) * 100) + 10_000_000).to_bytes(4, "big")
+    return data
 
 
 def reply_with(number: int, data: bytes, rclass: int = 1, owner: bytes = b"\xc0\x0c") -> Reply | None:
@@ -71,10 +82,10 @@ def test_a_damaged_record_is_refused_or_read_back(known: tuple[str, str], data: 
         return
     assert line.isprintable()
     try:
-        back = dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.RdataType.make(number), line).to_wire()
+        back = read_back(number, line)
     except (dns.exception.DNSException, ValueError):
         return  # the oracle also judges values: reserved numbers of types, a mandatory parameter without a form
-    assert back is not None and back.lower() == damaged.lower()
+    assert back.lower() == damaged.lower()
 
 
 @settings(max_examples=300, deadline=None)

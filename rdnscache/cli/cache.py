@@ -261,7 +261,7 @@ def flush(
 
 def _interrupted(work: Flush) -> NoReturn:
     """Ctrl-C: whatever has been deleted is forgotten by the workers as well; and a person is told how far it came."""
-    if work.deleted:
+    if work.begun:  # something may have been deleted that we have not heard of yet
         work.announce()
     told = "every worker was told" if work.announced else "no worker was told"
     rest = "" if work.swept else ", perhaps not all"

@@ -35,7 +35,8 @@ class Flush:
     scope: Scope
     #: Seconds to wait for the workers to confirm, each time.
     patience: float
-    #: Entries deleted from Redis; whether that is all of them.
+    #: Whether deleting from Redis has begun; how many entries it is known to have deleted; whether that is all of them.
+    begun: bool = False
     deleted: int = 0
     swept: bool = False
     _tally: Tally = field(init=False)
@@ -62,6 +63,7 @@ class Flush:
         self._tally.begin(self.cluster.announce(self.scope.event() | first), time.monotonic())
 
     def _sweep(self) -> None:
+        self.begun = True
         for count in self.browser.sweep(self.scope, self._tally.rounds[0].event.encode()):
             self.deleted += count
         self.swept = True

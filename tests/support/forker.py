@@ -1,0 +1,88 @@
+"""A process that has imported what the commands of rdnscache need, and forks one for each that it is asked for.
+
+Half a second of CPU for each command is imports, and tests run hundreds. What is forked is a process of its own, with
+the arguments, files, variables and exit code it would have had; `processes.command` talks to it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import pkgutil
+import select
+import signal
+import socket
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import rdnscache
+from rdnscache import cli, operator
+
+#: The longest request, in octets.
+LONGEST = 1 << 16
+
+
+def main() -> None:
+    """Serve the socket that is our stdin, until nobody is at the other end."""
+    for room in (cli, operator):
+        for module in pkgutil.iter_modules(room.__path__):
+            import_module(f"{room.__name__}.{module.name}")
+    gc.freeze()
+    if serve(socket.socket(fileno=os.dup(0))):
+        cli.main()
+
+
+def serve(control: socket.socket) -> bool:
+    """True in a process that is to be a command, False when there is nothing more to do.
+
+    A request comes with four files: stdin, stdout, stderr, and where the process's number and its end are told.
+    """
+    running: dict[int, tuple[int, int]] = {}
+    while True:
+        for ready in select.select([control.fileno(), *running], [], [])[0]:
+            if ready in running:
+                pid, where = running.pop(ready)
+                tell(where, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                os.close(where)
+                os.close(ready)
+                continue
+            asked, files, _, _ = socket.recv_fds(control, LONGEST, 4)
+            if not asked:
+                return False
+            pid = os.fork()
+            if pid == 0:
+                control.close()
+                become(json.loads(asked), files[:3])
+                for each in (*files, *running, *(where for _, where in running.values())):
+                    os.close(each)
+                return True
+            tell(files[3], pid)
+            running[os.pidfd_open(pid)] = (pid, files[3])
+            for each in files[:3]:
+                os.close(each)
+
+
+def tell(where: int, number: int) -> None:
+    try:
+        os.write(where, b"%d\n" % number)
+    except BrokenPipeError:  # who asked does not wait any longer
+        pass
+
+
+def become(asked: dict[str, object], files: list[int]) -> None:
+    """Take over what a command is given when it is executed."""
+    words, env = asked["words"], asked["env"]
+    assert isinstance(words, list) and isinstance(env, dict)
+    for number, each in enumerate(files):
+        os.dup2(each, number)
+    os.environ.clear()
+    os.environ.update(env)
+    sys.argv = [str(Path(rdnscache.__path__[0], "__main__.py")), *words]
+    sys.modules["__main__"].__package__ = "rdnscache"  # `python -m rdnscache`, as its usage says
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    main()
