@@ -26,7 +26,6 @@ from rdnscache.dns.names import TYPES, question_text, rcode_text
 from rdnscache.dns.policy import Identity, Limits
 from rdnscache.dns.question import questions
 from rdnscache.dns.wire import IN
-from rdnscache.endpoint import TCP, UDP
 from rdnscache.flights import Flights
 from rdnscache.logs import log_uncaught
 from rdnscache.node.children import SUCCEEDED
@@ -113,7 +112,6 @@ class Worker:
         servers = [
             Server(each, ways.find(each), board.block(each.label), counters, board.numbers(each.label), patience)
             for each in config.upstream
-            if each.scheme in (UDP, TCP)
         ]
         times = (config.upstream_timeout, config.upstream_deadline)
         self.upstreams = Upstreams(servers, *times, counters, config.upstream_policy)

@@ -49,6 +49,9 @@ class Owner(Protocol):
     def freed(self, connection: Connection) -> None:
         """It has room again, or what it was closing for is done."""
 
+    def undone(self, query: Query, failure: UpstreamFailed) -> None:
+        """The server has not taken this query, which is to be sent again. `freed` follows."""
+
     def ended(self, connection: Connection, failure: UpstreamFailed, left: Sequence[Query]) -> None:
         """It is closed; `left` were on their way."""
 

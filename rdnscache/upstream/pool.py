@@ -120,19 +120,22 @@ class Pool:
             self._learn(connection, left, now)
         elif failure.why != LOCAL and (left or not connection.was_open):
             self._blame(connection, failure, now)
-        again: dict[Query, None] = {}
+        later, self._waiting = self._waiting, {}
         for query in left:
-            query.losses += 1
-            if query.losses > MAX_LOSSES or now >= query.due:
-                self._lose(query, failure)
-            else:
-                again[query] = None
-                query.carrier = self
-        self._waiting = again | self._waiting  # they have waited for longer
+            self.undone(query, failure)
+        self._waiting |= later  # they have not waited for as long
         if not self.connections and (failure.why == LOCAL or now < self._not_before):
             self._lose_waiting(failure)
         else:
             self._place(now)
+
+    def undone(self, query: Query, failure: UpstreamFailed) -> None:
+        query.losses += 1
+        if query.losses > MAX_LOSSES or time.monotonic() >= query.due:
+            self._lose(query, failure)
+        else:
+            self._waiting[query] = None
+            query.carrier = self
 
     def _learn(self, connection: Connection, left: Sequence[Query], now: float) -> None:
         """Whether the server takes only some queries over each connection."""

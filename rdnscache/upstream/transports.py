@@ -8,6 +8,7 @@ from rdnscache.address import Address
 from rdnscache.upstream.channel import Channel
 from rdnscache.upstream.connection import Connection, Limits, Owner
 from rdnscache.upstream.framed import FramedConnection
+from rdnscache.upstream.http2 import Http2Connection
 from rdnscache.upstream.pool import Pool
 from rdnscache.upstream.tls import Secured, TlsChannel
 
@@ -29,5 +30,14 @@ def over_tls(address: Address, secured: Secured, limits: Limits) -> Pool:
 
     def connect(owner: Owner) -> Connection:
         return FramedConnection(owner, str(address), partial(TlsChannel, address, secured), limits, BLOCK)
+
+    return Pool(str(address), connect, limits)
+
+
+def over_https(address: Address, secured: Secured, url: tuple[str, str], limits: Limits) -> Pool:
+    """DNS over HTTPS (RFC 8484) over HTTP/2; `url` is its authority and its path."""
+
+    def connect(owner: Owner) -> Connection:
+        return Http2Connection(owner, str(address), partial(TlsChannel, address, secured), limits, url, BLOCK)
 
     return Pool(str(address), connect, limits)

@@ -2,46 +2,44 @@
 
 from __future__ import annotations
 
-import gevent
-
-from rdnscache.address import Address
-from rdnscache.endpoint import UDP, Endpoint
-from rdnscache.errors import UpstreamFailed
+from rdnscache.endpoint import H3, HTTPS, QUIC, TCP, TLS, UDP, Endpoint
+from rdnscache.upstream.certificates import Identity, context
+from rdnscache.upstream.connection import Limits
 from rdnscache.upstream.datagrams import Datagrams
-from rdnscache.upstream.exchange import over_tcp
-from rdnscache.upstream.query import Query
+from rdnscache.upstream.query import Transport
 from rdnscache.upstream.server import Ways
+from rdnscache.upstream.tls import Secured
+from rdnscache.upstream.transports import over_https, over_tcp, over_tls
+
+#: What is agreed on over TLS (RFC 7858 erratum 5375, RFC 9113 section 3.2).
+_PROTOCOLS = {TLS: "dot", HTTPS: "h2"}
+#: What is built; others are refused when the configuration is read.
+BUILT = (UDP, TCP, TLS, HTTPS, QUIC)
 
 
-class OneEach:
-    """A connection for each query."""
-
-    def __init__(self, address: Address) -> None:
-        self._address = address
-
-    def send(self, query: Query) -> None:
-        query.handle = gevent.spawn(self._run, query)
-
-    def _run(self, query: Query) -> None:
-        try:
-            data = over_tcp(self._address, query.key, query.edns, query.due)
-        except UpstreamFailed as failure:
-            query.failed(failure)
-        else:
-            query.arrived(data)
-
-    def cancel(self, query: Query) -> None:
-        if query.handle is not None:
-            query.handle.kill(block=False)
-            query.handle = None
-
-    def close(self) -> None:
-        pass
+def find(endpoint: Endpoint, limits: Limits = Limits()) -> Ways:
+    """Raises ConfigError when a file that it names cannot be used."""
+    if endpoint.scheme == UDP:
+        udp = Datagrams(endpoint.address)
+        return Ways(udp, over_tcp(endpoint.address, limits), udp)
+    way = _over_connections(endpoint, limits)
+    return Ways(way, way)
 
 
-def find(endpoint: Endpoint) -> Ways:
-    tcp = OneEach(endpoint.address)
-    if endpoint.scheme != UDP:
-        return Ways(tcp, tcp)
-    udp = Datagrams(endpoint.address)
-    return Ways(udp, tcp, udp)
+def _over_connections(endpoint: Endpoint, limits: Limits) -> Transport:
+    if endpoint.scheme == TCP:
+        return over_tcp(endpoint.address, limits)
+    if endpoint.scheme in (QUIC, H3):
+        from rdnscache.upstream.doq import over_quic  # what it takes is an extra
+
+        return over_quic(endpoint, limits)
+    secured = _secured(endpoint)
+    if endpoint.scheme == TLS:
+        return over_tls(endpoint.address, secured, limits)
+    return over_https(endpoint.address, secured, (endpoint.authority, endpoint.path), limits)
+
+
+def _secured(endpoint: Endpoint) -> Secured:
+    identity = Identity(endpoint.name, endpoint.pins, endpoint.ca, endpoint.certificate, endpoint.key)
+    protocol = _PROTOCOLS[endpoint.scheme]
+    return Secured(identity, context(identity, protocol), protocol)
