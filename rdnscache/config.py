@@ -169,7 +169,8 @@ class Config:
         values.number(int, 0, 259200),
     )
     upstream_policy: str = _option(
-        "fastest", "POLICY", "Whom to ask first: fastest, round-robin, ordered, random (by weight), race (two at once).",
+        "fastest", "POLICY",
+        "Whom to ask first: fastest, round-robin, ordered, random (by weight), or race (two at once).",
         values.one_of("fastest", "round-robin", "ordered", "random", "race"),
     )  # fmt: skip
     upstream_timeout: float = _option(

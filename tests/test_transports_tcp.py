@@ -244,6 +244,7 @@ def test_refused_connections_fail_at_once_and_are_not_tried_on_and_on() -> None:
 
 def test_what_this_host_lacks_is_no_fault_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a descriptor, and without a way to the address, LOCAL is the reason."""
+
     def full(*_: object) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 

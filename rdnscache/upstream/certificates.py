@@ -97,5 +97,3 @@ def _element(data: bytes, at: int) -> tuple[int, int]:
         start += count
         size = int.from_bytes(data[at + 2 : start], "big") if count <= 4 else 1 << 32
     return start, start + size
-
-

@@ -117,4 +117,3 @@ class Datagrams:
     def _fail(self, query: Query, error: OSError) -> None:
         self.cancel(query)
         query.failed(failure_of(self._address, error, True))
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rdnscache.endpoint import H3, HTTPS, QUIC, TCP, TLS, UDP, Endpoint
+from rdnscache.endpoint import HTTPS, QUIC, TCP, TLS, UDP, Endpoint
 from rdnscache.upstream.certificates import Identity, context
 from rdnscache.upstream.connection import Limits
 from rdnscache.upstream.datagrams import Datagrams
@@ -11,13 +11,12 @@ from rdnscache.upstream.server import Ways
 from rdnscache.upstream.tls import Secured
 from rdnscache.upstream.transports import over_https, over_tcp, over_tls
 
-#: What is agreed on over TLS (RFC 7858 erratum 5375, RFC 9113 section 3.2).
-_PROTOCOLS = {TLS: "dot", HTTPS: "h2"}
-#: What is built; others are refused when the configuration is read.
-BUILT = (UDP, TCP, TLS, HTTPS, QUIC)
+#: What is offered over TLS, and what has to be agreed on (RFC 7858 needs nothing; RFC 9113 section 3.2).
+_OFFERED, _NEEDED = {TLS: "dot", HTTPS: "h2"}, {TLS: "", HTTPS: "h2"}
+USUAL = Limits()
 
 
-def find(endpoint: Endpoint, limits: Limits = Limits()) -> Ways:
+def find(endpoint: Endpoint, limits: Limits = USUAL) -> Ways:
     """Raises ConfigError when a file that it names cannot be used."""
     if endpoint.scheme == UDP:
         udp = Datagrams(endpoint.address)
@@ -29,7 +28,7 @@ def find(endpoint: Endpoint, limits: Limits = Limits()) -> Ways:
 def _over_connections(endpoint: Endpoint, limits: Limits) -> Transport:
     if endpoint.scheme == TCP:
         return over_tcp(endpoint.address, limits)
-    if endpoint.scheme in (QUIC, H3):
+    if endpoint.scheme == QUIC:
         from rdnscache.upstream.doq import over_quic  # what it takes is an extra
 
         return over_quic(endpoint, limits)
@@ -41,5 +40,4 @@ def _over_connections(endpoint: Endpoint, limits: Limits) -> Transport:
 
 def _secured(endpoint: Endpoint) -> Secured:
     identity = Identity(endpoint.name, endpoint.pins, endpoint.ca, endpoint.certificate, endpoint.key)
-    protocol = _PROTOCOLS[endpoint.scheme]
-    return Secured(identity, context(identity, protocol), protocol)
+    return Secured(identity, context(identity, _OFFERED[endpoint.scheme]), _NEEDED[endpoint.scheme])
