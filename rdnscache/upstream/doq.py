@@ -1,0 +1,103 @@
+"""DNS over QUIC (RFC 9250): each query on a stream of its own, with the ID 0, padded, behind its length."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, cast
+
+from rdnscache.endpoint import Endpoint
+from rdnscache.errors import SAID, UNREACHABLE, UpstreamFailed
+from rdnscache.upstream.connection import Connection, Limits, Owner
+from rdnscache.upstream.framing import framed
+from rdnscache.upstream.pool import Pool
+from rdnscache.upstream.query import Query
+from rdnscache.upstream.quic_channel import QuicChannel, Tickets
+
+try:
+    from aioquic.quic.events import StreamDataReceived, StreamReset
+except ImportError:  # an extra
+    pass
+
+ALPN = "doq"
+#: Sizes of queries are multiples of it (RFC 8467 section 4.1).
+BLOCK = 128
+#: The largest message, behind its length.
+LARGEST = 2 + 65535
+#: DOQ_REQUEST_CANCELLED (RFC 9250 section 4.3).
+CANCELLED = 0x3
+_ID = b"\0\0"
+
+
+def over_quic(endpoint: Endpoint, limits: Limits) -> Pool:
+    """DNS over QUIC to the server."""
+    tickets = Tickets()
+    return Pool(endpoint.label, lambda owner: DoqConnection(owner, endpoint, tickets, limits), limits)
+
+
+class DoqConnection(Connection):
+    """Its numbers are those of streams."""
+
+    def __init__(self, owner: Owner, endpoint: Endpoint, tickets: Tickets, limits: Limits) -> None:
+        #: What has come on each stream.
+        self._came: dict[int, bytes] = {}
+
+        def open_channel(on_open: Any, on_event: Any, on_end: Any) -> Any:
+            return QuicChannel(endpoint, ALPN, tickets, on_open, on_event, on_end)
+
+        super().__init__(owner, endpoint.label, open_channel, limits)
+
+    @property
+    def _quic(self) -> QuicChannel:
+        return cast(QuicChannel, self._channel)
+
+    def room(self) -> int:
+        return min(super().room(), self._quic.streams_left) if self.open else 0
+
+    def send(self, query: Query) -> None:
+        self._take(query, self._quic.ask(framed(query.message(_ID, BLOCK))))
+
+    def cancel(self, query: Query) -> None:
+        """The server is told as well: a stream that it gives up leaves room for another."""
+        super().cancel(query)
+        if not self.closed:
+            self._quic.stop(query.number, CANCELLED)
+
+    def _received(self, event: Any) -> None:
+        self.heard = time.monotonic()
+        self.doubtful = False
+        if isinstance(event, StreamDataReceived):
+            self._data(event.stream_id, event.data, event.end_stream)
+        elif isinstance(event, StreamReset):
+            self._gave_up(event.stream_id, "it gave a query up")
+        if not self.closed:
+            self._handed_out()
+
+    def _data(self, stream: int, data: bytes, last: bool) -> None:
+        if stream not in self.outstanding:
+            return
+        came = self._came.pop(stream, b"") + data
+        if len(came) > LARGEST:
+            self._gave_up(stream, "an answer is longer than any message")
+        elif not last:
+            self._came[stream] = came
+        elif len(came) < 4 or len(came) != 2 + int.from_bytes(came[:2], "big"):
+            self._gave_up(stream, "an answer is not whole")
+        elif came[2:4] != _ID:  # a fatal error (RFC 9250 section 4.2.1)
+            self._end(UpstreamFailed(f"{self._name}: an answer has an ID", why=SAID))
+        else:
+            self._answered(stream, came[2:])
+
+    def _gave_up(self, stream: int, reason: str) -> None:
+        """It was asked, and there is no answer: others may have one."""
+        self._came.pop(stream, None)
+        if stream in self.outstanding:
+            query = self._forget(stream)
+            if query is not None:
+                query.failed(UpstreamFailed(f"{self._name}: {reason}", why=UNREACHABLE))
+
+    def _hand_out(self) -> None:
+        """All is handed out as it comes: a channel reads no more than others can bear."""
+
+    def _leave(self) -> list[Query]:
+        self._came.clear()
+        return super()._leave()
