@@ -88,7 +88,7 @@ class Connection(ABC):
         self._loop = get_hub().loop
         self._next_turn: Any = None
         self._timer = self._loop.timer(limits.opening)
-        self._timer.start(self._not_in_time)
+        self._timer.start(self._not_in_time, update=True)  # the time of a hub that was busy is old
         self._channel: Channel | None = open_channel(self._channel_open, self._received, self._end)
 
     def room(self) -> int:

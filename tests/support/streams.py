@@ -30,6 +30,9 @@ class Asked(Query):
         #: How often it has ended.
         self.ends = 0
 
+    def __repr__(self) -> str:
+        return f"<{self.key!r}: ended {self.ends} times, lost {self.losses}, {self.failure or self.data!r}>"
+
     @property
     def why(self) -> str | None:
         return self.failure.why if self.failure is not None else None
