@@ -12,7 +12,7 @@ cdef class Estimate:
     cpdef object lost(self, double now)
     cpdef bint loses(self, double now)
     cpdef object hasty(self)
-    @cython.locals(usual=double, factor=double)
+    @cython.locals(usual=double)
     cpdef double patience(self) except? -2
     @cython.locals(loss=double)
     cpdef double cost(self) except? -2

@@ -5,7 +5,7 @@ from rdnscache.upstream.reading cimport about, read_reply
 cpdef Reply exchange(object server, bytes key, bint edns, double timeout, bytes header=*)
 @cython.locals(reply=Reply, ident=bytes, data=bytes, sent=bint)
 cpdef Reply over_udp(object server, bytes key, bint edns, double deadline, bytes header=*)
-@cython.locals(reply=Reply, ident=bytes, query=bytes, data=bytes, sent=bint)
+@cython.locals(ident=bytes, query=bytes, data=bytes, sent=bint)
 cpdef bytes over_tcp(object server, bytes key, bint edns, double deadline, bytes header=*)
 @cython.locals(data=bytearray)
 cpdef bytes _receive(object server, object sock, double deadline)

@@ -27,6 +27,7 @@ cdef class Upstreams:
     @cython.locals(wait=double, attempt=Attempt)
     cpdef object _send(self, Search search, Server server, double now, bint last)
     cpdef double _wait(self, Search search, Server server, double now) except? -2
+    cpdef double _due(self, double now)
     cpdef object _overdue(self, Attempt attempt)
     @cython.locals(attempt=Attempt)
     cpdef object _note_silence(self, Search search, double now)

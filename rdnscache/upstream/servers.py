@@ -156,7 +156,7 @@ class Upstreams:
         if attempt is None:
             if len(search.open) >= MOST_OPEN:
                 self._leave(search.open.pop(0))
-            attempt = Attempt(server, search.key, True, now, now + self._timeout, search)
+            attempt = Attempt(server, search.key, True, now, self._due(now), search)
             search.open.append(attempt)
             server.asked(now)
             attempt.transport.send(attempt)
@@ -174,6 +174,10 @@ class Upstreams:
             wait: float = max(self._timeout * SECOND_ROUND, server.estimate.patience())
             return min(wait, self._timeout)
         return self._timeout
+
+    def _due(self, now: float) -> float:
+        """When a server that is asked now and says nothing has failed."""
+        return now + self._timeout * random.uniform(*JITTER)
 
     def _overdue(self, attempt: Attempt) -> None:
         if not attempt.overdue:
@@ -232,7 +236,7 @@ class Upstreams:
 
     def _without_edns(self, search: Search, before: Attempt, now: float) -> None:
         """Perhaps it does not know it (RFC 6891 section 6.2.2)."""
-        attempt = Attempt(before.server, search.key, False, now, now + self._timeout, search)
+        attempt = Attempt(before.server, search.key, False, now, self._due(now), search)
         attempt.transport, attempt.health = before.transport, before.health
         search.open.append(attempt)
         search.next_at = now + self._timeout
@@ -255,7 +259,7 @@ class Upstreams:
         wait = max(TCP_PATIENCE * server.estimate.patience(), self._timeout * SECOND_ROUND)
         search.next_at = now + min(wait, self._timeout)
         server.overdue -= attempt.overdue
-        attempt.turn_to_tcp(now, now + self._timeout)
+        attempt.turn_to_tcp(now, self._due(now))
 
     def _leave(self, attempt: Attempt) -> None:
         """The search is over. What is still on its way says something about its server."""
