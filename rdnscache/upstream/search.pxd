@@ -14,6 +14,7 @@ cdef class Search:
     cdef readonly Py_ssize_t asked
     cdef readonly int rounds
     cdef public double next_at
+    cdef public double patient_until
     cdef readonly list open
     cdef list _told
     cdef object _switch
@@ -36,6 +37,7 @@ cdef class Search:
     @cython.locals(seconds=double, attempt=Attempt)
     cpdef object _sleep(self, double until)
     cpdef Server next_server(self)
+    cpdef bint ends_round(self)
     @cython.locals(attempt=Attempt)
     cpdef Attempt attempt_at(self, Server server)
     cpdef object begin_round(self, list left, double at)

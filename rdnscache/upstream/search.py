@@ -41,6 +41,8 @@ class Search:
         self.asked = 0
         self.rounds = 0
         self.next_at = started
+        #: When it does where nothing tells of a loss.
+        self.patient_until = 0.0
         #: What is on its way; and of that, what has come to something.
         self.open: list[Attempt] = []
         self._told: list[Attempt] = []
@@ -126,6 +128,10 @@ class Search:
             return None
         self.asked += 1
         return self.left[self.asked - 1]
+
+    def ends_round(self) -> bool:
+        """Whether all of this round have been asked."""
+        return self.asked == len(self.left)
 
     def attempt_at(self, server: Server) -> Attempt | None:
         """What is on its way there."""

@@ -31,7 +31,7 @@ cdef class Server:
 
     cpdef int rank(self, double now)
     cpdef object asked(self, double now)
-    cpdef bint may_hurry(self, double now, bint alone)
+    cpdef bint may_hurry(self, double now, bint last)
     cpdef object hurried(self)
     cpdef object useless(self)
     cpdef object answered(self, double seconds)

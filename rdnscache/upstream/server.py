@@ -111,13 +111,13 @@ class Server:
         self.waiting += 1
         self._spare = min(self._spare + EARLY, MOST_EARLY)
 
-    def may_hurry(self, now: float, alone: bool) -> bool:
+    def may_hurry(self, now: float, last: bool) -> bool:
         """Whether others, or it again, may be asked as soon as an answer is overdue.
 
-        For few questions only, and where it is `alone` only if something was lost lately: what takes long is rarely
+        For few questions only, and where it is the `last` only if something was lost lately: what takes long is rarely
         lost, and upstreams count what we ask.
         """
-        return self.estimate.lossy or (self._spare >= 1.0 and (not alone or self.estimate.loses(now)))
+        return self.estimate.lossy or (self._spare >= 1.0 and (not last or self.estimate.loses(now)))
 
     def hurried(self) -> None:
         """That was done."""

@@ -24,9 +24,13 @@ cdef class Upstreams:
     cpdef object _go_on(self, Search search, double now)
     @cython.locals(remaining=double, pause=double)
     cpdef object _next_round(self, Search search, double now)
-    @cython.locals(wait=double, attempt=Attempt)
+    @cython.locals(jitter=double, attempt=Attempt)
     cpdef object _send(self, Search search, Server server, double now, bint last)
-    cpdef double _wait(self, Search search, Server server, double now) except? -2
+    @cython.locals(patient_until=double)
+    cpdef bint _may_go_on(self, Search search, double now) except -1
+    cpdef double _wait(self, Search search, Server server) except? -2
+    @cython.locals(seconds=double)
+    cpdef double _patient(self, Server server) except? -2
     cpdef double _due(self, double now)
     cpdef object _overdue(self, Attempt attempt)
     @cython.locals(attempt=Attempt)

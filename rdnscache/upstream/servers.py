@@ -25,9 +25,10 @@ log = logging.getLogger(__name__)
 JITTER = (1.0, 1.15)
 #: Seconds between two rounds in which nobody was waited for: at first, and at most; doubled each time.
 FIRST_PAUSE, LAST_PAUSE = 0.05, 1.0
-#: What part of the timeout is waited for a server in the second round: the first goes by patience, the third and the
-#: last take all of it.
+#: What part of the timeout, and how many seconds at most, are waited for a server where nothing tells of a loss, and in
+#: the second round; the third and the last take all of the timeout.
 SECOND_ROUND = 1 / 4
+MOST_PATIENT = 0.5
 #: A connection over TCP, and a question, take this many times the patience, or this part of the timeout.
 TCP_PATIENCE = 4
 #: With less time left nobody is asked again.
@@ -94,7 +95,7 @@ class Upstreams:
                     reply = self._hear(search, attempt, now)
                     if reply is not None:
                         return reply, attempt.server.endpoint.host
-                else:
+                elif search.next_at > now or self._may_go_on(search, now):
                     self._note_silence(search, now)
                     if now >= search.deadline or (search.next_at == NEVER and not search.waits()):
                         raise search.failure()
@@ -133,6 +134,14 @@ class Upstreams:
                 self._send(search, server, now, at_once == 1)
                 at_once -= 1
 
+    def _may_go_on(self, search: Search, now: float) -> bool:
+        """Whether it is time, or too many have been asked early: then it is put off."""
+        patient_until, search.patient_until = search.patient_until, 0.0
+        if patient_until > now and search.open and not search.open[-1].server.may_hurry(now, search.ends_round()):
+            search.next_at = patient_until
+            return False
+        return True
+
     def _next_round(self, search: Search, now: float) -> None:
         left = search.worth_asking(self.servers if search.rounds else search.left)
         remaining = search.deadline - now
@@ -148,9 +157,10 @@ class Upstreams:
 
     def _send(self, search: Search, server: Server, now: float, last: bool) -> None:
         """Ask it, or ask it again."""
-        wait = self._wait(search, server, now)
         if last:
-            search.next_at = now + wait * random.uniform(*JITTER)
+            jitter = random.uniform(*JITTER)
+            search.next_at = now + self._wait(search, server) * jitter
+            search.patient_until = 0.0 if search.rounds else now + self._patient(server) * jitter
         search.sent(server)
         attempt = search.attempt_at(server)
         if attempt is None:
@@ -164,16 +174,18 @@ class Upstreams:
             self._overdue(attempt)
             attempt.send_again(now)
 
-    def _wait(self, search: Search, server: Server, now: float) -> float:
+    def _wait(self, search: Search, server: Server) -> float:
         """Seconds until the next is asked."""
-        if search.rounds == 0 and server.may_hurry(now, self._alone):
+        if search.rounds == 0:
             return min(patience(server, self.servers), self._timeout)
         if server.estimate.lossy and not server.health.resting:
             return min(server.estimate.patience() * (1 << search.rounds), self._timeout)
-        if search.rounds <= 1:
-            wait: float = max(self._timeout * SECOND_ROUND, server.estimate.patience())
-            return min(wait, self._timeout)
-        return self._timeout
+        return self._patient(server) if search.rounds == 1 else self._timeout
+
+    def _patient(self, server: Server) -> float:
+        """The same where nothing tells of a loss."""
+        seconds: float = max(min(self._timeout * SECOND_ROUND, MOST_PATIENT), server.estimate.patience())
+        return min(seconds, self._timeout)
 
     def _due(self, now: float) -> float:
         """When a server that is asked now and says nothing has failed."""
