@@ -81,6 +81,22 @@ def _lacking(endpoint: Endpoint) -> str:
     for name, file in (("ca", endpoint.ca), ("cert", endpoint.certificate), ("key", endpoint.key)):
         if file and not (os.path.isfile(file) and os.access(file, os.R_OK)):
             return f"cannot be used: {name}={file} is not a file that can be read"
+    return _useless(endpoint) if endpoint.ca or endpoint.certificate else ""
+
+
+def _useless(endpoint: Endpoint) -> str:
+    """What is wrong with its files; empty when they can be used. A worker that found out would end again and again."""
+    import ssl  # takes some time, and few need it
+
+    context, what = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), f"ca={endpoint.ca}"
+    try:
+        if endpoint.ca:
+            context.load_verify_locations(endpoint.ca)
+        what = f"cert={endpoint.certificate}"
+        if endpoint.certificate:
+            context.load_cert_chain(endpoint.certificate, endpoint.key or None, lambda: "")
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        return f"cannot be used: {what}: {getattr(error, 'strerror', None) or error}"
     return ""
 
 

@@ -150,6 +150,11 @@ def test_what_asking_takes_has_to_be_there(tmp_path: Path, monkeypatch: pytest.M
     """A file that cannot be read, QUIC without its library, and what is not built are said before anything starts."""
     with pytest.raises(ConfigError, match=r"ca=.*none.pem is not a file"):
         loaded(upstream=(f"tls://192.0.2.53?ca={tmp_path}/none.pem",))
+    empty = tmp_path / "empty.pem"
+    empty.write_text("no certificate\n")
+    for name in ("ca", "cert"):
+        with pytest.raises(ConfigError, match=rf"cannot be used: {name}=.*empty.pem: "):
+            loaded(upstream=(f"tls://192.0.2.53?{name}={empty}",))
     monkeypatch.setattr(forwards, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'rdnscache\[quic\]'"):
         loaded(upstream=(f"{QUIC}://192.0.2.53",))
