@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import dns.message
 import dns.rcode
 import pytest
-from support import Node, Upstream, addresses, answer, ask, free_port, wait_for
+from support import Node, Upstream, addresses, answer, ask, default_handler, free_port, wait_for
 from support.certificates import Authority
 
 pytestmark = [pytest.mark.once]
@@ -109,6 +110,21 @@ def test_connections_are_kept_and_shared() -> None:
         assert len(set(upstream.sources)) <= 4
         assert set(upstream.transports) == {"tcp"}
         assert upstream.total() == 300
+
+
+def test_a_connection_that_died_unnoticed_costs_a_moment() -> None:
+    """Nothing comes over it any more, as when a middlebox has forgotten it: the query goes out on another one."""
+    silent: set[tuple[str, int]] = set()
+
+    def handler(query: dns.message.Message, transport: str) -> Any:
+        if query.question[0].name.to_text().startswith("last"):
+            silent.add(upstream.sources[-1])
+        return None if upstream.sources[-1] in silent and len(silent) == 1 else default_handler(query, transport)
+
+    with Upstream(handler) as upstream, Node([f"tcp://{upstream.address}"]) as node:
+        assert ask(node.port, "first.test").rcode() == dns.rcode.NOERROR
+        assert ask(node.port, "last.test", timeout=10).rcode() == dns.rcode.NOERROR
+        assert len(set(upstream.sources)) == 2
 
 
 def test_cut_replies_share_connections_too() -> None:

@@ -55,10 +55,10 @@ class Attempt(Query):
             self.server.udp.look(self)
 
     def send_again(self, now: float) -> None:
-        """Over UDP: it can have been lost."""
-        if self.server.udp is not None and self.transport is self.server.udp:
+        """What was sent may be lost, or its connection dead."""
+        if self.transport is self.server.udp:
             self.sent = now
-            self.server.udp.send_again(self)
+        self.transport.send_again(self)
 
     def turn_to_tcp(self, now: float, due: float) -> None:
         """Ask the same over TCP."""

@@ -13,7 +13,7 @@ from typing import Any
 from gevent import get_hub
 
 from rdnscache.errors import LOCAL, UpstreamFailed
-from rdnscache.upstream.connection import Connection, Limits, Owner, hand_over
+from rdnscache.upstream.connection import DOUBTFUL, Connection, Limits, Owner, hand_over
 from rdnscache.upstream.query import Query
 
 #: How often a query is sent again, since the connection that carried it has ended.
@@ -79,6 +79,13 @@ class Pool:
             self._grow_for_waiting(now)
         else:
             self._lose(query, UpstreamFailed(f"{self._name}: too many queries wait for a connection", why=LOCAL))
+
+    def send_again(self, query: Query) -> None:
+        """Where nothing at all has come over its connection since, on another one: that may be dead."""
+        carrier = query.carrier
+        if isinstance(carrier, Connection) and carrier.heard < query.sent_at < time.monotonic() - DOUBTFUL:
+            carrier.cancel(query)
+            self.send(query)
 
     def cancel(self, query: Query) -> None:
         carrier = query.carrier

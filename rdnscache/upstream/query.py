@@ -60,6 +60,9 @@ class Transport(Protocol):
     def send(self, query: Query) -> None:
         """Send it, as soon as there is a connection. Never waits, never raises."""
 
+    def send_again(self, query: Query) -> None:
+        """It is overdue: what was sent may be lost, or its connection dead."""
+
     def cancel(self, query: Query) -> None:
         """Nobody waits for it any more: what comes for it is nobody's."""
 

@@ -57,7 +57,7 @@ class Upstreams:
         self._local = Throttled(log)
 
     def latency(self) -> float:
-        """Seconds that the quickest of those at work takes; 0 when that is not known."""
+        """Seconds that those at work take, averaged; 0 when that is not known."""
         known = [server.estimate.rtt for server in self.servers if server.estimate.rtt and not server.health.resting]
         return sum(known) / len(known) if known else 0.0
 
