@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from h2.connection import H2Connection
 from h2.exceptions import FlowControlError, NoAvailableStreamIDError, ProtocolError
+from hpack import Decoder
 from hypothesis import given
 from hypothesis import strategies as st
 from support import Asked, StreamServer, all_ended, answered, turning, wait_for
@@ -20,6 +21,7 @@ from rdnscache.errors import SAID
 from rdnscache.upstream.certificates import Identity, context
 from rdnscache.upstream.connection import Limits
 from rdnscache.upstream.http2_frames import MAX_FRAME, Farewell, Frames
+from rdnscache.upstream.http2_headers import RememberingEncoder
 from rdnscache.upstream.pool import Pool
 from rdnscache.upstream.tls import Secured
 from rdnscache.upstream.transports import over_https
@@ -381,3 +383,17 @@ def test_a_frame_that_is_too_long(size: int) -> None:
     assert frames.next(9) == before
     with pytest.raises(ValueError, match=str(size)):
         frames.next(9)
+
+
+FIELD = st.tuples(st.sampled_from([b":method", b"accept", b"x-one", b"x-two"]), st.sampled_from([b"POST", b"1", b"23"]))
+
+
+@given(st.lists(st.one_of(st.lists(FIELD, min_size=1, max_size=6), st.sampled_from([0, 40, 80, 4096])), max_size=30))
+def test_remembered_headers_are_those_that_were_meant(said: list[list[tuple[bytes, bytes]] | int]) -> None:
+    """Whatever comes between them, and however large the server's table is."""
+    encoder, decoder = RememberingEncoder(), Decoder()
+    for each in said:
+        if isinstance(each, int):
+            encoder.header_table_size = each
+        else:
+            assert list(decoder.decode(encoder.encode(each), raw=True)) == each

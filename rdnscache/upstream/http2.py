@@ -11,6 +11,7 @@ from h2.errors import ErrorCodes
 from h2.events import (
     DataReceived,
     RemoteSettingsChanged,
+    RequestReceived,
     ResponseReceived,
     StreamEnded,
     StreamReset,
@@ -23,6 +24,7 @@ from rdnscache.dns.wire import TCP_SIZE
 from rdnscache.errors import SAID, UNREACHABLE, UpstreamFailed
 from rdnscache.upstream.connection import TURN, Connection, Limits, OpenChannel, Owner, hand_over
 from rdnscache.upstream.http2_frames import Farewell, Frames
+from rdnscache.upstream.http2_headers import RememberingEncoder
 from rdnscache.upstream.query import Query
 
 #: Octets of the headers of a response, of one response with its padding, of all together that may be on their way.
@@ -53,7 +55,9 @@ class Http2Connection(Connection):
         ]  # fmt: skip
         config = H2Configuration(client_side=True, header_encoding=None)
         config.validate_outbound_headers = config.normalize_outbound_headers = False  # ours are the same each time
+        config.validate_inbound_headers = config.normalize_inbound_headers = False  # two are read, none passed on
         self._http = H2Connection(config)
+        self._http.encoder = RememberingEncoder()
         #: Streams at a time: what the server says, once it has.
         self._streams = UNTOLD
         #: By stream: what is to be sent when the server has room, and what has come.
@@ -201,6 +205,8 @@ class Http2Connection(Connection):
                 self._give_back(number, UpstreamFailed(f"{self._name}: {why}", why=SAID))
             else:
                 self._fail(number, why)
+        elif isinstance(event, RequestReceived):
+            raise ProtocolError("a request of a server")
 
     def _take_head(self, event: Any) -> None:
         number = event.stream_id
