@@ -9,9 +9,9 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
-    ConnectionTerminated,
     DataReceived,
     RemoteSettingsChanged,
+    RequestReceived,
     ResponseReceived,
     StreamEnded,
     StreamReset,
@@ -23,10 +23,16 @@ from h2.settings import SettingCodes
 from rdnscache.dns.wire import TCP_SIZE
 from rdnscache.errors import SAID, UNREACHABLE, UpstreamFailed
 from rdnscache.upstream.connection import TURN, Connection, Limits, OpenChannel, Owner, hand_over
+from rdnscache.upstream.http2_frames import Farewell, Frames
+from rdnscache.upstream.http2_headers import RememberingEncoder
 from rdnscache.upstream.query import Query
 
-#: Octets of the headers of a response, and of all responses together that may be on their way.
-MAX_HEADERS, WINDOW = 8192, 1 << 20
+#: Octets of the headers of a response, of one response with its padding, of all together that may be on their way.
+MAX_HEADERS, MAX_BODY, WINDOW = 8192, 1 << 17, 1 << 20
+#: Octets of a DNS message without a question (RFC 1035 section 4.1.1).
+_HEADER = 12
+#: Frames that are taken before the next look at the clock.
+GROUP = 16
 MESSAGE = b"application/dns-message"
 #: The ID is 0, so that caches on the way see equal questions as equal (RFC 8484 section 4.1).
 _NO_ID = b"\0\0"
@@ -49,13 +55,15 @@ class Http2Connection(Connection):
         ]  # fmt: skip
         config = H2Configuration(client_side=True, header_encoding=None)
         config.validate_outbound_headers = config.normalize_outbound_headers = False  # ours are the same each time
+        config.validate_inbound_headers = config.normalize_inbound_headers = False  # two are read, none passed on
         self._http = H2Connection(config)
+        self._http.encoder = RememberingEncoder()
         #: Streams at a time: what the server says, once it has.
         self._streams = UNTOLD
-        #: By stream: what is to be sent when the server has room; what has come; events to be handed out.
+        #: By stream: what is to be sent when the server has room, and what has come.
         self._rests: dict[int, bytes] = {}
         self._bodies: dict[int, bytearray] = {}
-        self._events: list[Any] = []
+        self._frames = Frames()
         self._eaten = 0
         super().__init__(owner, name, open_channel, limits)
 
@@ -63,11 +71,12 @@ class Http2Connection(Connection):
         http = self._http
         http.update_settings({
             SettingCodes.ENABLE_PUSH: 0,
-            SettingCodes.INITIAL_WINDOW_SIZE: TCP_SIZE,
+            SettingCodes.INITIAL_WINDOW_SIZE: MAX_BODY,
             SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADERS,
         })  # fmt: skip
         http.clear_outbound_data_buffer()
-        http.local_settings.acknowledge()
+        http.local_settings.acknowledge()  # they hold from the beginning, whenever the server has read them
+        http.decoder.max_header_list_size = MAX_HEADERS
         http.initiate_connection()
         http.increment_flow_control_window(WINDOW)
         super()._channel_open()
@@ -78,16 +87,36 @@ class Http2Connection(Connection):
         return min(room, self._streams - len(self.outstanding)) if room else 0
 
     def send(self, query: Query) -> None:
-        http = self._http
+        http, number = self._http, 0  # which is no stream's
         body = query.message(_NO_ID, self._block)
-        number = http.get_next_available_stream_id()
-        http.send_headers(number, [*self._head, (b"content-length", b"%d" % len(body))])
+        try:
+            number = http.get_next_available_stream_id()
+            http.send_headers(number, [*self._head, (b"content-length", b"%d" % len(body))])
+            self._rests[number] = body
+            self._push(number)
+        except Exception as error:  # h2 has more than errors of its own
+            self._break(error)
         self._take(query, number)
-        self._rests[number] = body
-        self._push(number)
         self._put(b"")
         if number > _MOST_STREAMS:
             self.retiring = True
+
+    def cancel(self, query: Query) -> None:
+        """Its answer is let come, which is cheaper than a reset, unless too many streams are taken by such."""
+        super().cancel(query)
+        if self.doubtful or self.cancelled <= min(self._most, self._streams) // 4:
+            return
+        for number in [number for number, left in self.outstanding.items() if left is None]:
+            self._forget(number)
+            self._reset(number)
+        self._put(b"")
+        self._loop.run_callback(self._handed_out)
+
+    def _break(self, error: Exception) -> None:
+        """Nothing more can be sent. It ends with this turn of the hub: the caller may be looking for a connection."""
+        self.retiring = True
+        failure = UpstreamFailed(f"{self._name}: a query does not go over HTTP/2: {_text(error)}", why=UNREACHABLE)
+        self._loop.run_callback(self._end, failure)
 
     def _push(self, number: int) -> None:
         """Send what the server has room for."""
@@ -110,31 +139,58 @@ class Http2Connection(Connection):
     def _received(self, data: bytes) -> None:
         self.heard = time.monotonic()
         self.doubtful = False
-        try:
-            self._events += self._http.receive_data(data)
-        except ProtocolError as error:
-            text = str(error) or type(error).__name__
-            self._end(UpstreamFailed(f"{self._name}: what comes is not HTTP/2: {text[:100]}", why=SAID))
-            return
+        self._frames.feed(data)
         if not self._paused:
             self._hand_out()
 
     def _hand_out(self) -> None:
-        begun, events = time.monotonic(), self._events
-        self._events = []
-        for at, event in enumerate(events):
-            self._take_event(event)
+        try:
+            self._take_frames(time.monotonic() + TURN)
+            if self._eaten > WINDOW // 4:
+                eaten, self._eaten = self._eaten, 0
+                self._http.increment_flow_control_window(eaten)
+        except Exception as error:  # h2 has more than errors of its own
+            self._flush()  # which may say why
+            self._end(UpstreamFailed(f"{self._name}: what comes is not HTTP/2: {_text(error)}", why=SAID))
+        if not self.closed:
+            self._put(b"")
+            self._handed_out()
+
+    def _take_frames(self, until: float) -> None:
+        while (frames := self._frames.next(GROUP)) is not None:
+            if isinstance(frames, Farewell):
+                self._part(frames)
+            else:
+                roomier = False
+                for event in self._http.receive_data(frames):
+                    roomier |= isinstance(event, WindowUpdated | RemoteSettingsChanged)
+                    self._take_event(event)
+                if roomier:
+                    self._push_all()
             if self.closed:
                 return
-            if time.monotonic() - begun >= TURN and at + 1 < len(events):
-                self._events = events[at + 1 :] + self._events
+            if time.monotonic() >= until:
                 self._pause()
+                return
+
+    def _push_all(self) -> None:
+        self._streams = self._http.remote_settings.max_concurrent_streams
+        for number in list(self._rests):
+            if self._http.outbound_flow_control_window <= 0:
                 break
-        if self._eaten > WINDOW // 2:
-            self._http.increment_flow_control_window(self._eaten)
-            self._eaten = 0
-        self._put(b"")
-        self._handed_out()
+            self._push(number)
+
+    def _part(self, farewell: Farewell) -> None:
+        """What the server has not taken is asked elsewhere at once; what it has, it may still answer."""
+        self.retiring = True
+        why = f"the server ends the connection ({_named(farewell.code)})"
+        failure = UpstreamFailed(f"{self._name}: {why}", why=UNREACHABLE)
+        untaken = [number for number in self.outstanding if number > farewell.last]
+        if len(untaken) == len(self.outstanding):
+            self._end(failure)
+            return
+        for number in untaken:
+            self._give_back(number, failure)
 
     def _take_event(self, event: Any) -> None:
         if isinstance(event, DataReceived):
@@ -142,21 +198,15 @@ class Http2Connection(Connection):
         elif isinstance(event, ResponseReceived):
             self._take_head(event)
         elif isinstance(event, StreamEnded):
-            body = self._bodies.pop(event.stream_id, None)
-            if body is not None and event.stream_id in self.outstanding:
-                self._answered(event.stream_id, bytes(body))
+            self._take_end(event.stream_id)
         elif isinstance(event, StreamReset):
-            again = event.error_code == ErrorCodes.REFUSED_STREAM  # not looked at (RFC 9113 section 8.7)
-            self._refuse(event.stream_id, f"the stream was reset ({_named(event.error_code)})", again)
-        elif isinstance(event, ConnectionTerminated):
-            # what the server has not taken, and what it has, is asked elsewhere: h2 reads no further
-            why = f"the server ends the connection ({_named(event.error_code)})"
-            self._end(UpstreamFailed(f"{self._name}: {why}", why=UNREACHABLE))
-        elif isinstance(event, WindowUpdated | RemoteSettingsChanged):
-            if isinstance(event, RemoteSettingsChanged):
-                self._streams = self._http.remote_settings.max_concurrent_streams
-            for number in list(self._rests):
-                self._push(number)
+            number, why = event.stream_id, f"the stream was reset ({_named(event.error_code)})"
+            if event.error_code == ErrorCodes.REFUSED_STREAM:  # not looked at (RFC 9113 section 8.7)
+                self._give_back(number, UpstreamFailed(f"{self._name}: {why}", why=SAID))
+            else:
+                self._fail(number, why)
+        elif isinstance(event, RequestReceived):
+            raise ProtocolError("a request of a server")
 
     def _take_head(self, event: Any) -> None:
         number = event.stream_id
@@ -178,25 +228,54 @@ class Http2Connection(Connection):
         if len(body) > TCP_SIZE:
             self._refuse(event.stream_id, "a response of more than 65,535 octets")
 
-    def _refuse(self, number: int, why: str, again: bool = False) -> None:
-        """Nothing useful comes of this query on its stream; perhaps `again` on another one."""
+    def _take_end(self, number: int) -> None:
+        body = self._bodies.pop(number, None)
+        if number in self._rests:
+            self._reset(number)  # the server has enough of the query
+        if number in self.outstanding:
+            if body is None or len(body) < _HEADER:
+                self._fail(number, "a response that is no DNS message")
+            else:
+                self._answered(number, bytes(body))
+
+    def _refuse(self, number: int, why: str) -> None:
+        """Nothing useful comes of this query: neither side goes on with its stream."""
+        self._reset(number)
+        self._fail(number, why)
+
+    def _fail(self, number: int, why: str) -> None:
+        """The server has had the query, and this is all that comes of it."""
+        query = self._dropped(number)
+        self.answers += 1
+        if query is not None:
+            hand_over(query.failed, UpstreamFailed(f"{self._name}: {why}", why=SAID))
+
+    def _give_back(self, number: int, failure: UpstreamFailed) -> None:
+        """The server has not taken the query."""
+        query = self._dropped(number)
+        if query is not None and self._owner is not None:
+            self._owner.undone(query, failure)
+
+    def _dropped(self, number: int) -> Query | None:
+        self._bodies.pop(number, None)
+        self._rests.pop(number, None)
+        return self._forget(number) if number in self.outstanding else None
+
+    def _reset(self, number: int) -> None:
         self._bodies.pop(number, None)
         self._rests.pop(number, None)
         try:
             self._http.reset_stream(number, ErrorCodes.CANCEL)
         except ProtocolError:  # it has ended already
             pass
-        if number not in self.outstanding:
-            return
-        failure = UpstreamFailed(f"{self._name}: {why}", why=SAID)
-        query = self._forget(number)
-        if not again:
-            self.answers += 1
-            if query is not None:
-                hand_over(query.failed, failure)
-        elif query is not None and self._owner is not None:
-            self._owner.undone(query, failure)
 
 
 def _named(code: Any) -> str:
-    return code.name if isinstance(code, ErrorCodes) else str(code)
+    try:
+        return ErrorCodes(code).name
+    except ValueError:
+        return str(code)
+
+
+def _text(error: Exception) -> str:
+    return (str(error) or type(error).__name__)[:100]
