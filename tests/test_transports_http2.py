@@ -346,6 +346,13 @@ FRAME = st.builds(
     frame, st.sampled_from([0, 1, 3, 4, 6, 8, 9, 200]), st.integers(0, 255), st.integers(0, 2**31 - 1),
     st.binary(max_size=300),
 )  # fmt: skip
+
+
+def _octets(piece: bytes | Farewell) -> bytes:
+    assert isinstance(piece, bytes)
+    return piece
+
+
 GOAWAY = st.builds(Farewell, st.integers(0, 2**31 - 1), st.integers(0, 2**32 - 1))
 
 
@@ -356,7 +363,8 @@ def test_frames_in_whatever_pieces_they_come(whole: list[bytes | Farewell], most
         frame(7, 0, 0, each.last.to_bytes(4, "big") + each.code.to_bytes(4, "big") + b"why")
         if isinstance(each, Farewell) else each for each in whole
     )  # fmt: skip
-    frames, got = Frames(), [b""]
+    frames = Frames()
+    got: list[bytes | Farewell] = [b""]
     while sent:
         size = data.draw(st.integers(1, len(sent)))
         frames.feed(sent[:size])
@@ -365,13 +373,13 @@ def test_frames_in_whatever_pieces_they_come(whole: list[bytes | Farewell], most
             if isinstance(piece, Farewell):
                 got += [piece, b""]
             else:
-                got[-1] += piece
-    expected = [b""]
+                got[-1] = _octets(got[-1]) + piece
+    expected: list[bytes | Farewell] = [b""]
     for each in whole:
         if isinstance(each, Farewell):
             expected += [each, b""]
         else:
-            expected[-1] += each
+            expected[-1] = _octets(expected[-1]) + each
     assert got == expected
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import dns.message
 import gevent
 import pytest
-from support import Upstream, default_handler, wait_for
+from support import Upstream, default_handler, key_of, wait_for
 
 from rdnscache.address import Address
 from rdnscache.endpoint import Endpoint
@@ -22,10 +22,6 @@ from rdnscache.upstream.server import MOST_EARLY, Server
 from rdnscache.upstream.servers import Upstreams
 
 FLOOR, CEILING = 0.02, 1.0
-
-
-def _key(name: str) -> bytes:
-    return dns.name.from_text(name).to_digestable() + b"\0\1\0\1\0"
 
 
 def _servers(*endpoints: str, board: Board | None = None) -> list[Server]:
@@ -186,7 +182,7 @@ class TestAsking:
         ):
             upstreams = _upstreams(quick.address, slow.address, lossy.address, dead.address)
             for number in range(1000):
-                assert upstreams.ask(_key(f"n{number}.test"))[0].ancount == 1
+                assert upstreams.ask(key_of(f"n{number}.test"))[0].ancount == 1
             assert lossy.datagrams() + dead.datagrams() < 30
             assert quick.total() > 900
 
@@ -195,7 +191,7 @@ class TestAsking:
         with Upstream() as quick, Upstream(delay=0.3) as slow:
             upstreams = _upstreams(quick.address, slow.address, policy="race")
             for number in range(5):
-                upstreams.ask(_key(f"n{number}.test"))
+                upstreams.ask(key_of(f"n{number}.test"))
             wait_for(lambda: quick.total() == slow.total() == 5)
 
     def test_one_query_for_a_question_whatever_the_policy(self) -> None:
@@ -204,7 +200,7 @@ class TestAsking:
             with Upstream(delay=0.005) as first, Upstream(delay=0.01) as second:
                 upstreams = _upstreams(first.address, second.address, policy=policy)
                 for turn in range(20):
-                    asked = [gevent.spawn(upstreams.ask, _key(f"n{number}-{turn}.test")) for number in range(5)]
+                    asked = [gevent.spawn(upstreams.ask, key_of(f"n{number}-{turn}.test")) for number in range(5)]
                     gevent.joinall(asked, raise_error=True)
                 assert first.datagrams() + second.datagrams() == 100
 
@@ -213,7 +209,7 @@ class TestAsking:
         with Upstream(_drops(lambda number: number % 10 == 9)) as upstream:
             upstreams = _upstreams(upstream.address, timeout=20.0)
             for number in range(60):
-                assert upstreams.ask(_key(f"n{number}.test"))[0].ancount == 1
+                assert upstreams.ask(key_of(f"n{number}.test"))[0].ancount == 1
             assert upstream.total() == 60
             assert upstream.datagrams() > 60
 
@@ -223,8 +219,8 @@ class TestAsking:
         with Upstream(delay=lambda query: slow if "slow" in query.question[0].name.to_text() else 0.0) as upstream:
             upstreams = _upstreams(upstream.address)
             for number in range(50):
-                upstreams.ask(_key(f"quick{number}.test"))
-            asked = [gevent.spawn(upstreams.ask, _key(f"slow{number}.test")) for number in range(20)]
+                upstreams.ask(key_of(f"quick{number}.test"))
+            asked = [gevent.spawn(upstreams.ask, key_of(f"slow{number}.test")) for number in range(20)]
             gevent.joinall(asked, raise_error=True)
             assert upstream.datagrams() == 70
 
@@ -236,8 +232,8 @@ class TestAsking:
         ):
             upstreams = _upstreams(first.address, second.address, policy="ordered")
             for number in range(30):
-                upstreams.ask(_key(f"quick{number}.test"))
-            asked = [gevent.spawn(upstreams.ask, _key(f"slow{number}.test")) for number in range(60)]
+                upstreams.ask(key_of(f"quick{number}.test"))
+            asked = [gevent.spawn(upstreams.ask, key_of(f"slow{number}.test")) for number in range(60)]
             gevent.joinall(asked, raise_error=True)
             assert second.total() <= MOST_EARLY + 4
 
@@ -246,7 +242,7 @@ class TestAsking:
         with Upstream(delay=0.3) as first, Upstream(lambda query, transport: None) as second:
             upstreams = _upstreams(first.address, second.address, policy="ordered")
             _known(upstreams.servers, 0.001, 0.001)
-            reply, _ = upstreams.ask(_key("late.test"))
+            reply, _ = upstreams.ask(key_of("late.test"))
             assert reply.ancount == 1
             assert (first.datagrams(), second.total()) == (1, 1)
 
@@ -255,8 +251,8 @@ class TestAsking:
         with Upstream(delay=0.05) as first, Upstream(lambda query, transport: None) as second:
             upstreams = _upstreams(first.address, second.address, policy="race", timeout=0.2)
             for number in range(10):
-                upstreams.ask(_key(f"n{number}.test"))
-            given_up = gevent.spawn(upstreams.ask, _key("given-up.test"))
+                upstreams.ask(key_of(f"n{number}.test"))
+            given_up = gevent.spawn(upstreams.ask, key_of("given-up.test"))
             gevent.sleep(0.01)
             given_up.kill()
             deadline = time.monotonic() + 10

@@ -16,7 +16,7 @@ import dns.message
 import dns.rcode
 import gevent
 import pytest
-from support import Upstream, cut_off, default_handler, free_port, says, wait_for
+from support import Upstream, cut_off, default_handler, free_port, key_of, says, wait_for
 
 from rdnscache import metrics
 from rdnscache.address import Address
@@ -31,10 +31,6 @@ from rdnscache.upstream.server import SEVERAL, Server
 from rdnscache.upstream.servers import Upstreams
 
 Handler = Callable[[dns.message.Message, str], Any]
-
-
-def _key(name: str) -> bytes:
-    return dns.name.from_text(name).to_digestable() + b"\0\1\0\1\0"
 
 
 def _split(address: str) -> tuple[str, int]:
@@ -59,7 +55,7 @@ def _make(
 
 def _why(upstreams: Upstreams, name: str) -> UpstreamFailed:
     with pytest.raises(UpstreamFailed) as caught:
-        upstreams.ask(_key(name))
+        upstreams.ask(key_of(name))
     return caught.value
 
 
@@ -94,7 +90,7 @@ def test_a_restart_of_the_only_upstream_costs_a_moment() -> None:
     upstreams = _make(upstream.address, deadline=20)
     starter.start()
     try:
-        reply, source = upstreams.ask(_key("restart.test"))
+        reply, source = upstreams.ask(key_of("restart.test"))
     finally:
         starter.join()
         upstream.close()
@@ -121,7 +117,7 @@ def test_a_lost_datagram_is_sent_again_though_the_only_upstream_rests() -> None:
         assert server.health.resting
         for number in range(3):
             server.health.failed(server.health.rests_until, server.health.rests_until)  # it rests long
-            assert upstreams.ask(_key(f"lost{number}.test"))[0].ancount == 1
+            assert upstreams.ask(key_of(f"lost{number}.test"))[0].ancount == 1
             assert upstream.datagrams(f"lost{number}.test.") == 2
 
 
@@ -135,7 +131,7 @@ def test_silence_is_met_with_a_few_datagrams_over_the_whole_deadline() -> None:
 
     with Upstream(handler, delay=0.25) as upstream:
         upstreams = _make(upstream.address, timeout=0.05, deadline=10)
-        assert upstreams.ask(_key("slow.test"))[0].ancount == 1
+        assert upstreams.ask(key_of("slow.test"))[0].ancount == 1
         assert len(sent) == ROUNDS
 
 
@@ -165,7 +161,7 @@ def test_a_pause_of_the_process_is_no_failure() -> None:
         for name in ("came.test", "lost.test"):
             asked.clear()
             upstreams = _make(upstream.address, timeout=0.4, deadline=0.4)
-            question = gevent.spawn(upstreams.ask, _key(name))
+            question = gevent.spawn(upstreams.ask, key_of(name))
             gevent.spawn(pause)
             assert question.get()[0].ancount == 1
             assert upstreams.servers[0].health.failures == 0
@@ -183,7 +179,7 @@ def test_silence_about_names_is_no_silence_of_the_server() -> None:
         dead = [gevent.spawn(_why, upstreams, f"dead{number}.test") for number in range(30)]
         number = 0
         while not all(each.ready() for each in dead):
-            assert upstreams.ask(_key(f"live{number}.test"))[0].ancount == 1
+            assert upstreams.ask(key_of(f"live{number}.test"))[0].ancount == 1
             number += 1
             gevent.sleep(0.01)
         assert {each.get().why for each in dead} == {SILENT}
@@ -196,7 +192,7 @@ def test_a_black_hole_costs_few_questions() -> None:
         upstreams = _make(hole.address, other.address, timeout=1.0, deadline=5)
         questions = []
         for number in range(360):
-            questions.append(gevent.spawn(upstreams.ask, _key(f"n{number}.test")))
+            questions.append(gevent.spawn(upstreams.ask, key_of(f"n{number}.test")))
             gevent.sleep(1 / 60)
         gevent.joinall(questions, raise_error=True)
         assert other.total() == 360
@@ -209,19 +205,19 @@ def test_a_server_that_rests_comes_back_by_a_probe_nobody_waits_for() -> None:
         upstreams = _make(sick.address, other.address)
         server = upstreams.servers[0]
         for number in range(20):
-            upstreams.ask(_key(f"n{number}.test"))
+            upstreams.ask(key_of(f"n{number}.test"))
         assert server.health.resting
         before = sick.total()
         _end_rest(server)
         for number in range(20):
-            upstreams.ask(_key(f"probe{number}.test"))
+            upstreams.ask(key_of(f"probe{number}.test"))
         wait_for(lambda: sick.total() == before + 1)
         gevent.sleep(0.15)  # until the probe has timed out
         assert server.health.resting
         assert server.health.rests_until > 100.0
         sick.handler = default_handler
         _end_rest(server)
-        upstreams.ask(_key("last.test"))
+        upstreams.ask(key_of("last.test"))
         gevent.sleep(0.05)
         assert not server.health.resting
         assert sick.total() == before + 2
@@ -232,7 +228,7 @@ def test_refusals_are_silence_of_the_server_at_once() -> None:
     with Upstream() as other:
         upstreams = _make(f"127.0.0.1:{free_port()}", other.address)
         for number in range(2 * FAILURES_BEFORE_REST):
-            upstreams.ask(_key(f"n{number}.test"))
+            upstreams.ask(key_of(f"n{number}.test"))
         assert upstreams.servers[0].health.resting
 
 
@@ -250,7 +246,7 @@ def test_closed_tcp_fails_the_names_that_need_it_and_no_others() -> None:
         assert server.tcp_health.resting
         assert not server.health.resting
         for number in range(40):
-            assert upstreams.ask(_key(f"n{number}.test"))[0].ancount == 1
+            assert upstreams.ask(key_of(f"n{number}.test"))[0].ancount == 1
             assert upstream.count(f"n{number}.test.") == 1
 
 
@@ -259,10 +255,10 @@ def test_with_closed_tcp_another_server_is_asked_first_for_cut_names() -> None:
     with Upstream(_cut_if_big, tcp=False) as first, Upstream() as other:
         upstreams = _make(first.address, other.address, deadline=2)
         for number in range(12):
-            assert upstreams.ask(_key(f"big{number}.test"))[0].ancount == 1
+            assert upstreams.ask(key_of(f"big{number}.test"))[0].ancount == 1
         heard = first.total()
         for number in range(40):
-            upstreams.ask(_key(f"n{number}.test"))
+            upstreams.ask(key_of(f"n{number}.test"))
         assert first.total() - heard == 20
 
 
@@ -280,7 +276,7 @@ def test_tcp_comes_back() -> None:
         stack.enter_context(
             Upstream(lambda query, how: (cut_off if how == "udp" else default_handler)(query, how), port=port)
         )
-        assert upstreams.ask(_key("big2.test"))[0].ancount == 1
+        assert upstreams.ask(key_of("big2.test"))[0].ancount == 1
         assert not server.tcp_health.resting
 
 
@@ -340,7 +336,7 @@ def test_silent_about_a_name_while_others_are_answered() -> None:
         upstreams = _make(upstream.address)
         dead = gevent.spawn(_why, upstreams, "dead1.test")
         wait_for(lambda: gevent.sleep(0.001) or upstream.count("dead1.test.") == 1)
-        upstreams.ask(_key("live.test"))
+        upstreams.ask(key_of("live.test"))
         assert (dead.get().why, dead.get().ede) == (SILENT, NETWORK_ERROR)
         assert _why(upstreams, "dead2.test").why == UNREACHABLE
 
@@ -355,9 +351,9 @@ def test_falling_silent_for_all_is_no_fact_about_a_name() -> None:
     with Upstream(handler) as upstream:
         upstreams = _make(upstream.address, timeout=0.6, deadline=2.0)
         released: list[str] = []
-        first = gevent.spawn(upstreams.ask, _key("dead1.test"), lambda: released.append("dead1"))
+        first = gevent.spawn(upstreams.ask, key_of("dead1.test"), lambda: released.append("dead1"))
         wait_for(lambda: gevent.sleep(0.001) or upstream.count("dead1.test.") == 1)
-        upstreams.ask(_key("live.test"))
+        upstreams.ask(key_of("live.test"))
         names[0] = ""
         others = [gevent.spawn(_why, upstreams, f"later{number}.test") for number in range(4)]
         wait_for(lambda: gevent.sleep(0.001) or released)
@@ -392,7 +388,7 @@ def test_without_descriptors_no_server_is_blamed(number: int, monkeypatch: pytes
         assert not server.health.resting
         assert server.health.failures == 0
         assert board.count(metrics.UPSTREAM_LOCAL_ERRORS) >= 3
-        question = gevent.spawn(upstreams.ask, _key("again.test"))
+        question = gevent.spawn(upstreams.ask, key_of("again.test"))
         gevent.sleep(0.05)
         sockets.failing = False
         assert question.get()[0].ancount == 1
@@ -404,7 +400,7 @@ def test_a_missing_route_is_our_own() -> None:
     with Upstream() as upstream:
         upstreams = _make("[fe80::1%nosuch]:53", upstream.address, board=board)
         for number in range(8):
-            assert upstreams.ask(_key(f"n{number}.test"))[0].ancount == 1
+            assert upstreams.ask(key_of(f"n{number}.test"))[0].ancount == 1
         assert not upstreams.servers[0].health.resting
         assert board.count(metrics.UPSTREAM_LOCAL_ERRORS) == 4
 

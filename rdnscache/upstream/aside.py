@@ -15,7 +15,7 @@ from rdnscache.errors import SILENT, UpstreamFailed
 from rdnscache.upstream.attempt import Attempt
 
 #: How many there are at most; the oldest makes room.
-MOST = 64
+MOST = 32
 #: Seconds between two looks at who has been silent for too long; and by how many they may be late and still prove it.
 LOOK, LATE = 0.05, 0.1
 

@@ -21,6 +21,7 @@ cdef class Search:
     cdef readonly double late
     cdef bint _forgiven
     cdef readonly bint troubled
+    cdef public bint answered
     cdef int _ede
     cdef Py_ssize_t _servers
     cdef dict _failures

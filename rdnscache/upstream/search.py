@@ -51,6 +51,8 @@ class Search:
         self.late = 0.0
         self._forgiven = False
         self.troubled = False
+        #: Whether it has ended well.
+        self.answered = False
         self._ede = -1
         self._servers = len(order)
         #: How each server failed last; those that have said something, if only that TCP is needed; silent tries.

@@ -42,5 +42,5 @@ cdef class Upstreams:
     cpdef object _without_edns(self, Search search, Attempt before, double now)
     @cython.locals(server=Server, wait=double)
     cpdef object _turn_to_tcp(self, Search search, Attempt attempt, double now)
-    cpdef object _leave(self, Attempt attempt)
+    cpdef object _leave(self, Attempt attempt, bint answered)
     cpdef object _own_fault(self, object failure, double now)

@@ -94,6 +94,7 @@ class Upstreams:
                 if attempt is not None:
                     reply = self._hear(search, attempt, now)
                     if reply is not None:
+                        search.answered = True
                         return reply, attempt.server.endpoint.host
                 elif search.next_at > now or self._may_go_on(search, now):
                     self._note_silence(search, now)
@@ -103,7 +104,7 @@ class Upstreams:
                     on_trouble()
         finally:
             for attempt in search.open:
-                self._leave(attempt)
+                self._leave(attempt, search.answered)
 
     def _in_order(self, key: bytes, now: float) -> list[Server]:
         """Every server once, the first to be asked first; whose rest is over is sent a probe."""
@@ -165,7 +166,7 @@ class Upstreams:
         attempt = search.attempt_at(server)
         if attempt is None:
             if len(search.open) >= MOST_OPEN:
-                self._leave(search.open.pop(0))
+                self._leave(search.open.pop(0), False)
             attempt = Attempt(server, search.key, True, now, self._due(now), search)
             search.open.append(attempt)
             server.asked(now)
@@ -273,9 +274,9 @@ class Upstreams:
         server.overdue -= attempt.overdue
         attempt.turn_to_tcp(now, self._due(now))
 
-    def _leave(self, attempt: Attempt) -> None:
-        """The search is over. What is still on its way says something about its server."""
-        if attempt.noted or attempt.reply is not None or attempt.cut or attempt.failure is not None:
+    def _leave(self, attempt: Attempt, answered: bool) -> None:
+        """The search is over. Where another server has answered, what is still on its way tells of its own."""
+        if not answered or attempt.noted or attempt.reply is not None or attempt.cut or attempt.failure is not None:
             attempt.end()
         else:
             self._aside.take(attempt)

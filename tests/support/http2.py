@@ -30,7 +30,7 @@ class Http2Peer:
         self._whole: list[tuple[int, bytes]] = []
         self.http.initiate_connection()
         if settings:
-            self.http.update_settings(settings)
+            self.http.update_settings(dict(settings))
         self.flush()
 
     def request(self) -> tuple[int, bytes] | None:

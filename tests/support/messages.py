@@ -122,3 +122,8 @@ def answer_of(port: int, name: str, **how: Any) -> str:
 def extended_errors(reply: dns.message.Message) -> list[int]:
     """The codes of a reply's Extended DNS Errors (RFC 8914)."""
     return [int(option.code) for option in reply.options if isinstance(option, dns.edns.EDEOption)]
+
+
+def key_of(name: str, rtype: int = 1) -> bytes:
+    """The key of a question in class IN without DO and CD."""
+    return dns.name.from_text(name).to_digestable() + rtype.to_bytes(2, "big") + b"\0\1\0"
