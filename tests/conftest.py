@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,8 @@ from support.pure import guarded
 def pytest_sessionstart() -> None:
     """Before a module is imported that may have been compiled."""
     refuse_outdated()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # run in the background: what tests start would ignore it too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -262,11 +262,6 @@ def time_of_a_beat(server: RedisServer) -> None:
     wait_for(lambda: redis.zcount("rdns:1:nodes", seconds + 1, "+inf") >= names - 1, 10)
 
 
-def _interruptible() -> None:
-    """Ctrl-C means what it does at a terminal, also where the tests run in the background."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 class TestTwoRounds:
     def test_what_is_read_from_redis_in_between_is_forgotten(self, redis_server: RedisServer) -> None:
         """Asked between the first announcement and the deletion, a worker has the old answer from Redis: not for long.
@@ -305,9 +300,7 @@ class TestTwoRounds:
             with ChaosRelay(redis_server.port) as relay:
                 relay.delay(0.02)
                 words = [sys.executable, "-m", "rdnscache", "cache", "flush", "--all", "--redis", relay.url]
-                work = subprocess.Popen(
-                    words, stderr=subprocess.PIPE, text=True, env=clean_env(), cwd=ROOT, preexec_fn=_interruptible
-                )
+                work = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=clean_env(), cwd=ROOT)
                 wait_for(lambda: redis.dbsize() < 40 * PAGE, 20)
                 work.send_signal(signal.SIGINT)
                 _, complaints = work.communicate(timeout=20)

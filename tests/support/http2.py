@@ -19,7 +19,7 @@ MESSAGE = "application/dns-message"
 class Http2Peer:
     """`settings` are said at the beginning."""
 
-    def __init__(self, peer: Peer, settings: dict[SettingCodes, int] | None = None) -> None:
+    def __init__(self, peer: Peer, settings: dict[SettingCodes | int, int] | None = None) -> None:
         #: Connections that came before.
         self.number = peer.number
         self.http = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
@@ -30,7 +30,7 @@ class Http2Peer:
         self._whole: list[tuple[int, bytes]] = []
         self.http.initiate_connection()
         if settings:
-            self.http.update_settings(dict(settings))
+            self.http.update_settings(settings)
         self.flush()
 
     def request(self) -> tuple[int, bytes] | None:
@@ -122,5 +122,5 @@ def frame(kind: int, flags: int, stream: int, data: bytes) -> bytes:
 
 def speaking(script: Callable[[Http2Peer], None], **settings: int) -> Callable[[Peer], None]:
     """A script for a StreamServer from one for HTTP/2; `settings` by their names."""
-    said = {SettingCodes[name.upper()]: value for name, value in settings.items()}
+    said: dict[SettingCodes | int, int] = {SettingCodes[name.upper()]: value for name, value in settings.items()}
     return lambda peer: script(Http2Peer(peer, said))
