@@ -14,7 +14,7 @@ from support import Upstream, default_handler, key_of, wait_for
 
 from rdnscache.address import Address
 from rdnscache.endpoint import Endpoint
-from rdnscache.metrics import Board
+from rdnscache.metrics import SERVER_RESTING, Board
 from rdnscache.upstream import ways
 from rdnscache.upstream.choice import Choice
 from rdnscache.upstream.estimate import MOST_PATIENCE, ROOM, UNKNOWN, Estimate
@@ -109,8 +109,14 @@ class TestEstimate:
             first.health.failed(1.0, 3.0)
         assert second.estimate.rtt == 0.05
         assert second.health.resting
+        column = block + SERVER_RESTING
+        for server in (first, second):
+            server.catch_up(3.5)
+        assert board.count(column) == 2
         second.heard(4.0)
         assert not first.health.resting
+        first.catch_up(4.5)
+        assert board.count(column) == 0
 
 
 class TestPolicies:

@@ -180,6 +180,7 @@ class Server:
             self._log_tcp.warn(f"upstream {failure} (over TCP), {self.tcp_health.failures} times in a row: {done}", now)
 
     def catch_up(self, now: float) -> None:
-        """Log what was held back; to be called now and then."""
+        """Log what was held back, and count what other workers have found out; to be called now and then."""
+        self._counters[self._block + metrics.SERVER_RESTING] = int(self.health.resting)
         self._log.catch_up(now)
         self._log_tcp.catch_up(now)
