@@ -1,16 +1,21 @@
-"""The transports over a stream of octets, each put together for one server."""
+"""The transports over a stream of octets, each put together for one server.
+
+What TLS and HTTP/2 take is imported where it is used: a worker that needs neither starts sooner.
+"""
 
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from rdnscache.address import Address
 from rdnscache.upstream.channel import Channel
 from rdnscache.upstream.connection import Connection, Limits, Owner
 from rdnscache.upstream.framed import FramedConnection
-from rdnscache.upstream.http2 import Http2Connection
 from rdnscache.upstream.pool import Pool
-from rdnscache.upstream.tls import Secured, TlsChannel
+
+if TYPE_CHECKING:
+    from rdnscache.upstream.tls import Secured
 
 #: Sizes of queries are multiples of this where they are encrypted.
 BLOCK = 128
@@ -27,6 +32,7 @@ def over_tcp(address: Address, limits: Limits) -> Pool:
 
 def over_tls(address: Address, secured: Secured, limits: Limits) -> Pool:
     """DNS over TLS (RFC 7858), with queries padded to 128 octets (RFC 8467 section 4.1)."""
+    from rdnscache.upstream.tls import TlsChannel
 
     def connect(owner: Owner) -> Connection:
         return FramedConnection(owner, str(address), partial(TlsChannel, address, secured), limits, BLOCK)
@@ -36,6 +42,8 @@ def over_tls(address: Address, secured: Secured, limits: Limits) -> Pool:
 
 def over_https(address: Address, secured: Secured, url: tuple[str, str], limits: Limits) -> Pool:
     """DNS over HTTPS (RFC 8484) over HTTP/2; `url` is its authority and its path."""
+    from rdnscache.upstream.http2 import Http2Connection
+    from rdnscache.upstream.tls import TlsChannel
 
     def connect(owner: Owner) -> Connection:
         return Http2Connection(owner, str(address), partial(TlsChannel, address, secured), limits, url, BLOCK)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rdnscache.endpoint import HTTPS, QUIC, TCP, TLS, UDP, Endpoint
-from rdnscache.upstream.certificates import Identity, context
 from rdnscache.upstream.connection import Limits
 from rdnscache.upstream.datagrams import Datagrams
 from rdnscache.upstream.query import Transport
 from rdnscache.upstream.server import Ways
-from rdnscache.upstream.tls import Secured
 from rdnscache.upstream.transports import over_https, over_tcp, over_tls
+
+if TYPE_CHECKING:
+    from rdnscache.upstream.tls import Secured
 
 #: What is offered over TLS, and what has to be agreed on (RFC 7858 needs nothing; RFC 9113 section 3.2).
 _OFFERED, _NEEDED = {TLS: "dot", HTTPS: "h2"}, {TLS: "", HTTPS: "h2"}
@@ -39,5 +42,8 @@ def _over_connections(endpoint: Endpoint, limits: Limits) -> Transport:
 
 
 def _secured(endpoint: Endpoint) -> Secured:
+    from rdnscache.upstream.certificates import Identity, context
+    from rdnscache.upstream.tls import Secured
+
     identity = Identity(endpoint.name, endpoint.pins, endpoint.ca, endpoint.certificate, endpoint.key)
     return Secured(identity, context(identity, _OFFERED[endpoint.scheme]), _NEEDED[endpoint.scheme])
