@@ -10,7 +10,7 @@ import pytest
 from h2.connection import H2Connection
 from h2.exceptions import FlowControlError, NoAvailableStreamIDError, ProtocolError
 from hpack import Decoder
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support import Asked, StreamServer, all_ended, answered, turning, wait_for
 from support.certificates import Authority, Certificate
@@ -396,6 +396,7 @@ def test_a_frame_that_is_too_long(size: int) -> None:
 FIELD = st.tuples(st.sampled_from([b":method", b"accept", b"x-one", b"x-two"]), st.sampled_from([b"POST", b"1", b"23"]))
 
 
+@example([[(b":method", b"1")], 0, [(b":method", b"1")], 40, 40, [(b":method", b"1"), (b":method", b"1")]])
 @given(st.lists(st.one_of(st.lists(FIELD, min_size=1, max_size=6), st.sampled_from([0, 40, 80, 4096])), max_size=30))
 def test_remembered_headers_are_those_that_were_meant(said: list[list[tuple[bytes, bytes]] | int]) -> None:
     """Whatever comes between them, and however large the server's table is."""

@@ -17,6 +17,19 @@ class RememberingEncoder(Encoder):
         super().__init__()
         self._known: dict[tuple[Any, ...], bytes] = {}
 
+    @property
+    def header_table_size(self) -> int:
+        """What the server's table holds."""
+        return int(self.header_table.maxsize)
+
+    @header_table_size.setter
+    def header_table_size(self, size: int) -> None:
+        """Saying the same twice is no change: hpack would forget that the first was one."""
+        if size != self.header_table.maxsize:
+            self.header_table.maxsize = size
+            self.table_size_changes.append(size)
+            self._known.clear()
+
     def encode(self, headers: Any, huffman: bool = True) -> bytes:
         fields = tuple(headers)
         if not self.header_table.resized:
