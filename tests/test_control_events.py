@@ -135,6 +135,7 @@ class TestFlushProof:
                 client.start()
             redis = redis_server.client()
             wait_for(lambda: redis.scard("rdns:1:{up.test.}:A#wait") == 1)
+            wait_for(lambda: upstream.count("up.test.") == 1)  # a busy machine may read it late
             handler.address = "192.0.2.2"
             done = command("cache", "flush", "up.test", "--redis", redis_server.url)
             for client in clients:
