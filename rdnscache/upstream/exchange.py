@@ -1,4 +1,4 @@
-"""One query to one server: over UDP from a fresh random port with a fresh ID, over TCP when the reply is cut.
+"""One query to another worker of the node, waited for: over UDP, over TCP when the reply is cut.
 
 What fails is told by whose fault it is. UpstreamFailed says SILENT when nothing came in time, UNREACHABLE when the
 server or the network refused, LOCAL when the query could not leave this host, SAID when what came is no reply.
@@ -18,18 +18,14 @@ from gevent.monkey import get_original
 
 from rdnscache.address import Address
 from rdnscache.dns.wire import TCP_SIZE, Reply, build_query
-from rdnscache.errors import LOCAL, SAID, SILENT, UNREACHABLE, UpstreamFailed
+from rdnscache.errors import SAID, SILENT, UpstreamFailed
 from rdnscache.stream import READ, WRITE
+from rdnscache.upstream.blame import failure_of
+from rdnscache.upstream.datagrams import MAX_STRAYS
 from rdnscache.upstream.reading import about, read_reply
 
-#: Datagrams that are not the reply, after which somebody is guessing: ask over TCP (RFC 5452 section 9.2).
-MAX_STRAYS = 20
 #: Pieces of a reply over TCP: its largest has 123 of the smallest size that is usual.
 MAX_CHUNKS = 1000
-#: Before a query has left, every error but these is ours: no descriptor, no memory, no port, no route, not allowed.
-_REFUSALS = (errno.ECONNREFUSED, errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE)
-#: Afterwards these are.
-_OURS = (errno.ENOBUFS, errno.ENOMEM, errno.ENETDOWN)
 
 #: The unpatched one: it never waits here, and never switches.
 _poll = get_original("select", "poll")
@@ -42,11 +38,7 @@ def exchange(server: Address, key: bytes, edns: bool, timeout: float, header: by
     """
     deadline = time.monotonic() + timeout
     reply = over_udp(server, key, edns, deadline, header)
-    if reply is None:
-        reply = read_reply(key, over_tcp(server, key, edns, deadline, header))
-        if reply is None:
-            raise UpstreamFailed(f"{server}: a reply over TCP that does not fit the query", why=SAID)
-    return reply
+    return over_tcp(server, key, edns, deadline, header) if reply is None else reply
 
 
 def over_udp(server: Address, key: bytes, edns: bool, deadline: float, header: bytes = b"") -> Reply | None:
@@ -76,14 +68,15 @@ def over_udp(server: Address, key: bytes, edns: bool, deadline: float, header: b
                 if reply is not None or about(key, data):
                     return None
     except OSError as error:
-        raise _failure(server, error, sent) from None
+        raise failure_of(server, error, sent) from None
     finally:
         if sock is not None:
             sock.close()
     return None
 
 
-def over_tcp(server: Address, key: bytes, edns: bool, deadline: float, header: bytes = b"") -> bytes:
+def over_tcp(server: Address, key: bytes, edns: bool, deadline: float, header: bytes = b"") -> Reply:
+    """The reply, which has to be whole: with TC set it is none (RFC 2181 section 9)."""
     ident = os.urandom(2)
     query = build_query(ident, key, edns)
     sock = None
@@ -102,11 +95,16 @@ def over_tcp(server: Address, key: bytes, edns: bool, deadline: float, header: b
         sock.send(header + len(query).to_bytes(2, "big") + query)  # a new socket takes it whole
         data = _receive(server, sock, deadline)
     except OSError as error:
-        raise _failure(server, error, sent) from None
+        raise failure_of(server, error, sent) from None
     finally:
         if sock is not None:
             sock.close()
-    return data
+    reply = read_reply(key, data) if data[:2] == ident else None
+    if reply is None:
+        raise UpstreamFailed(f"{server}: a reply over TCP that cannot be read or does not fit the query", why=SAID)
+    if reply.truncated:
+        raise UpstreamFailed(f"{server}: a reply cut short over TCP", why=SAID)
+    return reply
 
 
 def _receive(server: Address, sock: _socket.socket, deadline: float) -> bytes:
@@ -125,11 +123,6 @@ def _receive(server: Address, sock: _socket.socket, deadline: float) -> bytes:
             raise ConnectionResetError(errno.ECONNRESET, "closed before the whole reply came")
         data += chunk
     raise UpstreamFailed(f"{server}: a reply over TCP in too many pieces", why=SAID)
-
-
-def _failure(server: Address, error: OSError, sent: bool) -> UpstreamFailed:
-    ours = error.errno in _OURS if sent else error.errno not in _REFUSALS
-    return UpstreamFailed(f"{server}: {error.strerror or error}", why=LOCAL if ours else UNREACHABLE)
 
 
 def wait(fd: int, events: int, deadline: float) -> bool:
