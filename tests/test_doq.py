@@ -47,7 +47,7 @@ class Asked(Query):
 
 @contextmanager
 def pool_to(server: QuicServer) -> Iterator[Pool]:
-    (endpoint,) = Endpoint.parse(f"quic://127.0.0.1:{server.port}?ca={server.certificate}#dns.example")
+    (endpoint,) = Endpoint.parse(f"quic://127.0.0.1:{server.port}?ca={server.ca}#dns.example")
     pool = over_quic(endpoint, Limits())
     yield pool
     pool.close()

@@ -66,7 +66,7 @@ class Client:
 
 
 def url_of(server: QuicServer, name: str = "#dns.example", more: str = "") -> str:
-    return f"quic://127.0.0.1:{server.port}?ca={server.certificate}{more}{name}"
+    return f"quic://127.0.0.1:{server.port}?ca={server.ca}{more}{name}"
 
 
 def test_many_streams_at_a_time(tmp_path: Path) -> None:

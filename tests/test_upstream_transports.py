@@ -2,82 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
-import signal
-import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dns.message
 import dns.rcode
 import pytest
-from support import Node, Upstream, addresses, answer, ask, default_handler, free_port, wait_for
-from support.certificates import Authority
+from support import Node, Upstream, addresses, answer, ask, default_handler, wait_for
+from support.quic import QuicServer
+from support.unbound import needs_unbound, unbound
 
 pytestmark = [pytest.mark.once]
-
-needs_unbound = pytest.mark.skipif(not shutil.which("unbound", path="/usr/sbin"), reason="no unbound")
-
-CONFIG = """server:
- interface: 127.0.0.1@{plain}
- interface: 127.0.0.1@{tls}
- interface: 127.0.0.1@{https}
- tls-port: {tls}
- https-port: {https}
- tls-service-key: {key}
- tls-service-pem: {certificate}
- http-endpoint: /dns-query
- num-threads: 1
- do-daemonize: no
- username: ""
- chroot: ""
- pidfile: ""
- use-syslog: no
- local-zone: "test." redirect
- local-data: "test. 300 IN A 192.0.2.1"
-remote-control:
- control-enable: no
-"""
-
-
-@contextmanager
-def unbound(folder: Path, name: str, days: int = 2) -> Iterator[dict[str, str]]:
-    """A server with a certificate for `name`: its URLs by transport, which trust who signed it."""
-    authority = Authority(folder)
-    made = authority.sign(name, days=days)
-    ports = {each: free_port() for each in ("plain", "tls", "https")}
-    file = folder / "unbound.conf"
-    file.write_text(CONFIG.format(**ports, key=made.key, certificate=made.certificate))
-    server = subprocess.Popen(["/usr/sbin/unbound", "-c", file])
-    ca = f"?ca={authority.file}"
-    try:
-        wait_for(lambda: _answers(ports["plain"]))
-        yield {
-            "udp": f"udp://127.0.0.1:{ports['plain']}",
-            "tcp": f"tcp://127.0.0.1:{ports['plain']}",
-            "tls": f"tls://127.0.0.1:{ports['tls']}{ca}#dns.example",
-            "https": f"https://127.0.0.1:{ports['https']}/dns-query{ca}#dns.example",
-        }
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(10)
-
-
-def _answers(port: int) -> bool:
-    try:
-        return ask(port, "up.test", timeout=0.2).rcode() == dns.rcode.NOERROR
-    except (OSError, dns.exception.DNSException):
-        return False
 
 
 @needs_unbound
 @pytest.mark.parametrize("transport", ["udp", "tcp", "tls", "https"])
 def test_a_node_forwards_over_each(tmp_path: Path, transport: str) -> None:
     """Many names at a time, each answered."""
-    with unbound(tmp_path, "dns.example") as urls, Node([urls[transport]]) as node:
+    with unbound(tmp_path) as server, Node([server.url(transport)]) as node:
         with ThreadPoolExecutor(20) as pool:
             replies = pool.map(lambda number: ask(node.port, f"n{number}.test", timeout=5), range(200))
             assert all(addresses(reply) == ["192.0.2.1"] for reply in replies)
@@ -95,10 +38,27 @@ def test_a_certificate_that_is_wrong_is_refused_and_said(
 ) -> None:
     """The client gets SERVFAIL, the log one clear sentence."""
     args = ["--upstream-timeout", "1", "--upstream-deadline", "1"]
-    with unbound(tmp_path, name, days) as urls, Node([urls[transport]], args=args) as node:
+    with unbound(tmp_path, name, days) as server, Node([server.url(transport)], args=args) as node:
         for number in range(4):
             assert ask(node.port, f"n{number}.test", timeout=5).rcode() == dns.rcode.SERVFAIL
         wait_for(lambda: f"its certificate is refused: {told}" in node.log())
+
+
+def test_a_node_forwards_over_quic(tmp_path: Path) -> None:
+    """Many names at a time, each on a stream of its own, over a connection or two."""
+    pytest.importorskip("aioquic", reason="aioquic is not installed")
+
+    def script(protocol: Any, stream: int, message: bytes) -> None:
+        reply = answer(dns.message.from_wire(message), "300 A 192.0.2.1").to_wire()
+        protocol._quic.send_stream_data(stream, len(reply).to_bytes(2, "big") + reply, end_stream=True)
+
+    with QuicServer(tmp_path, script) as server:
+        url = f"quic://127.0.0.1:{server.port}?ca={server.ca}#dns.example"
+        with Node([url]) as node:
+            with ThreadPoolExecutor(20) as pool:
+                replies = pool.map(lambda number: ask(node.port, f"n{number}.test", timeout=5), range(100))
+                assert all(addresses(reply) == ["192.0.2.1"] for reply in replies)
+            assert len(server.connections) <= 2
 
 
 def test_connections_are_kept_and_shared() -> None:

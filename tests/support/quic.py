@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import datetime
-import hashlib
-import ipaddress
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .certificates import Authority
 from .ports import free_port
 
 
@@ -24,7 +21,9 @@ class QuicServer:
         self.connections: list[Any] = []
         #: Whether each of them took up an earlier session.
         self.resumed: list[bool] = []
-        self.certificate, self.key, self.pin = certify(folder, name, days)
+        self._made = Authority(folder).sign(name, "127.0.0.1", days=days, alone=True)
+        #: Who signs its certificate, which is itself, and the pin of its key.
+        self.ca, self.pin = self._made.certificate, self._made.pin
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -69,7 +68,7 @@ class QuicServer:
         asyncio.set_event_loop(self._loop)
         tickets: dict[bytes, Any] = {}
         configuration = QuicConfiguration(is_client=False, alpn_protocols=["doq"])
-        configuration.load_cert_chain(self.certificate, self.key)
+        configuration.load_cert_chain(self._made.certificate, self._made.key)
         self._loop.run_until_complete(
             serve("127.0.0.1", self.port, configuration=configuration, create_protocol=Protocol,
                   session_ticket_fetcher=lambda label: tickets.pop(label, None),
@@ -77,29 +76,3 @@ class QuicServer:
         )  # fmt: skip
         self._ready.set()
         self._loop.run_forever()
-
-
-def certify(folder: Path, name: str, days: int) -> tuple[str, str, str]:
-    """A certificate that signs itself, for `name` and 127.0.0.1; its key; its pin. With negative `days` it is over."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    who = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    names = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    made = (
-        x509.CertificateBuilder().subject_name(who).issuer_name(who).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=9))
-        .not_valid_after(now + datetime.timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True).sign(key, hashes.SHA256())
-    )  # fmt: skip
-    encoding, form = serialization.Encoding, serialization.PublicFormat.SubjectPublicKeyInfo
-    certificate, private = folder / f"{name}.{days}.crt", folder / f"{name}.{days}.key"
-    certificate.write_bytes(made.public_bytes(encoding.PEM))
-    private.write_bytes(key.private_bytes(
-        encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))  # fmt: skip
-    spki = key.public_key().public_bytes(encoding.DER, form)
-    return str(certificate), str(private), base64.b64encode(hashlib.sha256(spki).digest()).decode()
