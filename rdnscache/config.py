@@ -177,11 +177,11 @@ class Config:
         2.0, "SECONDS", "When an upstream that says nothing has failed.", values.number(float, 0.05, 30)
     )
     upstream_retry_min: float = _option(
-        0.02, "SECONDS", "Ask again, or another, no sooner than this; when it is due is measured.",
+        0.02, "SECONDS", "Do not ask again, or another upstream, sooner than this; when it is time is measured.",
         values.number(float, 0.001, 30),
     )  # fmt: skip
     upstream_retry_max: float = _option(
-        1.0, "SECONDS", "And no later than this, the first time.", values.number(float, 0.01, 30)
+        1.0, "SECONDS", "Where an answer takes longer, ask a second time after this.", values.number(float, 0.01, 30)
     )
     upstream_deadline: float = _option(
         4.5, "SECONDS", "Give up asking upstreams, before clients do.", values.number(float, 0.05, 60)
@@ -370,6 +370,7 @@ def _refuse_contradictions(config: Config) -> None:
     for low, high in (
         ("ttl_min", "ttl_max"),
         ("upstream_timeout", "upstream_deadline"),
+        ("upstream_retry_min", "upstream_retry_max"),
         ("max_flights", "max_waiting"),
     ):
         if getattr(config, low) > getattr(config, high):

@@ -336,6 +336,7 @@ class Worker:
         if self._departure.farewell:
             self.store.leave()
         self.store.close()
+        self.upstreams.close()
         for gauge in (
             metrics.REDIS_ATTACHED,
             metrics.L1_ENTRIES,

@@ -200,6 +200,14 @@ class TestAsking:
                 upstreams.ask(key_of(f"n{number}.test"))
             wait_for(lambda: quick.total() == slow.total() == 5)
 
+    def test_a_race_of_one_asks_once(self) -> None:
+        """There is nobody to race against."""
+        with Upstream() as upstream:
+            upstreams = _upstreams(upstream.address, policy="race")
+            for number in range(5):
+                upstreams.ask(key_of(f"n{number}.test"))
+            assert upstream.datagrams() == 5
+
     def test_one_query_for_a_question_whatever_the_policy(self) -> None:
         """Where nothing is lost, nothing is asked twice."""
         for policy in ("fastest", "round-robin", "ordered", "random"):

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from rdnscache.upstream.estimate import UNKNOWN
 from rdnscache.upstream.server import Server
 
-POLICIES = ("fastest", "round-robin", "ordered", "random", "race")
 #: The share of questions with which `fastest` looks how another server does.
 EXPLORED = 1 / 200
 
@@ -27,7 +26,7 @@ class Choice:
         }[policy]
         self._turn = 0
         #: How many are asked at once to begin with.
-        self.at_once = 2 if policy == "race" else 1
+        self.at_once = min(2, len(self._servers)) if policy == "race" else 1
 
     def order(self, now: float) -> list[Server]:
         if len(self._servers) == 1:

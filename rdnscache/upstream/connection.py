@@ -157,7 +157,12 @@ class Connection(ABC):
 
     @abstractmethod
     def _received(self, data: bytes) -> None:
-        """Octets have come."""
+        """Octets have come: `_is_alive`, and what is in them."""
+
+    def _is_alive(self) -> None:
+        """Something has come."""
+        self.heard = time.monotonic()
+        self.doubtful = False
 
     @abstractmethod
     def _hand_out(self) -> None:

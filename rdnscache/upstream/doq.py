@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, cast
 
 from rdnscache.endpoint import Endpoint
 from rdnscache.errors import SAID, UNREACHABLE, UpstreamFailed
-from rdnscache.upstream.connection import Connection, Limits, Owner
+from rdnscache.upstream.connection import Connection, Limits, Owner, hand_over
 from rdnscache.upstream.framing import framed
 from rdnscache.upstream.pool import Pool
 from rdnscache.upstream.query import Query
@@ -63,8 +62,7 @@ class DoqConnection(Connection):
             self._quic.stop(query.number, CANCELLED)
 
     def _received(self, event: Any) -> None:
-        self.heard = time.monotonic()
-        self.doubtful = False
+        self._is_alive()
         if isinstance(event, StreamDataReceived):
             self._data(event.stream_id, event.data, event.end_stream)
         elif isinstance(event, StreamReset):
@@ -93,7 +91,7 @@ class DoqConnection(Connection):
         if stream in self.outstanding:
             query = self._forget(stream)
             if query is not None:
-                query.failed(UpstreamFailed(f"{self._name}: {reason}", why=UNREACHABLE))
+                hand_over(query.failed, UpstreamFailed(f"{self._name}: {reason}", why=UNREACHABLE))
 
     def _hand_out(self) -> None:
         """All is handed out as it comes: a channel reads no more than others can bear."""

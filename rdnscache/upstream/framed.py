@@ -55,8 +55,7 @@ class FramedConnection(Connection):
                 return number
 
     def _received(self, data: bytes) -> None:
-        self.heard = time.monotonic()
-        self.doubtful = False
+        self._is_alive()
         self._frames.feed(data)
         if not self._paused:
             self._hand_out()

@@ -137,8 +137,7 @@ class Http2Connection(Connection):
             self._channel.write(data)
 
     def _received(self, data: bytes) -> None:
-        self.heard = time.monotonic()
-        self.doubtful = False
+        self._is_alive()
         self._frames.feed(data)
         if not self._paused:
             self._hand_out()

@@ -14,7 +14,8 @@ cdef class Search:
     cdef readonly Py_ssize_t asked
     cdef readonly int rounds
     cdef public double next_at
-    cdef public double patient_until
+    cdef public bint put_off
+    cdef readonly bint failed
     cdef readonly list open
     cdef list _told
     cdef object _switch

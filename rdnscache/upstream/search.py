@@ -41,12 +41,12 @@ class Search:
         self.asked = 0
         self.rounds = 0
         self.next_at = started
-        #: When it does where nothing tells of a loss.
-        self.patient_until = 0.0
+        #: Whether that has been put off, since nothing tells of a loss.
+        self.put_off = False
         #: What is on its way; and of that, what has come to something.
         self.open: list[Attempt] = []
         self._told: list[Attempt] = []
-        #: How to go on with the greenlet that waits; until when it does, and whether that was long ago when it ended.
+        #: How to go on with the greenlet that waits; by how many seconds its last wait ended too late, 0 if in time.
         self._switch: Callable[[], Any] | None = None
         self.late = 0.0
         self._forgiven = False
@@ -55,6 +55,8 @@ class Search:
         self.answered = False
         self._ede = -1
         self._servers = len(order)
+        #: Whether any has failed.
+        self.failed = False
         #: How each server failed last; those that have said something, if only that TCP is needed; silent tries.
         self._failures: dict[Server, UpstreamFailed] = {}
         self._met: set[Server] = set()
@@ -126,7 +128,7 @@ class Search:
 
     def next_server(self) -> Server | None:
         """The next of this round; None when it is over."""
-        if self.asked == len(self.left):
+        if self.ends_round():
             return None
         self.asked += 1
         return self.left[self.asked - 1]
@@ -152,6 +154,7 @@ class Search:
         """Whether a server that rests is not asked: somebody else has said that there is no answer. Noted if so."""
         if not self._said or not server.health.resting or server.health.due(now):
             return False
+        self.failed = True
         self._failures[server] = UpstreamFailed(f"{server.label}: left alone", why=UNREACHABLE)
         return True
 
@@ -191,6 +194,7 @@ class Search:
 
     def note(self, server: Server, failure: UpstreamFailed) -> None:
         """An attempt has failed, or been silent for too long."""
+        self.failed = True
         self._failures[server] = failure
         if failure.why == SAID:
             self._said = True

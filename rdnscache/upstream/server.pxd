@@ -8,6 +8,7 @@ from rdnscache.upstream.health cimport Health
 cdef class Server:
     cdef readonly object endpoint
     cdef readonly str label
+    cdef readonly str host
     cdef readonly long weight
     cdef readonly object transport
     cdef readonly object udp

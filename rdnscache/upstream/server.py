@@ -70,6 +70,7 @@ class Server:
     ) -> None:
         self.endpoint = endpoint
         self.label = endpoint.label
+        self.host = endpoint.address.host
         self.weight = endpoint.weight
         self.transport = ways.own
         self.udp = ways.udp

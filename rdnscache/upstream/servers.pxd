@@ -6,6 +6,9 @@ from rdnscache.upstream.search cimport Search
 from rdnscache.upstream.server cimport Server
 
 
+cdef double _jitter()
+
+
 cdef class Upstreams:
     cdef readonly list servers
     cdef double _timeout
@@ -24,9 +27,9 @@ cdef class Upstreams:
     cpdef object _go_on(self, Search search, double now)
     @cython.locals(remaining=double, pause=double)
     cpdef object _next_round(self, Search search, double now)
-    @cython.locals(jitter=double, attempt=Attempt)
+    @cython.locals(attempt=Attempt)
     cpdef object _send(self, Search search, Server server, double now, bint last)
-    @cython.locals(patient_until=double)
+    @cython.locals(last=Attempt)
     cpdef bint _may_go_on(self, Search search, double now) except -1
     cpdef double _wait(self, Search search, Server server) except? -2
     @cython.locals(seconds=double)

@@ -22,7 +22,7 @@ from rdnscache.upstream.server import Server
 log = logging.getLogger(__name__)
 
 #: Times vary a little, or what was asked in one burst would be asked again in one burst.
-JITTER = (1.0, 1.15)
+JITTER = 0.15
 #: Seconds between two rounds in which nobody was waited for: at first, and at most; doubled each time.
 FIRST_PAUSE, LAST_PAUSE = 0.05, 1.0
 #: What part of the timeout, and how many seconds at most, are waited for a server where nothing tells of a loss, and in
@@ -39,6 +39,10 @@ MOST_OPEN = 8
 
 def _ignore() -> None:
     pass
+
+
+def _jitter() -> float:
+    return 1.0 + JITTER * random.random()
 
 
 class Upstreams:
@@ -68,6 +72,12 @@ class Upstreams:
         """
         return max((server.delay(now) for server in self.servers), default=-1.0)
 
+    def close(self) -> None:
+        """End what connections there are in an orderly way."""
+        for server in self.servers:
+            server.transport.close()
+            server.tcp.close()
+
     def catch_up(self, now: float) -> None:
         """Log what was held back; to be called now and then."""
         self._local.catch_up(now)
@@ -95,12 +105,12 @@ class Upstreams:
                     reply = self._hear(search, attempt, now)
                     if reply is not None:
                         search.answered = True
-                        return reply, attempt.server.endpoint.host
+                        return reply, attempt.server.host
                 elif search.next_at > now or self._may_go_on(search, now):
                     self._note_silence(search, now)
                     if now >= search.deadline or (search.next_at == NEVER and not search.waits()):
                         raise search.failure()
-                if search.reached_nobody():
+                if search.failed and search.reached_nobody():
                     on_trouble()
         finally:
             for attempt in search.open:
@@ -137,11 +147,14 @@ class Upstreams:
 
     def _may_go_on(self, search: Search, now: float) -> bool:
         """Whether it is time, or too many have been asked early: then it is put off."""
-        patient_until, search.patient_until = search.patient_until, 0.0
-        if patient_until > now and search.open and not search.open[-1].server.may_hurry(now, search.ends_round()):
-            search.next_at = patient_until
-            return False
-        return True
+        if search.rounds or search.put_off or not search.open:
+            return True
+        last = search.open[-1]
+        if last.server.may_hurry(now, search.ends_round()):
+            return True
+        search.put_off = True
+        search.next_at = last.sent + self._patient(last.server) * _jitter()
+        return search.next_at <= now
 
     def _next_round(self, search: Search, now: float) -> None:
         left = search.worth_asking(self.servers if search.rounds else search.left)
@@ -153,15 +166,14 @@ class Upstreams:
         elif search.open:
             search.begin_round(left, now)
         else:
-            pause = min(FIRST_PAUSE * 2**search.rounds, LAST_PAUSE) * random.uniform(*JITTER)
+            pause = min(FIRST_PAUSE * 2**search.rounds, LAST_PAUSE) * _jitter()
             search.begin_round(left, now + min(pause, max(remaining / 2, TOO_LATE)))
 
     def _send(self, search: Search, server: Server, now: float, last: bool) -> None:
         """Ask it, or ask it again."""
         if last:
-            jitter = random.uniform(*JITTER)
-            search.next_at = now + self._wait(search, server) * jitter
-            search.patient_until = 0.0 if search.rounds else now + self._patient(server) * jitter
+            search.next_at = now + self._wait(search, server) * _jitter()
+            search.put_off = False
         search.sent(server)
         attempt = search.attempt_at(server)
         if attempt is None:
@@ -190,7 +202,7 @@ class Upstreams:
 
     def _due(self, now: float) -> float:
         """When a server that is asked now and says nothing has failed."""
-        return now + self._timeout * random.uniform(*JITTER)
+        return now + self._timeout * _jitter()
 
     def _overdue(self, attempt: Attempt) -> None:
         if not attempt.overdue:
