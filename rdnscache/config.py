@@ -173,6 +173,10 @@ class Config:
         "Whom to ask first: fastest, round-robin, ordered, random (by weight), or race (two at once).",
         values.one_of("fastest", "round-robin", "ordered", "random", "race"),
     )  # fmt: skip
+    upstream_budget: float = _option(
+        0.0, "N/s", "Queries a second that the cluster as a whole may send to each upstream; 0: any number.",
+        values.rate, "0",
+    )  # fmt: skip
     upstream_timeout: float = _option(
         2.0, "SECONDS", "When an upstream that says nothing has failed.", values.number(float, 0.05, 30)
     )

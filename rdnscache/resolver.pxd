@@ -30,8 +30,8 @@ cdef class Resolver:
 
     @cython.locals(entry=Entry, key=bytes, layer=int, reply=Reply)
     cpdef object fly(self, Flight flight)
-    @cython.locals(reply=Reply)
-    cpdef tuple _ask(self, bytes key, object claim, bytes client)
+    @cython.locals(reply=Reply, now=double)
+    cpdef tuple _ask(self, Flight flight, object claim)
     cdef object _offer(self, Flight flight, Entry stale)
     cpdef object joined(self, Flight flight)
     cdef object _answer_stale_at(self, Flight flight, double moment)

@@ -17,7 +17,7 @@ from rdnscache.dns.entry import FAR, Entry
 from rdnscache.dns.policy import Limits, answers, failure_wire, holds_for_name, settle
 from rdnscache.dns.question import name_key
 from rdnscache.dns.wire import REFUSED, SERVFAIL, Reply, parse_reply
-from rdnscache.errors import LOCAL, SAID, SILENT, UpstreamFailed
+from rdnscache.errors import LOCAL, SAID, SILENT, SPENT, UpstreamFailed
 from rdnscache.flights import Flight, Flights
 from rdnscache.metrics import Counters, observe
 from rdnscache.outcomes import (
@@ -26,10 +26,7 @@ from rdnscache.outcomes import (
     FOUND,
     LEAD,
     LEADS,
-    MISLED,
     SEEN,
-    SHED_LATE,
-    UNFIT,
     WOKEN,
     Ending,
 )
@@ -37,8 +34,10 @@ from rdnscache.query_log import SLOW, QueryLog
 from rdnscache.store.contract import FAILURE, PASS, STORE
 from rdnscache.store.interface import Claim, Store
 from rdnscache.store.scope import Scope
+from rdnscache.upstream.budget import PATIENCE
 from rdnscache.upstream.servers import Upstreams
 from rdnscache.upstream.siblings import Siblings
+from rdnscache.upstream.thrift import Thrift
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +122,7 @@ class Resolver:
         """Steps 5 to 10 of docs/architecture.md. Every way out lands the flight."""
         key = flight.key
         if flight.began - flight.since > MAX_QUEUED:  # by when it was its turn: a pause since then is nobody's fault
-            return self.shed(flight, SHED_LATE)
+            return self.shed(flight, outcomes.SHED_LATE)
 
         with self._store.claim(key, partial(self._late, flight)) as claim:
             entry = None
@@ -145,18 +144,22 @@ class Resolver:
             self.flights.step()
             flight.asked = self.flushes
             try:
-                reply, source = self._ask(key, claim, flight.client)
+                reply, source = self._ask(flight, claim)
             except UpstreamFailed as failure:
                 return self._fail(flight, claim, failure)
             self._land_and_fill(flight, claim, reply, source)
 
-    def _ask(self, key: bytes, claim: Claim, client: bytes) -> tuple[Reply, str]:
+    def _ask(self, flight: Flight, claim: Claim) -> tuple[Reply, str]:
         """Step 7: a reply and where it came from. Without Redis the node's workers still ask only once among them."""
         if claim.alone:
-            reply = self._siblings.ask(key, client)
+            reply = self._siblings.ask(flight.key, flight.client)
             if reply is not None:
                 return reply, SIBLING
-        return self._upstreams.ask(key, partial(self._give_back, claim, time.monotonic()))
+        now, thrift = time.monotonic(), None
+        if self._upstreams.budgeted:  # who has followed does not wait anew, and who renews not at all
+            deadline = now + PATIENCE - (clock.now() - flight.since)
+            thrift = Thrift(flight.client, deadline, flight.renewal > 0, partial(self._answer_stale, flight))
+        return self._upstreams.ask(flight.key, partial(self._give_back, claim, now), thrift)
 
     def _give_back(self, claim: Claim, asked: float) -> None:
         """No upstream could be reached in the first round. A refusal proves less than silence: it may be a restart."""
@@ -169,7 +172,8 @@ class Resolver:
             return
         flight.stale = stale
         if not flight.renewal:
-            self._answer_stale_at(flight, flight.since + self._stale_after)
+            after = 0.0 if self._upstreams.short(time.monotonic()) else self._stale_after
+            self._answer_stale_at(flight, flight.since + after)
 
     def joined(self, flight: Flight) -> None:
         """Somebody waits on a flight that was begun to renew an entry, which has ended meanwhile."""
@@ -221,7 +225,7 @@ class Resolver:
             left = give_up - time.monotonic()
             if left <= 0:  # a claim that is held and never filled is not a leader's
                 self._misled_until = time.monotonic() + MISTRUST
-                return MISLED, None
+                return outcomes.MISLED, None
             entry = claim.wait(min(look, claim.lease_left + LEASE_SLACK, left))
             if entry is not None:
                 return WOKEN, entry
@@ -234,7 +238,7 @@ class Resolver:
             entry = claim.wait(FIRST_LOOK) or claim.read(True)
             if entry is not None and entry.fresh(clock.now()):
                 return SEEN, entry
-        return UNFIT, None
+        return outcomes.UNFIT, None
 
     def _note(self, ending: Ending) -> None:
         column = metrics.FOLLOWED.get(ending)
@@ -272,6 +276,9 @@ class Resolver:
             reply = _failure_reply(flight.key, failure)
             return claim.fill(FAILURE, reply, self._limits.failure_ttl, 0, failure.source, failure.why)
         claim.release()
+        if failure.why == SPENT:
+            entry.ttl = 0  # who asks anew may be luckier
+            return self._land(flight, entry, outcomes.FAILURE)
         self._missed(failure)
         found = claim.read(True)  # somebody else may have been luckier
         if found is not None and found.fresh(clock.now()):

@@ -26,6 +26,7 @@ from rdnscache.dns.names import TYPES, question_text, rcode_text
 from rdnscache.dns.policy import Identity, Limits
 from rdnscache.dns.question import questions
 from rdnscache.dns.wire import IN
+from rdnscache.endpoint import UNLIMITED, Endpoint
 from rdnscache.flights import Flights
 from rdnscache.logs import log_uncaught
 from rdnscache.node.children import SUCCEEDED
@@ -46,6 +47,8 @@ from rdnscache.store.seal import Seal
 from rdnscache.store.steering import WorkerId
 from rdnscache.sweeper import Sweeper
 from rdnscache.upstream import ways
+from rdnscache.upstream.budget import Budget
+from rdnscache.upstream.budget import Terms as BudgetTerms
 from rdnscache.upstream.server import Patience, Server
 from rdnscache.upstream.servers import Upstreams
 from rdnscache.upstream.siblings import Siblings
@@ -113,6 +116,8 @@ class Worker:
             Server(each, ways.find(each), board.block(each.label), counters, board.numbers(each.label), patience)
             for each in config.upstream
         ]
+        for server in servers:
+            server.budget = self._make_budget(server.endpoint)
         times = (config.upstream_timeout, config.upstream_deadline)
         self.upstreams = Upstreams(servers, *times, counters, config.upstream_policy)
         self.siblings = Siblings(worker, inherited.siblings, config.upstream_deadline, departure)
@@ -136,6 +141,19 @@ class Worker:
         self._stopping = Event()
         self._evictions = 0
         self._limited = self._count_limited()
+
+    def _make_budget(self, endpoint: Endpoint) -> Budget | None:
+        """What a server may be asked; None: any number."""
+        rate = endpoint.budget or self.config.upstream_budget
+        numbers = self.board.numbers(endpoint.label)
+        place = numbers[metrics.BUDGET_NUMBERS :] if numbers is not None else None
+        if not 0.0 < rate < UNLIMITED:
+            if place is not None:
+                place[0] = 0.0
+            return None
+        alone = self.config.redis in ("none", "embedded")
+        terms = BudgetTerms(endpoint.place, endpoint.label, rate, self.worker, self.config.workers, alone)
+        return Budget(terms, self.store.ask_for_slots, self.board.block(endpoint.label), self.counters, place)
 
     def _make_resolver(self) -> Resolver:
         config = self.config
@@ -240,6 +258,7 @@ class Worker:
         gc.freeze()  # what lives as long as we do need not be looked at again
         gc.set_threshold(*GC_THRESHOLD)
         self.store.start(FIRST_HOLD)
+        self.upstreams.start()
         gevent.spawn(self._warm)
         for listener in (*self.outer, *self.inner):
             listener.start()

@@ -49,6 +49,7 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "prefetch": ("no", "off", False),
     "stale_window": ("0", "20", 30),
     "upstream_policy": ("ordered", "random", "race"),
+    "upstream_budget": ("500/s", "30000/m", 20),
     "upstream_timeout": ("0.1", "0.2", 0.3),
     "upstream_retry_min": ("0.05", "0.1", 0.01),
     "upstream_retry_max": ("0.5", "0.75", 2),

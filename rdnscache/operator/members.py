@@ -115,6 +115,8 @@ class Members:
             with redis_errors():
                 self._redis.delete(self._names.node(worker_id))
                 self._redis.zrem(self._names.nodes, worker_id)
+                for place in _budgets(each.told):
+                    self._redis.hdel(self._names.budget(place), f"{each.node}.{each.worker}")
         return len(workers)
 
     def announce(self, told: Mapping[str, str]) -> str:
@@ -161,6 +163,15 @@ class Members:
 def _of_node(told: Mapping[str, Any]) -> dict[str, Any]:
     """What a worker tells of its node's workers."""
     return {name: told[name] for name in ("workers", "leaving") if name in told}
+
+
+def _budgets(told: Mapping[str, Any]) -> Iterator[str]:
+    """The servers of which a worker says that it has a part of their budget."""
+    upstreams = told.get("upstreams")
+    for each in upstreams[:MOST_UPSTREAMS] if isinstance(upstreams, list) else ():
+        place = each.get("place") if isinstance(each, dict) else None
+        if isinstance(place, str) and len(place) <= LONGEST:
+            yield place
 
 
 def _held(entry: Mapping[str, Any]) -> dict[str, Any]:

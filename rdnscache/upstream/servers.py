@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from rdnscache import metrics
 from rdnscache.dns import policy
@@ -15,9 +16,12 @@ from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters
 from rdnscache.upstream.aside import Aside
 from rdnscache.upstream.attempt import Attempt
+from rdnscache.upstream.budget import PATIENCE
 from rdnscache.upstream.choice import Choice, patience
 from rdnscache.upstream.search import NEVER, Search
 from rdnscache.upstream.server import Server
+from rdnscache.upstream.thrift import Errand, Thrift
+from rdnscache.upstream.waiting import Waiter
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +61,8 @@ class Upstreams:
         self._counters = counters
         self._choice = Choice(self.servers, policy)
         self._alone = len(self.servers) == 1
+        #: Whether some of them may be asked only so much.
+        self.budgeted = any(server.budget is not None for server in self.servers)
         self._aside = Aside(self._alone)
         self._local = Throttled(log)
 
@@ -72,9 +78,23 @@ class Upstreams:
         """
         return max((server.delay(now) for server in self.servers), default=-1.0)
 
+    def start(self) -> None:
+        """Take part in what the cluster may ask."""
+        for server in self.servers:
+            if server.budget is not None:
+                server.budget.start()
+
+    def short(self, now: float) -> bool:
+        """Whether a question would have to wait, since none may be asked more for now."""
+        if not self.budgeted:
+            return False
+        return all(server.budget is not None and server.budget.short(now) for server in self.servers)
+
     def close(self) -> None:
         """End what connections there are in an orderly way."""
         for server in self.servers:
+            if server.budget is not None:
+                server.budget.close()
             server.transport.close()
             server.tcp.close()
 
@@ -84,23 +104,30 @@ class Upstreams:
         for server in self.servers:
             server.catch_up(now)
 
-    def ask(self, key: bytes, on_trouble: Callable[[], None] = _ignore) -> tuple[Reply, str]:
+    def ask(
+        self, key: bytes, on_trouble: Callable[[], None] = _ignore, thrift: Thrift | None = None
+    ) -> tuple[Reply, str]:
         """A usable reply and the address it came from.
 
         When an answer is overdue, the next server is asked, while the one before may still answer. Who says SERVFAIL,
         REFUSED or nothing to the point is asked once. The others are asked until the deadline: after silence at most
         ROUNDS times, after a refused packet or an error of our own with pauses that grow.
+        Of servers with a budget those that have some left are asked first; if none has, it waits, as `thrift` says.
         `on_trouble` is called when everybody has been tried, and nobody could be reached.
         Raises UpstreamFailed when nobody is left to ask.
         """
         now = time.monotonic()
         search = Search(key, now, now + self._deadline, self._timeout, self._in_order(key, now))
+        if self.budgeted:
+            search.use(thrift or Thrift(b"", now + PATIENCE, False, _ignore))
         try:
             while True:
                 if now >= search.next_at and now < search.deadline:
                     self._go_on(search, now)
                 attempt = search.wait()
                 now = time.monotonic()
+                if search.thrift is not None:
+                    search.thrift.go_on(now)
                 if attempt is not None:
                     reply = self._hear(search, attempt, now)
                     if reply is not None:
@@ -113,6 +140,8 @@ class Upstreams:
                 if search.failed and search.reached_nobody():
                     on_trouble()
         finally:
+            if search.thrift is not None:
+                search.thrift.end()
             for attempt in search.open:
                 self._leave(attempt, search.answered)
 
@@ -127,6 +156,15 @@ class Upstreams:
 
     def _probe(self, server: Server, key: bytes, now: float) -> None:
         """Ask a server that rests what somebody else is asked for the client: no client waits for it."""
+        budget = server.budget
+        if budget is None or budget.take(now):
+            self._send_probe(server, key, now)
+        elif not budget.near(now):
+            server.health.probe(now + PATIENCE)
+            send = partial(self._send_probe, server, key)
+            budget.wait(Waiter(b"", now + PATIENCE, send, _ignore, _ignore), now)
+
+    def _send_probe(self, server: Server, key: bytes, now: float) -> None:
         attempt = Attempt(server, key, True, now, now + self._timeout, self._aside)
         server.health.probe(attempt.due)
         server.asked(now)
@@ -170,7 +208,36 @@ class Upstreams:
             search.begin_round(left, now + min(pause, max(remaining / 2, TOO_LATE)))
 
     def _send(self, search: Search, server: Server, now: float, last: bool) -> None:
-        """Ask it, or ask it again."""
+        """Ask it, or ask it again, if it may be asked."""
+        if server.budget is None:
+            self._ask(search, server, last, now)
+            return
+        attempt = search.attempt_at(server)
+        if attempt is not None and attempt.transport is not server.udp:  # nothing is sent twice over a connection
+            self._ask(search, server, last, now)
+            return
+        fail = partial(self._not_sent, search, server)
+        self._spend(search, server, now, partial(self._ask, search, server, last), fail)
+
+    def _spend(
+        self, search: Search, server: Server, now: float, run: Callable[[float], None], fail: Callable[[float], None]
+    ) -> None:
+        """Send something as soon as the server's budget allows it, or `fail`."""
+        thrift = search.thrift
+        if server.budget is None or thrift is None:
+            run(now)
+        elif thrift.send(Errand(server.budget, run, fail), now):
+            search.next_at = NEVER
+
+    def _not_sent(self, search: Search, server: Server, now: float) -> None:
+        """Its budget is used up. What it was sent before may still be answered."""
+        if search.attempt_at(server) is None:
+            search.spent(server)
+            search.next_at = now
+        else:
+            search.next_at = now + self._wait(search, server) * _jitter()
+
+    def _ask(self, search: Search, server: Server, last: bool, now: float) -> None:
         if last:
             search.next_at = now + self._wait(search, server) * _jitter()
             search.put_off = False
@@ -261,6 +328,11 @@ class Upstreams:
 
     def _without_edns(self, search: Search, before: Attempt, now: float) -> None:
         """Perhaps it does not know it (RFC 6891 section 6.2.2)."""
+        server = before.server
+        run = partial(self._ask_without_edns, search, before)
+        self._spend(search, server, now, run, partial(self._not_sent, search, server))
+
+    def _ask_without_edns(self, search: Search, before: Attempt, now: float) -> None:
         attempt = Attempt(before.server, search.key, False, now, self._due(now), search)
         attempt.transport, attempt.health = before.transport, before.health
         search.open.append(attempt)
@@ -279,6 +351,21 @@ class Upstreams:
             search.next_at = now
             return
         search.met(server)
+        attempt.due = self._due(now) + PATIENCE  # until it has been sent
+        run, fail = partial(self._ask_over_tcp, search, attempt), partial(self._no_tcp, search, attempt)
+        self._spend(search, server, now, run, fail)
+
+    def _no_tcp(self, search: Search, attempt: Attempt, now: float) -> None:
+        """The server's budget is used up."""
+        if attempt in search.open:
+            search.open.remove(attempt)
+            attempt.end()
+            self._not_sent(search, attempt.server, now)
+
+    def _ask_over_tcp(self, search: Search, attempt: Attempt, now: float) -> None:
+        if attempt not in search.open:
+            return
+        server, health = attempt.server, attempt.server.tcp_health
         if health.due(now):
             health.probe(now + self._timeout)
         wait = max(TCP_PATIENCE * server.estimate.patience(), self._timeout * SECOND_ROUND)
