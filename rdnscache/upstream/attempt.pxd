@@ -20,6 +20,8 @@ cdef class Attempt(Query):
     cdef public Reply reply
     cdef public object failure
     cdef public bint cut
+    cdef public int near_miss
+    cdef public bytes asked
 
     cpdef object turn_to_tcp(self, double now, double due)
     cpdef object look(self)

@@ -15,7 +15,6 @@ cdef class Port:
 
 cdef class Datagrams:
     cdef object _address
-    cdef bytes _header
 
     @cython.locals(ident=bytes, data=bytes)
     cpdef object send(self, Query query)

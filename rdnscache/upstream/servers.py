@@ -278,7 +278,8 @@ class Upstreams:
             search.note(server, UpstreamFailed(f"{server.label}: left alone over TCP", why=SILENT))
             search.next_at = now
             return
-        search.met(server)
+        if not attempt.near_miss:
+            search.met(server)
         if health.due(now):
             health.probe(now + self._timeout)
         wait = max(TCP_PATIENCE * server.estimate.patience(), self._timeout * SECOND_ROUND)
