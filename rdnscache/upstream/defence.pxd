@@ -1,5 +1,7 @@
 cimport cython
 
+cdef int _CASE_UNTIL
+
 
 cdef class Defence:
     cdef double[:] _numbers
