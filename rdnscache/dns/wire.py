@@ -13,7 +13,7 @@ from rdnscache.dns.question import VARIANT_CD, VARIANT_DO, section, variant
 from rdnscache.dns.rdata import name_end, no_names, rdata_holds
 from rdnscache.dns.splice import splice_key
 
-NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, YXDOMAIN, BADVERS = 0, 1, 2, 3, 4, 5, 6, 16
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, YXDOMAIN, BADVERS, BADCOOKIE = 0, 1, 2, 3, 4, 5, 6, 16, 23
 
 A, NS, CNAME, SOA, TXT, AAAA, DNAME, OPT, TSIG, ANY = 1, 2, 5, 6, 16, 28, 39, 41, 250, 255
 IN, CH = 1, 3

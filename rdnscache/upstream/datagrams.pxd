@@ -6,7 +6,7 @@ from rdnscache.upstream.query cimport Query
 cdef class Port:
     cdef readonly object sock
     cdef readonly bytes ident
-    cdef readonly bytes data
+    cdef public bytes data
     cdef readonly object watcher
     cdef public int strays
 

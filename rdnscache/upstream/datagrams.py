@@ -71,6 +71,7 @@ class Datagrams:
     def send_again(self, query: Query) -> None:
         """The same from the same port: it can have been lost. There is still one query for others to guess."""
         port: Port = query.carrier
+        port.data = query.repetition(port.data)
         try:
             port.sock.send(port.data)
         except BlockingIOError:

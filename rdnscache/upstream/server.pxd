@@ -1,7 +1,7 @@
 cimport cython
 
 from rdnscache.metrics cimport observe
-from rdnscache.upstream.defence cimport Defence
+from rdnscache.upstream.defence cimport Cookies, LetterCase
 from rdnscache.upstream.estimate cimport Estimate
 from rdnscache.upstream.health cimport Health
 
@@ -17,7 +17,8 @@ cdef class Server:
     cdef readonly Health health
     cdef readonly Health tcp_health
     cdef readonly Estimate estimate
-    cdef readonly Defence defence
+    cdef readonly LetterCase letter_case
+    cdef readonly Cookies cookies
     cdef public long waiting
     cdef public long overdue
     cdef double _quiet_since
