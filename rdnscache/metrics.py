@@ -138,6 +138,10 @@ METRICS: tuple[Metric, ...] = (
 SERVER_METRICS: tuple[Metric, ...] = (
     Metric("upstream_queries", "Queries sent to upstreams."),
     Metric("upstream_failures", "Upstream queries without a usable reply."),
+    Metric(
+        "upstream_near_misses",
+        "Upstream queries asked over TCP because what came over UDP was nearly a reply, or there was much of it.",
+    ),
     Metric("upstream_seconds", "Time upstreams took for their replies.", kind=HISTOGRAM),
     Metric("upstream_resting", "Workers that ask other upstreams first, because this one fails.", kind=GAUGE),
     Metric("upstream_budget_granted", "Queries that the budget of an upstream allowed."),
@@ -151,7 +155,7 @@ BUDGET_METRICS: tuple[Metric, ...] = (
     Metric("upstream_budget_reserved", "Of a budget, what is reserved for workers that may be cut off.", kind=GAUGE),
 )
 #: Where in the shared numbers of an upstream those of its budget begin: these three, and more.
-BUDGET_NUMBERS = 18
+BUDGET_NUMBERS = 20
 
 
 def _columns(metrics: Iterable[Metric], start: int) -> list[int]:
@@ -198,7 +202,7 @@ FLIGHTS_UP, WAITING, WARM = COLUMN["flights"], COLUMN["clients_waiting"], COLUMN
 REPLACED_DIED, REPLACED_HUNG = COLUMN["workers_replaced.died"], COLUMN["workers_replaced.hung"]
 UPSTREAM_LOCAL_ERRORS, CALLBACK_ERRORS = COLUMN["upstream_local_errors"], COLUMN["callback_errors"]
 #: Inside an upstream's block.
-SERVER_QUERIES, SERVER_FAILURES, SERVER_SECONDS, SERVER_RESTING, *_BUDGET_COLUMNS = _BLOCK[:-1]
+SERVER_QUERIES, SERVER_FAILURES, SERVER_NEAR_MISSES, SERVER_SECONDS, SERVER_RESTING, *_BUDGET_COLUMNS = _BLOCK[:-1]
 SERVER_BUDGET_GRANTED, SERVER_BUDGET_WAITED, SERVER_BUDGET_REFUSED = _BUDGET_COLUMNS
 
 Counters = memoryview

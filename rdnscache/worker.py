@@ -49,6 +49,7 @@ from rdnscache.sweeper import Sweeper
 from rdnscache.upstream import ways
 from rdnscache.upstream.budget import Budget
 from rdnscache.upstream.budget import Terms as BudgetTerms
+from rdnscache.upstream.defence import Measures
 from rdnscache.upstream.server import Patience, Server
 from rdnscache.upstream.servers import Upstreams
 from rdnscache.upstream.siblings import Siblings
@@ -112,8 +113,11 @@ class Worker:
             )
             self.store = RedisStore(settings, self, partial(announce_again, settings.url, settings.prefix), counters)
         patience = Patience(config.upstream_retry_min, config.upstream_retry_max)
+        measures = Measures(config.upstream_0x20, config.upstream_cookies)
         servers = [
-            Server(each, ways.find(each), board.block(each.label), counters, board.numbers(each.label), patience)
+            Server(
+                each, ways.find(each), board.block(each.label), counters, board.numbers(each.label), patience, measures
+            )
             for each in config.upstream
         ]
         for server in servers:

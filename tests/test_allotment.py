@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -66,7 +67,7 @@ class TestSlots:
     def test_runs_follow_each_other(self, row: Row) -> None:
         """Whoever asks: the next run begins where the last one ends, and slots are as far apart as the rate says."""
         runs = [row.ask(f"n{number % 3}.0", 5) for number in range(6)]
-        for run, following in zip(runs, runs[1:], strict=False):
+        for run, following in pairwise(runs):
             assert run.apart == pytest.approx(1 / RATE) and run.count == 5
             assert following.start == pytest.approx(run.start + 5 / RATE, abs=1e-5)
 
@@ -132,8 +133,8 @@ class TestShares:
             share[member] = row.ask(member).share
             assert sum(share.values()) <= RATE + 1e-3
         for _ in range(3):
-            for member in share:
-                share[member] = row.ask(member, share=share[member]).share
+            for member, known in share.items():
+                share[member] = row.ask(member, share=known).share
                 assert sum(share.values()) <= RATE + 1e-3
         assert list(share.values()) == pytest.approx([RATE / 3] * 3, abs=1e-3)
 

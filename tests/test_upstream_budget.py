@@ -58,7 +58,7 @@ class TestAllowance:
         assert allowance.take(10.1) and allowance.at_hand(10.1) == left - 1
 
     def test_a_share_that_is_lent_is_not_used(self) -> None:
-        """Before the last moment that was named; in requests the clock of Redis is never taken to be ahead of itself."""
+        """Before the last moment that was named, which is never later than the clock of Redis would have it."""
         allowance = Allowance(50.0, 0.0)
         assert allowance.take(9.0)
         assert allowance.lending(10.0) == 0.0  # nothing is known of its clock
@@ -123,7 +123,7 @@ class TestAllowance:
         allowance, now, free, sent = Allowance(0.0, 0.0), 10.0, 10.0, []
         for wait, count, late in steps:
             free = max(free, now - 0.025)
-            allowance.take_in(_allotment(now, count, free, 1 / rate), now, now)
+            allowance.take_in(_allotment(now, count, free, 1 / rate, 0.0), now, now)
             free += count / rate
             now += wait + late
             while allowance.take(now) and len(sent) < 1000:

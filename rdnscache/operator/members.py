@@ -12,6 +12,7 @@ import redis
 
 from rdnscache.breath import Breathe, go_on
 from rdnscache.dns.names import name_text
+from rdnscache.endpoint import LONGEST
 from rdnscache.errors import StoreDown
 from rdnscache.operator.ear import Ear
 from rdnscache.operator.entries import redis_errors
@@ -25,6 +26,8 @@ MAX_TOLD, PORTION = 8 << 20, 16
 #: Entries that workers say they hold of a name: with more the question is over. Characters that are read of each.
 MOST_HELD = 1000
 _HELD = {"key": 1100, "rcode": 32, "state": 32, "origin": 300}
+#: Upstreams of a worker that are looked at.
+MOST_UPSTREAMS = 256
 #: No name is asked so often in a second.
 ABSURD = 1e9
 

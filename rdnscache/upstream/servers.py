@@ -10,7 +10,7 @@ from functools import partial
 
 from rdnscache import metrics
 from rdnscache.dns import policy
-from rdnscache.dns.wire import FORMERR, NOTIMP, Reply
+from rdnscache.dns.wire import BADCOOKIE, FORMERR, NOTIMP, Reply
 from rdnscache.errors import LOCAL, SILENT, UpstreamFailed
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters
@@ -307,8 +307,7 @@ class Upstreams:
         if reply is None:
             self._failed(search, attempt, now)
             return None
-        if attempt.edns and reply.rcode in (FORMERR, NOTIMP):
-            self._without_edns(search, attempt, now)
+        if attempt.edns and not policy.usable(reply) and self._otherwise(search, attempt, reply, now):
             return None
         search.hear(reply)
         answer = policy.distill(search.key, reply) if policy.usable(reply) else None
@@ -326,15 +325,26 @@ class Upstreams:
         search.note(attempt.server, failure)
         search.next_at = now
 
-    def _without_edns(self, search: Search, before: Attempt, now: float) -> None:
-        """Perhaps it does not know it (RFC 6891 section 6.2.2)."""
-        server = before.server
-        run = partial(self._ask_without_edns, search, before)
-        self._spend(search, server, now, run, partial(self._not_sent, search, server))
+    def _otherwise(self, search: Search, before: Attempt, reply: Reply, now: float) -> bool:
+        """Ask again with the cookie the server has just sent, or without any, or without EDNS.
 
-    def _ask_without_edns(self, search: Search, before: Attempt, now: float) -> None:
-        attempt = Attempt(before.server, search.key, False, now, self._due(now), search)
+        Perhaps it does not know them (RFC 7873 section 5.3, RFC 6891 section 6.2.2). False if it is none of that.
+        """
+        renewed = reply.rcode == BADCOOKIE and not before.second
+        over_udp = before.health is before.server.health
+        tried = over_udp and not renewed and before.cookie != b"" and not reply.cookie
+        if not renewed and not tried and reply.rcode not in (FORMERR, NOTIMP):
+            return False
+        attempt = Attempt(before.server, search.key, renewed or tried, now, self._due(now), search)
+        attempt.cookies, attempt.second = renewed, renewed
         attempt.transport, attempt.health = before.transport, before.health
+        run, fail = partial(self._ask_otherwise, search, attempt), partial(self._not_sent, search, attempt.server)
+        self._spend(search, attempt.server, now, run, fail)
+        return True
+
+    def _ask_otherwise(self, search: Search, attempt: Attempt, now: float) -> None:
+        attempt.first_sent = attempt.sent = now
+        attempt.due = self._due(now)
         search.open.append(attempt)
         search.next_at = now + self._timeout
         attempt.server.asked(now)
@@ -350,7 +360,8 @@ class Upstreams:
             search.note(server, UpstreamFailed(f"{server.label}: left alone over TCP", why=SILENT))
             search.next_at = now
             return
-        search.met(server)
+        if not attempt.near_miss:
+            search.met(server)
         attempt.due = self._due(now) + PATIENCE  # until it has been sent
         run, fail = partial(self._ask_over_tcp, search, attempt), partial(self._no_tcp, search, attempt)
         self._spend(search, server, now, run, fail)

@@ -7,8 +7,8 @@ import socket
 import struct
 import threading
 import time
-from collections import Counter
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
