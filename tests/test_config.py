@@ -22,6 +22,7 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "listen": ("127.0.0.1:5301", "127.0.0.1:5302 [::1]:5302", ["127.0.0.1:5303", "127.0.0.1:5304"]),
     "upstream": ("192.0.2.1", "192.0.2.2:54,2001:db8::2", ["192.0.2.3", "[2001:db8::3]:54"]),
     "upstream_file": ("cli.list", "env.list", "file.list"),
+    "zone": ("corp.example=192.0.2.7", "a.example=none b.example=192.0.2.8,tcp://192.0.2.9", ["10.0.0.0/8=default"]),
     "redis": ("redis://192.0.2.1/0", "none", "valkey+unix:///run/v.sock"),
     "prefix": ("cli", "env", "file"),
     "secret": ("1:0123456789abcdef", "2:fedcba9876543210 1:0123456789abcdef", ["3:0011223344556677"]),
