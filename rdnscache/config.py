@@ -192,6 +192,15 @@ class Config:
     upstream_deadline: float = _option(
         4.5, "SECONDS", "Give up asking upstreams, before clients do.", values.number(float, 0.05, 60)
     )
+    upstream_0x20: str = _option(
+        "auto", "auto|yes|no",
+        "Ask over UDP in random letter case, which who forges replies has to guess; auto: public addresses only.",
+        values.one_of("auto", "yes", "no"),
+    )  # fmt: skip
+    upstream_cookies: bool = _option(
+        True, "yes|no", "Send DNS cookies over UDP, and insist on those of upstreams that have them (RFC 7873).",
+        values.switch, "yes",
+    )  # fmt: skip
     redis_budget: float = _option(
         0.05, "SECONDS", "What Redis may cost a query; then it goes on without.", values.number(float, 0.005, 5)
     )
