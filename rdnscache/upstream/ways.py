@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rdnscache.endpoint import HTTPS, QUIC, TCP, TLS, UDP, Endpoint
+from rdnscache.endpoint import H3, HTTPS, QUIC, TCP, TLS, UDP, Endpoint
 from rdnscache.upstream.connection import Limits
 from rdnscache.upstream.datagrams import Datagrams
 from rdnscache.upstream.query import Transport
@@ -35,6 +35,10 @@ def _over_connections(endpoint: Endpoint, limits: Limits) -> Transport:
         from rdnscache.upstream.doq import over_quic  # what it takes is an extra
 
         return over_quic(endpoint, limits)
+    if endpoint.scheme == H3:
+        from rdnscache.upstream.doh3 import over_http3
+
+        return over_http3(endpoint, limits)
     secured = _secured(endpoint)
     if endpoint.scheme == TLS:
         return over_tls(endpoint.address, secured, limits)
