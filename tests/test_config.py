@@ -54,6 +54,7 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "upstream_retry_min": ("0.05", "0.1", 0.01),
     "upstream_retry_max": ("0.5", "0.75", 2),
     "upstream_deadline": ("6", "7.5", 8),
+    "upstream_check": ("5", "2.5", 60),
     "upstream_0x20": ("yes", "no", "yes"),
     "upstream_cookies": ("no", "off", False),
     "redis_budget": ("0.01", "0.02", 0.03),

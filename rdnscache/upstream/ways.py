@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rdnscache.endpoint import H3, HTTPS, QUIC, TCP, TLS, UDP, Endpoint
 from rdnscache.upstream.connection import Limits
 from rdnscache.upstream.datagrams import Datagrams
-from rdnscache.upstream.query import Transport
+from rdnscache.upstream.query import Connections
 from rdnscache.upstream.server import Ways
 from rdnscache.upstream.transports import over_https, over_tcp, over_tls
 
@@ -28,7 +28,7 @@ def find(endpoint: Endpoint, limits: Limits = USUAL) -> Ways:
     return Ways(way, way)
 
 
-def _over_connections(endpoint: Endpoint, limits: Limits) -> Transport:
+def _over_connections(endpoint: Endpoint, limits: Limits) -> Connections:
     if endpoint.scheme == TCP:
         return over_tcp(endpoint.address, limits)
     if endpoint.scheme == QUIC:
