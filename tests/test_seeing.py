@@ -191,7 +191,8 @@ def test_prometheus_answers_every_query_of_the_dashboard(
 
 def test_replaced_workers_are_counted(upstream: Upstream) -> None:
     """By what befell them; a worker that another has succeeded is none of them."""
-    with watched(upstream, "none", 2, "--hang-time", "1") as (node, port):
+    # with a shorter time, a worker that a busy machine makes wait would hang as well
+    with watched(upstream, "none", 2, "--hang-time", "3") as (node, port):
 
         def replaced() -> tuple[float, float]:
             found = numbers(port)
