@@ -15,7 +15,18 @@ from pathlib import Path
 
 import dns.message
 import pytest
-from support import ROOT, ExecutedNode, RedisServer, Upstream, alive, ask, clean_env, command, wait_for
+from support import (
+    ROOT,
+    ExecutedNode,
+    RedisServer,
+    Upstream,
+    alive,
+    ask,
+    clean_env,
+    command,
+    wait_for,
+    wait_until_at_work,
+)
 
 from rdnscache.node.lifeline import AT_WORK, Lifeline
 
@@ -61,6 +72,7 @@ class TestHanging:
     def test_a_stopped_worker_is_replaced(self, upstream: Upstream) -> None:
         """The log says what it was doing; a stopped process takes no signal but the last."""
         with ExecutedNode([upstream.address], "none", 2, ("--hang-time", "1")) as node:
+            wait_until_at_work(node, 2)
             old = node.children()
             os.kill(old[0], signal.SIGSTOP)
             wait_for(lambda: not alive(old[0]), 15)
@@ -116,6 +128,7 @@ class TestHanging:
     def test_a_node_that_was_stopped_as_a_whole_goes_on(self, upstream: Upstream) -> None:
         """As when a machine is suspended: the supervisor counts only the time in which it was awake itself."""
         with ExecutedNode([upstream.address], "none", 2, ("--hang-time", "1")) as node:
+            wait_until_at_work(node, 2)
             workers = node.children()
             for pid in (node.process.pid, *workers):
                 os.kill(pid, signal.SIGSTOP)
@@ -143,6 +156,7 @@ class TestHanging:
         file = tmp_path / "node.toml"
         file.write_text("ttl_max = 1000\n")
         with ExecutedNode([upstream.address], "none", 3, ("--config", str(file), "--hang-time", "1")) as node:
+            wait_until_at_work(node, 3)
             old = node.children()
             os.kill(old[2], signal.SIGSTOP)
             file.write_text("ttl_max = 2000\n")

@@ -32,6 +32,7 @@ from support import (
     numbers,
     status_of,
     wait_for,
+    wait_until_at_work,
     watched,
 )
 
@@ -199,6 +200,7 @@ def test_replaced_workers_are_counted(upstream: Upstream) -> None:
             return found["workers_replaced_total.died"], found["workers_replaced_total.hung"]
 
         assert replaced() == (0, 0)
+        wait_until_at_work(node, 2)
         old = node.children()
         os.kill(old[0], signal.SIGKILL)
         wait_for(lambda: replaced() == (1, 0), 15)

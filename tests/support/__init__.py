@@ -20,7 +20,7 @@ from .messages import (
     says,
     timed,
 )
-from .node import ExecutedNode, Node, attached, cluster, fill_all_workers, members, nodes_on
+from .node import ExecutedNode, Node, attached, cluster, fill_all_workers, members, nodes_on, wait_until_at_work
 from .ports import free_port
 from .processes import ROOT, alive, children_of, clean_env, command, run
 from .redis_cluster import RedisCluster, running_cluster
@@ -37,5 +37,6 @@ __all__ = [
     "answering", "ask", "asked_at_once", "attached", "children_of", "clean_env", "cluster", "command", "cut_off",
     "default_handler", "extended_errors", "failure", "fill_all_workers", "free_port", "get", "in_order", "key_of",
     "members", "negative", "nodes_on", "numbers", "page_status", "refusing", "request", "run", "running_cluster",
-    "says", "status_of", "steady_load", "telling", "timed", "turning", "until_shared", "wait_for", "watched",
+    "says", "status_of", "steady_load", "telling", "timed", "turning", "until_shared", "wait_for",
+    "wait_until_at_work", "watched",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ import socket
 import sys
 import warnings
 from collections.abc import Callable
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 
 from gevent import monkey
@@ -27,6 +27,8 @@ from rdnscache import cli
 
 #: The longest request, in octets.
 LONGEST = 1 << 16
+#: What gevent imports to patch the modules of these names.
+PATCHES = ("events", "local", "select", "selectors", "signal", "socket", "ssl", "subprocess", "threading", "time")
 
 
 def main() -> None:
@@ -34,10 +36,25 @@ def main() -> None:
     for module in pkgutil.walk_packages(rdnscache.__path__, "rdnscache."):
         if module.name != "rdnscache.__main__":
             import_module(module.name)
+    for name in PATCHES:
+        import_module(f"gevent.{name}")
     monkey.patch_all = patch_late
+    metadata.entry_points = metadata.entry_points().select  # patching looks for plug-ins in all packages, 25 times
     gc.freeze()
     if serve(socket.socket(fileno=os.dup(0))):
-        cli.main()
+        try:
+            cli.main()
+        except SystemExit as end:
+            leave(end.code)
+            raise
+
+
+def leave(code: str | int | None) -> None:
+    """End without taking all modules apart, which costs more than most commands; returns when there is more to say."""
+    if not isinstance(code, str):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code or 0)
 
 
 def patch_late(patch_all: Callable[[], object] = monkey.patch_all) -> None:

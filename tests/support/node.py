@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import dns.exception
+import dns.message
 
 from .messages import answer_of, ask
 from .ports import free_port
@@ -52,8 +54,9 @@ class Node:
             words += ["--listen", address]
         for address in upstreams:
             words += ["--upstream", address]
-        # fewer CPUs than processes make Redis slow: that is not what most tests are about
-        extra = {"XDG_RUNTIME_DIR": str(self.folder), "RDNSCACHE_REDIS_BUDGET": "2"} | (env or {})
+        # fewer CPUs than processes make Redis and upstreams slow: that is not what most tests are about
+        patience = {"RDNSCACHE_REDIS_BUDGET": "2", "RDNSCACHE_UPSTREAM_RETRY_MIN": "0.25"}
+        extra = {"XDG_RUNTIME_DIR": str(self.folder)} | patience | (env or {})
         self._log = self.folder / "log"
         self.process = self._start([*words, *args], extra, open_files)
         try:
@@ -161,6 +164,18 @@ def members(url: str) -> list[dict[str, Any]]:
     """What `cluster members` tells of each worker."""
     found = command("cluster", "members", "--json", "--redis", url)
     return list(json.loads(found.stdout))
+
+
+def wait_until_at_work(node: Node, workers: int) -> None:
+    """Clients enough, each from a port of its own, that every worker has one of them; all are answered."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(20 * workers)]
+        for client in clients:
+            client.settimeout(15)
+            client.connect(("127.0.0.1", node.port))
+            client.send(dns.message.make_query("id.server", "TXT", "CH").to_wire())
+        for client in clients:
+            client.recv(4096)
 
 
 def fill_all_workers(node: Node, name: str, wanted: str) -> None:
