@@ -156,7 +156,7 @@ def test_an_sdist_installs_and_answers(sdist: Path, tmp_path: Path) -> None:
 def test_builders_can_require_the_compiled_form(variables: dict[str, str], why: str) -> None:
     """With REQUIRE_COMPILED=1, what keeps it from being compiled is an error that says so."""
     command = [sys.executable, "setup.py", "--version"]
-    env = clean_env(variables | {"REQUIRE_COMPILED": "1"})
+    env = clean_env({"RDNSCACHE_PURE": "", "REQUIRE_COMPILED": "1"} | variables)
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
 
     assert done.returncode != 0
@@ -165,7 +165,7 @@ def test_builders_can_require_the_compiled_form(variables: dict[str, str], why: 
 
 def test_without_a_compiler_the_plain_form_is_made() -> None:
     """One line says so, and why; it is no error."""
-    said = said_by(sys.executable, "setup.py", "--version", env={"CC": "no-such-compiler"})
+    said = said_by(sys.executable, "setup.py", "--version", env={"CC": "no-such-compiler", "RDNSCACHE_PURE": ""})
 
     assert said.splitlines()[0] == (
         "rdnscache: the plain Python form is installed (no C compiler: no-such-compiler is not found)"
