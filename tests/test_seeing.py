@@ -32,6 +32,7 @@ from support import (
     numbers,
     status_of,
     wait_for,
+    wait_until_at_work,
     watched,
 )
 
@@ -137,7 +138,7 @@ def expressions() -> Iterator[str]:
 
 def test_the_dashboard_asks_for_what_there_is(upstream: Upstream, redis_server: RedisServer) -> None:
     """Every metric, label and label value in the dashboard is one of /metrics; every metric is in the dashboard."""
-    with watched(upstream, redis_server.url) as (node, port):
+    with watched(upstream, redis_server.url, 1, "--upstream-budget", "1000/s") as (node, port):
         ask(node.port, "a.test")
         text = get(port, "/metrics")
     asked = set()
@@ -160,7 +161,7 @@ def test_prometheus_answers_every_query_of_the_dashboard(
     """A real Prometheus scrapes a node and finds something for each expression of the dashboard."""
     if redis_server.binary != shutil.which("redis-server"):
         pytest.skip("once is enough")
-    with watched(upstream, redis_server.url) as (node, port):
+    with watched(upstream, redis_server.url, 1, "--upstream-budget", "1000/s") as (node, port):
         own = free_port()
         config = {"scrape_configs": [{"job_name": "rdnscache", "scrape_interval": "1s", "scrape_timeout": "1s",
                                       "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}]}  # fmt: skip
@@ -191,13 +192,15 @@ def test_prometheus_answers_every_query_of_the_dashboard(
 
 def test_replaced_workers_are_counted(upstream: Upstream) -> None:
     """By what befell them; a worker that another has succeeded is none of them."""
-    with watched(upstream, "none", 2, "--hang-time", "1") as (node, port):
+    # with a shorter time, a worker that a busy machine makes wait would hang as well
+    with watched(upstream, "none", 2, "--hang-time", "3") as (node, port):
 
         def replaced() -> tuple[float, float]:
             found = numbers(port)
             return found["workers_replaced_total.died"], found["workers_replaced_total.hung"]
 
         assert replaced() == (0, 0)
+        wait_until_at_work(node, 2)
         old = node.children()
         os.kill(old[0], signal.SIGKILL)
         wait_for(lambda: replaced() == (1, 0), 15)

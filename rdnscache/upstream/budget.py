@@ -82,6 +82,10 @@ def nobody(request: Request, applicant: Applicant) -> bool:
     return False
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """Of a budget: for which server (its place), how many queries a second, and among how many workers of this node.
@@ -160,6 +164,15 @@ class Budget:
         self._unaware.append(waiter)
         self._go_on(now)
         return True
+
+    def spare(self, send: Callable[[float], None], now: float) -> bool:
+        """Have something sent that nobody waits for; False when nothing is left for that."""
+        if self.near(now):
+            return False
+        if self.take(now):
+            send(now)
+            return True
+        return self.wait(Waiter(b"", now + PATIENCE, send, _nothing, _nothing), now)
 
     def leave(self, waiter: Waiter, in_vain: bool) -> None:
         """It waits no longer: `in_vain`, since that took too long."""

@@ -51,7 +51,7 @@ cdef class Upstreams:
     @cython.locals(attempt=Attempt, renewed=bint, over_udp=bint, tried=bint)
     cpdef bint _otherwise(self, Search search, Attempt before, Reply reply, double now) except -1
     cpdef object _ask_otherwise(self, Search search, Attempt attempt, double now)
-    @cython.locals(server=Server, wait=double)
+    @cython.locals(server=Server)
     cpdef object _turn_to_tcp(self, Search search, Attempt attempt, double now)
     cpdef object _no_tcp(self, Search search, Attempt attempt, double now)
     @cython.locals(server=Server, wait=double)

@@ -21,7 +21,6 @@ from rdnscache.upstream.choice import Choice, patience
 from rdnscache.upstream.search import NEVER, Search
 from rdnscache.upstream.server import Server
 from rdnscache.upstream.thrift import Errand, Thrift
-from rdnscache.upstream.waiting import Waiter
 
 log = logging.getLogger(__name__)
 
@@ -71,38 +70,13 @@ class Upstreams:
         known = [server.estimate.rtt for server in self.servers if server.estimate.rtt and not server.health.resting]
         return sum(known) / len(known) if known else 0.0
 
-    def delay(self, now: float) -> float:
-        """By how many seconds the quickest answers come later than they did, from the server where that is most.
-
-        Negative when that is not known. What has come since it was last asked for is what counts.
-        """
-        return max((server.delay(now) for server in self.servers), default=-1.0)
-
-    def start(self) -> None:
-        """Take part in what the cluster may ask."""
-        for server in self.servers:
-            if server.budget is not None:
-                server.budget.start()
-
     def short(self, now: float) -> bool:
         """Whether a question would have to wait, since none may be asked more for now."""
-        if not self.budgeted:
-            return False
         return all(server.budget is not None and server.budget.short(now) for server in self.servers)
-
-    def close(self) -> None:
-        """End what connections there are in an orderly way."""
-        for server in self.servers:
-            if server.budget is not None:
-                server.budget.close()
-            server.transport.close()
-            server.tcp.close()
 
     def catch_up(self, now: float) -> None:
         """Log what was held back; to be called now and then."""
         self._local.catch_up(now)
-        for server in self.servers:
-            server.catch_up(now)
 
     def ask(
         self, key: bytes, on_trouble: Callable[[], None] = _ignore, thrift: Thrift | None = None
@@ -156,13 +130,12 @@ class Upstreams:
 
     def _probe(self, server: Server, key: bytes, now: float) -> None:
         """Ask a server that rests what somebody else is asked for the client: no client waits for it."""
-        budget = server.budget
-        if budget is None or budget.take(now):
+        if server.budget is None:
             self._send_probe(server, key, now)
-        elif not budget.near(now):
+        else:
             server.health.probe(now + PATIENCE)
-            send = partial(self._send_probe, server, key)
-            budget.wait(Waiter(b"", now + PATIENCE, send, _ignore, _ignore), now)
+            if not server.budget.spare(partial(self._send_probe, server, key), now):
+                server.health.probed()
 
     def _send_probe(self, server: Server, key: bytes, now: float) -> None:
         attempt = Attempt(server, key, True, now, now + self._timeout, self._aside)
