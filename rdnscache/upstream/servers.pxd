@@ -22,7 +22,6 @@ cdef class Upstreams:
 
     @cython.locals(now=double, search=Search, attempt=Attempt, reply=Reply)
     cpdef tuple ask(self, bytes key, object on_trouble=*, object thrift=*)
-    cpdef bint short(self, double now) except -1
     @cython.locals(attempt=Attempt)
     cpdef object _send_probe(self, Server server, bytes key, double now)
     cpdef object _probe(self, Server server, bytes key, double now)
