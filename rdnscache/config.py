@@ -192,6 +192,13 @@ class Config:
     upstream_deadline: float = _option(
         4.5, "SECONDS", "Give up asking upstreams, before clients do.", values.number(float, 0.05, 60)
     )
+    ecs: str = _option(
+        "strip", "strip|forward|add",
+        "What upstreams are told of clients' networks (RFC 7871): nothing, what clients say, or else their address.",
+        values.one_of("strip", "forward", "add"),
+    )  # fmt: skip
+    ecs_prefix4: int = _option(24, "BITS", "Tell no more of an IPv4 address than this.", values.number(int, 1, 32))
+    ecs_prefix6: int = _option(56, "BITS", "Tell no more of an IPv6 address than this.", values.number(int, 1, 128))
     redis_budget: float = _option(
         0.05, "SECONDS", "What Redis may cost a query; then it goes on without.", values.number(float, 0.005, 5)
     )

@@ -22,6 +22,8 @@ cdef class Query:
     cdef public bint trace
     cdef public bytes note
     cdef public object watch
+    cdef public bytes subnet
+    cdef public bint echo
 
 @cython.locals(length=Py_ssize_t, root=Py_ssize_t, end=Py_ssize_t, query=Query, bits=int)
 cpdef object parse_query(bytes data, bint stream)
@@ -35,7 +37,8 @@ cdef _note_opt(Query query, bytes data, Py_ssize_t position, bint stream)
 @cython.locals(position=Py_ssize_t, passed=int, index=int, start=Py_ssize_t)
 cdef object _find_opt(Query query, bytes data, Py_ssize_t length, bint stream)
 
-cdef bint _has_option(bytes data, Py_ssize_t position, Py_ssize_t stop, int code) except? -1
+@cython.locals(code=int, start=Py_ssize_t)
+cdef object _read_options(Query query, bytes data, Py_ssize_t position, Py_ssize_t stop)
 
 @cython.locals(position=Py_ssize_t, size=Py_ssize_t)
 cdef Py_ssize_t _name_end(bytes data, Py_ssize_t start, Py_ssize_t length, bint pointers) except? -2
@@ -55,6 +58,7 @@ cdef class Reply:
     cdef public Py_ssize_t soa_ttl_at
     cdef public unsigned int soa_minimum
     cdef public int ede
+    cdef public bytes subnet
     cdef public bint plain
 
 @cython.locals(length=Py_ssize_t, position=Py_ssize_t, reply=Reply, ttls=bytearray, seen=bytearray)
@@ -75,7 +79,7 @@ cdef bint _read_records(
 cdef bint _record_holds(bytes data, int rtype, Py_ssize_t position, Py_ssize_t stop, bytearray seen) except? -1
 
 @cython.locals(size=Py_ssize_t)
-cdef int _first_error(bytes data, Py_ssize_t position, Py_ssize_t stop) except? -2
+cdef object _note_options(Reply reply, bytes data, Py_ssize_t position, Py_ssize_t stop)
 
 @cython.locals(bits=int, asked=bytes, opt=bytes)
 cpdef bytes build_query(bytes ident, bytes key, bint edns, bytes options=*, int block=*)
