@@ -56,6 +56,7 @@ COMPILED = {
     "rdnscache.store.trust": ".py",
     "rdnscache.upstream.attempt": ".py",
     "rdnscache.upstream.datagrams": ".py",
+    "rdnscache.upstream.defence": ".py",
     "rdnscache.upstream.estimate": ".py",
     "rdnscache.upstream.exchange": ".py",
     "rdnscache.upstream.health": ".py",

@@ -75,6 +75,11 @@ class Address:
         return ipaddress.ip_address(self.host).is_unspecified
 
     @property
+    def public(self) -> bool:
+        """Whether it is one of those that are routed everywhere: not private, not of this host or link."""
+        return ipaddress.ip_address(self.host).is_global
+
+    @property
     def loopback(self) -> bool:
         return ipaddress.ip_address(self.host).is_loopback
 

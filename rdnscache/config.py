@@ -199,6 +199,15 @@ class Config:
     )  # fmt: skip
     ecs_prefix4: int = _option(24, "BITS", "Tell no more of an IPv4 address than this.", values.number(int, 1, 32))
     ecs_prefix6: int = _option(56, "BITS", "Tell no more of an IPv6 address than this.", values.number(int, 1, 128))
+    upstream_0x20: str = _option(
+        "auto", "auto|yes|no",
+        "Ask over UDP in random letter case, which who forges replies has to guess; auto: public addresses only.",
+        values.one_of("auto", "yes", "no"),
+    )  # fmt: skip
+    upstream_cookies: bool = _option(
+        True, "yes|no", "Send DNS cookies over UDP, and insist on those of upstreams that have them (RFC 7873).",
+        values.switch, "yes",
+    )  # fmt: skip
     redis_budget: float = _option(
         0.05, "SECONDS", "What Redis may cost a query; then it goes on without.", values.number(float, 0.005, 5)
     )

@@ -138,6 +138,10 @@ METRICS: tuple[Metric, ...] = (
 SERVER_METRICS: tuple[Metric, ...] = (
     Metric("upstream_queries", "Queries sent to upstreams."),
     Metric("upstream_failures", "Upstream queries without a usable reply."),
+    Metric(
+        "upstream_near_misses",
+        "Upstream queries asked over TCP because what came over UDP was nearly a reply, or there was much of it.",
+    ),
     Metric("upstream_seconds", "Time upstreams took for their replies.", kind=HISTOGRAM),
     Metric("upstream_resting", "Workers that ask other upstreams first, because this one fails.", kind=GAUGE),
 )
@@ -187,7 +191,7 @@ FLIGHTS_UP, WAITING, WARM = COLUMN["flights"], COLUMN["clients_waiting"], COLUMN
 REPLACED_DIED, REPLACED_HUNG = COLUMN["workers_replaced.died"], COLUMN["workers_replaced.hung"]
 UPSTREAM_LOCAL_ERRORS, CALLBACK_ERRORS = COLUMN["upstream_local_errors"], COLUMN["callback_errors"]
 #: Inside an upstream's block.
-SERVER_QUERIES, SERVER_FAILURES, SERVER_SECONDS, SERVER_RESTING = _BLOCK[:-1]
+SERVER_QUERIES, SERVER_FAILURES, SERVER_NEAR_MISSES, SERVER_SECONDS, SERVER_RESTING = _BLOCK[:-1]
 
 Counters = memoryview
 

@@ -12,6 +12,7 @@ from rdnscache.dns.zones import Zones
 from rdnscache.metrics import Board, Counters
 from rdnscache.store.trust import Terms
 from rdnscache.upstream import ways
+from rdnscache.upstream.defence import Measures
 from rdnscache.upstream.fitness import Fitness
 from rdnscache.upstream.routes import Route, Routes
 from rdnscache.upstream.server import Patience, Server
@@ -54,10 +55,11 @@ def _subnet_terms(config: Config) -> SubnetTerms | None:
 def make_routes(config: Config, board: Board, counters: Counters) -> Routes:
     """Every server once, and who is asked for what. Zones with the same servers and times have those in common."""
     patience = Patience(config.upstream_retry_min, config.upstream_retry_max)
+    measures = Measures(config.upstream_0x20, config.upstream_cookies)
     servers = {}
     for each in config.endpoints:
         block, numbers = board.block(each.label), board.numbers(each.label)
-        servers[each.place] = Server(each, ways.find(each), block, counters, numbers, patience)
+        servers[each.place] = Server(each, ways.find(each), block, counters, numbers, patience, measures)
     known: dict[object, tuple[Upstreams, Fitness]] = {}
 
     def route(inside: Config, zone: str, name: bytes, closed: bool) -> Route:

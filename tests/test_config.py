@@ -57,6 +57,8 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "ecs": ("add", "forward", "strip"),
     "ecs_prefix4": ("16", "20", 32),
     "ecs_prefix6": ("48", "40", 64),
+    "upstream_0x20": ("yes", "no", "yes"),
+    "upstream_cookies": ("no", "off", False),
     "redis_budget": ("0.01", "0.02", 0.03),
     "redis_timeout": ("0.1", "0.2", 0.3),
     "max_flights": ("10", "20", 30),

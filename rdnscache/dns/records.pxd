@@ -59,5 +59,9 @@ cdef class Writer:
     @cython.locals(wire=bytes, out=bytearray, start=Py_ssize_t, size=Py_ssize_t)
     cdef _record(self, Record record)
 
-    @cython.locals(wire=bytes, out=bytearray, at=Py_ssize_t, end=Py_ssize_t, shape=bytes, letter=int, size=Py_ssize_t)
+    @cython.locals(wire=bytes, out=bytearray, at=Py_ssize_t, start=Py_ssize_t, end=Py_ssize_t)
     cdef _data(self, Record record)
+
+
+@cython.locals(shape=bytes, found=list, letter=int, start=Py_ssize_t)
+cpdef list names_of(bytes wire, int rtype, int rclass, Py_ssize_t at, Py_ssize_t end)

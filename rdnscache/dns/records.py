@@ -194,17 +194,25 @@ class Writer:
     def _data(self, record: Record) -> None:
         """The record's data; only names that may have come compressed are written anew."""
         wire, out = self._reply.wire, self._out
-        at, end = record.ttl_at + 6, record.end
-        known = record.rclass == IN or record.rtype not in IN_ONLY
-        shape = SHAPES.get(record.rtype, b"") if known else b""
-        for letter in shape if _NAME in shape else b"":
-            if letter == _NAME:
-                self._name(self._names.read(at), record.rtype in _COMPRESSED)
-                while 0 < wire[at] < 64:
-                    at += wire[at] + 1
-                at += 1 if wire[at] == 0 else 2
-                continue
-            size = wire[at] + 1 if letter == _STRING else _WIDTHS.get(letter, end - at)
-            out += wire[at : at + size]
-            at += size
-        out += wire[at:end]
+        at = record.ttl_at + 6
+        for start, end in names_of(wire, record.rtype, record.rclass, at, record.end):
+            out += wire[at:start]
+            self._name(self._names.read(start), record.rtype in _COMPRESSED)
+            at = end
+        out += wire[at : record.end]
+
+
+def names_of(wire: bytes, rtype: int, rclass: int, at: int, end: int) -> list[tuple[int, int]]:
+    """Where the names in the data `wire[at:end]` of a record begin and end: those that may have come compressed."""
+    shape = SHAPES.get(rtype, b"") if rclass == IN or rtype not in IN_ONLY else b""
+    found: list[tuple[int, int]] = []
+    for letter in shape if _NAME in shape else b"":
+        start = at
+        if letter == _NAME:
+            while 0 < wire[at] < 64:
+                at += wire[at] + 1
+            at += 1 if wire[at] == 0 else 2
+            found.append((start, at))
+        else:
+            at += wire[at] + 1 if letter == _STRING else _WIDTHS.get(letter, end - at)
+    return found

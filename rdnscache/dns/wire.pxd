@@ -58,6 +58,7 @@ cdef class Reply:
     cdef public Py_ssize_t soa_ttl_at
     cdef public unsigned int soa_minimum
     cdef public int ede
+    cdef public bytes cookie
     cdef public bytes subnet
     cdef public bint plain
 
@@ -78,11 +79,11 @@ cdef bint _read_records(
 @cython.locals(rclass=int)
 cdef bint _record_holds(bytes data, int rtype, Py_ssize_t position, Py_ssize_t stop, bytearray seen) except? -1
 
-@cython.locals(size=Py_ssize_t)
-cdef object _note_options(Reply reply, bytes data, Py_ssize_t position, Py_ssize_t stop)
+@cython.locals(size=Py_ssize_t, code=int)
+cdef _note_options(Reply reply, bytes data, Py_ssize_t position, Py_ssize_t stop)
 
-@cython.locals(bits=int, asked=bytes, opt=bytes)
-cpdef bytes build_query(bytes ident, bytes key, bint edns, bytes options=*, int block=*)
+@cython.locals(bits=int, opt=bytes)
+cpdef bytes build_query(bytes ident, bytes key, bint edns, bytes options=*, int block=*, bytes asked=*)
 
 @cython.locals(first="unsigned int")
 cpdef unsigned int read_u32(bytes data, Py_ssize_t at)

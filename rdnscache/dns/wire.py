@@ -14,7 +14,7 @@ from rdnscache.dns.rdata import name_end, no_names, rdata_holds
 from rdnscache.dns.splice import splice_key
 from rdnscache.dns.subnet import SUBNET_OPTION, option
 
-NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, YXDOMAIN, BADVERS = 0, 1, 2, 3, 4, 5, 6, 16
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, YXDOMAIN, BADVERS, BADCOOKIE = 0, 1, 2, 3, 4, 5, 6, 16, 23
 
 A, NS, CNAME, SOA, TXT, AAAA, DNAME, OPT, DS, TSIG, ANY = 1, 2, 5, 6, 16, 28, 39, 41, 43, 250, 255
 IN, CH = 1, 3
@@ -32,6 +32,8 @@ NAME_SIZE = 255
 
 #: The EDNS option of Extended DNS Errors (RFC 8914 section 2), and the INFO-CODE of a reply without one.
 EDE_OPTION, NO_EDE = 15, -1
+#: The EDNS option of cookies (RFC 7873 section 4).
+COOKIE_OPTION = 10
 #: The EDNS option that asks where an answer came from; a code for local use (RFC 6891 section 9).
 TRACE_OPTION = 65300
 
@@ -203,7 +205,7 @@ class Reply:
     """
 
     __slots__ = (
-        "additional", "ancount", "arcount", "authority", "ede", "end", "flags", "nscount", "plain", "rcode",
+        "additional", "ancount", "arcount", "authority", "cookie", "ede", "end", "flags", "nscount", "plain", "rcode",
         "soa_minimum", "soa_ttl_at", "subnet", "ttls", "types", "wire",
     )  # fmt: skip
 
@@ -227,6 +229,8 @@ class Reply:
         self.ede = NO_EDE
         #: The data of its option of client subnets, empty without one (RFC 7871 section 6).
         self.subnet = b""
+        #: Its first cookie, that of the client and that of the server (RFC 7873 section 4); empty without one.
+        self.cookie = b""
         #: Whether every record answers the question itself: no chain, no other sections.
         self.plain = False
 
@@ -343,13 +347,18 @@ def _record_holds(data: bytes, rtype: int, position: int, stop: int, seen: bytea
 
 
 def _note_options(reply: Reply, data: bytes, position: int, stop: int) -> None:
-    """Note the first Extended DNS Error, and the first client subnet, among the options of an OPT record."""
-    while position + 6 <= stop:
+    """The first Extended DNS Error, cookie and client subnet among the options of an OPT record."""
+    while position + 4 <= stop:
         size = data[position + 2] << 8 | data[position + 3]
-        if data[position] == 0 and size <= stop - position - 4:
-            if data[position + 1] == EDE_OPTION and reply.ede == NO_EDE and size >= 2:
+        if size > stop - position - 4:
+            return
+        if data[position] == 0:
+            code = data[position + 1]
+            if code == EDE_OPTION and size >= 2 and reply.ede < 0:
                 reply.ede = data[position + 4] << 8 | data[position + 5]
-            elif data[position + 1] == SUBNET_OPTION and not reply.subnet:
+            elif code == COOKIE_OPTION and not reply.cookie:
+                reply.cookie = data[position + 4 : position + 4 + size]
+            elif code == SUBNET_OPTION and not reply.subnet:
                 reply.subnet = data[position + 4 : position + 4 + size]
         position += 4 + size
 
@@ -360,13 +369,16 @@ def read_u32(data: bytes, at: int) -> int:
     return first << 24 | data[at + 1] << 16 | data[at + 2] << 8 | data[at + 3]
 
 
-def build_query(ident: bytes, key: bytes, edns: bool, options: bytes = b"", block: int = 0) -> bytes:
+def build_query(
+    ident: bytes, key: bytes, edns: bool, options: bytes = b"", block: int = 0, asked: bytes = b""
+) -> bytes:
     """Our own query for a key: RD and AD set (we want to know; RFC 6840 section 5.7), CD and DO as the key says.
 
     `options` are those of the OPT record, each with its code and size. Where the path is encrypted, `block` is what the
     size becomes a multiple of (RFC 7830): it would tell of the name. Neither is there without EDNS.
+    `asked` is the question section where its name is not spelled in lower case.
     """
-    bits, asked = variant(key), section(key)
+    bits, asked = variant(key), asked or section(key)
     flags = b"\x01\x30" if bits & VARIANT_CD else b"\x01\x20"
     if not edns:
         return ident + flags + b"\0\1\0\0\0\0\0\0" + asked

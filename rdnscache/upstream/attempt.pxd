@@ -20,6 +20,12 @@ cdef class Attempt(Query):
     cdef public Reply reply
     cdef public object failure
     cdef public bint cut
+    cdef public int near_miss
+    cdef public bytes asked
+    cdef public bint cookies
+    cdef public bytes cookie
+    cdef public bint trial
+    cdef public bint second
 
     cpdef object turn_to_tcp(self, double now, double due)
     cpdef object look(self)

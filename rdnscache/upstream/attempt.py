@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from rdnscache.dns.wire import Reply
+from rdnscache.dns.spelling import restored
+from rdnscache.dns.wire import BADCOOKIE, HEADER_SIZE, Reply, build_query
 from rdnscache.errors import LOCAL, SAID, SILENT, UpstreamFailed
+from rdnscache.upstream.defence import CASE, COOKIE, GUESSES, NONE
 from rdnscache.upstream.health import Health
 from rdnscache.upstream.query import Query, Transport
 from rdnscache.upstream.reading import about, read_reply
@@ -31,8 +33,8 @@ class Attempt(Query):
     When it has come to something, `reply`, `cut` or `failure` says to what.
     """
 
-    __slots__ = ("cut", "failure", "first_sent", "health", "noted", "overdue", "owner", "reply", "sent", "server",
-                 "transport")  # fmt: skip
+    __slots__ = ("asked", "cookie", "cookies", "cut", "failure", "first_sent", "health", "near_miss", "noted",
+                 "overdue", "owner", "reply", "second", "sent", "server", "transport", "trial")  # fmt: skip
 
     def __init__(self, server: Server, key: bytes, edns: bool, now: float, due: float, owner: Owner) -> None:
         super().__init__(key, edns, due)
@@ -48,6 +50,15 @@ class Attempt(Query):
         self.failure: UpstreamFailed | None = None
         #: Whether its reply is better asked for over TCP: it is cut, or cannot be read, or many guess.
         self.cut = False
+        #: Why that is, where it is no reply of the server's as far as we know.
+        self.near_miss = NONE
+        #: The question section as it was sent over UDP; empty when its name was in lower case.
+        self.asked = b""
+        #: Whether it may have a cookie, and ours if it has one; whether that tries if the server knows cookies; whether
+        #: the server has refused another one before.
+        self.cookies = edns
+        self.cookie = b""
+        self.trial = self.second = False
 
     def look(self) -> None:
         """Take what has arrived over UDP and was not read yet."""
@@ -67,17 +78,47 @@ class Attempt(Query):
         self.first_sent = self.sent = now
         self.due = due
         self.overdue = self.noted = self.cut = False
+        self.near_miss = NONE
         self.transport.send(self)
 
+    def datagram(self, ident: bytes) -> bytes:
+        server, option = self.server, b""
+        self.asked = server.letter_case.spelled(self.key)
+        if self.cookies:
+            option = server.cookies.option()
+            if option:
+                self.cookie = option[4:12]
+                self.trial = not server.cookies.known
+        return build_query(ident, self.key, self.edns, option, 0, self.asked)
+
+    def repetition(self, data: bytes) -> bytes:
+        """Perhaps what was sent is lost because of its cookie: the same without."""
+        if not self.trial:
+            return data
+        self.trial, self.cookie = False, b""
+        self.server.cookies.unheard()
+        return build_query(data[:2], self.key, self.edns, b"", 0, self.asked)
+
     def take(self, data: bytes) -> bool:
-        """A reply counts only with the asked question (RFC 5452 section 9.1)."""
+        """A reply counts only with the asked question (RFC 5452 section 9.1), spelled as it was, with our cookie."""
+        server = self.server
+        repeats = not self.asked or data.startswith(self.asked, HEADER_SIZE)
+        if self.asked and repeats:
+            server.letter_case.repeated(self.asked)
+            data = restored(data, self.asked, self.key)
         reply = read_reply(self.key, data)
-        if reply is not None and not reply.truncated:
-            self.reply = reply
-        elif reply is not None or about(self.key, data):
+        if reply is None:
+            if not about(self.key, data):
+                return False
+            self.cut = True
+        elif not repeats and data[5]:  # an error may come without the question
+            self.cut, self.near_miss = True, CASE
+        elif self.cookie and not server.cookies.fits(self.cookie, reply.cookie):
+            self.cut, self.near_miss = True, COOKIE
+        elif reply.truncated or (reply.rcode == BADCOOKIE and (self.second or not self.cookie)):
             self.cut = True
         else:
-            return False
+            self.reply = reply
         self.owner.tell(self)
         return True
 
@@ -85,7 +126,7 @@ class Attempt(Query):
         self.owner.wake()
 
     def guessed(self) -> None:
-        self.cut = True
+        self.cut, self.near_miss = True, GUESSES
         self.owner.tell(self)
         self.owner.wake()
 
@@ -110,7 +151,15 @@ class Attempt(Query):
     def judge(self, now: float, alone: bool) -> None:
         """What has come of it tells how its server is. `alone`: there is no other."""
         server, failure = self.server, self.failure
-        if failure is None:
+        if self.trial:
+            self.trial = False
+            if failure is None and not self.near_miss:
+                server.cookies.heard(now)
+            else:
+                server.cookies.unheard()
+        if self.near_miss:
+            server.missed(self.near_miss, self.key, now)
+        elif failure is None:
             self._answered(now)
         elif failure.why == LOCAL:
             self.health.postpone(now)

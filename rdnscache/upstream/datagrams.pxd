@@ -6,7 +6,7 @@ from rdnscache.upstream.query cimport Query
 cdef class Port:
     cdef readonly object sock
     cdef readonly bytes ident
-    cdef readonly bytes data
+    cdef public bytes data
     cdef readonly object watcher
     cdef public int strays
 
@@ -15,7 +15,6 @@ cdef class Port:
 
 cdef class Datagrams:
     cdef object _address
-    cdef bytes _header
 
     @cython.locals(ident=bytes, data=bytes)
     cpdef object send(self, Query query)

@@ -48,10 +48,8 @@ class Datagrams:
     could not leave this host.
     """
 
-    def __init__(self, address: Address, header: bytes = b"") -> None:
+    def __init__(self, address: Address) -> None:
         self._address = address
-        #: Goes before each query (of the PROXY protocol).
-        self._header = header
 
     def send(self, query: Query) -> None:
         ident = os.urandom(2)
@@ -59,7 +57,7 @@ class Datagrams:
         try:
             sock = _socket.socket(self._address.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
             sock.connect(self._address.sockaddr)  # the kernel picks a random free port
-            data = self._header + query.message(ident)
+            data = query.datagram(ident)
             sock.send(data)
         except OSError as error:
             if sock is not None:
@@ -73,6 +71,7 @@ class Datagrams:
     def send_again(self, query: Query) -> None:
         """The same from the same port: it can have been lost. There is still one query for others to guess."""
         port: Port = query.carrier
+        port.data = query.repetition(port.data)
         try:
             port.sock.send(port.data)
         except BlockingIOError:

@@ -8,6 +8,8 @@ cdef class Query:
     cdef public int losses
 
     cpdef bytes message(self, bytes ident, int block=*, bytes options=*)
+    cpdef bytes datagram(self, bytes ident)
+    cpdef bytes repetition(self, bytes data)
     cpdef object arrived(self, bytes data)
     cpdef bint take(self, bytes data) except -1
     cpdef object wake(self)

@@ -34,6 +34,14 @@ class Query:
         """
         return build_query(ident, self.key, self.edns, options, block)
 
+    def datagram(self, ident: bytes) -> bytes:
+        """The same as a datagram."""
+        return self.message(ident)
+
+    def repetition(self, data: bytes) -> bytes:
+        """What is sent where nothing has come of `data`."""
+        return data
+
     def arrived(self, data: bytes) -> None:
         """A message with its ID has come over a connection; whether it is a reply to it is for the query to see."""
 

@@ -1,6 +1,7 @@
 cimport cython
 
 from rdnscache.metrics cimport observe
+from rdnscache.upstream.defence cimport Cookies, LetterCase
 from rdnscache.upstream.estimate cimport Estimate
 from rdnscache.upstream.health cimport Health
 
@@ -16,6 +17,8 @@ cdef class Server:
     cdef readonly Health health
     cdef readonly Health tcp_health
     cdef readonly Estimate estimate
+    cdef readonly LetterCase letter_case
+    cdef readonly Cookies cookies
     cdef public long waiting
     cdef public long overdue
     cdef double _quiet_since
@@ -35,6 +38,7 @@ cdef class Server:
     cpdef bint may_hurry(self, double now, bint last)
     cpdef object hurried(self)
     cpdef object useless(self)
+    cpdef object missed(self, int near_miss, bytes key, double now)
     cpdef object answered(self, double seconds)
     @cython.locals(quickest=double)
     cpdef double delay(self, double now) except? -2

@@ -11,8 +11,9 @@ from rdnscache.errors import SAID, UpstreamFailed
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters, observe
 from rdnscache.shared import Doubles, doubles
-from rdnscache.upstream import estimate, health
+from rdnscache.upstream import defence, estimate, health
 from rdnscache.upstream.datagrams import Datagrams
+from rdnscache.upstream.defence import CASE, COOKIE, USUAL, Cookies, LetterCase, Measures
 from rdnscache.upstream.estimate import Estimate
 from rdnscache.upstream.health import Health
 from rdnscache.upstream.query import Transport
@@ -33,7 +34,7 @@ _NONE = 1e300
 
 
 #: Numbers of a server that all workers of a node share.
-ROOM = 2 * health.ROOM + estimate.ROOM
+ROOM = 2 * health.ROOM + estimate.ROOM + 2 * defence.ROOM
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Server:
         counters: Counters,
         numbers: Doubles | None = None,
         patience: Patience = Patience(),
+        measures: Measures = USUAL,
     ) -> None:
         self.endpoint = endpoint
         self.label = endpoint.label
@@ -75,10 +77,12 @@ class Server:
         self.transport = ways.own
         self.udp = ways.udp
         self.tcp = ways.tcp
-        shared = doubles(ROOM) if numbers is None else numbers
+        shared = doubles(ROOM) if numbers is None else numbers[:ROOM]
         self.health = Health(shared[: health.ROOM])
         self.tcp_health = Health(shared[health.ROOM : 2 * health.ROOM])
-        self.estimate = Estimate(shared[2 * health.ROOM : ROOM], patience.floor, patience.ceiling)
+        self.estimate = Estimate(shared[2 * health.ROOM : -2 * defence.ROOM], patience.floor, patience.ceiling)
+        self.letter_case = LetterCase(measures, endpoint.address, shared[-2 * defence.ROOM : -defence.ROOM])
+        self.cookies = Cookies(measures, endpoint.address, shared[-defence.ROOM :])
         #: Questions that wait for it, and since when it has answered none; those of them that wait longer than usual.
         self.waiting = self.overdue = 0
         self._quiet_since = 0.0
@@ -129,6 +133,16 @@ class Server:
         """Its reply was no answer."""
         self._counters[self._block + metrics.SERVER_FAILURES] += 1
 
+    def missed(self, near_miss: int, key: bytes, now: float) -> None:
+        """What came over UDP in answer to the question of `key` is not believed."""
+        self._counters[self._block + metrics.SERVER_NEAR_MISSES] += 1
+        if near_miss == CASE and self.letter_case.missed(key, now):
+            done = "for an hour names are sent to it in lower case"
+            self._log.warn(f"upstream {self.label} does not repeat the letter case of names: {done}", now)
+        elif near_miss == COOKIE and self.cookies.missed(key, now):
+            done = "for an hour it is asked without"
+            self._log.warn(f"upstream {self.label} does not send its cookie any more: {done}", now)
+
     def answered(self, seconds: float) -> None:
         """It took this long for a reply."""
         self.estimate.measured(seconds)
@@ -165,6 +179,7 @@ class Server:
         self.useless()
         if self.health.failed(sent, now):
             self._counters[self._block + metrics.SERVER_RESTING] = 1
+            self.cookies.forget()
             done = "it is asked on, there is no other" if alone else "others are asked first until it answers a probe"
             self._log.warn(f"upstream {failure}, {self.health.failures} times in a row: {done}", now)
 
@@ -183,5 +198,7 @@ class Server:
     def catch_up(self, now: float) -> None:
         """Log what was held back, and count what other workers have found out; to be called now and then."""
         self._counters[self._block + metrics.SERVER_RESTING] = int(self.health.resting)
+        self.letter_case.catch_up(now)
+        self.cookies.catch_up(now, self.estimate.rtt > 0.0)
         self._log.catch_up(now)
         self._log_tcp.catch_up(now)

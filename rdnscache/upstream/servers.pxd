@@ -41,8 +41,8 @@ cdef class Upstreams:
     @cython.locals(reply=Reply, server=Server, answer=Reply)
     cpdef Reply _hear(self, Search search, Attempt attempt, double now)
     cpdef object _failed(self, Search search, Attempt attempt, double now)
-    @cython.locals(attempt=Attempt)
-    cpdef object _without_edns(self, Search search, Attempt before, double now)
+    @cython.locals(attempt=Attempt, renewed=bint, over_udp=bint, tried=bint)
+    cpdef bint _otherwise(self, Search search, Attempt before, Reply reply, double now) except -1
     @cython.locals(server=Server, wait=double)
     cpdef object _turn_to_tcp(self, Search search, Attempt attempt, double now)
     cpdef object _leave(self, Attempt attempt, bint answered)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from rdnscache import metrics
 from rdnscache.dns import policy
-from rdnscache.dns.wire import FORMERR, NOTIMP, Reply
+from rdnscache.dns.wire import BADCOOKIE, FORMERR, NOTIMP, Reply
 from rdnscache.errors import LOCAL, SILENT, UpstreamFailed
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters
@@ -225,8 +225,7 @@ class Upstreams:
         if reply is None:
             self._failed(search, attempt, now)
             return None
-        if attempt.edns and reply.rcode in (FORMERR, NOTIMP):
-            self._without_edns(search, attempt, now)
+        if attempt.edns and not policy.usable(reply) and self._otherwise(search, attempt, reply, now):
             return None
         search.hear(reply)
         answer = policy.distill(search.key, reply) if policy.usable(reply) else None
@@ -244,14 +243,24 @@ class Upstreams:
         search.note(attempt.server, failure)
         search.next_at = now
 
-    def _without_edns(self, search: Search, before: Attempt, now: float) -> None:
-        """Perhaps it does not know it (RFC 6891 section 6.2.2)."""
-        attempt = Attempt(before.server, search.key, False, now, self._due(now), search)
+    def _otherwise(self, search: Search, before: Attempt, reply: Reply, now: float) -> bool:
+        """Ask again with the cookie the server has just sent, or without any, or without EDNS.
+
+        Perhaps it does not know them (RFC 7873 section 5.3, RFC 6891 section 6.2.2). False if it is none of that.
+        """
+        renewed = reply.rcode == BADCOOKIE and not before.second
+        over_udp = before.health is before.server.health
+        tried = over_udp and not renewed and before.cookie != b"" and not reply.cookie
+        if not renewed and not tried and reply.rcode not in (FORMERR, NOTIMP):
+            return False
+        attempt = Attempt(before.server, search.key, renewed or tried, now, self._due(now), search)
+        attempt.cookies, attempt.second = renewed, renewed
         attempt.transport, attempt.health = before.transport, before.health
         search.open.append(attempt)
         search.next_at = now + self._timeout
         attempt.server.asked(now)
         attempt.transport.send(attempt)
+        return True
 
     def _turn_to_tcp(self, search: Search, attempt: Attempt, now: float) -> None:
         """TCP that rests is used only if nobody else is left in this round: another may have the answer."""
@@ -263,7 +272,8 @@ class Upstreams:
             search.note(server, UpstreamFailed(f"{server.label}: left alone over TCP", why=SILENT))
             search.next_at = now
             return
-        search.met(server)
+        if not attempt.near_miss:
+            search.met(server)
         if health.due(now):
             health.probe(now + self._timeout)
         wait = max(TCP_PATIENCE * server.estimate.patience(), self._timeout * SECOND_ROUND)
