@@ -199,6 +199,10 @@ class Config:
     )  # fmt: skip
     ecs_prefix4: int = _option(24, "BITS", "Tell no more of an IPv4 address than this.", values.number(int, 1, 32))
     ecs_prefix6: int = _option(56, "BITS", "Tell no more of an IPv6 address than this.", values.number(int, 1, 128))
+    upstream_check: float = _option(
+        0.0, "SECONDS", "Ask an upstream something when nothing has been heard of it for this long; 0: never.",
+        values.number(float, 0, 3600), "0",
+    )  # fmt: skip
     upstream_0x20: str = _option(
         "auto", "auto|yes|no",
         "Ask over UDP in random letter case, which who forges replies has to guess; auto: public addresses only.",
@@ -382,6 +386,8 @@ def _refuse_contradictory_times(config: Config) -> None:
 
 def _refuse_contradictions(config: Config) -> None:
     _refuse_contradictory_times(config)
+    if 0 < config.upstream_check < 1:
+        raise ConfigError(f"upstream_check ({config.upstream_check}) is neither 0 nor at least 1")
     if 0 < config.hang_time < 1:
         raise ConfigError(f"hang_time ({config.hang_time}) is neither 0 nor at least 1")
     fixed = [address for address in config.listen if address.port]

@@ -12,6 +12,7 @@ from rdnscache.dns.zones import Zones
 from rdnscache.metrics import Board, Counters
 from rdnscache.store.trust import Terms
 from rdnscache.upstream import ways
+from rdnscache.upstream.checks import Checks, check_key
 from rdnscache.upstream.defence import Measures
 from rdnscache.upstream.fitness import Fitness
 from rdnscache.upstream.routes import Route, Routes
@@ -74,7 +75,17 @@ def make_routes(config: Config, board: Board, counters: Counters) -> Routes:
 
     usual = route(config, "", b"", False)
     zones = {name: route(inside, text, name, zone.word == NONE) for text, name, zone, inside in _zones(config)}
-    return Routes(usual, zones, list(servers.values()))
+    return Routes(usual, zones, list(servers.values()), _make_checks(config, servers))
+
+
+def _make_checks(config: Config, servers: dict[str, Server]) -> Checks | None:
+    """Each server is asked what it is there for: for its zone, or for everything."""
+    if not config.upstream_check:
+        return None
+    names = {each.place: name for _, name, _, inside in _zones(config) for each in inside.upstream}
+    names |= {each.place: b"" for each in config.upstream}
+    checked = [(server, check_key(names[place])) for place, server in servers.items()]
+    return Checks(checked, config.upstream_check, config.upstream_timeout)
 
 
 def _zones(config: Config) -> Iterator[tuple[str, bytes, Zone, Config]]:

@@ -57,6 +57,7 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "ecs": ("add", "forward", "strip"),
     "ecs_prefix4": ("16", "20", 32),
     "ecs_prefix6": ("48", "40", 64),
+    "upstream_check": ("5", "2.5", 60),
     "upstream_0x20": ("yes", "no", "yes"),
     "upstream_cookies": ("no", "off", False),
     "redis_budget": ("0.01", "0.02", 0.03),

@@ -176,7 +176,6 @@ class TestTables:
             ('name = "a.example"\nupstream = "192.0.2.1"\ntimeout = 9', "zone a.example.: .*timeout .9.0. is above"),
             ('name = "a.example"\nupstream = "0.0.0.0"', "zone a.example.: upstream 0.0.0.0:53 is not an address"),
             ('name = "a.example"\nupstream = "192.0.2.53?weight=3"', "named twice, with different parameters"),
-            ('name = "a.example"\nupstream = "h3://192.0.2.1#a.example"', "zone a.example.: upstream h3"),
             (f'name = "a.example"\nupstream = {MANY}', "is the limit"),
         ],
     )  # fmt: skip
