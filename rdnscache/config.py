@@ -80,13 +80,9 @@ class Config:
         lambda raw: zones.read(raw, _setting), "no zones",
     )  # fmt: skip
     redis: str = _option(
-        "embedded",
-        "URL|embedded|none",
-        "The shared cache: a URL, a server of this node's own, or none.",
-        values.redis_url,
-        fixed=True,
-        own=True,
-    )
+        "embedded", "URL|embedded|none", "The shared cache: a URL, a server of this node's own, or none.",
+        values.redis_url, fixed=True, own=True,
+    )  # fmt: skip
     prefix: str = _option("rdns", "WORD", "First part of every key and channel in Redis.", values.word, fixed=True)
     secret: tuple[str, ...] = _option(
         (), "ID:TEXT|file:PATH", "Sign what is stored and believe only what is signed; the first signs, others check.",
@@ -97,23 +93,13 @@ class Config:
     )
     workers: int = _option(0, "N", "Worker processes.", values.number(int, 1, 256), "the CPUs", fixed=True, own=True)
     node_id: str = _option(
-        "",
-        "WORD",
-        "This node's name in Redis and logs.",
-        values.word,
-        "the host's name and the port",
-        fixed=True,
+        "", "WORD", "This node's name in Redis and logs.", values.word, "the host's name and the port", fixed=True,
         own=True,
-    )
+    )  # fmt: skip
     admin: Address | None = _option(
-        None,
-        "ADDR:PORT",
-        "Serve a live page, /metrics, /healthz and /readyz over HTTP here.",
-        values.address(None),
-        "off",
-        fixed=True,
-        own=True,
-    )
+        None, "ADDR:PORT", "Serve a live page, /metrics, /healthz and /readyz over HTTP here.", values.address(None),
+        "off", fixed=True, own=True,
+    )  # fmt: skip
     admin_token: str = _option(
         "", "TEXT|file:PATH", "What looking up and flushing on the live page need; without, flushing is off.",
         values.secret, "none",
@@ -252,19 +238,12 @@ class Config:
         True, "yes|no", "Say where an answer came from when asked (query --trace).", values.switch, "yes"
     )
     log_level: str = _option(
-        "info",
-        "LEVEL",
-        "debug, info, warning or error.",
-        values.one_of("debug", "info", "warning", "error"),
+        "info", "LEVEL", "debug, info, warning or error.", values.one_of("debug", "info", "warning", "error"),
         own=True,
-    )
+    )  # fmt: skip
     log_format: str = _option(
-        "text",
-        "text|json",
-        "Log for people, or a JSON object a line.",
-        values.one_of("text", "json"),
-        own=True,
-    )
+        "text", "text|json", "Log for people, or a JSON object a line.", values.one_of("text", "json"), own=True,
+    )  # fmt: skip
     log_queries: int = _option(0, "N", "Log one of N queries; 0 logs none.", values.number(int, 0, 10**9), own=True)
 
     @property
