@@ -10,17 +10,17 @@ import dns.message
 import dns.rcode
 import pytest
 from support import Node, Upstream, addresses, answer, ask, default_handler, wait_for
+from support.peers import PEERS, needs_unbound, peer
 from support.quic import QuicServer
-from support.unbound import needs_unbound, unbound
 
 pytestmark = [pytest.mark.once]
 
 
-@needs_unbound
+@pytest.mark.parametrize("program", PEERS)
 @pytest.mark.parametrize("transport", ["udp", "tcp", "tls", "https"])
-def test_a_node_forwards_over_each(tmp_path: Path, transport: str) -> None:
-    """Many names at a time, each answered."""
-    with unbound(tmp_path) as server, Node([server.url(transport)]) as node:
+def test_a_node_forwards_over_each(tmp_path: Path, program: str, transport: str) -> None:
+    """Many names at a time, each answered, whoever made the server."""
+    with peer(program, tmp_path) as server, Node([server.url(transport)]) as node:
         with ThreadPoolExecutor(20) as pool:
             replies = pool.map(lambda number: ask(node.port, f"n{number}.test", timeout=5), range(200))
             assert all(addresses(reply) == ["192.0.2.1"] for reply in replies)
@@ -38,7 +38,7 @@ def test_a_certificate_that_is_wrong_is_refused_and_said(
 ) -> None:
     """The client gets SERVFAIL, the log one clear sentence."""
     args = ["--upstream-timeout", "1", "--upstream-deadline", "1"]
-    with unbound(tmp_path, name, days) as server, Node([server.url(transport)], args=args) as node:
+    with peer("unbound", tmp_path, name, days) as server, Node([server.url(transport)], args=args) as node:
         for number in range(4):
             assert ask(node.port, f"n{number}.test", timeout=5).rcode() == dns.rcode.SERVFAIL
         wait_for(lambda: f"its certificate is refused: {told}" in node.log())
