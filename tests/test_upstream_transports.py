@@ -162,5 +162,5 @@ def test_one_query_for_a_question_whatever_happens_to_connections(redis_server: 
         asked = Counter(resetting.counts) + Counter(usual.counts)
         assert len(asked) == 300
         assert set(asked.values()) == {1}
-        assert resetting.total() > 40
+        assert resetting.total() > 40 or policy == "fastest"  # which may have found the other faster
         assert len(set(resetting.sources)) >= resetting.total() // 20
