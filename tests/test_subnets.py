@@ -12,7 +12,7 @@ import dns.edns
 import dns.message
 import dns.rcode
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import (
     Node,
@@ -75,6 +75,7 @@ class TestKeys:
         """Scope 0 is shared."""
         assert wider_key(with_subnet(PLAIN, parse_subnet("2001:db8::/56"))) == PLAIN
 
+    @settings(deadline=None)
     @given(NETWORKS)
     def test_in_redis(self, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> None:
         """A person can read it, and it is read back; what holds for all has the key without it."""
@@ -93,6 +94,7 @@ class TestKeys:
 
 @pytest.mark.pure
 class TestOptions:
+    @settings(deadline=None)
     @given(NETWORKS)
     def test_as_dnspython_reads_and_writes_them(self, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> None:
         """The same octets."""
