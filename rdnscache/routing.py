@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from rdnscache.clients.subnets import ClientSubnets, SubnetTerms
 from rdnscache.config import Config
 from rdnscache.dns.names import parse_own_name
 from rdnscache.dns.policy import Limits
@@ -37,6 +38,21 @@ def make_terms(config: Config) -> Zones[Terms]:
 
 def _terms_of(config: Config) -> Terms:
     return Terms(make_limits(config), frozenset(each.label for each in config.upstream))
+
+
+def make_subnets(config: Config) -> ClientSubnets | None:
+    """Where upstreams are told of clients' networks; None where they never are."""
+    inside = {name: _subnet_terms(each) for _, name, _, each in _zones(config)}
+    usual = _subnet_terms(config)
+    if usual is None and not any(inside.values()):
+        return None
+    return ClientSubnets(Zones(usual, inside, _closed(config)))
+
+
+def _subnet_terms(config: Config) -> SubnetTerms | None:
+    if config.ecs == "strip":
+        return None
+    return SubnetTerms(config.ecs == "add", config.ecs_prefix4, config.ecs_prefix6)
 
 
 def make_routes(

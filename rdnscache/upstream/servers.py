@@ -70,8 +70,11 @@ class Upstreams:
         known = [server.estimate.rtt for server in self.servers if server.estimate.rtt and not server.health.resting]
         return sum(known) / len(known) if known else 0.0
 
-    def short(self, now: float) -> bool:
+    def short(self) -> bool:
         """Whether a question would have to wait, since none may be asked more for now."""
+        if not self.budgeted:
+            return False
+        now = time.monotonic()
         return all(server.budget is not None and server.budget.short(now) for server in self.servers)
 
     def catch_up(self, now: float) -> None:
