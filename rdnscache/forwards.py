@@ -95,9 +95,7 @@ def objection(address: Address, own: tuple[Address, ...]) -> str:
 
 def _lacking(endpoint: Endpoint) -> str:
     """What is not there that asking it takes; empty when all is."""
-    if endpoint.scheme == H3:
-        return "asks over HTTP/3, which is not built yet: https:// or quic:// may do"
-    if endpoint.scheme == QUIC and find_spec("aioquic") is None:
+    if endpoint.scheme in (QUIC, H3) and find_spec("aioquic") is None:
         return "needs aioquic, which is not installed: pip install 'rdnscache[quic]'"
     for name, file in (("ca", endpoint.ca), ("cert", endpoint.certificate), ("key", endpoint.key)):
         if file and not (os.path.isfile(file) and os.access(file, os.R_OK)):

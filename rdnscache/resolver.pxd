@@ -20,10 +20,12 @@ cdef class Resolver:
     cdef public long flushes
     cdef public double flushed_at
     cdef double _l2_share
+    cdef object _networks
     cdef public Flights flights
 
     @cython.locals(entry=Entry, key=bytes, layer=int, reply=Reply)
     cpdef object fly(self, Flight flight)
+    cpdef tuple _ask_for_network(self, bytes key, object route, object claim, bytes client)
     @cython.locals(reply=Reply)
     cpdef tuple _ask(self, bytes key, object route, object claim, bytes client)
     cdef object _offer(self, Flight flight, Entry stale)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rdnscache.clients.subnets import ClientSubnets, SubnetTerms
 from rdnscache.config import Config
 from rdnscache.dns.names import parse_own_name
 from rdnscache.dns.policy import Limits
@@ -11,6 +12,7 @@ from rdnscache.dns.zones import Zones
 from rdnscache.metrics import Board, Counters
 from rdnscache.store.trust import Terms
 from rdnscache.upstream import ways
+from rdnscache.upstream.checks import Checks, check_key
 from rdnscache.upstream.defence import Measures
 from rdnscache.upstream.fitness import Fitness
 from rdnscache.upstream.routes import Route, Routes
@@ -36,6 +38,21 @@ def _terms_of(config: Config) -> Terms:
     return Terms(make_limits(config), frozenset(each.label for each in config.upstream))
 
 
+def make_subnets(config: Config) -> ClientSubnets | None:
+    """Where upstreams are told of clients' networks; None where they never are."""
+    inside = {name: _subnet_terms(each) for _, name, _, each in _zones(config)}
+    usual = _subnet_terms(config)
+    if usual is None and not any(inside.values()):
+        return None
+    return ClientSubnets(Zones(usual, inside, _closed(config)))
+
+
+def _subnet_terms(config: Config) -> SubnetTerms | None:
+    if config.ecs == "strip":
+        return None
+    return SubnetTerms(config.ecs == "add", config.ecs_prefix4, config.ecs_prefix6)
+
+
 def make_routes(config: Config, board: Board, counters: Counters) -> Routes:
     """Every server once, and who is asked for what. Zones with the same servers and times have those in common."""
     patience = Patience(config.upstream_retry_min, config.upstream_retry_max)
@@ -58,7 +75,17 @@ def make_routes(config: Config, board: Board, counters: Counters) -> Routes:
 
     usual = route(config, "", b"", False)
     zones = {name: route(inside, text, name, zone.word == NONE) for text, name, zone, inside in _zones(config)}
-    return Routes(usual, zones, list(servers.values()))
+    return Routes(usual, zones, list(servers.values()), _make_checks(config, servers))
+
+
+def _make_checks(config: Config, servers: dict[str, Server]) -> Checks | None:
+    """Each server is asked what it is there for: for its zone, or for everything."""
+    if not config.upstream_check:
+        return None
+    names = {each.place: name for _, name, _, inside in _zones(config) for each in inside.upstream}
+    names |= {each.place: b"" for each in config.upstream}
+    checked = [(server, check_key(names[place])) for place, server in servers.items()]
+    return Checks(checked, config.upstream_check, config.upstream_timeout)
 
 
 def _zones(config: Config) -> Iterator[tuple[str, bytes, Zone, Config]]:

@@ -34,7 +34,7 @@ from rdnscache.node.lifeline import AT_WORK, Lifeline
 from rdnscache.operator.lost_flushes import announce_again
 from rdnscache.query_log import QueryLog
 from rdnscache.resolver import LEASE_MARGIN, Resolver, Sources, Terms
-from rdnscache.routing import make_routes, make_terms
+from rdnscache.routing import make_routes, make_subnets, make_terms
 from rdnscache.server.answering import Answering
 from rdnscache.server.pool import Pool
 from rdnscache.server.tcp import TcpListener
@@ -116,6 +116,7 @@ class Worker:
             self.cache, self.flights, identity, query_log, trace, config.prefetch, counters, departure
         )
         self.answering.rotates = config.rotate == "id"
+        self.answering.subnets = make_subnets(config)
         self.guard = make_guard(config)
         self.udp, self.tcp, self.inner = self._make_listeners(inherited)
         #: What clients reach.
@@ -149,6 +150,7 @@ class Worker:
         # the others have counted their clients' queries themselves
         uncounted = QueryLog(0), "", config.prefetch, self.board.scrap(), Departure()
         answering = Answering(self.cache, self.flights, Identity(), *uncounted)
+        answering.subnets = self.answering.subnets
         inner: list[UdpListener | TcpListener] = [
             *(UdpListener(sock, False, answering, our_own_workers()) for sock in inherited.inner.udp),
             *(TcpListener(sock, answering, our_own_workers(), inner_pool) for sock in inherited.inner.tcp),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.samples import INFO, KEY, WIRE, stored_wire
 
 from rdnscache.dns import policy
-from rdnscache.dns.question import name_key
+from rdnscache.dns.question import wider_key
 from rdnscache.store import contract, steering
 from rdnscache.store.contract import Names, info_text
 from rdnscache.store.decoding import Lifetime, decode, mistimed
@@ -157,7 +157,7 @@ def test_a_names_key_is_made_of_a_questions(labels: list[bytes], rtype: int, rcl
     name = b"".join(bytes((len(label),)) + label.lower() for label in labels) + b"\0"
     key = name + rtype.to_bytes(2, "big") + rclass.to_bytes(2, "big") + bytes((variant,))
     names = Names("rd}:ns")
-    assert names.entry_of_name(names.entry(key)) == names.entry(name_key(key))
+    assert names.wider_entry(names.entry(key)) == names.entry(wider_key(key))
 
 
 def test_other_keys_are_not_entries() -> None:

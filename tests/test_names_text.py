@@ -25,7 +25,8 @@ from rdnscache.dns.names import (
     type_text,
 )
 from rdnscache.dns.text import rdata_text
-from rdnscache.store.contract import Names, pattern_text
+from rdnscache.store.contract import Names
+from rdnscache.store.patterns import pattern_text
 
 pytestmark = pytest.mark.pure
 

@@ -34,6 +34,8 @@ def compose(query: Query, entry: Entry, now: float, rotate: bool = False) -> byt
     if entry.authentic and (query.do or data[3] & 0x20):
         flags |= 0x20
     opt = _opt(query, _entry_ede(entry, age)) if query.edns else b""
+    if query.echo:
+        opt = _with_subnet(opt, query.subnet, entry.scope)
     room = query.limit - query.end - len(opt)
     ancount, nscount, arcount = entry.ancount, entry.nscount, entry.arcount
     size = len(tail)
@@ -53,6 +55,15 @@ def compose(query: Query, entry: Entry, now: float, rotate: bool = False) -> byt
     if opt:
         arcount += 1
     return splice_reply(data, query.end, flags, ancount, nscount, arcount, tail, size, opt)
+
+
+def _with_subnet(opt: bytes, told: bytes | None, scope: int) -> bytes:
+    """`opt` with the client's own subnet, and for how long a prefix the answer holds (RFC 7871 section 7.2.1)."""
+    if told is None or not opt:
+        return opt
+    size = (opt[9] << 8 | opt[10]) + 4 + len(told)
+    data = told[:3] + bytes((scope,)) + told[4:]
+    return opt[:9] + size.to_bytes(2, "big") + opt[11:] + b"\0\x08" + len(told).to_bytes(2, "big") + data
 
 
 def _entry_ede(entry: Entry, age: int) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from rdnscache.dns.policy import Limits
 from rdnscache.dns.zones import Zones
+from rdnscache.upstream.checks import Checks
 from rdnscache.upstream.fitness import Fitness
 from rdnscache.upstream.server import Server
 from rdnscache.upstream.servers import Upstreams
@@ -34,9 +35,12 @@ class Route:
 class Routes(Zones[Route]):
     """All of a worker's; `servers` has each server once, whatever asks it."""
 
-    def __init__(self, usual: Route, inside: Mapping[bytes, Route], servers: Sequence[Server]) -> None:
+    def __init__(
+        self, usual: Route, inside: Mapping[bytes, Route], servers: Sequence[Server], checks: Checks | None = None
+    ) -> None:
         super().__init__(usual, inside, [name for name, route in inside.items() if route.upstreams is None])
         self.servers = list(servers)
+        self._checks = checks
         self._upstreams = {id(each): each for route in (usual, *inside.values()) if (each := route.upstreams)}.values()
 
     def latency(self) -> float:
@@ -51,11 +55,13 @@ class Routes(Zones[Route]):
         return max((server.delay(now) for server in self.servers), default=-1.0)
 
     def catch_up(self, now: float) -> None:
-        """Log what was held back; to be called now and then."""
+        """Log what was held back, and see how servers are that nobody asks; to be called now and then."""
         for upstreams in self._upstreams:
             upstreams.catch_up(now)
         for server in self.servers:
             server.catch_up(now)
+        if self._checks is not None:
+            self._checks.look(now)
 
     def close(self) -> None:
         """End what connections there are in an orderly way."""
