@@ -152,7 +152,7 @@ class Cookies(Guard):
             self.spare(now)
 
     def spare(self, now: float) -> None:
-        super().spare(now)
+        Guard.spare(self, now)
         self.forget()
 
     def forget(self) -> None:
