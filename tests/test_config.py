@@ -15,7 +15,8 @@ from rdnscache.endpoint import Endpoint
 from rdnscache.errors import ConfigError
 from rdnscache.redis_url import mask
 
-pytestmark = pytest.mark.pure
+#: No compiled module has a part in it.
+pytestmark = [pytest.mark.pure, pytest.mark.once]
 
 #: For each option: a value on the command line, in the environment, and in the file.
 SAMPLES: dict[str, tuple[str, str, Any]] = {

@@ -103,7 +103,7 @@ def test_info_of_another_form_is_refused(info: object) -> None:
 ANY = st.none() | st.integers(-10, 10**7) | st.binary(max_size=120) | st.text(max_size=20)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(ANY, ANY | st.binary(max_size=60).map(lambda data: WIRE[:33] + data), ANY)
 def test_no_content_of_redis_makes_decode_raise(info: object, wire: object, left: object) -> None:
     """Any bytes, numbers or texts, alone and beside good fields."""
@@ -112,7 +112,7 @@ def test_no_content_of_redis_makes_decode_raise(info: object, wire: object, left
         assert entry is None or 0 <= NOW - entry.stored <= entry.ttl + entry.stale
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 23), st.integers(0, 604800), st.integers(0, 604800), st.ip_addresses().map(str))
 def test_info_that_is_written_is_read(rcode: int, ttl: int, stale: int, source: str) -> None:
     """Every value the policy can produce comes back."""

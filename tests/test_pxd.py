@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
-pytestmark = pytest.mark.pure
+#: About the sources, not about the two forms of the hot modules.
+pytestmark = [pytest.mark.pure, pytest.mark.once]
 
 #: Not those of a `.pyx`, which Cython holds against each other, nor what tells of C alone.
 DECLARATIONS = sorted(
