@@ -79,6 +79,20 @@ class Config:
         "its reverse zone. Repeatable.",
         lambda raw: zones.read(raw, _setting), "no zones",
     )  # fmt: skip
+    records: tuple[str, ...] = _option(
+        (), "FILE", "Answer with these records, zone-file text (RFC 1035); repeatable.", values.texts, "none"
+    )
+    hosts: tuple[str, ...] = _option(
+        (), "FILE", "Answer with the names and addresses of a hosts file; repeatable.", values.texts, "none"
+    )
+    block: tuple[str, ...] = _option(
+        (), "FILE", "Block the names of a list: a hosts file, domains, or adblock's; repeatable.", values.texts, "none"
+    )
+    pass_: tuple[str, ...] = _option((), "FILE", "Never block the names of this list; repeatable.", values.texts, "none")
+    block_answer: str = _option(
+        "nxdomain", "ANSWER", "Say this of blocked names: nxdomain, null (0.0.0.0 and ::), refused, or an address.",
+        values.block_answer,
+    )  # fmt: skip
     redis: str = _option(
         "embedded", "URL|embedded|none", "The shared cache: a URL, a server of this node's own, or none.",
         values.redis_url, fixed=True, own=True,
@@ -292,12 +306,17 @@ def _setting(name: str, raw: Any) -> Any:
     return option.metadata["parse"](raw)
 
 
+def toml_name(option: Field[Any]) -> str:
+    """Words of Python's own have an underscore more as fields."""
+    return option.name.removesuffix("_")
+
+
 def env_name(option: Field[Any]) -> str:
-    return ENV_PREFIX + option.name.upper()
+    return ENV_PREFIX + toml_name(option).upper()
 
 
 def flag_name(option: Field[Any]) -> str:
-    return "--" + option.name.replace("_", "-")
+    return "--" + toml_name(option).replace("_", "-")
 
 
 def default_text(option: Field[Any]) -> str:
@@ -314,7 +333,7 @@ def load(
 
     `warn` is told, in a sentence each, of what is passed over. Raises ConfigError with one sentence.
     """
-    known = {option.name for option in options()}
+    known = {toml_name(option) for option in options()}
     for text in strange_variables(environ, set(map(env_name, options()))):
         warn(text)
     values: dict[str, Any] = {}
@@ -323,7 +342,7 @@ def load(
         sources = (
             (flag_name(option), given.get(option.name)),
             (env_name(option), environ.get(env_name(option)) or None),
-            (f"{option.name} in {file}", table.get(option.name)),
+            (f"{toml_name(option)} in {file}", table.get(toml_name(option))),
         )
         for where, raw in sources:
             if raw is not None and raw != ():

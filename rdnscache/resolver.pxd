@@ -16,6 +16,7 @@ cdef class Resolver:
     cdef double _stale_after
     cdef str _node
     cdef object _query_log
+    cdef object _decider
     cdef object _counters
     cdef public long flushes
     cdef public double flushed_at

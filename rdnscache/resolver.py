@@ -13,6 +13,7 @@ from gevent import get_hub
 from rdnscache import clock, metrics, outcomes
 from rdnscache.cache import Cache
 from rdnscache.crew import MAX_QUEUED
+from rdnscache.decider import Decider
 from rdnscache.dns.compose import EDE_NOT_READY, EDE_OTHER
 from rdnscache.dns.entry import FAR, Entry
 from rdnscache.dns.policy import (
@@ -39,6 +40,7 @@ from rdnscache.outcomes import (
     WOKEN,
     Ending,
 )
+from rdnscache.policy.rules import Policy
 from rdnscache.query_log import SLOW, QueryLog
 from rdnscache.store.contract import FAILURE, PASS, STORE
 from rdnscache.store.interface import Claim, Store
@@ -80,6 +82,8 @@ class Terms:
     stale_after: float
     #: This node's name, as stored with what it asks for.
     node: str
+    #: What is decided before anybody is asked; None: nothing.
+    policy: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,7 @@ class Resolver:
         self._misled_until = 0.0
         self._stale_after = terms.stale_after
         self._node = f"node={terms.node}"
+        self._decider = Decider(terms.policy, sources.cache, terms.node) if terms.policy is not None else None
         self._query_log = query_log
         self._counters = counters
         #: Counts flushes: what was read from L2 before one must not bring the old answer back.
@@ -120,6 +125,8 @@ class Resolver:
         key = flight.key
         if flight.began - flight.since > MAX_QUEUED:  # by when it was its turn: a pause since then is nobody's fault
             return self.shed(flight, outcomes.SHED_LATE)
+        if self._decider is not None and self._decider.decides(flight, self.flights):
+            return None
         flight.route = route = self._routes.of(key)
         if route.upstreams is None:
             return self._stay_inside(flight, route)
@@ -316,6 +323,8 @@ class Resolver:
 
     def _land(self, flight: Flight, entry: Entry, layer: int) -> None:
         """Remember the entry and answer everybody. A failure never shadows what is still usable."""
+        if self._decider is not None:
+            entry = self._decider.instead_of(entry, flight.key)
         now, failed = clock.now(), not answers(entry.rcode)
         if not flight.up and failed:
             return
@@ -338,6 +347,11 @@ class Resolver:
         elif answers(entry.rcode):
             self.cache.drop(wider_key(key))
         self.cache.put(entry, now)
+
+    def warm(self, entry: Entry, now: float) -> None:
+        """Take an entry that nobody has asked for yet, unless something else is decided about it."""
+        if self._decider is None or not self._decider.minds(entry):
+            self.cache.put(entry, now)
 
     def begin_flush(self, scope: Scope) -> None:
         """From now on flights that a flush means bring nothing back, and nobody joins them. Called in the hub."""
