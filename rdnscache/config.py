@@ -88,7 +88,9 @@ class Config:
     block: tuple[str, ...] = _option(
         (), "FILE", "Block the names of a list: a hosts file, domains, or adblock's; repeatable.", values.texts, "none"
     )
-    pass_: tuple[str, ...] = _option((), "FILE", "Never block the names of this list; repeatable.", values.texts, "none")
+    pass_: tuple[str, ...] = _option(
+        (), "FILE", "Never block the names of this list; repeatable.", values.texts, "none"
+    )
     block_answer: str = _option(
         "nxdomain", "ANSWER", "Say this of blocked names: nxdomain, null (0.0.0.0 and ::), refused, or an address.",
         values.block_answer,

@@ -15,7 +15,7 @@ from rdnscache.cache import Cache
 from rdnscache.dns.compose import compose
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.policy import without_records
-from rdnscache.dns.question import qname, section, variant
+from rdnscache.dns.question import qname
 from rdnscache.dns.wire import SERVFAIL, Query, Reply, build_query, parse_query, parse_reply, read_u32
 from rdnscache.flights import Flight, Flights
 from rdnscache.policy.rules import Policy, Verdict, joined

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,12 +18,11 @@ from rdnscache.dns.entry import FAR, Entry
 from rdnscache.dns.policy import (
     EMPTY_ZONE_TTL,
     answers,
-    empty_zone,
     holds_widely,
     settle,
     without_records,
 )
-from rdnscache.dns.question import qname, subnet, wider_key
+from rdnscache.dns.question import subnet, wider_key
 from rdnscache.dns.subnet import scope_of
 from rdnscache.dns.wire import REFUSED, SERVFAIL, Reply
 from rdnscache.errors import LOCAL, SAID, SILENT, SPENT, UpstreamFailed
@@ -46,6 +44,7 @@ from rdnscache.store.contract import FAILURE, PASS, STORE
 from rdnscache.store.interface import Claim, Store
 from rdnscache.store.scope import Scope
 from rdnscache.upstream.budget import PATIENCE
+from rdnscache.upstream.crowd import Crowd
 from rdnscache.upstream.routes import Route, Routes
 from rdnscache.upstream.siblings import Siblings
 from rdnscache.upstream.thrift import Thrift
@@ -64,8 +63,6 @@ LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
 #: Seconds by which the workers of a node may learn of a flush one after the other: until then a sibling's answer may be
 #: from before it, and L1, which has been swept, does not keep it.
 APART = 20.0
-#: Networks of clients for which a question is asked at a time.
-MOST_NETWORKS = 16
 #: A moment before all others.
 NEVER = -1e300
 #: Where an answer comes from that another worker of this node has fetched.
@@ -116,8 +113,7 @@ class Resolver:
         self.flushed_at = NEVER
         #: The share of recent flights that ended in L2.
         self._l2_share = 1.0
-        #: For how many networks of clients each question is being asked.
-        self._networks: Counter[bytes] = Counter()
+        self._crowd = Crowd()
         self.flights: Flights
 
     def fly(self, flight: Flight) -> None:
@@ -156,20 +152,6 @@ class Resolver:
                 return self._fail(flight, claim, failure)
             self._land_and_fill(flight, claim, reply, source)
 
-    def _ask_for_network(self, flight: Flight, claim: Claim) -> tuple[Reply, str]:
-        """Clients choose what their network is, so one could have a name asked for any number of them at a time: each
-        query on its way is one more that a forged reply may hit (RFC 5452 section 5)."""
-        plain = wider_key(flight.key)
-        if self._networks[plain] >= MOST_NETWORKS:
-            raise OVERLOADED
-        self._networks[plain] += 1
-        try:
-            return self._ask(flight, claim)
-        finally:
-            self._networks[plain] -= 1
-            if not self._networks[plain]:
-                del self._networks[plain]
-
     def _ask(self, flight: Flight, claim: Claim) -> tuple[Reply, str]:
         """Step 7: a reply and where it came from. Without Redis the node's workers still ask only once among them."""
         if claim.alone:
@@ -191,10 +173,7 @@ class Resolver:
 
     def _stay_inside(self, flight: Flight, route: Route) -> None:
         """Nothing is asked anywhere: what of the zone we do not know does not exist."""
-        name = qname(flight.key)
-        exists = name == route.name or self._routes.exists(name)
-        reply = empty_zone(flight.key, route.name, exists)
-        origin = f"from=local {self._node}{route.mark}"
+        reply, origin = self._routes.denial(flight.key, route), f"from=local {self._node}{route.mark}"
         self.flights.land(flight, Entry(flight.key, reply, clock.now(), EMPTY_ZONE_TTL, 0, origin), outcomes.LOCAL)
 
     def _offer(self, flight: Flight, stale: Entry | None) -> None:

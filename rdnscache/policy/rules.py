@@ -31,7 +31,12 @@ class Policy:
     """`lists` has the names of the lists whose numbers are in the table."""
 
     def __init__(
-        self, local: LocalZones | None, local_name: str, table: NameTable | None, lists: Sequence[str], answer: BlockAnswer
+        self,
+        local: LocalZones | None,
+        local_name: str,
+        table: NameTable | None,
+        lists: Sequence[str],
+        answer: BlockAnswer,
     ) -> None:
         self._local = local
         self._local_name = local_name
