@@ -6,7 +6,7 @@ import hashlib
 import mmap
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rdnscache.config import Config
@@ -18,7 +18,7 @@ from rdnscache.policy.hosts_text import read_hosts
 from rdnscache.policy.list_text import Item, Remark
 from rdnscache.policy.local_zones import LocalRecord, LocalZones
 from rdnscache.policy.name_table import NameTable
-from rdnscache.policy.rules import Policy
+from rdnscache.policy.rules import FILE_SHIFT, Policy
 from rdnscache.policy.zone_text import read_zone_text
 
 #: Octets of a list, unpacked; and remarks on it that are kept.
@@ -51,10 +51,16 @@ class PolicyData:
         """For one worker; None where there is nothing to decide."""
         if not self.records and self.table is None:
             return None
-        local = LocalZones(record for _, records in self.records for record in records) if self.records else None
+        local = LocalZones(self._numbered()) if self.records else None
         table = NameTable(memoryview(self.table)) if self.table is not None else None
         names = [Path(each.file).name for each in self.lists]
-        return Policy(local, [file for file, _ in self.records], table, names, BlockAnswer.parse(self.answer))
+        files = [Path(file).name for file, _ in self.records]
+        return Policy(local, files, table, names, BlockAnswer.parse(self.answer))
+
+    def _numbered(self) -> Iterator[LocalRecord]:
+        for number, (_, records) in enumerate(self.records):
+            for record in records:
+                yield replace(record, line=number << FILE_SHIFT | record.line)
 
 
 def load_policy(config: Config) -> PolicyData:

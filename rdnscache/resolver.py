@@ -22,7 +22,7 @@ from rdnscache.dns.policy import (
     settle,
     without_records,
 )
-from rdnscache.dns.question import subnet, wider_key
+from rdnscache.dns.question import wider_key
 from rdnscache.dns.subnet import scope_of
 from rdnscache.dns.wire import REFUSED, SERVFAIL, Reply
 from rdnscache.errors import LOCAL, SAID, SILENT, SPENT, UpstreamFailed
@@ -147,7 +147,8 @@ class Resolver:
             self.flights.step()
             flight.asked = self.flushes
             try:
-                reply, source = self._ask_for_network(flight, claim) if subnet(key) else self._ask(flight, claim)
+                with self._crowd.one_more(key):
+                    reply, source = self._ask(flight, claim)
             except UpstreamFailed as failure:
                 return self._fail(flight, claim, failure)
             self._land_and_fill(flight, claim, reply, source)

@@ -313,7 +313,7 @@ class Supervisor:
             log.info("%s list %s: %d names", facts.kind, facts.file, facts.names)
             if facts.refused:
                 first = facts.remarks[0]
-                log.warning("%s list %s: %d lines are passed over, the first is line %d: %s (see rdnscache policy check)",
+                log.warning("%s list %s: %d lines are passed over, the first is line %d: %s (rdnscache policy check)",
                             facts.kind, facts.file, facts.refused, first.line, first.reason)  # fmt: skip
 
     def _forget_zones(self, names: list[str]) -> None:

@@ -15,6 +15,9 @@ from rdnscache.policy.blocking import EDE_BLOCKED, BlockAnswer
 from rdnscache.policy.local_zones import LocalZones
 from rdnscache.policy.name_table import NameTable
 
+#: See `Policy`.
+FILE_SHIFT = 24
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -28,18 +31,21 @@ class Verdict:
 
 
 class Policy:
-    """`lists` has the names of the lists whose numbers are in the table."""
+    """`lists` has the names of the lists whose numbers are in the table, `files` those of local records.
+
+    The line of a local record has the number of its file above its lowest `FILE_SHIFT` bits.
+    """
 
     def __init__(
         self,
         local: LocalZones | None,
-        local_name: str,
+        files: Sequence[str],
         table: NameTable | None,
         lists: Sequence[str],
         answer: BlockAnswer,
     ) -> None:
         self._local = local
-        self._local_name = local_name
+        self._files = files
         self._table = table
         self._lists = lists
         self._answer = answer
@@ -51,7 +57,8 @@ class Policy:
         if self._local is not None:
             found = self._local.answer(key)
             if found is not None:
-                return Verdict(found.wire, f"local={self._local_name}:{found.line}", target=found.target)
+                file, line = self._files[found.line >> FILE_SHIFT], found.line & (1 << FILE_SHIFT) - 1
+                return Verdict(found.wire, f"local={file}:{line}", target=found.target)
         return self._blocked(key, qname(key))
 
     def of_answer(self, key: bytes, tail: bytes, ancount: int) -> Verdict | None:
@@ -99,7 +106,7 @@ def plain_name(names: Names, number: int) -> bytes:
 
 
 def joined(key: bytes, first: Reply, rest: Reply) -> bytes:
-    """The stored bytes of a reply with the answers of both: `rest` is the answer to what an alias in `first` leads to."""
+    """The stored bytes of a reply with both answers: `rest` is that to what an alias in `first` leads to."""
     names = Names(rest.wire)
     out = bytearray()
     found = records_of(rest, names, 0, rest.ancount + rest.nscount, rest.end)
