@@ -6,23 +6,25 @@ import hashlib
 import mmap
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from rdnscache.config import Config
 from rdnscache.errors import ConfigError
-from rdnscache.files import read_lines, read_text, unpacked
+from rdnscache.files import read_text, unpacked
 from rdnscache.policy import list_text, name_table
 from rdnscache.policy.blocking import BlockAnswer
 from rdnscache.policy.hosts_text import read_hosts
 from rdnscache.policy.list_text import Item, Remark
-from rdnscache.policy.local_zones import LocalRecord, LocalZones
+from rdnscache.policy.local_record import LocalRecord
+from rdnscache.policy.local_zones import LocalZones
 from rdnscache.policy.name_table import NameTable
 from rdnscache.policy.rules import FILE_SHIFT, Policy
 from rdnscache.policy.zone_text import read_zone_text
 
-#: Octets of a list, unpacked; and remarks on it that are kept.
-MOST_OCTETS, MOST_REMARKS = 1 << 30, 20
+#: Remarks on a list that are kept; octets read at a time.
+MOST_REMARKS, CHUNK = 20, 1 << 16
 
 
 @dataclass(slots=True)
@@ -60,7 +62,7 @@ class PolicyData:
     def _numbered(self) -> Iterator[LocalRecord]:
         for number, (_, records) in enumerate(self.records):
             for record in records:
-                yield replace(record, line=number << FILE_SHIFT | record.line)
+                yield record._replace(line=number << FILE_SHIFT | record.line)
 
 
 def load_policy(config: Config) -> PolicyData:
@@ -89,16 +91,16 @@ def _items(lists: list[ListFacts], digest: hashlib.blake2b) -> Iterator[tuple[in
     """What all lists have, each with the number of its list; what is noticed on the way is put down there."""
     for number, facts in enumerate(lists):
         for item in read_list_file(facts):
-            digest.update(item.name)
-            passes = item.passes != (facts.kind == "pass")
-            yield number, Item(item.name, item.below, item.line, passes)
+            digest.update(item.name + bytes((item.below, item.passes)))
+            yield number, item
 
 
 def read_list_file(facts: ListFacts) -> Iterator[Item]:
     """The items of a list. Raises ConfigError when the file cannot be read."""
     try:
         with Path(facts.file).open("rb") as file:
-            for found in list_text.read_list(read_lines(unpacked(file), list_text.LONGEST_LINE)):
+            chunks = iter(partial(unpacked(file).read, CHUNK), b"")
+            for found in list_text.read_list(chunks, passes=facts.kind == "pass"):
                 if isinstance(found, Remark):
                     facts.refused += 1
                     if len(facts.remarks) < MOST_REMARKS:

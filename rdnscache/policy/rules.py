@@ -80,7 +80,7 @@ class Policy:
         match = self._table.find(name) if self._table is not None else None
         if match is None or match.passes:
             return None
-        return Verdict(self._answer.wire(key), f"block={self._lists[match.list]}:{match.line}", EDE_BLOCKED)
+        return Verdict(self._answer.wire(key), f"block={self._lists[match.source]}:{match.line}", EDE_BLOCKED)
 
 
 def _targets(key: bytes, tail: bytes, ancount: int) -> Iterator[bytes]:
