@@ -110,7 +110,7 @@ class Worker:
             )
             self.store = RedisStore(settings, self, partial(announce_again, settings.url, settings.prefix), counters)
         patience = Patience(config.upstream_retry_min, config.upstream_retry_max)
-        measures = Measures(config.upstream_0x20, config.upstream_cookies)
+        measures = Measures(config.upstream_0x20, config.upstream_cookies, config.max_outstanding)
         servers = [
             Server(
                 each, ways.find(each), board.block(each.label), counters, board.numbers(each.label), patience, measures

@@ -85,6 +85,7 @@ class Server:
         self.cookies = Cookies(measures, endpoint.address, shared[-defence.ROOM :])
         #: Questions that wait for it, and since when it has answered none; those of them that wait longer than usual.
         self.waiting = self.overdue = 0
+        self.most_waiting = max(measures.outstanding, DOUBT_WAITING)
         self._quiet_since = 0.0
         #: How many questions may be asked again early.
         self._spare = MOST_EARLY
@@ -105,6 +106,8 @@ class Server:
             return RESTING
         if self.waiting < DOUBT_WAITING:
             return AT_WORK
+        if self.waiting >= self.most_waiting:
+            return IN_DOUBT
         quiet = now - self._quiet_since
         return IN_DOUBT if quiet > DOUBT_SECONDS and quiet > DOUBT_LATENCIES * self.estimate.rtt else AT_WORK
 
