@@ -6,30 +6,30 @@ Names, defaults, help texts, environment variables, TOML keys and docs/configura
 
 from __future__ import annotations
 
-import difflib
-import os
 import re
 import socket
-import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from rdnscache import forwards
 from rdnscache import option_parsers as values
+from rdnscache import zone as zones
 from rdnscache.address import Address
 from rdnscache.clients.networks import DEFAULT_ALLOW
-from rdnscache.dns.names import shown
+from rdnscache.config_sources import ENV_PREFIX, read_toml, strange_variables
 from rdnscache.endpoint import Endpoint
 from rdnscache.errors import ConfigError
-from rdnscache.files import read_text
 from rdnscache.forwards import DNS_PORT
+from rdnscache.kernel import cpus
 from rdnscache.option_parsers import Parser
 from rdnscache.redis_url import mask, parse
+from rdnscache.zone import USUAL, Zone
 
-ENV_PREFIX = "RDNSCACHE_"
 RESOLV_CONF = Path("/etc/resolv.conf")
+#: Options that may be tables in TOML.
+TABLES = ("zone",)
 
 
 def _option(
@@ -51,7 +51,7 @@ def plain(option: Field[Any], value: Any) -> Any:
     if option.metadata["parse"] is values.secrets:
         return [f"{secret.partition(':')[0]}:***" for secret in value]
     if isinstance(value, tuple):
-        return [str(item) for item in value]
+        return [item.table() if isinstance(item, Zone) else str(item) for item in value]
     if isinstance(value, str):
         return mask(value)
     return str(value) if isinstance(value, Address) else value
@@ -73,6 +73,12 @@ class Config:
     upstream_file: str = _option(
         "", "FILE", "Read upstreams from a file, an address or a URL a line.", values.text, "none", own=True
     )
+    zone: tuple[Zone, ...] = _option(
+        (), "NAME=SERVERS",
+        "Ask these servers, or none, for what is in a zone: corp.example=10.0.0.53,10.0.0.54; 10.0.0.0/8 stands for "
+        "its reverse zone. Repeatable.",
+        lambda raw: zones.read(raw, _setting), "no zones",
+    )  # fmt: skip
     redis: str = _option(
         "embedded",
         "URL|embedded|none",
@@ -186,6 +192,10 @@ class Config:
     upstream_deadline: float = _option(
         4.5, "SECONDS", "Give up asking upstreams, before clients do.", values.number(float, 0.05, 60)
     )
+    upstream_check: float = _option(
+        0.0, "SECONDS", "Ask an upstream something when nothing has been heard of it for this long; 0: never.",
+        values.number(float, 0, 3600), "0",
+    )  # fmt: skip
     upstream_0x20: str = _option(
         "auto", "auto|yes|no",
         "Ask over UDP in random letter case, which who forges replies has to guess; auto: public addresses only.",
@@ -254,6 +264,24 @@ class Config:
     )
     log_queries: int = _option(0, "N", "Log one of N queries; 0 logs none.", values.number(int, 0, 10**9), own=True)
 
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """All servers that are asked for something, each once."""
+        zones = (each for zone in self.zone for each in zone.upstream)
+        return tuple({each.place: each for each in (*self.upstream, *zones)}.values())
+
+    @property
+    def longest_deadline(self) -> float:
+        """That of the zone where it is longest."""
+        settings = (setting for zone in self.zone for setting in zone.settings)
+        own: list[float] = [value for name, value in settings if name == "upstream_deadline"]
+        return max([self.upstream_deadline, *own])
+
+    def inside(self, zone: Zone) -> Config:
+        """What holds for a zone."""
+        upstream = self.upstream if zone.word == USUAL else zone.upstream
+        return replace(self, upstream=upstream, **dict(zone.settings))
+
 
 def has_secrets(config: Config) -> bool:
     """Whether there is something in it that nobody else should see: a secret, a token, a password for Redis."""
@@ -270,6 +298,12 @@ Options = tuple[Field[Any], ...]
 
 def options() -> Options:
     return fields(Config)
+
+
+def _setting(name: str, raw: Any) -> Any:
+    """The value of an option, from what a zone has for it."""
+    option = next(each for each in options() if each.name == name)
+    return option.metadata["parse"](raw)
 
 
 def env_name(option: Field[Any]) -> str:
@@ -294,10 +328,11 @@ def load(
 
     `warn` is told, in a sentence each, of what is passed over. Raises ConfigError with one sentence.
     """
-    for text in _strange_variables(environ):
+    known = {option.name for option in options()}
+    for text in strange_variables(environ, set(map(env_name, options()))):
         warn(text)
     values: dict[str, Any] = {}
-    table = _read_toml(file) if file else {}
+    table = read_toml(file, known, TABLES) if file else {}
     for option in options():
         sources = (
             (flag_name(option), given.get(option.name)),
@@ -314,72 +349,28 @@ def load(
     return _complete(Config(**values), warn)
 
 
-def _read_toml(file: str) -> dict[str, Any]:
-    try:
-        text = read_text(file)
-    except ValueError as error:
-        raise ConfigError(f"{file} {error}") from None
-    try:
-        table = tomllib.loads(text)
-    except RecursionError:
-        raise ConfigError(f"{file} is not TOML that can be read: it is nested too deeply") from None
-    except ValueError as error:
-        raise ConfigError(f"{file} is not TOML: {error}") from None
-    known = {option.name for option in options()}
-    for key, value in table.items():
-        if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(each, dict) for each in value)):
-            raise ConfigError(f"{file}: {shown(key)} is a table: options stand at the top level, without one")
-        if key not in known:
-            close = difflib.get_close_matches(key.replace("-", "_"), known, 1)
-            raise ConfigError(f"{file}: unknown key {shown(key)}" + (f", did you mean {close[0]!r}?" if close else ""))
-    return table
-
-
-#: Variables that are ours, but no option's.
-_OTHER_VARIABLES = ("RDNSCACHE_CONFIG", "RDNSCACHE_SERVER", "RDNSCACHE_PURE", "RDNSCACHE_HANDOVER")
-#: With its value, what Kubernetes sets in every pod for a service whose name begins with `rdnscache`.
-_SERVICE = re.compile(r"\w+_SERVICE_(?:HOST|PORT)(?:_\w+)?=.*|\w+_PORT_[0-9]+_\w+=.*|\w+_PORT=[a-z]+://.*")
-
-
-def _strange_variables(environ: Mapping[str, str]) -> Iterator[str]:
-    """A sentence about each variable that looks like ours and is not: a slip of the pen would else go unnoticed."""
-    known = {*map(env_name, options()), *_OTHER_VARIABLES}
-    for name, value in sorted(environ.items()):
-        if name.startswith(ENV_PREFIX) and name not in known and not _SERVICE.fullmatch(f"{name}={value}"):
-            close = difflib.get_close_matches(name, known, 1)
-            yield f"no option is called {name:.100}" + (f": did you mean {close[0]}?" if close else "")
-
-
 def _complete(config: Config, warn: Warn) -> Config:
     """Fill in what depends on the machine, and refuse contradictions."""
     upstream = forwards.find(config.upstream, config.upstream_file, RESOLV_CONF, config.listen, warn)
+    forwards.check_zones(config.zone, upstream, config.listen)
     port = config.listen[0].port
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip(".")[:50] or "node"
     config = replace(
         config,
         upstream=upstream,
-        workers=config.workers or _cpus(),
+        workers=config.workers or cpus(),
         node_id=config.node_id or (host if port == DNS_PORT else f"{host}-{port}"),
     )
     _refuse_contradictions(config)
+    for each in (zone for zone in config.zone if zone.settings):
+        try:
+            _refuse_contradictory_times(config.inside(each))
+        except ConfigError as error:
+            raise ConfigError(f"zone {each.names[0]}: {error}") from None
     return config
 
 
-#: How much CPU a container may use: microseconds, and in how many (cgroups version 2).
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-
-
-def _cpus() -> int:
-    """The CPUs this process may use; of a container with a quota, as many as that is worth."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = map(int, CPU_QUOTA.read_text().split())
-    except (OSError, ValueError):  # not in a container, or "max"
-        return count
-    return max(min(count, round(quota / period)), 1)
-
-
-def _refuse_contradictions(config: Config) -> None:
+def _refuse_contradictory_times(config: Config) -> None:
     for low, high in (
         ("ttl_min", "ttl_max"),
         ("upstream_timeout", "upstream_deadline"),
@@ -388,6 +379,12 @@ def _refuse_contradictions(config: Config) -> None:
     ):
         if getattr(config, low) > getattr(config, high):
             raise ConfigError(f"{low} ({getattr(config, low)}) is above {high} ({getattr(config, high)})")
+
+
+def _refuse_contradictions(config: Config) -> None:
+    _refuse_contradictory_times(config)
+    if 0 < config.upstream_check < 1:
+        raise ConfigError(f"upstream_check ({config.upstream_check}) is neither 0 nor at least 1")
     if 0 < config.hang_time < 1:
         raise ConfigError(f"hang_time ({config.hang_time}) is neither 0 nor at least 1")
     fixed = [address for address in config.listen if address.port]

@@ -7,6 +7,7 @@ from rdnscache.dns.wire cimport Query
 
 
 cdef class Flight(Task):
+    cdef public object route
     cdef public bint recursion
     cdef public int renewal
     cdef public Entry stale

@@ -58,7 +58,7 @@ class Pilot(Protocol):
 class Flight(Task):
     """One resolution in progress, and everyone who waits for it."""
 
-    __slots__ = ("asked", "flushed", "recursion", "renewal", "seen", "stale", "timer", "waiters")
+    __slots__ = ("asked", "flushed", "recursion", "renewal", "route", "seen", "stale", "timer", "waiters")
 
     def __init__(self, key: bytes, since: float, client: bytes) -> None:
         # what Task and Holder do; their constructors cost as much as all else about a flight that begins
@@ -70,6 +70,8 @@ class Flight(Task):
         self.zone = b""
         self.up = True
         self.flyer = None
+        #: Where its question goes, once it is known.
+        self.route: Any = None
         #: Whether somebody set RD; without, nothing is forwarded.
         self.recursion = False
         #: Seconds an entry must have left to count as fresh: nobody waits, one that is about to end is asked for anew.

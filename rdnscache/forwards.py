@@ -7,7 +7,7 @@ import ipaddress
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -16,10 +16,11 @@ from rdnscache.address import Address
 from rdnscache.endpoint import H3, QUIC, TCP, UDP, Endpoint, split
 from rdnscache.errors import ConfigError
 from rdnscache.files import read_text
+from rdnscache.zone import Zone
 
 DNS_PORT = 53
-#: Servers a node forwards to, at most.
-MOST = 256
+#: Servers a node forwards to, or asks for a zone, at most; and all of those together.
+MOST, MOST_OF_ALL = 256, 1000
 #: What systemd-resolved listens on, and the servers that it forwards to itself.
 STUBS = (Address("127.0.0.53", DNS_PORT), Address("127.0.0.54", DNS_PORT))
 BEHIND_STUBS = Path("/run/systemd/resolve/resolv.conf")
@@ -41,13 +42,33 @@ def find(
     """
     found: dict[str, Endpoint] = {}
     for where, endpoint in chain((("upstream", each) for each in given), _from_file(file) if file else ()):
-        if reason := objection(endpoint.address, own) or _lacking(endpoint):
-            raise ConfigError(f"{where} {endpoint.label} {reason}")
-        if found.setdefault(endpoint.place, endpoint) != endpoint:
-            raise ConfigError(f"{where} {endpoint.label} is named twice, with different parameters")
+        _add(found, where, endpoint, own)
     if len(found) > MOST:
         raise ConfigError(f"there are {len(found)} upstreams; {MOST} is the limit")
     return tuple(found.values()) or _from_system(system, own, warn)[:MOST]
+
+
+def check_zones(zones: Iterable[Zone], usual: Iterable[Endpoint], own: tuple[Address, ...]) -> None:
+    """Raises ConfigError for servers of zones that cannot be asked, or are also `usual`, with other parameters."""
+    found = {endpoint.place: endpoint for endpoint in usual}
+    for zone in zones:
+        if len(zone.upstream) > MOST:
+            raise ConfigError(f"zone {zone.names[0]} has {len(zone.upstream)} upstreams; {MOST} is the limit")
+        for endpoint in zone.upstream:
+            _add(found, f"zone {zone.names[0]}: upstream", endpoint, own)
+    if len(found) > MOST_OF_ALL:
+        raise ConfigError(f"the zones have {len(found)} different upstreams; {MOST_OF_ALL} is the limit")
+
+
+def _add(found: dict[str, Endpoint], where: str, endpoint: Endpoint, own: tuple[Address, ...]) -> None:
+    """Take down a server, unless it is there; ConfigError if it cannot be asked."""
+    known = found.get(endpoint.place)
+    if known is None:
+        if reason := objection(endpoint.address, own) or _lacking(endpoint):
+            raise ConfigError(f"{where} {endpoint.label} {reason}")
+        found[endpoint.place] = endpoint
+    elif known != endpoint:
+        raise ConfigError(f"{where} {endpoint.label} is named twice, with different parameters")
 
 
 def objection(address: Address, own: tuple[Address, ...]) -> str:
@@ -74,9 +95,7 @@ def objection(address: Address, own: tuple[Address, ...]) -> str:
 
 def _lacking(endpoint: Endpoint) -> str:
     """What is not there that asking it takes; empty when all is."""
-    if endpoint.scheme == H3:
-        return "asks over HTTP/3, which is not built yet: https:// or quic:// may do"
-    if endpoint.scheme == QUIC and find_spec("aioquic") is None:
+    if endpoint.scheme in (QUIC, H3) and find_spec("aioquic") is None:
         return "needs aioquic, which is not installed: pip install 'rdnscache[quic]'"
     for name, file in (("ca", endpoint.ca), ("cert", endpoint.certificate), ("key", endpoint.key)):
         if file and not (os.path.isfile(file) and os.access(file, os.R_OK)):

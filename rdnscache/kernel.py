@@ -135,3 +135,17 @@ def _link(path: str) -> str:
 def since_boot() -> float:
     """Seconds since this machine was started, suspended time included."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+#: How much CPU a container may use: microseconds, and in how many (cgroups version 2).
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def cpus() -> int:
+    """The CPUs this process may use; of a container with a quota, as many as that is worth."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = map(int, CPU_QUOTA.read_text().split())
+    except (OSError, ValueError):  # not in a container, or "max"
+        return count
+    return max(min(count, round(quota / period)), 1)

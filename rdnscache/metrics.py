@@ -36,7 +36,7 @@ OTHER_RCODE = len(RCODES) - 1
 #: Upstreams with numbers of their own; what comes after shares the last place.
 SERVER_ROOM = 32
 #: Numbers that the workers of a node share of each upstream: how it is, as far as they know.
-SERVER_NUMBERS = 24
+SERVER_NUMBERS = 32
 OTHER_SERVERS = "other"
 
 Labels = tuple[tuple[str, str], ...]
@@ -143,6 +143,8 @@ SERVER_METRICS: tuple[Metric, ...] = (
         "Upstream queries asked over TCP because what came over UDP was nearly a reply, or there was much of it.",
     ),
     Metric("upstream_seconds", "Time upstreams took for their replies.", kind=HISTOGRAM),
+    Metric("upstream_connections", "Connections to upstreams that are open.", kind=GAUGE),
+    Metric("upstream_connections_opened", "Connections to upstreams that were begun."),
     Metric("upstream_resting", "Workers that ask other upstreams first, because this one fails.", kind=GAUGE),
 )
 
@@ -191,7 +193,8 @@ FLIGHTS_UP, WAITING, WARM = COLUMN["flights"], COLUMN["clients_waiting"], COLUMN
 REPLACED_DIED, REPLACED_HUNG = COLUMN["workers_replaced.died"], COLUMN["workers_replaced.hung"]
 UPSTREAM_LOCAL_ERRORS, CALLBACK_ERRORS = COLUMN["upstream_local_errors"], COLUMN["callback_errors"]
 #: Inside an upstream's block.
-SERVER_QUERIES, SERVER_FAILURES, SERVER_NEAR_MISSES, SERVER_SECONDS, SERVER_RESTING = _BLOCK[:-1]
+SERVER_QUERIES, SERVER_FAILURES, SERVER_NEAR_MISSES, SERVER_SECONDS = _BLOCK[:4]
+SERVER_CONNECTIONS, SERVER_OPENINGS, SERVER_RESTING = _BLOCK[4:-1]
 
 Counters = memoryview
 

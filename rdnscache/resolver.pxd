@@ -10,10 +10,8 @@ from rdnscache.metrics cimport observe
 cdef class Resolver:
     cdef public Cache cache
     cdef object _store
-    cdef object _upstreams
+    cdef object _routes
     cdef object _siblings
-    cdef object _limits
-    cdef double _patience
     cdef double _misled_until
     cdef double _stale_after
     cdef str _node
@@ -21,17 +19,13 @@ cdef class Resolver:
     cdef object _counters
     cdef public long flushes
     cdef public double flushed_at
-    cdef int _failures
-    cdef double _failing_since
-    cdef public bint unfit
-    cdef bint _cut_off
     cdef double _l2_share
     cdef public Flights flights
 
     @cython.locals(entry=Entry, key=bytes, layer=int, reply=Reply)
     cpdef object fly(self, Flight flight)
     @cython.locals(reply=Reply)
-    cpdef tuple _ask(self, bytes key, object claim, bytes client)
+    cpdef tuple _ask(self, bytes key, object route, object claim, bytes client)
     cdef object _offer(self, Flight flight, Entry stale)
     cpdef object joined(self, Flight flight)
     cdef object _answer_stale_at(self, Flight flight, double moment)
@@ -40,7 +34,7 @@ cdef class Resolver:
     @cython.locals(kept=Entry)
     cdef object _hold(self, Entry stale, double now)
     cpdef object _late(self, Flight flight, Entry entry)
-    cpdef object _give_back(self, object claim, double asked)
+    cpdef object _give_back(self, object route, object claim, double asked)
     @cython.locals(entry=Entry)
     cdef tuple _stand_back(self, object claim, bint followed)
     @cython.locals(entry=Entry, look=double, left=double, give_up=double, begun=double, followed=bint)

@@ -14,8 +14,15 @@ from rdnscache.cache import Cache
 from rdnscache.crew import MAX_QUEUED
 from rdnscache.dns.compose import EDE_NOT_READY, EDE_OTHER
 from rdnscache.dns.entry import FAR, Entry
-from rdnscache.dns.policy import Limits, answers, failure_wire, holds_for_name, settle
-from rdnscache.dns.question import name_key
+from rdnscache.dns.policy import (
+    EMPTY_ZONE_TTL,
+    answers,
+    empty_zone_wire,
+    failure_wire,
+    holds_for_name,
+    settle,
+)
+from rdnscache.dns.question import name_key, qname
 from rdnscache.dns.wire import REFUSED, SERVFAIL, Reply, parse_reply
 from rdnscache.errors import LOCAL, SAID, SILENT, UpstreamFailed
 from rdnscache.flights import Flight, Flights
@@ -37,7 +44,7 @@ from rdnscache.query_log import SLOW, QueryLog
 from rdnscache.store.contract import FAILURE, PASS, STORE
 from rdnscache.store.interface import Claim, Store
 from rdnscache.store.scope import Scope
-from rdnscache.upstream.servers import Upstreams
+from rdnscache.upstream.routes import Route, Routes
 from rdnscache.upstream.siblings import Siblings
 
 log = logging.getLogger(__name__)
@@ -45,17 +52,12 @@ log = logging.getLogger(__name__)
 #: A flight that nobody wants to fly, and one that something unforeseen stopped.
 OVERLOADED = UpstreamFailed("too much is in flight", ede=EDE_NOT_READY, why=LOCAL)
 UNFORESEEN = UpstreamFailed("an error of our own", ede=EDE_OTHER, why=LOCAL)
-#: Failures of our own way to upstreams, and the seconds they are apart, without an answer in between, after which we do
-#: not claim.
-FAILURES_BEFORE_UNFIT, FAILING = 3, 1.0
 #: Seconds to follow once following has led nowhere, and for how long.
 SHORT_PATIENCE, MISTRUST = 1.0, 60.0
 #: A follower looks again after this many seconds, doubled up to the last: a message may be lost.
 FIRST_LOOK, LAST_LOOK = 0.1, 0.2
 #: Added to the upstream deadline for the longest lease, and to the lease before claiming anew.
 LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
-#: Added to the upstream deadline for how long a follower follows.
-FOLLOW_MARGIN = 0.2
 #: Seconds by which the workers of a node may learn of a flush one after the other: until then a sibling's answer may be
 #: from before it, and L1, which has been swept, does not keep it.
 APART = 20.0
@@ -71,9 +73,6 @@ READ_WORTHWHILE, MEMORY = 0.5, 64
 class Terms:
     """What a resolver goes by. Times are in seconds."""
 
-    limits: Limits
-    #: How long a follower follows before it asks upstreams itself.
-    patience: float
     #: After this a stale entry is better than none.
     stale_after: float
     #: This node's name, as stored with what it asks for.
@@ -87,7 +86,7 @@ class Sources:
     cache: Cache
     store: Store
     siblings: Siblings
-    upstreams: Upstreams
+    routes: Routes
 
 
 class Resolver:
@@ -96,10 +95,8 @@ class Resolver:
     def __init__(self, sources: Sources, terms: Terms, query_log: QueryLog, counters: Counters) -> None:
         self.cache = sources.cache
         self._store = sources.store
-        self._upstreams = sources.upstreams
+        self._routes = sources.routes
         self._siblings = sources.siblings
-        self._limits = terms.limits
-        self._patience = terms.patience
         self._misled_until = 0.0
         self._stale_after = terms.stale_after
         self._node = f"node={terms.node}"
@@ -109,12 +106,6 @@ class Resolver:
         self.flushes = 0
         #: When the last one began (monotonic).
         self.flushed_at = NEVER
-        #: Failures of our own way to upstreams since the last answer; and whether we leave claims to others for that.
-        self._failures = 0
-        self._failing_since = 0.0
-        self.unfit = False
-        #: Whether upstreams have just been silent for a whole round: until one answers, somebody else is to lead.
-        self._cut_off = False
         #: The share of recent flights that ended in L2.
         self._l2_share = 1.0
         self.flights: Flights
@@ -124,10 +115,13 @@ class Resolver:
         key = flight.key
         if flight.began - flight.since > MAX_QUEUED:  # by when it was its turn: a pause since then is nobody's fault
             return self.shed(flight, SHED_LATE)
+        flight.route = route = self._routes.of(key)
+        if route.upstreams is None:
+            return self._stay_inside(flight, route)
 
         with self._store.claim(key, partial(self._late, flight)) as claim:
             entry = None
-            alone = self.unfit or self._cut_off or not flight.recursion
+            alone = route.fitness.stands_back or not flight.recursion
             if not flight.renewal and (alone or self._l2_share >= READ_WORTHWHILE):
                 entry = claim.read(alone)
                 if entry is not None and entry.fresh(clock.now()):
@@ -145,23 +139,33 @@ class Resolver:
             self.flights.step()
             flight.asked = self.flushes
             try:
-                reply, source = self._ask(key, claim, flight.client)
+                reply, source = self._ask(key, route, claim, flight.client)
             except UpstreamFailed as failure:
                 return self._fail(flight, claim, failure)
             self._land_and_fill(flight, claim, reply, source)
 
-    def _ask(self, key: bytes, claim: Claim, client: bytes) -> tuple[Reply, str]:
+    def _ask(self, key: bytes, route: Route, claim: Claim, client: bytes) -> tuple[Reply, str]:
         """Step 7: a reply and where it came from. Without Redis the node's workers still ask only once among them."""
         if claim.alone:
             reply = self._siblings.ask(key, client)
             if reply is not None:
                 return reply, SIBLING
-        return self._upstreams.ask(key, partial(self._give_back, claim, time.monotonic()))
+        assert route.upstreams is not None
+        return route.upstreams.ask(key, partial(self._give_back, route, claim, time.monotonic()))
 
-    def _give_back(self, claim: Claim, asked: float) -> None:
-        """No upstream could be reached in the first round. A refusal proves less than silence: it may be a restart."""
-        self._cut_off = self._cut_off or time.monotonic() - asked >= FAILING
+    def _give_back(self, route: Route, claim: Claim, asked: float) -> None:
+        """No upstream could be reached in the first round."""
+        route.fitness.tried_all(asked, time.monotonic())
         claim.release()
+
+    def _stay_inside(self, flight: Flight, route: Route) -> None:
+        """Nothing is asked anywhere: what of the zone we do not know does not exist."""
+        name = qname(flight.key)
+        exists = name == route.name or self._routes.exists(name)
+        reply = parse_reply(empty_zone_wire(flight.key, route.name, exists))
+        assert reply is not None
+        origin = f"from=local {self._node}{route.mark}"
+        self.flights.land(flight, Entry(flight.key, reply, clock.now(), EMPTY_ZONE_TTL, 0, origin), outcomes.LOCAL)
 
     def _offer(self, flight: Flight, stale: Entry | None) -> None:
         """Have those who wait answered with a stale entry if it takes long (RFC 8767 section 5), or fails."""
@@ -192,7 +196,7 @@ class Resolver:
 
     def _hold(self, stale: Entry, now: float) -> None:
         """Answer with a stale entry for a while: asking anew has just failed, or takes long."""
-        stale.held_until = now + self._limits.failure_ttl
+        stale.held_until = now + self._routes.of(stale.key).limits.failure_ttl
         stale.renew_at = FAR
         kept = self.cache.peek(stale.key)
         if kept is None or kept.stored <= stale.stored:
@@ -207,10 +211,10 @@ class Resolver:
 
     def _claim_or_follow(self, flight: Flight, claim: Claim) -> tuple[Ending, Entry | None]:
         """Step 6: until there is an entry, from Redis or a leader, or it is for us to ask."""
-        begun, look, followed = time.monotonic(), FIRST_LOOK, False
-        give_up = begun + (SHORT_PATIENCE if begun < self._misled_until else self._patience)
+        begun, look, followed, route = time.monotonic(), FIRST_LOOK, False, flight.route
+        give_up = begun + (SHORT_PATIENCE if begun < self._misled_until else route.patience)
         while True:
-            if self.unfit or self._cut_off:
+            if route.fitness.stands_back:
                 return self._stand_back(claim, followed)
             verdict = claim.acquire(flight.renewal)
             if verdict is LEAD:
@@ -243,11 +247,12 @@ class Resolver:
 
     def _land_and_fill(self, flight: Flight, claim: Claim, reply: Reply, source: str) -> None:
         """Step 8: our own clients first, then everybody else's."""
-        self._found()
-        reply.wire, ttl = settle(flight.key, reply, self._limits)  # nothing moves in it
-        stale = self._limits.stale if ttl else 0
+        route: Route = flight.route
+        route.fitness.answered()
+        reply.wire, ttl = settle(flight.key, reply, route.limits)  # nothing moves in it
+        stale = route.limits.stale if ttl else 0
         key = name_key(flight.key) if holds_for_name(reply) else flight.key
-        entry = Entry(key, reply, clock.now(), ttl, stale, f"from={source} {self._node}")
+        entry = Entry(key, reply, clock.now(), ttl, stale, f"from={source} {self._node}{route.mark}")
         if flight.renewal and ttl <= flight.renewal:  # the rest of the old one: the upstream is a cache
             entry.renews = False
         if source == SIBLING and time.monotonic() - self.flushed_at < APART:
@@ -255,7 +260,7 @@ class Resolver:
         self._land(flight, entry, outcomes.FOLLOWER if source == SIBLING else outcomes.UPSTREAM)
         if self._outdated(flight):
             return claim.release()
-        return claim.fill(STORE if ttl else PASS, reply, ttl, stale, source)
+        return claim.fill(STORE if ttl else PASS, reply, ttl, stale, source, route.zone)
 
     def _outdated(self, flight: Flight) -> bool:
         """Whether a flush means what its upstream was asked for. Those who follow it are to ask anew, one for all."""
@@ -270,31 +275,16 @@ class Resolver:
             if self._outdated(flight):
                 return claim.release()
             reply = _failure_reply(flight.key, failure)
-            return claim.fill(FAILURE, reply, self._limits.failure_ttl, 0, failure.source, failure.why)
+            route: Route = flight.route
+            ttl = route.limits.failure_ttl
+            return claim.fill(FAILURE, reply, ttl, 0, failure.source, route.zone, failure.why)
         claim.release()
-        self._missed(failure)
+        if failure.source != SIBLING:  # who has asked knows better
+            flight.route.fitness.failed(failure, time.monotonic())
         found = claim.read(True)  # somebody else may have been luckier
         if found is not None and found.fresh(clock.now()):
             return self._land(flight, found, outcomes.L2)
         return self._land(flight, entry, outcomes.FAILURE)
-
-    def _missed(self, failure: UpstreamFailed) -> None:
-        """Our own way to upstreams failed. When it does again and again, others are better leaders."""
-        if failure.source == SIBLING:  # who has asked knows better
-            return
-        now = time.monotonic()
-        if not self._failures:
-            self._failing_since = now
-        self._failures += 1
-        if not self.unfit and self._failures >= FAILURES_BEFORE_UNFIT and now - self._failing_since >= FAILING:
-            self.unfit = True
-            log.warning("no upstream can be used from here: claims are left to other nodes until one can (%s)", failure)
-
-    def _found(self) -> None:
-        if self.unfit:
-            log.info("an upstream can be used again: claiming as before")
-        self.unfit = self._cut_off = False
-        self._failures = 0
 
     def _land(self, flight: Flight, entry: Entry, layer: int) -> None:
         """Remember the entry and answer everybody. A failure never shadows what is still usable."""
@@ -367,12 +357,13 @@ class Resolver:
             self.flights.land(flight, self._failure(flight.key, OVERLOADED), outcomes.FAILURE)
 
     def _failure(self, key: bytes, failure: UpstreamFailed) -> Entry:
-        origin = f"from={failure.source} {self._node} why={failure.why}"
-        return Entry(key, _failure_reply(key, failure), clock.now(), self._limits.failure_ttl, 0, origin)
+        route = self._routes.of(key)
+        origin = f"from={failure.source} {self._node}{route.mark} why={failure.why}"
+        return Entry(key, _failure_reply(key, failure), clock.now(), route.limits.failure_ttl, 0, origin)
 
     def delay(self, now: float) -> float:
         """By how many seconds upstreams answer later than they did; negative when that is not known."""
-        return self._upstreams.delay(now)
+        return self._routes.delay(now)
 
     def give_up(self, flight: Flight) -> Entry:
         """What a flight lands with when something unforeseen stopped it."""

@@ -23,7 +23,7 @@ from rdnscache.clients.networks import Networks
 from rdnscache.config import Config
 from rdnscache.departure import Departure
 from rdnscache.dns.names import TYPES, question_text, rcode_text
-from rdnscache.dns.policy import Identity, Limits
+from rdnscache.dns.policy import Identity
 from rdnscache.dns.question import questions
 from rdnscache.dns.wire import IN
 from rdnscache.flights import Flights
@@ -33,7 +33,8 @@ from rdnscache.node.inherited import Inherited
 from rdnscache.node.lifeline import AT_WORK, Lifeline
 from rdnscache.operator.lost_flushes import announce_again
 from rdnscache.query_log import QueryLog
-from rdnscache.resolver import FOLLOW_MARGIN, LEASE_MARGIN, Resolver, Sources, Terms
+from rdnscache.resolver import LEASE_MARGIN, Resolver, Sources, Terms
+from rdnscache.routing import make_routes, make_terms
 from rdnscache.server.answering import Answering
 from rdnscache.server.pool import Pool
 from rdnscache.server.tcp import TcpListener
@@ -45,10 +46,6 @@ from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
 from rdnscache.store.steering import WorkerId
 from rdnscache.sweeper import Sweeper
-from rdnscache.upstream import ways
-from rdnscache.upstream.defence import Measures
-from rdnscache.upstream.server import Patience, Server
-from rdnscache.upstream.servers import Upstreams
 from rdnscache.upstream.siblings import Siblings
 from rdnscache.worker_status import WorkerStatus
 
@@ -101,25 +98,15 @@ class Worker:
                 config.prefix,
                 WorkerId(config.node_id, inherited.incarnation.name, worker),
                 inherited.incarnation,
-                config.upstream_deadline + LEASE_MARGIN,
+                config.longest_deadline + LEASE_MARGIN,
                 config.redis_timeout,
                 config.redis_budget,
-                make_limits(config),
-                [each.label for each in config.upstream],
+                make_terms(config),
                 seal,
             )
             self.store = RedisStore(settings, self, partial(announce_again, settings.url, settings.prefix), counters)
-        patience = Patience(config.upstream_retry_min, config.upstream_retry_max)
-        measures = Measures(config.upstream_0x20, config.upstream_cookies, config.max_outstanding)
-        servers = [
-            Server(
-                each, ways.find(each), board.block(each.label), counters, board.numbers(each.label), patience, measures
-            )
-            for each in config.upstream
-        ]
-        times = (config.upstream_timeout, config.upstream_deadline)
-        self.upstreams = Upstreams(servers, *times, counters, config.upstream_policy)
-        self.siblings = Siblings(worker, inherited.siblings, config.upstream_deadline, departure)
+        self.routes = make_routes(config, board, counters)
+        self.siblings = Siblings(worker, inherited.siblings, config.longest_deadline, departure)
         self.resolver = self._make_resolver()
         self.flights = Flights(self.resolver, config.max_flights, config.max_waiting, config.max_client_waiting)
         self.resolver.flights = self.flights
@@ -142,10 +129,8 @@ class Worker:
         self._limited = self._count_limited()
 
     def _make_resolver(self) -> Resolver:
-        config = self.config
-        patience = config.upstream_deadline + FOLLOW_MARGIN
-        terms = Terms(make_limits(config), patience, config.stale_after, config.node_id)
-        sources = Sources(self.cache, self.store, self.siblings, self.upstreams)
+        terms = Terms(self.config.stale_after, self.config.node_id)
+        sources = Sources(self.cache, self.store, self.siblings, self.routes)
         return Resolver(sources, terms, self.query_log, self.counters)
 
     def _make_listeners(
@@ -208,7 +193,7 @@ class Worker:
             listener.release()
 
     def upstream_seconds(self) -> float:
-        return self.upstreams.latency()
+        return self.routes.latency()
 
     def look(self, name: bytes) -> list[dict[str, Any]]:
         now = clock.now()
@@ -227,7 +212,7 @@ class Worker:
 
     def introduce(self) -> None:
         self._measure()
-        told = self._status.of(time.monotonic(), time.time(), self.store, self.upstreams, self.query_log)
+        told = self._status.of(time.monotonic(), time.time(), self.store, self.routes.servers, self.query_log)
         text = json.dumps(told)
         self.board.tell(self.worker, text.encode())
         self.store.beat(text)
@@ -260,7 +245,7 @@ class Worker:
                 self.store.heat(self.query_log.hottest)
                 self._tell_limited(now)
                 next_turn = now + HEAT_INTERVAL
-            self.upstreams.catch_up(now)
+            self.routes.catch_up(now)
             self._measure()
         self._linger()
         self._drain()
@@ -340,7 +325,7 @@ class Worker:
         if self._departure.farewell:
             self.store.leave()
         self.store.close()
-        self.upstreams.close()
+        self.routes.close()
         for gauge in (
             metrics.REDIS_ATTACHED,
             metrics.L1_ENTRIES,
@@ -349,11 +334,6 @@ class Worker:
             metrics.WAITING,
         ):
             self.counters[gauge] = 0
-
-
-def make_limits(config: Config) -> Limits:
-    """How long a reply is kept."""
-    return Limits(config.ttl_min, config.ttl_max, config.negative_ttl_max, config.failure_ttl, config.stale_window)
 
 
 def make_guard(config: Config) -> Guard:

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
+from zlib import crc32
 
 from rdnscache import __version__
 from rdnscache.config import Config, options, plain
@@ -20,8 +23,12 @@ from rdnscache.outcomes import LAYERS
 from rdnscache.query_log import QueryLog
 from rdnscache.store.interface import Store
 from rdnscache.store.steering import STEP, STEPS
-from rdnscache.upstream.servers import Upstreams
+from rdnscache.upstream.server import Server
 
+#: Characters of an option's value that are told.
+LONGEST_VALUE = 4000
+#: Servers that are told of.
+MOST_SERVERS = 64
 #: Rates are over this many seconds at least.
 RECENT = 6.0
 _PLAIN = {metric.key: COLUMN[metric.key] for metric in METRICS if metric.kind != HISTOGRAM}
@@ -50,12 +57,14 @@ class WorkerStatus:
             "started": time.time(),
             "workers": config.workers,
             "listen": values["listen"],
-            "config": {name: value for name, value in values.items() if name in shared},
+            "config": {name: _brief(value) for name, value in values.items() if name in shared},
         }
         self._looks: deque[tuple[float, list[int]]] = deque([(time.monotonic(), counters.tolist())])
         self._history = History(time.time(), self._looks[0][1])
 
-    def of(self, now: float, wall: float, store: Store, upstreams: Upstreams, query_log: QueryLog) -> dict[str, Any]:
+    def of(
+        self, now: float, wall: float, store: Store, servers: Sequence[Server], query_log: QueryLog
+    ) -> dict[str, Any]:
         """The report of this moment; `now` is monotonic, `wall` is seconds since 1970."""
         counts = self._counters.tolist()
         looks = self._looks
@@ -82,9 +91,15 @@ class WorkerStatus:
                     "failures": server.health.failures,
                     "rests": max(round(server.health.rests_until - now, 1), 0),
                 }
-                for server in upstreams.servers
+                for server in servers[:MOST_SERVERS]
             ],
         }
+
+
+def _brief(value: Any) -> Any:
+    """The value of an option; of one that is too long to be told, a sum that differs where the value does."""
+    text = json.dumps(value)
+    return value if len(text) <= LONGEST_VALUE else f"{len(value)} of them, sum {crc32(text.encode()):08x}"
 
 
 class History:

@@ -16,6 +16,7 @@ from rdnscache.metrics import Board
 from rdnscache.query_log import QueryLog
 from rdnscache.resolver import Resolver, Sources, Terms
 from rdnscache.store.interface import NullStore
+from rdnscache.upstream.routes import Route, Routes
 
 KEY = b"\1a\0\0\1\0\1\0"
 OLD, ELSEWHERE = "192.0.2.1", "192.0.2.7"
@@ -114,7 +115,8 @@ class TestSlowRedis:
                 return self.said
 
         siblings, upstreams = Asked(parse_reply(failure_wire(KEY))), Asked((None, "upstream"))
-        sources = Sources(Cache(1, 1), NullStore(), siblings, upstreams)  # type: ignore[arg-type]
-        resolver = Resolver(sources, Terms(Limits(), 1.0, 1.0, "n1"), QueryLog(0), Board.scrap())
+        route = Route(upstreams, Limits(), 1.0)  # type: ignore[arg-type]
+        sources = Sources(Cache(1, 1), NullStore(), siblings, Routes(route, {}, []))  # type: ignore[arg-type]
+        resolver = Resolver(sources, Terms(1.0, "n1"), QueryLog(0), Board.scrap())
         claim: Any = SimpleNamespace(alone=alone, release=None)
-        assert resolver._ask(KEY, claim, b"")[1] == ("sibling" if alone else "upstream")
+        assert resolver._ask(KEY, route, claim, b"")[1] == ("sibling" if alone else "upstream")

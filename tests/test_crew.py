@@ -72,7 +72,7 @@ class TestDelay:
         return []
 
     def crowd(self, begun: list[bytes], over: Event, delay: list[float]) -> Crew:
-        """The greedy have asked, a question each millisecond."""
+        """The greedy have asked, four questions each millisecond."""
 
         def fly(task: Task) -> None:
             begun.append(task.client)
@@ -81,7 +81,7 @@ class TestDelay:
         crew = Crew(fly, lambda task, reason: begun.append(b"shed"), self.SIZE, lambda now: delay[0])
         now = clock.now()
         for number in range(self.CROWD):
-            self.ask(crew, self.GREEDY, number, now - (self.CROWD - number) / 1000)
+            self.ask(crew, self.GREEDY, number, now - (self.CROWD - number) / 4000)
         self.settle(begun)
         return crew
 

@@ -15,7 +15,18 @@ from pathlib import Path
 
 import dns.message
 import pytest
-from support import ROOT, Node, RedisServer, Upstream, alive, ask, clean_env, command, wait_for
+from support import (
+    ROOT,
+    ExecutedNode,
+    RedisServer,
+    Upstream,
+    alive,
+    ask,
+    clean_env,
+    command,
+    wait_for,
+    wait_until_at_work,
+)
 
 from rdnscache.node.lifeline import AT_WORK, Lifeline
 
@@ -60,7 +71,8 @@ def said(process: subprocess.Popen[str], wanted: str) -> str:
 class TestHanging:
     def test_a_stopped_worker_is_replaced(self, upstream: Upstream) -> None:
         """The log says what it was doing; a stopped process takes no signal but the last."""
-        with Node([upstream.address], "none", 2, ("--hang-time", "1")) as node:
+        with ExecutedNode([upstream.address], "none", 2, ("--hang-time", "1")) as node:
+            wait_until_at_work(node, 2)
             old = node.children()
             os.kill(old[0], signal.SIGSTOP)
             wait_for(lambda: not alive(old[0]), 15)
@@ -115,7 +127,8 @@ class TestHanging:
 
     def test_a_node_that_was_stopped_as_a_whole_goes_on(self, upstream: Upstream) -> None:
         """As when a machine is suspended: the supervisor counts only the time in which it was awake itself."""
-        with Node([upstream.address], "none", 2, ("--hang-time", "1")) as node:
+        with ExecutedNode([upstream.address], "none", 2, ("--hang-time", "1")) as node:
+            wait_until_at_work(node, 2)
             workers = node.children()
             for pid in (node.process.pid, *workers):
                 os.kill(pid, signal.SIGSTOP)
@@ -130,7 +143,7 @@ class TestHanging:
 
     def test_it_can_be_left_to_itself(self, upstream: Upstream) -> None:
         """With 0 nobody is ended for being silent."""
-        with Node([upstream.address], "none", 2, ("--hang-time", "0")) as node:
+        with ExecutedNode([upstream.address], "none", 2, ("--hang-time", "0")) as node:
             workers = node.children()
             os.kill(workers[0], signal.SIGSTOP)
             time.sleep(2.5)  # more than twice the least there is
@@ -142,7 +155,8 @@ class TestHanging:
         """A reload does not keep it from being noticed, and ends with all workers new."""
         file = tmp_path / "node.toml"
         file.write_text("ttl_max = 1000\n")
-        with Node([upstream.address], "none", 3, ("--config", str(file), "--hang-time", "1")) as node:
+        with ExecutedNode([upstream.address], "none", 3, ("--config", str(file), "--hang-time", "1")) as node:
+            wait_until_at_work(node, 3)
             old = node.children()
             os.kill(old[2], signal.SIGSTOP)
             file.write_text("ttl_max = 2000\n")
@@ -155,7 +169,7 @@ class TestHanging:
 class TestOrphans:
     def test_a_worker_that_hangs_does_not_outlive_its_supervisor(self, upstream: Upstream) -> None:
         """Killed when the others have had their time; nothing of the node is left then."""
-        with Node([upstream.address], "embedded", 2, ("--drain", "1", "--hang-time", "0")) as node:
+        with ExecutedNode([upstream.address], "embedded", 2, ("--drain", "1", "--hang-time", "0")) as node:
             wait_for(lambda: len(node.children()) == 3)
             children = node.children()
             for pid in children[:2]:
@@ -169,7 +183,7 @@ class TestOrphans:
     def test_what_is_in_flight_is_answered_first(self) -> None:
         """A supervisor that is killed takes no answer with it."""
         query = dns.message.make_query("late.test", "A")
-        with Upstream(delay=1.0) as upstream, Node([upstream.address], "none", 1) as node:
+        with Upstream(delay=1.0) as upstream, ExecutedNode([upstream.address], "none", 1) as node:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
                 sock.settimeout(5)
                 sock.connect(("127.0.0.1", node.port))
@@ -180,7 +194,7 @@ class TestOrphans:
 
     def test_the_keeper_ends_with_its_node(self, upstream: Upstream) -> None:
         """It is there while the node is, over a restart the same one, and holds no socket."""
-        with Node([upstream.address], "none", 1) as node:
+        with ExecutedNode([upstream.address], "none", 1) as node:
             (keeper,) = wait_for(lambda: relatives(node))
             node.process.send_signal(signal.SIGUSR2)
             wait_for(lambda: "the next image takes over" in node.log(), 30)
@@ -194,7 +208,7 @@ class TestOrphans:
 
     def test_a_keeper_that_was_ended_is_replaced(self, upstream: Upstream) -> None:
         """When there is something to tell it."""
-        with Node([upstream.address], "none", 1) as node:
+        with ExecutedNode([upstream.address], "none", 1) as node:
             (keeper,) = wait_for(lambda: relatives(node))
             os.kill(keeper, signal.SIGKILL)
             wait_for(lambda: not alive(keeper))
@@ -202,7 +216,7 @@ class TestOrphans:
             wait_for(lambda: len(relatives(node)) == 1)
 
 
-def relatives(node: Node) -> list[int]:
+def relatives(node: ExecutedNode) -> list[int]:
     """Processes of a node that are neither its supervisor nor children of that."""
     found = []
     for folder in Path("/proc").iterdir():
@@ -216,7 +230,7 @@ def relatives(node: Node) -> list[int]:
 class TestOrders:
     def test_any_worker_that_is_alive_takes_them(self, redis_server: RedisServer, upstream: Upstream) -> None:
         """The first worker hangs; an order is carried out, once, though two others pass it on."""
-        with Node([upstream.address], redis_server.url, 3, ("--hang-time", "0")) as node:
+        with ExecutedNode([upstream.address], redis_server.url, 3, ("--hang-time", "0")) as node:
             wait_for(lambda: node.log().count("attached to Redis") == 3, 10)
             first = min(node.children(), key=lambda pid: worker_of(redis_server, pid))
             os.kill(first, signal.SIGSTOP)
@@ -235,7 +249,7 @@ class TestOrders:
 
     def test_one_restart_for_one_order(self, redis_server: RedisServer, upstream: Upstream) -> None:
         """The next image knows what was carried out already, when words of old workers still wait."""
-        with Node([upstream.address], redis_server.url, 3) as node:
+        with ExecutedNode([upstream.address], redis_server.url, 3) as node:
             wait_for(lambda: node.log().count("attached to Redis") == 3, 10)
             old = node.children()
             assert command("restart", "--redis", redis_server.url).returncode == 0

@@ -12,7 +12,7 @@ import gevent
 import pytest
 from gevent.event import AsyncResult
 
-from rdnscache import clock, resolver
+from rdnscache import clock
 from rdnscache.cache import Cache
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.policy import Limits
@@ -25,6 +25,8 @@ from rdnscache.query_log import QueryLog
 from rdnscache.resolver import Resolver, Sources, Terms
 from rdnscache.store.interface import Claim, NullStore
 from rdnscache.store.scope import Scope
+from rdnscache.upstream import fitness
+from rdnscache.upstream.routes import Route, Routes
 
 pytestmark = pytest.mark.pure
 
@@ -134,8 +136,10 @@ class Worker:
     def __init__(self) -> None:
         self.cache, self.store, self.upstream = Cache(100, 1 << 20), Scripted(), Upstream()
         self.siblings = Siblings()
-        parts: Any = (self.cache, self.store, self.siblings, self.upstream)
-        terms = Terms(Limits(failure_ttl=5), 0.2, STALE_AFTER, "n1")
+        upstreams: Any = self.upstream
+        self.route = Route(upstreams, Limits(failure_ttl=5), 0.2)
+        parts: Any = (self.cache, self.store, self.siblings, Routes(self.route, {}, []))
+        terms = Terms(STALE_AFTER, "n1")
         self.resolver = Resolver(Sources(*parts), terms, QueryLog(0), Board.scrap())
         self.flights = Flights(self.resolver, 100, 1000, 1000)
         self.resolver.flights = self.flights
@@ -331,7 +335,7 @@ def test_a_claim_that_nobody_fills_is_not_followed_for_ever(worker: Worker) -> N
 
 def test_a_round_of_silence_leaves_the_next_lead_to_others(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     """The name that was asked may be led by others now, and new ones are not claimed, until an upstream answers."""
-    monkeypatch.setattr(resolver, "FAILING", 0.0)
+    monkeypatch.setattr(fitness, "FAILING", 0.0)
     worker.ask()
     worker.upstream.on_trouble()
     worker.flush()
@@ -347,18 +351,18 @@ def test_a_round_of_silence_leaves_the_next_lead_to_others(worker: Worker, monke
 
 def test_a_node_that_reaches_nobody_leaves_the_lead_to_others(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     """After some failures, some time apart, it does not claim; the first answer makes it fit again."""
-    monkeypatch.setattr(resolver, "FAILING", 0.0)
+    monkeypatch.setattr(fitness, "FAILING", 0.0)
     worker.cache.max_entries = 1
-    for number in range(resolver.FAILURES_BEFORE_UNFIT):
+    for number in range(fitness.FAILURES_BEFORE_UNFIT):
         client = worker.ask()
         worker.upstream.fail(number)
         worker.until(lambda client=client: client.answers)
         assert client.answers[0].rcode == dns.rcode.SERVFAIL
         worker.cache.set_aside()
-    assert worker.resolver.unfit
+    assert worker.route.fitness.stands_back
     worker.store.verdict = Verdict.FOLLOW  # not asked for any more
     client = worker.ask()
     worker.until(lambda: len(worker.upstream.asked) == number + 2)
     worker.upstream.answer(-1, reply_of(NEW))
     worker.until(lambda: client.answers)
-    assert not worker.resolver.unfit
+    assert not worker.route.fitness.stands_back

@@ -249,7 +249,8 @@ def test_a_shard_goes_back_in_time() -> None:
             cluster.servers[keeper].kill()
             replica.end(signal.SIGCONT)
             assert back.answers() == {"192.0.2.2"}
-            assert lost(replica) == 1
+            # twice when a node attaches while the flush is announced again, and the shard not yet swept for that
+            assert 1 <= lost(replica) <= 2
             wait_for(lambda: any("flushed zone example. again" in node.log() for node in nodes), 20)
 
 

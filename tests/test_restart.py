@@ -13,7 +13,7 @@ import dns.rcode
 import pytest
 from support import (
     ROOT,
-    Node,
+    ExecutedNode,
     RedisServer,
     Upstream,
     alive,
@@ -34,11 +34,11 @@ from rdnscache.node.sockets import bind_admin, bind_inner, bind_slots, leave_adm
 pytestmark = pytest.mark.once
 
 
-def restarts(node: Node) -> int:
+def restarts(node: ExecutedNode) -> int:
     return node.log().count("restarting: the next image takes over")
 
 
-def restart(node: Node, workers: int) -> None:
+def restart(node: ExecutedNode, workers: int) -> None:
     """Wait until the next image's workers are at work and the old ones gone."""
     old, pid, before = node.children(), node.process.pid, restarts(node)
     node.process.send_signal(signal.SIGUSR2)
@@ -52,7 +52,11 @@ def restart(node: Node, workers: int) -> None:
 
 def test_no_query_is_lost_over_a_restart(redis_server: RedisServer) -> None:
     """Under steady load; the new workers are others, the process and its port are the same."""
-    with Upstream() as upstream, Node([upstream.address], redis_server.url, 2) as node, steady_load(node.port) as load:
+    with (
+        Upstream() as upstream,
+        ExecutedNode([upstream.address], redis_server.url, 2) as node,
+        steady_load(node.port) as load,
+    ):
         wait_for(lambda: load.answered > 300)
         for _ in range(2):
             restart(node, 2)
@@ -65,7 +69,7 @@ def test_no_query_is_lost_over_a_restart(redis_server: RedisServer) -> None:
 
 def test_the_embedded_redis_is_kept(upstream: Upstream) -> None:
     """What is cached there survives, and it still ends with its node."""
-    with Node([upstream.address], "embedded", 1) as node:
+    with ExecutedNode([upstream.address], "embedded", 1) as node:
         wait_for(lambda: "attached to Redis" in node.log())
         (path,) = node.folder.glob("rdnscache/*/redis.sock")
         ask(node.port, "kept.test")
@@ -86,8 +90,8 @@ def test_every_option_can_change(upstream: Upstream, tmp_path: Path) -> None:
     """Workers, addresses, the admin port: those that a reload cannot change."""
     file, ports = tmp_path / "node.toml", [free_port() for _ in range(3)]
     file.write_text(f'workers = 3\nadmin = "127.0.0.1:{ports[0]}"\n')
-    with Node([upstream.address], "none", 3, ("--config", str(file))) as node:
-        # Node gives --workers on the command line, which beats the file: so the file's counts for nothing
+    with ExecutedNode([upstream.address], "none", 3, ("--config", str(file))) as node:
+        # ExecutedNode gives --workers on the command line, which beats the file: so the file's counts for nothing
         assert len(node.children()) == 3
         file.write_text(f'admin = "127.0.0.1:{ports[1]}"\n')
         restart(node, 3)
@@ -144,7 +148,7 @@ def test_what_cannot_run_is_not_begun(upstream: Upstream, tmp_path: Path) -> Non
     file = tmp_path / "node.toml"
     file.write_text("")
     with (
-        Node([upstream.address], "none", 1, ("--config", str(file))) as node,
+        ExecutedNode([upstream.address], "none", 1, ("--config", str(file))) as node,
         socket.create_server(("127.0.0.1", 0)) as taken,
     ):
         workers = node.children()
@@ -161,7 +165,7 @@ def test_what_cannot_run_is_not_begun(upstream: Upstream, tmp_path: Path) -> Non
 
 def test_the_command_reaches_the_nodes(redis_server: RedisServer, upstream: Upstream) -> None:
     """`rdnscache restart` says which nodes it told; a node that is not there is an error."""
-    with Node([upstream.address], redis_server.url, 1, ("--node-id", "a")) as node:
+    with ExecutedNode([upstream.address], redis_server.url, 1, ("--node-id", "a")) as node:
         wait_for(lambda: "attached to Redis" in node.log())
         wait_for(lambda: json.loads(command("cluster", "members", "--json", "--redis", redis_server.url).stdout))
         assert command("restart", "--node", "b", "--redis", redis_server.url).returncode == 1
@@ -215,7 +219,7 @@ def test_a_handover_gives_back_the_same_sockets() -> None:
 def test_a_node_lingers_for_its_balancer(upstream: Upstream) -> None:
     """Told to end, it answers on for the time it was given, but says that it is leaving; then it ends in good order."""
     admin = free_port()
-    with Node([upstream.address], "none", 1, ("--linger", "3", "--admin", f"127.0.0.1:{admin}")) as node:
+    with ExecutedNode([upstream.address], "none", 1, ("--linger", "3", "--admin", f"127.0.0.1:{admin}")) as node:
         wait_for(lambda: status_of(admin, "/readyz") == 200)
         node.process.send_signal(signal.SIGTERM)
         wait_for(lambda: status_of(admin, "/readyz") == 503)
@@ -228,7 +232,7 @@ def test_a_node_lingers_for_its_balancer(upstream: Upstream) -> None:
 
 def test_a_second_signal_ends_the_lingering(upstream: Upstream) -> None:
     """Whoever cannot wait for --linger sends SIGTERM twice."""
-    with Node([upstream.address], "none", 1, ("--linger", "60")) as node:
+    with ExecutedNode([upstream.address], "none", 1, ("--linger", "60")) as node:
         node.process.send_signal(signal.SIGTERM)
         wait_for(lambda: ask(node.port, "id.server", "TXT", rdclass="CH").rcode() == dns.rcode.SERVFAIL)
         node.process.send_signal(signal.SIGTERM)

@@ -32,6 +32,7 @@ from support import (
     numbers,
     status_of,
     wait_for,
+    wait_until_at_work,
     watched,
 )
 
@@ -191,13 +192,15 @@ def test_prometheus_answers_every_query_of_the_dashboard(
 
 def test_replaced_workers_are_counted(upstream: Upstream) -> None:
     """By what befell them; a worker that another has succeeded is none of them."""
-    with watched(upstream, "none", 2, "--hang-time", "1") as (node, port):
+    # with a shorter time, a worker that a busy machine makes wait would hang as well
+    with watched(upstream, "none", 2, "--hang-time", "3") as (node, port):
 
         def replaced() -> tuple[float, float]:
             found = numbers(port)
             return found["workers_replaced_total.died"], found["workers_replaced_total.hung"]
 
         assert replaced() == (0, 0)
+        wait_until_at_work(node, 2)
         old = node.children()
         os.kill(old[0], signal.SIGKILL)
         wait_for(lambda: replaced() == (1, 0), 15)

@@ -20,12 +20,14 @@ from support import Upstream, cut_off, default_handler, free_port, key_of, says,
 
 from rdnscache import metrics
 from rdnscache.address import Address
+from rdnscache.dns.policy import Limits
 from rdnscache.dns.wire import NOTIMP, REFUSED, SERVFAIL
 from rdnscache.endpoint import Endpoint
 from rdnscache.errors import LOCAL, SAID, SILENT, UNREACHABLE, UpstreamFailed
 from rdnscache.metrics import Board
 from rdnscache.upstream import ways
 from rdnscache.upstream.health import FAILURES_BEFORE_REST
+from rdnscache.upstream.routes import Route, Routes
 from rdnscache.upstream.search import NETWORK_ERROR, NO_REACHABLE_AUTHORITY, ROUNDS
 from rdnscache.upstream.server import SEVERAL, Server
 from rdnscache.upstream.servers import Upstreams
@@ -451,7 +453,8 @@ class TestDelay:
         upstreams = _make("127.0.0.1:53", "127.0.0.2:53", "127.0.0.3:53")
         late, fine, _ = upstreams.servers
         self.answers(late, 0.01)
-        upstreams.delay(0.0)
+        routes = Routes(Route(upstreams, Limits(), 1.0), {}, upstreams.servers)
+        routes.delay(0.0)
         self.answers(late, 0.11)
         self.answers(fine, 0.01)
-        assert upstreams.delay(1.0) == pytest.approx(0.1)
+        assert routes.delay(1.0) == pytest.approx(0.1)

@@ -296,7 +296,8 @@ def _scope(name: str, rtype: str | None, zone: str | None, rcode: str | None, ev
 
 def _long(view: View) -> list[str]:
     times = f"{view.state}, {view.ttl_left} s left, {view.age} s old"
-    asked = f"from {view.source}, asked by {view.node}" + (f" at {view.stored}" if view.key else "")
+    route = f" (route {view.route})" if view.route else ""
+    asked = f"from {view.source}{route}, asked by {view.node}" + (f" at {view.stored}" if view.key else "")
     lines = [view.question, f"  {view.rcode}, {times}, {asked}"]
     lines += [f"  {line}" for line in view.answer]
     places = [f"{each['node']}.{each['worker']} ({each.get('state')}, {each.get('ttl_left')} s)" for each in view.l1]

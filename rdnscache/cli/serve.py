@@ -77,6 +77,11 @@ def check_config(file: str, as_json: bool) -> None:
     if as_json:
         echo_json(table, indent=2)
         return
+    zones = table.pop("zone")
     for name, value in table.items():
         echo(f"{name} = {json.dumps(value)}" if value is not None else f"# {name} is off")
+    for zone in zones:
+        echo("[[zone]]")
+        for name, value in zone.items():
+            echo(f"{name} = {json.dumps(value)}")
     echo(f"# {file} is fine")

@@ -17,6 +17,7 @@ from rdnscache.dns.wire import (
     OPT,
     REFUSED,
     SERVFAIL,
+    SOA,
     TXT,
     YXDOMAIN,
     Query,
@@ -26,6 +27,7 @@ from rdnscache.dns.wire import (
 )
 
 _HEADER = Struct("!HBBHHHH")
+_SOA_RECORD = Struct("!HHIH")
 _HINFO, _TKEY, _TSIG, _IXFR, _AXFR, _MAILB, _MAILA = 13, 249, 250, 251, 252, 253, 254
 _CLASS_NONE, _CLASS_ANY = 254, 255
 
@@ -137,6 +139,25 @@ def failure_wire(key: bytes, rcode: int = SERVFAIL) -> bytes:
     """The stored bytes of "nobody could answer": SERVFAIL or what upstreams said, no records (RFC 9520 section 3)."""
     query = build_query(b"\0\0", key, edns=False)
     return bytes((0, 0, query[2] | 0x80, query[3] & 0x10 | 0x80 | rcode)) + query[4:]
+
+
+#: Seconds for which clients may keep what an empty zone says (RFC 6303 section 3).
+EMPTY_ZONE_TTL = 10800
+#: Its SOA behind the names: serial, refresh, retry, expire, minimum.
+_EMPTY_ZONE_TIMES = Struct("!IIIII").pack(1, 3600, 1200, 604800, EMPTY_ZONE_TTL)
+_NOBODY = b"\x06nobody\x07invalid\x00"
+
+
+def empty_zone_wire(key: bytes, zone: bytes, exists: bool) -> bytes:
+    """The stored bytes of what a zone without records says of a question inside it (RFC 6303 section 3).
+
+    NXDOMAIN, or NODATA where the name `exists`: the zone's own, or one with another zone below it.
+    """
+    apex = (0xC000 | 12 + len(qname(key)) - len(zone)).to_bytes(2, "big")
+    rdata = apex + _NOBODY + _EMPTY_ZONE_TIMES
+    record = apex + _SOA_RECORD.pack(SOA, 1, EMPTY_ZONE_TTL, len(rdata)) + rdata
+    head = failure_wire(key, NOERROR if exists else NXDOMAIN)
+    return head[:8] + b"\0\1" + head[10:] + record
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from rdnscache.dns.splice import splice_key
 
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, YXDOMAIN, BADVERS, BADCOOKIE = 0, 1, 2, 3, 4, 5, 6, 16, 23
 
-A, NS, CNAME, SOA, TXT, AAAA, DNAME, OPT, TSIG, ANY = 1, 2, 5, 6, 16, 28, 39, 41, 250, 255
+A, NS, CNAME, SOA, TXT, AAAA, DNAME, OPT, DS, TSIG, ANY = 1, 2, 5, 6, 16, 28, 39, 41, 43, 250, 255
 IN, CH = 1, 3
 
 #: What we say we can take over UDP, and the most we send: no fragments on any sane path (RFC 9715).

@@ -58,6 +58,8 @@ class Child:
     condemned: bool = False
     #: Whether it is to end, and nobody to be started in its place yet.
     retired: bool = False
+    #: Whether it has something to do and ends by itself: then it is forgotten.
+    once: bool = False
     started: float = 0.0
     failures: int = 0
     start_at: float = 0.0
@@ -254,9 +256,10 @@ class ProcessGroup:
                 return
             if pid == 0:
                 return
-            for child in self.children:
-                if child.pid == pid:
-                    self._ended(child, status)
+            for child in [child for child in self.children if child.pid == pid]:
+                self._ended(child, status)
+                if child.once:
+                    self.children.remove(child)
 
     def _ended(self, child: Child, status: int) -> None:
         now, stack = time.monotonic(), child.line.stack() if child.line is not None else ""
@@ -272,6 +275,18 @@ class ProcessGroup:
         if not self.stops and not child.retired:
             child.lost(child.condemned)
             log.warning("%s %s; starting it again in %.1f s", child.name, ended_how(status), pause)
+
+    def run_once(self, name: str, run: Callable[[], int]) -> None:
+        """Have something done by a child that ends by itself, however long it takes."""
+
+        def live(line: Lifeline) -> int:
+            line.close()
+            return run()
+
+        child = Child(name, live, retired=True, once=True)
+        self.start(child)
+        if child.pid:
+            self.children.append(child)
 
     def succeed(self, child: Child, seconds: float) -> bool:
         """Start a successor; when it is at work, end the old one within `seconds`. False when it does not work."""

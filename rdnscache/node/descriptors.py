@@ -22,7 +22,7 @@ def fit(config: Config, limit: int) -> tuple[Config, str]:
 
     Raises ConfigError when a node could not work at all.
     """
-    own = 2 * len(config.listen) + 2 + len(config.upstream)
+    own = 2 * len(config.listen) + 2 + len(config.endpoints)
     bound = config.workers * (2 * len(config.listen) + 3) + RESERVE
     room = limit - RESERVE - own
     least = max(RESERVE + own + LEAST_FLIGHTS + LEAST_CONNECTIONS, bound)

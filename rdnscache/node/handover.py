@@ -39,6 +39,8 @@ class Handover:
     keeper: int = -1
     #: The orders that have been carried out.
     orders: list[str] = field(default_factory=list)
+    #: Zones that the cluster is to forget once the next image is at work.
+    zones: list[str] = field(default_factory=list)
 
     def leave(self, place: str, sockets: Iterable[socket.socket]) -> None:
         self.sockets[place] = [sock.fileno() for sock in sockets]

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from rdnscache import __version__
+from rdnscache import __version__, zone
 from rdnscache.address import Address
 from rdnscache.config import Config, has_secrets, options, plain
 from rdnscache.errors import ConfigError
@@ -40,6 +40,10 @@ log = logging.getLogger(__name__)
 KILL_MARGIN, SERVER_END = 1.0, 2.0
 #: Orders that come through Redis: how many are remembered, and the least seconds between two that are obeyed.
 ORDERS_KEPT, ORDER_PAUSE = 100, 1.0
+#: Zones that are named at the start.
+ZONES_SHOWN = 5
+#: Characters of an option's value that are logged.
+LONGEST_TOLD = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ class Supervisor:
         if not handed.workers:
             _warn_of_root(config)
         self.board = board = Board(config.workers)
-        board.make_room(each.label for each in config.upstream)
+        board.make_room(each.label for each in config.endpoints)
         path = self._add_redis(handed)
         for index in range(config.workers):
             inherited = Inherited(
@@ -104,6 +108,7 @@ class Supervisor:
         try:
             self._tell(bound, admin.getsockname()[1] if admin else 0, path)
             self._take_over(handed)
+            self._forget_zones(handed.zones)
             while not self.processes.stops:
                 self.processes.go_on(ORDER_PAUSE if self.processes.words else 3600.0)
                 self._obey()
@@ -164,11 +169,12 @@ class Supervisor:
         sockets.leave_inner(self.sockets.inner, handed)
         if self.sockets.admin is not None and self.config.admin is not None:
             sockets.leave_admin(self.sockets.admin, self.config.admin, handed)
-        servers = [child.pid for child in self.processes.children if child not in self.workers]
+        servers = [child.pid for child in self.processes.children if child not in self.workers and not child.once]
         if path is not None and servers:
             handed.server, handed.server_path = servers[0], str(path)
         handed.lines = [worker.line.fds if worker.line is not None else (-1, -1) for worker in self.workers]
         handed.keeper, handed.orders = self.processes.keeper_fd, list(self.orders)
+        handed.zones = zone.changed(self.config.zone, self.reread().zone)
         log.info("restarting: the next image takes over")
         try:
             handover.execute(handed)
@@ -237,6 +243,8 @@ class Supervisor:
             f"rdnscache node {config.node_id}: {config.workers} workers on {', '.join(map(str, bound))} (UDP and TCP)"
         )
         print(f"  upstreams   {', '.join(each.label for each in config.upstream)}")
+        if config.zone:
+            print(f"  zones       {_zones_text(config)}")
         print(f"  Redis       {_redis_text(config, self.redis_url)}")
         if config.admin:
             print(f"  admin       http://{Address(config.admin.host, admin_port)}/  (a live page; /metrics, /readyz)")
@@ -260,28 +268,51 @@ class Supervisor:
             old, new = (getattr(config, option.name) for config in (self.config, wanted))
             if old != new:
                 when = ", not before a restart" if option.metadata["fixed"] else ""
-                log.info("%s: %s -> %s%s", option.name, plain(option, old), plain(option, new), when)
+                told = [str(plain(option, value))[:LONGEST_TOLD] for value in (old, new)]
+                log.info("%s: %s -> %s%s", option.name, *told, when)
         changed = replace(wanted, **keep)
         if changed == self.config:
             return log.info("nothing to change")
-        self.board.make_room(each.label for each in changed.upstream)
+        self.board.make_room(each.label for each in changed.endpoints)
         before, self.config = self.config, changed
         self._set_times(changed)
         self._protect(changed)
         logging.getLogger().setLevel(changed.log_level.upper())
+        if self._roll(before):
+            self._forget_zones(zone.changed(before.zone, changed.zone))
+
+    def _roll(self, before: Config) -> bool:
+        """Let successors take over, worker by worker; if one does not work, those of the configuration `before`."""
+        changed = self.config
         done: list[Child] = []
         for worker in self.workers:
             if not self.processes.succeed(worker, changed.drain + KILL_MARGIN):
                 break
             done.append(worker)
         else:
-            return log.info("all workers use the new configuration")
+            log.info("all workers use the new configuration")
+            return True
         self.config = before
         self._set_times(before)
-        self.board.make_room(each.label for each in before.upstream)
+        self.board.make_room(each.label for each in before.endpoints)
         for worker in done:
             self.processes.succeed(worker, before.drain + KILL_MARGIN)
-        return log.error("the new configuration does not work, the old one stays")
+        log.error("the new configuration does not work, the old one stays")
+        return False
+
+    def _forget_zones(self, names: list[str]) -> None:
+        """Have the cluster forget zones that are asked of others now; workers of ours have begun with nothing."""
+        if not names or self.redis_url is None:
+            return
+        url, prefix = self.redis_url, self.config.prefix
+
+        def run() -> int:
+            # in the child alone: a supervisor is without redis-py
+            from rdnscache.operator.forgotten_zones import forget_zones
+
+            return forget_zones(url, prefix, names)
+
+        self.processes.run_once("the flush of changed zones", run)
 
     def _protect(self, config: Config) -> None:
         """Leave no secret behind in a core dump; nor do our children from now on."""
@@ -311,6 +342,13 @@ class Supervisor:
     def _end(self, children: list[Child], seconds: float) -> None:
         self.processes.stops = max(self.processes.stops, 1)
         self.processes.finish(children, seconds)
+
+
+def _zones_text(config: Config) -> str:
+    """The first of them, and how many there are."""
+    names = [f"{each.names[0]} ({each.word or len(each.upstream)})" for each in config.zone[:ZONES_SHOWN]]
+    more = len(config.zone) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")
 
 
 def _warn_of_root(config: Config) -> None:

@@ -51,6 +51,8 @@ class View:
     source: str
     node: str
     answer: list[str]
+    #: The zone whose upstreams were asked; empty where those were the usual ones.
+    route: str = ""
     l1: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -214,6 +216,7 @@ class Browser:
             stored=info.get("stored", "?"),
             source=info.get("from", "?"),
             node=info.get("node", "?"),
+            route=info.get("route", ""),
             answer=[printable(line) for line in (fields[1] or b"").decode("utf-8", "replace").split("\n") if line],
         )
 

@@ -48,6 +48,7 @@ def _only_in_l1(question: str, entries: list[dict[str, Any]]) -> View:
         stored="?",
         source=origin.get("from", "?"),
         node=origin.get("node", "?"),
+        route=origin.get("route", ""),
         answer=[],
         l1=entries,
     )

@@ -24,7 +24,7 @@ from rdnscache.store.steering import ANNOUNCE, MOST_WORKERS, ROLL, WorkerId
 MAX_TOLD, PORTION = 8 << 20, 16
 #: Entries that workers say they hold of a name: with more the question is over. Characters that are read of each.
 MOST_HELD = 1000
-_HELD = {"key": 1100, "rcode": 32, "state": 32, "origin": 300}
+_HELD = {"key": 1100, "rcode": 32, "state": 32, "origin": 1500}
 #: No name is asked so often in a second.
 ABSURD = 1e9
 

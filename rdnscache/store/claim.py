@@ -286,7 +286,7 @@ class RedisClaim(Claim):
             store = self._store
             store.servers.run_later(RENEW, store.filled, *self._keys, self._token, store.lease_ms)
 
-    def fill(self, kind: bytes, reply: Reply, ttl: int, stale: int, source: str, why: str = "") -> None:
+    def fill(self, kind: bytes, reply: Reply, ttl: int, stale: int, source: str, route: str, why: str = "") -> None:
         store = self._store
         if not self._token:
             return
@@ -294,7 +294,8 @@ class RedisClaim(Claim):
         if kind != FAILURE and holds_for_name(reply):
             name = self._keys[3]
             kind = STORE_NAME if kind == STORE else kind
-        info = info_text(reply.rcode, ttl, stale, store.time_text(), source, store.node, why, reply.ede).encode()
+        stored = store.time_text()
+        info = info_text(reply.rcode, ttl, stale, stored, source, store.node, why, reply.ede, route).encode()
         answer = answer_text(reply).encode()
         lifetime = (ttl + stale) * 1000
         seal = store.trust.signed(name, info, reply.wire)

@@ -42,7 +42,8 @@ An entry's fields are made for people:
 salt, the ID; person, `rdnscache entry`. A node with secrets uses no entry whose `mac` none of them made, nor one whose
 `stored` and PTTL say ages more than 300 s apart: that is an old entry put back. So clocks may differ by that much.
 
-A failure that is stored says `why` in its `info`, behind `node`: `said` (the upstream in `from` answered SERVFAIL) or
+`route`, behind `node`, is the zone that has upstreams of its own, where those were asked.
+A failure that is stored says `why` in its `info`, behind these: `said` (the upstream in `from` answered SERVFAIL) or
 `silent` (it answered other questions meanwhile, and this one never). These are facts about the name. A reader believes
 them when it would have asked that upstream itself, or its own node wrote them; else it asks its own upstreams. That an
 upstream cannot be reached is nobody's business but the leader's, and is not stored. `ede`, behind that, is the
@@ -373,7 +374,16 @@ def _label_pattern(label: str) -> str:
 
 
 def info_text(
-    rcode: int, ttl: int, stale: int, stored: str, source: str, node: str, why: str = "", ede: int = NO_EDE
+    rcode: int,
+    ttl: int,
+    stale: int,
+    stored: str,
+    source: str,
+    node: str,
+    why: str = "",
+    ede: int = NO_EDE,
+    route: str = "",
 ) -> str:
     text = f"rcode={rcode_text(rcode)} ttl={ttl} stale={stale} stored={stored} from={source} node={node}"
+    text += f" route={route}" if route else ""
     return text + (f" why={why}" if why else "") + (f" ede={ede}" if ede != NO_EDE else "")

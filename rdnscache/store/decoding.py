@@ -12,7 +12,7 @@ from rdnscache.dns.wire import Reply, parse_reply, read_u32
 
 _INFO = re.compile(
     rb"rcode=[A-Z0-9]+ ttl=([0-9]{1,7}) stale=([0-9]{1,7}) stored=[0-9TZ:-]{1,30} "
-    rb"(from=[!-~]{1,100} node=[!-~]{1,100}(?: why=[a-z]{1,20})?)(?: ede=([0-9]{1,5}))?"
+    rb"(from=[!-~]{1,100} node=[!-~]{1,100}(?: route=[!-~]{1,1100})?(?: why=[a-z]{1,20})?)(?: ede=([0-9]{1,5}))?"
 )
 #: The limits of a node that was told none.
 LIMITS = Limits()

@@ -61,10 +61,11 @@ class Claim:
         """As a follower: the entry the leader's fill brings; None when it is time to claim again."""
         return None
 
-    def fill(self, kind: bytes, reply: Reply, ttl: int, stale: int, source: str, why: str = "") -> None:
+    def fill(self, kind: bytes, reply: Reply, ttl: int, stale: int, source: str, route: str, why: str = "") -> None:
         """As the leader: store the reply and wake the followers. Does not wait.
 
-        `source` is the upstream it comes from; of a failure, `why` says what made it a fact about the name.
+        `source` is the upstream it comes from, `route` the zone that has upstreams of its own, or nothing; of a
+        failure, `why` says what made it a fact about the name.
         """
 
     def release(self) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import hiredis
@@ -19,7 +19,7 @@ from gevent.event import Event
 
 from rdnscache import metrics
 from rdnscache.dns.entry import Entry
-from rdnscache.dns.policy import Limits
+from rdnscache.dns.zones import Zones
 from rdnscache.errors import StoreDown
 from rdnscache.kernel import Incarnation
 from rdnscache.logs import Throttled
@@ -27,7 +27,7 @@ from rdnscache.metrics import Counters
 from rdnscache.store.claim import RedisClaim
 from rdnscache.store.cluster import connect
 from rdnscache.store.contract import HEAT, LEASE, TIME_FORM, Names
-from rdnscache.store.decoding import LIMITS, read_wake
+from rdnscache.store.decoding import read_wake
 from rdnscache.store.events import Again, Control, Local
 from rdnscache.store.flushes import Flushes
 from rdnscache.store.interface import Claim
@@ -36,7 +36,7 @@ from rdnscache.store.seal import Seal
 from rdnscache.store.server import ServerSettings
 from rdnscache.store.servers import Command, LinkSettings
 from rdnscache.store.steering import WorkerId
-from rdnscache.store.trust import Trust
+from rdnscache.store.trust import Terms, Trust
 from rdnscache.store.warming import hottest
 
 log = logging.getLogger(__name__)
@@ -63,9 +63,8 @@ class StoreSettings:
     #: Seconds without any answer after which the link is given up; and that a flight waits for one.
     timeout: float
     budget: float
-    limits: Limits = LIMITS
-    #: The servers this node asks: whose failures it believes.
-    upstreams: Collection[str] = ()
+    #: How it treats what is stored.
+    terms: Zones[Terms] = field(default_factory=lambda: Zones(Terms(), {}))
     #: Signs and checks what is stored.
     seal: Seal | None = None
 
@@ -80,7 +79,7 @@ class RedisStore:
         self.counters = counters
         self.lease_ms = round(min(settings.lease, LEASE) * 1000)
         self.wake_channel = self.names.wake(str(settings.worker_id))
-        self.trust = Trust(node, settings.upstreams, settings.limits, settings.seal, self.discard, counters)
+        self.trust = Trust(node, settings.terms, settings.seal, self.discard, counters)
         self._unusable = Throttled(log)
         self._counted: dict[int, int] = {}
         #: Those who have claimed, by the Redis key of their question: one, but for a flush that begins another.

@@ -8,6 +8,7 @@ from typing import Any
 
 from rdnscache.dns.names import name_text, parse_own_name, rcode_number, rcode_text, type_number, type_text
 from rdnscache.dns.question import ANY_TYPE, qname, qtype
+from rdnscache.dns.zones import is_below
 from rdnscache.store.contract import Names, glob_escape
 
 
@@ -29,7 +30,7 @@ class Scope:
         """Whether an entry with this key and RCODE is meant."""
         if self.name is not None and qname(key) != self.name:
             return False
-        if self.zone is not None and not _below(qname(key), self.zone):
+        if self.zone is not None and not is_below(qname(key), self.zone):
             return False
         if self.qtype is not None and qtype(key) not in (self.qtype, ANY_TYPE):
             return False
@@ -80,11 +81,3 @@ class Scope:
             qtype=type_number(known["type"]) if "type" in known else None,
             rcode=rcode_number(known["rcode"]) if "rcode" in known else None,
         )
-
-
-def _below(name: bytes, zone: bytes) -> bool:
-    """Whether a wire name is the zone's, or below it: equal from some label on."""
-    position = 0
-    while len(name) - position > len(zone):
-        position += name[position] + 1
-    return name[position:] == zone

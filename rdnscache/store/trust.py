@@ -5,36 +5,45 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from rdnscache import clock, metrics
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.policy import Limits
+from rdnscache.dns.zones import Zones
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters
 from rdnscache.store.clocks import Clocks
-from rdnscache.store.decoding import Lifetime, decode, mistimed
+from rdnscache.store.decoding import LIMITS, Lifetime, decode, mistimed
 from rdnscache.store.seal import TOLERANCE, Seal, earlier, put_back
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How this node treats what is stored of a zone."""
+
+    limits: Limits = LIMITS
+    #: Labels of the servers it asks: whose failures it believes.
+    upstreams: frozenset[str] = frozenset()
+
+
 class Trust:
-    """`upstreams` are the servers this node asks, address and port; `discard(name)` deletes a value nobody can use."""
+    """`terms` are those of this node for each zone; `discard(name)` deletes a value nobody can use."""
 
     def __init__(
         self,
         node: str,
-        upstreams: Collection[str],
-        limits: Limits,
+        terms: Zones[Terms],
         seal: Seal | None,
         discard: Callable[[bytes], None],
         counters: Counters,
     ) -> None:
         self._node = node
-        self._upstreams = frozenset(upstreams)
-        self._limits = limits
+        self._terms = terms
         self._seal = seal
         self._discard = discard
         self._counters = counters
@@ -50,7 +59,7 @@ class Trust:
         What nobody can use is deleted. What we do not believe others may, so it is left where it is.
         """
         now = clock.now()
-        entry = decode(key, fields[1], fields[0], left_ms, now, self._limits)
+        entry = decode(key, fields[1], fields[0], left_ms, now, self._terms.of(key).limits)
         if entry is None:
             if left_ms is not Lifetime.WHOLE and not mistimed(fields[1], left_ms):
                 self._discard(name)
@@ -74,7 +83,8 @@ class Trust:
     def believes(self, failure: Entry) -> bool:
         """Whether a failure that somebody stored would have been ours as well: see `contract`."""
         words = dict(word.split("=", 1) for word in failure.origin.split(" "))
-        return words["node"] == self._node or ("why" in words and words["from"] in self._upstreams)
+        asked = self._terms.of(failure.key).upstreams
+        return words["node"] == self._node or ("why" in words and words["from"] in asked)
 
     def signed(self, name: bytes, info: bytes, wire: bytes) -> tuple[bytes, ...]:
         """The field `mac` of an entry and its value; nothing without a secret."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from rdnscache.endpoint import Endpoint
 from rdnscache.errors import SAID, UNREACHABLE, UpstreamFailed
-from rdnscache.upstream.connection import Connection, Limits, Owner, hand_over
+from rdnscache.upstream.connection import Limits, Owner, hand_over
 from rdnscache.upstream.framing import framed
 from rdnscache.upstream.pool import Pool
 from rdnscache.upstream.query import Query
 from rdnscache.upstream.quic_channel import QuicChannel, Tickets
+from rdnscache.upstream.quic_queries import BLOCK, QuicQueries
 
 try:
     from aioquic.quic.events import StreamDataReceived, StreamReset
@@ -18,8 +19,6 @@ except ImportError:  # an extra
     pass
 
 ALPN = "doq"
-#: Sizes of queries are multiples of it (RFC 8467 section 4.1).
-BLOCK = 128
 #: The largest message, behind its length.
 LARGEST = 2 + 65535
 #: DOQ_REQUEST_CANCELLED (RFC 9250 section 4.3).
@@ -33,7 +32,7 @@ def over_quic(endpoint: Endpoint, limits: Limits) -> Pool:
     return Pool(endpoint.label, lambda owner: DoqConnection(owner, endpoint, tickets, limits), limits)
 
 
-class DoqConnection(Connection):
+class DoqConnection(QuicQueries):
     """Its numbers are those of streams."""
 
     def __init__(self, owner: Owner, endpoint: Endpoint, tickets: Tickets, limits: Limits) -> None:
@@ -43,32 +42,16 @@ class DoqConnection(Connection):
         def open_channel(on_open: Any, on_event: Any, on_end: Any) -> Any:
             return QuicChannel(endpoint, ALPN, tickets, on_open, on_event, on_end)
 
-        super().__init__(owner, endpoint.label, open_channel, limits)
-
-    @property
-    def _quic(self) -> QuicChannel:
-        return cast(QuicChannel, self._channel)
-
-    def room(self) -> int:
-        return min(super().room(), self._quic.streams_left) if self.open else 0
+        super().__init__(owner, endpoint.label, open_channel, limits, CANCELLED)
 
     def send(self, query: Query) -> None:
-        self._take(query, self._quic.ask(framed(query.message(_ID, BLOCK))))
+        self._take(query, self.quic.ask(framed(query.message(_ID, BLOCK))))
 
-    def cancel(self, query: Query) -> None:
-        """The server is told as well: a stream that it gives up leaves room for another."""
-        super().cancel(query)
-        if not self.closed:
-            self._quic.stop(query.number, CANCELLED)
-
-    def _received(self, event: Any) -> None:
-        self._is_alive()
+    def _take_event(self, event: Any) -> None:
         if isinstance(event, StreamDataReceived):
             self._data(event.stream_id, event.data, event.end_stream)
         elif isinstance(event, StreamReset):
             self._gave_up(event.stream_id, "it gave a query up")
-        if not self.closed:
-            self._handed_out()
 
     def _data(self, stream: int, data: bytes, last: bool) -> None:
         if stream not in self.outstanding:
@@ -92,9 +75,6 @@ class DoqConnection(Connection):
             query = self._forget(stream)
             if query is not None:
                 hand_over(query.failed, UpstreamFailed(f"{self._name}: {reason}", why=UNREACHABLE))
-
-    def _hand_out(self) -> None:
-        """All is handed out as it comes: a channel reads no more than others can bear."""
 
     def _leave(self) -> list[Query]:
         self._came.clear()

@@ -3,6 +3,7 @@ cdef class Health:
 
     cpdef bint due(self, double now)
     cpdef object probe(self, double until)
+    cpdef object checked(self, double now)
     cpdef object probed(self)
     cpdef bint answered(self, double now)
     cpdef object postpone(self, double now)

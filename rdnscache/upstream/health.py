@@ -13,9 +13,9 @@ FAILURES_BEFORE_REST = 3
 #: Seconds of the first rest and at most; doubled by each probe that fails, and when it fails again this soon.
 FIRST_REST, LAST_REST, STABLE = 1.0, 30.0, 10.0
 #: Where each number is.
-_FAILURES, _RESTS_UNTIL, _PAUSE, _PROBED_UNTIL, _ALIVE_AT, _CHANGED_AT = range(6)
+_FAILURES, _RESTS_UNTIL, _PAUSE, _PROBED_UNTIL, _ALIVE_AT, _CHANGED_AT, _CHECKED_AT = range(7)
 #: Numbers that it needs.
-ROOM = 6
+ROOM = 7
 
 
 class Health:
@@ -45,6 +45,11 @@ class Health:
         return self._numbers[_CHANGED_AT]
 
     @property
+    def checked_at(self) -> float:
+        """When it was last asked only to see how it is."""
+        return self._numbers[_CHECKED_AT]
+
+    @property
     def resting(self) -> bool:
         """Until a probe has gone well, however long its rest has been over."""
         return self._numbers[_RESTS_UNTIL] > 0.0
@@ -57,6 +62,10 @@ class Health:
     def probe(self, until: float) -> None:
         """A probe is on its way, and will have come to something by then."""
         self._numbers[_PROBED_UNTIL] = until
+
+    def checked(self, now: float) -> None:
+        """It is asked only to see how it is."""
+        self._numbers[_CHECKED_AT] = now
 
     def probed(self) -> None:
         """It has come to something."""

@@ -25,17 +25,13 @@ from rdnscache.errors import SAID, UNREACHABLE, UpstreamFailed
 from rdnscache.upstream.connection import TURN, Connection, Limits, OpenChannel, Owner, hand_over
 from rdnscache.upstream.http2_frames import Farewell, Frames
 from rdnscache.upstream.http2_headers import RememberingEncoder
+from rdnscache.upstream.http_messages import LEAST, NO_ID, objection, request_head
 from rdnscache.upstream.query import Query
 
 #: Octets of the headers of a response, of one response with its padding, of all together that may be on their way.
 MAX_HEADERS, MAX_BODY, WINDOW = 8192, 1 << 17, 1 << 20
-#: Octets of a DNS message without a question (RFC 1035 section 4.1.1).
-_HEADER = 12
 #: Frames that are taken before the next look at the clock.
 GROUP = 16
-MESSAGE = b"application/dns-message"
-#: The ID is 0, so that caches on the way see equal questions as equal (RFC 8484 section 4.1).
-_NO_ID = b"\0\0"
 #: Streams at a time before the server has said how many (RFC 9113 section 6.5.2).
 UNTOLD = 100
 #: Streams of one connection, of 2**30.
@@ -49,10 +45,7 @@ class Http2Connection(Connection):
         self, owner: Owner, name: str, open_channel: OpenChannel, limits: Limits, url: tuple[str, str], block: int
     ) -> None:
         self._block = block
-        self._head = [
-            (b":method", b"POST"), (b":scheme", b"https"), (b":authority", url[0].encode()),
-            (b":path", url[1].encode()), (b"accept", MESSAGE), (b"content-type", MESSAGE),
-        ]  # fmt: skip
+        self._head = request_head(*url)
         config = H2Configuration(client_side=True, header_encoding=None)
         config.validate_outbound_headers = config.normalize_outbound_headers = False  # ours are the same each time
         config.validate_inbound_headers = config.normalize_inbound_headers = False  # two are read, none passed on
@@ -88,7 +81,7 @@ class Http2Connection(Connection):
 
     def send(self, query: Query) -> None:
         http, number = self._http, 0  # which is no stream's
-        body = query.message(_NO_ID, self._block)
+        body = query.message(NO_ID, self._block)
         try:
             number = http.get_next_available_stream_id()
             http.send_headers(number, [*self._head, (b"content-length", b"%d" % len(body))])
@@ -209,12 +202,9 @@ class Http2Connection(Connection):
 
     def _take_head(self, event: Any) -> None:
         number = event.stream_id
-        head = dict(event.headers)
-        status, kind = head.get(b":status", b""), head.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        if status != b"200":
-            self._refuse(number, f"HTTP status {status[:3].decode('ascii', 'replace')}")
-        elif kind != MESSAGE:
-            self._refuse(number, "what comes over HTTP is no DNS message")
+        reason = objection(event.headers)
+        if reason:
+            self._refuse(number, reason)
         else:
             self._bodies[number] = bytearray()
 
@@ -232,7 +222,7 @@ class Http2Connection(Connection):
         if number in self._rests:
             self._reset(number)  # the server has enough of the query
         if number in self.outstanding:
-            if body is None or len(body) < _HEADER:
+            if body is None or len(body) < LEAST:
                 self._fail(number, "a response that is no DNS message")
             else:
                 self._answered(number, bytes(body))

@@ -76,3 +76,14 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """End all connections; what is on its way fails."""
+
+
+class Connections(Transport, Protocol):
+    """One that keeps connections."""
+
+    #: Connections begun since the beginning.
+    openings: int
+
+    @property
+    def open(self) -> int:
+        """Those that are open."""

@@ -38,6 +38,8 @@ DATAGRAMS, TURN, LARGEST = 64, 0.002, 65535
 #: Octets that the server may send and nobody has taken: on one stream, which a message and its length fit into, and on
 #: all of them.
 STREAM_DATA, ALL_DATA = 1 << 17, 1 << 21
+#: Events of a server that are kept until it is known who it is: settings, mostly.
+MOST_EARLY = 64
 #: Seconds of silence after which the connection is gone for both sides (RFC 9000 section 10.1).
 SILENCE = 30.0
 
@@ -79,6 +81,8 @@ class QuicChannel:
         self.resumed = False
         self._tickets = tickets
         self._new_ticket: Any = None
+        #: What has come before it is known whom this is with.
+        self._early: list[QuicEvent] = []
         self._on_open, self._on_event, self._on_end = on_open, on_event, on_end
         self._loop = get_hub().loop
         self._sock: socket.socket | None = None
@@ -104,7 +108,7 @@ class QuicChannel:
         self._watcher = self._loop.io(sock.fileno(), READ)
         self._watcher.start(self._readable)
         self._quic.connect(address.sockaddr, now=time.monotonic())
-        self._flush_soon()
+        self.flush_soon()
 
     @property
     def streams_left(self) -> int:
@@ -114,19 +118,28 @@ class QuicChannel:
             return 0
         return int(quic._remote_max_streams_bidi) - quic.get_next_available_stream_id() // 4
 
+    @property
+    def connection(self) -> QuicConnection:
+        """For who speaks a protocol over it; `flush_soon` is to follow what is said."""
+        assert self._quic is not None
+        return self._quic
+
+    def next_stream(self) -> int:
+        """The number of a new one."""
+        return int(self.connection.get_next_available_stream_id())
+
     def ask(self, data: bytes) -> int:
         """Open a stream, and send all there is to say on it; its number. It leaves with all others of this turn."""
-        assert self._quic is not None
-        stream = int(self._quic.get_next_available_stream_id())
-        self._quic.send_stream_data(stream, data, end_stream=True)
-        self._flush_soon()
+        stream = self.next_stream()
+        self.connection.send_stream_data(stream, data, end_stream=True)
+        self.flush_soon()
         return stream
 
     def stop(self, stream: int, code: int) -> None:
         """Want nothing more of a stream."""
         if self._quic is not None and stream in self._quic._streams:
             self._quic.stop_stream(stream, code)
-            self._flush_soon()
+            self.flush_soon()
 
     def _ticket_came(self, ticket: Any) -> None:
         if self.open:
@@ -170,6 +183,10 @@ class QuicChannel:
                 self._end(UpstreamFailed(f"{self.endpoint.label}: {text}", why=UNREACHABLE))
             elif self.open:
                 self._on_event(event)
+            elif len(self._early) < MOST_EARLY:
+                self._early.append(event)
+            else:
+                self._end(UpstreamFailed(f"{self.endpoint.label}: it says too much too early", why=UNREACHABLE))
 
     def _shaken_hands(self, resumed: bool) -> None:
         """Whom it is with is looked at by another thread: reading all that the system trusts takes long."""
@@ -199,9 +216,14 @@ class QuicChannel:
         if self._new_ticket is not None:
             self._tickets.keep(self._new_ticket)
         self._on_open()
-        self._flush_soon()
+        early, self._early = self._early, []
+        for event in early:
+            if not self.closed:
+                self._on_event(event)
+        self.flush_soon()
 
-    def _flush_soon(self) -> None:
+    def flush_soon(self) -> None:
+        """Send what there is to be sent, when this turn of the hub is over."""
         if not self._flushing:
             self._flushing = True
             self._loop.run_callback(self._flush)

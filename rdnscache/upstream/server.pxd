@@ -30,6 +30,7 @@ cdef class Server:
     cdef double _least_before
     cdef double _period
     cdef int _block
+    cdef long _openings
     cdef object _counters
     cdef object _log
     cdef object _log_tcp

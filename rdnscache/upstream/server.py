@@ -16,7 +16,7 @@ from rdnscache.upstream.datagrams import Datagrams
 from rdnscache.upstream.defence import CASE, COOKIE, USUAL, Cookies, LetterCase, Measures
 from rdnscache.upstream.estimate import Estimate
 from rdnscache.upstream.health import Health
-from rdnscache.upstream.query import Transport
+from rdnscache.upstream.query import Connections, Transport
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Ways:
     """How a server is reached: by `own`, and where that is `udp`, what does not fit there over `tcp`."""
 
     own: Transport
-    tcp: Transport
+    tcp: Connections
     udp: Datagrams | None = None
 
 
@@ -99,7 +99,10 @@ class Server:
         self._counters = counters
         self._log = Throttled(log)
         self._log_tcp = Throttled(log)
-        counters[block + metrics.SERVER_RESTING] = 0  # a worker before us may have left it so
+        #: Connections that have been counted.
+        self._openings = 0
+        for gauge in (metrics.SERVER_RESTING, metrics.SERVER_CONNECTIONS):
+            counters[block + gauge] = 0  # a worker before us may have left it so
 
     def rank(self, now: float) -> int:
         if self.health.rests_until:
@@ -201,6 +204,9 @@ class Server:
     def catch_up(self, now: float) -> None:
         """Log what was held back, and count what other workers have found out; to be called now and then."""
         self._counters[self._block + metrics.SERVER_RESTING] = int(self.health.resting)
+        self._counters[self._block + metrics.SERVER_CONNECTIONS] = self.tcp.open
+        self._counters[self._block + metrics.SERVER_OPENINGS] += self.tcp.openings - self._openings
+        self._openings = self.tcp.openings
         self.letter_case.catch_up(now)
         self.cookies.catch_up(now, self.estimate.rtt > 0.0)
         self._log.catch_up(now)

@@ -65,24 +65,9 @@ class Upstreams:
         known = [server.estimate.rtt for server in self.servers if server.estimate.rtt and not server.health.resting]
         return sum(known) / len(known) if known else 0.0
 
-    def delay(self, now: float) -> float:
-        """By how many seconds the quickest answers come later than they did, from the server where that is most.
-
-        Negative when that is not known. What has come since it was last asked for is what counts.
-        """
-        return max((server.delay(now) for server in self.servers), default=-1.0)
-
-    def close(self) -> None:
-        """End what connections there are in an orderly way."""
-        for server in self.servers:
-            server.transport.close()
-            server.tcp.close()
-
     def catch_up(self, now: float) -> None:
         """Log what was held back; to be called now and then."""
         self._local.catch_up(now)
-        for server in self.servers:
-            server.catch_up(now)
 
     def ask(self, key: bytes, on_trouble: Callable[[], None] = _ignore) -> tuple[Reply, str]:
         """A usable reply and the address it came from.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rdnscache.endpoint import HTTPS, QUIC, TCP, TLS, UDP, Endpoint
+from rdnscache.endpoint import H3, HTTPS, QUIC, TCP, TLS, UDP, Endpoint
 from rdnscache.upstream.connection import Limits
 from rdnscache.upstream.datagrams import Datagrams
-from rdnscache.upstream.query import Transport
+from rdnscache.upstream.query import Connections
 from rdnscache.upstream.server import Ways
 from rdnscache.upstream.transports import over_https, over_tcp, over_tls
 
@@ -28,13 +28,17 @@ def find(endpoint: Endpoint, limits: Limits = USUAL) -> Ways:
     return Ways(way, way)
 
 
-def _over_connections(endpoint: Endpoint, limits: Limits) -> Transport:
+def _over_connections(endpoint: Endpoint, limits: Limits) -> Connections:
     if endpoint.scheme == TCP:
         return over_tcp(endpoint.address, limits)
     if endpoint.scheme == QUIC:
         from rdnscache.upstream.doq import over_quic  # what it takes is an extra
 
         return over_quic(endpoint, limits)
+    if endpoint.scheme == H3:
+        from rdnscache.upstream.doh3 import over_http3
+
+        return over_http3(endpoint, limits)
     secured = _secured(endpoint)
     if endpoint.scheme == TLS:
         return over_tls(endpoint.address, secured, limits)

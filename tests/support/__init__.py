@@ -20,7 +20,7 @@ from .messages import (
     says,
     timed,
 )
-from .node import Node, attached, cluster, fill_all_workers, members, nodes_on
+from .node import ExecutedNode, Node, attached, cluster, fill_all_workers, members, nodes_on, wait_until_at_work
 from .ports import free_port
 from .processes import ROOT, alive, children_of, clean_env, command, run
 from .redis_cluster import RedisCluster, running_cluster
@@ -31,12 +31,12 @@ from .upstream import Changing, Upstream
 from .waiting import in_order, wait_for
 
 __all__ = [
-    "KINDS", "ROOT", "Asked", "Changing", "ChaosRelay", "Handler", "Load", "Node", "Peer", "RedisCluster",
-    "RedisServer", "Relay", "Reply", "Sentinel", "Server", "SteadyLoad", "StreamServer", "Upstream", "above_one",
-    "address", "address_of", "addresses", "alive", "all_ended", "answer", "answer_of", "answered", "answering", "ask",
-    "asked_at_once", "attached", "children_of", "clean_env", "cluster", "command", "cut_off", "default_handler",
-    "extended_errors", "failure", "fill_all_workers", "free_port", "get", "in_order", "key_of", "members", "negative",
-    "nodes_on", "numbers", "page_status", "refusing", "request", "run", "running_cluster", "says", "status_of",
-    "steady_load",
-    "telling", "timed", "turning", "until_shared", "wait_for", "watched",
+    "KINDS", "ROOT", "Asked", "Changing", "ChaosRelay", "ExecutedNode", "Handler", "Load", "Node", "Peer",
+    "RedisCluster", "RedisServer", "Relay", "Reply", "Sentinel", "Server", "SteadyLoad", "StreamServer", "Upstream",
+    "above_one", "address", "address_of", "addresses", "alive", "all_ended", "answer", "answer_of", "answered",
+    "answering", "ask", "asked_at_once", "attached", "children_of", "clean_env", "cluster", "command", "cut_off",
+    "default_handler", "extended_errors", "failure", "fill_all_workers", "free_port", "get", "in_order", "key_of",
+    "members", "negative", "nodes_on", "numbers", "page_status", "refusing", "request", "run", "running_cluster",
+    "says", "status_of", "steady_load", "telling", "timed", "turning", "until_shared", "wait_for",
+    "wait_until_at_work", "watched",
 ]  # fmt: skip

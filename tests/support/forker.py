@@ -1,7 +1,8 @@
-"""A process that has imported what the commands of rdnscache need, and forks one for each that it is asked for.
+"""A process that has imported all of rdnscache, and forks what it is asked for: a command, or a node.
 
-Half a second of CPU for each command is imports, and tests run hundreds. What is forked is a process of its own, with
-the arguments, files, variables and exit code it would have had; `processes.command` talks to it.
+Imports take half a second of CPU for each command and one for each node, and tests run hundreds. What is forked is a
+process of its own, with the arguments, files, variables and exit code it would have had; `processes.Forked` talks to
+it. Workers of such a node patch what gevent patches as they always do, only after the imports instead of before.
 """
 
 from __future__ import annotations
@@ -14,24 +15,59 @@ import select
 import signal
 import socket
 import sys
-from importlib import import_module
+import warnings
+from collections.abc import Callable
+from importlib import import_module, metadata
 from pathlib import Path
 
+from gevent import monkey
+
 import rdnscache
-from rdnscache import cli, operator
+from rdnscache import cli
 
 #: The longest request, in octets.
 LONGEST = 1 << 16
+#: What gevent imports to patch the modules of these names.
+PATCHES = ("events", "local", "select", "selectors", "signal", "socket", "ssl", "subprocess", "threading", "time")
 
 
 def main() -> None:
     """Serve the socket that is our stdin, until nobody is at the other end."""
-    for room in (cli, operator):
-        for module in pkgutil.iter_modules(room.__path__):
-            import_module(f"{room.__name__}.{module.name}")
+    for module in pkgutil.walk_packages(rdnscache.__path__, "rdnscache."):
+        if module.name != "rdnscache.__main__":
+            import_module(module.name)
+    for name in PATCHES:
+        import_module(f"gevent.{name}")
+    monkey.patch_all = patch_late
+    metadata.entry_points = metadata.entry_points().select  # patching looks for plug-ins in all packages, 25 times
     gc.freeze()
     if serve(socket.socket(fileno=os.dup(0))):
-        cli.main()
+        try:
+            cli.main()
+        except SystemExit as end:
+            leave(end.code)
+            raise
+
+
+def leave(code: str | int | None) -> None:
+    """End without taking all modules apart, which costs more than most commands; returns when there is more to say."""
+    if not isinstance(code, str):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code or 0)
+
+
+def patch_late(patch_all: Callable[[], object] = monkey.patch_all) -> None:
+    """What a worker does first; here redis-py holds on to what it has imported by name, which has to be replaced."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", monkey.MonkeyPatchWarning)  # that ssl is there: for the sake of redis.asyncio
+        patch_all()
+    replaced = {id(old): (module, name) for module, items in monkey.saved.items() for name, old in items.items()}
+    for holder in [module for name, module in sys.modules.items() if name.partition(".")[0] == "redis"]:
+        for name, held in list(vars(holder).items()):
+            if callable(held) and id(held) in replaced:
+                where, what = replaced[id(held)]
+                setattr(holder, name, getattr(sys.modules[where], what))
 
 
 def serve(control: socket.socket) -> bool:
@@ -80,6 +116,7 @@ def become(asked: dict[str, object], files: list[int]) -> None:
     os.environ.clear()
     os.environ.update(env)
     sys.argv = [str(Path(rdnscache.__path__[0], "__main__.py")), *words]
+    sys.orig_argv = [sys.executable, "-m", "rdnscache", *words]
     sys.modules["__main__"].__package__ = "rdnscache"  # `python -m rdnscache`, as its usage says
 
 

@@ -31,7 +31,8 @@ def ask(
         try:
             if tcp:
                 return dns.query.tcp(query, host, timeout, port)
-            return dns.query.udp(query, host, timeout, port)
+            # a late reply to an earlier socket may reach the port that was its, and is ours now
+            return dns.query.udp(query, host, timeout, port, ignore_unexpected=True)
         except (dns.exception.Timeout, OSError):
             if not left:
                 raise

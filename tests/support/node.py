@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,16 +17,22 @@ from types import TracebackType
 from typing import Any, Self
 
 import dns.exception
+import dns.message
 
 from .messages import answer_of, ask
 from .ports import free_port
-from .processes import ROOT, alive, children_of, clean_env, command
+from .processes import ROOT, Forked, alive, children_of, clean_env, command, forkable
 from .upstream import Upstream
 from .waiting import wait_for
 
 
 class Node:
-    """A running `rdnscache serve`. Its embedded server, if any, has a runtime folder of its own: `.folder`."""
+    """A running `rdnscache serve`. Its embedded server, if any, has a runtime folder of its own: `.folder`.
+
+    It is forked from a process that has imported what it needs.
+    """
+
+    executed = False
 
     def __init__(
         self,
@@ -41,29 +49,30 @@ class Node:
         self.port = int(port)
         self.host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host.strip("[]"))
         self.folder = Path(tempfile.mkdtemp(prefix="rdns-"))
-        command = [sys.executable, "-m", "rdnscache", "serve", "--redis", redis, "--workers", str(workers)]
+        words = ["serve", "--redis", redis, "--workers", str(workers)]
         for address in self.listen:
-            command += ["--listen", address]
+            words += ["--listen", address]
         for address in upstreams:
-            command += ["--upstream", address]
-        if open_files is not None:
-            command = ["sh", "-c", f'ulimit -n {open_files}; exec "$@"', "sh", *command]
+            words += ["--upstream", address]
+        # fewer CPUs than processes make Redis and upstreams slow: that is not what most tests are about
+        patience = {"RDNSCACHE_REDIS_BUDGET": "2", "RDNSCACHE_UPSTREAM_RETRY_MIN": "0.25"}
+        extra = {"XDG_RUNTIME_DIR": str(self.folder)} | patience | (env or {})
         self._log = self.folder / "log"
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*command, *args],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # fewer CPUs than processes make Redis slow: that is not what most tests are about
-                env=clean_env({"XDG_RUNTIME_DIR": str(self.folder), "RDNSCACHE_REDIS_BUDGET": "2"} | (env or {})),
-                cwd=ROOT,
-            )
+        self.process = self._start([*words, *args], extra, open_files)
         try:
             wait_for(self._answers, 15)
         except BaseException:
             self.kill()
             raise
+
+    def _start(self, words: list[str], env: dict[str, str], open_files: int | None) -> subprocess.Popen[bytes] | Forked:
+        with self._log.open("wb") as log, open(os.devnull, "rb") as nothing:
+            if forkable(env) and open_files is None and not self.executed:
+                return Forked(words, clean_env(env), (nothing.fileno(), log.fileno(), log.fileno()))
+            command = [sys.executable, "-m", "rdnscache", *words]
+            if open_files is not None:
+                command = ["sh", "-c", f'ulimit -n {open_files}; exec "$@"', "sh", *command]
+            return subprocess.Popen(command, stdin=nothing, stdout=log, stderr=log, env=clean_env(env), cwd=ROOT)
 
     def _answers(self) -> bool:
         if self.process.poll() is not None:
@@ -104,6 +113,12 @@ class Node:
         if error is not None:
             print(self.log(), file=sys.stderr)
         self.kill()
+
+
+class ExecutedNode(Node):
+    """One that begins as people have it, for tests about processes themselves."""
+
+    executed = True
 
 
 def attached(node: Node, times: int = 1) -> bool:
@@ -149,6 +164,18 @@ def members(url: str) -> list[dict[str, Any]]:
     """What `cluster members` tells of each worker."""
     found = command("cluster", "members", "--json", "--redis", url)
     return list(json.loads(found.stdout))
+
+
+def wait_until_at_work(node: Node, workers: int) -> None:
+    """Clients enough, each from a port of its own, that every worker has one of them; all are answered."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(20 * workers)]
+        for client in clients:
+            client.settimeout(15)
+            client.connect(("127.0.0.1", node.port))
+            client.send(dns.message.make_query("id.server", "TXT", "CH").to_wire())
+        for client in clients:
+            client.recv(4096)
 
 
 def fill_all_workers(node: Node, name: str, wanted: str) -> None:

@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 
@@ -63,29 +64,70 @@ def command(
 
     It is forked from a process that has imported what it needs, unless `env` says how Python or its form begins.
     """
-    if any(name == "RDNSCACHE_PURE" or not name.startswith("RDNSCACHE_") for name in env or ()):
+    if not forkable(env or {}):
         return run(sys.executable, "-m", "rdnscache", *words, env=clean_env(env), stdin=stdin, timeout=timeout)
-    asked = json.dumps({"words": words, "env": clean_env(env)}).encode()
     with ExitStack() as stack:
         given, said, complaints = (stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(3))
         given.write(stdin)
         given.seek(0)
-        told, tells = os.pipe()
-        answers = stack.enter_context(os.fdopen(told, "rb", buffering=0))
-        with os.fdopen(tells, "wb") as end:
-            socket.send_fds(_forker(), [asked], [given.fileno(), said.fileno(), complaints.fileno(), end.fileno()])
-        pid = int(answers.readline())
-        if not select.select([answers], [], [], timeout)[0]:
-            os.kill(pid, signal.SIGKILL)
-            raise subprocess.TimeoutExpired(words, timeout)
-        code = int(answers.readline())
+        process = Forked(words, clean_env(env), (given.fileno(), said.fileno(), complaints.fileno()))
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
         texts = [(each.seek(0), each.read())[1] for each in (said, complaints)]
         return subprocess.CompletedProcess(words, code, *texts)
 
 
+def forkable(env: Iterable[str]) -> bool:
+    """Whether variables of these names are read only after what the forker has done already."""
+    return all(
+        name == "XDG_RUNTIME_DIR" or (name.startswith("RDNSCACHE_") and name != "RDNSCACHE_PURE") for name in env
+    )
+
+
+class Forked:
+    """`rdnscache` with these words, forked from a process that has imported what it needs; used as a Popen is."""
+
+    def __init__(self, words: Sequence[str], env: dict[str, str], files: Sequence[int]) -> None:
+        self.args = words
+        self.returncode: int | None = None
+        asked = json.dumps({"words": words, "env": env}).encode()
+        told, tells = os.pipe()
+        self._told = os.fdopen(told, "rb", buffering=0)
+        with os.fdopen(tells, "wb") as end:
+            socket.send_fds(_forker(), [asked], [*files, end.fileno()])
+        self.pid = int(self._told.readline())
+
+    def poll(self) -> int | None:
+        return self._look(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, negative for a signal; TimeoutExpired after `timeout` seconds."""
+        code = self._look(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        return code
+
+    def _look(self, timeout: float | None) -> int | None:
+        if self.returncode is None and select.select([self._told], [], [], timeout)[0]:
+            self.returncode = int(self._told.readline())
+            self._told.close()
+        return self.returncode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        if self.poll() is None:
+            with suppress(ProcessLookupError):  # it ended this moment
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
 @cache
 def _forker() -> socket.socket:
-    """Where commands are asked for; the process behind it ends with us."""
+    """Where processes are asked for; the one behind it ends with us."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with its:
         program = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""A server of DNS over QUIC (RFC 9250), with certificates of our own; only where aioquic is installed."""
+"""A server of DNS over QUIC (RFC 9250) or HTTP/3, with certificates of our own; only where aioquic is installed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from .ports import free_port
 
 
 class QuicServer:
-    """`script(protocol, stream, message)` is called in the server's thread for each message that has come whole."""
+    """`script(protocol, stream, message)` is called in the server's thread for each message that has come whole.
+
+    With `http`, messages are the bodies of HTTP/3 requests; `protocol.http` answers them, `heads` has their headers.
+    """
 
     def __init__(self, folder: Path, script: Callable[[Any, int, bytes], None], name: str = "dns.example",
-                 days: int = 2) -> None:  # fmt: skip
-        self.script, self.port = script, free_port()
+                 days: int = 2, http: bool = False) -> None:  # fmt: skip
+        self.script, self.port, self.http = script, free_port(), http
+        self.heads: list[dict[bytes, bytes]] = []
         self.connections: list[Any] = []
         #: Whether each of them took up an earlier session.
         self.resumed: list[bool] = []
@@ -45,6 +49,8 @@ class QuicServer:
     def _run(self) -> None:
         from aioquic.asyncio.protocol import QuicConnectionProtocol
         from aioquic.asyncio.server import serve
+        from aioquic.h3.connection import H3Connection
+        from aioquic.h3.events import HeadersReceived
         from aioquic.quic.configuration import QuicConfiguration
         from aioquic.quic.events import HandshakeCompleted, StreamDataReceived
 
@@ -54,20 +60,35 @@ class QuicServer:
             def __init__(self, *args: Any, **more: Any) -> None:
                 super().__init__(*args, **more)
                 self.streams: dict[int, bytes] = {}
+                self.http: Any = None
 
             def quic_event_received(self, event: Any) -> None:
+                if server.http and self.http is None:
+                    self.http = H3Connection(self._quic)
                 if isinstance(event, HandshakeCompleted):
                     server.connections.append(self)
                     server.resumed.append(event.session_resumed)
+                if self.http is not None:
+                    for each in self.http.handle_event(event):
+                        self.requested(each)
                 elif isinstance(event, StreamDataReceived):
                     data = self.streams[event.stream_id] = self.streams.get(event.stream_id, b"") + event.data
                     if event.end_stream:
                         server.script(self, event.stream_id, data[2:])
                         self.transmit()
 
+            def requested(self, event: Any) -> None:
+                if isinstance(event, HeadersReceived):
+                    server.heads.append(dict(event.headers))
+                else:
+                    self.streams[event.stream_id] = self.streams.get(event.stream_id, b"") + event.data
+                if event.stream_ended:
+                    server.script(self, event.stream_id, self.streams[event.stream_id])
+                    self.transmit()
+
         asyncio.set_event_loop(self._loop)
         tickets: dict[bytes, Any] = {}
-        configuration = QuicConfiguration(is_client=False, alpn_protocols=["doq"])
+        configuration = QuicConfiguration(is_client=False, alpn_protocols=["h3" if self.http else "doq"])
         configuration.load_cert_chain(self._made.certificate, self._made.key)
         self._loop.run_until_complete(
             serve("127.0.0.1", self.port, configuration=configuration, create_protocol=Protocol,

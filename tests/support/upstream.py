@@ -142,6 +142,8 @@ class Upstream:
             question = query.question[0]
         except (dns.exception.DNSException, IndexError):
             return
+        if query.flags & dns.flags.QR:  # a late reply to whoever had this port before
+            return
         with self.lock:
             again = (source, data[:2]) in self._seen and transport == "udp"  # sent again, from the same port
             self._seen.add((source, data[:2]))

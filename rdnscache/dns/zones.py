@@ -1,0 +1,60 @@
+"""What is set for zones, found by the name of a question: the zone with the longest name that it ends in counts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Generic, TypeVar
+
+from rdnscache.dns.question import qname, qtype
+from rdnscache.dns.wire import DS
+
+T = TypeVar("T")
+
+
+class Zones(Generic[T]):
+    """`usual` holds for whatever is in none. `inside` has the rest by the zones' names, on the wire and in lower case.
+
+    The DS of a zone belongs to the one above it (RFC 4035 section 3.1.4.1), unless the zone is one of the `closed`, of
+    which nothing is to be asked outside.
+    """
+
+    def __init__(self, usual: T, inside: Mapping[bytes, T], closed: Collection[bytes] = ()) -> None:
+        self.usual = usual
+        self._inside = dict(inside)
+        self._closed = frozenset(closed)
+        #: Names that have a zone, or a part of its name, below them: they exist (RFC 8020 section 2).
+        self._parents = {rest for name in inside for rest in _suffixes(name)} if closed else set()
+
+    def of(self, key: bytes) -> T:
+        """What holds for a question."""
+        if not self._inside:
+            return self.usual
+        return self._find(qname(key), qtype(key) == DS)
+
+    def exists(self, name: bytes) -> bool:
+        """Whether a name is known to exist, since it is that of a zone or has one below it."""
+        return name in self._parents
+
+    def _find(self, name: bytes, from_above: bool) -> T:
+        for rest in _suffixes(name):
+            found = self._inside.get(rest)
+            if found is not None and (not from_above or rest != name or rest in self._closed):
+                return found
+        return self.usual
+
+
+def is_below(name: bytes, zone: bytes) -> bool:
+    """Whether a name on the wire is the zone's, or below it: equal from some label on."""
+    start = 0
+    while len(name) - start > len(zone):
+        start += name[start] + 1
+    return name[start:] == zone
+
+
+def _suffixes(name: bytes) -> list[bytes]:
+    """A name and all above it, without the root."""
+    found, start = [], 0
+    while name[start]:
+        found.append(name[start:])
+        start += name[start] + 1
+    return found

@@ -1,0 +1,53 @@
+"""After a reload: the cluster forgets what it has of zones that are asked of others now, with the flush that proves
+itself. It runs in a process of its own, since it waits: for Redis if that is away, and for the workers' word."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+from rdnscache.dns.names import parse_own_name
+from rdnscache.errors import StoreDown
+from rdnscache.operator.entries import Browser
+from rdnscache.operator.flush import Flush
+from rdnscache.operator.members import Members
+from rdnscache.store.scope import Scope
+
+log = logging.getLogger(__name__)
+
+#: Seconds to wait for the workers to confirm.
+PATIENCE = 5.0
+#: Seconds between two attempts while Redis is away, and after which no more is made.
+PAUSE, GIVE_UP = 5.0, 3600.0
+
+
+def forget_zones(url: str, prefix: str, zones: Sequence[str]) -> int:
+    """Returns the exit code: 1 when something is not forgotten, which the log says."""
+    browser = Browser(url, prefix)
+    deadline = time.monotonic() + GIVE_UP
+    code = 0
+    for scope in (Scope(zone=parse_own_name(zone)) for zone in zones):
+        problems = _forget(browser, scope, deadline)
+        for problem in problems:
+            log.warning("%s: the zone's servers have changed, but not everybody has forgotten the old answers: %s; "
+                        "flush it again with `rdnscache cache flush`", scope, problem)  # fmt: skip
+        code |= bool(problems)
+    return code
+
+
+def _forget(browser: Browser, scope: Scope, deadline: float) -> Sequence[str]:
+    """What is in the way; nothing when it is proved."""
+    while True:
+        try:
+            work = Flush(browser, Members(browser.redis, browser.names), scope, PATIENCE)
+            proof = work.run()
+        except StoreDown as error:
+            if time.monotonic() + PAUSE >= deadline:
+                return [str(error)]
+            log.warning("%s: not flushed yet after the change of its servers, Redis is away: tried again", scope)
+            time.sleep(PAUSE)
+            continue
+        log.info("flushed %s, whose servers have changed: %d entries in Redis, %d in local caches; confirmed by %s",
+                 scope, work.deleted, proof.entries, proof)  # fmt: skip
+        return proof.problems

@@ -1,0 +1,51 @@
+"""Active checks: a server of which nothing has been heard for a while is asked something, before a client needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rdnscache.dns.question import question_key
+from rdnscache.dns.wire import IN, NS, SOA
+from rdnscache.upstream.aside import Aside
+from rdnscache.upstream.attempt import Attempt
+from rdnscache.upstream.server import Server
+
+#: Checks of one look: the others have to wait for the next.
+MOST_AT_ONCE = 16
+
+
+def check_key(zone: bytes) -> bytes:
+    """What a server of a zone should be able to say; without a zone, any server."""
+    return question_key(zone, SOA, IN, 0) if zone else question_key(b"\0", NS, IN, 0)
+
+
+class Checks:
+    """Of servers, each with the question it is asked. `interval` and `timeout` are in seconds.
+
+    The workers of a node share what they know of servers, so one of them asks for all.
+    """
+
+    def __init__(self, servers: Iterable[tuple[Server, bytes]], interval: float, timeout: float) -> None:
+        self._servers = list(servers)
+        self._interval = interval
+        self._timeout = timeout
+        self._aside = Aside(len(self._servers) == 1)
+
+    def look(self, now: float) -> None:
+        """Ask those whose turn it is; to be called now and then."""
+        asked = 0
+        for server, key in self._servers:
+            health = server.health
+            quiet = now - max(health.alive_at, health.checked_at)
+            if asked < MOST_AT_ONCE and (health.due(now) if health.resting else quiet >= self._interval):
+                asked += 1
+                self._check(server, key, now)
+
+    def _check(self, server: Server, key: bytes, now: float) -> None:
+        attempt = Attempt(server, key, True, now, now + self._timeout, self._aside)
+        server.health.checked(now)
+        if server.health.resting:
+            server.health.probe(attempt.due)
+        server.asked(now)
+        self._aside.take(attempt)
+        attempt.transport.send(attempt)
