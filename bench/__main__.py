@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench import report
+from bench.choosing import CHOOSING
 from bench.extras import EXTRAS
 from bench.flood import FLOOD_ROW
 from bench.grow import GROW
@@ -22,9 +23,10 @@ from bench.lab import Figures, Lab, Scale
 from bench.rows import ROWS, Case, Row
 from bench.servers import DNSPERF, ECHO, KINDS, NSD, PEERS, PURE, RDNSCACHE, REDIS, Kind, version
 from bench.system import BenchError, machine
+from bench.transports import TRANSPORTS
 
 ROOT = Path(__file__).absolute().parents[1]
-ALL_ROWS = [*ROWS, FLOOD_ROW, *GROW, *EXTRAS]
+ALL_ROWS = [*ROWS, FLOOD_ROW, *GROW, *EXTRAS, *TRANSPORTS, *CHOOSING]
 
 
 def options() -> argparse.Namespace:

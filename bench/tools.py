@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import urllib.request
-from collections import Counter
 from contextlib import AbstractContextManager
 
 from bench.lab import Lab, Server
@@ -22,13 +21,18 @@ def slow_upstream(lab: Lab, delay: float, silent: str = "") -> AbstractContextMa
     return lab.run(Kind("upstream", sys.executable, "", (), command), cpu=lab.load_cpu)
 
 
-def counters(admin: int) -> dict[str, float]:
-    """What a node's /metrics says, by name, summed over labels."""
+def series(admin: int) -> dict[str, float]:
+    """What a node's /metrics says, by name and labels as they stand there."""
     with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=5) as response:
         lines = response.read().decode().splitlines()
-    found: Counter[str] = Counter()
-    for line in lines:
-        if not line.startswith("#"):
-            name, _, value = line.rpartition(" ")
-            found[name.partition("{")[0]] += float(value)  # type: ignore[assignment]
-    return dict(found)
+    parts = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, _, value in parts}
+
+
+def counters(admin: int) -> dict[str, float]:
+    """The same, summed over labels."""
+    found: dict[str, float] = {}
+    for name, value in series(admin).items():
+        plain = name.partition("{")[0]
+        found[plain] = found.get(plain, 0.0) + value
+    return found

@@ -1,7 +1,9 @@
-"""An upstream that is slow, or silent about some names: `python -m bench.upstream PORT DELAY [SILENT-PREFIX]`."""
+"""An upstream that is slow, hears only some queries, or is silent about some names:
+`python -m bench.upstream PORT DELAY [SILENT-PREFIX [LOSS]]`."""
 
 from __future__ import annotations
 
+import random
 import select
 import socket
 import sys
@@ -19,8 +21,9 @@ def reply(query: bytes) -> bytes:
     return query[:2] + b"\x85\x80\0\1\0\1\0\0\0\0" + query[12 : end + 5] + RECORD
 
 
-def serve(port: int, delay: float, silent: bytes) -> None:
-    """Answers each query `delay` seconds after it came; never those whose name begins with `silent`."""
+def serve(port: int, delay: float, silent: bytes, loss: float) -> None:
+    """Answers each query `delay` seconds after it came; never those whose name begins with `silent`, and not `loss`, a
+    share, of the others."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind(("127.0.0.1", port))
     due: deque[tuple[float, bytes, tuple[str, int]]] = deque()
@@ -28,7 +31,7 @@ def serve(port: int, delay: float, silent: bytes) -> None:
         left = max(due[0][0] - time.monotonic(), 0) if due else None
         if select.select([sock], [], [], left)[0]:
             query, source = sock.recvfrom(4096)
-            if not (silent and query[13:].lower().startswith(silent)):
+            if not (silent and query[13:].lower().startswith(silent)) and random.random() >= loss:
                 due.append((time.monotonic() + delay, reply(query), source))
         while due and due[0][0] <= time.monotonic():
             _, data, source = due.popleft()
@@ -36,4 +39,5 @@ def serve(port: int, delay: float, silent: bytes) -> None:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), float(sys.argv[2]), "".join(sys.argv[3:]).encode())
+    silent, loss = (*sys.argv[3:], "", "0")[:2] if len(sys.argv) != 4 else (sys.argv[3], "0")
+    serve(int(sys.argv[1]), float(sys.argv[2]), silent.encode(), float(loss))

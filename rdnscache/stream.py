@@ -87,6 +87,8 @@ class Stream(_Ending):
         self.readable = self.writable = False
         #: What waits, as it was written: nothing is moved when a part leaves, and memory goes back with each piece.
         self._pieces: deque[bytes | memoryview] = deque()
+        #: Whether the peer takes no more.
+        self._refusing = False
         #: The moment at which the peer last took something, while something waits.
         self.moved = 0.0
         loop = get_hub().loop
@@ -133,7 +135,7 @@ class Stream(_Ending):
             self._on_end("closed by the peer")
 
     def write(self, data: bytes) -> None:
-        if self.closed:
+        if self.closed or self._refusing:
             return
         rest: bytes | memoryview = data
         if not self.unsent:
@@ -142,7 +144,7 @@ class Stream(_Ending):
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError as error:
-                self._end(error.strerror or str(error))
+                self._refused(error)
                 return
             if sent == len(data):
                 return
@@ -168,7 +170,7 @@ class Stream(_Ending):
             self._wait_for_room()
             return
         except OSError as error:
-            self._end(error.strerror or str(error))
+            self._refused(error)
             return
         self.moved = time.monotonic()
         self._forget(sent)
@@ -178,6 +180,16 @@ class Stream(_Ending):
             self._writer.stop()
             if self._on_drain is not None:
                 self._on_drain()
+
+    def _refused(self, error: OSError) -> None:
+        """The peer takes no more. What it has sent before that is still to be read, and then the end."""
+        if not self._reader.active:
+            self._end(error.strerror or str(error))
+            return
+        self._refusing = True
+        self._pieces.clear()
+        self.unsent = 0
+        self._writer.stop()
 
     def _forget(self, sent: int) -> None:
         """So many octets have left."""

@@ -27,7 +27,7 @@ from support import (
     key_of,
     wait_for,
 )
-from support.unbound import needs_unbound, unbound
+from support.peers import needs_unbound, peer
 
 from rdnscache.address import Address
 from rdnscache.endpoint import Endpoint
@@ -551,7 +551,7 @@ def test_nsd_keeps_the_case_and_sends_cookies(tmp_path: Path) -> None:
 @needs_unbound
 def test_unbound_keeps_the_case(tmp_path: Path) -> None:
     """Debian's does not know cookies, and passes them over."""
-    with unbound(tmp_path) as found:
+    with peer("unbound", tmp_path) as found:
         asking = Asking(found.plain)
         for number in range(20):
             asking.server.catch_up(1.0)

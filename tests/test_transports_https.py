@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support import Asked, all_ended, answered
-from support.unbound import Unbound, needs_unbound, unbound
+from support.peers import Peer, needs_unbound, peer
 
 from rdnscache.address import Address
 from rdnscache.errors import SAID
@@ -19,7 +19,7 @@ from rdnscache.upstream.transports import over_https, over_tls
 pytestmark = [pytest.mark.once, needs_unbound]
 
 
-def _secured(server: Unbound, protocol: str, needed: str = "") -> Secured:
+def _secured(server: Peer, protocol: str, needed: str = "") -> Secured:
     identity = Identity("dns.example", ca=str(server.ca))
     return Secured(identity, context(identity, protocol), needed)
 
@@ -34,7 +34,7 @@ def _ask(pool: Pool, count: int) -> list[Asked]:
 
 def test_unbound_answers_over_https(tmp_path: Path) -> None:
     """A thousand queries, more than it takes at a time, over few connections; another path is no answer."""
-    with unbound(tmp_path) as server:
+    with peer("unbound", tmp_path) as server:
         address, secured = Address("127.0.0.1", server.https), _secured(server, "h2", "h2")
         pool = over_https(address, secured, ("dns.example", "/dns-query"), Limits())
         for _ in range(5):
@@ -50,7 +50,7 @@ def test_unbound_answers_over_https(tmp_path: Path) -> None:
 
 def test_unbound_answers_over_tls(tmp_path: Path) -> None:
     """As many at a time as it likes."""
-    with unbound(tmp_path) as server:
+    with peer("unbound", tmp_path) as server:
         pool = over_tls(Address("127.0.0.1", server.tls), _secured(server, "dot"), Limits())
         assert answered(_ask(pool, 500))
         pool.close()

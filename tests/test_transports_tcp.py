@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from support import Asked, Peer, StreamServer, all_ended, answered, answering, f
 from rdnscache.address import Address
 from rdnscache.dns.edns import keepalive
 from rdnscache.errors import LOCAL, SAID, SILENT, UNREACHABLE
+from rdnscache.stream import Stream
 from rdnscache.upstream import channel
 from rdnscache.upstream.connection import Limits
 from rdnscache.upstream.framing import Frames, framed
@@ -533,3 +535,23 @@ def test_replies_in_a_burst_do_not_hold_up_the_hub() -> None:
             turns += any(query.ends for query in queries)
         assert turns >= 20
         assert answered(queries)
+
+
+def test_what_came_before_a_reset_is_read() -> None:
+    """Whoever writes first finds out about the reset, but the answers that had come by then count."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+        came: list[bytes | str] = []
+        stream = Stream(ours, came.append, came.append, 1 << 16)
+        theirs.sendall(b"an answer")
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        stream.write(b"a query")
+        stream.write(b"another")
+        with gevent.Timeout(5):
+            while len(came) < 2:
+                gevent.sleep(0.01)
+        stream.close()
+        assert came[0] == b"an answer"
+        assert isinstance(came[1], str)

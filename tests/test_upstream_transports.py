@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import socket
+import struct
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import dns.message
 import dns.rcode
 import pytest
-from support import Node, Upstream, addresses, answer, ask, default_handler, wait_for
+from support import (
+    Node,
+    RedisServer,
+    Upstream,
+    addresses,
+    answer,
+    ask,
+    asked_at_once,
+    attached,
+    default_handler,
+    free_port,
+    wait_for,
+)
+from support.peers import PEERS, needs_unbound, peer
 from support.quic import QuicServer
-from support.unbound import needs_unbound, unbound
 
 pytestmark = [pytest.mark.once]
 
 
-@needs_unbound
+@pytest.mark.parametrize("program", PEERS)
 @pytest.mark.parametrize("transport", ["udp", "tcp", "tls", "https"])
-def test_a_node_forwards_over_each(tmp_path: Path, transport: str) -> None:
-    """Many names at a time, each answered."""
-    with unbound(tmp_path) as server, Node([server.url(transport)]) as node:
+def test_a_node_forwards_over_each(tmp_path: Path, program: str, transport: str) -> None:
+    """Many names at a time, each answered, whoever made the server."""
+    with peer(program, tmp_path) as server, Node([server.url(transport)]) as node:
         with ThreadPoolExecutor(20) as pool:
             replies = pool.map(lambda number: ask(node.port, f"n{number}.test", timeout=5), range(200))
             assert all(addresses(reply) == ["192.0.2.1"] for reply in replies)
@@ -38,7 +54,7 @@ def test_a_certificate_that_is_wrong_is_refused_and_said(
 ) -> None:
     """The client gets SERVFAIL, the log one clear sentence."""
     args = ["--upstream-timeout", "1", "--upstream-deadline", "1"]
-    with unbound(tmp_path, name, days) as server, Node([server.url(transport)], args=args) as node:
+    with peer("unbound", tmp_path, name, days) as server, Node([server.url(transport)], args=args) as node:
         for number in range(4):
             assert ask(node.port, f"n{number}.test", timeout=5).rcode() == dns.rcode.SERVFAIL
         wait_for(lambda: f"its certificate is refused: {told}" in node.log())
@@ -98,3 +114,53 @@ def test_cut_replies_share_connections_too() -> None:
             assert len(addresses(ask(node.port, f"big{number}.test", tcp=True))) == 150
         over_tcp = {source for source, how in zip(upstream.sources, upstream.transports, strict=True) if how == "tcp"}
         assert len(over_tcp) <= 2
+
+
+class Resetting(Upstream):
+    """Over TCP it resets each connection after a few answers, whatever has been sent on it that it has not read."""
+
+    def _serve_connection(self, sock: socket.socket, source: tuple[str, int]) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is answered has left before the reset
+        with sock, sock.makefile("rb", buffering=0) as stream:
+            try:
+                for _ in range(20):
+                    size = int.from_bytes(_exactly(stream, 2), "big")
+                    data = _exactly(stream, size)
+                    self._take(data, "tcp", source, lambda reply: sock.sendall(len(reply).to_bytes(2, "big") + reply))
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            except (OSError, EOFError):
+                pass
+
+
+def _exactly(stream: Any, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = stream.read(size - len(data))
+        if not more:
+            raise EOFError
+        data += more
+    return data
+
+
+@pytest.mark.parametrize("policy", ["fastest", "round-robin", "ordered", "random"])
+def test_one_query_for_a_question_whatever_happens_to_connections(redis_server: RedisServer, policy: str) -> None:
+    """Three nodes of two workers are asked the same at once; an upstream resets its connections, another is dead."""
+    dead = f"127.0.0.1:{free_port()}"
+    patient = ("--upstream-retry-min", "0.5", "--upstream-policy", policy)  # a busy machine is no loss
+    with Resetting() as resetting, Upstream() as usual:
+        upstreams = [f"tcp://{resetting.address}", usual.address, dead]
+        with ExitStack() as stack:
+            nodes = [
+                stack.enter_context(Node(upstreams, redis_server.url, 2, (*patient, "--node-id", f"n{number}")))
+                for number in range(3)
+            ]
+            wait_for(lambda: all(attached(node, 2) for node in nodes), 10)
+            ports = [node.port for node in nodes] * 2
+            with ThreadPoolExecutor(8) as pool:
+                heard = pool.map(lambda number: asked_at_once(ports, f"n{number}.test."), range(300))
+                assert list(heard) == [len(ports)] * 300
+        asked = Counter(resetting.counts) + Counter(usual.counts)
+        assert len(asked) == 300
+        assert set(asked.values()) == {1}
+        assert resetting.total() > 40 or policy == "fastest"  # which may have found the other faster
+        assert len(set(resetting.sources)) >= resetting.total() // 20

@@ -1,0 +1,54 @@
+"""An upstream over QUIC: `python -m bench.quic_upstream quic|h3 PORT CERTIFICATE KEY`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+from aioquic.asyncio.protocol import QuicConnectionProtocol
+from aioquic.asyncio.server import serve
+from aioquic.h3.connection import H3Connection
+from aioquic.h3.events import DataReceived
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.events import StreamDataReceived
+
+from bench.upstream import reply
+
+HEAD = [(b":status", b"200"), (b"content-type", b"application/dns-message")]
+
+
+class Quic(QuicConnectionProtocol):
+    """Each query on a stream of its own, behind its length (RFC 9250)."""
+
+    def quic_event_received(self, event: Any) -> None:
+        if isinstance(event, StreamDataReceived) and event.end_stream:
+            answer = reply(event.data[2:])
+            self._quic.send_stream_data(event.stream_id, len(answer).to_bytes(2, "big") + answer, end_stream=True)
+            self.transmit()
+
+
+class Http(QuicConnectionProtocol):
+    """Each query the body of a request; it comes in one piece."""
+
+    http: H3Connection | None = None
+
+    def quic_event_received(self, event: Any) -> None:
+        if self.http is None:
+            self.http = H3Connection(self._quic)
+        for each in self.http.handle_event(event):
+            if isinstance(each, DataReceived) and each.data:
+                self.http.send_headers(each.stream_id, HEAD)
+                self.http.send_data(each.stream_id, reply(each.data), end_stream=True)
+                self.transmit()
+
+
+async def run(scheme: str, port: int, certificate: str, key: str) -> None:
+    configuration = QuicConfiguration(is_client=False, alpn_protocols=["doq" if scheme == "quic" else "h3"])
+    configuration.load_cert_chain(certificate, key)
+    await serve("127.0.0.1", port, configuration=configuration, create_protocol=Quic if scheme == "quic" else Http)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(run(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]))

@@ -1,0 +1,130 @@
+"""Misses by transport, and hits beside handshakes: the upstream is unbound, which answers all names below `bench.`
+over UDP, TCP, TLS and HTTPS, or a small QUIC server, which is slow: of QUIC only our own CPU says something."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench import load
+from bench.lab import Figures, Lab
+from bench.rows import HIT_RATE, MISS_RATE, Case, Row
+from bench.servers import HERE, OURS, Kind
+from bench.system import Program, free_port, wait_for
+from bench.tools import counters
+
+NAME = "dns.bench"
+#: Handshakes a second beside the hits: an upstream over TLS that closes after each answer.
+HANDSHAKES = 200
+
+CONFIG = """server:
+ interface: {here}@{plain}
+ interface: {here}@{tls}
+ interface: {here}@{https}
+ tls-port: {tls}
+ https-port: {https}
+ tls-service-key: {key}
+ tls-service-pem: {certificate}
+ http-endpoint: /dns-query
+ incoming-num-tcp: 100
+ num-threads: 1
+ do-daemonize: no
+ username: ""
+ chroot: ""
+ pidfile: ""
+ use-syslog: no
+ verbosity: 0
+ local-zone: "bench." redirect
+ local-data: "bench. 3600 IN A 192.0.2.1"
+remote-control:
+ control-enable: no
+"""
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """One for NAME, signed by itself, and its key."""
+    made, key = folder / "certificate.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+               "-days", "2", "-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}",
+               "-keyout", str(key), "-out", str(made)]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    return made, key
+
+
+@contextmanager
+def upstream(lab: Lab, scheme: str) -> Iterator[str]:
+    """The URL of a server on the CPU of the load."""
+    folder = lab.folder / f"upstream-{free_port()}"
+    folder.mkdir()
+    made, key = certificate(folder)
+    plain, tls, https = free_port(), free_port(), free_port()
+    if scheme in ("quic", "h3"):
+        command = [sys.executable, "-m", "bench.quic_upstream", scheme, str(tls), str(made), str(key)]
+    else:
+        text = CONFIG.format(here=HERE, plain=plain, tls=tls, https=https, key=key, certificate=made)
+        (folder / "unbound.conf").write_text(text)
+        command = ["unbound", "-d", "-c", str(folder / "unbound.conf")]
+    ports = {"udp": plain, "tcp": plain, "tls": tls, "https": https, "quic": tls, "h3": tls}
+    parameters = f"?ca={made}#{NAME}" if scheme not in ("udp", "tcp") else ""
+    path = "/dns-query" if scheme in ("https", "h3") else ""
+    with Program("the upstream", command, folder, lab.load_cpu) as program:
+        if scheme not in ("quic", "h3"):
+            wait_for(lambda: program.check() or load.answers(plain), 20, "unbound does not answer")
+        yield f"{scheme}://{HERE}:{ports[scheme]}{path}{parameters}"
+
+
+def measure_transport(lab: Lab, kind: Kind, scheme: str) -> Figures:
+    part = 8 if scheme in ("quic", "h3") else 1  # of the load: the server is slow
+    admin = free_port()
+    with upstream(lab, scheme) as url, lab.run(kind, "--upstream", url, "--admin", f"{HERE}:{admin}") as server:
+        lab.warm(server, load.hot_names(100))
+        figures = lab.cost(server, lab.write(load.cold_names(lab.scale.cold // part)), once=True)
+        figures |= lab.latency(server, lab.write(load.cold_names(lab.scale.samples // 4)), MISS_RATE // part)
+        told = counters(admin)
+        opened = [value for name, value in told.items() if name.startswith("rdnscache_upstream_connections_opened")]
+        return figures | {"per_second": 1e6 / figures["cpu_us"], "connections": sum(opened)}
+
+
+def measure_handshakes(lab: Lab, kind: Kind, rate: int) -> Figures:
+    """Hits, while misses have `rate` connections a second opened over TLS."""
+    names, port = load.hot_names(), free_port()
+    made, key = certificate(lab.folder)
+    command = [sys.executable, "-m", "bench.closing_upstream", str(port), str(made), str(key)]
+    with Program("the upstream", command, lab.folder, lab.load_cpu):
+        zone = f"cold.bench=tls://{HERE}:{port}?ca={made}#{NAME}"
+        with lab.run(kind, "--zone", zone) as server:
+            lab.warm(server, names)
+            hits = lab.write(load.shuffled(names * (lab.scale.samples // len(names))))
+            seconds = lab.scale.samples / HIT_RATE + 2
+            misses = lab.write([f"n{number}.cold.bench" for number in range(int(rate * seconds))])
+            beside = load.start_dnsperf(server.port, misses, "-n", "1", "-Q", str(rate)) if rate else None
+            figures = lab.latency(server, hits, HIT_RATE)
+            if beside is not None:
+                run = load.finish(beside, seconds + 30)
+                figures |= {"handshakes": run.rate, "failed": run.failed + run.lost}
+            return figures
+
+
+def _transports(kinds: Sequence[Kind], _: bool) -> list[Case]:
+    def way(scheme: str) -> Callable[[Lab, Kind], Figures]:
+        return lambda lab, kind: measure_transport(lab, kind, scheme)
+
+    schemes = ("udp", "tcp", "tls", "https", "quic", "h3")
+    return [Case(scheme, OURS[0], way(scheme)) for scheme in schemes if OURS[0] in kinds]
+
+
+def _handshakes(kinds: Sequence[Kind], _: bool) -> list[Case]:
+    def way(rate: int) -> Callable[[Lab, Kind], Figures]:
+        return lambda lab, kind: measure_handshakes(lab, kind, rate)
+
+    cases = (("hits alone", 0), (f"hits, {HANDSHAKES} handshakes/s", HANDSHAKES))
+    return [Case(label, OURS[0], way(rate)) for label, rate in cases if OURS[0] in kinds]
+
+
+TRANSPORTS = [
+    Row("transports", "cold names over each transport, CPU against plain UDP", _transports, grows=True),
+    Row("handshakes", "hits while connections are opened", _handshakes, compared="p99_us", grows=True),
+]
