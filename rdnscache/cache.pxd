@@ -1,6 +1,6 @@
 cimport cython
 from rdnscache.dns.entry cimport Entry
-from rdnscache.dns.question cimport name_key
+from rdnscache.dns.question cimport wider_key
 
 cdef class Cache:
     cdef readonly dict _entries

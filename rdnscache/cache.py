@@ -8,7 +8,7 @@ without pushing out the names that are asked again.
 from __future__ import annotations
 
 from rdnscache.dns.entry import FAR, Entry
-from rdnscache.dns.question import name_key
+from rdnscache.dns.question import wider_key
 
 #: What an entry costs beside its bytes: objects, links, table slot (`python bench/l1_memory.py` measures it).
 ENTRY_OVERHEAD = 330
@@ -40,7 +40,7 @@ class Cache:
         """
         entry = self._entries.get(key)
         if entry is None or (now >= entry.stored + entry.ttl and now >= entry.held_until):
-            entry = self._entries.get(name_key(key))
+            entry = self._entries.get(wider_key(key))
             if entry is None or (now >= entry.stored + entry.ttl and now >= entry.held_until):
                 return None
         entry.visited = True
@@ -53,7 +53,7 @@ class Cache:
 
     def kept(self, key: bytes) -> Entry | None:
         """Whatever is there for a question, fresh or not: its own entry or its name's NXDOMAIN, the later one."""
-        own, name = self._entries.get(key), self._entries.get(name_key(key))
+        own, name = self._entries.get(key), self._entries.get(wider_key(key))
         return own if name is None or (own is not None and own.stored > name.stored) else name
 
     def put(self, entry: Entry, now: float) -> None:

@@ -80,13 +80,9 @@ class Config:
         lambda raw: zones.read(raw, _setting), "no zones",
     )  # fmt: skip
     redis: str = _option(
-        "embedded",
-        "URL|embedded|none",
-        "The shared cache: a URL, a server of this node's own, or none.",
-        values.redis_url,
-        fixed=True,
-        own=True,
-    )
+        "embedded", "URL|embedded|none", "The shared cache: a URL, a server of this node's own, or none.",
+        values.redis_url, fixed=True, own=True,
+    )  # fmt: skip
     prefix: str = _option("rdns", "WORD", "First part of every key and channel in Redis.", values.word, fixed=True)
     secret: tuple[str, ...] = _option(
         (), "ID:TEXT|file:PATH", "Sign what is stored and believe only what is signed; the first signs, others check.",
@@ -97,23 +93,13 @@ class Config:
     )
     workers: int = _option(0, "N", "Worker processes.", values.number(int, 1, 256), "the CPUs", fixed=True, own=True)
     node_id: str = _option(
-        "",
-        "WORD",
-        "This node's name in Redis and logs.",
-        values.word,
-        "the host's name and the port",
-        fixed=True,
+        "", "WORD", "This node's name in Redis and logs.", values.word, "the host's name and the port", fixed=True,
         own=True,
-    )
+    )  # fmt: skip
     admin: Address | None = _option(
-        None,
-        "ADDR:PORT",
-        "Serve a live page, /metrics, /healthz and /readyz over HTTP here.",
-        values.address(None),
-        "off",
-        fixed=True,
-        own=True,
-    )
+        None, "ADDR:PORT", "Serve a live page, /metrics, /healthz and /readyz over HTTP here.", values.address(None),
+        "off", fixed=True, own=True,
+    )  # fmt: skip
     admin_token: str = _option(
         "", "TEXT|file:PATH", "What looking up and flushing on the live page need; without, flushing is off.",
         values.secret, "none",
@@ -179,6 +165,10 @@ class Config:
         "Whom to ask first: fastest, round-robin, ordered, random (by weight), or race (two at once).",
         values.one_of("fastest", "round-robin", "ordered", "random", "race"),
     )  # fmt: skip
+    upstream_budget: float = _option(
+        0.0, "N/s", "Queries a second that the cluster as a whole may send to each upstream; 0: any number.",
+        values.rate, "0",
+    )  # fmt: skip
     upstream_timeout: float = _option(
         2.0, "SECONDS", "When an upstream that says nothing has failed.", values.number(float, 0.05, 30)
     )
@@ -192,6 +182,13 @@ class Config:
     upstream_deadline: float = _option(
         4.5, "SECONDS", "Give up asking upstreams, before clients do.", values.number(float, 0.05, 60)
     )
+    ecs: str = _option(
+        "strip", "strip|forward|add",
+        "What upstreams are told of clients' networks (RFC 7871): nothing, what clients say, or else their address.",
+        values.one_of("strip", "forward", "add"),
+    )  # fmt: skip
+    ecs_prefix4: int = _option(24, "BITS", "Tell no more of an IPv4 address than this.", values.number(int, 1, 32))
+    ecs_prefix6: int = _option(56, "BITS", "Tell no more of an IPv6 address than this.", values.number(int, 1, 128))
     upstream_check: float = _option(
         0.0, "SECONDS", "Ask an upstream something when nothing has been heard of it for this long; 0: never.",
         values.number(float, 0, 3600), "0",
@@ -249,19 +246,12 @@ class Config:
         True, "yes|no", "Say where an answer came from when asked (query --trace).", values.switch, "yes"
     )
     log_level: str = _option(
-        "info",
-        "LEVEL",
-        "debug, info, warning or error.",
-        values.one_of("debug", "info", "warning", "error"),
+        "info", "LEVEL", "debug, info, warning or error.", values.one_of("debug", "info", "warning", "error"),
         own=True,
-    )
+    )  # fmt: skip
     log_format: str = _option(
-        "text",
-        "text|json",
-        "Log for people, or a JSON object a line.",
-        values.one_of("text", "json"),
-        own=True,
-    )
+        "text", "text|json", "Log for people, or a JSON object a line.", values.one_of("text", "json"), own=True,
+    )  # fmt: skip
     log_queries: int = _option(0, "N", "Log one of N queries; 0 logs none.", values.number(int, 0, 10**9), own=True)
 
     @property

@@ -20,12 +20,14 @@ cdef class Resolver:
     cdef public long flushes
     cdef public double flushed_at
     cdef double _l2_share
+    cdef object _networks
     cdef public Flights flights
 
     @cython.locals(entry=Entry, key=bytes, layer=int, reply=Reply)
     cpdef object fly(self, Flight flight)
-    @cython.locals(reply=Reply)
-    cpdef tuple _ask(self, bytes key, object route, object claim, bytes client)
+    cpdef tuple _ask_for_network(self, Flight flight, object claim)
+    @cython.locals(reply=Reply, now=double)
+    cpdef tuple _ask(self, Flight flight, object claim)
     cdef object _offer(self, Flight flight, Entry stale)
     cpdef object joined(self, Flight flight)
     cdef object _answer_stale_at(self, Flight flight, double moment)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,14 +18,15 @@ from rdnscache.dns.entry import FAR, Entry
 from rdnscache.dns.policy import (
     EMPTY_ZONE_TTL,
     answers,
-    empty_zone_wire,
-    failure_wire,
-    holds_for_name,
+    empty_zone,
+    holds_widely,
     settle,
+    without_records,
 )
-from rdnscache.dns.question import name_key, qname
-from rdnscache.dns.wire import REFUSED, SERVFAIL, Reply, parse_reply
-from rdnscache.errors import LOCAL, SAID, SILENT, UpstreamFailed
+from rdnscache.dns.question import qname, subnet, wider_key
+from rdnscache.dns.subnet import scope_of
+from rdnscache.dns.wire import REFUSED, SERVFAIL, Reply
+from rdnscache.errors import LOCAL, SAID, SILENT, SPENT, UpstreamFailed
 from rdnscache.flights import Flight, Flights
 from rdnscache.metrics import Counters, observe
 from rdnscache.outcomes import (
@@ -33,10 +35,7 @@ from rdnscache.outcomes import (
     FOUND,
     LEAD,
     LEADS,
-    MISLED,
     SEEN,
-    SHED_LATE,
-    UNFIT,
     WOKEN,
     Ending,
 )
@@ -44,8 +43,10 @@ from rdnscache.query_log import SLOW, QueryLog
 from rdnscache.store.contract import FAILURE, PASS, STORE
 from rdnscache.store.interface import Claim, Store
 from rdnscache.store.scope import Scope
+from rdnscache.upstream.budget import PATIENCE
 from rdnscache.upstream.routes import Route, Routes
 from rdnscache.upstream.siblings import Siblings
+from rdnscache.upstream.thrift import Thrift
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
 #: Seconds by which the workers of a node may learn of a flush one after the other: until then a sibling's answer may be
 #: from before it, and L1, which has been swept, does not keep it.
 APART = 20.0
+#: Networks of clients for which a question is asked at a time.
+MOST_NETWORKS = 16
 #: A moment before all others.
 NEVER = -1e300
 #: Where an answer comes from that another worker of this node has fetched.
@@ -108,13 +111,15 @@ class Resolver:
         self.flushed_at = NEVER
         #: The share of recent flights that ended in L2.
         self._l2_share = 1.0
+        #: For how many networks of clients each question is being asked.
+        self._networks: Counter[bytes] = Counter()
         self.flights: Flights
 
     def fly(self, flight: Flight) -> None:
         """Steps 5 to 10 of docs/architecture.md. Every way out lands the flight."""
         key = flight.key
         if flight.began - flight.since > MAX_QUEUED:  # by when it was its turn: a pause since then is nobody's fault
-            return self.shed(flight, SHED_LATE)
+            return self.shed(flight, outcomes.SHED_LATE)
         flight.route = route = self._routes.of(key)
         if route.upstreams is None:
             return self._stay_inside(flight, route)
@@ -139,19 +144,38 @@ class Resolver:
             self.flights.step()
             flight.asked = self.flushes
             try:
-                reply, source = self._ask(key, route, claim, flight.client)
+                reply, source = self._ask_for_network(flight, claim) if subnet(key) else self._ask(flight, claim)
             except UpstreamFailed as failure:
                 return self._fail(flight, claim, failure)
             self._land_and_fill(flight, claim, reply, source)
 
-    def _ask(self, key: bytes, route: Route, claim: Claim, client: bytes) -> tuple[Reply, str]:
+    def _ask_for_network(self, flight: Flight, claim: Claim) -> tuple[Reply, str]:
+        """Clients choose what their network is, so one could have a name asked for any number of them at a time: each
+        query on its way is one more that a forged reply may hit (RFC 5452 section 5)."""
+        plain = wider_key(flight.key)
+        if self._networks[plain] >= MOST_NETWORKS:
+            raise OVERLOADED
+        self._networks[plain] += 1
+        try:
+            return self._ask(flight, claim)
+        finally:
+            self._networks[plain] -= 1
+            if not self._networks[plain]:
+                del self._networks[plain]
+
+    def _ask(self, flight: Flight, claim: Claim) -> tuple[Reply, str]:
         """Step 7: a reply and where it came from. Without Redis the node's workers still ask only once among them."""
         if claim.alone:
-            reply = self._siblings.ask(key, client)
+            reply = self._siblings.ask(flight.key, flight.client)
             if reply is not None:
                 return reply, SIBLING
+        route: Route = flight.route
         assert route.upstreams is not None
-        return route.upstreams.ask(key, partial(self._give_back, route, claim, time.monotonic()))
+        now, thrift = time.monotonic(), None
+        if route.upstreams.budgeted:  # who has followed does not wait anew
+            until = now + PATIENCE - (clock.now() - flight.since)
+            thrift = Thrift(flight.client, until, flight.renewal > 0, partial(self._answer_stale, flight))
+        return route.upstreams.ask(flight.key, partial(self._give_back, route, claim, now), thrift)
 
     def _give_back(self, route: Route, claim: Claim, asked: float) -> None:
         """No upstream could be reached in the first round."""
@@ -162,8 +186,7 @@ class Resolver:
         """Nothing is asked anywhere: what of the zone we do not know does not exist."""
         name = qname(flight.key)
         exists = name == route.name or self._routes.exists(name)
-        reply = parse_reply(empty_zone_wire(flight.key, route.name, exists))
-        assert reply is not None
+        reply = empty_zone(flight.key, route.name, exists)
         origin = f"from=local {self._node}{route.mark}"
         self.flights.land(flight, Entry(flight.key, reply, clock.now(), EMPTY_ZONE_TTL, 0, origin), outcomes.LOCAL)
 
@@ -173,7 +196,8 @@ class Resolver:
             return
         flight.stale = stale
         if not flight.renewal:
-            self._answer_stale_at(flight, flight.since + self._stale_after)
+            after = 0.0 if flight.route.upstreams.short() else self._stale_after
+            self._answer_stale_at(flight, flight.since + after)
 
     def joined(self, flight: Flight) -> None:
         """Somebody waits on a flight that was begun to renew an entry, which has ended meanwhile."""
@@ -225,7 +249,7 @@ class Resolver:
             left = give_up - time.monotonic()
             if left <= 0:  # a claim that is held and never filled is not a leader's
                 self._misled_until = time.monotonic() + MISTRUST
-                return MISLED, None
+                return outcomes.MISLED, None
             entry = claim.wait(min(look, claim.lease_left + LEASE_SLACK, left))
             if entry is not None:
                 return WOKEN, entry
@@ -238,7 +262,7 @@ class Resolver:
             entry = claim.wait(FIRST_LOOK) or claim.read(True)
             if entry is not None and entry.fresh(clock.now()):
                 return SEEN, entry
-        return UNFIT, None
+        return outcomes.UNFIT, None
 
     def _note(self, ending: Ending) -> None:
         column = metrics.FOLLOWED.get(ending)
@@ -251,8 +275,10 @@ class Resolver:
         route.fitness.answered()
         reply.wire, ttl = settle(flight.key, reply, route.limits)  # nothing moves in it
         stale = route.limits.stale if ttl else 0
-        key = name_key(flight.key) if holds_for_name(reply) else flight.key
+        wide = holds_widely(flight.key, reply)
+        key = wider_key(flight.key) if wide else flight.key
         entry = Entry(key, reply, clock.now(), ttl, stale, f"from={source} {self._node}{route.mark}")
+        entry.scope = 0 if wide else scope_of(reply.subnet)
         if flight.renewal and ttl <= flight.renewal:  # the rest of the old one: the upstream is a cache
             entry.renews = False
         if source == SIBLING and time.monotonic() - self.flushed_at < APART:
@@ -274,11 +300,13 @@ class Resolver:
             self._land(flight, entry, outcomes.FAILURE)
             if self._outdated(flight):
                 return claim.release()
-            reply = _failure_reply(flight.key, failure)
+            reply = without_records(flight.key, failure.rcode, failure.ede)
             route: Route = flight.route
             ttl = route.limits.failure_ttl
             return claim.fill(FAILURE, reply, ttl, 0, failure.source, route.zone, failure.why)
         claim.release()
+        if failure.why == SPENT:
+            return self._land(flight, entry, outcomes.FAILURE)
         if failure.source != SIBLING:  # who has asked knows better
             flight.route.fitness.failed(failure, time.monotonic())
         found = claim.read(True)  # somebody else may have been luckier
@@ -308,7 +336,7 @@ class Resolver:
         if entry.key != key:
             self.cache.drop(key)
         elif answers(entry.rcode):
-            self.cache.drop(name_key(key))
+            self.cache.drop(wider_key(key))
         self.cache.put(entry, now)
 
     def begin_flush(self, scope: Scope) -> None:
@@ -344,7 +372,7 @@ class Resolver:
 
     def _refuse(self, flight: Flight) -> None:
         """Nothing is cached, and nobody on this flight set RD."""
-        reply = _reply_of(flight.key, REFUSED)
+        reply = without_records(flight.key, REFUSED)
         self.flights.land(flight, Entry(flight.key, reply, clock.now(), 0, 0), outcomes.LOCAL)
 
     def shed(self, flight: Flight, reason: int) -> None:
@@ -359,7 +387,8 @@ class Resolver:
     def _failure(self, key: bytes, failure: UpstreamFailed) -> Entry:
         route = self._routes.of(key)
         origin = f"from={failure.source} {self._node}{route.mark} why={failure.why}"
-        return Entry(key, _failure_reply(key, failure), clock.now(), route.limits.failure_ttl, 0, origin)
+        ttl = route.limits.failure_ttl if failure.why != SPENT else 0  # who asks anew may be luckier
+        return Entry(key, without_records(key, failure.rcode, failure.ede), clock.now(), ttl, 0, origin)
 
     def delay(self, now: float) -> float:
         """By how many seconds upstreams answer later than they did; negative when that is not known."""
@@ -369,16 +398,3 @@ class Resolver:
         """What a flight lands with when something unforeseen stopped it."""
         self._counters[metrics.CALLBACK_ERRORS] += 1
         return self._failure(flight.key, UNFORESEEN)
-
-
-def _failure_reply(key: bytes, failure: UpstreamFailed) -> Reply:
-    reply = _reply_of(key, failure.rcode)
-    reply.ede = failure.ede
-    return reply
-
-
-def _reply_of(key: bytes, rcode: int) -> Reply:
-    """A reply without records."""
-    reply = parse_reply(failure_wire(key, rcode))
-    assert reply is not None
-    return reply

@@ -7,9 +7,13 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from support import KINDS, RedisServer, Upstream
 from support.compiled import refuse_outdated
 from support.pure import guarded
+
+settings.register_profile("rdnscache", deadline=None)  # a machine may be busy
+settings.load_profile("rdnscache")
 
 
 def pytest_sessionstart() -> None:

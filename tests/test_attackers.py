@@ -19,7 +19,7 @@ import dns.flags
 import dns.message
 import dns.rcode
 import pytest
-from support import Node, RedisServer, Upstream, addresses, answer, ask, attached, wait_for
+from support import ExecutedNode, Node, RedisServer, Upstream, addresses, answer, ask, attached, wait_for
 from support.network import apart
 
 #: Forged replies for each question.
@@ -28,12 +28,6 @@ TRUE, FORGED = "192.0.2.1", "203.0.113.66"
 #: For the question of one name: nobody is asked twice because the attack takes a while.
 PATIENT = ["--upstream-timeout", "20", "--upstream-deadline", "20", "--upstream-retry-max", "20", "--stale-after", "20"]
 ALWAYS = ["--upstream-0x20", "yes"]
-
-
-class Near(Node):
-    """A node in the network of the test: what usually forks nodes is in another one."""
-
-    executed = True
 
 
 #: In a packet: the port that it goes to, the ID of the DNS message, and the name in its question.
@@ -109,7 +103,10 @@ def _from_elsewhere(forger: Forger, query: bytes, client: tuple[str, int]) -> No
 
 @contextmanager
 def _besieged(attack: Attack, tcp: bool = True) -> Iterator[Upstream]:
-    """An upstream whose first query over UDP is answered when the attack is over."""
+    """An upstream whose first query over UDP is answered when the attack is over.
+
+    What forks nodes is in another network, so nodes are executed.
+    """
     begun, over = threading.Event(), threading.Event()
 
     def handler(query: dns.message.Message, transport: str) -> Any:
@@ -132,7 +129,7 @@ def _besieged(attack: Attack, tcp: bool = True) -> Iterator[Upstream]:
 @apart
 def test_none_of_100_000_forged_replies_is_accepted(attack: Attack) -> None:
     """The client has the true answer, at once where TCP gets there, and so has the cache."""
-    with _besieged(attack) as upstream, Near([upstream.address], args=[*PATIENT, *ALWAYS]) as node:
+    with _besieged(attack) as upstream, ExecutedNode([upstream.address], args=[*PATIENT, *ALWAYS]) as node:
         assert addresses(ask(node.port, "www.besieged.example.test", tcp=True, timeout=20)) == [TRUE]
         assert addresses(ask(node.port, "www.besieged.example.test", tcp=True, timeout=20)) == [TRUE]
         over_tcp = attack in (_at_the_port, _with_the_id)
@@ -142,7 +139,7 @@ def test_none_of_100_000_forged_replies_is_accepted(attack: Attack) -> None:
 @apart
 def test_forged_replies_do_not_make_a_question_fail() -> None:
     """Where there is no TCP, it is asked again over UDP, from another port with another ID."""
-    with _besieged(_at_the_port, tcp=False) as upstream, Near([upstream.address], args=ALWAYS) as node:
+    with _besieged(_at_the_port, tcp=False) as upstream, ExecutedNode([upstream.address], args=ALWAYS) as node:
         assert addresses(ask(node.port, "www.besieged.example.test", tcp=True, timeout=20)) == [TRUE]
         assert len(set(upstream.sources)) > 1
         assert "failed" not in node.log()

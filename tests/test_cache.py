@@ -263,7 +263,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.integers(1, 8), st.integers(600, 8000), OPERATIONS)
 def test_any_sequence_of_operations_leaves_it_whole(
     max_entries: int, max_bytes: int, operations: list[tuple[str, int, int, int]]

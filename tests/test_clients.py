@@ -41,7 +41,6 @@ class TestProxyHeader:
         assert (data + b"message")[proxied.end :] == b"message"
         assert not proxied.stream
 
-    @settings(deadline=None)
     @given(st.integers(0, 65535), st.integers(0, 65535), st.booleans(), st.booleans(), st.binary(max_size=480))
     def test_what_is_built_is_read(self, port: int, other: int, six: bool, stream: bool, fields: bytes) -> None:
         """The writer and the reader agree, whatever fields come behind the addresses."""
@@ -98,7 +97,6 @@ class TestProxyHeader:
         rest = bytes(MAX_HEADER - 16)
         assert proxy_end(SIGNATURE + b"\x21\x12" + len(rest).to_bytes(2, "big") + rest) == MAX_HEADER
 
-    @settings(deadline=None)
     @given(st.binary(max_size=80) | st.binary(max_size=60).map(lambda rest: SIGNATURE + rest)
            | st.binary(max_size=60).map(lambda rest: SIGNATURE + b"\x21" + rest))  # fmt: skip
     def test_any_octets(self, data: bytes) -> None:
@@ -151,7 +149,7 @@ def network_texts(draw: st.DrawFn) -> str:
 
 
 class TestNetworks:
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.lists(network_texts(), max_size=6), st.lists(network_texts(), max_size=6), st.lists(addresses))
     def test_agrees_with_the_standard_library(self, texts: list[str], but_not: list[str], others: list[bytes]) -> None:
         """The longest prefix decides, the exception where both are as long; at every edge of every network."""
@@ -204,7 +202,6 @@ class TestNetworks:
         assert Networks(["::ffff:0:0/96"]).holds(V4)
         assert Networks(["any"]).holds(packed("::ffff:192.0.2.1"))
 
-    @settings(deadline=None)
     @given(st.binary(max_size=20).filter(lambda data: len(data) not in (4, 16)))
     def test_octets_of_another_size_are_in_no_set(self, data: bytes) -> None:
         """Not even in that of everybody."""
@@ -234,7 +231,6 @@ class TestNetworks:
         with pytest.raises(ValueError, match=r"did you mean '10.0.0.0/8'\?"):
             parse_networks("10.1.2.3/8")
 
-    @settings(deadline=None)
     @given(st.text(max_size=30))
     def test_any_text(self, text: str) -> None:
         """A text is read, or refused with one sentence."""
@@ -305,13 +301,11 @@ class TestLimiter:
         assert verdicts(limiter, V4, [NOW] * 100) == {PASS: 100}
         assert verdicts(limiter, V6, [NOW] * 100) == {PASS: 1, DROP: 99}
 
-    @settings(deadline=None)
     @given(st.binary(max_size=20).filter(lambda data: len(data) not in (4, 16)))
     def test_octets_of_another_size_get_nothing(self, data: bytes) -> None:
         """Nobody can be answered there."""
         assert Limiter(1, 1, 1, 1).check(data, NOW) == DROP
 
-    @settings(deadline=None)
     @given(
         st.sampled_from((0.5, 1, 4, 32)), st.integers(1, 6), st.integers(0, 4), st.integers(0, 2**64 - 1),
         st.lists(st.tuples(st.integers(0, 7), st.integers(0, 40)), max_size=300),

@@ -82,7 +82,7 @@ def test_ad_is_never_made_up() -> None:
     assert not read(data).flags & dns.flags.AD
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.floats(0, 299.99), min_size=1, max_size=8))
 def test_ttls_age_by_the_second(ages: list[float]) -> None:
     """In whatever order of growing ages: the TTL is the original less the whole seconds, never more than before."""
@@ -96,7 +96,7 @@ def test_ttls_age_by_the_second(ages: list[float]) -> None:
         seen = ttl
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.floats(-100, 10_000), min_size=1, max_size=8))
 def test_ttls_never_exceed_the_original(moments: list[float]) -> None:
     """Not even when the moments come out of order, or from before the entry."""
@@ -232,7 +232,7 @@ def test_too_long_answers_are_empty_with_tc(edns: bool | int) -> None:
     assert message.edns == (-1 if edns is False else 0)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 90), st.integers(0, 90), st.none() | st.integers(0, 65535), st.booleans())
 def test_no_reply_is_longer_than_the_client_can_take(
     answers: int, additional: int, payload: int | None, stale: bool
@@ -262,7 +262,7 @@ def test_over_tcp_65535_octets_fit() -> None:
     assert not read(small).flags & dns.flags.TC
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.binary(min_size=1, max_size=63), max_size=5),
     st.integers(0, 65535),

@@ -15,7 +15,8 @@ from rdnscache.endpoint import Endpoint
 from rdnscache.errors import ConfigError
 from rdnscache.redis_url import mask
 
-pytestmark = pytest.mark.pure
+#: No compiled module has a part in it.
+pytestmark = [pytest.mark.pure, pytest.mark.once]
 
 #: For each option: a value on the command line, in the environment, and in the file.
 SAMPLES: dict[str, tuple[str, str, Any]] = {
@@ -50,10 +51,14 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "prefetch": ("no", "off", False),
     "stale_window": ("0", "20", 30),
     "upstream_policy": ("ordered", "random", "race"),
+    "upstream_budget": ("500/s", "30000/m", 20),
     "upstream_timeout": ("0.1", "0.2", 0.3),
     "upstream_retry_min": ("0.05", "0.1", 0.01),
     "upstream_retry_max": ("0.5", "0.75", 2),
     "upstream_deadline": ("6", "7.5", 8),
+    "ecs": ("add", "forward", "strip"),
+    "ecs_prefix4": ("16", "20", 32),
+    "ecs_prefix6": ("48", "40", 64),
     "upstream_check": ("5", "2.5", 60),
     "upstream_0x20": ("yes", "no", "yes"),
     "upstream_cookies": ("no", "off", False),

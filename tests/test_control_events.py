@@ -226,6 +226,7 @@ def test_a_scope_survives_being_told(name: str | None, zone: str | None, qtype: 
     assert scope.pattern(Names("rdns")).startswith("rdns:1:{")
 
 
+@pytest.mark.once  # about processes
 class TestReload:
     def test_workers_change_one_by_one_and_no_query_is_lost(self, redis_server: RedisServer, tmp_path: Path) -> None:
         """SIGHUP with a changed file, under steady load: each query gets a reply, and the new value counts."""

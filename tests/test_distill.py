@@ -373,7 +373,7 @@ RECORDS = st.tuples(
 ).map(lambda told: f"{told[0]} {told[1]} {told[2].format(told[3], signer=told[3])}")
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @example(["www.example.com. 0 A 192.0.2.1", "example.com. 0 DNAME b.example.net."], [], [], "CNAME", 0, False)
 @example(["www.example.com. 0 DNAME example.com.", "www.example.com. 0 DNAME net."], [], [], "DNAME", 0, False)
 @given(

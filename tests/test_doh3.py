@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dns.message
-import gevent
 import pytest
-from support import Node, addresses, answer, ask
+from support import Asked, Node, addresses, all_ended, answer, answered, ask
 from support.quic import QuicServer
 
 from rdnscache.endpoint import Endpoint
-from rdnscache.errors import SAID, UNREACHABLE, UpstreamFailed
+from rdnscache.errors import SAID, UNREACHABLE
 from rdnscache.upstream.connection import Limits
 from rdnscache.upstream.pool import Pool
-from rdnscache.upstream.query import Query
 
 pytest.importorskip("aioquic", reason="aioquic is not installed")
 
@@ -36,21 +33,6 @@ def told(protocol: Any, stream: int, message: bytes, head: Any = USUAL) -> None:
     protocol.transmit()
 
 
-class Asked(Query):
-    """A query for a name of its own, and what has come of it."""
-
-    def __init__(self, number: int) -> None:
-        self.name = b"n%06d" % number
-        super().__init__(b"\7" + self.name + b"\4test\0\0\1\0\1\0", True, time.monotonic() + 20)
-        self.ends: list[bytes | UpstreamFailed] = []
-
-    def arrived(self, data: bytes) -> None:
-        self.ends.append(data)
-
-    def failed(self, failure: UpstreamFailed) -> None:
-        self.ends.append(failure)
-
-
 @contextmanager
 def pool_to(server: QuicServer) -> Iterator[Pool]:
     (endpoint,) = Endpoint.parse(f"h3://127.0.0.1:{server.port}/q?ca={server.ca}#dns.example")
@@ -60,16 +42,10 @@ def pool_to(server: QuicServer) -> Iterator[Pool]:
 
 
 def send(pool: Pool, count: int) -> list[Asked]:
-    queries = [Asked(number) for number in range(count)]
+    queries = [Asked(f"n{number:06d}", seconds=20) for number in range(count)]
     for query in queries:
         pool.send(query)
     return queries
-
-
-def until(condition: Callable[[], object]) -> None:
-    with gevent.Timeout(20):
-        while not condition():
-            gevent.sleep(0.005)
 
 
 def test_queries_have_their_own_answers_in_any_order(tmp_path: Path) -> None:
@@ -82,11 +58,8 @@ def test_queries_have_their_own_answers_in_any_order(tmp_path: Path) -> None:
 
     with QuicServer(tmp_path, script, http=True) as server, pool_to(server) as pool:
         queries = send(pool, 300)
-        until(lambda: all(query.ends for query in queries))
-        for query in queries:
-            (data,) = query.ends
-            assert isinstance(data, bytes), data
-            assert query.name in data
+        all_ended(queries, 20)
+        assert answered(queries)
         assert {(message[:2], len(message) % 128) for message in seen} == {(b"\0\0", 0)}
         assert pool.openings <= Limits().connections
         head = server.heads[0]
@@ -113,11 +86,9 @@ def test_what_is_no_answer_ends_the_query(tmp_path: Path, head: tuple[bytes, byt
 
     with QuicServer(tmp_path, script, http=True) as server, pool_to(server) as pool:
         odd, usual = send(pool, 2)
-        until(lambda: odd.ends and usual.ends)
-        (failure,) = odd.ends
-        assert isinstance(failure, UpstreamFailed)
-        assert failure.why == SAID
-        assert isinstance(usual.ends[0], bytes)
+        all_ended([odd, usual], 20)
+        assert (odd.ends, odd.why) == (1, SAID)
+        assert answered([usual])
         assert len(server.connections) == 1
 
 
@@ -129,8 +100,8 @@ def test_another_type_is_no_message(tmp_path: Path) -> None:
 
     with QuicServer(tmp_path, script, http=True) as server, pool_to(server) as pool:
         (query,) = send(pool, 1)
-        until(lambda: query.ends)
-        assert "no DNS message" in str(query.ends[0])
+        all_ended([query], 20)
+        assert "no DNS message" in str(query.failure)
 
 
 @pytest.mark.parametrize(("code", "again"), [(REJECTED, True), (0x102, False)])
@@ -147,8 +118,8 @@ def test_a_request_that_is_reset(tmp_path: Path, code: int, again: bool) -> None
 
     with QuicServer(tmp_path, script, http=True) as server, pool_to(server) as pool:
         (query,) = send(pool, 1)
-        until(lambda: query.ends)
-        assert isinstance(query.ends[0], bytes) == again
+        all_ended([query], 20)
+        assert answered([query]) == again
         assert len(seen) == 1 + again
 
 
@@ -165,8 +136,8 @@ def test_a_connection_that_ends_costs_no_answer(tmp_path: Path) -> None:
 
     with QuicServer(tmp_path, script, http=True) as server, pool_to(server) as pool:
         queries = send(pool, 40)
-        until(lambda: all(query.ends for query in queries))
-        assert [query.ends for query in queries if not isinstance(query.ends[0], bytes)] == []
+        all_ended(queries, 20)
+        assert answered(queries)
         assert len(ended) == 2
 
 
@@ -178,10 +149,9 @@ def test_what_is_not_http(tmp_path: Path) -> None:
 
     with QuicServer(tmp_path, script, http=True) as server, pool_to(server) as pool:
         (query,) = send(pool, 1)
-        until(lambda: query.ends)
-        (failure,) = query.ends
-        assert isinstance(failure, UpstreamFailed)
-        assert failure.why in (SAID, UNREACHABLE)
+        all_ended([query], 20)
+        assert query.ends == 1
+        assert query.why in (SAID, UNREACHABLE)
 
 
 def test_a_node_forwards_over_http3(tmp_path: Path) -> None:

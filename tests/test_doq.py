@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import gevent
 import pytest
+from support import Asked, all_ended, answered
 from support.quic import QuicServer
 
 from rdnscache.endpoint import Endpoint
-from rdnscache.errors import SAID, UNREACHABLE, UpstreamFailed
+from rdnscache.errors import SAID, UNREACHABLE
 from rdnscache.upstream.connection import Limits
 from rdnscache.upstream.pool import Pool
-from rdnscache.upstream.query import Query
 
 pytest.importorskip("aioquic", reason="aioquic is not installed")
 
@@ -30,21 +28,6 @@ def told(protocol: Any, stream: int, message: bytes) -> None:
     protocol.transmit()
 
 
-class Asked(Query):
-    """A query for a name of its own, and what has come of it."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(bytes([len(name)]) + name.encode() + b"\4test\0\0\1\0\1\0", True, time.monotonic() + 20)
-        self.name = name.encode()
-        self.ends: list[bytes | UpstreamFailed] = []
-
-    def arrived(self, data: bytes) -> None:
-        self.ends.append(data)
-
-    def failed(self, failure: UpstreamFailed) -> None:
-        self.ends.append(failure)
-
-
 @contextmanager
 def pool_to(server: QuicServer) -> Iterator[Pool]:
     (endpoint,) = Endpoint.parse(f"quic://127.0.0.1:{server.port}?ca={server.ca}#dns.example")
@@ -54,17 +37,10 @@ def pool_to(server: QuicServer) -> Iterator[Pool]:
 
 
 def ask(pool: Pool, count: int) -> list[Asked]:
-    queries = [Asked(f"n{number:06d}") for number in range(count)]
+    queries = [Asked(f"n{number:06d}", seconds=20) for number in range(count)]
     for query in queries:
         pool.send(query)
     return queries
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        gevent.sleep(0.005)
 
 
 def test_queries_have_their_own_answers_in_any_order(tmp_path: Path) -> None:
@@ -77,11 +53,8 @@ def test_queries_have_their_own_answers_in_any_order(tmp_path: Path) -> None:
 
     with QuicServer(tmp_path, script) as server, pool_to(server) as pool:
         queries = ask(pool, 300)
-        until(lambda: all(query.ends for query in queries))
-        for query in queries:
-            (data,) = query.ends
-            assert isinstance(data, bytes)
-            assert query.name in data
+        all_ended(queries, 20)
+        assert answered(queries)
         assert len(seen) == 300
         assert {(message[:2], len(message) % 128) for message in seen} == {(b"\0\0", 0)}
         assert pool.openings <= Limits().connections
@@ -100,8 +73,8 @@ def test_a_connection_that_ends_costs_no_answer(tmp_path: Path) -> None:
 
     with QuicServer(tmp_path, script) as server, pool_to(server) as pool:
         queries = ask(pool, 40)
-        until(lambda: all(query.ends for query in queries))
-        assert [query.ends for query in queries if not isinstance(query.ends[0], bytes)] == []
+        all_ended(queries, 20)
+        assert answered(queries)
         assert len(ended) == 2
 
 
@@ -121,11 +94,9 @@ def test_what_is_no_answer_ends_the_query(tmp_path: Path, answer: bytes | None, 
 
     with QuicServer(tmp_path, script) as server, pool_to(server) as pool:
         (query,) = ask(pool, 1)
-        until(lambda: query.ends)
-        (failure,) = query.ends
-        assert isinstance(failure, UpstreamFailed)
-        assert failure.why == why
-        assert failure.args[0].startswith("quic://127.0.0.1:")
+        all_ended([query], 20)
+        assert (query.ends, query.why) == (1, why)
+        assert str(query.failure).startswith("quic://127.0.0.1:")
 
 
 def test_nobody_hears_of_what_was_given_up(tmp_path: Path) -> None:
@@ -137,8 +108,8 @@ def test_nobody_hears_of_what_was_given_up(tmp_path: Path) -> None:
 
     with QuicServer(tmp_path, script) as server, pool_to(server) as pool:
         silent, other = ask(pool, 2)
-        until(lambda: other.ends)
+        all_ended([other], 20)
         pool.cancel(silent)
         (late,) = ask(pool, 2)[1:]
-        until(lambda: late.ends)
-        assert silent.ends == []
+        all_ended([late], 20)
+        assert silent.ends == 0

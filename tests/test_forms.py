@@ -26,6 +26,9 @@ from rdnscache.dns.splice import splice_key, splice_reply
 from rdnscache.forms import form
 from rdnscache.server.batch import BATCH, QUERY_SIZE, Batch
 
+#: Each runs both forms.
+pytestmark = pytest.mark.once
+
 FORMS = {"compiled": {}, "pure Python": {"RDNSCACHE_PURE": "1"}}
 
 Item = list[Any]

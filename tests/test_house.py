@@ -11,7 +11,8 @@ from support import ROOT
 
 from rdnscache import config, metrics
 
-pytestmark = pytest.mark.pure
+#: About the sources, not about the two forms of the hot modules.
+pytestmark = [pytest.mark.pure, pytest.mark.once]
 
 PACKAGE = ROOT / "rdnscache"
 #: The supervisor begins a worker by importing it, in the child.

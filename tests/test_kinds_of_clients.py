@@ -52,7 +52,7 @@ def client_wire(
 
 
 @pytest.mark.pure
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.integers(0, 65535), st.integers(0, 2**17 - 1), st.booleans(), st.booleans(), st.booleans(), st.booleans(),
     st.integers(0, 65535), OPTIONS, st.booleans(),

@@ -112,7 +112,7 @@ def test_what_is_no_list_is_refused(data: bytes, part: str) -> None:
         read(data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=300), st.sampled_from(sorted(FORMS)), st.booleans())
 def test_whatever_a_file_holds(data: bytes, form: str, packed: bool) -> None:
     """A list of names comes out, or one sentence with a line's number."""

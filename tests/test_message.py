@@ -70,7 +70,7 @@ def test_a_record_is_read_back_to_the_same_octets(rtype: str, text: str) -> None
     assert dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.RdataType.make(number), line).to_wire() == data
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.sampled_from(RDATA), st.data())
 def test_a_damaged_record_is_refused_or_read_back(known: tuple[str, str], data: st.DataObject) -> None:
     """Whatever octets the scanner lets through, their line stands for them and for no others."""
@@ -88,7 +88,7 @@ def test_a_damaged_record_is_refused_or_read_back(known: tuple[str, str], data: 
     assert back.lower() == damaged.lower()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(RDATA), LABELS, st.sampled_from([1, 3, 4, 254]))
 def test_people_are_shown_what_a_fill_stores(known: tuple[str, str], labels: list[bytes], rclass: int) -> None:
     """Both ways to a line agree on every type, owner and class; only the place of a LOC is in Redis as octets."""
@@ -110,7 +110,7 @@ def test_a_place_keeps_its_thousandths(octets: bytes) -> None:
         assert dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.LOC, line).to_wire() == data
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(LABELS)
 def test_names_of_any_octets(labels: list[bytes]) -> None:
     """A name is written as everywhere else; equal names are those of the same labels, whatever their case."""
@@ -133,7 +133,7 @@ def test_every_mnemonic_has_one_number() -> None:
     assert len(set(dnslib.QTYPE.forward.values())) == len(dnslib.QTYPE.forward)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(LABELS, st.integers(0, 65535), st.integers(0, 65535), st.integers(0, 3), st.integers(0, 65535))
 def test_a_query_is_the_one_that_nodes_send(
     labels: list[bytes], rtype: int, rclass: int, bits: int, ident: int

@@ -25,7 +25,8 @@ from rdnscache.dns.names import (
     type_text,
 )
 from rdnscache.dns.text import rdata_text
-from rdnscache.store.contract import Names, pattern_text
+from rdnscache.store.contract import Names
+from rdnscache.store.patterns import pattern_text
 
 pytestmark = pytest.mark.pure
 
@@ -68,7 +69,7 @@ def test_slot_function_is_the_specified_one() -> None:
     assert cluster_slot(b"{user1000}.following") == cluster_slot(b"user1000")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(LABELS, st.integers(0, 65535), st.integers(0, 65535), st.integers(0, 3))
 def test_entry_claim_and_followers_share_a_slot(labels: list[bytes], rtype: int, rclass: int, variant: int) -> None:
     """Whatever octets a name has, its hash tag is the whole name, so all variants of all its keys are together."""
@@ -81,7 +82,7 @@ def test_entry_claim_and_followers_share_a_slot(labels: list[bytes], rtype: int,
     assert len({cluster_slot(entry + suffix) for suffix in (b"", b"#lead", b"#wait")}) == 1
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(LABELS, st.integers(0, 65535), st.integers(0, 65535), st.integers(0, 3))
 def test_a_redis_key_stands_for_one_question(labels: list[bytes], rtype: int, rclass: int, variant: int) -> None:
     """`question` is the inverse of `entry`, and does not take claims or follower sets for entries."""
@@ -93,7 +94,7 @@ def test_a_redis_key_stands_for_one_question(labels: list[bytes], rtype: int, rc
     assert NAMES.question(text + "#wait") is None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=80))
 def test_no_text_makes_question_raise(text: str) -> None:
     """Foreign keys under our prefix are passed over."""
@@ -128,7 +129,7 @@ def test_labels_with_special_octets_do_not_collide(one: list[bytes], other: list
         assert not set(entry) & set(b"*?[]\0\n ")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(LABELS)
 def test_names_agree_with_an_independent_library(labels: list[bytes]) -> None:
     """dnspython reads our text as the same name, and we read dnspython's text as the same name."""
@@ -191,7 +192,7 @@ def test_a_long_pattern_is_refused() -> None:
         pattern_text("*" * 2000)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(LABELS)
 def test_our_own_form_is_read_back_strictly(labels: list[bytes]) -> None:
     """What `name_text` writes leads back to the name; the same name written otherwise is refused."""
@@ -239,7 +240,7 @@ def test_record_text_is_read_back_to_the_same_octets(rtype: str, text: str) -> N
         assert dns.rdata.from_text(dns.rdataclass.IN, number, ours).to_wire() == rdata
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(st.sampled_from(RDATA), st.data())
 def test_damaged_record_text_never_says_what_was_not_there(known: tuple[str, str], data: st.DataObject) -> None:
     """Cut or lengthened record data is shown in generic form, or so that dnspython makes the same octets or nothing."""

@@ -126,7 +126,7 @@ def test_ttls_are_brought_inside_the_limits(given_ttl: int, expected: int) -> No
     assert (ttl, dns.message.from_wire(wire).answer[0].ttl) == (expected, expected)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.integers(0, 2**31 - 1), max_size=4),
     st.none() | st.tuples(st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1)),

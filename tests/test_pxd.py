@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
-pytestmark = pytest.mark.pure
+#: About the sources, not about the two forms of the hot modules.
+pytestmark = [pytest.mark.pure, pytest.mark.once]
 
 #: Not those of a `.pyx`, which Cython holds against each other, nor what tells of C alone.
 DECLARATIONS = sorted(
@@ -169,3 +170,21 @@ def test_what_has_drifted_is_found(declared: str, what: str) -> None:
         "def read(data, at=0):\n    return data\n"
     )
     assert drifted(declared, source) == [what]
+
+
+@pytest.mark.parametrize("pxd", DECLARATIONS, ids=lambda path: str(path.relative_to(ROOT / "rdnscache")))
+def test_no_declared_method_uses_super(pxd: Path) -> None:
+    """Where C calls it there is no frame for `super()`, and it raises; the base has to be named."""
+    declared = {
+        match[1]
+        for _, text in declarations(pxd.read_text())
+        if (match := ROUTINE.fullmatch(text.strip().split(" except")[0]))
+    }
+    found = [
+        function.name
+        for function in ast.walk(ast.parse(pxd.with_suffix(".py").read_text()))
+        if isinstance(function, ast.FunctionDef)
+        and function.name in declared
+        and any(isinstance(node, ast.Call) and ast.unparse(node.func) == "super" for node in ast.walk(function))
+    ]
+    assert found == []

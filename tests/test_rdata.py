@@ -168,7 +168,7 @@ def data_of(draw: st.DrawFn, rtype: int) -> bytes:
     return out[: len(out) - cut] + draw(st.sampled_from([b"", b"", b"", b"\0"]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 @pytest.mark.parametrize("rtype", SHAPES)
 def test_what_is_accepted_an_independent_library_reads(rtype: int, data: st.DataObject) -> None:
@@ -256,7 +256,7 @@ def test_what_real_servers_send_is_accepted(line: str, do: bool) -> None:
     assert dns.message.from_wire(stored).answer == dns.message.from_wire(wire).answer
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 @given(
     st.sampled_from([real(line, do) for line in REAL for do in (False, True)]),
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 400), st.binary(min_size=1, max_size=3)), max_size=3),

@@ -89,7 +89,7 @@ class TestTheSeal:
         assert Seal((SECOND,)).problem(NAME, INFO, WIRE, mac, 0.0, MADE) != ""
         assert Seal(("1:another secret with it",)).problem(NAME, INFO, WIRE, mac, 0.0, MADE) != ""
 
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=500)
     @given(st.integers(0, 3), st.integers(0, 10**9))
     def test_no_bit_may_change(self, which: int, at: int) -> None:
         """Of key, info, wire and MAC."""
@@ -101,7 +101,7 @@ class TestTheSeal:
 
         assert seal.problem(parts[0], parts[1], parts[2], parts[3], 0.0, MADE) != ""
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.binary(max_size=80) | st.none() | st.integers(), st.binary(max_size=80), st.binary(max_size=80))
     def test_nothing_else_fits(self, mac: object, info: bytes, wire: bytes) -> None:
         """Whatever is written there, nothing is believed and nothing raises."""

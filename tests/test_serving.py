@@ -306,7 +306,7 @@ _MUTATED = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.binary(max_size=600) | _MUTATED, framed=st.booleans())
 def test_any_bytes(served: Served, data: bytes, framed: bool) -> None:
     """Whatever arrives by UDP or TCP, the node goes on answering."""

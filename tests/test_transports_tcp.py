@@ -52,7 +52,7 @@ def sent(pool: Pool, count: int = 1, **options: Any) -> list[Asked]:
 
 
 @given(st.lists(st.binary(max_size=300), max_size=8), st.lists(st.integers(1, 200), max_size=40))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_messages_come_out_as_they_went_in(messages: list[bytes], sizes: list[int]) -> None:
     """Whatever pieces the octets come in, the messages come out whole and in order, and nothing else."""
     data, frames, out = b"".join(map(framed, messages)), Frames(), []
@@ -66,7 +66,7 @@ def test_messages_come_out_as_they_went_in(messages: list[bytes], sizes: list[in
 
 
 @given(st.binary(max_size=80) | st.binary(max_size=60).map(lambda rest: b"\0\0\x81\x80\0\0\0\0\0\0\0\1\0\0\x29" + rest))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_keepalive_is_read_out_of_anything(data: bytes) -> None:
     """Whatever a server sends, reading its idle timeout raises nothing."""
     seconds = keepalive(data)

@@ -92,7 +92,7 @@ def read_all(data: bytes) -> None:
         message.extended_errors(told)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.binary(max_size=600))
 def test_no_bytes_make_the_scanners_raise(data: bytes) -> None:
     """Whatever a packet holds, it is read or refused, and what is accepted can be rendered."""
@@ -101,7 +101,7 @@ def test_no_bytes_make_the_scanners_raise(data: bytes) -> None:
     read_all(b"\0\0\x81\x80\0\1\0\1\0\0\0\0\1a\0\0\1\0\1" + data)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(mutated())
 def test_no_damaged_message_makes_the_scanners_raise(data: bytes) -> None:
     """Messages close to valid reach deeper code; they too are read or refused."""
@@ -271,7 +271,7 @@ def test_forward_pointers_are_refused(target: int) -> None:
     assert parse_reply(head + b"\xc0\x0c" + record[2:]) is not None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.booleans(), st.booleans(), st.integers(0, 65535), st.booleans())
 def test_our_queries_are_read_by_an_independent_library(do: bool, cd: bool, ident: int, edns: bool) -> None:
     """ID, RD, AD, CD, DO and the question arrive as meant."""
@@ -299,7 +299,7 @@ def test_padding_hides_how_long_a_query_is(size: int, options: bytes, bits: int)
     assert len(build_query(b"ab", key, True, options)) == len(build_query(b"ab", key, True)) + len(options)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.sampled_from([3, 10, 12, 65299, 65300, 65301]), st.binary(max_size=12)), max_size=5))
 def test_who_asks_for_a_trace(told: list[tuple[int, bytes]]) -> None:
     """The option is found among others, wherever it stands and whatever they hold."""

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from rdnscache.config import Config, load, options, plain
 from rdnscache.dns.names import name_text, parse_name
-from rdnscache.dns.policy import EMPTY_ZONE_TTL, empty_zone_wire
+from rdnscache.dns.policy import EMPTY_ZONE_TTL, empty_zone
 from rdnscache.dns.question import question_key
 from rdnscache.dns.zones import Zones, is_below
 from rdnscache.endpoint import Endpoint
@@ -271,7 +271,7 @@ class TestEmptyZone:
     @pytest.mark.parametrize(("name", "exists"), [("www.home.arpa", False), ("home.arpa", True)])
     def test_it_denies(self, name: str, exists: bool) -> None:
         """NXDOMAIN, or NODATA for its own name, with a SOA by which that is kept (RFC 6303 section 3)."""
-        reply = dns.message.from_wire(empty_zone_wire(key(name), parse_name("home.arpa"), exists))
+        reply = dns.message.from_wire(empty_zone(key(name), parse_name("home.arpa"), exists).wire)
         assert reply.rcode() == (dns.rcode.NOERROR if exists else dns.rcode.NXDOMAIN)
         assert reply.question[0].name.to_text() == name + "."
         assert not reply.answer
@@ -283,5 +283,5 @@ class TestEmptyZone:
         """The pointer to the zone's name reaches it."""
         zone = "z" * 60
         name = name_text(parse_name(".".join(["a" * 63, "b" * 63, "c" * 61, zone])))
-        reply = dns.message.from_wire(empty_zone_wire(key(name), parse_name(zone), False))
+        reply = dns.message.from_wire(empty_zone(key(name), parse_name(zone), False).wire)
         assert reply.authority[0].name.to_text() == zone + "."

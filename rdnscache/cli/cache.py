@@ -17,7 +17,7 @@ from rdnscache.cli.output import echo, echo_json, on_terminal
 from rdnscache.cli.warm import warm
 from rdnscache.dns.names import parse_name, question_text, rcode_number, rcode_text, type_number, type_text
 from rdnscache.errors import ConfigError
-from rdnscache.store.contract import pattern_text
+from rdnscache.store.patterns import pattern_text
 from rdnscache.store.scope import Scope
 
 if TYPE_CHECKING:

@@ -11,6 +11,8 @@ from rdnscache.dns.wire import AAAA, NO_EDE, NXDOMAIN, OPT_DO, OPT_PLAIN, TCP_SI
 #: Extended DNS Errors (RFC 8914 section 4).
 EDE_STALE, EDE_NOT_READY, EDE_PROHIBITED, EDE_STALE_NXDOMAIN, EDE_NO_REACHABLE_AUTHORITY = 3, 14, 18, 19, 22
 EDE_OTHER = 0
+#: No code of its own: Other, with a text.
+EDE_OVER_BUDGET, OVER_BUDGET = 0x10000, b"the budget for upstreams is used up"
 
 #: Type, class, TTL and length of a record.
 _RECORD = Struct("!HHIH")
@@ -34,6 +36,8 @@ def compose(query: Query, entry: Entry, now: float, rotate: bool = False) -> byt
     if entry.authentic and (query.do or data[3] & 0x20):
         flags |= 0x20
     opt = _opt(query, _entry_ede(entry, age)) if query.edns else b""
+    if query.echo:
+        opt = _with_subnet(opt, query.subnet, entry.scope)
     room = query.limit - query.end - len(opt)
     ancount, nscount, arcount = entry.ancount, entry.nscount, entry.arcount
     size = len(tail)
@@ -53,6 +57,15 @@ def compose(query: Query, entry: Entry, now: float, rotate: bool = False) -> byt
     if opt:
         arcount += 1
     return splice_reply(data, query.end, flags, ancount, nscount, arcount, tail, size, opt)
+
+
+def _with_subnet(opt: bytes, told: bytes | None, scope: int) -> bytes:
+    """`opt` with the client's own subnet, and for how long a prefix the answer holds (RFC 7871 section 7.2.1)."""
+    if told is None or not opt:
+        return opt
+    size = (opt[9] << 8 | opt[10]) + 4 + len(told)
+    data = told[:3] + bytes((scope,)) + told[4:]
+    return opt[:9] + size.to_bytes(2, "big") + opt[11:] + b"\0\x08" + len(told).to_bytes(2, "big") + data
 
 
 def _entry_ede(entry: Entry, age: int) -> int:
@@ -95,7 +108,11 @@ def _opt(query: Query, ede: int, rcode: int = 0) -> bytes:
     if rcode > 15:
         opt = opt[:5] + bytes((rcode >> 4,)) + opt[6:]
     if ede != NO_EDE or query.note:
-        told = max(ede, EDE_OTHER).to_bytes(2, "big") + query.note
+        text = query.note
+        if ede == EDE_OVER_BUDGET:
+            ede = EDE_OTHER
+            text = OVER_BUDGET + b"; " + text if text else OVER_BUDGET
+        told = max(ede, EDE_OTHER).to_bytes(2, "big") + text
         size = len(told)
         opt = opt[:9] + (size + 4).to_bytes(2, "big") + b"\x00\x0f" + size.to_bytes(2, "big") + told
     return opt

@@ -14,6 +14,7 @@ cdef class Entry:
     cdef public long hits
     cdef public double renew_at
     cdef public bint renews
+    cdef public int scope
     cdef public bytes key
     cdef public Entry newer
     cdef public int nscount

@@ -40,6 +40,7 @@ class Entry:
         "rcode",
         "renew_at",
         "renews",
+        "scope",
         "stale",
         "stored",
         "tail",
@@ -69,6 +70,8 @@ class Entry:
         self.origin = origin
         #: The INFO-CODE of the Extended DNS Error it is told with, -1 without one (RFC 8914).
         self.ede = reply.ede
+        #: For how long a prefix of the client's network it holds; 0: for all (RFC 7871 section 7.3.1).
+        self.scope = 0
         self.aged = 0
         #: A stale entry may be answered until then: upstreams have just failed.
         self.held_until = 0.0

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from rdnscache.dns.question import ANY_TYPE, VARIANT_CD, VARIANT_DO, qclass, qtype, variant
+from rdnscache.dns.question import ANY_TYPE, VARIANT_CD, VARIANT_DO, VARIANT_SUBNET, qclass, qtype, subnet, variant
+from rdnscache.dns.subnet import subnet_text
 
 TYPES: dict[int, str] = {
     1: "A", 2: "NS", 3: "MD", 4: "MF", 5: "CNAME", 6: "SOA", 7: "MB", 8: "MG", 9: "MR", 10: "NULL", 11: "WKS",
@@ -51,7 +52,8 @@ def question_text(key: bytes) -> str:
     text = f"{name_text(key)} {NAME_WORD if number == ANY_TYPE else type_text(number)}"
     if qclass(key) != 1:
         text += f" {class_text(qclass(key))}"
-    return text + (" do" if bits & VARIANT_DO else "") + (" cd" if bits & VARIANT_CD else "")
+    text += (" do" if bits & VARIANT_DO else "") + (" cd" if bits & VARIANT_CD else "")
+    return text + (f" ecs={subnet_text(subnet(key))}" if bits & VARIANT_SUBNET else "")
 
 
 def rcode_text(number: int) -> str:

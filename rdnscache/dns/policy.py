@@ -7,11 +7,13 @@ from struct import Struct
 
 from rdnscache.dns.compose import compose_error, compose_local
 from rdnscache.dns.distill import distill as distill  # noqa: PLC0414 - callers have it from here
-from rdnscache.dns.question import VARIANT_CD, qname, qtype, section, variant
+from rdnscache.dns.question import VARIANT_CD, qname, qtype, section, subnet, variant
+from rdnscache.dns.subnet import is_nobody, scope_of
 from rdnscache.dns.wire import (
     ANY,
     CH,
     FORMERR,
+    NO_EDE,
     NOERROR,
     NXDOMAIN,
     OPT,
@@ -23,6 +25,7 @@ from rdnscache.dns.wire import (
     Query,
     Reply,
     build_query,
+    parse_reply,
     read_u32,
 )
 
@@ -60,6 +63,18 @@ def answers(rcode: int) -> bool:
 def holds_for_name(reply: Reply) -> bool:
     """Whether a reply says that the name asked for does not exist, not the target of a CNAME it has."""
     return reply.rcode == NXDOMAIN and reply.ancount == 0
+
+
+def holds_widely(key: bytes, reply: Reply) -> bool:
+    """Whether a reply holds for more than the question: see `wider_key`.
+
+    What was asked without telling of a client is of nobody's network, and says nothing of others (RFC 7871 section
+    7.3.1).
+    """
+    network = subnet(key)
+    if network:
+        return scope_of(reply.subnet) == 0 and not is_nobody(network)
+    return holds_for_name(reply)
 
 
 def negative(reply: Reply, qtype: int) -> bool:
@@ -148,8 +163,8 @@ _EMPTY_ZONE_TIMES = Struct("!IIIII").pack(1, 3600, 1200, 604800, EMPTY_ZONE_TTL)
 _NOBODY = b"\x06nobody\x07invalid\x00"
 
 
-def empty_zone_wire(key: bytes, zone: bytes, exists: bool) -> bytes:
-    """The stored bytes of what a zone without records says of a question inside it (RFC 6303 section 3).
+def empty_zone(key: bytes, zone: bytes, exists: bool) -> Reply:
+    """What a zone without records says of a question inside it (RFC 6303 section 3).
 
     NXDOMAIN, or NODATA where the name `exists`: the zone's own, or one with another zone below it.
     """
@@ -157,7 +172,20 @@ def empty_zone_wire(key: bytes, zone: bytes, exists: bool) -> bytes:
     rdata = apex + _NOBODY + _EMPTY_ZONE_TIMES
     record = apex + _SOA_RECORD.pack(SOA, 1, EMPTY_ZONE_TTL, len(rdata)) + rdata
     head = failure_wire(key, NOERROR if exists else NXDOMAIN)
-    return head[:8] + b"\0\1" + head[10:] + record
+    return _read(head[:8] + b"\0\1" + head[10:] + record)
+
+
+def without_records(key: bytes, rcode: int, ede: int = NO_EDE) -> Reply:
+    """A reply that says nothing but why there is none."""
+    reply = _read(failure_wire(key, rcode))
+    reply.ede = ede
+    return reply
+
+
+def _read(wire: bytes) -> Reply:
+    reply = parse_reply(wire)
+    assert reply is not None
+    return reply
 
 
 @dataclass(frozen=True, slots=True)

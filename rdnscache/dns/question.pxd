@@ -4,4 +4,6 @@ cpdef int qtype(bytes key) except -1
 cpdef int qclass(bytes key) except -1
 cpdef int variant(bytes key) except -1
 cpdef bytes section(bytes key)
-cpdef bytes name_key(bytes key)
+cpdef bytes subnet(bytes key)
+cpdef bytes with_subnet(bytes key, bytes network)
+cpdef bytes wider_key(bytes key)

@@ -3,7 +3,10 @@
     the name on the wire in lower case | type, 2 octets | class, 2 octets | variant, 1 octet
 
 All but the variant is the question section of a query (RFC 1035 section 4.1.2). The variant tells questions apart whose
-replies differ although name, type and class are the same.
+replies differ although name, type and class are the same. Where replies also depend on the client's network (RFC 7871),
+it follows the name:
+
+    the name | family, 1 octet | prefix length, 1 octet | address, 16 octets | type | class | variant
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 #: Bits of the variant: the client wants DNSSEC records (RFC 3225); upstreams are not to check them (RFC 4035 section
-#: 3.2.2).
-VARIANT_DO, VARIANT_CD = 1, 2
+#: 3.2.2); there is a subnet in it.
+VARIANT_DO, VARIANT_CD, VARIANT_SUBNET = 1, 2, 4
+#: Octets of a subnet.
+SUBNET_SIZE = 18
 #: Stands for the type in the key of what holds for all types of a name: that it does not exist (RFC 2308 section 5).
 ANY_TYPE = 0
 
@@ -24,7 +29,7 @@ def question_key(name: bytes, number: int, class_number: int, bits: int) -> byte
 
 def qname(key: bytes) -> bytes:
     """The name, on the wire and in lower case."""
-    return key[:-5]
+    return key[:-23] if key[-1] & 4 else key[:-5]
 
 
 def qtype(key: bytes) -> int:
@@ -41,11 +46,26 @@ def variant(key: bytes) -> int:
 
 def section(key: bytes) -> bytes:
     """The question section of a message that asks it."""
-    return key[:-1]
+    return key[:-23] + key[-5:-1] if key[-1] & 4 else key[:-1]
 
 
-def name_key(key: bytes) -> bytes:
-    """The key under which the NXDOMAIN of a question's name is kept."""
+def subnet(key: bytes) -> bytes:
+    """The network of the clients it is asked for; empty where it does not matter."""
+    return key[-23:-5] if key[-1] & 4 else b""
+
+
+def with_subnet(key: bytes, network: bytes) -> bytes:
+    """The key of the same question for clients of a network, 18 octets."""
+    return key[:-5] + network + key[-5:-1] + bytes((key[-1] | VARIANT_SUBNET,))
+
+
+def wider_key(key: bytes) -> bytes:
+    """The key under which is kept what holds for more than the question.
+
+    That is the NXDOMAIN of its name; of a question for clients of one network, what holds for those of all.
+    """
+    if key[-1] & 4:
+        return key[:-23] + key[-5:-1] + bytes((key[-1] & 3,))
     return key[:-5] + b"\0\0" + key[-3:]
 
 

@@ -152,7 +152,7 @@ class Writer:
                 return None
         written = parse_reply(bytes(out))
         if written is not None:
-            written.rcode, written.ede = reply.rcode, reply.ede
+            written.rcode, written.ede, written.subnet = reply.rcode, reply.ede, reply.subnet
         return written
 
     def _note_question(self) -> None:

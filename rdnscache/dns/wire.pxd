@@ -22,6 +22,8 @@ cdef class Query:
     cdef public bint trace
     cdef public bytes note
     cdef public object watch
+    cdef public bytes subnet
+    cdef public bint echo
 
 @cython.locals(length=Py_ssize_t, root=Py_ssize_t, end=Py_ssize_t, query=Query, bits=int)
 cpdef object parse_query(bytes data, bint stream)
@@ -35,7 +37,8 @@ cdef _note_opt(Query query, bytes data, Py_ssize_t position, bint stream)
 @cython.locals(position=Py_ssize_t, passed=int, index=int, start=Py_ssize_t)
 cdef object _find_opt(Query query, bytes data, Py_ssize_t length, bint stream)
 
-cdef bint _has_option(bytes data, Py_ssize_t position, Py_ssize_t stop, int code) except? -1
+@cython.locals(code=int, start=Py_ssize_t)
+cdef object _read_options(Query query, bytes data, Py_ssize_t position, Py_ssize_t stop)
 
 @cython.locals(position=Py_ssize_t, size=Py_ssize_t)
 cdef Py_ssize_t _name_end(bytes data, Py_ssize_t start, Py_ssize_t length, bint pointers) except? -2
@@ -56,6 +59,7 @@ cdef class Reply:
     cdef public unsigned int soa_minimum
     cdef public int ede
     cdef public bytes cookie
+    cdef public bytes subnet
     cdef public bint plain
 
 @cython.locals(length=Py_ssize_t, position=Py_ssize_t, reply=Reply, ttls=bytearray, seen=bytearray)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rdnscache.dns.question import VARIANT_CD, VARIANT_DO, section, variant
+from rdnscache.dns.question import VARIANT_CD, VARIANT_DO, VARIANT_SUBNET, section, subnet, variant
 from rdnscache.dns.rdata import name_end, no_names, rdata_holds
 from rdnscache.dns.splice import splice_key
+from rdnscache.dns.subnet import SUBNET_OPTION, option
 
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, YXDOMAIN, BADVERS, BADCOOKIE = 0, 1, 2, 3, 4, 5, 6, 16, 23
 
@@ -51,8 +52,8 @@ class Query:
     """
 
     __slots__ = (
-        "data", "do", "edns", "end", "error", "key", "limit", "note", "qclass", "qtype", "rcode", "source", "trace",
-        "watch",
+        "data", "do", "echo", "edns", "end", "error", "key", "limit", "note", "qclass", "qtype", "rcode", "source",
+        "subnet", "trace", "watch",
     )  # fmt: skip
 
     def __init__(self, data: bytes, limit: int) -> None:
@@ -60,16 +61,16 @@ class Query:
         self.key = b""
         #: Offset just past the question; the client's own spelling is `data[12:end]`.
         self.end = HEADER_SIZE
-        self.qtype = 0
-        self.qclass = 0
-        self.edns = False
-        self.do = False
+        self.qtype = self.qclass = 0
+        self.edns = self.do = False
         #: Octets the reply may have.
         self.limit = limit
-        self.error = NOERROR
-        self.rcode = NOERROR
+        self.error = self.rcode = NOERROR
         #: The client's address, 4 octets or 16; whoever received it says so.
         self.source = b""
+        #: The data of its option of client subnets, if it has one (RFC 7871 section 6); and whether that is repeated.
+        self.subnet: bytes | None = None
+        self.echo = False
         #: Whether it asks where the answer comes from; and the reply's words on that (RFC 8914 EXTRA-TEXT).
         self.trace = False
         self.note = b""
@@ -125,7 +126,8 @@ def _read_additional(query: Query, data: bytes, position: int, length: int, stre
             version = data[position + 5]
             _note_opt(query, data, position, stream)
             stop = position + 10 + (data[position + 8] << 8 | data[position + 9])
-            query.trace = stop <= length and _has_option(data, position + 10, stop, TRACE_OPTION)
+            if stop <= length:
+                _read_options(query, data, position + 10, stop)
         position += 10 + (data[position + 8] << 8 | data[position + 9])
     if position != length:
         query.error = FORMERR
@@ -164,13 +166,16 @@ def _find_opt(query: Query, data: bytes, length: int, stream: bool) -> None:
         position += 10 + (data[position + 8] << 8 | data[position + 9])
 
 
-def _has_option(data: bytes, position: int, stop: int, code: int) -> bool:
-    """Whether an option is among those of an OPT record (RFC 6891 section 6.1.2)."""
+def _read_options(query: Query, data: bytes, position: int, stop: int) -> None:
+    """Note those options of an OPT record that matter (RFC 6891 section 6.1.2); the first of each."""
     while position + 4 <= stop:
-        if data[position] << 8 | data[position + 1] == code:
-            return True
-        position += 4 + (data[position + 2] << 8 | data[position + 3])
-    return False
+        code = data[position] << 8 | data[position + 1]
+        start = position + 4
+        position = start + (data[position + 2] << 8 | data[position + 3])
+        if code == TRACE_OPTION:
+            query.trace = True
+        elif code == SUBNET_OPTION and query.subnet is None:
+            query.subnet = data[start : min(position, stop)]
 
 
 def _name_end(data: bytes, start: int, length: int, pointers: bool) -> int:
@@ -202,7 +207,7 @@ class Reply:
 
     __slots__ = (
         "additional", "ancount", "arcount", "authority", "cookie", "ede", "end", "flags", "nscount", "plain", "rcode",
-        "soa_minimum", "soa_ttl_at", "ttls", "types", "wire",
+        "soa_minimum", "soa_ttl_at", "subnet", "ttls", "types", "wire",
     )  # fmt: skip
 
     def __init__(self, wire: bytes) -> None:
@@ -211,9 +216,7 @@ class Reply:
         self.rcode = wire[3] & 0x0F
         #: Offset just past the question.
         self.end = HEADER_SIZE
-        self.ancount = 0
-        self.nscount = 0
-        self.arcount = 0
+        self.ancount = self.nscount = self.arcount = 0
         #: Offsets of the authority and the additional section.
         self.authority = 0
         self.additional = 0
@@ -225,6 +228,8 @@ class Reply:
         self.soa_minimum = 0
         #: The INFO-CODE of its first Extended DNS Error, -1 without one (RFC 8914 section 2).
         self.ede = NO_EDE
+        #: The data of its option of client subnets, empty without one (RFC 7871 section 6).
+        self.subnet = b""
         #: Its first cookie, that of the client and that of the server (RFC 7873 section 4); empty without one.
         self.cookie = b""
         #: Whether every record answers the question itself: no chain, no other sections.
@@ -343,7 +348,7 @@ def _record_holds(data: bytes, rtype: int, position: int, stop: int, seen: bytea
 
 
 def _note_options(reply: Reply, data: bytes, position: int, stop: int) -> None:
-    """The first Extended DNS Error and the first cookie among the options of an OPT record."""
+    """The first Extended DNS Error, cookie and client subnet among the options of an OPT record."""
     while position + 4 <= stop:
         size = data[position + 2] << 8 | data[position + 3]
         if size > stop - position - 4:
@@ -354,6 +359,8 @@ def _note_options(reply: Reply, data: bytes, position: int, stop: int) -> None:
                 reply.ede = data[position + 4] << 8 | data[position + 5]
             elif code == _COOKIE and not reply.cookie:
                 reply.cookie = data[position + 4 : position + 4 + size]
+            elif code == SUBNET_OPTION and not reply.subnet:
+                reply.subnet = data[position + 4 : position + 4 + size]
         position += 4 + size
 
 
@@ -377,6 +384,8 @@ def build_query(
     if not edns:
         return ident + flags + b"\0\1\0\0\0\0\0\0" + asked
     opt = OPT_DO if bits & VARIANT_DO else OPT_PLAIN
+    if bits & VARIANT_SUBNET:
+        options = option(subnet(key)) + options
     if options or block:
         if block:
             padding = -(HEADER_SIZE + len(asked) + len(opt) + len(options) + 4) % block

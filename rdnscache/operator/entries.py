@@ -20,9 +20,10 @@ from rdnscache.errors import StoreDown
 from rdnscache.printable import printable
 from rdnscache.redis_url import parse
 from rdnscache.store.connect import Line, client, has_slots, primaries, slotted
-from rdnscache.store.contract import Names, glob_escape
+from rdnscache.store.contract import Names
 from rdnscache.store.decoding import decode
 from rdnscache.store.marks import read, write
+from rdnscache.store.patterns import glob_escape
 from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
 from rdnscache.store.slots import tag_of

@@ -18,6 +18,7 @@ cdef class Answering:
     cdef bint _renews
     cdef object _departure
     cdef public bint rotates
+    cdef public object subnets
 
     @cython.locals(entry=Entry)
     cpdef bytes lookup(self, Query query, double now)

@@ -9,6 +9,7 @@ from rdnscache import clock, metrics, outcomes
 from rdnscache.cache import Cache
 from rdnscache.clients.limit import SLIP
 from rdnscache.clients.proxy import SIGNATURE
+from rdnscache.clients.subnets import ClientSubnets
 from rdnscache.departure import Departure
 from rdnscache.dns.compose import EDE_NOT_READY, EDE_PROHIBITED, compose, compose_error, compose_truncated
 from rdnscache.dns.entry import FAR, Entry
@@ -45,9 +46,13 @@ class Answering:
         self._departure = departure
         #: Whether the address that comes first is another from reply to reply.
         self.rotates = False
+        #: Where upstreams are told of clients' networks: which one a query is for.
+        self.subnets: ClientSubnets | None = None
 
     def lookup(self, query: Query, now: float) -> bytes | None:
         """Step 3: the reply from L1, if it is there and fresh. Those to be traced or logged take the longer way."""
+        if self.subnets is not None:
+            self.subnets.mark(query)
         if query.error or query.trace or query.watch is not None:
             return None
         entry = self.cache.get(query.key, now)

@@ -11,8 +11,9 @@ from gevent import get_hub, getcurrent
 
 from rdnscache import clock
 from rdnscache.dns.entry import Entry
-from rdnscache.dns.policy import holds_for_name
-from rdnscache.dns.question import name_key
+from rdnscache.dns.policy import holds_widely
+from rdnscache.dns.question import subnet, wider_key
+from rdnscache.dns.subnet import scope_of
 from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import SERVFAIL, Reply
 from rdnscache.errors import StoreDown
@@ -21,6 +22,7 @@ from rdnscache.store.contract import (
     CLAIM,
     FAILURE,
     FILL,
+    NO_SCOPE,
     NOTHING_FRESH,
     RELEASE,
     RENEW,
@@ -123,7 +125,7 @@ class RedisClaim(Claim):
     def read(self, last: bool = False) -> Entry | None:
         entry = self._read(self.key, self._name, self._read_late)
         if last and entry is None:
-            key = name_key(self.key)
+            key = wider_key(self.key)
             return self._read(key, self._store.names.entry(key), _ignore)
         return entry
 
@@ -176,7 +178,7 @@ class RedisClaim(Claim):
             return LEAD
         if not self._keys:
             name = self._name
-            self._keys = (name, name + b"#lead", name + b"#wait", store.names.entry_of_name(name))
+            self._keys = (name, name + b"#lead", name + b"#wait", store.names.wider_entry(name))
             store.follow(name, self)
             self._wary = not store.servers.in_order and time.monotonic() - store.flushed_at() < WARY
         for _ in range(2):  # twice: the first may find what cannot be used, or not be believed
@@ -217,10 +219,10 @@ class RedisClaim(Claim):
 
     def _verdict_of(self, reply: list[Any]) -> Verdict:
         self.entry = None
-        verdict, rest, left, for_name, wire, info = reply[:6]
+        verdict, rest, left, wide, wire, info = reply[:6]
         self.lease_left = max(rest, 0) / 1000
         if wire is not None and not self._unbelieved:
-            key, name = (name_key(self.key), self._keys[3]) if for_name else (self.key, self._name)
+            key, name = (wider_key(self.key), self._keys[3]) if wide else (self.key, self._name)
             self.entry = self._believed(key, name, [wire, info, *reply[6:]], left)
         return _VERDICTS[verdict]
 
@@ -261,8 +263,11 @@ class RedisClaim(Claim):
         """Called in the hub with what a message brought for this question; nothing, when the claim was given back."""
         if not wire or self._wary:
             return self.wake(None)
-        for_name = info.startswith(b"rcode=NXDOMAIN ") and wire[6:8] == b"\0\0"
-        key, name = (name_key(self.key), self._keys[3]) if for_name else (self.key, self._name)
+        if subnet(self.key):
+            wide = b" scope=" not in info
+        else:
+            wide = info.startswith(b"rcode=NXDOMAIN ") and wire[6:8] == b"\0\0"
+        key, name = (wider_key(self.key), self._keys[3]) if wide else (self.key, self._name)
         entry = self._store.trust.entry_of(key, name, [wire, info, mac], Lifetime.WHOLE)
         if entry is not None and entry.rcode == SERVFAIL and not self._store.trust.believes(entry):
             self._unbelieved = True
@@ -291,11 +296,12 @@ class RedisClaim(Claim):
         if not self._token:
             return
         name = self._name
-        if kind != FAILURE and holds_for_name(reply):
-            name = self._keys[3]
+        scope = scope_of(reply.subnet) if subnet(self.key) else NO_SCOPE
+        if kind != FAILURE and holds_widely(self.key, reply):
+            name, scope = self._keys[3], NO_SCOPE
             kind = STORE_NAME if kind == STORE else kind
         stored = store.time_text()
-        info = info_text(reply.rcode, ttl, stale, stored, source, store.node, why, reply.ede, route).encode()
+        info = info_text(reply.rcode, ttl, stale, stored, source, store.node, why, reply.ede, route, scope).encode()
         answer = answer_text(reply).encode()
         lifetime = (ttl + stale) * 1000
         seal = store.trust.signed(name, info, reply.wire)

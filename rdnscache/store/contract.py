@@ -10,6 +10,8 @@ Keys (`rdns` is the configurable prefix, 1 the version of this contract):
     rdns:1:{<name>}:NXDOMAIN[:<CLASS>][:do][:cd]      HASH    an entry that holds for all types: the name does not exist
     rdns:1:control                                    STREAM  the last control events (flushes), capped
     rdns:1:{probe}:probe#lead, …#wait                 as above; claimed to see whether Redis works again
+    rdns:1:{<server>}:budget                          HASH    what the cluster may ask of a server, and who has which
+                                                              share of that; see `allotment`
     rdns:1:hot                                        ZSET    the questions asked most, as entry keys without prefix
     rdns:1:nodes                                      ZSET    the register: `<node>.<incarnation>.<worker>` of every
                                                               worker, and when it last spoke; `since`: when it began
@@ -24,7 +26,9 @@ Keys (`rdns` is the configurable prefix, 1 the version of this contract):
 
 `<name>` is the lower-case presentation form with its final dot; every octet of a label outside `[a-z0-9_-]` is `\\DDD`,
 so the braces hold the whole name, and an entry, its claim and its followers are in one cluster slot.
-The class is left out where it is IN.
+The class is left out where it is IN. Behind `:cd` there may be `:ecs=192.0.2.0/24`: the client subnet that was told to
+the upstream (RFC 7871), with its lead and wait keys. What comes back with scope 0, for all, is stored under the key
+without it; everything else has `scope` in its `info`, behind `why`, as the upstream told it.
 
 NXDOMAIN holds for a name, not for a type (RFC 2308 section 5), so such a reply is stored once, at the name's NXDOMAIN
 key, whatever type was asked for; and whatever else is stored of a name deletes it there. A reply with a CNAME in front
@@ -94,14 +98,27 @@ from rdnscache.dns.names import (
     name_text,
     parse_name,
     rcode_text,
-    shown,
     type_number,
     type_text,
 )
-from rdnscache.dns.question import ANY_TYPE, VARIANT_CD, VARIANT_DO, qclass, qtype, question_key, variant
+from rdnscache.dns.question import (
+    ANY_TYPE,
+    VARIANT_CD,
+    VARIANT_DO,
+    VARIANT_SUBNET,
+    qclass,
+    qtype,
+    question_key,
+    subnet,
+    variant,
+    with_subnet,
+)
+from rdnscache.dns.subnet import parse_subnet, subnet_text
 from rdnscache.dns.wire import IN, NO_EDE, TCP_SIZE
 
 VERSION = "1"
+#: Where an entry's `info` has no `scope`.
+NO_SCOPE = -1
 #: How `stored` is written, in UTC.
 TIME_FORM = "%Y-%m-%dT%H:%M:%SZ"
 #: Control events kept for nodes that lost their connection.
@@ -126,10 +143,11 @@ FLUSHED = b"flushed"
 
 
 class Script:
-    """A Lua script and the digest Redis knows it by."""
+    """A Lua script, the digest Redis knows it by, and how many keys it is run on."""
 
-    def __init__(self, source: bytes) -> None:
+    def __init__(self, source: bytes, keys: int = 4) -> None:
         self.source = source
+        self.keys = b"%d" % keys
         self.sha = hashlib.sha1(source).hexdigest().encode()
 
 
@@ -273,6 +291,8 @@ return 0
 
 
 _NAME_KIND = b"}:" + NAME_WORD.encode()
+#: Stands before a client subnet in an entry's key.
+_SUBNET_WORD = ":ecs="
 
 
 class Names:
@@ -290,6 +310,7 @@ class Names:
             re.escape(self.root)
             + rf"\{{(?P<name>{OWN_NAME})\}}:"
             + r"(?P<type>[A-Z0-9-]+)(?::(?P<class>[A-Z0-9]+))?(?P<do>:do)?(?P<cd>:cd)?"
+            + rf"(?:{_SUBNET_WORD}(?P<subnet>[0-9a-f.:]{{2,39}}/[0-9]{{1,3}}))?"
         )
 
     def wake(self, worker_id: str) -> bytes:
@@ -301,6 +322,10 @@ class Names:
     def probe(self, tag: str = "probe") -> bytes:
         """No question's: what is claimed to see whether claims work, at the server that a tag leads to."""
         return f"{self.root}{{{tag}}}:probe".encode()
+
+    def budget(self, server: str) -> bytes:
+        """Of a server, named as in URLs."""
+        return f"{self.root}{{{server}}}:budget".encode()
 
     def again(self, event_id: str) -> bytes:
         return f"{self.root}{{again}}:{event_id}".encode()
@@ -322,10 +347,15 @@ class Names:
             text += ":do"
         if bits & VARIANT_CD:
             text += ":cd"
+        if bits & VARIANT_SUBNET:
+            text += f"{_SUBNET_WORD}{subnet_text(subnet(key))}"
         return text.encode("ascii")
 
-    def entry_of_name(self, entry: bytes) -> bytes:
-        """The Redis key of the NXDOMAIN of a question's name, made from that of the question: the type is another."""
+    def wider_entry(self, entry: bytes) -> bytes:
+        """The Redis key of what holds for more than a question, made from that of the question: see `wider_key`."""
+        plain, subnet_word, _ = entry.rpartition(_SUBNET_WORD.encode())
+        if subnet_word:
+            return plain
         name, _, kind = entry.rpartition(b"}:")
         _, colon, more = kind.partition(b":")
         return name + _NAME_KIND + colon + more
@@ -340,37 +370,14 @@ class Names:
             number = ANY_TYPE if word == NAME_WORD else type_number(word)
             klass = class_number(match["class"] or CLASSES[IN])
             name = parse_name(match["name"])
+            network = parse_subnet(match["subnet"]) if match["subnet"] else b""
         except ValueError:
             return None
         bits = (VARIANT_DO if match["do"] else 0) | (VARIANT_CD if match["cd"] else 0)
         key = question_key(name, number, klass, bits)
+        if network:
+            key = with_subnet(key, network)
         return key if self.entry(key).decode("ascii") == text else None
-
-
-def glob_escape(text: str) -> str:
-    return re.sub(r"([\\*?\[\]])", r"\\\1", text)
-
-
-def pattern_text(pattern: str) -> str:
-    """What a person typed as a glob over names, as a pattern over our presentation form.
-
-    `*`, `?` and `[...]` keep their meaning. Raises ValueError for what can be no name.
-    """
-    if not re.search(r"[*?\[\]]", pattern):
-        return glob_escape(name_text(parse_name(pattern)))
-    if len(pattern) > LONGEST_TEXT:
-        raise ValueError(f"{shown(pattern)} fits no name: it has {len(pattern)} characters")
-    text = ".".join(_label_pattern(label) for label in pattern.lower().split("."))
-    if not text.endswith((".", "*", "]")):
-        text += "."
-    return re.sub(r"[^a-z0-9_.*?\[\]-]", lambda match: "".join(f"\\\\{c:03d}" for c in match[0].encode()), text)
-
-
-def _label_pattern(label: str) -> str:
-    """A label of a pattern: one of another script, and without a glob in it, as IDNA has it."""
-    if label.isascii() or re.search(r"[*?\[\]]", label):
-        return label
-    return name_text(parse_name(label)).removesuffix(".")
 
 
 def info_text(
@@ -383,7 +390,10 @@ def info_text(
     why: str = "",
     ede: int = NO_EDE,
     route: str = "",
+    scope: int = NO_SCOPE,
 ) -> str:
     text = f"rcode={rcode_text(rcode)} ttl={ttl} stale={stale} stored={stored} from={source} node={node}"
     text += f" route={route}" if route else ""
-    return text + (f" why={why}" if why else "") + (f" ede={ede}" if ede != NO_EDE else "")
+    text += f" why={why}" if why else ""
+    text += f" scope={scope}" if scope != NO_SCOPE else ""
+    return text + (f" ede={ede}" if ede != NO_EDE else "")

@@ -7,12 +7,13 @@ from enum import Enum
 
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.policy import Limits, holds_for_name
-from rdnscache.dns.question import ANY_TYPE, name_key, qtype, section
+from rdnscache.dns.question import ANY_TYPE, qtype, section, wider_key
 from rdnscache.dns.wire import Reply, parse_reply, read_u32
 
 _INFO = re.compile(
     rb"rcode=[A-Z0-9]+ ttl=([0-9]{1,7}) stale=([0-9]{1,7}) stored=[0-9TZ:-]{1,30} "
-    rb"(from=[!-~]{1,100} node=[!-~]{1,100}(?: route=[!-~]{1,1100})?(?: why=[a-z]{1,20})?)(?: ede=([0-9]{1,5}))?"
+    rb"(from=[!-~]{1,100} node=[!-~]{1,100}(?: route=[!-~]{1,1100})?(?: why=[a-z]{1,20})?)"
+    rb"(?: scope=([0-9]{1,3}))?(?: ede=([0-9]{1,5}))?"
 )
 #: The limits of a node that was told none.
 LIMITS = Limits()
@@ -59,7 +60,9 @@ def decode(
     stored = now - (lifetime - left_ms) / 1000
     entry = Entry(key, reply, stored, min(ttl, limits.ttl_max), min(stale, limits.stale), _origin(match[3]))
     if match[4] is not None:
-        entry.ede = min(int(match[4]), 0xFFFF)
+        entry.scope = min(int(match[4]), 128)
+    if match[5] is not None:
+        entry.ede = min(int(match[5]), 0xFFFF)
     return entry
 
 
@@ -76,7 +79,7 @@ def _answers(key: bytes, reply: Reply) -> bool:
     question = reply.question()
     if qtype(key) != ANY_TYPE:
         return question == section(key)
-    return holds_for_name(reply) and name_key(question + b"\0") == section(key) + b"\0"
+    return holds_for_name(reply) and wider_key(question + b"\0") == section(key) + b"\0"
 
 
 def read_wake(message: bytes) -> tuple[bytes, bytes, bytes, bytes | None]:

@@ -9,7 +9,8 @@ from typing import Any
 from rdnscache.dns.names import name_text, parse_own_name, rcode_number, rcode_text, type_number, type_text
 from rdnscache.dns.question import ANY_TYPE, qname, qtype
 from rdnscache.dns.zones import is_below
-from rdnscache.store.contract import Names, glob_escape
+from rdnscache.store.contract import Names
+from rdnscache.store.patterns import glob_escape
 
 
 @dataclass(frozen=True, slots=True)

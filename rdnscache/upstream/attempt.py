@@ -125,6 +125,10 @@ class Attempt(Query):
     def wake(self) -> None:
         self.owner.wake()
 
+    def may_repeat(self) -> bool:
+        budget = self.server.budget
+        return budget is None or budget.repeat()
+
     def guessed(self) -> None:
         self.cut, self.near_miss = True, GUESSES
         self.owner.tell(self)

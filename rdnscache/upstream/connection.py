@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from gevent import get_hub
 
-from rdnscache.errors import SILENT, UNREACHABLE, UpstreamFailed
+from rdnscache.errors import SAID, SILENT, UNREACHABLE, UpstreamFailed
 from rdnscache.upstream.channel import Channel
 from rdnscache.upstream.query import Query
 
@@ -154,6 +154,23 @@ class Connection(ABC):
         else:
             query.carrier = None
         return query
+
+    def _dropped(self, number: int) -> Query | None:
+        """The same, wherever it is; to be extended by whoever keeps more of it."""
+        return self._forget(number) if number in self.outstanding else None
+
+    def _fail(self, number: int, why: str) -> None:
+        """The server has had the query, and this is all that comes of it."""
+        query = self._dropped(number)
+        self.answers += 1
+        if query is not None:
+            hand_over(query.failed, UpstreamFailed(f"{self._name}: {why}", why=SAID))
+
+    def _give_back(self, number: int, failure: UpstreamFailed) -> None:
+        """The server has not taken the query."""
+        query = self._dropped(number)
+        if query is not None and self._owner is not None:
+            self._owner.undone(query, failure)
 
     @abstractmethod
     def _received(self, data: bytes) -> None:

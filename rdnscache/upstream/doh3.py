@@ -8,7 +8,7 @@ from typing import Any
 from rdnscache.dns.wire import TCP_SIZE
 from rdnscache.endpoint import Endpoint
 from rdnscache.errors import SAID, UNREACHABLE, UpstreamFailed
-from rdnscache.upstream.connection import Limits, Owner, hand_over
+from rdnscache.upstream.connection import Limits, Owner
 from rdnscache.upstream.http_messages import LEAST, NO_ID, objection, request_head
 from rdnscache.upstream.pool import Pool
 from rdnscache.upstream.query import Query
@@ -106,28 +106,19 @@ class Doh3Connection(QuicQueries):
             self._answered(number, bytes(body))
 
     def _was_reset(self, number: int, code: int) -> None:
-        if code != REJECTED:
+        if code == REJECTED:
+            self._give_back(number, UpstreamFailed(f"{self._name}: it rejected a query", why=UNREACHABLE))
+        else:
             self._fail(number, f"it gave a query up (code {code:#x})")
-            return
-        query = self._dropped(number)
-        if query is not None and self._owner is not None:
-            self._owner.undone(query, UpstreamFailed(f"{self._name}: it rejected a query", why=UNREACHABLE))
 
     def _refuse(self, number: int, reason: str) -> None:
         """Nothing useful comes of this query: the server need not go on."""
         self.quic.stop(number, CANCELLED)
         self._fail(number, reason)
 
-    def _fail(self, number: int, reason: str) -> None:
-        """The server has had the query, and this is all that comes of it."""
-        query = self._dropped(number)
-        self.answers += 1
-        if query is not None:
-            hand_over(query.failed, UpstreamFailed(f"{self._name}: {reason}", why=SAID))
-
     def _dropped(self, number: int) -> Query | None:
         self._bodies.pop(number, None)
-        return self._forget(number) if number in self.outstanding else None
+        return super()._dropped(number)
 
     def _leave(self) -> list[Query]:
         self._bodies.clear()

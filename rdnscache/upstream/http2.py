@@ -22,7 +22,7 @@ from h2.settings import SettingCodes
 
 from rdnscache.dns.wire import TCP_SIZE
 from rdnscache.errors import SAID, UNREACHABLE, UpstreamFailed
-from rdnscache.upstream.connection import TURN, Connection, Limits, OpenChannel, Owner, hand_over
+from rdnscache.upstream.connection import TURN, Connection, Limits, OpenChannel, Owner
 from rdnscache.upstream.http2_frames import Farewell, Frames
 from rdnscache.upstream.http2_headers import RememberingEncoder
 from rdnscache.upstream.http_messages import LEAST, NO_ID, objection, request_head
@@ -232,23 +232,10 @@ class Http2Connection(Connection):
         self._reset(number)
         self._fail(number, why)
 
-    def _fail(self, number: int, why: str) -> None:
-        """The server has had the query, and this is all that comes of it."""
-        query = self._dropped(number)
-        self.answers += 1
-        if query is not None:
-            hand_over(query.failed, UpstreamFailed(f"{self._name}: {why}", why=SAID))
-
-    def _give_back(self, number: int, failure: UpstreamFailed) -> None:
-        """The server has not taken the query."""
-        query = self._dropped(number)
-        if query is not None and self._owner is not None:
-            self._owner.undone(query, failure)
-
     def _dropped(self, number: int) -> Query | None:
         self._bodies.pop(number, None)
         self._rests.pop(number, None)
-        return self._forget(number) if number in self.outstanding else None
+        return super()._dropped(number)
 
     def _reset(self, number: int) -> None:
         self._bodies.pop(number, None)

@@ -5,7 +5,8 @@ Pure. What is believed is little: the question must be ours (RFC 5452 section 9.
 
 from __future__ import annotations
 
-from rdnscache.dns.question import section
+from rdnscache.dns.question import section, subnet
+from rdnscache.dns.subnet import fits
 from rdnscache.dns.wire import HEADER_SIZE, Reply, parse_error, parse_reply
 
 
@@ -14,7 +15,10 @@ def read_reply(key: bytes, data: bytes) -> Reply | None:
     reply = parse_reply(data)
     if reply is None:
         reply = parse_error(key, data)
-    return reply if reply is not None and reply.question() == section(key) else None
+    if reply is None or reply.question() != section(key):
+        return None
+    network = subnet(key)
+    return reply if not network or not reply.subnet or fits(network, reply.subnet) else None
 
 
 def about(key: bytes, data: bytes) -> bool:
