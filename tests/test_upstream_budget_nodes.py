@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import dns.edns
@@ -239,6 +240,17 @@ class TestWhatIsAnswered:
                 wait_for(lambda: not client.exists("rdns:1:{b.test.}:A#lead"))
                 assert not client.exists("rdns:1:{b.test.}:A")
             assert "no upstream can be used" not in nodes[0].log()
+
+    def test_who_follows_does_not_wait_for_each_leader_anew(self, redis_server: RedisServer) -> None:
+        """The lead goes from one to the next, and all are told within the time of one wait and a little more."""
+        with (
+            CountingUpstream() as upstream,
+            _nodes([upstream.address], [redis_server.url] * 3, budget="6/m") as nodes,
+            ThreadPoolExecutor() as pool,
+        ):
+            ask(nodes[0].port, "a.test", timeout=5)
+            asked = [pool.submit(ask, node.port, "b.test", timeout=3.5, use_edns=0) for node in nodes]
+            assert all(_is_over_budget(each.result()) for each in asked)
 
     def test_a_quota_of_0_is_no_bound(self) -> None:
         """A server of its own choice is free of the budget for all."""
