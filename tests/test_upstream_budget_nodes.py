@@ -16,8 +16,6 @@ import dns.rcode
 import pytest
 from support import (
     KINDS,
-    CountingUpstream,
-    Flood,
     Node,
     RedisServer,
     Relay,
@@ -34,6 +32,7 @@ from support import (
     wait_for,
 )
 
+from bench.counting import CountingUpstream, Flood
 from rdnscache.dns.compose import OVER_BUDGET
 
 #: About processes, not about the two forms of the hot modules.

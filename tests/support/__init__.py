@@ -1,7 +1,5 @@
 """Real parts for the tests: upstreams, nodes, Redis servers, clients. Nothing here is a stand-in for our own code."""
 
-from bench.counting import CountingUpstream, Flood
-
 from .admin import get, numbers, page_status, request, status_of, watched
 from .load import Load, SteadyLoad, above_one, address_of, asked_at_once, steady_load, telling, until_shared
 from .messages import (
@@ -33,8 +31,7 @@ from .upstream import Changing, Upstream
 from .waiting import in_order, wait_for
 
 __all__ = [
-    "KINDS", "ROOT", "Asked", "Changing", "ChaosRelay", "CountingUpstream", "ExecutedNode", "Flood", "Handler", "Load",
-    "Node", "Peer",
+    "KINDS", "ROOT", "Asked", "Changing", "ChaosRelay", "ExecutedNode", "Handler", "Load", "Node", "Peer",
     "RedisCluster", "RedisServer", "Relay", "Reply", "Sentinel", "Server", "SteadyLoad", "StreamServer", "Upstream",
     "above_one", "address", "address_of", "addresses", "alive", "all_ended", "answer", "answer_of", "answered",
     "answering", "ask", "asked_at_once", "attached", "children_of", "clean_env", "cluster", "command", "cut_off",
