@@ -53,9 +53,9 @@ class TestAllowance:
         """What has been hoarded would be a burst."""
         allowance = Allowance(0.0, 0.0)
         allowance.take_in(_allotment(10.0, 20, 10.0), 10.0, 10.0)
-        left = allowance.at_hand(10.1)
-        assert left == 14  # the first that is not older than VALID is that of 10.06
-        assert allowance.take(10.1) and allowance.at_hand(10.1) == left - 1
+        now = 10.065 + VALID
+        assert allowance.at_hand(now) == 13  # from that of 10.07 on
+        assert allowance.take(now) and allowance.at_hand(now) == 12
 
     def test_a_share_that_is_lent_is_not_used(self) -> None:
         """Before the last moment that was named, which is never later than the clock of Redis would have it."""

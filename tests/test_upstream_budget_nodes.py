@@ -254,9 +254,10 @@ class TestEverythingCounts:
 
     def test_what_is_sent_again(self) -> None:
         """To a server that says nothing: repetitions are as dear as first questions."""
+        hasty = ("--upstream-retry-min", "0.02", "--upstream-retry-max", "0.05")
         with (
             CountingUpstream(deaf=True) as upstream,
-            _nodes([upstream.address], ["none"], "--upstream-retry-max", "0.05", budget="10/s") as nodes,
+            _nodes([upstream.address], ["none"], *hasty, budget="10/s") as nodes,
             Flood([nodes[0].port]) as flood,
         ):
             flood.run(20, 3.0)

@@ -1,7 +1,8 @@
 """Real parts for the tests: upstreams, nodes, Redis servers, clients. Nothing here is a stand-in for our own code."""
 
+from bench.counting import CountingUpstream, Flood
+
 from .admin import get, numbers, page_status, request, status_of, watched
-from .counting import CountingUpstream, Flood
 from .load import Load, SteadyLoad, above_one, address_of, asked_at_once, steady_load, telling, until_shared
 from .messages import (
     Handler,
