@@ -17,8 +17,10 @@ import pytest
 from support import (
     KINDS,
     Node,
+    Peer,
     RedisServer,
     Relay,
+    StreamServer,
     Upstream,
     ask,
     attached,
@@ -286,6 +288,30 @@ class TestEverythingCounts:
                 assert ask(nodes[0].port, f"x{number}.test", timeout=5).rcode() == dns.rcode.NOERROR
             assert len(upstream.raw) >= 20
             assert time.monotonic() - begun > 1.5
+
+    def test_what_is_sent_again_over_another_connection(self) -> None:
+        """When one ends with queries on it: they wait for their turn again."""
+        heard: list[float] = []
+
+        def script(peer: Peer) -> None:
+            for number in range(3):
+                query = peer.query()
+                if query is None:
+                    return
+                heard.append(time.monotonic())
+                if number == 0:
+                    peer.answer(query)
+            peer.reset()
+
+        with (
+            StreamServer(script) as server,
+            _nodes([f"tcp://127.0.0.1:{server.port}"], ["none"], budget="20/s") as nodes,
+            Flood([nodes[0].port]) as flood,
+        ):
+            flood.run(60, 3.0)
+            wait_for(lambda: flood.take() or flood.rcodes[0] > 0, 10)
+        most = max(sum(moment <= other < moment + 1 for other in heard) for moment in heard)
+        assert len(heard) > 10 and most <= 22  # read by a thread, which may come late
 
     def test_what_is_asked_without_edns(self) -> None:
         """When a server does not know it."""
