@@ -6,7 +6,7 @@ import hashlib
 import mmap
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -62,7 +62,7 @@ class PolicyData:
     def _numbered(self) -> Iterator[LocalRecord]:
         for number, (_, records) in enumerate(self.records):
             for record in records:
-                yield record._replace(line=number << FILE_SHIFT | record.line)
+                yield replace(record, line=number << FILE_SHIFT | record.line)
 
 
 def load_policy(config: Config) -> PolicyData:
