@@ -158,11 +158,9 @@ class Config:
     )
     failure_ttl: int = _option(5, "SECONDS", "Keep failures this long (RFC 9520).", values.number(int, 1, 300))
     stale_after: float = _option(
-        1.8,
-        "SECONDS",
-        "Answer with a stale entry when there is no fresh one after this.",
+        1.8, "SECONDS", "Answer with a stale entry when there is no fresh one after this.",
         values.number(float, 0.05, 60),
-    )
+    )  # fmt: skip
     rotate: str = _option(
         "off", "off|id", "Which of several addresses comes first: as the upstream has them, or by the query's ID.",
         values.one_of("off", "id"),
@@ -171,11 +169,9 @@ class Config:
         True, "yes|no", "Ask anew for entries in use shortly before their end.", values.switch, "yes"
     )
     stale_window: int = _option(
-        3600,
-        "SECONDS",
-        "Keep entries past their TTL, for when no upstream answers (RFC 8767).",
+        3600, "SECONDS", "Keep entries past their TTL, for when no upstream answers (RFC 8767).",
         values.number(int, 0, 259200),
-    )
+    )  # fmt: skip
     upstream_policy: str = _option(
         "fastest", "POLICY",
         "Whom to ask first: fastest, round-robin, ordered, random (by weight), or race (two at once).",
@@ -229,22 +225,18 @@ class Config:
         10_000, "N", "Clients waiting in each worker; more get SERVFAIL.", values.number(int, 1, 10**6)
     )
     max_client_waiting: int = _option(
-        1000,
-        "N",
-        "Queries of one client prefix (/24, /56) that wait in each worker; more get SERVFAIL.",
+        1000, "N", "Queries of one client prefix (/24, /56) that wait in each worker; more get SERVFAIL.",
         values.number(int, 1, 10**6),
-    )
+    )  # fmt: skip
     max_outstanding: int = _option(
         2000, "N", "Queries of each worker that wait for one upstream; more go to another one, or wait themselves.",
         values.number(int, 1, 100_000),
     )  # fmt: skip
     tcp_idle: float = _option(10.0, "SECONDS", "Close idle TCP connections.", values.number(float, 0.1, 3600))
     tcp_connections: int = _option(
-        1000,
-        "N",
-        "TCP connections each worker keeps; fewer where open files are limited.",
+        1000, "N", "TCP connections each worker keeps; fewer where open files are limited.",
         values.number(int, 1, 100_000),
-    )
+    )  # fmt: skip
     hang_time: float = _option(
         5.0, "SECONDS", "Replace a worker in which nothing has moved for this long, at least 1; 0: never.",
         values.number(float, 0, 3600),
@@ -313,8 +305,7 @@ def _setting(name: str, raw: Any) -> Any:
 
 
 def toml_name(option: Field[Any]) -> str:
-    """Words of Python's own have an underscore more as fields."""
-    return option.name.removesuffix("_")
+    return option.name.removesuffix("_")  # of a field that would be a word of Python's own
 
 
 def env_name(option: Field[Any]) -> str:

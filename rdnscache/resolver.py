@@ -181,6 +181,8 @@ class Resolver:
         """Have those who wait answered with a stale entry if it takes long (RFC 8767 section 5), or fails."""
         if stale is None or flight.flushed or (flight.stale is not None and flight.stale.stored >= stale.stored):
             return
+        if self._decider is not None and self._decider.minds(stale):
+            return
         flight.stale = stale
         if not flight.renewal:
             after = 0.0 if flight.route.upstreams.short() else self._stale_after

@@ -39,11 +39,6 @@ cdn IN CNAME edge.outside.test.
 """
 
 
-def reload(node: Node, times: int = 1) -> None:
-    node.process.send_signal(signal.SIGHUP)
-    wait_for(lambda: node.log().count("all workers use the new configuration") >= times, 20)
-
-
 class TestLocalRecords:
     def test_zone_file_text(self, tmp_path: Path) -> None:
         """What a zone has is answered, what it has not is denied, and nobody is asked."""
@@ -109,7 +104,7 @@ class TestLocalRecords:
         with Upstream() as upstream, Node([upstream.address], args=("--hosts", str(file))) as node:
             assert answer_of(node.port, "nas.test.") == "192.0.2.5"
             file.write_text("192.0.2.6 nas.test\n")
-            reload(node)
+            node.reload()
             assert answer_of(node.port, "nas.test.") == "192.0.2.6"
             node.process.send_signal(signal.SIGHUP)
             wait_for(lambda: "nothing to change" in node.log())
@@ -190,10 +185,10 @@ class TestBlocking:
                 wait_for(lambda: attached(node, 2))
                 assert answer_of(node.port, "www.test.")
                 file.write_text("www.test\n")
-                reload(node)
+                node.reload()
                 assert {ask(node.port, "www.test.").rcode() for _ in range(20)} == {dns.rcode.NXDOMAIN}
                 file.write_text("other.test\n")
-                reload(node, 2)
+                node.reload()
                 assert {ask(node.port, "www.test.").rcode() for _ in range(20)} == {dns.rcode.NOERROR}
                 assert upstream.count("www.test.") == 1
 

@@ -68,7 +68,9 @@ def serve(file: str | None, check: bool, **given: Any) -> None:
     if check:
         from rdnscache.kernel import raise_file_limit
         from rdnscache.node.descriptors import fit
+        from rdnscache.policies import load_policy
 
+        load_policy(config)
         _, less = fit(config, raise_file_limit())
         if less:
             echo(less, err=True)
