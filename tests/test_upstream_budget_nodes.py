@@ -20,6 +20,7 @@ from support import (
     Peer,
     RedisServer,
     Relay,
+    Reply,
     StreamServer,
     Upstream,
     ask,
@@ -137,9 +138,11 @@ class TestAcceptance:
     def test_without_redis_from_the_start_a_node_is_modest(self) -> None:
         """It cannot know how many others there are: a tenth."""
         url = f"redis://127.0.0.1:{free_port()}"
-        with CountingUpstream() as upstream, Node(
-            [upstream.address], url, 1, ("--upstream-budget", "200/s", "--warm", "0")
-        ) as node, Flood([node.port]) as flood:
+        with (
+            CountingUpstream() as upstream,
+            Node([upstream.address], url, 1, ("--upstream-budget", "200/s", "--warm", "0")) as node,
+            Flood([node.port]) as flood,
+        ):
             flood.run(200, 2.0)
             wait_for(lambda: flood.take() or flood.rcodes[0] > 0, 10)
             assert 10 <= upstream.most_in() <= 21
@@ -255,9 +258,7 @@ class TestWhatIsAnswered:
 
     def test_a_quota_of_0_is_no_bound(self) -> None:
         """A server of its own choice is free of the budget for all."""
-        with CountingUpstream() as upstream, _nodes(
-            [f"{upstream.address}?budget=0"], ["none"], budget="1/s"
-        ) as nodes:
+        with CountingUpstream() as upstream, _nodes([f"{upstream.address}?budget=0"], ["none"], budget="1/s") as nodes:
             for number in range(20):
                 assert ask(nodes[0].port, f"x{number}.test").rcode() == dns.rcode.NOERROR
 
@@ -279,7 +280,8 @@ class TestEverythingCounts:
 
     def test_what_is_asked_over_tcp(self) -> None:
         """What is cut off is asked twice."""
-        def cut(query: dns.message.Message, transport: str) -> dns.message.Message:
+
+        def cut(query: dns.message.Message, transport: str) -> Reply:
             return cut_off(query, transport) if transport == "udp" else default_handler(query, transport)
 
         with Upstream(cut) as upstream, _nodes([upstream.address], ["none"], budget="10/s") as nodes:
