@@ -218,6 +218,10 @@ class Config:
         "Queries of one client prefix (/24, /56) that wait in each worker; more get SERVFAIL.",
         values.number(int, 1, 10**6),
     )
+    max_outstanding: int = _option(
+        2000, "N", "Queries of each worker that wait for one upstream; more go to another one, or wait themselves.",
+        values.number(int, 1, 100_000),
+    )  # fmt: skip
     tcp_idle: float = _option(10.0, "SECONDS", "Close idle TCP connections.", values.number(float, 0.1, 3600))
     tcp_connections: int = _option(
         1000,

@@ -130,7 +130,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "upstream_local_errors",
-        "Upstream queries that could not leave this host: no descriptor, memory, port or route, or not allowed.",
+        "Upstream queries that could not leave this host: no descriptor, memory, port, route or leave, or too many.",
     ),
     Metric("callback_errors", "Unexpected errors caught at the edge of a callback; each is in the log."),
 )

@@ -60,7 +60,7 @@ def make_routes(
 ) -> Routes:
     """Every server once, and who is asked for what. Zones with the same servers and times have those in common."""
     patience = Patience(config.upstream_retry_min, config.upstream_retry_max)
-    measures = Measures(config.upstream_0x20, config.upstream_cookies)
+    measures = Measures(config.upstream_0x20, config.upstream_cookies, config.max_outstanding)
     servers = {}
     for each in config.endpoints:
         block, numbers = board.block(each.label), board.numbers(each.label)

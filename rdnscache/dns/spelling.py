@@ -8,22 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rdnscache.dns.question import qname, section
+from rdnscache.dns.question import section
 from rdnscache.dns.records import names_of
 from rdnscache.dns.wire import HEADER_SIZE, Reply, parse_reply
 
-#: For each octet what may be turned round in it: the bit that tells `a` from `A`. A label's size is no letter.
-_TURNED = bytes(0x20 if 0x61 <= octet <= 0x7A else 0 for octet in range(256))
 #: The most labels of a reply that are looked at, which takes 5 ms; in what comes behind, the case stays.
 _MOST_LABELS = 7000
 
 
 def respelled(key: bytes, chance: bytes) -> bytes:
     """The question section of `key` with each letter of its name in either case: an octet of `chance` decides each."""
-    name = qname(key)
-    size = len(name)
-    turned = int.from_bytes(name.translate(_TURNED), "big") & int.from_bytes(chance[:size], "big")
-    return (int.from_bytes(name, "big") ^ turned).to_bytes(size, "big") + section(key)[size:]
+    out = bytearray(section(key))
+    for at in range(len(out) - 4):
+        if 0x61 <= out[at] <= 0x7A:  # a label's size is less
+            out[at] ^= chance[at] & 0x20
+    return bytes(out)
 
 
 def restored(data: bytes, asked: bytes, key: bytes) -> bytes:
@@ -32,28 +31,20 @@ def restored(data: bytes, asked: bytes, key: bytes) -> bytes:
     Names that repeat it once more, in whole or in part, are in lower case as well: owners, and in the data those that
     DNSSEC signs in lower case (RFC 4034 section 6.2, RFC 6840 section 5.1).
     """
-    end = HEADER_SIZE + len(asked)
-    rest = data[end:]
+    rest = data[HEADER_SIZE + len(asked) :]
     data = data[:HEADER_SIZE] + section(key) + rest
-    if rest == rest.lower():
-        return data
-    labels = {label for label in _labels(asked) if label != label.lower() and label in rest}
-    if not labels:
-        return data
-    reply = parse_reply(data)
+    labels, at = [], 0
+    while asked[at]:
+        end = at + 1 + asked[at]
+        label = asked[at:end]
+        if label in rest and label != label.lower():
+            labels.append(label)
+        at = end
+    reply = parse_reply(data) if labels else None
     return data if reply is None else _lowered(reply, data, labels)
 
 
-def _labels(asked: bytes) -> Iterator[bytes]:
-    """Each label of the name that a question section begins with, behind its size."""
-    at = 0
-    while asked[at]:
-        end = at + 1 + asked[at]
-        yield asked[at:end]
-        at = end
-
-
-def _lowered(reply: Reply, data: bytes, labels: set[bytes]) -> bytes:
+def _lowered(reply: Reply, data: bytes, labels: list[bytes]) -> bytes:
     out = bytearray(data)
     left = _MOST_LABELS
     for at in _names(reply):

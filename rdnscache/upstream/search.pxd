@@ -17,6 +17,7 @@ cdef class Search:
     cdef public double next_at
     cdef public bint put_off
     cdef readonly bint failed
+    cdef readonly bint failed_at_once
     cdef readonly list open
     cdef list _told
     cdef object _switch

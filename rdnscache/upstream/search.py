@@ -59,8 +59,8 @@ class Search:
         self.answered = False
         self._ede = -1
         self._servers = len(order)
-        #: Whether any has failed.
-        self.failed = False
+        #: Whether any has failed; and whether one of this round did so at once, as it may the next time.
+        self.failed = self.failed_at_once = False
         #: How each server failed last; those that have said something, if only that TCP is needed; silent tries.
         self._failures: dict[Server, UpstreamFailed] = {}
         self._met: set[Server] = set()
@@ -155,6 +155,7 @@ class Search:
     def begin_round(self, left: Sequence[Server], at: float) -> None:
         self.left = left
         self.asked = 0
+        self.failed_at_once = False
         self.rounds += 1
         self.next_at = at
 
@@ -217,6 +218,7 @@ class Search:
     def note(self, server: Server, failure: UpstreamFailed) -> None:
         """An attempt has failed, or been silent for too long."""
         self.failed = True
+        self.failed_at_once |= failure.why in (LOCAL, UNREACHABLE)
         self._failures[server] = failure
         if failure.why == SAID:
             self._said = True

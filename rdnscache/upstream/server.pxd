@@ -21,6 +21,7 @@ cdef class Server:
     cdef readonly Cookies cookies
     cdef public long waiting
     cdef public long overdue
+    cdef readonly long most_waiting
     cdef double _quiet_since
     cdef double _spare
     cdef double _quickest

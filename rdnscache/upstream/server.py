@@ -86,6 +86,7 @@ class Server:
         self.cookies = Cookies(measures, endpoint.address, shared[-defence.ROOM :])
         #: Questions that wait for it, and since when it has answered none; those of them that wait longer than usual.
         self.waiting = self.overdue = 0
+        self.most_waiting = measures.outstanding
         self._quiet_since = 0.0
         #: How many questions may be asked again early.
         self._spare = MOST_EARLY
@@ -111,7 +112,7 @@ class Server:
             return RESTING
         if self.budget is not None and self.budget.short(now):
             return SHORT
-        return IN_DOUBT if self.in_doubt(now) else AT_WORK
+        return IN_DOUBT if self.waiting >= self.most_waiting or self.in_doubt(now) else AT_WORK
 
     def in_doubt(self, now: float) -> bool:
         """Whether it seems to have fallen silent for all."""

@@ -46,7 +46,7 @@ cdef class Upstreams:
     cpdef object _note_silence(self, Search search, double now)
     @cython.locals(reply=Reply, server=Server, answer=Reply)
     cpdef Reply _hear(self, Search search, Attempt attempt, double now)
-    cpdef object _failed(self, Search search, Attempt attempt, double now)
+    cpdef object _failed(self, Search search, Server server, object failure, double now)
     @cython.locals(attempt=Attempt, renewed=bint, over_udp=bint, tried=bint)
     cpdef bint _otherwise(self, Search search, Attempt before, Reply reply, double now) except -1
     cpdef object _ask_otherwise(self, Search search, Attempt attempt, double now)

@@ -177,7 +177,7 @@ class Upstreams:
             if not search.waits():
                 raise search.failure()
             search.next_at = NEVER
-        elif search.open:
+        elif search.open and not (search.rounds and search.failed_at_once):
             search.begin_round(left, now)
         else:
             pause = min(FIRST_PAUSE * 2**search.rounds, LAST_PAUSE) * _jitter()
@@ -219,7 +219,10 @@ class Upstreams:
             search.put_off = False
         search.sent(server)
         attempt = search.attempt_at(server)
-        if attempt is None:
+        if attempt is None and server.waiting >= server.most_waiting:
+            failure = UpstreamFailed(f"{server.label}: {server.waiting} queries wait for it", why=LOCAL)
+            self._failed(search, server, failure, now)
+        elif attempt is None:
             if len(search.open) >= MOST_OPEN:
                 self._leave(search.open.pop(0), False)
             attempt = Attempt(server, search.key, True, now, self._due(now), search)
@@ -281,7 +284,8 @@ class Upstreams:
         search.open.remove(attempt)
         attempt.end()
         if reply is None:
-            self._failed(search, attempt, now)
+            assert attempt.failure is not None
+            self._failed(search, server, attempt.failure, now)
             return None
         if attempt.edns and not policy.usable(reply) and self._otherwise(search, attempt, reply, now):
             return None
@@ -293,12 +297,10 @@ class Upstreams:
             search.next_at = now
         return answer
 
-    def _failed(self, search: Search, attempt: Attempt, now: float) -> None:
-        failure = attempt.failure
-        assert failure is not None
+    def _failed(self, search: Search, server: Server, failure: UpstreamFailed, now: float) -> None:
         if failure.why == LOCAL:
             self._own_fault(failure, now)
-        search.note(attempt.server, failure)
+        search.note(server, failure)
         search.next_at = now
 
     def _otherwise(self, search: Search, before: Attempt, reply: Reply, now: float) -> bool:
@@ -327,9 +329,12 @@ class Upstreams:
         attempt.transport.send(attempt)
 
     def _turn_to_tcp(self, search: Search, attempt: Attempt, now: float) -> None:
-        """TCP that rests is used only if nobody else is left in this round: another may have the answer."""
+        """TCP that rests is used only if nobody else is left in this round: another may have the answer.
+
+        Where somebody forges replies, UDP from another port is worth more.
+        """
         server, health = attempt.server, attempt.server.tcp_health
-        insists = search.asked == len(search.left) or search.rounds > 0
+        insists = not attempt.near_miss and (search.asked == len(search.left) or search.rounds > 0)
         if health.resting and not health.due(now) and not insists:
             search.open.remove(attempt)
             attempt.end()
