@@ -84,6 +84,16 @@ def test_what_is_too_much_for_one_goes_to_another() -> None:
         assert board.count(metrics.UPSTREAM_LOCAL_ERRORS) == 0
 
 
+def test_one_at_a_time() -> None:
+    """The least that can be said."""
+    handler = Counting(0.05)
+    with Upstream(handler, delay=0.06) as upstream:
+        upstreams, _ = _upstreams(upstream.port, outstanding=1)
+        asked = [gevent.spawn(upstreams.ask, key_of(f"n{number}.test")) for number in range(3)]
+        gevent.joinall(asked, raise_error=True)
+        assert (handler.most, upstream.total()) == (1, 3)
+
+
 def test_a_failure_for_want_of_room_is_no_fact_about_the_name() -> None:
     """Nor does it blame the server."""
     with Upstream(lambda query, transport: None) as silent:

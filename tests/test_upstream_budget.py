@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+import gevent
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rdnscache.metrics import SERVER_BUDGET_GRANTED, SERVER_BUDGET_REFUSED, Board
+from rdnscache.shared import doubles
 from rdnscache.upstream.allowance import LEASE, NEVER, VALID, Allotment, Allowance
+from rdnscache.upstream.budget import ROOM, UNTOLD, Ask, Budget, Request, Terms, nobody
 from rdnscache.upstream.waiting import Waiter, WaitingLine
 
 pytestmark = pytest.mark.both
@@ -53,9 +58,9 @@ class TestAllowance:
         """What has been hoarded would be a burst."""
         allowance = Allowance(0.0, 0.0)
         allowance.take_in(_allotment(10.0, 20, 10.0), 10.0, 10.0)
-        left = allowance.at_hand(10.1)
-        assert left == 14  # the first that is not older than VALID is that of 10.06
-        assert allowance.take(10.1) and allowance.at_hand(10.1) == left - 1
+        now = 10.065 + VALID
+        assert allowance.at_hand(now) == 13  # from that of 10.07 on
+        assert allowance.take(now) and allowance.at_hand(now) == 12
 
     def test_a_share_that_is_lent_is_not_used(self) -> None:
         """Before the last moment that was named, which is never later than the clock of Redis would have it."""
@@ -170,3 +175,158 @@ class TestTheLine:
         line.remove(second)
         assert line.pop(2.0) is third
         assert line.pop(2.0) is None and len(line) == 0
+
+
+class Giver:
+    """Redis, as a budget sees it: answers after `seconds`, gives all that is asked for as long as `rate` allows it."""
+
+    def __init__(self, rate: float = 1000.0, seconds: float = 0.002) -> None:
+        self.rate = rate
+        self.seconds = seconds
+        self.requests: list[Request] = []
+        self.says = "yes"
+        self._free = 0.0
+
+    def ask(self, request: Request, applicant: Any) -> bool:
+        if self.says == "away":
+            return False
+        self.requests.append(request)
+        if self.says == "lost at once":
+            applicant.lost()
+        else:
+            gevent.spawn_later(self.seconds, self._answer, request, applicant)
+        return True
+
+    def _answer(self, request: Request, applicant: Any) -> None:
+        if self.says == "no":
+            return applicant.refused()
+        now = time.monotonic()
+        self._free = max(self._free, now)
+        count = min(request.count, int((now + 0.2 - self._free) * self.rate))
+        start, self._free = self._free, self._free + count / self.rate
+        told = Allotment(now, count, start, 1 / self.rate, self._free, 10.0, 0.0, 0.0)
+        return applicant.allotted(told)
+
+
+def _budget(ask: Ask, rate: float = 1000.0, alone: bool = False, numbers: Any = None) -> tuple[Budget, Any]:
+    board = Board(1)
+    board.make_room(["a"])
+    terms = Terms("a", "a", rate, 0, 1, alone)
+    return Budget(terms, ask, board.block("a"), board.row(0), numbers), lambda column: board.row(0)[
+        board.block("a") + column
+    ]
+
+
+class Queries:
+    """Some that ask a budget, and what they were told."""
+
+    def __init__(self, budget: Budget, count: int, seconds: float = 5.0) -> None:
+        self.granted: list[float] = []
+        self.late = self.refused = self.turned_away = 0
+        for number in range(count):
+            now = time.monotonic()
+            waiter = Waiter(b"%d" % (number % 7), now + seconds, self.granted.append, self._late, self._refused)
+            if budget.take(now):
+                self.granted.append(now)
+            elif not budget.wait(waiter, now):
+                self.turned_away += 1
+
+    def _late(self) -> None:
+        self.late += 1
+
+    def _refused(self) -> None:
+        self.refused += 1
+
+
+def _until(condition: Callable[[], Any], seconds: float = 5.0) -> None:
+    with gevent.Timeout(seconds):
+        while not condition():
+            gevent.sleep(0.002)
+
+
+class TestBudget:
+    """Between those who send and Redis."""
+
+    def test_many_queries_are_one_request(self) -> None:
+        """Or a few: a query costs no round trip of its own."""
+        giver = Giver()
+        budget, counted = _budget(giver.ask)
+        budget.start()
+        queries = Queries(budget, 150)
+        _until(lambda: len(queries.granted) == 150)
+        assert len(giver.requests) <= 8
+        assert counted(SERVER_BUDGET_GRANTED) == 150
+        budget.close()
+
+    def test_the_first_request_lends_nothing(self) -> None:
+        """The clock of Redis is not known yet; the second follows at once."""
+        giver = Giver()
+        budget, _ = _budget(giver.ask)
+        budget.start()
+        _until(lambda: len(giver.requests) >= 2)
+        assert giver.requests[0].lent == 0.0
+        assert giver.requests[1].lent > time.monotonic()
+        budget.close()
+
+    @pytest.mark.parametrize("says", ["away", "no", "lost at once"])
+    def test_without_redis_there_is_the_share(self, says: str) -> None:
+        """Whether it is away, refuses, or is lost again and again."""
+        giver = Giver()
+        giver.says = says
+        budget, _ = _budget(giver.ask)
+        budget.start()
+        gevent.sleep(0.05)
+        queries = Queries(budget, 8)
+        _until(lambda: len(queries.granted) == 8)
+        assert _most_in_a_second(queries.granted) <= 1000 * UNTOLD
+        budget.close()
+
+    def test_a_share_that_is_lent_is_not_used_when_redis_falls_silent(self) -> None:
+        """Until the moment that was named."""
+        giver = Giver()
+        budget, _ = _budget(giver.ask)
+        budget.start()
+        _until(lambda: len(giver.requests) >= 2)
+        last = time.monotonic()
+        giver.says = "away"
+        budget.lost()
+        queries = Queries(budget, 3)
+        _until(lambda: queries.granted)
+        assert queries.granted[0] >= last + LEASE - 0.1
+        assert queries.late == 3
+        budget.close()
+
+    def test_more_than_there_is_room_for_are_turned_away(self) -> None:
+        """At once, and they are counted."""
+        budget, counted = _budget(nobody, rate=20.0, alone=True)
+        budget.start()
+        queries = Queries(budget, 200)
+        gevent.sleep(0)
+        assert queries.turned_away + queries.refused == 200 - len(queries.granted) - 30
+        assert counted(SERVER_BUDGET_REFUSED) == queries.turned_away + queries.refused
+        budget.close()
+
+    def test_what_nobody_waits_for_takes_what_is_left(self) -> None:
+        """Sent where there is plenty, left out where it is near."""
+        sent: list[float] = []
+        budget, _ = _budget(nobody, rate=20.0, alone=True)
+        budget.start()
+        assert budget.spare(sent.append, time.monotonic())
+        _until(lambda: sent)
+        Queries(budget, 10)
+        assert not budget.spare(sent.append, time.monotonic())
+        budget.close()
+
+    def test_a_successor_knows_the_share(self) -> None:
+        """What the workers of a node were told is in memory that they share."""
+        giver, numbers = Giver(), doubles(ROOM)
+        first, _ = _budget(giver.ask, numbers=numbers)
+        first.start()
+        _until(lambda: len(giver.requests) >= 2)
+        first.close()
+        second, _ = _budget(nobody, numbers=numbers)
+        second.start()
+        queries = Queries(second, 8)
+        _until(lambda: len(queries.granted) == 8)
+        assert queries.granted[-1] - queries.granted[0] > 0.5  # 10 a second
+        second.close()

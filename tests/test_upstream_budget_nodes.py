@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import dns.edns
@@ -15,11 +16,12 @@ import dns.rcode
 import pytest
 from support import (
     KINDS,
-    CountingUpstream,
-    Flood,
     Node,
+    Peer,
     RedisServer,
     Relay,
+    Reply,
+    StreamServer,
     Upstream,
     ask,
     attached,
@@ -33,6 +35,7 @@ from support import (
     wait_for,
 )
 
+from bench.counting import CountingUpstream, Flood
 from rdnscache.dns.compose import OVER_BUDGET
 
 #: About processes, not about the two forms of the hot modules.
@@ -135,9 +138,11 @@ class TestAcceptance:
     def test_without_redis_from_the_start_a_node_is_modest(self) -> None:
         """It cannot know how many others there are: a tenth."""
         url = f"redis://127.0.0.1:{free_port()}"
-        with CountingUpstream() as upstream, Node(
-            [upstream.address], url, 1, ("--upstream-budget", "200/s", "--warm", "0")
-        ) as node, Flood([node.port]) as flood:
+        with (
+            CountingUpstream() as upstream,
+            Node([upstream.address], url, 1, ("--upstream-budget", "200/s", "--warm", "0")) as node,
+            Flood([node.port]) as flood,
+        ):
             flood.run(200, 2.0)
             wait_for(lambda: flood.take() or flood.rcodes[0] > 0, 10)
             assert 10 <= upstream.most_in() <= 21
@@ -240,11 +245,20 @@ class TestWhatIsAnswered:
                 assert not client.exists("rdns:1:{b.test.}:A")
             assert "no upstream can be used" not in nodes[0].log()
 
+    def test_who_follows_does_not_wait_for_each_leader_anew(self, redis_server: RedisServer) -> None:
+        """The lead goes from one to the next, and all are told within the time of one wait and a little more."""
+        with (
+            CountingUpstream() as upstream,
+            _nodes([upstream.address], [redis_server.url] * 3, budget="6/m") as nodes,
+            ThreadPoolExecutor() as pool,
+        ):
+            ask(nodes[0].port, "a.test", timeout=5)
+            asked = [pool.submit(ask, node.port, "b.test", timeout=3.5, use_edns=0) for node in nodes]
+            assert all(_is_over_budget(each.result()) for each in asked)
+
     def test_a_quota_of_0_is_no_bound(self) -> None:
         """A server of its own choice is free of the budget for all."""
-        with CountingUpstream() as upstream, _nodes(
-            [f"{upstream.address}?budget=0"], ["none"], budget="1/s"
-        ) as nodes:
+        with CountingUpstream() as upstream, _nodes([f"{upstream.address}?budget=0"], ["none"], budget="1/s") as nodes:
             for number in range(20):
                 assert ask(nodes[0].port, f"x{number}.test").rcode() == dns.rcode.NOERROR
 
@@ -254,9 +268,10 @@ class TestEverythingCounts:
 
     def test_what_is_sent_again(self) -> None:
         """To a server that says nothing: repetitions are as dear as first questions."""
+        hasty = ("--upstream-retry-min", "0.02", "--upstream-retry-max", "0.05")
         with (
             CountingUpstream(deaf=True) as upstream,
-            _nodes([upstream.address], ["none"], "--upstream-retry-max", "0.05", budget="10/s") as nodes,
+            _nodes([upstream.address], ["none"], *hasty, budget="10/s") as nodes,
             Flood([nodes[0].port]) as flood,
         ):
             flood.run(20, 3.0)
@@ -265,7 +280,8 @@ class TestEverythingCounts:
 
     def test_what_is_asked_over_tcp(self) -> None:
         """What is cut off is asked twice."""
-        def cut(query: dns.message.Message, transport: str) -> dns.message.Message:
+
+        def cut(query: dns.message.Message, transport: str) -> Reply:
             return cut_off(query, transport) if transport == "udp" else default_handler(query, transport)
 
         with Upstream(cut) as upstream, _nodes([upstream.address], ["none"], budget="10/s") as nodes:
@@ -274,6 +290,30 @@ class TestEverythingCounts:
                 assert ask(nodes[0].port, f"x{number}.test", timeout=5).rcode() == dns.rcode.NOERROR
             assert len(upstream.raw) >= 20
             assert time.monotonic() - begun > 1.5
+
+    def test_what_is_sent_again_over_another_connection(self) -> None:
+        """When one ends with queries on it: they wait for their turn again."""
+        heard: list[float] = []
+
+        def script(peer: Peer) -> None:
+            for number in range(3):
+                query = peer.query()
+                if query is None:
+                    return
+                heard.append(time.monotonic())
+                if number == 0:
+                    peer.answer(query)
+            peer.reset()
+
+        with (
+            StreamServer(script) as server,
+            _nodes([f"tcp://127.0.0.1:{server.port}"], ["none"], budget="20/s") as nodes,
+            Flood([nodes[0].port]) as flood,
+        ):
+            flood.run(60, 3.0)
+            wait_for(lambda: flood.take() or flood.rcodes[0] > 0, 10)
+        most = max(sum(moment <= other < moment + 1 for other in heard) for moment in heard)
+        assert len(heard) > 10 and most <= 22  # read by a thread, which may come late
 
     def test_what_is_asked_without_edns(self) -> None:
         """When a server does not know it."""

@@ -43,7 +43,7 @@ class Budgets:
 
         key = self._names.budget(request.server)
         self._applicants[key] = applicant
-        shares = (f"{request.rate:.3f}", self._member, f"{request.weight:.6f}", f"{request.share:.6f}")
+        shares = (f"{request.rate:.6f}", self._member, f"{request.weight:.6f}", f"{request.share:.6f}")
         times = (round(request.lent * 1e6), request.count, round(request.ahead * 1e6))
         self._servers.run_later(ALLOT, told, key, *shares, *times)
         return True

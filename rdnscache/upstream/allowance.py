@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 
 #: Seconds after its moment until which a slot may be used.
-VALID = 0.045
+VALID = 0.04
 #: Seconds for which a request lends this worker's share to the cluster.
 LEASE = 1.2
 #: What part of the time that Redis has taken lately is believed.

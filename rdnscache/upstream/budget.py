@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a query waits for a slot, and for which there may be others before it.
 PATIENCE = 1.5
+#: Those who have left that are kept in a list.
+SLACK = 64
 #: Queries that may wait where there are hardly any slots.
 FEW = 8
 #: Seconds between two requests at most, so that our share stays lent; after an error; and before the last slot is due.
@@ -162,6 +164,8 @@ class Budget:
             self._loop.run_callback(out.refused)
         self._counters[self._block + metrics.SERVER_BUDGET_WAITED] += 1
         self._unaware.append(waiter)
+        if len(self._unaware) > 2 * len(self._line) + SLACK:
+            self._unaware = [each for each in self._unaware if each in self._line]
         self._go_on(now)
         return True
 

@@ -60,8 +60,10 @@ class Guard:
 
     def missed(self, key: bytes, now: float) -> bool:
         """A reply to the question of `key` was a near miss. True when the server is spared from now on."""
+        if not self.on:
+            return False
         self._missed.add(key)
-        if len(self._missed) < MOST_MISSED or not self.on:
+        if len(self._missed) < MOST_MISSED:
             return False
         self.spare(now)
         return True

@@ -86,7 +86,7 @@ class Server:
         self.cookies = Cookies(measures, endpoint.address, shared[-defence.ROOM :])
         #: Questions that wait for it, and since when it has answered none; those of them that wait longer than usual.
         self.waiting = self.overdue = 0
-        self.most_waiting = max(measures.outstanding, DOUBT_WAITING)
+        self.most_waiting = measures.outstanding
         self._quiet_since = 0.0
         #: How many questions may be asked again early.
         self._spare = MOST_EARLY

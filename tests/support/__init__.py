@@ -1,7 +1,6 @@
 """Real parts for the tests: upstreams, nodes, Redis servers, clients. Nothing here is a stand-in for our own code."""
 
 from .admin import get, numbers, page_status, request, status_of, watched
-from .counting import CountingUpstream, Flood
 from .load import Load, SteadyLoad, above_one, address_of, asked_at_once, steady_load, telling, until_shared
 from .messages import (
     Handler,
@@ -27,18 +26,17 @@ from .processes import ROOT, alive, children_of, clean_env, command, run
 from .redis_cluster import RedisCluster, running_cluster
 from .relay import ChaosRelay, Relay
 from .servers import KINDS, RedisServer, Sentinel, Server
-from .streams import Asked, Peer, StreamServer, all_ended, answered, answering, turning
+from .streams import Asked, Peer, StreamServer, all_ended, answered, answering, sent, turning
 from .upstream import Changing, Upstream
 from .waiting import in_order, wait_for
 
 __all__ = [
-    "KINDS", "ROOT", "Asked", "Changing", "ChaosRelay", "CountingUpstream", "ExecutedNode", "Flood", "Handler", "Load",
-    "Node", "Peer",
+    "KINDS", "ROOT", "Asked", "Changing", "ChaosRelay", "ExecutedNode", "Handler", "Load", "Node", "Peer",
     "RedisCluster", "RedisServer", "Relay", "Reply", "Sentinel", "Server", "SteadyLoad", "StreamServer", "Upstream",
     "above_one", "address", "address_of", "addresses", "alive", "all_ended", "answer", "answer_of", "answered",
     "answering", "ask", "asked_at_once", "attached", "children_of", "clean_env", "cluster", "command", "cut_off",
     "default_handler", "extended_errors", "failure", "fill_all_workers", "free_port", "get", "in_order", "key_of",
     "members", "negative", "nodes_on", "numbers", "page_status", "refusing", "request", "run", "running_cluster",
-    "says", "status_of", "steady_load", "telling", "timed", "turning", "until_shared", "wait_for",
+    "says", "sent", "status_of", "steady_load", "telling", "timed", "turning", "until_shared", "wait_for",
     "wait_until_at_work", "watched",
 ]  # fmt: skip

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from .ports import free_port
-
 #: socket(7): a receive timestamp with nanoseconds; Python has no name for it.
 SO_TIMESTAMPNS = 35
 _TIME = struct.Struct("@qq")
@@ -24,20 +22,20 @@ class CountingUpstream:
     """Over UDP. Every name has the address 192.0.2.1 for `ttl` seconds; `deaf` has it not answer."""
 
     def __init__(self, ttl: int = 300, deaf: bool = False) -> None:
-        self.port = free_port()
+        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self._sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        self._sock.bind(("127.0.0.1", 0))
+        self.port = self._sock.getsockname()[1]
         self.address = f"127.0.0.1:{self.port}"
         self.deaf = deaf
         self.ttl = ttl
         #: When each query came, and its name on the wire.
         self.heard: list[tuple[float, bytes]] = []
-        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._ended = False
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def __enter__(self) -> Self:
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        self._sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-        self._sock.bind(("127.0.0.1", self.port))
         self._thread.start()
         return self
 
