@@ -19,11 +19,20 @@ HEAD = [(b":status", b"200"), (b"content-type", b"application/dns-message")]
 
 
 class Quic(QuicConnectionProtocol):
-    """Each query on a stream of its own, behind its length (RFC 9250)."""
+    """Each query on a stream of its own, behind its length (RFC 9250); it may come in pieces."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.came: dict[int, bytes] = {}
 
     def quic_event_received(self, event: Any) -> None:
-        if isinstance(event, StreamDataReceived) and event.end_stream:
-            answer = reply(event.data[2:])
+        if not isinstance(event, StreamDataReceived):
+            return
+        data = self.came.pop(event.stream_id, b"") + event.data
+        if not event.end_stream:
+            self.came[event.stream_id] = data
+        elif len(data) > 2:
+            answer = reply(data[2:])
             self._quic.send_stream_data(event.stream_id, len(answer).to_bytes(2, "big") + answer, end_stream=True)
             self.transmit()
 

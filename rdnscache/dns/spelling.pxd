@@ -6,5 +6,5 @@ from rdnscache.dns.question cimport section
 @cython.locals(out=bytearray, at=Py_ssize_t)
 cpdef bytes respelled(bytes key, bytes chance)
 
-@cython.locals(end=Py_ssize_t, rest=bytes)
+@cython.locals(rest=bytes, labels=list, at=Py_ssize_t, end=Py_ssize_t, label=bytes)
 cpdef bytes restored(bytes data, bytes asked, bytes key)

@@ -31,28 +31,20 @@ def restored(data: bytes, asked: bytes, key: bytes) -> bytes:
     Names that repeat it once more, in whole or in part, are in lower case as well: owners, and in the data those that
     DNSSEC signs in lower case (RFC 4034 section 6.2, RFC 6840 section 5.1).
     """
-    end = HEADER_SIZE + len(asked)
-    rest = data[end:]
+    rest = data[HEADER_SIZE + len(asked) :]
     data = data[:HEADER_SIZE] + section(key) + rest
-    if rest == rest.lower():
-        return data
-    labels = {label for label in _labels(asked) if label != label.lower() and label in rest}
-    if not labels:
-        return data
-    reply = parse_reply(data)
+    labels, at = [], 0
+    while asked[at]:
+        end = at + 1 + asked[at]
+        label = asked[at:end]
+        if label in rest and label != label.lower():
+            labels.append(label)
+        at = end
+    reply = parse_reply(data) if labels else None
     return data if reply is None else _lowered(reply, data, labels)
 
 
-def _labels(asked: bytes) -> Iterator[bytes]:
-    """Each label of the name that a question section begins with, behind its size."""
-    at = 0
-    while asked[at]:
-        end = at + 1 + asked[at]
-        yield asked[at:end]
-        at = end
-
-
-def _lowered(reply: Reply, data: bytes, labels: set[bytes]) -> bytes:
+def _lowered(reply: Reply, data: bytes, labels: list[bytes]) -> bytes:
     out = bytearray(data)
     left = _MOST_LABELS
     for at in _names(reply):

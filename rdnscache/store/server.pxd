@@ -1,14 +1,13 @@
 cimport cython
 
 from rdnscache.metrics cimport observe
-from rdnscache.store.breaker cimport Breaker
 from rdnscache.store.link cimport Link
 from rdnscache.store.servers cimport Servers
 
 
 cdef class RedisServer(Servers):
     cdef public object label
-    cdef public Breaker breaker
+    cdef public object breaker
     cdef public Link link
     cdef object _upstream_seconds
     cdef object _events

@@ -32,6 +32,8 @@ except ImportError:  # the rest of the house can be looked at without
     pass
 
 log = logging.getLogger(__name__)
+#: aioquic tells of each stream that ends, which nobody reads, and others can cause.
+logging.getLogger("quic").setLevel(logging.WARNING)
 
 #: Datagrams, and seconds for which they are read, before others get their turn; octets of the largest.
 DATAGRAMS, TURN, LARGEST = 64, 0.002, 65535

@@ -1,0 +1,201 @@
+"""Answers from local records: of names that have some, and of whole zones where there is a SOA.
+
+Nothing else about such a name or zone comes from outside. All other names are asked as usual, also those that only have
+local names below them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from struct import Struct
+
+from rdnscache.dns.names import name_text, type_text
+from rdnscache.dns.policy import failure_wire
+from rdnscache.dns.question import qclass, qname, qtype, question_key, section
+from rdnscache.dns.wire import (
+    CNAME,
+    DNAME,
+    HEADER_SIZE,
+    IN,
+    NAME_SIZE,
+    NOERROR,
+    NXDOMAIN,
+    SERVFAIL,
+    SOA,
+    TCP_SIZE,
+    YXDOMAIN,
+    read_u32,
+)
+from rdnscache.dns.zones import is_below
+from rdnscache.policy.local_record import LocalRecord, ZoneTextError
+from rdnscache.policy.local_tree import Node, RecordSet, Tree
+
+#: Aliases followed for one question.
+MOST_ALIASES = 16
+
+_FIXED = Struct("!HHIH")
+#: A compression pointer, and how far it can lead (RFC 1035 section 4.1.4).
+_POINTER, _POINTER_REACH = 0xC000, 0x4000
+#: A type that no name has.
+_NO_TYPE = 0
+#: The SOA of a name outside any local zone, behind the name itself: the mailbox of nobody, serial, refresh, retry,
+#: expire; and then its TTL (RFC 2308 section 5).
+_NOBODY = b"\x06nobody\x07invalid\x00" + Struct("!IIII").pack(1, 3600, 1200, 604800)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalAnswer:
+    """`wire` are the stored bytes of a reply. `target` is where its aliases leave the local data: to be asked as usual,
+    and its records to be added. `line` is that of the record which decided.
+    """
+
+    wire: bytes
+    target: bytes | None
+    line: int
+
+
+class LocalZones:
+    """Raises ZoneTextError for records that cannot be answered with."""
+
+    def __init__(self, records: Iterable[LocalRecord]) -> None:
+        self._tree = Tree(records)
+        for name, node in self._tree.nodes.items():
+            _check_sizes(name, node)
+        for name, node in self._tree.nodes.items():
+            if CNAME in node and self._follow(question_key(name, _NO_TYPE, IN, 0)).rcode == SERVFAIL:
+                reason = f"lead in a circle, or are more than {MOST_ALIASES}"
+                raise ZoneTextError(node.line, f"the aliases from {name_text(name)} on {reason}")
+
+    def __len__(self) -> int:
+        """How many names have records."""
+        return len(self._tree.nodes)
+
+    def answer(self, key: bytes) -> LocalAnswer | None:
+        """What local records say of a question; None where it is to be asked as usual."""
+        if qclass(key) != IN:
+            return None
+        reply = self._follow(key)
+        if not reply.line:
+            return None
+        if reply.rcode == SERVFAIL or len(reply.wire) > TCP_SIZE:
+            return LocalAnswer(failure_wire(key), None, reply.line)
+        reply.wire[:HEADER_SIZE] = reply.head(key)
+        return LocalAnswer(bytes(reply.wire), reply.target, reply.line)
+
+    def _follow(self, key: bytes) -> _Draft:
+        """The reply, and SERVFAIL where aliases do not come to an end. Without any local data it has no line."""
+        name, rtype = qname(key), qtype(key)
+        reply, seen = _Draft(key), set[bytes]()
+        while name not in seen and len(seen) <= MOST_ALIASES:
+            seen.add(name)
+            target = self._step(name, rtype, reply)
+            if target is None:
+                return reply
+            name = target
+        reply.rcode = SERVFAIL
+        return reply
+
+    def _step(self, name: bytes, rtype: int, reply: _Draft) -> bytes | None:
+        """What is said of one name; the next name if it is an alias."""
+        tree = self._tree
+        encloser = tree.encloser(name)
+        exists = encloser == name
+        node = tree.nodes.get(encloser)
+        if not exists:
+            if node is not None and DNAME in node:
+                return _redirect(name, rtype, encloser, node[DNAME], reply)
+            node = tree.wildcard(encloser)
+        zone = tree.zone(encloser)
+        if node is None:
+            if zone is None:
+                reply.target = name if reply.line else None
+            else:
+                reply.deny_in_zone(zone, tree.nodes[zone][SOA], NOERROR if exists else NXDOMAIN)
+            return None
+        if rtype in node:
+            reply.add_all(name, rtype, node[rtype])
+        elif CNAME in node:
+            reply.add_all(name, CNAME, node[CNAME])
+            return next(iter(node[CNAME].rdatas)).lower()
+        elif zone is not None:
+            reply.deny_in_zone(zone, tree.nodes[zone][SOA], NOERROR, node.line)
+        else:
+            reply.deny_alone(name, node)
+        return None
+
+
+def _redirect(name: bytes, rtype: int, owner: bytes, found: RecordSet, reply: _Draft) -> bytes | None:
+    """What a DNAME makes of a name below it (RFC 6672 section 3.2); the name it leads to."""
+    reply.add_all(owner, DNAME, found)
+    target = name[: len(name) - len(owner)] + next(iter(found.rdatas)).lower()
+    if len(target) > NAME_SIZE:
+        reply.rcode = YXDOMAIN
+        return None
+    reply.add(name, CNAME, found.ttl, target)
+    return target if rtype != CNAME else None
+
+
+class _Draft:
+    """A reply to a key while it is put together."""
+
+    __slots__ = ("_ancount", "_name", "_nscount", "_places", "line", "rcode", "target", "wire")
+
+    def __init__(self, key: bytes) -> None:
+        self._name = qname(key)
+        #: Names in the data of aliases, which the next records belong to: where they stand.
+        self._places: dict[bytes, int] = {}
+        self._ancount = self._nscount = 0
+        self.wire = bytearray(HEADER_SIZE) + section(key)
+        self.rcode = NOERROR
+        self.target: bytes | None = None
+        self.line = 0
+
+    def head(self, key: bytes) -> bytes:
+        counts = self._ancount.to_bytes(2, "big") + self._nscount.to_bytes(2, "big")
+        return failure_wire(key, self.rcode)[:6] + counts + b"\0\0"
+
+    def add_all(self, owner: bytes, rtype: int, found: RecordSet) -> None:
+        self.line = self.line or found.line
+        for rdata in found.rdatas:
+            self.add(owner, rtype, found.ttl, rdata)
+
+    def add(self, owner: bytes, rtype: int, ttl: int, rdata: bytes) -> None:
+        """A record of the answer section."""
+        self._ancount += 1
+        self._put(owner, rtype, ttl, rdata)
+        if rtype == CNAME:
+            self._places[rdata.lower()] = len(self.wire) - len(rdata)
+
+    def deny_in_zone(self, zone: bytes, soa: RecordSet, rcode: int, line: int = 0) -> None:
+        """The SOA holds as long as what it denies (RFC 2308 section 3)."""
+        rdata = next(iter(soa.rdatas))
+        self._deny(zone, min(soa.ttl, read_u32(rdata, len(rdata) - 4)), rdata, rcode, line or soa.line)
+
+    def deny_alone(self, name: bytes, node: Node) -> None:
+        """That a name in no local zone has nothing but what it has."""
+        rdata = name + _NOBODY + node.ttl.to_bytes(4, "big")
+        self._deny(name, node.ttl, rdata, NOERROR, node.line)
+
+    def _deny(self, owner: bytes, ttl: int, rdata: bytes, rcode: int, line: int) -> None:
+        self.rcode = rcode
+        self.line = self.line or line
+        self._nscount += 1
+        self._put(owner, SOA, ttl, rdata)
+
+    def _put(self, owner: bytes, rtype: int, ttl: int, rdata: bytes) -> None:
+        at = self._places.get(owner, 0)
+        if len(owner) > 1 and is_below(self._name, owner):
+            at = HEADER_SIZE + len(self._name) - len(owner)
+        self.wire += (_POINTER | at).to_bytes(2, "big") if 0 < at < _POINTER_REACH else owner
+        self.wire += _FIXED.pack(rtype, IN, ttl, len(rdata)) + rdata
+
+
+def _check_sizes(name: bytes, node: Node) -> None:
+    """That the records of each type fit into a message, at a wildcard with the longest name it may stand for."""
+    longest = NAME_SIZE if name.startswith(b"\1*") else len(name)
+    for rtype, found in node.items():
+        size = HEADER_SIZE + longest + 4 + sum(len(rdata) + 12 for rdata in found.rdatas)
+        if size > TCP_SIZE:
+            what = f"{name_text(name)} {type_text(rtype)}"
+            raise ZoneTextError(found.line, f"the records of {what} need {size} octets, and a message has {TCP_SIZE}")

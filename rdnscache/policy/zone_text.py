@@ -1,0 +1,157 @@
+"""Zone-file text (RFC 1035 section 5, RFC 2308 section 4, RFC 3597 section 5), read into local records."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from rdnscache.dns.names import class_number, shown, type_number, type_text
+from rdnscache.dns.wire import IN
+from rdnscache.policy.local_record import MOST_RECORDS, LocalRecord, ZoneTextError, check, stands_for_data
+from rdnscache.policy.rdata_text import rdata_wire
+from rdnscache.policy.words import Word, is_seconds, name_wire, seconds
+
+#: Seconds that a record may be kept where neither it nor the text says so.
+DEFAULT_TTL = 3600
+
+_IN_QUOTES = r'(?:[^"\\\n]|\\[^\n])*+'
+_PLAIN = r'[^ \t\r\f\v\n;()"\\]++|\\[^\n]'
+#: Each alternative begins with characters of its own and gives nothing back: a text is read in one pass.
+_TOKEN = re.compile(
+    rf"""(?P<space>[ \t\r\f\v]++)|(?P<comment>;[^\n]*+)|(?P<end>\n)|(?P<bracket>[()])"""
+    rf"""|"(?P<quoted>{_IN_QUOTES})"|(?P<word>(?:{_PLAIN})(?:{_PLAIN}|"{_IN_QUOTES}")*+)"""
+)
+_CLASS = re.compile(r"IN|CH|HS|NONE|ANY|CLASS[0-9]+", re.IGNORECASE)
+
+
+class _Entry(NamedTuple):
+    """A directive or a record: the line it begins in, whether the owner is left out, and its words."""
+
+    line: int
+    continued: bool
+    words: list[Word]
+
+
+def read_zone_text(text: str, origin: str = ".", ttl: int = DEFAULT_TTL) -> list[LocalRecord]:
+    """The records of a text; relative names are below `origin` until it says otherwise.
+
+    Raises ZoneTextError at its first mistake. The text's size is for the caller to limit.
+    """
+    return list(zone_records(text, origin, ttl))
+
+
+def zone_records(text: str, origin: str = ".", ttl: int = DEFAULT_TTL) -> Iterator[LocalRecord]:
+    """The same one by one, for those who have something else to do in between."""
+    reader, count = _Reader(name_wire(origin, b"\0"), ttl), 0
+    for entry in _entries(text):
+        try:
+            record = reader.read(entry)
+            count += record is not None
+            if count > MOST_RECORDS:
+                raise ValueError(f"there are more than {MOST_RECORDS} records")
+        except ValueError as error:
+            raise ZoneTextError(entry.line, str(error)) from None
+        if record is not None:
+            yield record
+
+
+def _entries(text: str) -> Iterator[_Entry]:
+    """What ends with its line, unless there are brackets around the line's end."""
+    at, line, first, continued, opened = 0, 1, 1, False, 0
+    words: list[Word] = []
+    fresh = True
+    while at < len(text):
+        token = _TOKEN.match(text, at)
+        if token is None:
+            raise ZoneTextError(line, _why_no_token(text[at]))
+        at, kind = token.end(), token.lastgroup
+        if kind == "space":
+            continued = continued or fresh
+        elif kind in ("word", "quoted"):
+            first = first if words else line
+            words.append(Word(token[kind], kind == "quoted"))
+        elif kind == "bracket":
+            opened += 1 if token[0] == "(" else -1
+            if opened not in (0, 1):
+                raise ZoneTextError(line, "a bracket inside brackets" if opened > 1 else "a bracket that none opens")
+        elif kind == "end":
+            line += 1
+            if not opened:
+                if words:
+                    yield _Entry(first, continued, words)
+                words, continued, fresh = [], False, True
+                continue
+        fresh = False
+    if opened:
+        raise ZoneTextError(first if words else line, "a bracket is not closed")
+    if words:
+        yield _Entry(first, continued, words)
+
+
+def _why_no_token(char: str) -> str:
+    return "a quoted string does not end in its line" if char == '"' else "a backslash stands at the end of the line"
+
+
+class _Reader:
+    """What the lines so far say about the next: origin, last owner, TTLs (RFC 2308 section 4, RFC 1035 section 5.1)."""
+
+    def __init__(self, origin: bytes, ttl: int) -> None:
+        self._origin = origin
+        self._owner: bytes | None = None
+        #: What `$TTL` says, -1 without one; else what the last record has said.
+        self._set_ttl = -1
+        self._last_ttl = ttl
+
+    def read(self, entry: _Entry) -> LocalRecord | None:
+        """The record, or None for a directive."""
+        words = entry.words
+        if words[0].text.startswith("$") and not words[0].quoted and not entry.continued:
+            self._direct(words)
+            return None
+        if not entry.continued:
+            owner, words = words[0], words[1:]
+            if owner.quoted:
+                raise ValueError(f"{shown(owner.text)} stands in quotes where a name is expected")
+            self._owner = name_wire(owner.text, self._origin)
+        if self._owner is None:
+            raise ValueError("the first record has no name: only a line below another may begin with a space")
+        ttl, rtype, data = self._head(words)
+        rdata = rdata_wire(rtype, data, self._origin)
+        check(self._owner, rtype, rdata)
+        return LocalRecord(self._owner, rtype, ttl, rdata, entry.line)
+
+    def _direct(self, words: list[Word]) -> None:
+        what = words[0].text.upper()
+        if what in ("$INCLUDE", "$GENERATE"):
+            instead = "name the other file beside this one" if what == "$INCLUDE" else "write the records out"
+            raise ValueError(f"{what} is not supported: {instead}")
+        if what not in ("$ORIGIN", "$TTL"):
+            raise ValueError(f"{shown(words[0].text)} is neither $ORIGIN nor $TTL")
+        if len(words) != 2 or words[1].quoted:
+            raise ValueError(f"{what} has one {'name' if what == '$ORIGIN' else 'time'} behind it, and nothing else")
+        if what == "$ORIGIN":
+            self._origin = name_wire(words[1].text, self._origin)
+        else:
+            self._set_ttl = seconds(words[1].text)
+
+    def _head(self, words: list[Word]) -> tuple[int, int, list[Word]]:
+        """TTL and class in any order, each at most once; the type; what is left."""
+        ttl, classed = -1, False
+        for at, word in enumerate(words):
+            if word.quoted:
+                break
+            if ttl < 0 and is_seconds(word.text):
+                ttl = self._last_ttl = seconds(word.text)
+            elif not classed and _CLASS.fullmatch(word.text):
+                classed = True
+                if class_number(word.text) != IN:
+                    raise ValueError(f"local records are of class IN, not {word.text.upper()}")
+            else:
+                rtype = type_number(word.text)
+                if not stands_for_data(rtype):
+                    raise ValueError(f"there are no records of type {type_text(rtype)}")
+                if ttl < 0:
+                    ttl = self._set_ttl if self._set_ttl >= 0 else self._last_ttl
+                return ttl, rtype, words[at + 1 :]
+        raise ValueError("a record without a type")
