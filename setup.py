@@ -32,6 +32,7 @@ COMPILED = {
     "rdnscache.dns.question": ".py",
     "rdnscache.dns.rdata": ".py",
     "rdnscache.dns.records": ".py",
+    "rdnscache.dns.spelling": ".py",
     "rdnscache.dns.splice": ".pyx",
     "rdnscache.dns.wire": ".py",
     "rdnscache.flights": ".py",

@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from rdnscache.config import default_text, env_name, flag_name, options
-from rdnscache.metrics import COUNTER, METRICS, SERVER_METRICS
+from rdnscache.metrics import BUDGET_METRICS, COUNTER, METRICS, SERVER_METRICS
 
 FOLDER = Path(__file__).parent
 
@@ -24,7 +24,7 @@ def option_rows() -> Iterator[str]:
 def metric_rows() -> Iterator[str]:
     yield "| metric | kind | labels | meaning |"
     yield "|---|---|---|---|"
-    for name, group in groupby((*METRICS, *SERVER_METRICS), key=lambda metric: metric.name):
+    for name, group in groupby((*METRICS, *SERVER_METRICS, *BUDGET_METRICS), key=lambda metric: metric.name):
         same = list(group)
         labels: dict[str, dict[str, None]] = {}
         for label, value in (pair for metric in same for pair in metric.labels):
@@ -32,6 +32,8 @@ def metric_rows() -> Iterator[str]:
         shown = "; ".join(f"`{label}`: {', '.join(values)}" for label, values in labels.items())
         if same[0] in SERVER_METRICS:
             shown = "`upstream`: its address, or other"
+        if same[0] in BUDGET_METRICS:
+            shown = "`upstream`: its address"
         full = f"rdnscache_{name}" + ("_total" if same[0].kind == COUNTER else "")
         yield f"| `{full}` | {same[0].kind} | {shown} | {same[0].help} |"
     yield "| `rdnscache_build_info` | info | `version`, `form` | The version, and the form of the hot modules. |"

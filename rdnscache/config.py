@@ -165,6 +165,10 @@ class Config:
         "Whom to ask first: fastest, round-robin, ordered, random (by weight), or race (two at once).",
         values.one_of("fastest", "round-robin", "ordered", "random", "race"),
     )  # fmt: skip
+    upstream_budget: float = _option(
+        0.0, "N/s", "Queries a second that the cluster as a whole may send to each upstream; 0: any number.",
+        values.rate, "0",
+    )  # fmt: skip
     upstream_timeout: float = _option(
         2.0, "SECONDS", "When an upstream that says nothing has failed.", values.number(float, 0.05, 30)
     )
@@ -214,6 +218,10 @@ class Config:
         "Queries of one client prefix (/24, /56) that wait in each worker; more get SERVFAIL.",
         values.number(int, 1, 10**6),
     )
+    max_outstanding: int = _option(
+        2000, "N", "Queries of each worker that wait for one upstream; more go to another one, or wait themselves.",
+        values.number(int, 1, 100_000),
+    )  # fmt: skip
     tcp_idle: float = _option(10.0, "SECONDS", "Close idle TCP connections.", values.number(float, 0.1, 3600))
     tcp_connections: int = _option(
         1000,

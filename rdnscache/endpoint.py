@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import difflib
 import ipaddress
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -37,7 +38,7 @@ LONGEST = 2048
 MOST_ADDRESSES, MOST_PINS = 16, 8
 #: Characters of a label; as many as an entry's origin may have.
 LONGEST_LABEL = 100
-_HEAVIEST, _MOST_A_SECOND = 1000, 10_000_000
+_HEAVIEST, _MOST_A_SECOND, _LEAST_A_SECOND = 1000, 10_000_000, 0.001
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20})://(.*)")
 _PARTS = re.compile(r"(?P<authority>[^/?#]*)(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?(?:#(?P<name>.*))?")
@@ -46,7 +47,10 @@ _NAME = re.compile(r"(?=.{1,253}$)(?=.*[a-z_-][^.]*$)[a-z0-9_]([a-z0-9_-]{0,62})
 _PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+;=:@/-]|%[0-9A-Fa-f]{2}){0,255}")
 #: What ends in a parameter that may have several values.
 _LISTING = re.compile(r"[?&](?:address|pin)=[^&#]*$")
-_BUDGET = re.compile(r"([0-9]{1,8}(?:\.[0-9]{1,3})?)(?:/s)?")
+_RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(?:/(s|m|h))?")
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+#: A rate without a bound.
+UNLIMITED = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class Endpoint:
     key: str = ""
     #: Its share of the queries, beside those of the others.
     weight: int = 1
-    #: Queries a second that the cluster as a whole may send it; 0: any number.
+    #: Queries a second that the cluster as a whole may send it; 0: as many as any other, UNLIMITED: any number.
     budget: float = 0.0
 
     @classmethod
@@ -132,7 +136,7 @@ class Endpoint:
         if self.weight != 1:
             yield "weight", str(self.weight)
         if self.budget:
-            yield "budget", f"{self.budget:.3f}".rstrip("0").rstrip(".") + "/s"
+            yield "budget", rate_text(self.budget)
 
 
 def split(text: str) -> list[str]:
@@ -300,11 +304,29 @@ def _weight(raw: str) -> int:
     return int(raw)
 
 
+def read_rate(text: str) -> float:
+    """Queries a second, from `500/s`, `30000/m` or `500`; 0: none is said. Raises ValueError with one sentence."""
+    match = _RATE.fullmatch(text)
+    rate = float(match[1]) / _UNITS[match[2] or "s"] if match is not None else 0.0
+    if match is None or rate > _MOST_A_SECOND or 0 < rate < _LEAST_A_SECOND:
+        raise ValueError(f"{text[:60]!r} is not a number of queries a second, a minute or an hour, such as 500/s or "
+                         f"30000/m, from {1 / _LEAST_A_SECOND:.0f} seconds for one to {_MOST_A_SECOND}/s")  # fmt: skip
+    return rate
+
+
+def rate_text(rate: float) -> str:
+    if rate == UNLIMITED:
+        return "0/s"
+    told = {unit: f"{rate * seconds:.3f}".rstrip("0").rstrip(".") for unit, seconds in _UNITS.items()}
+    exact = (f"{text}/{unit}" for unit, text in told.items() if abs(float(text) / _UNITS[unit] - rate) < 1e-9)
+    return next(exact, f"{told['h']}/h")
+
+
 def _budget(raw: str) -> float:
-    match = _BUDGET.fullmatch(unquote(raw))
-    if match is None or float(match[1]) > _MOST_A_SECOND:
-        raise ValueError(f"budget: {raw[:60]!r} is not a number of queries a second, up to {_MOST_A_SECOND}, as 500/s")
-    return float(match[1])
+    try:
+        return read_rate(unquote(raw)) or UNLIMITED
+    except ValueError as error:
+        raise ValueError(f"budget: {error}") from None
 
 
 #: Parameters, the field that each fills, and how it is read.

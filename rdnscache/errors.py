@@ -10,9 +10,10 @@ class ConfigError(RdnscacheError):
 
 
 #: Why there is no answer: upstreams said so themselves; they were silent about this name while they answered other
-#: questions; we could reach none of them; or this host lacks what asking takes (descriptors, memory, a route).
+#: questions; we could reach none of them; this host lacks what asking takes (descriptors, memory, a route); or they may
+#: not be asked more for now.
 #: The first two are facts about the name, the others about this node.
-SAID, SILENT, UNREACHABLE, LOCAL = "said", "silent", "unreachable", "local"
+SAID, SILENT, UNREACHABLE, LOCAL, SPENT = "said", "silent", "unreachable", "local", "spent"
 _SERVFAIL = 2
 
 

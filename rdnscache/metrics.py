@@ -130,7 +130,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "upstream_local_errors",
-        "Upstream queries that could not leave this host: no descriptor, memory, port or route, or not allowed.",
+        "Upstream queries that could not leave this host: no descriptor, memory, port, route or leave, or too many.",
     ),
     Metric("callback_errors", "Unexpected errors caught at the edge of a callback; each is in the log."),
 )
@@ -146,7 +146,18 @@ SERVER_METRICS: tuple[Metric, ...] = (
     Metric("upstream_connections", "Connections to upstreams that are open.", kind=GAUGE),
     Metric("upstream_connections_opened", "Connections to upstreams that were begun."),
     Metric("upstream_resting", "Workers that ask other upstreams first, because this one fails.", kind=GAUGE),
+    Metric("upstream_budget_granted", "Queries that the budget of an upstream allowed."),
+    Metric("upstream_budget_waited", "Queries that waited for the budget of an upstream."),
+    Metric("upstream_budget_refused", "Queries that were not sent for want of budget: too many waited, or too long."),
 )
+#: Those of an upstream that has a budget; all workers of the cluster have the same, so they are not added up.
+BUDGET_METRICS: tuple[Metric, ...] = (
+    Metric("upstream_budget", "Queries a second that the cluster may send to an upstream.", kind=GAUGE),
+    Metric("upstream_budget_used", "Queries that it has been allowed in the last second.", kind=GAUGE),
+    Metric("upstream_budget_reserved", "Of a budget, what is reserved for workers that may be cut off.", kind=GAUGE),
+)
+#: Where in the shared numbers of an upstream those of its budget begin: these three, and more.
+BUDGET_NUMBERS = 28
 
 
 def _columns(metrics: Iterable[Metric], start: int) -> list[int]:
@@ -194,7 +205,8 @@ REPLACED_DIED, REPLACED_HUNG = COLUMN["workers_replaced.died"], COLUMN["workers_
 UPSTREAM_LOCAL_ERRORS, CALLBACK_ERRORS = COLUMN["upstream_local_errors"], COLUMN["callback_errors"]
 #: Inside an upstream's block.
 SERVER_QUERIES, SERVER_FAILURES, SERVER_NEAR_MISSES, SERVER_SECONDS = _BLOCK[:4]
-SERVER_CONNECTIONS, SERVER_OPENINGS, SERVER_RESTING = _BLOCK[4:-1]
+SERVER_CONNECTIONS, SERVER_OPENINGS, SERVER_RESTING = _BLOCK[4:7]
+SERVER_BUDGET_GRANTED, SERVER_BUDGET_WAITED, SERVER_BUDGET_REFUSED = _BLOCK[7:-1]
 
 Counters = memoryview
 
@@ -296,7 +308,15 @@ class Board:
         for metric, offset in zip(SERVER_METRICS, _BLOCK[:-1], strict=True):
             for server in servers:
                 found.append(_sample(metric, (("upstream", server),), totals, self.block(server) + offset))
-        return found
+        return found + self._budgets()
+
+    def _budgets(self) -> list[Sample]:
+        numbers = {server: told for server in self._in_use if (told := self.numbers(server)) and told[BUDGET_NUMBERS]}
+        return [
+            Sample(metric, (("upstream", server),), round(told[BUDGET_NUMBERS + place], 3))
+            for place, metric in enumerate(BUDGET_METRICS)
+            for server, told in numbers.items()
+        ]
 
     def tell(self, worker: int, report: bytes) -> None:
         """Leave a worker's report, in place of its last one."""

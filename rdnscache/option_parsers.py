@@ -11,7 +11,7 @@ from typing import Any
 
 from rdnscache.address import Address
 from rdnscache.clients.networks import parse_networks
-from rdnscache.endpoint import Endpoint, split
+from rdnscache.endpoint import Endpoint, read_rate, split
 from rdnscache.files import read_text
 from rdnscache.redis_url import canonical, parse
 
@@ -124,6 +124,13 @@ def size(raw: Any) -> int:
     if octets < 1 << 20:
         raise ValueError(f"{_shown(raw)} is less than 1mb")
     return octets
+
+
+def rate(raw: Any) -> float:
+    """Events a second: `500/s`, `30000/m`, or a number."""
+    if isinstance(raw, bool) or not isinstance(raw, str | int | float):
+        raise ValueError(f"{_shown(raw)} is not a number of queries a second, such as 500/s")
+    return read_rate(str(raw))
 
 
 def address(default_port: int | None) -> Parser:

@@ -25,9 +25,9 @@ cdef class Resolver:
 
     @cython.locals(entry=Entry, key=bytes, layer=int, reply=Reply)
     cpdef object fly(self, Flight flight)
-    cpdef tuple _ask_for_network(self, bytes key, object route, object claim, bytes client)
-    @cython.locals(reply=Reply)
-    cpdef tuple _ask(self, bytes key, object route, object claim, bytes client)
+    cpdef tuple _ask_for_network(self, Flight flight, object claim)
+    @cython.locals(reply=Reply, now=double)
+    cpdef tuple _ask(self, Flight flight, object claim)
     cdef object _offer(self, Flight flight, Entry stale)
     cpdef object joined(self, Flight flight)
     cdef object _answer_stale_at(self, Flight flight, double moment)

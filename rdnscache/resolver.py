@@ -26,7 +26,7 @@ from rdnscache.dns.policy import (
 from rdnscache.dns.question import qname, subnet, wider_key
 from rdnscache.dns.subnet import scope_of
 from rdnscache.dns.wire import REFUSED, SERVFAIL, Reply
-from rdnscache.errors import LOCAL, SAID, SILENT, UpstreamFailed
+from rdnscache.errors import LOCAL, SAID, SILENT, SPENT, UpstreamFailed
 from rdnscache.flights import Flight, Flights
 from rdnscache.metrics import Counters, observe
 from rdnscache.outcomes import (
@@ -35,10 +35,7 @@ from rdnscache.outcomes import (
     FOUND,
     LEAD,
     LEADS,
-    MISLED,
     SEEN,
-    SHED_LATE,
-    UNFIT,
     WOKEN,
     Ending,
 )
@@ -46,8 +43,10 @@ from rdnscache.query_log import SLOW, QueryLog
 from rdnscache.store.contract import FAILURE, PASS, STORE
 from rdnscache.store.interface import Claim, Store
 from rdnscache.store.scope import Scope
+from rdnscache.upstream.budget import PATIENCE
 from rdnscache.upstream.routes import Route, Routes
 from rdnscache.upstream.siblings import Siblings
+from rdnscache.upstream.thrift import Thrift
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +119,7 @@ class Resolver:
         """Steps 5 to 10 of docs/architecture.md. Every way out lands the flight."""
         key = flight.key
         if flight.began - flight.since > MAX_QUEUED:  # by when it was its turn: a pause since then is nobody's fault
-            return self.shed(flight, SHED_LATE)
+            return self.shed(flight, outcomes.SHED_LATE)
         flight.route = route = self._routes.of(key)
         if route.upstreams is None:
             return self._stay_inside(flight, route)
@@ -145,34 +144,38 @@ class Resolver:
             self.flights.step()
             flight.asked = self.flushes
             try:
-                ask = self._ask_for_network if subnet(key) else self._ask
-                reply, source = ask(key, route, claim, flight.client)
+                reply, source = self._ask_for_network(flight, claim) if subnet(key) else self._ask(flight, claim)
             except UpstreamFailed as failure:
                 return self._fail(flight, claim, failure)
             self._land_and_fill(flight, claim, reply, source)
 
-    def _ask_for_network(self, key: bytes, route: Route, claim: Claim, client: bytes) -> tuple[Reply, str]:
+    def _ask_for_network(self, flight: Flight, claim: Claim) -> tuple[Reply, str]:
         """Clients choose what their network is, so one could have a name asked for any number of them at a time: each
         query on its way is one more that a forged reply may hit (RFC 5452 section 5)."""
-        plain = wider_key(key)
+        plain = wider_key(flight.key)
         if self._networks[plain] >= MOST_NETWORKS:
             raise OVERLOADED
         self._networks[plain] += 1
         try:
-            return self._ask(key, route, claim, client)
+            return self._ask(flight, claim)
         finally:
             self._networks[plain] -= 1
             if not self._networks[plain]:
                 del self._networks[plain]
 
-    def _ask(self, key: bytes, route: Route, claim: Claim, client: bytes) -> tuple[Reply, str]:
+    def _ask(self, flight: Flight, claim: Claim) -> tuple[Reply, str]:
         """Step 7: a reply and where it came from. Without Redis the node's workers still ask only once among them."""
         if claim.alone:
-            reply = self._siblings.ask(key, client)
+            reply = self._siblings.ask(flight.key, flight.client)
             if reply is not None:
                 return reply, SIBLING
+        route: Route = flight.route
         assert route.upstreams is not None
-        return route.upstreams.ask(key, partial(self._give_back, route, claim, time.monotonic()))
+        now, thrift = time.monotonic(), None
+        if route.upstreams.budgeted:  # who has followed does not wait anew
+            until = now + PATIENCE - (clock.now() - flight.since)
+            thrift = Thrift(flight.client, until, flight.renewal > 0, partial(self._answer_stale, flight))
+        return route.upstreams.ask(flight.key, partial(self._give_back, route, claim, now), thrift)
 
     def _give_back(self, route: Route, claim: Claim, asked: float) -> None:
         """No upstream could be reached in the first round."""
@@ -193,7 +196,8 @@ class Resolver:
             return
         flight.stale = stale
         if not flight.renewal:
-            self._answer_stale_at(flight, flight.since + self._stale_after)
+            after = 0.0 if flight.route.upstreams.short() else self._stale_after
+            self._answer_stale_at(flight, flight.since + after)
 
     def joined(self, flight: Flight) -> None:
         """Somebody waits on a flight that was begun to renew an entry, which has ended meanwhile."""
@@ -245,7 +249,7 @@ class Resolver:
             left = give_up - time.monotonic()
             if left <= 0:  # a claim that is held and never filled is not a leader's
                 self._misled_until = time.monotonic() + MISTRUST
-                return MISLED, None
+                return outcomes.MISLED, None
             entry = claim.wait(min(look, claim.lease_left + LEASE_SLACK, left))
             if entry is not None:
                 return WOKEN, entry
@@ -258,7 +262,7 @@ class Resolver:
             entry = claim.wait(FIRST_LOOK) or claim.read(True)
             if entry is not None and entry.fresh(clock.now()):
                 return SEEN, entry
-        return UNFIT, None
+        return outcomes.UNFIT, None
 
     def _note(self, ending: Ending) -> None:
         column = metrics.FOLLOWED.get(ending)
@@ -301,6 +305,8 @@ class Resolver:
             ttl = route.limits.failure_ttl
             return claim.fill(FAILURE, reply, ttl, 0, failure.source, route.zone, failure.why)
         claim.release()
+        if failure.why == SPENT:
+            return self._land(flight, entry, outcomes.FAILURE)
         if failure.source != SIBLING:  # who has asked knows better
             flight.route.fitness.failed(failure, time.monotonic())
         found = claim.read(True)  # somebody else may have been luckier
@@ -381,9 +387,8 @@ class Resolver:
     def _failure(self, key: bytes, failure: UpstreamFailed) -> Entry:
         route = self._routes.of(key)
         origin = f"from={failure.source} {self._node}{route.mark} why={failure.why}"
-        return Entry(
-            key, without_records(key, failure.rcode, failure.ede), clock.now(), route.limits.failure_ttl, 0, origin
-        )
+        ttl = route.limits.failure_ttl if failure.why != SPENT else 0  # who asks anew may be luckier
+        return Entry(key, without_records(key, failure.rcode, failure.ede), clock.now(), ttl, 0, origin)
 
     def delay(self, now: float) -> float:
         """By how many seconds upstreams answer later than they did; negative when that is not known."""

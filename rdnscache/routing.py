@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rdnscache.clients.subnets import ClientSubnets, SubnetTerms
 from rdnscache.config import Config
 from rdnscache.dns.names import parse_own_name
 from rdnscache.dns.policy import Limits
 from rdnscache.dns.zones import Zones
+from rdnscache.endpoint import Endpoint
 from rdnscache.metrics import Board, Counters
 from rdnscache.store.trust import Terms
 from rdnscache.upstream import ways
+from rdnscache.upstream.budget import Budget
 from rdnscache.upstream.checks import Checks, check_key
 from rdnscache.upstream.defence import Measures
 from rdnscache.upstream.fitness import Fitness
@@ -53,14 +55,17 @@ def _subnet_terms(config: Config) -> SubnetTerms | None:
     return SubnetTerms(config.ecs == "add", config.ecs_prefix4, config.ecs_prefix6)
 
 
-def make_routes(config: Config, board: Board, counters: Counters) -> Routes:
+def make_routes(
+    config: Config, board: Board, counters: Counters, budget_of: Callable[[Endpoint], Budget | None]
+) -> Routes:
     """Every server once, and who is asked for what. Zones with the same servers and times have those in common."""
     patience = Patience(config.upstream_retry_min, config.upstream_retry_max)
-    measures = Measures(config.upstream_0x20, config.upstream_cookies)
+    measures = Measures(config.upstream_0x20, config.upstream_cookies, config.max_outstanding)
     servers = {}
     for each in config.endpoints:
         block, numbers = board.block(each.label), board.numbers(each.label)
         servers[each.place] = Server(each, ways.find(each), block, counters, numbers, patience, measures)
+        servers[each.place].budget = budget_of(each)
     known: dict[object, tuple[Upstreams, Fitness]] = {}
 
     def route(inside: Config, zone: str, name: bytes, closed: bool) -> Route:

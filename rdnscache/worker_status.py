@@ -84,16 +84,26 @@ class WorkerStatus:
             "recent_seconds": round(max(now - since, 0.001), 3),
             "history": self._history.told(),
             "slow": query_log.slow(),
-            "upstreams": [
-                {
-                    "address": server.label,
-                    "ms": round(server.estimate.rtt * 1000, 2),
-                    "failures": server.health.failures,
-                    "rests": max(round(server.health.rests_until - now, 1), 0),
-                }
-                for server in servers[:MOST_SERVERS]
-            ],
+            "upstreams": [_upstream(server, now) for server in servers[:MOST_SERVERS]],
         }
+
+
+def _upstream(server: Server, now: float) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "address": server.label,
+        "ms": round(server.estimate.rtt * 1000, 2),
+        "failures": server.health.failures,
+        "rests": max(round(server.health.rests_until - now, 1), 0),
+    }
+    budget = server.budget
+    if budget is not None:
+        told |= {
+            "place": server.endpoint.place,
+            "budget": budget.rate,
+            "used": round(budget.used, 1),
+            "reserved": round(budget.reserved, 1),
+        }
+    return told
 
 
 def _brief(value: Any) -> Any:

@@ -12,6 +12,7 @@ from support import ChaosRelay, Node, RedisServer, Upstream, address, answer, as
 from rdnscache.cache import Cache
 from rdnscache.dns.policy import Limits, failure_wire
 from rdnscache.dns.wire import parse_reply
+from rdnscache.flights import Flight
 from rdnscache.metrics import Board
 from rdnscache.query_log import QueryLog
 from rdnscache.resolver import Resolver, Sources, Terms
@@ -108,10 +109,12 @@ class TestSlowRedis:
         class Asked:
             """Siblings or upstreams."""
 
+            budgeted = False
+
             def __init__(self, said: object) -> None:
                 self.said = said
 
-            def ask(self, key: bytes, client_or_on_trouble: object) -> object:
+            def ask(self, key: bytes, client_or_on_trouble: object, thrift: object = None) -> object:
                 return self.said
 
         siblings, upstreams = Asked(parse_reply(failure_wire(KEY))), Asked((None, "upstream"))
@@ -119,4 +122,6 @@ class TestSlowRedis:
         sources = Sources(Cache(1, 1), NullStore(), siblings, Routes(route, {}, []))  # type: ignore[arg-type]
         resolver = Resolver(sources, Terms(1.0, "n1"), QueryLog(0), Board.scrap())
         claim: Any = SimpleNamespace(alone=alone, release=None)
-        assert resolver._ask(KEY, route, claim, b"")[1] == ("sibling" if alone else "upstream")
+        flight = Flight(KEY, 0.0, b"")
+        flight.route = route
+        assert resolver._ask(flight, claim)[1] == ("sibling" if alone else "upstream")

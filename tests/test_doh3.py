@@ -10,7 +10,7 @@ from typing import Any
 
 import dns.message
 import pytest
-from support import Asked, Node, addresses, all_ended, answer, answered, ask
+from support import Node, addresses, all_ended, answer, answered, ask, sent
 from support.quic import QuicServer
 
 from rdnscache.endpoint import Endpoint
@@ -41,13 +41,6 @@ def pool_to(server: QuicServer) -> Iterator[Pool]:
     pool.close()
 
 
-def send(pool: Pool, count: int) -> list[Asked]:
-    queries = [Asked(f"n{number:06d}", seconds=20) for number in range(count)]
-    for query in queries:
-        pool.send(query)
-    return queries
-
-
 def test_queries_have_their_own_answers_in_any_order(tmp_path: Path) -> None:
     """ID 0, sizes padded, POST with the message's type; what is asked first may be answered last."""
     seen: list[bytes] = []
@@ -57,7 +50,7 @@ def test_queries_have_their_own_answers_in_any_order(tmp_path: Path) -> None:
         protocol._loop.call_later(0.1 if b"n000000" in message else 0, told, protocol, stream, message)
 
     with QuicServer(tmp_path, script, http=True) as server, pool_to(server) as pool:
-        queries = send(pool, 300)
+        queries = sent(pool, 300)
         all_ended(queries, 20)
         assert answered(queries)
         assert {(message[:2], len(message) % 128) for message in seen} == {(b"\0\0", 0)}
@@ -85,7 +78,7 @@ def test_what_is_no_answer_ends_the_query(tmp_path: Path, head: tuple[bytes, byt
             told(protocol, stream, message)
 
     with QuicServer(tmp_path, script, http=True) as server, pool_to(server) as pool:
-        odd, usual = send(pool, 2)
+        odd, usual = sent(pool, 2)
         all_ended([odd, usual], 20)
         assert (odd.ends, odd.why) == (1, SAID)
         assert answered([usual])
@@ -99,7 +92,7 @@ def test_another_type_is_no_message(tmp_path: Path) -> None:
         told(protocol, stream, b"<html>" * 10, ((b":status", b"200"), (b"content-type", b"text/html")))
 
     with QuicServer(tmp_path, script, http=True) as server, pool_to(server) as pool:
-        (query,) = send(pool, 1)
+        (query,) = sent(pool, 1)
         all_ended([query], 20)
         assert "no DNS message" in str(query.failure)
 
@@ -117,7 +110,7 @@ def test_a_request_that_is_reset(tmp_path: Path, code: int, again: bool) -> None
             told(protocol, stream, message)
 
     with QuicServer(tmp_path, script, http=True) as server, pool_to(server) as pool:
-        (query,) = send(pool, 1)
+        (query,) = sent(pool, 1)
         all_ended([query], 20)
         assert answered([query]) == again
         assert len(seen) == 1 + again
@@ -135,7 +128,7 @@ def test_a_connection_that_ends_costs_no_answer(tmp_path: Path) -> None:
             told(protocol, stream, message)
 
     with QuicServer(tmp_path, script, http=True) as server, pool_to(server) as pool:
-        queries = send(pool, 40)
+        queries = sent(pool, 40)
         all_ended(queries, 20)
         assert answered(queries)
         assert len(ended) == 2
@@ -148,7 +141,7 @@ def test_what_is_not_http(tmp_path: Path) -> None:
         protocol._quic.send_stream_data(stream, b"\0\5hello" * 10, end_stream=True)
 
     with QuicServer(tmp_path, script, http=True) as server, pool_to(server) as pool:
-        (query,) = send(pool, 1)
+        (query,) = sent(pool, 1)
         all_ended([query], 20)
         assert query.ends == 1
         assert query.why in (SAID, UNREACHABLE)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Asked, all_ended, answered
+from support import all_ended, answered, sent
 from support.quic import QuicServer
 
 from rdnscache.endpoint import Endpoint
@@ -36,13 +36,6 @@ def pool_to(server: QuicServer) -> Iterator[Pool]:
     pool.close()
 
 
-def ask(pool: Pool, count: int) -> list[Asked]:
-    queries = [Asked(f"n{number:06d}", seconds=20) for number in range(count)]
-    for query in queries:
-        pool.send(query)
-    return queries
-
-
 def test_queries_have_their_own_answers_in_any_order(tmp_path: Path) -> None:
     """ID 0, sizes padded, one stream each; what is asked first may be answered last; connections are shared."""
     seen: list[bytes] = []
@@ -52,7 +45,7 @@ def test_queries_have_their_own_answers_in_any_order(tmp_path: Path) -> None:
         protocol._loop.call_later(0.1 if b"n000000" in message else 0, told, protocol, stream, message)
 
     with QuicServer(tmp_path, script) as server, pool_to(server) as pool:
-        queries = ask(pool, 300)
+        queries = sent(pool, 300)
         all_ended(queries, 20)
         assert answered(queries)
         assert len(seen) == 300
@@ -72,7 +65,7 @@ def test_a_connection_that_ends_costs_no_answer(tmp_path: Path) -> None:
             told(protocol, stream, message)
 
     with QuicServer(tmp_path, script) as server, pool_to(server) as pool:
-        queries = ask(pool, 40)
+        queries = sent(pool, 40)
         all_ended(queries, 20)
         assert answered(queries)
         assert len(ended) == 2
@@ -93,7 +86,7 @@ def test_what_is_no_answer_ends_the_query(tmp_path: Path, answer: bytes | None, 
             protocol._quic.send_stream_data(stream, answer, end_stream=True)
 
     with QuicServer(tmp_path, script) as server, pool_to(server) as pool:
-        (query,) = ask(pool, 1)
+        (query,) = sent(pool, 1)
         all_ended([query], 20)
         assert (query.ends, query.why) == (1, why)
         assert str(query.failure).startswith("quic://127.0.0.1:")
@@ -107,9 +100,9 @@ def test_nobody_hears_of_what_was_given_up(tmp_path: Path) -> None:
             told(protocol, stream, message)
 
     with QuicServer(tmp_path, script) as server, pool_to(server) as pool:
-        silent, other = ask(pool, 2)
+        silent, other = sent(pool, 2)
         all_ended([other], 20)
         pool.cancel(silent)
-        (late,) = ask(pool, 2)[1:]
+        (late,) = sent(pool, 2)[1:]
         all_ended([late], 20)
         assert silent.ends == 0

@@ -59,11 +59,16 @@ def entry_of(address: str, age: float = 0.0, ttl: int = 300) -> Entry:
 class Upstream:
     """Each question waits until somebody sets its result: a reply, or what is to be raised."""
 
+    budgeted = False
+
     def __init__(self) -> None:
         self.asked: list[AsyncResult] = []
         self.on_trouble: Callable[[], None] = lambda: None
 
-    def ask(self, key: bytes, on_trouble: Callable[[], None]) -> tuple[Reply, str]:
+    def short(self) -> bool:
+        return False
+
+    def ask(self, key: bytes, on_trouble: Callable[[], None], thrift: object) -> tuple[Reply, str]:
         self.asked.append(AsyncResult())
         self.on_trouble = on_trouble
         return self.asked[-1].get(), "192.0.2.53"

@@ -138,7 +138,7 @@ def expressions() -> Iterator[str]:
 
 def test_the_dashboard_asks_for_what_there_is(upstream: Upstream, redis_server: RedisServer) -> None:
     """Every metric, label and label value in the dashboard is one of /metrics; every metric is in the dashboard."""
-    with watched(upstream, redis_server.url) as (node, port):
+    with watched(upstream, redis_server.url, 1, "--upstream-budget", "1000/s") as (node, port):
         ask(node.port, "a.test")
         text = get(port, "/metrics")
     asked = set()
@@ -161,7 +161,7 @@ def test_prometheus_answers_every_query_of_the_dashboard(
     """A real Prometheus scrapes a node and finds something for each expression of the dashboard."""
     if redis_server.binary != shutil.which("redis-server"):
         pytest.skip("once is enough")
-    with watched(upstream, redis_server.url) as (node, port):
+    with watched(upstream, redis_server.url, 1, "--upstream-budget", "1000/s") as (node, port):
         own = free_port()
         config = {"scrape_configs": [{"job_name": "rdnscache", "scrape_interval": "1s", "scrape_timeout": "1s",
                                       "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}]}  # fmt: skip

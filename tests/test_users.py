@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -129,7 +130,8 @@ def test_a_node_may_do_what_it_does_and_nothing_else(redis_server: RedisServer, 
         admin = free_port()
         page = ("--admin", f"127.0.0.1:{admin}", "--admin-token", "for-pages")
         bearer = {"Authorization": "Bearer for-pages"}
-        env = {"RDNSCACHE_SECRET": "1:a-secret-of-thirty-two-characters"}  # with one, Redis is asked for the time
+        env = {"RDNSCACHE_SECRET": "1:a-secret-of-thirty-two-characters",  # with one, Redis is asked for the time
+               "RDNSCACHE_UPSTREAM_BUDGET": "1000/s"}  # fmt: skip
         with Node([upstream.address], url, args=page, env=env) as one, Node([upstream.address], url, env=env) as two:
             for node in (one, two):
                 wait_for(lambda node=node: "attached to Redis" in node.log())
@@ -181,7 +183,8 @@ def test_an_operator_may_do_what_the_commands_do_and_nothing_else(redis_server: 
             assert one.stop() == two.stop() == 0
         server.tester.set("rdns:1:{led.test.}:A#lead", "lost.0:1:1", ex=3000)
         server.tester.zadd("rdns:1:nodes", {"lost.1a2b3c4d.0": time.time()})
-        server.tester.set("rdns:1:node:lost.1a2b3c4d.0", "{}", ex=3000)
+        told = json.dumps({"upstreams": [{"address": "192.0.2.53:53", "place": "192.0.2.53:53", "budget": 500}]})
+        server.tester.set("rdns:1:node:lost.1a2b3c4d.0", told, ex=3000)
         server.used()
         snapshot = str(tmp_path / "snapshot")
         wanted = (

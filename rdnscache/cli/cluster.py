@@ -10,7 +10,8 @@ import click
 
 from rdnscache.cli.access import open_cluster, redis_options
 from rdnscache.cli.output import echo, echo_json
-from rdnscache.operator.cluster_status import NodeStatus, summarize
+from rdnscache.endpoint import rate_text
+from rdnscache.operator.cluster_status import NodeStatus, budgets, summarize
 from rdnscache.operator.proof import called
 from rdnscache.printable import printable
 
@@ -97,6 +98,9 @@ def _table(nodes: list[NodeStatus]) -> list[str]:
     rows = [head, *(tuple(map(printable, _cells(node))) for node in nodes)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    for upstream, told in budgets(nodes).items():
+        kept = f", {told['reserved']:.0f}/s reserved for who may be cut off" if told["reserved"] >= 0.5 else ""
+        lines.append(f"budget {printable(upstream)}: {told['used']:.0f}/s of {rate_text(told['budget'])}{kept}")
     for node in nodes:
         lines += [f"{node.node}: {text}" for text in node.remarks]
     return lines

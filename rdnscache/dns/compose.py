@@ -11,6 +11,8 @@ from rdnscache.dns.wire import AAAA, NO_EDE, NXDOMAIN, OPT_DO, OPT_PLAIN, TCP_SI
 #: Extended DNS Errors (RFC 8914 section 4).
 EDE_STALE, EDE_NOT_READY, EDE_PROHIBITED, EDE_STALE_NXDOMAIN, EDE_NO_REACHABLE_AUTHORITY = 3, 14, 18, 19, 22
 EDE_OTHER = 0
+#: No code of its own: Other, with a text.
+EDE_OVER_BUDGET, OVER_BUDGET = 0x10000, b"the budget for upstreams is used up"
 
 #: Type, class, TTL and length of a record.
 _RECORD = Struct("!HHIH")
@@ -106,7 +108,11 @@ def _opt(query: Query, ede: int, rcode: int = 0) -> bytes:
     if rcode > 15:
         opt = opt[:5] + bytes((rcode >> 4,)) + opt[6:]
     if ede != NO_EDE or query.note:
-        told = max(ede, EDE_OTHER).to_bytes(2, "big") + query.note
+        text = query.note
+        if ede == EDE_OVER_BUDGET:
+            ede = EDE_OTHER
+            text = OVER_BUDGET + b"; " + text if text else OVER_BUDGET
+        told = max(ede, EDE_OTHER).to_bytes(2, "big") + text
         size = len(told)
         opt = opt[:9] + (size + 4).to_bytes(2, "big") + b"\x00\x0f" + size.to_bytes(2, "big") + told
     return opt

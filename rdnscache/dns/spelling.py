@@ -8,22 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rdnscache.dns.question import qname, section
+from rdnscache.dns.question import section
 from rdnscache.dns.records import names_of
 from rdnscache.dns.wire import HEADER_SIZE, Reply, parse_reply
 
-#: For each octet what may be turned round in it: the bit that tells `a` from `A`. A label's size is no letter.
-_TURNED = bytes(0x20 if 0x61 <= octet <= 0x7A else 0 for octet in range(256))
 #: The most labels of a reply that are looked at, which takes 5 ms; in what comes behind, the case stays.
 _MOST_LABELS = 7000
 
 
 def respelled(key: bytes, chance: bytes) -> bytes:
     """The question section of `key` with each letter of its name in either case: an octet of `chance` decides each."""
-    name = qname(key)
-    size = len(name)
-    turned = int.from_bytes(name.translate(_TURNED), "big") & int.from_bytes(chance[:size], "big")
-    return (int.from_bytes(name, "big") ^ turned).to_bytes(size, "big") + section(key)[size:]
+    out = bytearray(section(key))
+    for at in range(len(out) - 4):
+        if 0x61 <= out[at] <= 0x7A:  # a label's size is less
+            out[at] ^= chance[at] & 0x20
+    return bytes(out)
 
 
 def restored(data: bytes, asked: bytes, key: bytes) -> bytes:

@@ -4,7 +4,7 @@ from rdnscache.dns.question cimport section, variant
 from rdnscache.dns.rdata cimport name_end, no_names, rdata_holds
 from rdnscache.dns.splice cimport splice_key
 
-cdef int _A, _SOA, _AAAA, _OPT, _TSIG, _IN
+cdef int _A, _SOA, _AAAA, _OPT, _TSIG, _IN, _EDE, _COOKIE
 
 
 cdef class Query:

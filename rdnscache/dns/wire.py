@@ -40,6 +40,7 @@ TRACE_OPTION = 65300
 
 #: The same for the compiled form, where these are plain numbers.
 _A, _SOA, _AAAA, _OPT, _TSIG, _IN = A, SOA, AAAA, OPT, TSIG, IN
+_EDE, _COOKIE = EDE_OPTION, COOKIE_OPTION
 
 
 class Query:
@@ -354,9 +355,9 @@ def _note_options(reply: Reply, data: bytes, position: int, stop: int) -> None:
             return
         if data[position] == 0:
             code = data[position + 1]
-            if code == EDE_OPTION and size >= 2 and reply.ede < 0:
+            if code == _EDE and size >= 2 and reply.ede < 0:
                 reply.ede = data[position + 4] << 8 | data[position + 5]
-            elif code == COOKIE_OPTION and not reply.cookie:
+            elif code == _COOKIE and not reply.cookie:
                 reply.cookie = data[position + 4 : position + 4 + size]
             elif code == SUBNET_OPTION and not reply.subnet:
                 reply.subnet = data[position + 4 : position + 4 + size]

@@ -232,10 +232,24 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+#: What is told of a budget.
+_OF_A_BUDGET = ("budget", "used", "reserved")
+
+
+def budgets(nodes: Sequence[NodeStatus]) -> dict[str, dict[str, float]]:
+    """The upstreams with a budget, and what has been told of it last."""
+    found: dict[str, dict[str, float]] = {}
+    for node in sorted(nodes, key=lambda node: -node.silent):
+        for told in node.upstreams if node.present else ():
+            if told.get("budget"):
+                found[told["address"]] = {name: told[name] for name in _OF_A_BUDGET}
+    return found
+
+
 def _upstreams(members: Sequence[Member], breathe: Callable[[], None]) -> list[dict[str, Any]]:
-    """A node's upstreams, each as the worker sees it for whom it is slowest."""
+    """A node's upstreams, each as the worker sees it for whom it is slowest; its budget as told last."""
     found: dict[str, dict[str, Any]] = {}
-    for member in members:
+    for member in sorted(members, key=lambda member: -member.age):
         for told in map(_dict, _list(member.told.get("upstreams"))[:MAX_UPSTREAMS]):
             address = _text(told.get("address"))
             if address not in found and len(found) == MAX_UPSTREAMS:
@@ -243,5 +257,7 @@ def _upstreams(members: Sequence[Member], breathe: Callable[[], None]) -> list[d
             seen = found.setdefault(address, {"address": address, "ms": 0.0, "rests": 0.0})
             for name in ("ms", "rests"):
                 seen[name] = max(seen[name], _number(told.get(name)))
+            if _number(told.get("budget")):
+                seen |= {name: _number(told.get(name)) for name in _OF_A_BUDGET}
         breathe()
     return list(found.values())

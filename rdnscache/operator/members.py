@@ -12,6 +12,7 @@ import redis
 
 from rdnscache.breath import Breathe, go_on
 from rdnscache.dns.names import name_text
+from rdnscache.endpoint import LONGEST
 from rdnscache.errors import StoreDown
 from rdnscache.operator.ear import Ear
 from rdnscache.operator.entries import redis_errors
@@ -25,6 +26,8 @@ MAX_TOLD, PORTION = 8 << 20, 16
 #: Entries that workers say they hold of a name: with more the question is over. Characters that are read of each.
 MOST_HELD = 1000
 _HELD = {"key": 1100, "rcode": 32, "state": 32, "origin": 1500}
+#: Upstreams of a worker that are looked at.
+MOST_UPSTREAMS = 256
 #: No name is asked so often in a second.
 ABSURD = 1e9
 
@@ -115,6 +118,8 @@ class Members:
             with redis_errors():
                 self._redis.delete(self._names.node(worker_id))
                 self._redis.zrem(self._names.nodes, worker_id)
+                for place in _budgets(each.told):
+                    self._redis.hdel(self._names.budget(place), f"{each.node}.{each.worker}")
         return len(workers)
 
     def announce(self, told: Mapping[str, str]) -> str:
@@ -161,6 +166,15 @@ class Members:
 def _of_node(told: Mapping[str, Any]) -> dict[str, Any]:
     """What a worker tells of its node's workers."""
     return {name: told[name] for name in ("workers", "leaving") if name in told}
+
+
+def _budgets(told: Mapping[str, Any]) -> Iterator[str]:
+    """The servers of which a worker says that it has a part of their budget."""
+    upstreams = told.get("upstreams")
+    for each in upstreams[:MOST_UPSTREAMS] if isinstance(upstreams, list) else ():
+        place = each.get("place") if isinstance(each, dict) else None
+        if isinstance(place, str) and len(place) <= LONGEST:
+            yield place
 
 
 def _held(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ Keys (`rdns` is the configurable prefix, 1 the version of this contract):
     rdns:1:{<name>}:NXDOMAIN[:<CLASS>][:do][:cd]      HASH    an entry that holds for all types: the name does not exist
     rdns:1:control                                    STREAM  the last control events (flushes), capped
     rdns:1:{probe}:probe#lead, …#wait                 as above; claimed to see whether Redis works again
+    rdns:1:{<server>}:budget                          HASH    what the cluster may ask of a server, and who has which
+                                                              share of that; see `allotment`
     rdns:1:hot                                        ZSET    the questions asked most, as entry keys without prefix
     rdns:1:nodes                                      ZSET    the register: `<node>.<incarnation>.<worker>` of every
                                                               worker, and when it last spoke; `since`: when it began
@@ -141,10 +143,11 @@ FLUSHED = b"flushed"
 
 
 class Script:
-    """A Lua script and the digest Redis knows it by."""
+    """A Lua script, the digest Redis knows it by, and how many keys it is run on."""
 
-    def __init__(self, source: bytes) -> None:
+    def __init__(self, source: bytes, keys: int = 4) -> None:
         self.source = source
+        self.keys = b"%d" % keys
         self.sha = hashlib.sha1(source).hexdigest().encode()
 
 
@@ -319,6 +322,10 @@ class Names:
     def probe(self, tag: str = "probe") -> bytes:
         """No question's: what is claimed to see whether claims work, at the server that a tag leads to."""
         return f"{self.root}{{{tag}}}:probe".encode()
+
+    def budget(self, server: str) -> bytes:
+        """Of a server, named as in URLs."""
+        return f"{self.root}{{{server}}}:budget".encode()
 
     def again(self, event_id: str) -> bytes:
         return f"{self.root}{{again}}:{event_id}".encode()

@@ -9,6 +9,7 @@ from typing import Protocol
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import Reply
 from rdnscache.outcomes import LEAD, Verdict
+from rdnscache.upstream.budget import Applicant, Request
 
 
 class Claim:
@@ -98,6 +99,9 @@ class Store(Protocol):
     def claim(self, key: bytes, on_late: Callable[[Entry], None]) -> Claim:
         """This worker's part in the flight for a question; see `Claim`."""
 
+    def ask_for_slots(self, request: Request, applicant: Applicant) -> bool:
+        """Ask for a part of what the cluster may ask of a server; see `upstream.budget`."""
+
     def start(self, patience: float) -> None:
         """Begin, and wait up to `patience` seconds until it is known whether there is a Redis."""
 
@@ -133,6 +137,9 @@ class NullStore:
 
     def claim(self, key: bytes, on_late: Callable[[Entry], None]) -> Claim:
         return Claim(key, on_late)
+
+    def ask_for_slots(self, request: Request, applicant: Applicant) -> bool:
+        return False
 
     def start(self, patience: float) -> None:
         pass

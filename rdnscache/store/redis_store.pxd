@@ -16,6 +16,8 @@ cdef class RedisStore:
     cdef object _second
     cdef object _second_text
     cdef object _register
+    cdef object _budgets
+    cdef public object ask_for_slots
     cdef object _local
     cdef public object flushes
     cdef public object flushed_at

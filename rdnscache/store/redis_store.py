@@ -24,6 +24,7 @@ from rdnscache.errors import StoreDown
 from rdnscache.kernel import Incarnation
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters
+from rdnscache.store.budgets import Budgets
 from rdnscache.store.claim import RedisClaim
 from rdnscache.store.cluster import connect
 from rdnscache.store.contract import HEAT, LEASE, TIME_FORM, Names
@@ -99,6 +100,8 @@ class RedisStore:
         )
         self._control = Control(self.names, settings.worker_id, local, flushes, self.servers, again)
         self._register = Register(self.names, settings.worker_id, settings.life, self.servers, self._noted)
+        self._budgets = Budgets(self.names, settings.worker_id, self.servers, self._noted)
+        self.ask_for_slots = self._budgets.ask
         #: What was being read when the connection was lost. A claim finds it as well, and deletes what is too large.
         self._lost_with: set[bytes] = set()
         self._renewer: Any = None
@@ -173,6 +176,7 @@ class RedisStore:
             self.servers.count_error()
 
     def leave(self) -> None:
+        self._budgets.leave()
         try:
             self._register.leave()
         except StoreDown:
@@ -275,6 +279,7 @@ class RedisStore:
 
     def detached(self) -> None:
         self._control.closed()
+        self._budgets.detached()
         self._look_again()
 
     def stream_back(self) -> None:

@@ -156,26 +156,26 @@ class Servers:
         """More flushes are known: look which of them a server has lost."""
 
     def run(self, script: Script, late: Done, *arguments: bytes | int) -> Any:
-        """Run a script on its four keys, as `ask`; None when there is no answer soon. Raises StoreDown.
+        """Run a script on its keys, as `ask`; None when there is no answer soon. Raises StoreDown.
 
         Its source goes along only when Redis has forgotten it.
         """
-        replies = self.ask(late, ((b"EVALSHA", script.sha, b"4", *arguments),))
+        replies = self.ask(late, ((b"EVALSHA", script.sha, script.keys, *arguments),))
         if replies and isinstance(replies[0], hiredis.ReplyError) and str(replies[0]).startswith("NOSCRIPT"):
-            replies = self.ask(late, ((b"EVAL", script.source, b"4", *arguments),))
+            replies = self.ask(late, ((b"EVAL", script.source, script.keys, *arguments),))
         return replies[0] if replies else None
 
-    def run_later(self, script: Script, done: Done, *arguments: bytes | int) -> None:
+    def run_later(self, script: Script, done: Done, *arguments: bytes | str | int) -> None:
         """The same without waiting, as `send`."""
 
         def first(result: Any) -> None:
             reply = result[0] if isinstance(result, list) else result
             if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
-                self.send((b"EVAL", script.source, b"4", *arguments), done)
+                self.send((b"EVAL", script.source, script.keys, *arguments), done)
             else:
                 done(result)
 
-        self.send((b"EVALSHA", script.sha, b"4", *arguments), first)
+        self.send((b"EVALSHA", script.sha, script.keys, *arguments), first)
 
     def count_error(self) -> None:
         self.counters[metrics.REDIS_ERRORS] += 1

@@ -1,6 +1,7 @@
 cimport cython
 
-from rdnscache.dns.wire cimport Reply
+from rdnscache.dns.spelling cimport restored
+from rdnscache.dns.wire cimport Reply, build_query
 from rdnscache.upstream.estimate cimport Estimate
 from rdnscache.upstream.health cimport Health
 from rdnscache.upstream.query cimport Query
@@ -27,6 +28,11 @@ cdef class Attempt(Query):
     cdef public bint trial
     cdef public bint second
 
+    @cython.locals(server=Server, option=bytes)
+    cpdef bytes datagram(self, bytes ident)
+    cpdef bytes repetition(self, bytes data)
+    @cython.locals(server=Server, reply=Reply, repeats=bint)
+    cpdef bint take(self, bytes data) except -1
     cpdef object turn_to_tcp(self, double now, double due)
     cpdef object look(self)
     cpdef object send_again(self, double now)

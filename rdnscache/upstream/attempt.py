@@ -115,7 +115,7 @@ class Attempt(Query):
             self.cut, self.near_miss = True, CASE
         elif self.cookie and not server.cookies.fits(self.cookie, reply.cookie):
             self.cut, self.near_miss = True, COOKIE
-        elif reply.truncated or (reply.rcode == BADCOOKIE and (self.second or not self.cookie)):
+        elif reply.truncated or ((self.second or not self.cookie) and reply.rcode == BADCOOKIE):
             self.cut = True
         else:
             self.reply = reply
@@ -124,6 +124,10 @@ class Attempt(Query):
 
     def wake(self) -> None:
         self.owner.wake()
+
+    def may_repeat(self) -> bool:
+        budget = self.server.budget
+        return budget is None or budget.repeat()
 
     def guessed(self) -> None:
         self.cut, self.near_miss = True, GUESSES

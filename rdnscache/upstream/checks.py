@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from rdnscache.dns.question import question_key
 from rdnscache.dns.wire import IN, NS, SOA
@@ -39,7 +40,11 @@ class Checks:
             quiet = now - max(health.alive_at, health.checked_at)
             if asked < MOST_AT_ONCE and (health.due(now) if health.resting else quiet >= self._interval):
                 asked += 1
-                self._check(server, key, now)
+                if server.budget is None:
+                    self._check(server, key, now)
+                else:
+                    health.checked(now)
+                    server.budget.spare(partial(self._check, server, key), now)
 
     def _check(self, server: Server, key: bytes, now: float) -> None:
         attempt = Attempt(server, key, True, now, now + self._timeout, self._aside)

@@ -1,5 +1,7 @@
 cimport cython
 
+from rdnscache.dns.spelling cimport respelled
+
 cdef int _CLIENT, _LEAST, _MOST
 
 
@@ -28,6 +30,7 @@ cdef class Cookies(Guard):
     cdef bint _due
     cdef int _lost
     cdef bytes _client
+    cdef bytes _sent
     cdef bytes _option
     cdef str _source
     cdef double _since

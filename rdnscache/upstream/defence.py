@@ -31,10 +31,14 @@ ROOM = 1
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What is done. `letter_case` is `yes`, `no`, or `auto`: towards public addresses."""
+    """What is done. `letter_case` is `yes`, `no`, or `auto`: towards public addresses.
+
+    `outstanding` is how many queries wait for the server at a time.
+    """
 
     letter_case: str = "auto"
     cookies: bool = True
+    outstanding: int = 2000
 
 
 USUAL = Measures()
@@ -56,8 +60,10 @@ class Guard:
 
     def missed(self, key: bytes, now: float) -> bool:
         """A reply to the question of `key` was a near miss. True when the server is spared from now on."""
+        if not self.on:
+            return False
         self._missed.add(key)
-        if len(self._missed) < MOST_MISSED or not self.on:
+        if len(self._missed) < MOST_MISSED:
             return False
         self.spare(now)
         return True
@@ -112,6 +118,8 @@ class Cookies(Guard):
         self._due = False
         self._lost = 0
         self._client = b""
+        #: What is sent, and as an option.
+        self._sent = b""
         self._option = b""
         #: The address that we send from, and since when there is this cookie.
         self._source = ""
@@ -132,7 +140,7 @@ class Cookies(Guard):
             return not got and not self.known
         if not _LEAST <= len(got) <= _MOST:  # some send back what they do not understand
             return not self.known
-        if sent == self._client:
+        if got != self._sent and sent == self._client:
             self.known, self._lost = True, 0
             self._set(got)
         if self._missed:
@@ -140,6 +148,7 @@ class Cookies(Guard):
         return True
 
     def _set(self, cookie: bytes) -> None:
+        self._sent = cookie
         self._option = bytes((0, COOKIE_OPTION, 0, len(cookie))) + cookie
 
     def unheard(self) -> None:

@@ -83,7 +83,9 @@ class Pool:
     def send_again(self, query: Query) -> None:
         """Where nothing at all has come over its connection since, on another one: that may be dead."""
         carrier = query.carrier
-        if isinstance(carrier, Connection) and carrier.heard < query.sent_at < time.monotonic() - DOUBTFUL:
+        if not isinstance(carrier, Connection) or not carrier.heard < query.sent_at < time.monotonic() - DOUBTFUL:
+            return
+        if query.may_repeat():
             carrier.cancel(query)
             self.send(query)
 
@@ -138,7 +140,7 @@ class Pool:
 
     def undone(self, query: Query, failure: UpstreamFailed) -> None:
         query.losses += 1
-        if query.losses > MAX_LOSSES or time.monotonic() >= query.due:
+        if query.losses > MAX_LOSSES or time.monotonic() >= query.due or not query.may_repeat():
             self._lose(query, failure)
         else:
             self._waiting[query] = None

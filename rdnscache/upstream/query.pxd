@@ -13,5 +13,6 @@ cdef class Query:
     cpdef object arrived(self, bytes data)
     cpdef bint take(self, bytes data) except -1
     cpdef object wake(self)
+    cpdef bint may_repeat(self) except -1
     cpdef object guessed(self)
     cpdef object failed(self, object failure)

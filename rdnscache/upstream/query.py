@@ -55,6 +55,10 @@ class Query:
     def wake(self) -> None:
         """What has been taken may be dealt with."""
 
+    def may_repeat(self) -> bool:
+        """Whether it may be sent again without being asked for."""
+        return True
+
     def guessed(self) -> None:
         """Many datagrams have come that are no reply to it: somebody guesses."""
 

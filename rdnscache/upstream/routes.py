@@ -63,8 +63,16 @@ class Routes(Zones[Route]):
         if self._checks is not None:
             self._checks.look(now)
 
+    def start(self) -> None:
+        """Take part in what the cluster may ask of servers."""
+        for server in self.servers:
+            if server.budget is not None:
+                server.budget.start()
+
     def close(self) -> None:
         """End what connections there are in an orderly way."""
         for server in self.servers:
+            if server.budget is not None:
+                server.budget.close()
             server.transport.close()
             server.tcp.close()

@@ -7,6 +7,7 @@ from rdnscache.upstream.server cimport Server
 
 cdef class Search:
     cdef readonly bytes key
+    cdef readonly object thrift
     cdef readonly double started
     cdef public double deadline
     cdef double _fair
@@ -16,6 +17,7 @@ cdef class Search:
     cdef public double next_at
     cdef public bint put_off
     cdef readonly bint failed
+    cdef readonly bint failed_at_once
     cdef readonly list open
     cdef list _told
     cdef object _switch
@@ -44,6 +46,8 @@ cdef class Search:
     cpdef Attempt attempt_at(self, Server server)
     cpdef object begin_round(self, list left, double at)
     cpdef bint passes_over(self, Server server, double now)
+    cpdef object use(self, object thrift)
+    cpdef object spent(self, Server server)
     cpdef object sent(self, Server server)
     cpdef object met(self, Server server)
     cpdef object hear(self, Reply reply)

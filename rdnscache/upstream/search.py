@@ -8,10 +8,12 @@ from typing import Any
 
 from gevent import get_hub, getcurrent
 
+from rdnscache.dns.compose import EDE_OVER_BUDGET
 from rdnscache.dns.wire import NOTIMP, REFUSED, SERVFAIL, Reply
-from rdnscache.errors import LOCAL, SAID, SILENT, UNREACHABLE, UpstreamFailed
+from rdnscache.errors import LOCAL, SAID, SILENT, SPENT, UNREACHABLE, UpstreamFailed
 from rdnscache.upstream.attempt import Attempt
-from rdnscache.upstream.server import AT_WORK, Server
+from rdnscache.upstream.server import Server
+from rdnscache.upstream.thrift import Thrift
 
 #: How often a server that stays silent is asked: a datagram can be lost.
 ROUNDS = 4
@@ -33,6 +35,8 @@ class Search:
 
     def __init__(self, key: bytes, started: float, deadline: float, fair: float, order: Sequence[Server]) -> None:
         self.key = key
+        #: How servers with a budget are asked; None where there are none.
+        self.thrift: Thrift | None = None
         self.started = started
         self.deadline = deadline
         self._fair = fair
@@ -55,8 +59,8 @@ class Search:
         self.answered = False
         self._ede = -1
         self._servers = len(order)
-        #: Whether any has failed.
-        self.failed = False
+        #: Whether any has failed; and whether one of this round did so at once, as it may the next time.
+        self.failed = self.failed_at_once = False
         #: How each server failed last; those that have said something, if only that TCP is needed; silent tries.
         self._failures: dict[Server, UpstreamFailed] = {}
         self._met: set[Server] = set()
@@ -81,13 +85,17 @@ class Search:
             get_hub().loop.run_callback(self.wake)
 
     def wait(self) -> Attempt | None:
-        """What has come to something next; None when it is time to do something: `next_at`, or an attempt is due."""
-        if not self._told:
+        """What has come to something next; None when it is time to do something: `next_at`, or an attempt is due, or a
+        budget has said something.
+        """
+        if not self._told and not (self.thrift is not None and self.thrift.refused):
             self._sleep(self._until())
         return self._told.pop(0) if self._told else None
 
     def _until(self) -> float:
         until = min(self.next_at, self.deadline)
+        if self.thrift is not None:
+            until = min(until, self.thrift.until())
         for attempt in self.open:
             if not attempt.noted and attempt.due < until:
                 until = attempt.due
@@ -147,6 +155,7 @@ class Search:
     def begin_round(self, left: Sequence[Server], at: float) -> None:
         self.left = left
         self.asked = 0
+        self.failed_at_once = False
         self.rounds += 1
         self.next_at = at
 
@@ -164,6 +173,8 @@ class Search:
 
     def _may_answer(self, server: Server) -> bool:
         failure, tries = self._failures.get(server), self._tries.get(server, 0)
+        if failure is not None and failure.why == SPENT:
+            return False
         if self._said:  # whoever could be reached has no answer: only a datagram that was lost is worth another
             silent = failure is None or failure.why == SILENT
             return silent and tries < 2 and not server.health.resting
@@ -171,7 +182,19 @@ class Search:
 
     def waits(self) -> bool:
         """Whether something on its way may still bring an answer, though nobody is asked again."""
+        if self.thrift is not None and self.thrift.pending:
+            return True
         return any(not attempt.noted or not self._said for attempt in self.open)
+
+    # Of servers with a budget
+
+    def use(self, thrift: Thrift) -> None:
+        self.thrift = thrift
+        thrift.wake = self.wake_later
+
+    def spent(self, server: Server) -> None:
+        """It may not be asked more for now."""
+        self.note(server, UpstreamFailed(f"{server.label}: its budget is used up", why=SPENT))
 
     # What came of it
 
@@ -195,13 +218,14 @@ class Search:
     def note(self, server: Server, failure: UpstreamFailed) -> None:
         """An attempt has failed, or been silent for too long."""
         self.failed = True
+        self.failed_at_once |= failure.why in (LOCAL, UNREACHABLE)
         self._failures[server] = failure
         if failure.why == SAID:
             self._said = True
         elif server in self._met and failure.why != LOCAL:  # it is there: a second try, no third
             self._tries[server] = LOSSY_ROUNDS if server in self._retried else 0
             self._retried.add(server)
-        elif failure.why != SILENT:  # the next may well arrive: it is asked until the deadline
+        elif failure.why not in (SILENT, SPENT):  # the next may well arrive: it is asked until the deadline
             self._tries[server] = 0
 
     def reached_nobody(self) -> bool:
@@ -223,7 +247,7 @@ class Search:
         if not self._failures:
             return UpstreamFailed("no upstream in time", ede=NO_REACHABLE_AUTHORITY)
         found = {self._proves(server, failure) for server, failure in self._failures.items()}
-        why = next(each for each in (LOCAL, UNREACHABLE, SAID, SILENT) if each in found)
+        why = next(each for each in (SPENT, LOCAL, UNREACHABLE, SAID, SILENT) if each in found)
         rcodes = {failure.rcode for failure in self._failures.values()}
         rcode = rcodes.pop() if len(rcodes) == 1 else SERVFAIL
         text = "; ".join(map(str, self._failures.values()))
@@ -233,11 +257,14 @@ class Search:
         if failure.why != SILENT or server in self._met:
             return UNREACHABLE if failure.why == SILENT else failure.why
         # one that is in doubt has fallen silent for all since it gave that sign of life
-        alive = server.health.alive_at >= self.started and server.rank(time.monotonic()) == AT_WORK
+        alive = server.health.alive_at >= self.started and not server.health.rests_until
+        alive = alive and not server.in_doubt(time.monotonic())
         return SILENT if alive else UNREACHABLE
 
     def _told_error(self, why: str) -> int:
         """The upstream's own Extended DNS Error, or what we know ourselves."""
+        if why == SPENT:
+            return EDE_OVER_BUDGET
         if self._ede >= 0 or why == SAID:
             return self._ede
         unheard = why == UNREACHABLE and not self._met and not self._said

@@ -21,6 +21,7 @@ cdef class Server:
     cdef readonly Cookies cookies
     cdef public long waiting
     cdef public long overdue
+    cdef readonly long most_waiting
     cdef double _quiet_since
     cdef double _spare
     cdef double _quickest
@@ -31,10 +32,13 @@ cdef class Server:
     cdef int _block
     cdef long _openings
     cdef object _counters
+    cdef public object budget
     cdef object _log
     cdef object _log_tcp
 
-    cpdef int rank(self, double now)
+    cpdef int rank(self, double now) except -1
+    @cython.locals(quiet=double)
+    cpdef bint in_doubt(self, double now) except -1
     cpdef object asked(self, double now)
     cpdef bint may_hurry(self, double now, bint last)
     cpdef object hurried(self)

@@ -12,6 +12,7 @@ from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters, observe
 from rdnscache.shared import Doubles, doubles
 from rdnscache.upstream import defence, estimate, health
+from rdnscache.upstream.budget import Budget
 from rdnscache.upstream.datagrams import Datagrams
 from rdnscache.upstream.defence import CASE, COOKIE, USUAL, Cookies, LetterCase, Measures
 from rdnscache.upstream.estimate import Estimate
@@ -21,7 +22,7 @@ from rdnscache.upstream.query import Connections, Transport
 log = logging.getLogger(__name__)
 
 #: In which order servers are asked.
-AT_WORK, IN_DOUBT, RESTING = 0, 1, 2
+AT_WORK, IN_DOUBT, SHORT, RESTING = 0, 1, 2, 3
 #: A server is in doubt when this many questions wait for it, and none was answered for this many seconds, or this many
 #: times what it usually takes: before the first of them has timed out, others go elsewhere.
 DOUBT_WAITING, DOUBT_SECONDS, DOUBT_LATENCIES = 3, 0.25, 4
@@ -85,6 +86,7 @@ class Server:
         self.cookies = Cookies(measures, endpoint.address, shared[-defence.ROOM :])
         #: Questions that wait for it, and since when it has answered none; those of them that wait longer than usual.
         self.waiting = self.overdue = 0
+        self.most_waiting = measures.outstanding
         self._quiet_since = 0.0
         #: How many questions may be asked again early.
         self._spare = MOST_EARLY
@@ -96,6 +98,8 @@ class Server:
         self._period = 0.0
         self._block = block
         self._counters = counters
+        #: How many queries it may be sent; None: any number.
+        self.budget: Budget | None = None
         self._log = Throttled(log)
         self._log_tcp = Throttled(log)
         #: Connections that have been counted.
@@ -106,10 +110,16 @@ class Server:
     def rank(self, now: float) -> int:
         if self.health.rests_until:
             return RESTING
+        if self.budget is not None and self.budget.short(now):
+            return SHORT
+        return IN_DOUBT if self.waiting >= self.most_waiting or self.in_doubt(now) else AT_WORK
+
+    def in_doubt(self, now: float) -> bool:
+        """Whether it seems to have fallen silent for all."""
         if self.waiting < DOUBT_WAITING:
-            return AT_WORK
+            return False
         quiet = now - self._quiet_since
-        return IN_DOUBT if quiet > DOUBT_SECONDS and quiet > DOUBT_LATENCIES * self.estimate.rtt else AT_WORK
+        return quiet > DOUBT_SECONDS and quiet > DOUBT_LATENCIES * self.estimate.rtt
 
     def asked(self, now: float) -> None:
         """A query is sent; `waiting` is to be lowered when something has come of it."""
@@ -208,3 +218,5 @@ class Server:
         self.cookies.catch_up(now, self.estimate.rtt > 0.0)
         self._log.catch_up(now)
         self._log_tcp.catch_up(now)
+        if self.budget is not None:
+            self.budget.catch_up(now)

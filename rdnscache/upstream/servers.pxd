@@ -16,12 +16,14 @@ cdef class Upstreams:
     cdef object _counters
     cdef object _choice
     cdef bint _alone
+    cdef readonly bint budgeted
     cdef object _aside
     cdef object _local
 
     @cython.locals(now=double, search=Search, attempt=Attempt, reply=Reply)
-    cpdef tuple ask(self, bytes key, object on_trouble=*)
+    cpdef tuple ask(self, bytes key, object on_trouble=*, object thrift=*)
     @cython.locals(attempt=Attempt)
+    cpdef object _send_probe(self, Server server, bytes key, double now)
     cpdef object _probe(self, Server server, bytes key, double now)
     @cython.locals(at_once=int, server=Server)
     cpdef object _go_on(self, Search search, double now)
@@ -29,6 +31,10 @@ cdef class Upstreams:
     cpdef object _next_round(self, Search search, double now)
     @cython.locals(attempt=Attempt)
     cpdef object _send(self, Search search, Server server, double now, bint last)
+    cpdef object _spend(self, Search search, Server server, double now, object run, object fail)
+    cpdef object _not_sent(self, Search search, Server server, double now)
+    @cython.locals(attempt=Attempt)
+    cpdef object _ask(self, Search search, Server server, bint last, double now)
     @cython.locals(last=Attempt)
     cpdef bint _may_go_on(self, Search search, double now) except -1
     cpdef double _wait(self, Search search, Server server) except? -2
@@ -40,10 +46,14 @@ cdef class Upstreams:
     cpdef object _note_silence(self, Search search, double now)
     @cython.locals(reply=Reply, server=Server, answer=Reply)
     cpdef Reply _hear(self, Search search, Attempt attempt, double now)
-    cpdef object _failed(self, Search search, Attempt attempt, double now)
+    cpdef object _failed(self, Search search, Server server, object failure, double now)
     @cython.locals(attempt=Attempt, renewed=bint, over_udp=bint, tried=bint)
     cpdef bint _otherwise(self, Search search, Attempt before, Reply reply, double now) except -1
-    @cython.locals(server=Server, wait=double)
+    cpdef object _ask_otherwise(self, Search search, Attempt attempt, double now)
+    @cython.locals(server=Server)
     cpdef object _turn_to_tcp(self, Search search, Attempt attempt, double now)
+    cpdef object _no_tcp(self, Search search, Attempt attempt, double now)
+    @cython.locals(server=Server, wait=double)
+    cpdef object _ask_over_tcp(self, Search search, Attempt attempt, double now)
     cpdef object _leave(self, Attempt attempt, bint answered)
     cpdef object _own_fault(self, object failure, double now)

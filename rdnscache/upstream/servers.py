@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from rdnscache import metrics
 from rdnscache.dns import policy
@@ -15,9 +16,11 @@ from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters
 from rdnscache.upstream.aside import Aside
 from rdnscache.upstream.attempt import Attempt
+from rdnscache.upstream.budget import PATIENCE
 from rdnscache.upstream.choice import Choice, patience
 from rdnscache.upstream.search import NEVER, Search
 from rdnscache.upstream.server import Server
+from rdnscache.upstream.thrift import Errand, Thrift
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +60,8 @@ class Upstreams:
         self._counters = counters
         self._choice = Choice(self.servers, policy)
         self._alone = len(self.servers) == 1
+        #: Whether some of them may be asked only so much.
+        self.budgeted = any(server.budget is not None for server in self.servers)
         self._aside = Aside(self._alone)
         self._local = Throttled(log)
 
@@ -65,27 +70,41 @@ class Upstreams:
         known = [server.estimate.rtt for server in self.servers if server.estimate.rtt and not server.health.resting]
         return sum(known) / len(known) if known else 0.0
 
+    def short(self) -> bool:
+        """Whether a question would have to wait, since none may be asked more for now."""
+        if not self.budgeted:
+            return False
+        now = time.monotonic()
+        return all(server.budget is not None and server.budget.short(now) for server in self.servers)
+
     def catch_up(self, now: float) -> None:
         """Log what was held back; to be called now and then."""
         self._local.catch_up(now)
 
-    def ask(self, key: bytes, on_trouble: Callable[[], None] = _ignore) -> tuple[Reply, str]:
+    def ask(
+        self, key: bytes, on_trouble: Callable[[], None] = _ignore, thrift: Thrift | None = None
+    ) -> tuple[Reply, str]:
         """A usable reply and the address it came from.
 
         When an answer is overdue, the next server is asked, while the one before may still answer. Who says SERVFAIL,
         REFUSED or nothing to the point is asked once. The others are asked until the deadline: after silence at most
         ROUNDS times, after a refused packet or an error of our own with pauses that grow.
+        Of servers with a budget those that have some left are asked first; if none has, it waits, as `thrift` says.
         `on_trouble` is called when everybody has been tried, and nobody could be reached.
         Raises UpstreamFailed when nobody is left to ask.
         """
         now = time.monotonic()
         search = Search(key, now, now + self._deadline, self._timeout, self._in_order(key, now))
+        if self.budgeted:
+            search.use(thrift or Thrift(b"", now + PATIENCE, False, _ignore))
         try:
             while True:
                 if now >= search.next_at and now < search.deadline:
                     self._go_on(search, now)
                 attempt = search.wait()
                 now = time.monotonic()
+                if search.thrift is not None:
+                    search.thrift.go_on(now)
                 if attempt is not None:
                     reply = self._hear(search, attempt, now)
                     if reply is not None:
@@ -98,6 +117,8 @@ class Upstreams:
                 if search.failed and search.reached_nobody():
                     on_trouble()
         finally:
+            if search.thrift is not None:
+                search.thrift.end()
             for attempt in search.open:
                 self._leave(attempt, search.answered)
 
@@ -112,6 +133,14 @@ class Upstreams:
 
     def _probe(self, server: Server, key: bytes, now: float) -> None:
         """Ask a server that rests what somebody else is asked for the client: no client waits for it."""
+        if server.budget is None:
+            self._send_probe(server, key, now)
+        else:
+            server.health.probe(now + PATIENCE)
+            if not server.budget.spare(partial(self._send_probe, server, key), now):
+                server.health.probed()
+
+    def _send_probe(self, server: Server, key: bytes, now: float) -> None:
         attempt = Attempt(server, key, True, now, now + self._timeout, self._aside)
         server.health.probe(attempt.due)
         server.asked(now)
@@ -148,20 +177,52 @@ class Upstreams:
             if not search.waits():
                 raise search.failure()
             search.next_at = NEVER
-        elif search.open:
+        elif search.open and not (search.rounds and search.failed_at_once):
             search.begin_round(left, now)
         else:
             pause = min(FIRST_PAUSE * 2**search.rounds, LAST_PAUSE) * _jitter()
             search.begin_round(left, now + min(pause, max(remaining / 2, TOO_LATE)))
 
     def _send(self, search: Search, server: Server, now: float, last: bool) -> None:
-        """Ask it, or ask it again."""
+        """Ask it, or ask it again, if it may be asked."""
+        if server.budget is None:
+            self._ask(search, server, last, now)
+            return
+        attempt = search.attempt_at(server)
+        if attempt is not None and attempt.transport is not server.udp:  # nothing is sent twice over a connection
+            self._ask(search, server, last, now)
+            return
+        fail = partial(self._not_sent, search, server)
+        self._spend(search, server, now, partial(self._ask, search, server, last), fail)
+
+    def _spend(
+        self, search: Search, server: Server, now: float, run: Callable[[float], None], fail: Callable[[float], None]
+    ) -> None:
+        """Send something as soon as the server's budget allows it, or `fail`."""
+        thrift = search.thrift
+        if server.budget is None or thrift is None:
+            run(now)
+        elif thrift.send(Errand(server.budget, run, fail), now):
+            search.next_at = NEVER
+
+    def _not_sent(self, search: Search, server: Server, now: float) -> None:
+        """Its budget is used up. What it was sent before may still be answered."""
+        if search.attempt_at(server) is None:
+            search.spent(server)
+            search.next_at = now
+        else:
+            search.next_at = now + self._wait(search, server) * _jitter()
+
+    def _ask(self, search: Search, server: Server, last: bool, now: float) -> None:
         if last:
             search.next_at = now + self._wait(search, server) * _jitter()
             search.put_off = False
         search.sent(server)
         attempt = search.attempt_at(server)
-        if attempt is None:
+        if attempt is None and server.waiting >= server.most_waiting:
+            failure = UpstreamFailed(f"{server.label}: {server.waiting} queries wait for it", why=LOCAL)
+            self._failed(search, server, failure, now)
+        elif attempt is None:
             if len(search.open) >= MOST_OPEN:
                 self._leave(search.open.pop(0), False)
             attempt = Attempt(server, search.key, True, now, self._due(now), search)
@@ -223,7 +284,8 @@ class Upstreams:
         search.open.remove(attempt)
         attempt.end()
         if reply is None:
-            self._failed(search, attempt, now)
+            assert attempt.failure is not None
+            self._failed(search, server, attempt.failure, now)
             return None
         if attempt.edns and not policy.usable(reply) and self._otherwise(search, attempt, reply, now):
             return None
@@ -235,12 +297,10 @@ class Upstreams:
             search.next_at = now
         return answer
 
-    def _failed(self, search: Search, attempt: Attempt, now: float) -> None:
-        failure = attempt.failure
-        assert failure is not None
+    def _failed(self, search: Search, server: Server, failure: UpstreamFailed, now: float) -> None:
         if failure.why == LOCAL:
             self._own_fault(failure, now)
-        search.note(attempt.server, failure)
+        search.note(server, failure)
         search.next_at = now
 
     def _otherwise(self, search: Search, before: Attempt, reply: Reply, now: float) -> bool:
@@ -256,16 +316,25 @@ class Upstreams:
         attempt = Attempt(before.server, search.key, renewed or tried, now, self._due(now), search)
         attempt.cookies, attempt.second = renewed, renewed
         attempt.transport, attempt.health = before.transport, before.health
+        run, fail = partial(self._ask_otherwise, search, attempt), partial(self._not_sent, search, attempt.server)
+        self._spend(search, attempt.server, now, run, fail)
+        return True
+
+    def _ask_otherwise(self, search: Search, attempt: Attempt, now: float) -> None:
+        attempt.first_sent = attempt.sent = now
+        attempt.due = self._due(now)
         search.open.append(attempt)
         search.next_at = now + self._timeout
         attempt.server.asked(now)
         attempt.transport.send(attempt)
-        return True
 
     def _turn_to_tcp(self, search: Search, attempt: Attempt, now: float) -> None:
-        """TCP that rests is used only if nobody else is left in this round: another may have the answer."""
+        """TCP that rests is used only if nobody else is left in this round: another may have the answer.
+
+        Where somebody forges replies, UDP from another port is worth more.
+        """
         server, health = attempt.server, attempt.server.tcp_health
-        insists = search.asked == len(search.left) or search.rounds > 0
+        insists = not attempt.near_miss and (search.asked == len(search.left) or search.rounds > 0)
         if health.resting and not health.due(now) and not insists:
             search.open.remove(attempt)
             attempt.end()
@@ -274,6 +343,21 @@ class Upstreams:
             return
         if not attempt.near_miss:
             search.met(server)
+        attempt.due = self._due(now) + PATIENCE  # until it has been sent
+        run, fail = partial(self._ask_over_tcp, search, attempt), partial(self._no_tcp, search, attempt)
+        self._spend(search, server, now, run, fail)
+
+    def _no_tcp(self, search: Search, attempt: Attempt, now: float) -> None:
+        """The server's budget is used up."""
+        if attempt in search.open:
+            search.open.remove(attempt)
+            attempt.end()
+            self._not_sent(search, attempt.server, now)
+
+    def _ask_over_tcp(self, search: Search, attempt: Attempt, now: float) -> None:
+        if attempt not in search.open:
+            return
+        server, health = attempt.server, attempt.server.tcp_health
         if health.due(now):
             health.probe(now + self._timeout)
         wait = max(TCP_PATIENCE * server.estimate.patience(), self._timeout * SECOND_ROUND)

@@ -15,7 +15,7 @@ from rdnscache.address import Address
 from rdnscache.clients.proxy import build_proxy
 from rdnscache.departure import Departure
 from rdnscache.dns import policy
-from rdnscache.dns.compose import EDE_NOT_READY
+from rdnscache.dns.compose import EDE_NOT_READY, EDE_OTHER
 from rdnscache.dns.wire import NOTIMP, REFUSED, SERVFAIL, Reply
 from rdnscache.errors import UpstreamFailed
 from rdnscache.upstream.exchange import exchange
@@ -49,7 +49,7 @@ class Siblings:
         except UpstreamFailed as failure:
             log.debug("a sibling does not answer: %s", failure)
             return None
-        if reply.rcode == SERVFAIL and reply.ede == EDE_NOT_READY:  # that is no fact about the name
+        if reply.rcode == SERVFAIL and reply.ede in (EDE_NOT_READY, EDE_OTHER):  # no fact about the name
             return None
         if not policy.usable(reply):
             rcode = reply.rcode if reply.rcode in (REFUSED, NOTIMP) else SERVFAIL

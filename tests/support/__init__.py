@@ -26,7 +26,7 @@ from .processes import ROOT, alive, children_of, clean_env, command, run
 from .redis_cluster import RedisCluster, running_cluster
 from .relay import ChaosRelay, Relay
 from .servers import KINDS, RedisServer, Sentinel, Server
-from .streams import Asked, Peer, StreamServer, all_ended, answered, answering, turning
+from .streams import Asked, Peer, StreamServer, all_ended, answered, answering, sent, turning
 from .upstream import Changing, Upstream
 from .waiting import in_order, wait_for
 
@@ -37,6 +37,6 @@ __all__ = [
     "answering", "ask", "asked_at_once", "attached", "children_of", "clean_env", "cluster", "command", "cut_off",
     "default_handler", "extended_errors", "failure", "fill_all_workers", "free_port", "get", "in_order", "key_of",
     "members", "negative", "nodes_on", "numbers", "page_status", "refusing", "request", "run", "running_cluster",
-    "says", "status_of", "steady_load", "telling", "timed", "turning", "until_shared", "wait_for",
+    "says", "sent", "status_of", "steady_load", "telling", "timed", "turning", "until_shared", "wait_for",
     "wait_until_at_work", "watched",
 ]  # fmt: skip

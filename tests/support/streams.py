@@ -14,6 +14,7 @@ from typing import Any, Self
 import gevent
 
 from rdnscache.errors import UpstreamFailed
+from rdnscache.upstream.pool import Pool
 from rdnscache.upstream.query import Query
 
 from .ports import free_port
@@ -56,6 +57,14 @@ def turning(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
         if time.monotonic() > over:
             raise AssertionError(f"still {found!r} after {seconds} s")
         gevent.sleep(0.005)
+
+
+def sent(pool: Pool, count: int) -> list[Asked]:
+    """Queries for names of their own, `n000000` and so on, given to a pool at once."""
+    queries = [Asked(f"n{number:06d}", seconds=20) for number in range(count)]
+    for query in queries:
+        pool.send(query)
+    return queries
 
 
 def all_ended(queries: list[Asked], seconds: float = 5.0) -> None:

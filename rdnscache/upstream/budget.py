@@ -1,0 +1,349 @@
+"""How much of a server's budget this worker may use, and who waits for that.
+
+The cluster shares a budget through Redis: slots are asked for in runs, one request at a time, so that a query costs no
+round trip where there are many. Without Redis a worker keeps to its share. See `allowance`.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gevent import get_hub
+
+from rdnscache import metrics
+from rdnscache.logs import Throttled
+from rdnscache.metrics import Counters
+from rdnscache.shared import Doubles, doubles
+from rdnscache.upstream.allowance import NEVER, Allotment, Allowance
+from rdnscache.upstream.waiting import Waiter, WaitingLine
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a query waits for a slot, and for which there may be others before it.
+PATIENCE = 1.5
+#: Those who have left that are kept in a list.
+SLACK = 64
+#: Queries that may wait where there are hardly any slots.
+FEW = 8
+#: Seconds between two requests at most, so that our share stays lent; after an error; and before the last slot is due.
+RENEWAL, PAUSE, EARLY = 0.3, 1.0, 0.03
+#: Seconds until the next free slot from which on the budget is short.
+SHORT = 0.03
+#: The part of a budget that is for everybody; the rest is not for what nobody waits for.
+NEAR = 0.8
+#: Seconds for which slots are asked for in advance, by how many have been used lately; that memory, in seconds.
+ADVANCE, MEMORY = 0.04, 1.0
+#: Seconds between two looks at least.
+LEAST = 0.001
+#: The share of a node's budget, of one that has never heard how many others there are.
+UNTOLD = 0.1
+#: Where each number is: what a server may be asked a second; what has been given out in the last one; what is reserved;
+#: our share, as last told.
+_RATE, _USED, _RESERVED, _SHARE = range(4)
+#: Numbers that it needs.
+ROOM = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of Redis. `lent` is the moment, by its clock, until which our share is lent; times in seconds."""
+
+    server: str
+    rate: float
+    weight: float
+    share: float
+    lent: float
+    count: int
+    ahead: float
+
+
+class Applicant(Protocol):
+    """Who asks for slots, one request at a time. What comes of one is told in the hub, perhaps at once."""
+
+    def allotted(self, told: Allotment) -> None:
+        """It has been answered."""
+
+    def refused(self) -> None:
+        """Redis would not."""
+
+    def lost(self) -> None:
+        """The connection is lost; said also when nothing was asked."""
+
+
+#: Asks Redis for slots; False when it is away or left alone.
+Ask = Callable[[Request, Applicant], bool]
+
+
+def nobody(request: Request, applicant: Applicant) -> bool:
+    """There is no Redis."""
+    return False
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Of a budget: for which server (its place), how many queries a second, and among how many workers of this node.
+
+    `alone`: there are no other nodes.
+    """
+
+    server: str
+    label: str
+    rate: float
+    worker: int
+    workers: int
+    alone: bool
+
+
+class Budget:
+    """`numbers` is memory that the workers of a node share."""
+
+    def __init__(self, terms: Terms, ask: Ask, block: int, counters: Counters, numbers: Doubles | None = None) -> None:
+        self.rate = terms.rate
+        self._terms = terms
+        self._ask = ask
+        self._block = block
+        self._counters = counters
+        self._numbers = doubles(ROOM) if numbers is None else numbers
+        if self._numbers[_RATE] != terms.rate:  # else it is what this worker's predecessor was told
+            self._numbers[_SHARE] = terms.rate / terms.workers * (1.0 if terms.alone else UNTOLD)
+        self._numbers[_RATE] = terms.rate
+        phase = terms.worker / terms.workers if terms.alone else random.random()
+        self._allowance = Allowance(self._numbers[_SHARE], phase)
+        self._line = WaitingLine()
+        #: Those in line who have not been told that it takes long.
+        self._unaware: list[Waiter] = []
+        #: When slots are asked for next, at the earliest and at the latest; whether an answer is on its way.
+        self._not_before = self._renew_at = 0.0
+        self._asking = False
+        #: Of the request on its way: when it was sent, for how many, whether it lends our share, and until when that
+        #: had been lent before.
+        self._sent = 0.0
+        self._asked_for = 0
+        self._lends = False
+        self._lent_before = 0.0
+        #: Until when the budget is short; slots used lately, fading, and when that was.
+        self._short_until = 0.0
+        self._recent = 0.0
+        self._recent_at = 0.0
+        self._loop = get_hub().loop
+        self._timer: Any = None
+        self._timer_at = NEVER
+        self._closed = False
+        self._log = Throttled(log)
+
+    # For those who send
+
+    def take(self, now: float) -> bool:
+        """Whether a query may be sent at once: then it counts."""
+        if self._line or not self._allowance.take(now):
+            return False
+        self._count(now)
+        return True
+
+    def repeat(self) -> bool:
+        """The same for what would be sent again by itself."""
+        return self.take(time.monotonic())
+
+    def wait(self, waiter: Waiter, now: float) -> bool:
+        """Have it wait; False when too many do."""
+        out = self._line.push(waiter, max(int(self._pace(now) * PATIENCE), FEW))
+        if out is not None:
+            self._warn(now)
+            self._counters[self._block + metrics.SERVER_BUDGET_REFUSED] += 1
+            if out is waiter:
+                return False
+            self._loop.run_callback(out.refused)
+        self._counters[self._block + metrics.SERVER_BUDGET_WAITED] += 1
+        self._unaware.append(waiter)
+        if len(self._unaware) > 2 * len(self._line) + SLACK:
+            self._unaware = [each for each in self._unaware if each in self._line]
+        self._go_on(now)
+        return True
+
+    def spare(self, send: Callable[[float], None], now: float) -> bool:
+        """Have something sent that nobody waits for; False when nothing is left for that."""
+        if self.near(now):
+            return False
+        if self.take(now):
+            send(now)
+            return True
+        return self.wait(Waiter(b"", now + PATIENCE, send, _nothing, _nothing), now)
+
+    def leave(self, waiter: Waiter, in_vain: bool) -> None:
+        """It waits no longer: `in_vain`, since that took too long."""
+        self._line.remove(waiter)
+        self._counters[self._block + metrics.SERVER_BUDGET_REFUSED] += in_vain
+
+    def short(self, now: float) -> bool:
+        """Whether a query would have to wait for a while: others are better asked."""
+        allowance = self._allowance
+        if not self._line and allowance.next_slot(now) <= now + SHORT:
+            return False
+        return allowance.alone(now) or now < self._short_until
+
+    def near(self, now: float) -> bool:
+        """Whether there is nothing left for what nobody waits for."""
+        if self._line or self.short(now):
+            return True
+        if self._allowance.alone(now):
+            return self._faded(now) >= NEAR * self._allowance.share
+        return self._numbers[_USED] >= NEAR * self.rate
+
+    # What is told of it
+
+    @property
+    def used(self) -> float:
+        """Queries that the cluster has been allowed in the last second, as last told; this node's, without Redis."""
+        return self._numbers[_USED]
+
+    @property
+    def reserved(self) -> float:
+        """Queries a second that are reserved for workers that may be cut off."""
+        return self._numbers[_RESERVED]
+
+    def catch_up(self, now: float) -> None:
+        """Log what was held back; to be called now and then."""
+        self._log.catch_up(now)
+
+    # Between those and Redis
+
+    def start(self) -> None:
+        """Be a member of the cluster, so that others may have what we leave."""
+        self._go_on(time.monotonic())
+
+    def close(self) -> None:
+        self._closed = True
+        self._stop_timer()
+
+    def allotted(self, told: Allotment) -> None:
+        now, allowance, numbers = time.monotonic(), self._allowance, self._numbers
+        self._asking = False
+        allowance.take_in(told, self._sent, now)
+        numbers[_USED], numbers[_RESERVED], numbers[_SHARE] = told.used, told.reserved, told.share
+        self._short_until = allowance.moment(told.free) - SHORT
+        self._not_before = now
+        if told.count < self._asked_for:  # there is no more for now: again when these are nearly used up
+            last = allowance.moment(told.start + told.count * told.apart)
+            self._not_before = max(last - EARLY, now + random.uniform(0.5, 1.5) * EARLY)
+        if not self._lends:  # now that the clock of Redis is known it can
+            self._renew_at = now
+        self._go_on(now)
+
+    def refused(self) -> None:
+        self._asking = False
+        self._allowance.lent_until = self._lent_before
+        self._renew_at = self._not_before = time.monotonic() + PAUSE
+
+    def lost(self) -> None:
+        self._asking = False
+        self._allowance.drop()
+
+    def _go_on(self, now: float) -> None:
+        """Serve who can be served, ask for more, and see when to do so again."""
+        if self._closed:
+            return
+        while self._line and self._allowance.take(now):
+            waiter = self._line.pop(now)
+            if waiter is None:
+                break
+            self._count(now)
+            waiter.granted(now)
+            now = time.monotonic()
+        wanted = self._wanted(now)
+        if not self._asking and ((wanted and now >= self._not_before) or now >= self._renew_at):
+            self._request(wanted, now)
+        self._tell_unaware(now)
+        self._wake_at(self._next_moment(wanted, now), now)
+
+    def _next_moment(self, wanted: int, now: float) -> float:
+        moment = max(self._renew_at, now + EARLY)
+        if self._line:
+            moment = min(moment, self._allowance.next_slot(now))
+            if wanted and not self._asking:
+                moment = min(moment, max(self._not_before, now + LEAST))
+            if not self._allowance.alone(now):
+                moment = min(moment, self._allowance.lent_until)
+        return moment
+
+    def _wanted(self, now: float) -> int:
+        """Slots to ask for: for those who wait, and a few in advance where there are plenty."""
+        waiting = len(self._line)
+        if not waiting:
+            return 0
+        advance = 0 if self._numbers[_USED] >= NEAR * self.rate else int(self._faded(now) * ADVANCE)
+        return max(waiting + advance - self._allowance.at_hand(now), 0)
+
+    def _request(self, count: int, now: float) -> None:
+        allowance, terms = self._allowance, self._terms
+        lent = allowance.lending(now)
+        request = Request(terms.server, self.rate, 1 / terms.workers, allowance.share, lent, count, allowance.ahead())
+        self._asking, self._sent, self._asked_for, self._lends = True, now, count, lent > 0.0
+        self._lent_before = allowance.lent_until
+        self._renew_at = now + RENEWAL
+        sent = self._ask(request, self)
+        if sent and self._asking:  # it may have been lost at once
+            allowance.lend(now)
+            return
+        self._asking = False
+        if allowance.alone(now):
+            self._numbers[_USED] = self._faded(now) * terms.workers
+            self._numbers[_RESERVED] = 0.0
+
+    def _tell_unaware(self, now: float) -> None:
+        """Those in line learn that it takes long."""
+        if not self._line:
+            self._unaware.clear()
+        elif self._unaware and self.short(now):
+            unaware, self._unaware = self._unaware, []
+            for waiter in unaware:
+                if waiter in self._line:
+                    waiter.late()
+
+    def _count(self, now: float) -> None:
+        self._counters[self._block + metrics.SERVER_BUDGET_GRANTED] += 1
+        self._recent = self._faded(now) + 1.0
+        self._recent_at = now
+
+    def _faded(self, now: float) -> float:
+        """Slots a second that have been used lately."""
+        return self._recent * max(1.0 - (now - self._recent_at) / MEMORY, 0.0)
+
+    def _pace(self, now: float) -> float:
+        """Slots a second that may be had."""
+        allowance = self._allowance
+        if allowance.alone(now):
+            return allowance.share
+        return max(allowance.share, self.rate - self._numbers[_USED], self._faded(now))
+
+    def _warn(self, now: float) -> None:
+        text = f"upstream {self._terms.label}: its budget of {self.rate:g}/s is used up, and the line of those who wait"
+        self._log.warn(f"{text} is full: others get stale answers, else SERVFAIL", now)
+
+    # Time
+
+    def _wake_at(self, moment: float, now: float) -> None:
+        if self._timer is not None and self._timer_at <= moment:
+            return
+        self._stop_timer()
+        self._timer_at = moment
+        self._timer = self._loop.timer(max(moment - now, 0.0))
+        self._timer.start(self._tick)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer.close()
+            self._timer = None
+
+    def _tick(self) -> None:
+        self._stop_timer()
+        self._go_on(time.monotonic())
