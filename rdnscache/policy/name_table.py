@@ -1,22 +1,22 @@
 """A table of names, made once and read by all workers of a node from the same memory.
 
-It knows names by their hashes: 64 bits of BLAKE2b under a key that is drawn for each table, so nobody can choose a name
+It knows names by their hashes: 62 bits of BLAKE2b under a key that is drawn for each table, so nobody can choose a name
 that is taken for another one. By accident it happens rarely enough: among two million names (2^21), a name that is not
-listed is taken for a listed one with a probability of 2^-43 for each of its parents that is looked up. A cluster that
-meets a thousand million different names in its life, three look-ups each, has one chance in three thousand that it
-happens at all; and the next table has another key.
+listed is taken for a listed one with a probability of 2^-41 for each of its parents that is looked up. A cluster that
+meets a thousand million different names, three look-ups each, has one chance in seven hundred that it happens at all;
+and the next table has another key.
 
-An entry is 16 octets: a hash and a value (the number of the list, the line, two flags), in two arrays sorted by hash.
-A directory (four octets for two to four entries) says where to look, and a filter (16 to 32 bits for an entry) whether
-to look: it knows the last two labels of each name, so most names that are not listed cost no hash. Its false alarms
-cost time only. Numbers are in the byte order of the machine; a table from one of the other kind is refused.
+An entry is 16 octets: a hash with two flags, and a value (the number of the list, the line), in two arrays sorted by
+hash. A directory (four octets for two to four entries) says where to look, and a filter (16 to 32 bits for an entry)
+whether to look: it knows the last two labels of each name, so most names that are not listed cost no hash. Its false
+alarms cost time only. Numbers are in the byte order of the machine; a table from one of the other kind is refused.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from hashlib import blake2b
 from itertools import accumulate, pairwise
 from operator import le
@@ -34,14 +34,16 @@ MOST_NAMES = 1 << 25
 MOST_LISTS = 1 << 16
 
 #: What it is, in which version and byte order; the key; entries; the fewest and the most labels of a name; bits of a
-#: hash that choose a place in the directory; which power of two the filter's bits are. Hashes, values, filter, directory
-#: and a checksum follow.
+#: hash that choose a place in the directory; which power of two the filter's bits are. Hashes, values, filter,
+#: directory and a checksum follow.
 _HEADER = Struct("=Q16sIBBBB")
 _CHECKSUM_OCTETS = 16
 _MAGIC = 0x72646E736E616D31
-#: Of a value, from below: two flags, the line, the list. So values are in the order in which lines count.
-_PASSES, _BELOW, _LINE_SHIFT, _LIST_SHIFT = 1, 2, 2, 40
-_LINE_MASK = (1 << (_LIST_SHIFT - _LINE_SHIFT)) - 1
+#: The last bits of a hash, which say what kind of line it is: there may be an entry for each kind.
+_PASSES, _BELOW, _KIND = 1, 2, 3
+#: Of a value: the line is below, the list above. The lower value is the line that comes first.
+_LIST_SHIFT = 40
+_LINE_MASK = (1 << _LIST_SHIFT) - 1
 #: How many leading bits of a hash decide in which pile it is sorted. Of one pile at a time the numbers are objects.
 _PILE_BITS = 10
 
@@ -61,8 +63,8 @@ class Match(NamedTuple):
 def build(items: Iterable[tuple[int, Item]], key: bytes) -> bytes:
     """A table of the names, each given with the number of the list it is from. `key` is KEY_OCTETS random octets.
 
-    Of a name that is there more than once, the first line of the list with the lowest number counts. Takes seconds for
-    a million names, so it is for a process or a thread in which nobody waits. ValueError when there are more names or
+    Lists are given in the order in which they count: of lines of one kind for one name, the first one stays. Takes
+    seconds for a million names, so it is for a process in which nobody waits. ValueError when there are more names or
     lists than a table may have.
     """
     if len(key) != KEY_OCTETS:
@@ -73,10 +75,14 @@ def build(items: Iterable[tuple[int, Item]], key: bytes) -> bytes:
     sizes = array("I", bytes(4 << place_bits))
     piles.reverse()
     while piles:
-        for found, value in _distinct(piles.pop()):
-            hashes.append(found)
-            values.append(value)
-            sizes[found >> (64 - place_bits)] += 1
+        pile = piles.pop()
+        pile.reverse()  # the first line is put in last, and stays
+        firsts = dict(zip(pile[1::2], pile[::2], strict=True))
+        in_order = sorted(firsts)
+        hashes.extend(in_order)
+        values.extend(map(firsts.__getitem__, in_order))
+        for number in in_order:
+            sizes[number >> (64 - place_bits)] += 1
     directory = array("I", accumulate(sizes, initial=0))
     least, most = min(depths, default=2), max(depths, default=0)
     known, filter_bits = _filter(tails, everything=least < 2)
@@ -90,22 +96,24 @@ def _gathered(items: Iterable[tuple[int, Item]], key: bytes) -> tuple[list[array
     piles = [array("Q") for _ in range(1 << _PILE_BITS)]
     tails, depths = array("I"), set()
     keyed = blake2b(key=key, digest_size=8)
-    for source, item in items:
+    for source, (name, below, line, passes) in items:
         if not 0 <= source < MOST_LISTS:
             raise ValueError(f"a table has at most {MOST_LISTS} lists")
         if len(tails) == MOST_NAMES:
             raise ValueError(f"a table has at most {MOST_NAMES} names")
         hashing = keyed.copy()
-        hashing.update(item.name)
-        number = int.from_bytes(hashing.digest(), "little")
+        hashing.update(name)
+        number = int.from_bytes(hashing.digest(), "little") & ~_KIND
         pile = piles[number >> (64 - _PILE_BITS)]
-        pile.append(number)
-        pile.append(
-            source << _LIST_SHIFT | item.line << _LINE_SHIFT | (item.below and _BELOW) | (item.passes and _PASSES)
-        )
-        starts = _starts(item.name)
-        tails.append(crc32(item.name[starts[-3] :]) if len(starts) > 2 else 0)
-        depths.add(len(starts) - 1)
+        pile.append(number | (below and _BELOW) | (passes and _PASSES))
+        pile.append(source << _LIST_SHIFT | line)
+        before = last = at = depth = 0
+        while size := name[at]:
+            before, last = last, at
+            at += 1 + size
+            depth += 1
+        tails.append(crc32(name[before:]))
+        depths.add(depth)
     return piles, tails, depths
 
 
@@ -116,25 +124,6 @@ def _starts(name: bytes) -> list[int]:
         at += 1 + size
         starts.append(at)
     return starts
-
-
-def _distinct(pile: array[int]) -> Iterator[tuple[int, int]]:
-    """A pile's entries, sorted, without those that never decide because an earlier line says as much."""
-    firsts: dict[int, int] = {}  # no larger than the names are many, were one of them repeated a million times
-    for number, value in zip(pile[::2], pile[1::2], strict=True):
-        kind = number << 2 | value & 3
-        if value < firsts.get(kind, value + 1):
-            firsts[kind] = value
-    before, covered = -1, 0
-    for both in sorted([kind >> 2 << 64 | value for kind, value in firsts.items()]):
-        number, value = divmod(both, 1 << 64)
-        if number != before:
-            before, covered = number, 0
-        kind = 1 << (value & 3)
-        if covered & kind:
-            continue
-        covered |= kind | kind >> 2 if value & _BELOW else kind  # what is said for more is said for the name alone
-        yield number, value
 
 
 def _filter(tails: array[int], everything: bool) -> tuple[bytearray, int]:
@@ -207,27 +196,27 @@ class NameTable:
         return self._search(name)
 
     def _search(self, name: bytes) -> Match | None:
-        hashes, blocked = self._hashes, None
+        hashes = self._hashes
+        blocked: Match | None = None
         starts = _starts(name)
         labels = len(starts) - 1
         # Parents of more or fewer labels than any listed name need no look
         for start in starts[max(0, labels - self._most) : max(0, labels - self._least + 1)]:
             hashing = self._keyed.copy()
             hashing.update(name[start:])
-            number = int.from_bytes(hashing.digest(), "little")
+            number = int.from_bytes(hashing.digest(), "little") & ~_KIND
             place = number >> self._shift
             end = self._directory[place + 1]
             at = bisect_left(hashes, number, self._directory[place], end)
-            while at < end and hashes[at] == number:
-                value = self._values[at]
+            lines = []
+            while at < end and (kind := hashes[at] ^ number) <= _KIND:
+                if not start or kind & _BELOW:
+                    lines.append((not kind & _PASSES, self._values[at]))
                 at += 1
-                if start and not value & _BELOW:
-                    continue
-                if value & _PASSES:
-                    return _match(value, name[start:])
-                blocked = blocked or _match(value, name[start:])
+            if lines:
+                blocks, value = min(lines)
+                match = Match(value >> _LIST_SHIFT, value & _LINE_MASK, not blocks, name[start:])
+                if not blocks:
+                    return match
+                blocked = blocked or match
         return blocked
-
-
-def _match(value: int, name: bytes) -> Match:
-    return Match(value >> _LIST_SHIFT, value >> _LINE_SHIFT & _LINE_MASK, bool(value & _PASSES), name)
