@@ -59,12 +59,13 @@ class Lab:
         *args: str,
         upstream: int = 0,
         entries: int = 0,
+        upstreams: Sequence[str] = (),
         cpu: int | None = None,
         ready: Callable[[int], bool] = load.answers,
     ) -> Iterator[Server]:
         """A server that answers by the time it is handed out, and is gone afterwards."""
         folder = Path(tempfile.mkdtemp(dir=self.folder))
-        place = Place(folder, free_port(), upstream or self.upstream, entries, args)
+        place = Place(folder, free_port(), upstream or self.upstream, entries, args, tuple(upstreams))
         where = self.server_cpu if cpu is None else cpu
         with Program(kind.name, kind.command(place), folder, where, environment(kind)) as program:
 

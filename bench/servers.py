@@ -32,6 +32,10 @@ class Place:
     upstream: int  # port of the upstream
     entries: int = 0  # size of the cache; 0: what suits most rows
     args: tuple[str, ...] = ()  # more options, for rdnscache
+    upstreams: tuple[str, ...] = ()  # addresses, instead of the one
+
+    def forward_to(self) -> tuple[str, ...]:
+        return self.upstreams or (f"{HERE}:{self.upstream}",)
 
 
 @dataclass(frozen=True)
@@ -110,12 +114,13 @@ def _rdnscache(place: Place) -> list[str]:
     if "--l1-entries" not in args:
         args = ("--l1-entries", str(place.entries or CACHE), "--l1-memory", "4gb", *args)
     if "--upstream" not in args:
-        args = ("--upstream", f"{HERE}:{place.upstream}", *args)
+        args = (*(part for each in place.forward_to() for part in ("--upstream", each)), *args)
     listen = ("--listen", f"{HERE}:{place.port}", "--log-level", "warning", "--drain", "0.1")
     return [sys.executable, "-m", "rdnscache", "serve", *listen, *args]
 
 
 def _unbound(place: Place) -> list[str]:
+    forward = "\n".join(f"  forward-addr: {each.replace(':', '@')}" for each in place.forward_to())
     conf = f"""server:
   interface: {HERE}@{place.port}
   access-control: 127.0.0.0/8 allow
@@ -135,7 +140,7 @@ remote-control:
   control-enable: no
 forward-zone:
   name: "."
-  forward-addr: {HERE}@{place.upstream}
+{forward}
 """
     return ["unbound", "-d", "-c", _write(place, "unbound.conf", conf)]
 
@@ -169,10 +174,11 @@ def _recursor(place: Place) -> list[str]:
 
 
 def _dnsdist(place: Place) -> list[str]:
+    servers = "\n".join(f"newServer({{address='{each}', checkName='up.bench.'}})" for each in place.forward_to())
     conf = f"""setLocal('{HERE}:{place.port}')
 setACL({{'127.0.0.0/8'}})
 setSecurityPollSuffix('')
-newServer({{address='{HERE}:{place.upstream}', checkName='up.bench.'}})
+{servers}
 getPool(''):setCache(newPacketCache({place.entries or CACHE}))
 """
     return ["dnsdist", "--supervised", "--disable-syslog", "-C", _write(place, "dnsdist.conf", conf)]

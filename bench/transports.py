@@ -88,8 +88,8 @@ def measure_transport(lab: Lab, kind: Kind, scheme: str) -> Figures:
         return figures | {"per_second": 1e6 / figures["cpu_us"], "connections": sum(opened)}
 
 
-def measure_handshakes(lab: Lab, kind: Kind, rate: int) -> Figures:
-    """Hits, while misses have `rate` connections a second opened over TLS."""
+def measure_handshakes(lab: Lab, kind: Kind, cold: bool) -> Figures:
+    """Hits, beside a second load that has a connection opened over TLS for each of its names; or asks hot ones."""
     names, port = load.hot_names(), free_port()
     made, key = certificate(lab.folder)
     command = [sys.executable, "-m", "bench.closing_upstream", str(port), str(made), str(key)]
@@ -99,13 +99,12 @@ def measure_handshakes(lab: Lab, kind: Kind, rate: int) -> Figures:
             lab.warm(server, names)
             hits = lab.write(load.shuffled(names * (lab.scale.samples // len(names))))
             seconds = lab.scale.samples / HIT_RATE + 2
-            misses = lab.write([f"n{number}.cold.bench" for number in range(int(rate * seconds))])
-            beside = load.start_dnsperf(server.port, misses, "-n", "1", "-Q", str(rate)) if rate else None
+            count = int(HANDSHAKES * seconds)
+            others = [f"n{number}.cold.bench" for number in range(count)] if cold else (names * count)[:count]
+            beside = load.start_dnsperf(server.port, lab.write(others), "-n", "1", "-Q", str(HANDSHAKES))
             figures = lab.latency(server, hits, HIT_RATE)
-            if beside is not None:
-                run = load.finish(beside, seconds + 30)
-                figures |= {"handshakes": run.rate, "failed": run.failed + run.lost}
-            return figures
+            run = load.finish(beside, seconds + 30)
+            return figures | {"beside": run.rate, "failed": run.failed + run.lost}
 
 
 def _transports(kinds: Sequence[Kind], _: bool) -> list[Case]:
@@ -117,11 +116,11 @@ def _transports(kinds: Sequence[Kind], _: bool) -> list[Case]:
 
 
 def _handshakes(kinds: Sequence[Kind], _: bool) -> list[Case]:
-    def way(rate: int) -> Callable[[Lab, Kind], Figures]:
-        return lambda lab, kind: measure_handshakes(lab, kind, rate)
+    def way(cold: bool) -> Callable[[Lab, Kind], Figures]:
+        return lambda lab, kind: measure_handshakes(lab, kind, cold)
 
-    cases = (("hits alone", 0), (f"hits, {HANDSHAKES} handshakes/s", HANDSHAKES))
-    return [Case(label, OURS[0], way(rate)) for label, rate in cases if OURS[0] in kinds]
+    cases = ((f"hits, {HANDSHAKES} more hits/s", False), (f"hits, {HANDSHAKES} handshakes/s", True))
+    return [Case(label, OURS[0], way(cold)) for label, cold in cases if OURS[0] in kinds]
 
 
 TRANSPORTS = [
