@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from rdnscache.config import default_text, env_name, flag_name, options
+from rdnscache.config import default_text, env_name, flag_name, options, toml_name
 from rdnscache.metrics import BUDGET_METRICS, COUNTER, METRICS, SERVER_METRICS
 
 FOLDER = Path(__file__).parent
@@ -18,7 +18,7 @@ def option_rows() -> Iterator[str]:
     for option in options():
         flag = f"{flag_name(option)} {option.metadata['metavar']}".replace("|", "\\|")
         meaning = option.metadata["help"]
-        yield f"| `{flag}` | `{env_name(option)}` | `{option.name}` | {default_text(option)} | {meaning} |"
+        yield f"| `{flag}` | `{env_name(option)}` | `{toml_name(option)}` | {default_text(option)} | {meaning} |"
 
 
 def metric_rows() -> Iterator[str]:

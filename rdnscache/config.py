@@ -79,6 +79,22 @@ class Config:
         "its reverse zone. Repeatable.",
         lambda raw: zones.read(raw, _setting), "no zones",
     )  # fmt: skip
+    records: tuple[str, ...] = _option(
+        (), "FILE", "Answer with these records, zone-file text (RFC 1035); repeatable.", values.texts, "none"
+    )
+    hosts: tuple[str, ...] = _option(
+        (), "FILE", "Answer with the names and addresses of a hosts file; repeatable.", values.texts, "none"
+    )
+    block: tuple[str, ...] = _option(
+        (), "FILE", "Block the names of a list: a hosts file, domains, or adblock's; repeatable.", values.texts, "none"
+    )
+    pass_: tuple[str, ...] = _option(
+        (), "FILE", "Never block the names of this list; repeatable.", values.texts, "none"
+    )
+    block_answer: str = _option(
+        "nxdomain", "ANSWER", "Say this of blocked names: nxdomain, null (0.0.0.0 and ::), refused, or an address.",
+        values.block_answer,
+    )  # fmt: skip
     redis: str = _option(
         "embedded", "URL|embedded|none", "The shared cache: a URL, a server of this node's own, or none.",
         values.redis_url, fixed=True, own=True,
@@ -142,11 +158,9 @@ class Config:
     )
     failure_ttl: int = _option(5, "SECONDS", "Keep failures this long (RFC 9520).", values.number(int, 1, 300))
     stale_after: float = _option(
-        1.8,
-        "SECONDS",
-        "Answer with a stale entry when there is no fresh one after this.",
+        1.8, "SECONDS", "Answer with a stale entry when there is no fresh one after this.",
         values.number(float, 0.05, 60),
-    )
+    )  # fmt: skip
     rotate: str = _option(
         "off", "off|id", "Which of several addresses comes first: as the upstream has them, or by the query's ID.",
         values.one_of("off", "id"),
@@ -155,11 +169,9 @@ class Config:
         True, "yes|no", "Ask anew for entries in use shortly before their end.", values.switch, "yes"
     )
     stale_window: int = _option(
-        3600,
-        "SECONDS",
-        "Keep entries past their TTL, for when no upstream answers (RFC 8767).",
+        3600, "SECONDS", "Keep entries past their TTL, for when no upstream answers (RFC 8767).",
         values.number(int, 0, 259200),
-    )
+    )  # fmt: skip
     upstream_policy: str = _option(
         "fastest", "POLICY",
         "Whom to ask first: fastest, round-robin, ordered, random (by weight), or race (two at once).",
@@ -213,22 +225,18 @@ class Config:
         10_000, "N", "Clients waiting in each worker; more get SERVFAIL.", values.number(int, 1, 10**6)
     )
     max_client_waiting: int = _option(
-        1000,
-        "N",
-        "Queries of one client prefix (/24, /56) that wait in each worker; more get SERVFAIL.",
+        1000, "N", "Queries of one client prefix (/24, /56) that wait in each worker; more get SERVFAIL.",
         values.number(int, 1, 10**6),
-    )
+    )  # fmt: skip
     max_outstanding: int = _option(
         2000, "N", "Queries of each worker that wait for one upstream; more go to another one, or wait themselves.",
         values.number(int, 1, 100_000),
     )  # fmt: skip
     tcp_idle: float = _option(10.0, "SECONDS", "Close idle TCP connections.", values.number(float, 0.1, 3600))
     tcp_connections: int = _option(
-        1000,
-        "N",
-        "TCP connections each worker keeps; fewer where open files are limited.",
+        1000, "N", "TCP connections each worker keeps; fewer where open files are limited.",
         values.number(int, 1, 100_000),
-    )
+    )  # fmt: skip
     hang_time: float = _option(
         5.0, "SECONDS", "Replace a worker in which nothing has moved for this long, at least 1; 0: never.",
         values.number(float, 0, 3600),
@@ -296,12 +304,16 @@ def _setting(name: str, raw: Any) -> Any:
     return option.metadata["parse"](raw)
 
 
+def toml_name(option: Field[Any]) -> str:
+    return option.name.removesuffix("_")  # of a field that would be a word of Python's own
+
+
 def env_name(option: Field[Any]) -> str:
-    return ENV_PREFIX + option.name.upper()
+    return ENV_PREFIX + toml_name(option).upper()
 
 
 def flag_name(option: Field[Any]) -> str:
-    return "--" + option.name.replace("_", "-")
+    return "--" + toml_name(option).replace("_", "-")
 
 
 def default_text(option: Field[Any]) -> str:
@@ -318,7 +330,7 @@ def load(
 
     `warn` is told, in a sentence each, of what is passed over. Raises ConfigError with one sentence.
     """
-    known = {option.name for option in options()}
+    known = {toml_name(option) for option in options()}
     for text in strange_variables(environ, set(map(env_name, options()))):
         warn(text)
     values: dict[str, Any] = {}
@@ -327,7 +339,7 @@ def load(
         sources = (
             (flag_name(option), given.get(option.name)),
             (env_name(option), environ.get(env_name(option)) or None),
-            (f"{option.name} in {file}", table.get(option.name)),
+            (f"{toml_name(option)} in {file}", table.get(toml_name(option))),
         )
         for where, raw in sources:
             if raw is not None and raw != ():

@@ -13,6 +13,7 @@ from rdnscache.address import Address
 from rdnscache.clients.networks import parse_networks
 from rdnscache.endpoint import Endpoint, read_rate, split
 from rdnscache.files import read_text
+from rdnscache.policy.blocking import BlockAnswer
 from rdnscache.redis_url import canonical, parse
 
 Parser = Callable[[Any], Any]
@@ -28,6 +29,16 @@ def text(raw: Any) -> str:
     if not isinstance(raw, str) or not raw or any(ord(c) < 32 for c in raw):
         raise ValueError(f"{_shown(raw)} is not a text")
     return raw
+
+
+def texts(raw: Any) -> tuple[str, ...]:
+    """A list; one text is one item, since names of files may have spaces and commas."""
+    return tuple(text(each) for each in (raw if isinstance(raw, list | tuple) else [raw]))
+
+
+def block_answer(raw: Any) -> str:
+    BlockAnswer.parse(text(raw))
+    return str(raw)
 
 
 def secret(raw: Any) -> str:

@@ -16,16 +16,16 @@ cdef class Resolver:
     cdef double _stale_after
     cdef str _node
     cdef object _query_log
+    cdef object _decider
     cdef object _counters
     cdef public long flushes
     cdef public double flushed_at
     cdef double _l2_share
-    cdef object _networks
+    cdef object _crowd
     cdef public Flights flights
 
     @cython.locals(entry=Entry, key=bytes, layer=int, reply=Reply)
     cpdef object fly(self, Flight flight)
-    cpdef tuple _ask_for_network(self, Flight flight, object claim)
     @cython.locals(reply=Reply, now=double)
     cpdef tuple _ask(self, Flight flight, object claim)
     cdef object _offer(self, Flight flight, Entry stale)

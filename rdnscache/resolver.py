@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,17 +12,17 @@ from gevent import get_hub
 from rdnscache import clock, metrics, outcomes
 from rdnscache.cache import Cache
 from rdnscache.crew import MAX_QUEUED
+from rdnscache.decider import Decider
 from rdnscache.dns.compose import EDE_NOT_READY, EDE_OTHER
 from rdnscache.dns.entry import FAR, Entry
 from rdnscache.dns.policy import (
     EMPTY_ZONE_TTL,
     answers,
-    empty_zone,
     holds_widely,
     settle,
     without_records,
 )
-from rdnscache.dns.question import qname, subnet, wider_key
+from rdnscache.dns.question import wider_key
 from rdnscache.dns.subnet import scope_of
 from rdnscache.dns.wire import REFUSED, SERVFAIL, Reply
 from rdnscache.errors import LOCAL, SAID, SILENT, SPENT, UpstreamFailed
@@ -39,11 +38,13 @@ from rdnscache.outcomes import (
     WOKEN,
     Ending,
 )
+from rdnscache.policy.rules import Policy
 from rdnscache.query_log import SLOW, QueryLog
 from rdnscache.store.contract import FAILURE, PASS, STORE
 from rdnscache.store.interface import Claim, Store
 from rdnscache.store.scope import Scope
 from rdnscache.upstream.budget import PATIENCE
+from rdnscache.upstream.crowd import Crowd
 from rdnscache.upstream.routes import Route, Routes
 from rdnscache.upstream.siblings import Siblings
 from rdnscache.upstream.thrift import Thrift
@@ -62,8 +63,6 @@ LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
 #: Seconds by which the workers of a node may learn of a flush one after the other: until then a sibling's answer may be
 #: from before it, and L1, which has been swept, does not keep it.
 APART = 20.0
-#: Networks of clients for which a question is asked at a time.
-MOST_NETWORKS = 16
 #: A moment before all others.
 NEVER = -1e300
 #: Where an answer comes from that another worker of this node has fetched.
@@ -80,6 +79,8 @@ class Terms:
     stale_after: float
     #: This node's name, as stored with what it asks for.
     node: str
+    #: What is decided before anybody is asked; None: nothing.
+    policy: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ class Resolver:
         self._misled_until = 0.0
         self._stale_after = terms.stale_after
         self._node = f"node={terms.node}"
+        self._decider = Decider(terms.policy, sources.cache, terms.node) if terms.policy is not None else None
         self._query_log = query_log
         self._counters = counters
         #: Counts flushes: what was read from L2 before one must not bring the old answer back.
@@ -111,8 +113,7 @@ class Resolver:
         self.flushed_at = NEVER
         #: The share of recent flights that ended in L2.
         self._l2_share = 1.0
-        #: For how many networks of clients each question is being asked.
-        self._networks: Counter[bytes] = Counter()
+        self._crowd = Crowd()
         self.flights: Flights
 
     def fly(self, flight: Flight) -> None:
@@ -120,6 +121,8 @@ class Resolver:
         key = flight.key
         if flight.began - flight.since > MAX_QUEUED:  # by when it was its turn: a pause since then is nobody's fault
             return self.shed(flight, outcomes.SHED_LATE)
+        if self._decider is not None and self._decider.decides(flight, self.flights):
+            return None
         flight.route = route = self._routes.of(key)
         if route.upstreams is None:
             return self._stay_inside(flight, route)
@@ -144,24 +147,11 @@ class Resolver:
             self.flights.step()
             flight.asked = self.flushes
             try:
-                reply, source = self._ask_for_network(flight, claim) if subnet(key) else self._ask(flight, claim)
+                with self._crowd.one_more(key):
+                    reply, source = self._ask(flight, claim)
             except UpstreamFailed as failure:
                 return self._fail(flight, claim, failure)
             self._land_and_fill(flight, claim, reply, source)
-
-    def _ask_for_network(self, flight: Flight, claim: Claim) -> tuple[Reply, str]:
-        """Clients choose what their network is, so one could have a name asked for any number of them at a time: each
-        query on its way is one more that a forged reply may hit (RFC 5452 section 5)."""
-        plain = wider_key(flight.key)
-        if self._networks[plain] >= MOST_NETWORKS:
-            raise OVERLOADED
-        self._networks[plain] += 1
-        try:
-            return self._ask(flight, claim)
-        finally:
-            self._networks[plain] -= 1
-            if not self._networks[plain]:
-                del self._networks[plain]
 
     def _ask(self, flight: Flight, claim: Claim) -> tuple[Reply, str]:
         """Step 7: a reply and where it came from. Without Redis the node's workers still ask only once among them."""
@@ -184,15 +174,14 @@ class Resolver:
 
     def _stay_inside(self, flight: Flight, route: Route) -> None:
         """Nothing is asked anywhere: what of the zone we do not know does not exist."""
-        name = qname(flight.key)
-        exists = name == route.name or self._routes.exists(name)
-        reply = empty_zone(flight.key, route.name, exists)
-        origin = f"from=local {self._node}{route.mark}"
+        reply, origin = self._routes.denial(flight.key, route), f"from=local {self._node}{route.mark}"
         self.flights.land(flight, Entry(flight.key, reply, clock.now(), EMPTY_ZONE_TTL, 0, origin), outcomes.LOCAL)
 
     def _offer(self, flight: Flight, stale: Entry | None) -> None:
         """Have those who wait answered with a stale entry if it takes long (RFC 8767 section 5), or fails."""
         if stale is None or flight.flushed or (flight.stale is not None and flight.stale.stored >= stale.stored):
+            return
+        if self._decider is not None and self._decider.minds(stale):
             return
         flight.stale = stale
         if not flight.renewal:
@@ -316,6 +305,8 @@ class Resolver:
 
     def _land(self, flight: Flight, entry: Entry, layer: int) -> None:
         """Remember the entry and answer everybody. A failure never shadows what is still usable."""
+        if self._decider is not None:
+            entry = self._decider.instead_of(entry, flight.key)
         now, failed = clock.now(), not answers(entry.rcode)
         if not flight.up and failed:
             return
@@ -338,6 +329,11 @@ class Resolver:
         elif answers(entry.rcode):
             self.cache.drop(wider_key(key))
         self.cache.put(entry, now)
+
+    def warm(self, entry: Entry, now: float) -> None:
+        """Take an entry that nobody has asked for yet, unless something else is decided about it."""
+        if self._decider is None or not self._decider.minds(entry):
+            self.cache.put(entry, now)
 
     def begin_flush(self, scope: Scope) -> None:
         """From now on flights that a flush means bring nothing back, and nobody joins them. Called in the hub."""

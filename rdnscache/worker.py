@@ -33,6 +33,7 @@ from rdnscache.node.children import SUCCEEDED
 from rdnscache.node.inherited import Inherited
 from rdnscache.node.lifeline import AT_WORK, Lifeline
 from rdnscache.operator.lost_flushes import announce_again
+from rdnscache.policy.rules import Policy
 from rdnscache.query_log import QueryLog
 from rdnscache.resolver import LEASE_MARGIN, Resolver, Sources, Terms
 from rdnscache.routing import make_routes, make_subnets, make_terms
@@ -81,9 +82,10 @@ GC_THRESHOLD = (10_000, 1000, 1000)
 class Worker:
     """One worker's objects and their life."""
 
-    def __init__(self, config: Config, inherited: Inherited, line: Lifeline) -> None:
+    def __init__(self, config: Config, inherited: Inherited, line: Lifeline, policy: Policy | None) -> None:
         self.config = config
         self._line = line
+        self._policy = policy
         self._departure = departure = Departure()
         self._beats = gevent.get_hub().loop.timer(0, BEAT_INTERVAL)
         self.worker = worker = inherited.worker
@@ -146,7 +148,7 @@ class Worker:
         return Budget(terms, self.store.ask_for_slots, self.board.block(endpoint.label), self.counters, place)
 
     def _make_resolver(self) -> Resolver:
-        terms = Terms(self.config.stale_after, self.config.node_id)
+        terms = Terms(self.config.stale_after, self.config.node_id, self._policy)
         sources = Sources(self.cache, self.store, self.siblings, self.routes)
         return Resolver(sources, terms, self.query_log, self.counters)
 
@@ -301,7 +303,7 @@ class Worker:
                     now = clock.now()
                     for entry in entries:
                         if flushes == self.resolver.flushes and entry.fresh(now) and self.cache.peek(entry.key) is None:
-                            self.cache.put(entry, now)
+                            self.resolver.warm(entry, now)
                     flushes = self.resolver.flushes
         self.counters[metrics.WARM] = 1
 
@@ -366,6 +368,6 @@ def make_guard(config: Config) -> Guard:
     return Guard(Networks(config.allow, config.deny), limiter, proxies)
 
 
-def run_worker(config: Config, inherited: Inherited, line: Lifeline) -> int:
+def run_worker(config: Config, inherited: Inherited, line: Lifeline, policy: Policy | None = None) -> int:
     """A worker's whole life, in its own process; returns its exit code."""
-    return Worker(config, inherited, line).run()
+    return Worker(config, inherited, line, policy).run()

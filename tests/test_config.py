@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rdnscache.address import Address
-from rdnscache.config import Config, default_text, env_name, flag_name, load, options, plain
+from rdnscache.config import Config, default_text, env_name, flag_name, load, options, plain, toml_name
 from rdnscache.endpoint import Endpoint
 from rdnscache.errors import ConfigError
 from rdnscache.redis_url import mask
@@ -24,6 +24,11 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "upstream": ("192.0.2.1", "192.0.2.2:54,2001:db8::2", ["192.0.2.3", "[2001:db8::3]:54"]),
     "upstream_file": ("cli.list", "env.list", "file.list"),
     "zone": ("corp.example=192.0.2.7", "a.example=none b.example=192.0.2.8,tcp://192.0.2.9", ["10.0.0.0/8=default"]),
+    "records": ("cli.zone", "env.zone", ["file.zone"]),
+    "hosts": ("cli.hosts", "env.hosts", ["file.hosts"]),
+    "block": ("cli.list", "env.list", ["file.list", "other.list"]),
+    "pass_": ("cli.list", "env.list", ["file.list"]),
+    "block_answer": ("null", "refused", "192.0.2.1,2001:db8::1"),
     "redis": ("redis://192.0.2.1/0", "none", "valkey+unix:///run/v.sock"),
     "prefix": ("cli", "env", "file"),
     "secret": ("1:0123456789abcdef", "2:fedcba9876543210 1:0123456789abcdef", ["3:0011223344556677"]),
@@ -97,7 +102,7 @@ def test_precedence(option: Field[Any], tmp_path: Path, monkeypatch: pytest.Monk
         Path(f"{name}.list").write_text(f"192.0.2.{number}  # a comment\n\n")
     on_cli, in_env, in_file = SAMPLES[option.name]
     file = tmp_path / "node.toml"
-    file.write_text(f"{option.name} = {json.dumps(in_file)}\n")
+    file.write_text(f"{toml_name(option)} = {json.dumps(in_file)}\n")
     base = {} if option.name == "upstream" else BASE
     given = base | {option.name: (on_cli,) if isinstance(option.default, tuple) else on_cli}
     environ = {env_name(option): in_env}

@@ -51,11 +51,6 @@ def stored(redis_server: RedisServer, name: str, rtype: str = "A") -> str:
     return str(client.hget(key, "info").decode())
 
 
-def reload(node: Node, times: int = 1) -> None:
-    node.process.send_signal(signal.SIGHUP)
-    wait_for(lambda: node.log().count("all workers use the new configuration") >= times, 20)
-
-
 class TestWhoIsAsked:
     def test_the_longest_suffix_wins(self, redis_server: RedisServer) -> None:
         """Names of a zone are asked of its servers only, all others of none of them; the origin says the route."""
@@ -214,11 +209,11 @@ class TestReload:
                     fill_all_workers(node, "www.corp.test.", USUAL)
                     fill_all_workers(node, "www.kept.test.", USUAL)
                 file.write_text(f'[[zone]]\nname = "corp.test"\nupstream = "{corp.address}"\n')
-                reload(nodes[0])
+                nodes[0].reload()
                 wait_for(lambda: "flushed zone corp.test." in nodes[0].log())
                 assert "confirmed by" in nodes[0].log()
                 fill_all_workers(nodes[0], "www.corp.test.", CORP)
-                reload(nodes[1])
+                nodes[1].reload()
                 wait_for(lambda: "flushed zone corp.test." in nodes[1].log())
                 fill_all_workers(nodes[1], "www.corp.test.", CORP)
                 for node in nodes:
@@ -238,7 +233,7 @@ class TestReload:
                 assert answer_of(node.port, "www.closed.test.") == USUAL
                 stored(redis_server, "www.closed.test.")
                 file.write_text('zone = ["closed.test=none"]\n')
-                reload(node)
+                node.reload()
                 wait_for(lambda: "flushed zone closed.test." in node.log())
                 assert not redis_server.client().exists("rdns:1:{www.closed.test.}:A")
                 assert ask(node.port, "www.closed.test.").rcode() == dns.rcode.NXDOMAIN
@@ -268,7 +263,7 @@ class TestReload:
                 stored(redis_server, "www.corp.test.")
                 redis_server.kill()
                 file.write_text(f'zone = ["corp.test={corp.address}"]\n')
-                reload(node)
+                node.reload()
                 wait_for(lambda: "not flushed yet" in node.log(), 20)
                 assert answer_of(node.port, "www.corp.test.") == CORP
                 redis_server.start()

@@ -22,6 +22,7 @@ COMMANDS = {
     "cluster": "cluster",
     "reload": "cluster",
     "restart": "cluster",
+    "policy": "policy",
     "check-config": "serve",
     "check-redis": "check",
 }

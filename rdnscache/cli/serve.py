@@ -6,22 +6,35 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import Field
 from typing import Any
 
 import click
 
 from rdnscache.cli.output import echo, echo_json
-from rdnscache.config import Config, default_text, env_name, flag_name, load, options, plain
+from rdnscache.config import default_text, env_name, flag_name, load, options, plain, toml_name
 from rdnscache.logs import set_up
 
 log = logging.getLogger(__name__)
 
 
+def some_options(names: Collection[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """One click option for each of these fields of Config, in its order."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        return _with_options(function, [option for option in options() if option.name in names])
+
+    return decorate
+
+
 def config_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """One click option for each field of Config, in its order."""
-    for option in reversed(options()):
+    return _with_options(function, options())
+
+
+def _with_options(function: Callable[..., Any], chosen: Sequence[Field[Any]]) -> Callable[..., Any]:
+    for option in reversed(chosen):
         help_text = f"{option.metadata['help']}  [default: {default_text(option)}; env: {env_name(option)}]"
         function = click.option(
             flag_name(option),
@@ -55,7 +68,9 @@ def serve(file: str | None, check: bool, **given: Any) -> None:
     if check:
         from rdnscache.kernel import raise_file_limit
         from rdnscache.node.descriptors import fit
+        from rdnscache.policies import load_policy
 
+        load_policy(config)
         _, less = fit(config, raise_file_limit())
         if less:
             echo(less, err=True)
@@ -73,7 +88,7 @@ def check_config(file: str, as_json: bool) -> None:
     Exit code 2 and one sentence when it cannot be used.
     """
     config = load(file, {}, {}, lambda note: echo(f"rdnscache: {note}", err=True))
-    table = {field.name: plain(field, getattr(config, field.name)) for field in fields(Config)}
+    table = {toml_name(option): plain(option, getattr(config, option.name)) for option in options()}
     if as_json:
         echo_json(table, indent=2)
         return

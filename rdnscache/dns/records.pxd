@@ -7,15 +7,15 @@ cdef int _NAME, _STRING, _MOST_LABELS
 
 cdef class Names:
     cdef bytes wire
-    cdef list labels
-    cdef list parents
+    cdef readonly list labels
+    cdef readonly list parents
     cdef list sizes
     cdef dict _known
     cdef int spelled
     cdef dict _numbers
 
     @cython.locals(wire=bytes, starts=list, number=int, size=int)
-    cdef int read(self, Py_ssize_t at) except? -2
+    cpdef int read(self, Py_ssize_t at) except? -2
 
     @cython.locals(key=tuple, number=int)
     cdef int child(self, bytes label, int parent) except? -2
@@ -27,11 +27,11 @@ cdef class Names:
 
 cdef class Record:
     cdef Py_ssize_t start
-    cdef Py_ssize_t ttl_at
-    cdef Py_ssize_t end
-    cdef int owner
-    cdef int rtype
-    cdef int rclass
+    cdef readonly Py_ssize_t ttl_at
+    cdef readonly Py_ssize_t end
+    cdef readonly int owner
+    cdef readonly int rtype
+    cdef readonly int rclass
     cdef int place
     cdef int target
     cdef long ttl

@@ -32,6 +32,7 @@ from rdnscache.node.inherited import Inherited
 from rdnscache.node.keeper import Keeper
 from rdnscache.node.lifeline import RELOAD, RESTART, Lifeline
 from rdnscache.node.sockets import Slot
+from rdnscache.policies import PolicyData, load_policy
 from rdnscache.redis_url import SERVER, mask, parse
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Supervisor:
     next_order: float = 0.0
     board: Board = field(init=False)
     sockets: Sockets = field(init=False)
+    policy: PolicyData = field(default_factory=PolicyData)
     incarnation: Incarnation = field(init=False)
 
     def run(self) -> int:
@@ -79,6 +81,7 @@ class Supervisor:
         self._protect(config)
         self.open_files = raise_file_limit()
         self._fit(config)
+        self.policy = load_policy(config)
         try:
             slots, bound = sockets.bind_slots(config.listen, config.workers, handed)
             inner, siblings = sockets.bind_inner(config.workers, handed)
@@ -90,6 +93,7 @@ class Supervisor:
         log.info("rdnscache %s (%s)", __version__, form())
         if not handed.workers:
             _warn_of_root(config)
+        self._tell_policy()
         self.board = board = Board(config.workers)
         board.make_room(each.label for each in config.endpoints)
         path = self._add_redis(handed)
@@ -191,7 +195,7 @@ class Supervisor:
             # the one import upward, in the child alone: a supervisor is without gevent and redis-py
             from rdnscache.worker import run_worker
 
-            return run_worker(fit(self.config, self.open_files)[0], inherited, line)
+            return run_worker(fit(self.config, self.open_files)[0], inherited, line, self.policy.policy())
 
         return run
 
@@ -262,6 +266,7 @@ class Supervisor:
         try:
             wanted = self.reread()
             self._fit(replace(wanted, **keep))
+            policy = load_policy(wanted)
         except ConfigError as error:
             return log.error("the configuration is refused, the old one stays: %s", error)
         for option in options():
@@ -271,17 +276,19 @@ class Supervisor:
                 told = [str(plain(option, value))[:LONGEST_TOLD] for value in (old, new)]
                 log.info("%s: %s -> %s%s", option.name, *told, when)
         changed = replace(wanted, **keep)
-        if changed == self.config:
+        if changed == self.config and policy.digest == self.policy.digest:
             return log.info("nothing to change")
         self.board.make_room(each.label for each in changed.endpoints)
         before, self.config = self.config, changed
+        old_policy, self.policy = self.policy, policy
         self._set_times(changed)
         self._protect(changed)
         logging.getLogger().setLevel(changed.log_level.upper())
-        if self._roll(before):
+        if self._roll(before, old_policy):
+            self._tell_policy()
             self._forget_zones(zone.changed(before.zone, changed.zone))
 
-    def _roll(self, before: Config) -> bool:
+    def _roll(self, before: Config, old_policy: PolicyData) -> bool:
         """Let successors take over, worker by worker; if one does not work, those of the configuration `before`."""
         changed = self.config
         done: list[Child] = []
@@ -292,13 +299,22 @@ class Supervisor:
         else:
             log.info("all workers use the new configuration")
             return True
-        self.config = before
+        self.config, self.policy = before, old_policy
         self._set_times(before)
         self.board.make_room(each.label for each in before.endpoints)
         for worker in done:
             self.processes.succeed(worker, before.drain + KILL_MARGIN)
         log.error("the new configuration does not work, the old one stays")
         return False
+
+    def _tell_policy(self) -> None:
+        """How many names there are, and what of the lists was not understood."""
+        for facts in self.policy.lists:
+            log.info("%s list %s: %d names", facts.kind, facts.file, facts.names)
+            if facts.refused:
+                first = facts.remarks[0]
+                log.warning("%s list %s: %d lines are passed over, the first is line %d: %s (rdnscache policy check)",
+                            facts.kind, facts.file, facts.refused, first.line, first.reason)  # fmt: skip
 
     def _forget_zones(self, names: list[str]) -> None:
         """Have the cluster forget zones that are asked of others now; workers of ours have begun with nothing."""

@@ -132,6 +132,6 @@ class Answering:
 def trace_text(worker_name: str, entry: Entry, layer: int, now: float) -> bytes:
     """Which worker answered, from which layer; how old the answer is, who asked whom for it."""
     text = f"layer={outcomes.LAYERS[layer]} worker={worker_name}"
-    if layer != outcomes.LOCAL:
+    if layer != outcomes.LOCAL or entry.origin:
         text += f" age={max(int(now - entry.stored), 0)} ttl={entry.ttl} {entry.origin}"
     return text.strip().encode()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rdnscache.dns.policy import Limits
+from rdnscache.dns.policy import Limits, empty_zone
+from rdnscache.dns.question import qname
+from rdnscache.dns.wire import Reply
 from rdnscache.dns.zones import Zones
 from rdnscache.upstream.checks import Checks
 from rdnscache.upstream.fitness import Fitness
@@ -42,6 +44,11 @@ class Routes(Zones[Route]):
         self.servers = list(servers)
         self._checks = checks
         self._upstreams = {id(each): each for route in (usual, *inside.values()) if (each := route.upstreams)}.values()
+
+    def denial(self, key: bytes, route: Route) -> Reply:
+        """What is said of a question that must not leave (RFC 6303)."""
+        name = qname(key)
+        return empty_zone(key, route.name, name == route.name or self.exists(name))
 
     def latency(self) -> float:
         """Seconds that the usual servers take, those at work, averaged; 0 when that is not known."""

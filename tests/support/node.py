@@ -91,6 +91,13 @@ class Node:
         """Its workers and its embedded server."""
         return children_of(self.process.pid)
 
+    def reload(self) -> None:
+        """SIGHUP, and wait until all workers are new ones."""
+        done = "all workers use the new configuration"
+        times = self.log().count(done)
+        self.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: self.log().count(done) > times, 20)
+
     def stop(self, seconds: float = 15) -> int:
         """SIGTERM, and the exit code."""
         if self.process.poll() is None:

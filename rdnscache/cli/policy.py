@@ -1,0 +1,106 @@
+"""`rdnscache policy`: what is decided about names, and why; what is in lists."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from rdnscache.cli.output import echo, echo_json
+from rdnscache.cli.serve import some_options
+from rdnscache.config import Config, load
+from rdnscache.errors import ConfigError
+
+#: Options that a policy is made of, beside those of a file and the environment.
+OPTIONS = ("upstream", "zone", "records", "hosts", "block", "pass_", "block_answer")
+
+
+@click.group()
+def policy() -> None:
+    """See what is decided about names before anybody is asked."""
+
+
+def policy_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    function = some_options(OPTIONS)(function)
+    function = click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+    return click.option(
+        "--config", "file", metavar="FILE.toml", envvar="RDNSCACHE_CONFIG", help="Read options from this file."
+    )(function)
+
+
+def _load(file: str | None, given: dict[str, Any]) -> Config:
+    return load(file, given, os.environ, lambda note: echo(f"rdnscache: {note}", err=True))
+
+
+@policy.command()
+@click.argument("name")
+@click.option("--type", "rtype", metavar="TYPE", default="A", show_default=True, help="The type asked for.")
+@policy_options
+def explain(name: str, rtype: str, file: str | None, as_json: bool, **given: Any) -> None:
+    """Say what a node with these options would do with NAME, and why.
+
+    The options are those of `serve`: from the command line, the environment and the file.
+    """
+    from rdnscache.operator.explanation import explain as explained
+    from rdnscache.policies import load_policy
+
+    config = _load(file, given)
+    try:
+        found = explained(config, load_policy(config).policy(), name, rtype)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if as_json:
+        echo_json(found, indent=2)
+        return
+    echo(found["question"])
+    for key, value in found.items():
+        if key != "question":
+            for line in value if isinstance(value, list) else [value]:
+                echo(f"  {key}: {line}")
+
+
+@policy.command()
+@policy_options
+def lists(file: str | None, as_json: bool, **given: Any) -> None:
+    """Show the lists that a node with these options has: how many names, and how many lines were passed over."""
+    from rdnscache.policies import load_policy
+
+    found = load_policy(_load(file, given)).lists
+    if as_json:
+        echo_json([{"kind": each.kind, "file": each.file, "names": each.names, "passed_over": each.refused}
+                   for each in found], indent=2)  # fmt: skip
+        return
+    for each in found:
+        echo(f"{each.kind:5}  {each.names:>9,} names  {each.refused:>7,} lines passed over  {each.file}")
+    if not found:
+        echo("there are no lists")
+
+
+@policy.command()
+@click.argument("files", metavar="FILE…", nargs=-1, required=True)
+def check(files: tuple[str, ...]) -> None:
+    """Read lists as a node would, and say what is not understood.
+
+    Exit code 1 when a line is passed over, 2 when a file cannot be read.
+    """
+    from rdnscache.policies import ListFacts, read_list_file
+
+    refused = 0
+    for file in files:
+        facts = ListFacts("block", file)
+        try:
+            for _ in read_list_file(facts):
+                pass
+        except ConfigError as error:
+            echo(f"rdnscache: {error}", err=True)
+            sys.exit(2)
+        for remark in facts.remarks:
+            echo(f"{file}, line {remark.line}: {remark.reason}")
+        if facts.refused > len(facts.remarks):
+            echo(f"{file}: {facts.refused - len(facts.remarks)} more lines are passed over")
+        echo(f"{file}: {facts.names:,} names, {facts.refused:,} lines passed over")
+        refused += facts.refused
+    sys.exit(1 if refused else 0)

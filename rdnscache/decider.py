@@ -1,0 +1,109 @@
+"""The policy at work in a flight: what it answers by itself, and what it puts in place of an answer.
+
+A verdict is kept in L1 like any answer, so hits know nothing of it. Redis keeps what upstreams said: that is the same
+for all, whatever each node decides.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gevent.event import Event
+
+from rdnscache import clock, outcomes
+from rdnscache.cache import Cache
+from rdnscache.dns.compose import compose
+from rdnscache.dns.entry import Entry
+from rdnscache.dns.policy import without_records
+from rdnscache.dns.question import qname
+from rdnscache.dns.wire import SERVFAIL, Query, Reply, build_query, parse_query, parse_reply, read_u32
+from rdnscache.flights import Flight, Flights
+from rdnscache.policy.rules import Policy, Verdict, joined
+
+#: Seconds for which an alias is followed; a flight of another name may take as long as that.
+PATIENCE = 5.0
+
+
+class Decider:
+    """One for each worker that has a policy."""
+
+    def __init__(self, policy: Policy, cache: Cache, node: str) -> None:
+        self._policy = policy
+        self._cache = cache
+        self._node = f"node={node}"
+
+    def decides(self, flight: Flight, flights: Flights) -> bool:
+        """Land a flight that nobody has to be asked for. False when it is to go on."""
+        verdict = self._policy.of(flight.key)
+        if verdict is None:
+            return False
+        entry = self._entry_of(flight.key, verdict)
+        if verdict.target is not None:
+            entry = self._followed(flight, flights, entry, verdict)
+        if entry.ttl and not flight.flushed:
+            self._cache.put(entry, clock.now())
+        flights.land(flight, entry, outcomes.LOCAL)
+        return True
+
+    def minds(self, entry: Entry) -> bool:
+        """Whether something else is decided about what an entry answers."""
+        verdict = self._policy.of(entry.key)
+        return verdict is not None or self._policy.of_answer(entry.key, entry.tail, entry.ancount) is not None
+
+    def instead_of(self, entry: Entry, key: bytes) -> Entry:
+        """The entry, or what is said in its place: it may be an alias of a blocked name."""
+        verdict = self._policy.of_answer(key, entry.tail, entry.ancount)
+        return entry if verdict is None else self._entry_of(key, verdict)
+
+    def _entry_of(self, key: bytes, verdict: Verdict) -> Entry:
+        reply = parse_reply(verdict.wire)
+        assert reply is not None
+        return self._entry(key, reply, verdict)
+
+    def _entry(self, key: bytes, reply: Reply, verdict: Verdict) -> Entry:
+        entry = Entry(key, reply, clock.now(), _least_ttl(reply), 0, f"from={verdict.why} {self._node}")
+        entry.ede, entry.renews = verdict.ede, False
+        return entry
+
+    def _followed(self, flight: Flight, flights: Flights, alias: Entry, verdict: Verdict) -> Entry:
+        """The answer to a name of ours that is an alias of one that is not."""
+        assert verdict.target is not None
+        key = verdict.target + flight.key[len(qname(flight.key)) :]
+        found = Errand(key).run(self._cache, flights)
+        first = parse_reply(verdict.wire)
+        rest = parse_reply(found) if found else None
+        whole = parse_reply(joined(flight.key, first, rest)) if first is not None and rest is not None else None
+        if whole is None:
+            return self._entry(flight.key, without_records(flight.key, SERVFAIL), verdict)
+        return self._entry(flight.key, whole, verdict)
+
+
+class Errand:
+    """A question of our own, which joins the flight of anybody else's."""
+
+    def __init__(self, key: bytes) -> None:
+        query = parse_query(build_query(b"\0\0", key, True), True)
+        assert query is not None
+        query.key = key
+        self._query = query
+        self._entry: Entry | None = None
+        self._done = Event()
+
+    def answer(self, query: Query, client: Any, entry: Entry, layer: int) -> None:
+        """Called when it lands."""
+        self._entry = entry
+        self._done.set()
+
+    def run(self, cache: Cache, flights: Flights) -> bytes:
+        """The reply; empty when there is none in time."""
+        now = clock.now()
+        self._entry = cache.get(self._query.key, now)
+        if self._entry is None and flights.join(self, self._query, None, now) == outcomes.JOINED:
+            self._done.wait(PATIENCE)
+        return compose(self._query, self._entry, clock.now()) if self._entry is not None else b""
+
+
+def _least_ttl(reply: Reply) -> int:
+    ttls = reply.ttls
+    found = [read_u32(reply.wire, ttls[index] << 8 | ttls[index + 1]) for index in range(0, len(ttls), 2)]
+    return min(found, default=0)

@@ -1,0 +1,42 @@
+"""What a node would do with a question, and why, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rdnscache.config import Config
+from rdnscache.dns.message import answer_lines
+from rdnscache.dns.names import parse_name, parse_own_name, question_text, rcode_text, type_number
+from rdnscache.dns.question import question_key
+from rdnscache.dns.wire import IN, parse_reply
+from rdnscache.dns.zones import Zones
+from rdnscache.policy.rules import Policy
+from rdnscache.zone import NONE, USUAL, Zone
+
+
+def explain(config: Config, policy: Policy | None, name: str, rtype: str) -> dict[str, Any]:
+    """Each fact by its name; `question` is the first. Raises ValueError for what is no name or type."""
+    key = question_key(parse_name(name), type_number(rtype), IN, 0)
+    found: dict[str, Any] = {"question": question_text(key)}
+    verdict = policy.of(key) if policy is not None else None
+    if verdict is None:
+        return found | {"asked of": _servers(config, key)}
+    found["decided by"] = verdict.why
+    reply = parse_reply(verdict.wire)
+    assert reply is not None
+    found["answer"] = [rcode_text(reply.rcode), *(answer_lines(reply, True) if reply.ancount else [])]
+    return found
+
+
+def _servers(config: Config, key: bytes) -> str:
+    zones = {parse_own_name(name): (name, zone) for zone in config.zone for name in zone.names}
+    closed = [wire for wire, (_, zone) in zones.items() if zone.word == NONE]
+    table: Zones[tuple[str, Zone] | None] = Zones(None, zones, closed)
+    route = table.of(key)
+    usual = ", ".join(each.label for each in config.upstream)
+    if route is None:
+        return usual
+    name, zone = route
+    if zone.word == NONE:
+        return f"nobody: the zone {name} must not leave"
+    return f"{usual if zone.word == USUAL else ', '.join(each.label for each in zone.upstream)} (zone {name})"

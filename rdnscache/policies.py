@@ -1,0 +1,114 @@
+"""The policy of a node from its files: read and checked by the supervisor, shared by all workers it forks."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from rdnscache.config import Config
+from rdnscache.errors import ConfigError
+from rdnscache.files import read_text, unpacked
+from rdnscache.policy import list_text, name_table
+from rdnscache.policy.blocking import BlockAnswer
+from rdnscache.policy.hosts_text import read_hosts
+from rdnscache.policy.list_text import Item, Remark
+from rdnscache.policy.local_record import LocalRecord
+from rdnscache.policy.local_zones import LocalZones
+from rdnscache.policy.name_table import NameTable
+from rdnscache.policy.rules import FILE_SHIFT, Policy
+from rdnscache.policy.zone_text import read_zone_text
+
+#: Remarks on a list that are kept; octets read at a time.
+MOST_REMARKS, CHUNK = 20, 1 << 16
+
+
+@dataclass(slots=True)
+class ListFacts:
+    """What was found in a list: how many names, and what was not understood."""
+
+    kind: str
+    file: str
+    names: int = 0
+    refused: int = 0
+    remarks: list[Remark] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyData:
+    """What all workers share. `table` is memory that a fork does not copy."""
+
+    records: tuple[tuple[str, tuple[LocalRecord, ...]], ...] = ()
+    table: mmap.mmap | None = None
+    lists: tuple[ListFacts, ...] = ()
+    answer: str = "nxdomain"
+    #: Tells whether anything has changed.
+    digest: str = ""
+
+    def policy(self) -> Policy | None:
+        """For one worker; None where there is nothing to decide."""
+        if not self.records and self.table is None:
+            return None
+        local = LocalZones(self._numbered()) if self.records else None
+        table = NameTable(memoryview(self.table)) if self.table is not None else None
+        names = [Path(each.file).name for each in self.lists]
+        files = [Path(file).name for file, _ in self.records]
+        return Policy(local, files, table, names, BlockAnswer.parse(self.answer))
+
+    def _numbered(self) -> Iterator[LocalRecord]:
+        for number, (_, records) in enumerate(self.records):
+            for record in records:
+                yield replace(record, line=number << FILE_SHIFT | record.line)
+
+
+def load_policy(config: Config) -> PolicyData:
+    """Raises ConfigError with file, line and reason for local records; what a list has in it is never a reason."""
+    records: list[tuple[str, tuple[LocalRecord, ...]]] = []
+    digest = hashlib.blake2b(digest_size=16)
+    for files, read in ((config.records, read_zone_text), (config.hosts, read_hosts)):
+        for file in files:
+            try:
+                text = read_text(file)
+                records.append((file, tuple(read(text))))
+            except ValueError as error:
+                raise ConfigError(f"{file} {error}") from None
+            digest.update(text.encode())
+    lists = [ListFacts("block", file) for file in config.block] + [ListFacts("pass", file) for file in config.pass_]
+    table = None
+    if lists:
+        octets = name_table.build(_items(lists, digest), os.urandom(16))
+        table = mmap.mmap(-1, max(len(octets), 1))
+        table[: len(octets)] = octets
+    digest.update(config.block_answer.encode())
+    return PolicyData(tuple(records), table, tuple(lists), config.block_answer, digest.hexdigest())
+
+
+def _items(lists: list[ListFacts], digest: hashlib.blake2b) -> Iterator[tuple[int, Item]]:
+    """What all lists have, each with the number of its list; what is noticed on the way is put down there."""
+    for number, facts in enumerate(lists):
+        for item in read_list_file(facts):
+            digest.update(item.name + bytes((item.below, item.passes)))
+            yield number, item
+
+
+def read_list_file(facts: ListFacts) -> Iterator[Item]:
+    """The items of a list. Raises ConfigError when the file cannot be read."""
+    try:
+        with Path(facts.file).open("rb") as file:
+            chunks = iter(partial(unpacked(file).read, CHUNK), b"")
+            for found in list_text.read_list(chunks, passes=facts.kind == "pass"):
+                if isinstance(found, Remark):
+                    facts.refused += 1
+                    if len(facts.remarks) < MOST_REMARKS:
+                        facts.remarks.append(found)
+                else:
+                    facts.names += 1
+                    yield found
+    except OSError as error:
+        raise ConfigError(f"{facts.file} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"{facts.file}: {error}") from None

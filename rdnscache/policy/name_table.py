@@ -1,0 +1,222 @@
+"""A table of names, made once and read by all workers of a node from the same memory.
+
+It knows names by their hashes: 62 bits of BLAKE2b under a key that is drawn for each table, so nobody can choose a name
+that is taken for another one. By accident it happens rarely enough: among two million names (2^21), a name that is not
+listed is taken for a listed one with a probability of 2^-41 for each of its parents that is looked up. A cluster that
+meets a thousand million different names, three look-ups each, has one chance in seven hundred that it happens at all;
+and the next table has another key.
+
+An entry is 16 octets: a hash with two flags, and a value (the number of the list, the line), in two arrays sorted by
+hash. A directory (four octets for two to four entries) says where to look, and a filter (16 to 32 bits for an entry)
+whether to look: it knows the last two labels of each name, so most names that are not listed cost no hash. Its false
+alarms cost time only. Numbers are in the byte order of the machine; a table from one of the other kind is refused.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable
+from hashlib import blake2b
+from itertools import accumulate, pairwise
+from operator import le
+from struct import Struct
+from typing import NamedTuple
+from zlib import crc32
+
+from rdnscache.policy.list_text import Item
+
+#: Octets of a table's key.
+KEY_OCTETS = 16
+#: Names that a table is made of, from all lists together, repeated ones included.
+MOST_NAMES = 1 << 25
+#: Lists of a table.
+MOST_LISTS = 1 << 16
+
+#: What it is, in which version and byte order; the key; entries; the fewest and the most labels of a name; bits of a
+#: hash that choose a place in the directory; which power of two the filter's bits are. Hashes, values, filter,
+#: directory and a checksum follow.
+_HEADER = Struct("=Q16sIBBBB")
+_CHECKSUM_OCTETS = 16
+_MAGIC = 0x72646E736E616D31
+#: The last bits of a hash, which say what kind of line it is: there may be an entry for each kind.
+_PASSES, _BELOW, _KIND = 1, 2, 3
+#: Of a value: the line is below, the list above. The lower value is the line that comes first.
+_LIST_SHIFT = 40
+_LINE_MASK = (1 << _LIST_SHIFT) - 1
+#: How many leading bits of a hash decide in which pile it is sorted. Of one pile at a time the numbers are objects.
+_PILE_BITS = 10
+
+
+class Match(NamedTuple):
+    """The line that decided about a name."""
+
+    #: The number of the list, as it was given to `build`.
+    source: int
+    line: int
+    #: An exception: the name is not to be blocked, whatever else says so.
+    passes: bool
+    #: What stands there: the name that was looked up, or a parent of it.
+    name: bytes
+
+
+def build(items: Iterable[tuple[int, Item]], key: bytes) -> bytes:
+    """A table of the names, each given with the number of the list it is from. `key` is KEY_OCTETS random octets.
+
+    Lists are given in the order in which they count: of lines of one kind for one name, the first one stays. Takes
+    seconds for a million names, so it is for a process in which nobody waits. ValueError when there are more names or
+    lists than a table may have.
+    """
+    if len(key) != KEY_OCTETS:
+        raise ValueError(f"the key of a table has {KEY_OCTETS} octets")
+    piles, tails, depths = _gathered(items, key)
+    place_bits = max(0, len(tails).bit_length() - 2)
+    hashes, values = array("Q"), array("Q")
+    sizes = array("I", bytes(4 << place_bits))
+    piles.reverse()
+    while piles:
+        pile = piles.pop()
+        pile.reverse()  # the first line is put in last, and stays
+        firsts = dict(zip(pile[1::2], pile[::2], strict=True))
+        in_order = sorted(firsts)
+        hashes.extend(in_order)
+        values.extend(map(firsts.__getitem__, in_order))
+        for number in in_order:
+            sizes[number >> (64 - place_bits)] += 1
+    directory = array("I", accumulate(sizes, initial=0))
+    least, most = min(depths, default=2), max(depths, default=0)
+    known, filter_bits = _filter(tails, everything=least < 2)
+    head = _HEADER.pack(_MAGIC, key, len(hashes), least, most, place_bits, filter_bits)
+    parts: list[bytes | bytearray] = [head, hashes.tobytes(), values.tobytes(), known, directory.tobytes()]
+    return b"".join((*parts, _checksum(*parts)))
+
+
+def _gathered(items: Iterable[tuple[int, Item]], key: bytes) -> tuple[list[array[int]], array[int], set[int]]:
+    """Piles of hashes and values by turns, the filter's number of each name, and how many labels names have."""
+    piles = [array("Q") for _ in range(1 << _PILE_BITS)]
+    tails, depths = array("I"), set()
+    keyed = blake2b(key=key, digest_size=8)
+    for source, (name, below, line, passes) in items:
+        if not 0 <= source < MOST_LISTS:
+            raise ValueError(f"a table has at most {MOST_LISTS} lists")
+        if len(tails) == MOST_NAMES:
+            raise ValueError(f"a table has at most {MOST_NAMES} names")
+        hashing = keyed.copy()
+        hashing.update(name)
+        number = int.from_bytes(hashing.digest(), "little") & ~_KIND
+        pile = piles[number >> (64 - _PILE_BITS)]
+        pile.append(number | (below and _BELOW) | (passes and _PASSES))
+        pile.append(source << _LIST_SHIFT | line)
+        before = last = at = depth = 0
+        while size := name[at]:
+            before, last = last, at
+            at += 1 + size
+            depth += 1
+        tails.append(crc32(name[before:]))
+        depths.add(depth)
+    return piles, tails, depths
+
+
+def _starts(name: bytes) -> list[int]:
+    """Where the name and each of its parents begin; the root is the last."""
+    starts, at = [0], 0
+    while size := name[at]:
+        at += 1 + size
+        starts.append(at)
+    return starts
+
+
+def _filter(tails: array[int], everything: bool) -> tuple[bytearray, int]:
+    """A bit for each number, and which power of two its bits are. `everything`: there are names it cannot know."""
+    bits = max(6, (16 * len(tails) - 1).bit_length())
+    if everything:
+        return bytearray(b"\xff" * (1 << (bits - 3))), bits
+    known, mask = bytearray(1 << (bits - 3)), (1 << bits) - 1
+    for tail in tails:
+        known[(tail & mask) >> 3] |= 1 << (tail & 7)
+    return known, bits
+
+
+def _checksum(*parts: bytes | bytearray | memoryview) -> bytes:
+    hashing = blake2b(digest_size=_CHECKSUM_OCTETS)
+    for part in parts:
+        hashing.update(part)
+    return hashing.digest()
+
+
+class NameTable:
+    """Finds names in a table that lies in memory, which is not copied; it may be a mapped file."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        """ValueError when it is no table or one cut short. What else may have happened to it, `check` finds."""
+        view = memoryview(data).cast("B").toreadonly()
+        if len(view) < _HEADER.size:
+            raise ValueError("it is not a table of names")
+        magic, key, count, self._least, self._most, place_bits, filter_bits = _HEADER.unpack_from(view)
+        if magic != _MAGIC:
+            raise ValueError("it is not a table of names, or one from another kind of machine")
+        ends = list(accumulate((_HEADER.size, 8 * count, 8 * count, (1 << filter_bits) >> 3, (4 << place_bits) + 4)))
+        if place_bits > 32 or filter_bits < 6 or ends[-1] + _CHECKSUM_OCTETS != len(view):
+            raise ValueError("the table of names is damaged")
+        self._view = view
+        parts = [view[start:end] for start, end in pairwise(ends)]
+        self._hashes, self._values = parts[0].cast("Q"), parts[1].cast("Q")
+        self._filter, self._mask = parts[2], (1 << filter_bits) - 1
+        self._directory, self._shift = parts[3].cast("I"), 64 - place_bits
+        self._keyed = blake2b(key=key, digest_size=8)
+
+    def __len__(self) -> int:
+        """Its entries."""
+        return len(self._hashes)
+
+    def check(self) -> None:
+        """ValueError unless the table is as it was made, and no look-up can leave it.
+
+        For one that was on disk or came from somewhere: it reads all of it, which takes a tenth of a second for two
+        million names.
+        """
+        places = self._directory
+        in_order = places[0] == 0 and places[-1] == len(self) and all(map(le, places, places[1:]))
+        if not in_order or _checksum(self._view[:-_CHECKSUM_OCTETS]) != self._view[-_CHECKSUM_OCTETS:]:
+            raise ValueError("the table of names is damaged")
+
+    def find(self, name: bytes) -> Match | None:
+        """What decides about a name (wire form, lower case): None when no line means it.
+
+        An exception comes before any block. Otherwise the name itself comes first, then the longest of its parents
+        whose line means what is below it as well.
+        """
+        before = last = at = 0
+        while size := name[at]:
+            before, last = last, at
+            at += 1 + size
+        bit = crc32(name[before:]) & self._mask
+        if not self._filter[bit >> 3] & 1 << (bit & 7):
+            return None
+        return self._search(name)
+
+    def _search(self, name: bytes) -> Match | None:
+        hashes = self._hashes
+        blocked: Match | None = None
+        starts = _starts(name)
+        labels = len(starts) - 1
+        # Parents of more or fewer labels than any listed name need no look
+        for start in starts[max(0, labels - self._most) : max(0, labels - self._least + 1)]:
+            hashing = self._keyed.copy()
+            hashing.update(name[start:])
+            number = int.from_bytes(hashing.digest(), "little") & ~_KIND
+            place = number >> self._shift
+            end = self._directory[place + 1]
+            at = bisect_left(hashes, number, self._directory[place], end)
+            lines = []
+            while at < end and (kind := hashes[at] ^ number) <= _KIND:
+                if not start or kind & _BELOW:
+                    lines.append((not kind & _PASSES, self._values[at]))
+                at += 1
+            if lines:
+                blocks, value = min(lines)
+                match = Match(value >> _LIST_SHIFT, value & _LINE_MASK, not blocks, name[start:])
+                if not blocks:
+                    return match
+                blocked = blocked or match
+        return blocked

@@ -1,0 +1,129 @@
+"""What is decided about a question before anybody is asked, and about an answer before a client has it. Pure.
+
+Local records come first, then names that are never blocked, then those that are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rdnscache.dns.question import qclass, qname, section
+from rdnscache.dns.records import Names, names_of, records_of
+from rdnscache.dns.wire import CNAME, HEADER_SIZE, IN, NO_EDE, Reply, parse_reply
+from rdnscache.policy.blocking import EDE_BLOCKED, BlockAnswer
+from rdnscache.policy.local_zones import LocalZones
+from rdnscache.policy.name_table import NameTable
+
+#: See `Policy`.
+FILE_SHIFT = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is answered, and why: `block=ads.txt:17`, the list and its line."""
+
+    wire: bytes
+    why: str
+    ede: int = NO_EDE
+    #: What an alias that leads out of the local records leads to, on the wire: to be followed.
+    target: bytes | None = None
+
+
+class Policy:
+    """`lists` has the names of the lists whose numbers are in the table, `files` those of local records.
+
+    The line of a local record has the number of its file above its lowest `FILE_SHIFT` bits.
+    """
+
+    def __init__(
+        self,
+        local: LocalZones | None,
+        files: Sequence[str],
+        table: NameTable | None,
+        lists: Sequence[str],
+        answer: BlockAnswer,
+    ) -> None:
+        self._local = local
+        self._files = files
+        self._table = table
+        self._lists = lists
+        self._answer = answer
+
+    def of(self, key: bytes) -> Verdict | None:
+        """About a question; None when it is to be asked as usual."""
+        if qclass(key) != IN:
+            return None
+        if self._local is not None:
+            found = self._local.answer(key)
+            if found is not None:
+                file, line = self._files[found.line >> FILE_SHIFT], found.line & (1 << FILE_SHIFT) - 1
+                return Verdict(found.wire, f"local={file}:{line}", target=found.target)
+        return self._blocked(key, qname(key))
+
+    def of_answer(self, key: bytes, tail: bytes, ancount: int) -> Verdict | None:
+        """About an answer, whose aliases may lead to a blocked name: that of an advertiser behind the site's own."""
+        if self._table is None or not ancount or qclass(key) != IN or self._passes(qname(key)):
+            return None
+        for target in _targets(key, tail, ancount):
+            found = self._blocked(key, target)
+            if found is not None:
+                return found
+        return None
+
+    def _passes(self, name: bytes) -> bool:
+        assert self._table is not None
+        match = self._table.find(name)
+        return match is not None and match.passes
+
+    def _blocked(self, key: bytes, name: bytes) -> Verdict | None:
+        match = self._table.find(name) if self._table is not None else None
+        if match is None or match.passes:
+            return None
+        return Verdict(self._answer.wire(key), f"block={self._lists[match.source]}:{match.line}", EDE_BLOCKED)
+
+
+def _targets(key: bytes, tail: bytes, ancount: int) -> Iterator[bytes]:
+    """The names that the aliases of an answer lead to, on the wire and in lower case."""
+    head = bytes((0, 0, 0x81, 0x80, 0, 1)) + ancount.to_bytes(2, "big") + bytes(4)
+    reply = parse_reply(head + section(key) + tail)
+    if reply is None or CNAME not in reply.types:
+        return
+    names = Names(reply.wire)
+    for record in records_of(reply, names, 0, reply.ancount, reply.end):
+        if record.rtype == CNAME:
+            yield plain_name(names, names.read(record.ttl_at + 6))
+
+
+def plain_name(names: Names, number: int) -> bytes:
+    """A name of a message on the wire, in lower case and not compressed."""
+    out = bytearray()
+    while number > 0:
+        label = names.labels[number]
+        out += bytes((len(label),)) + label.lower()
+        number = names.parents[number]
+    return bytes(out) + b"\0"
+
+
+def joined(key: bytes, first: Reply, rest: Reply) -> bytes:
+    """The stored bytes of a reply with both answers: `rest` is that to what an alias in `first` leads to."""
+    names = Names(rest.wire)
+    out = bytearray()
+    found = records_of(rest, names, 0, rest.ancount + rest.nscount, rest.end)
+    for record in found:
+        out += plain_name(names, record.owner) + rest.wire[record.ttl_at - 4 : record.ttl_at + 4]
+        rdata = _plain_data(rest.wire, names, record.rtype, record.rclass, record.ttl_at + 6, record.end)
+        out += len(rdata).to_bytes(2, "big") + rdata
+    wire = bytearray(first.wire[: first.authority])
+    wire[3] = wire[3] & 0xF0 | rest.rcode & 0x0F
+    counts = first.ancount + rest.ancount, len(found) - rest.ancount
+    wire[6:HEADER_SIZE] = b"".join(each.to_bytes(2, "big") for each in counts) + b"\0\0"
+    return bytes(wire + out)
+
+
+def _plain_data(wire: bytes, names: Names, rtype: int, rclass: int, at: int, end: int) -> bytes:
+    out = bytearray()
+    for start, stop in names_of(wire, rtype, rclass, at, end):
+        out += wire[at:start] + plain_name(names, names.read(start))
+        at = stop
+    return bytes(out + wire[at:end])
