@@ -22,10 +22,7 @@ def read_text(path: str | os.PathLike[str], errors: str = "strict") -> str:
     file's name. Nothing is waited for: a FIFO or a terminal is refused.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ValueError("cannot be read: it is not a regular file")
+        with open_regular(path) as file:
             data = file.read(LONGEST_FILE + 1)
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
@@ -38,6 +35,19 @@ def read_text(path: str | os.PathLike[str], errors: str = "strict") -> str:
     if "\0" in text and errors == "strict":
         raise ValueError("cannot be read: it is not a text")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """A file to be read, not a FIFO or a terminal, for which one might wait. Raises ValueError like `read_text`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    file = open(descriptor, "rb")  # noqa: SIM115 - whoever asked for it closes it
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
+        raise ValueError("cannot be read: it is not a regular file")
+    return file
 
 
 def unpacked(file: BinaryIO) -> BinaryIO:

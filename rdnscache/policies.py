@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from rdnscache.config import Config
 from rdnscache.errors import ConfigError
-from rdnscache.files import read_text, unpacked
+from rdnscache.files import open_regular, read_text, unpacked
 from rdnscache.policy import list_text, name_table
 from rdnscache.policy.blocking import BlockAnswer
 from rdnscache.policy.hosts_text import read_hosts
 from rdnscache.policy.list_text import Item, Remark
-from rdnscache.policy.local_record import LocalRecord
+from rdnscache.policy.local_record import LocalRecord, ZoneTextError
 from rdnscache.policy.local_zones import LocalZones
 from rdnscache.policy.name_table import NameTable
 from rdnscache.policy.rules import FILE_SHIFT, Policy
@@ -42,7 +43,9 @@ class ListFacts:
 class PolicyData:
     """What all workers share. `table` is memory that a fork does not copy."""
 
-    records: tuple[tuple[str, tuple[LocalRecord, ...]], ...] = ()
+    local: LocalZones | None = None
+    #: The files of local records, by number.
+    files: tuple[str, ...] = ()
     table: mmap.mmap | None = None
     lists: tuple[ListFacts, ...] = ()
     answer: str = "nxdomain"
@@ -51,32 +54,18 @@ class PolicyData:
 
     def policy(self) -> Policy | None:
         """For one worker; None where there is nothing to decide."""
-        if not self.records and self.table is None:
+        if self.local is None and self.table is None:
             return None
-        local = LocalZones(self._numbered()) if self.records else None
         table = NameTable(memoryview(self.table)) if self.table is not None else None
-        names = [Path(each.file).name for each in self.lists]
-        files = [Path(file).name for file, _ in self.records]
-        return Policy(local, files, table, names, BlockAnswer.parse(self.answer))
-
-    def _numbered(self) -> Iterator[LocalRecord]:
-        for number, (_, records) in enumerate(self.records):
-            for record in records:
-                yield replace(record, line=number << FILE_SHIFT | record.line)
+        files, lists = ([Path(file).name for file in each] for each in (self.files, [each.file for each in self.lists]))
+        return Policy(self.local, files, table, lists, BlockAnswer.parse(self.answer))
 
 
 def load_policy(config: Config) -> PolicyData:
     """Raises ConfigError with file, line and reason for local records; what a list has in it is never a reason."""
-    records: list[tuple[str, tuple[LocalRecord, ...]]] = []
     digest = hashlib.blake2b(digest_size=16)
-    for files, read in ((config.records, read_zone_text), (config.hosts, read_hosts)):
-        for file in files:
-            try:
-                text = read_text(file)
-                records.append((file, tuple(read(text))))
-            except ValueError as error:
-                raise ConfigError(f"{file} {error}") from None
-            digest.update(text.encode())
+    files = (*config.records, *config.hosts)
+    local = _local_zones(config, files, digest) if files else None
     lists = [ListFacts("block", file) for file in config.block] + [ListFacts("pass", file) for file in config.pass_]
     table = None
     if lists:
@@ -84,7 +73,27 @@ def load_policy(config: Config) -> PolicyData:
         table = mmap.mmap(-1, max(len(octets), 1))
         table[: len(octets)] = octets
     digest.update(config.block_answer.encode())
-    return PolicyData(tuple(records), table, tuple(lists), config.block_answer, digest.hexdigest())
+    return PolicyData(local, files, table, tuple(lists), config.block_answer, digest.hexdigest())
+
+
+def _local_zones(config: Config, files: Sequence[str], digest: hashlib.blake2b) -> LocalZones:
+    """The records of all files together; each line has the number of its file above it (see `Policy`)."""
+    found: list[LocalRecord] = []
+    for number, file in enumerate(files):
+        try:
+            text = read_text(file)
+            records = read_zone_text(text) if number < len(config.records) else read_hosts(text)
+        except ZoneTextError as error:
+            raise ConfigError(f"{file}, {error}") from None
+        except ValueError as error:
+            raise ConfigError(f"{file} {error}") from None
+        digest.update(text.encode())
+        found += [replace(record, line=number << FILE_SHIFT | record.line) for record in records]
+    try:
+        return LocalZones(found)
+    except ZoneTextError as error:
+        file, line = files[error.line >> FILE_SHIFT], error.line & (1 << FILE_SHIFT) - 1
+        raise ConfigError(f"{file}, line {line}: {error.reason}") from None
 
 
 def _items(lists: list[ListFacts], digest: hashlib.blake2b) -> Iterator[tuple[int, Item]]:
@@ -98,7 +107,7 @@ def _items(lists: list[ListFacts], digest: hashlib.blake2b) -> Iterator[tuple[in
 def read_list_file(facts: ListFacts) -> Iterator[Item]:
     """The items of a list. Raises ConfigError when the file cannot be read."""
     try:
-        with Path(facts.file).open("rb") as file:
+        with open_regular(facts.file) as file:
             chunks = iter(partial(unpacked(file).read, CHUNK), b"")
             for found in list_text.read_list(chunks, passes=facts.kind == "pass"):
                 if isinstance(found, Remark):
@@ -108,7 +117,7 @@ def read_list_file(facts: ListFacts) -> Iterator[Item]:
                 else:
                     facts.names += 1
                     yield found
-    except OSError as error:
-        raise ConfigError(f"{facts.file} cannot be read: {error.strerror}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise ConfigError(f"{facts.file} cannot be read: {error}") from None
     except ValueError as error:
-        raise ConfigError(f"{facts.file}: {error}") from None
+        raise ConfigError(f"{facts.file} {error}") from None

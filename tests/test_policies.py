@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -88,7 +89,16 @@ class TestLocalRecords:
         file = tmp_path / "office.zone"
         file.write_text("office.test. 60 IN A 192.0.2.1\nbad.office.test. 60 IN A 192.0.2.400\n")
         done = command("serve", "--check", "--upstream", "192.0.2.53", "--records", str(file))
-        assert (done.returncode, "line 2" in done.stderr) == (2, True)
+        assert (done.returncode, f"{file}, line 2: " in done.stderr) == (2, True)
+        file.write_text("a.test. 60 IN CNAME b.test.\nb.test. 60 IN CNAME a.test.\n")
+        done = command("serve", "--check", "--upstream", "192.0.2.53", "--records", str(file))
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        other = tmp_path / "other.zone"
+        other.write_text("c.test. 60 IN A 192.0.2.1\nc.test. 60 IN CNAME d.test.\n")
+        file.write_text("e.test. 60 IN A 192.0.2.1\n")
+        files = ("--records", str(file), "--records", str(other))
+        done = command("serve", "--check", "--upstream", "192.0.2.53", *files)
+        assert f"{other}, line " in done.stderr
         file.write_text(ZONE)
         with Upstream() as upstream, Node([upstream.address], args=("--records", str(file))) as node:
             file.write_text("$INCLUDE other\n")
@@ -245,3 +255,17 @@ class TestCommands:
         listed = command("policy", "lists", "--upstream", "192.0.2.53", "--block", str(file)).stdout
         assert "1 names" in listed
         assert command("policy", "check", str(tmp_path / "none")).returncode == 2
+
+
+@pytest.mark.parametrize("kind", ["none", "a folder", "a FIFO", "a damaged gzip file"])
+def test_a_list_that_cannot_be_read(tmp_path: Path, kind: str) -> None:
+    """One sentence, and the node does not start; nothing is waited for."""
+    file = tmp_path / "list"
+    if kind == "a folder":
+        file.mkdir()
+    elif kind == "a FIFO":
+        os.mkfifo(file)
+    elif kind == "a damaged gzip file":
+        file.write_bytes(b"\x1f\x8b" + b"\0" * 20)
+    done = command("serve", "--check", "--upstream", "192.0.2.53", "--block", str(file))
+    assert (done.returncode, done.stderr.count("\n"), f"{file} cannot be read" in done.stderr) == (2, 1, True)
