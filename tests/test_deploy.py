@@ -155,7 +155,9 @@ def test_prometheus_accepts_its_configuration() -> None:
 
 def test_the_dashboards_use_metrics_that_exist() -> None:
     """No panel can be empty because of a name."""
-    known = {f"rdnscache_{metric.name}" for metric in (*metrics.METRICS, *metrics.SERVER_METRICS)} | {"rdnscache_build"}
+    known = {
+        f"rdnscache_{metric.name}" for metric in (*metrics.METRICS, *metrics.SERVER_METRICS, *metrics.BUDGET_METRICS)
+    } | {"rdnscache_build"}
     for path in (DEPLOY / "grafana").glob("*.json"):
         used = re.findall(r"\brdnscache_[a-z0-9_]+", path.read_text())
         assert used, path
