@@ -48,7 +48,7 @@ first-answer:  ## See how long a fresh checkout takes until it answers, and unti
 
 # More at a time than there are CPUs: most of a test's time is waiting. Many are about processes, which a busy machine
 # can make late: what fails is run once more, by itself, and what fails then, a last time.
-TEST_WORKERS ?= $(shell expr 5 \* $$(getconf _NPROCESSORS_ONLN) / 2)
+TEST_WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 TRIED = { $(1) -n $(TEST_WORKERS) --dist worksteal || { echo "once more, what failed:"; $(1) --last-failed; } \
 	|| { echo "and a last time:"; $(1) --last-failed; }; }
 
