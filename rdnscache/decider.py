@@ -18,6 +18,7 @@ from rdnscache.dns.policy import without_records
 from rdnscache.dns.question import qname
 from rdnscache.dns.wire import SERVFAIL, Query, Reply, build_query, parse_query, parse_reply, read_u32
 from rdnscache.flights import Flight, Flights
+from rdnscache.policy.blocking import BLOCK_TTL, EDE_BLOCKED
 from rdnscache.policy.rules import Policy, Verdict, joined
 
 #: Seconds for which an alias is followed; a flight of another name may take as long as that.
@@ -37,12 +38,14 @@ class Decider:
         verdict = self._policy.of(flight.key)
         if verdict is None:
             return False
-        entry = self._entry_of(flight.key, verdict)
-        if verdict.target is not None:
-            entry = self._followed(flight, flights, entry, verdict)
+        if verdict.target is None:
+            entry = self._entry_of(flight.key, verdict)
+        else:
+            entry = self._followed(flight.key, flights, verdict, verdict.target)
         if entry.ttl and not flight.flushed:
             self._cache.put(entry, clock.now())
-        flights.land(flight, entry, outcomes.LOCAL)
+        if flight.up:  # while an alias was followed, it may have had to make way
+            flights.land(flight, entry, outcomes.LOCAL)
         return True
 
     def minds(self, entry: Entry) -> bool:
@@ -61,21 +64,17 @@ class Decider:
         return self._entry(key, reply, verdict)
 
     def _entry(self, key: bytes, reply: Reply, verdict: Verdict) -> Entry:
-        entry = Entry(key, reply, clock.now(), _least_ttl(reply), 0, f"from={verdict.why} {self._node}")
+        ttl = BLOCK_TTL if verdict.ede == EDE_BLOCKED else _least_ttl(reply)  # a refusal has no records that say it
+        entry = Entry(key, reply, clock.now(), ttl, 0, f"from={verdict.why} {self._node}")
         entry.ede, entry.renews = verdict.ede, False
         return entry
 
-    def _followed(self, flight: Flight, flights: Flights, alias: Entry, verdict: Verdict) -> Entry:
+    def _followed(self, key: bytes, flights: Flights, verdict: Verdict, target: bytes) -> Entry:
         """The answer to a name of ours that is an alias of one that is not."""
-        assert verdict.target is not None
-        key = verdict.target + flight.key[len(qname(flight.key)) :]
-        found = Errand(key).run(self._cache, flights)
-        first = parse_reply(verdict.wire)
-        rest = parse_reply(found) if found else None
-        whole = parse_reply(joined(flight.key, first, rest)) if first is not None and rest is not None else None
-        if whole is None:
-            return self._entry(flight.key, without_records(flight.key, SERVFAIL), verdict)
-        return self._entry(flight.key, whole, verdict)
+        found = Errand(target + key[len(qname(key)) :]).run(self._cache, flights)
+        first, rest = parse_reply(verdict.wire), parse_reply(found)
+        whole = parse_reply(joined(first, rest)) if first is not None and rest is not None else None
+        return self._entry(key, whole or without_records(key, SERVFAIL), verdict)
 
 
 class Errand:

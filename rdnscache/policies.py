@@ -57,8 +57,13 @@ class PolicyData:
         if self.local is None and self.table is None:
             return None
         table = NameTable(memoryview(self.table)) if self.table is not None else None
-        files, lists = ([Path(file).name for file in each] for each in (self.files, [each.file for each in self.lists]))
+        files, lists = map(_names, (self.files, [each.file for each in self.lists]))
         return Policy(self.local, files, table, lists, BlockAnswer.parse(self.answer))
+
+
+def _names(files: Sequence[str]) -> list[str]:
+    """As they stand in the origins of entries, whose words are between spaces."""
+    return ["_".join(Path(file).name.split()) for file in files]
 
 
 def load_policy(config: Config) -> PolicyData:
@@ -111,7 +116,7 @@ def read_list_file(facts: ListFacts) -> Iterator[Item]:
             chunks = iter(partial(unpacked(file).read, CHUNK), b"")
             for found in list_text.read_list(chunks, passes=facts.kind == "pass"):
                 if isinstance(found, Remark):
-                    facts.refused += 1
+                    facts.refused += found.lines
                     if len(facts.remarks) < MOST_REMARKS:
                         facts.remarks.append(found)
                 else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 from pathlib import Path
 
 import dns.flags
@@ -69,6 +70,22 @@ class TestLocalRecords:
                 ]  # fmt: skip
             assert answer_of(node.port, "edge.outside.test.")
             assert upstream.count("edge.outside.test.") == upstream.total() == 1
+
+    def test_an_alias_whose_flight_had_to_make_way(self, tmp_path: Path) -> None:
+        """It ends once: the clients of others are answered on."""
+        file = tmp_path / "office.zone"
+        file.write_text("".join(f"a{number}.office.test. 60 IN CNAME b{number}.slow.test.\n" for number in range(40)))
+        args = ("--records", str(file), "--max-flights", "16", "--max-waiting", "16")
+        with Upstream(delay=3.0) as upstream, Node([upstream.address], args=args) as node:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                for number in range(40):
+                    query = dns.message.make_query(f"a{number}.office.test.", "A")
+                    sock.sendto(query.to_wire(), ("127.0.0.1", node.port))
+                sock.settimeout(15)
+                assert len([sock.recv(4096) for _ in range(40)]) == 40
+            upstream.delay = 0.0
+            assert answer_of(node.port, "www.fine.test.")
+            assert "Traceback" not in node.log()
 
     def test_a_hosts_file(self, tmp_path: Path) -> None:
         """Names to addresses, and addresses to the first name."""
@@ -143,6 +160,8 @@ class TestBlocking:
                     assert extended_errors(reply) == [15]
                     if rcode == dns.rcode.NXDOMAIN:
                         assert reply.authority[0].rdtype == 6
+            trace = command("query", "ads.test", "--trace", "--server", f"127.0.0.1:{node.port}").stdout
+            assert "layer=l1 " in trace  # a verdict is kept like an answer, whatever it says
             assert upstream.total() == 0
             assert answer_of(node.port, "www.ads.test.")  # a plain line is that name only
             assert "block list" in node.log()

@@ -105,7 +105,7 @@ def plain_name(names: Names, number: int) -> bytes:
     return bytes(out) + b"\0"
 
 
-def joined(key: bytes, first: Reply, rest: Reply) -> bytes:
+def joined(first: Reply, rest: Reply) -> bytes:
     """The stored bytes of a reply with both answers: `rest` is that to what an alias in `first` leads to."""
     names = Names(rest.wire)
     out = bytearray()
