@@ -25,7 +25,7 @@ from rdnscache.departure import Departure
 from rdnscache.dns.names import TYPES, question_text, rcode_text
 from rdnscache.dns.policy import Identity
 from rdnscache.dns.question import questions
-from rdnscache.dns.wire import IN
+from rdnscache.dns.wire import IN, SERVFAIL
 from rdnscache.endpoint import UNLIMITED, Endpoint
 from rdnscache.flights import Flights
 from rdnscache.logs import log_uncaught
@@ -42,6 +42,7 @@ from rdnscache.server.pool import Pool
 from rdnscache.server.tcp import TcpListener
 from rdnscache.server.udp import UdpListener
 from rdnscache.store.contract import BEAT
+from rdnscache.store.heat import INTERVAL as HEAT_INTERVAL
 from rdnscache.store.interface import NullStore, Store
 from rdnscache.store.redis_store import RedisStore, StoreSettings
 from rdnscache.store.scope import Scope
@@ -70,8 +71,6 @@ RATE_BURST = 5.0
 LIMITED_NAMED = 5
 #: Seconds between two beats of the hub.
 BEAT_INTERVAL = 0.25
-#: Seconds between two turns of the count of the hottest names, and between two words about who is limited.
-HEAT_INTERVAL = 10.0
 #: Seconds between two looks whether Redis is there, at the start.
 ATTACH_LOOK = 0.02
 #: Entries and flights make no cycles, so the collector finds next to nothing; left alone it takes a tenth of each miss,
@@ -262,7 +261,7 @@ class Worker:
             now = time.monotonic()
             self._beat()
             if now >= next_turn:
-                self.query_log.turn()
+                self.query_log.turn(self._answered)
                 self.store.heat(self.query_log.hottest)
                 self._tell_limited(now)
                 next_turn = now + HEAT_INTERVAL
@@ -306,6 +305,11 @@ class Worker:
                             self.resolver.warm(entry, now)
                     flushes = self.resolver.flushes
         self.counters[metrics.WARM] = 1
+
+    def _answered(self, key: bytes) -> bool:
+        """Whether a question has an answer, as far as we know: names that only fail need not be had ready."""
+        entry = self.cache.kept(key)
+        return entry is None or entry.rcode != SERVFAIL
 
     def _count_limited(self) -> int:
         return self.counters[metrics.LIMITED_DROPPED] + self.counters[metrics.LIMITED_TRUNCATED]

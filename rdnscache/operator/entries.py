@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -19,8 +20,9 @@ from rdnscache.dns.wire import parse_reply
 from rdnscache.errors import StoreDown
 from rdnscache.printable import printable
 from rdnscache.redis_url import parse
-from rdnscache.store.connect import Line, client, has_slots, primaries, slotted
-from rdnscache.store.contract import Names
+from rdnscache.store.complaint import may_not, sentence
+from rdnscache.store.connect import Line, client, has_slots, primaries, slotted, some_primary
+from rdnscache.store.contract import FLUSHED, Names
 from rdnscache.store.decoding import decode
 from rdnscache.store.marks import read, write
 from rdnscache.store.patterns import glob_escape
@@ -103,6 +105,23 @@ class Browser:
         with redis_errors():
             return sum(int(server.dbsize()) for server in primaries(self.redis))
 
+    def try_rights(self, scope: Scope) -> None:
+        """See whether we may do what sweeping takes, with keys that are nobody's. Raises StoreDown where we may not."""
+        key = self.names.probe()
+        commands: list[tuple[bytes | int, ...]] = [(b"UNLINK", key), (b"SET", key, FLUSHED, b"XX"), (b"SCAN", b"0", b"COUNT", 1)]
+        if scope.rcode is not None:
+            commands.append((b"HMGET", key, b"info"))
+        with redis_errors(), Line(some_primary(self.redis)) as line:
+            for told in line.ask(*commands):
+                if isinstance(told, Exception) and may_not(told):
+                    raise StoreDown(f"nothing has been flushed: {sentence(told)}")
+
+    def of_version(self, version: str) -> Browser:
+        """The same for entries of another version of the contract."""
+        other = copy(self)
+        other.names = self.names.of(version)
+        return other
+
     def sweep(self, scope: Scope, flush: bytes = b"") -> Iterator[int]:
         """Delete the entries a scope holds from Redis; how many, page by page.
 
@@ -133,7 +152,7 @@ class Browser:
         with redis_errors(), Line(server) as line:
             if flush in read(line.ask, mark) if mark else slot in done:
                 return
-            yield from sweep(line.ask, self.names, scope, PAGE, self._elsewhere)
+            yield from sweep(line.ask, self.names, scope, PAGE, self._elsewhere, guess=slot is None)
             done.add(slot)
             if mark:
                 write(line.ask, mark, [flush])
@@ -232,4 +251,4 @@ def redis_errors() -> Iterator[None]:
     try:
         yield
     except (redis.RedisError, redis.exceptions.RedisClusterException, OSError, ValueError) as error:
-        raise StoreDown(str(error)) from None
+        raise StoreDown(sentence(error)) from None

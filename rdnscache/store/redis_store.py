@@ -27,11 +27,13 @@ from rdnscache.metrics import Counters
 from rdnscache.store.budgets import Budgets
 from rdnscache.store.claim import RedisClaim
 from rdnscache.store.cluster import connect
-from rdnscache.store.contract import HEAT, LEASE, TIME_FORM, Names
+from rdnscache.store.contract import LEASE, TIME_FORM, Names
 from rdnscache.store.decoding import read_wake
 from rdnscache.store.events import Again, Control, Local
 from rdnscache.store.flushes import Flushes
+from rdnscache.store.heat import HEAT
 from rdnscache.store.interface import Claim
+from rdnscache.store.odd import NOTE
 from rdnscache.store.register import Register
 from rdnscache.store.seal import Seal
 from rdnscache.store.server import ServerSettings
@@ -154,6 +156,7 @@ class RedisStore:
     def beat(self, report: str) -> None:
         self._register.beat(report)
         self._control.look()
+        self.servers.send((b"ZCARD", self.names.odd))  # what is read is not evicted
         if self.trust.mac_field:
             self.servers.send((b"TIME",), self._server_time)
 
@@ -208,6 +211,10 @@ class RedisStore:
         if second != self._second:
             self._second, self._second_text = second, time.strftime(TIME_FORM, time.gmtime(second))
         return self._second_text
+
+    def note_odd(self, name: bytes, lifetime: int) -> None:
+        """An entry whose key cannot be guessed may be there for so many ms; to be sent in front of what stores it."""
+        self.servers.send((b"EVAL", NOTE.source, NOTE.keys, self.names.odd, name, lifetime), self.filled)
 
     def read_command(self, name: bytes) -> Command:
         """What reads an entry for `entry_of`."""

@@ -19,7 +19,7 @@ PAGE = 100
 
 def hottest(servers: Servers, names: Names, trust: Trust, count: int) -> Iterator[list[Entry]]:
     """Those that Redis has and that can be used, the hottest first. Raises StoreDown."""
-    (members,) = servers.request((b"ZREVRANGE", names.hot, 0, count - 1))
+    (members,) = servers.request((b"ZREVRANGE", names.hot, 0, count))  # one more: SECONDS may be among them
     for start in range(0, len(members) if isinstance(members, list) else 0, PAGE):
         page = {key: names.entry(key) for key in _questions(names, members[start : start + PAGE])}
         sleep(0)  # what stands there may be anything, and others wait
