@@ -132,6 +132,8 @@ class Worker:
         self._stopping = Event()
         self._evictions = 0
         self._limited = self._count_limited()
+        #: How the supervisor's last order ended, as we have told it.
+        self._told_order = b""
 
     def _make_budget(self, endpoint: Endpoint) -> Budget | None:
         """What a server may be asked; None: any number."""
@@ -232,6 +234,7 @@ class Worker:
     def introduce(self) -> None:
         self._measure()
         told = self._status.of(time.monotonic(), time.time(), self.store, self.routes.servers, self.query_log)
+        told["order"] = json.loads(self.board.order() or b"{}")
         text = json.dumps(told)
         self.board.tell(self.worker, text.encode())
         self.store.beat(text)
@@ -267,9 +270,17 @@ class Worker:
                 next_turn = now + HEAT_INTERVAL
             self.routes.catch_up(now)
             self._measure()
+            self._tell_order()
         self._linger()
         self._drain()
         return 0
+
+    def _tell_order(self) -> None:
+        """Tell who ordered something how it ended: each worker does, for one of them may hang."""
+        told = self.board.order()
+        if told != self._told_order and self.store.attached:
+            self._told_order = told
+            self.store.answer_order(json.loads(told))
 
     def _succeeded(self) -> None:
         """Our successor reads from the same sockets: nobody has to be told to go elsewhere."""

@@ -6,10 +6,11 @@ fill.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +80,7 @@ class RedisStore:
         node, worker = settings.worker_id.node, settings.worker_id.worker
         self.names = Names(settings.prefix)
         self.node = node
+        self._worker_id = settings.worker_id
         self.counters = counters
         self.lease_ms = round(min(settings.lease, LEASE) * 1000)
         self.wake_channel = self.names.wake(str(settings.worker_id))
@@ -171,6 +173,12 @@ class RedisStore:
                 part for key, queries in hottest for part in (self.names.entry(key)[len(self.names.root) :], queries)
             ]
             self.servers.send((b"EVAL", HEAT.source, b"1", self.names.hot, *told))
+
+    def answer_order(self, told: Mapping[str, Any]) -> None:
+        who = self._worker_id
+        for event in told["events"]:
+            said = {"event": event, "node": who.node, "incarnation": who.incarnation, "worker": who.worker}
+            self.servers.tell((b"PUBLISH", self.names.acks, json.dumps(said | {"order": told})))
 
     def hottest(self, count: int) -> Iterator[list[Entry]]:
         try:
