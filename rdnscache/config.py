@@ -86,11 +86,18 @@ class Config:
         (), "FILE", "Answer with the names and addresses of a hosts file; repeatable.", values.texts, "none"
     )
     block: tuple[str, ...] = _option(
-        (), "FILE", "Block the names of a list: a hosts file, domains, or adblock's; repeatable.", values.texts, "none"
+        (), "FILE|URL", "Block the names of a list: a hosts file, domains, or adblock's; repeatable.", values.texts, "none"
     )
     pass_: tuple[str, ...] = _option(
-        (), "FILE", "Never block the names of this list; repeatable.", values.texts, "none"
+        (), "FILE|URL", "Never block the names of this list; repeatable.", values.texts, "none"
     )
+    list_refresh: int = _option(
+        86400, "SECONDS", "Fetch lists that are URLs anew after this; one node does.", values.number(int, 60, 10**7)
+    )
+    list_dir: str = _option(
+        "", "DIR", "Keep lists here, for all workers, and for a start without Redis or network.", values.text,
+        "a directory for services or of the user", own=True,
+    )  # fmt: skip
     block_answer: str = _option(
         "nxdomain", "ANSWER", "Say this of blocked names: nxdomain, null (0.0.0.0 and ::), refused, or an address.",
         values.block_answer,

@@ -21,6 +21,8 @@ from rdnscache.flights import Flight, Flights
 from rdnscache.policy.blocking import BLOCK_TTL, EDE_BLOCKED
 from rdnscache.policy.rules import Policy, Verdict, joined
 
+#: How the reasons of verdicts begin that lists and orders give.
+LISTED = ("block=",)
 #: Seconds for which an alias is followed; a flight of another name may take as long as that.
 PATIENCE = 5.0
 
@@ -32,10 +34,16 @@ class Decider:
         self._policy = policy
         self._cache = cache
         self._node = f"node={node}"
+        #: When the policy changed last.
+        self._changed = 0.0
+
+    def change(self) -> None:
+        """The policy decides otherwise from now on."""
+        self._changed = clock.now()
 
     def decides(self, flight: Flight, flights: Flights) -> bool:
         """Land a flight that nobody has to be asked for. False when it is to go on."""
-        verdict = self._policy.of(flight.key)
+        verdict = self._policy.of(flight.key) if self._policy else None
         if verdict is None:
             return False
         if verdict.target is None:
@@ -53,10 +61,18 @@ class Decider:
         verdict = self._policy.of(entry.key)
         return verdict is not None or self._policy.of_answer(entry.key, entry.tail, entry.ancount) is not None
 
-    def instead_of(self, entry: Entry, key: bytes) -> Entry:
-        """The entry, or what is said in its place: it may be an alias of a blocked name."""
-        verdict = self._policy.of_answer(key, entry.tail, entry.ancount)
+    def instead_of(self, entry: Entry, flight: Flight) -> Entry:
+        """The entry, or what is said in its place: it may be an alias of a blocked name, or blocked meanwhile."""
+        key = flight.key
+        verdict = self._policy.of(key) if flight.since <= self._changed else None
+        verdict = verdict or self._policy.of_answer(key, entry.tail, entry.ancount)
         return entry if verdict is None else self._entry_of(key, verdict)
+
+    def decides_otherwise(self, entry: Entry) -> bool:
+        """Whether an entry would be another one now, since lists or orders have changed."""
+        verdict = self._policy.of(entry.key) or self._policy.of_answer(entry.key, entry.tail, entry.ancount)
+        source = entry.origin.partition(" ")[0].removeprefix("from=")
+        return source.startswith(LISTED) if verdict is None else source != verdict.why
 
     def _entry_of(self, key: bytes, verdict: Verdict) -> Entry:
         reply = parse_reply(verdict.wire)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 
 from gevent import get_hub
@@ -38,15 +38,14 @@ from rdnscache.outcomes import (
     WOKEN,
     Ending,
 )
-from rdnscache.policy.rules import Policy
 from rdnscache.query_log import SLOW, QueryLog
+from rdnscache.resolution import Sources, Terms
 from rdnscache.store.contract import FAILURE, PASS, STORE
-from rdnscache.store.interface import Claim, Store
+from rdnscache.store.interface import Claim
 from rdnscache.store.scope import Scope
 from rdnscache.upstream.budget import PATIENCE
 from rdnscache.upstream.crowd import Crowd
-from rdnscache.upstream.routes import Route, Routes
-from rdnscache.upstream.siblings import Siblings
+from rdnscache.upstream.routes import Route
 from rdnscache.upstream.thrift import Thrift
 
 log = logging.getLogger(__name__)
@@ -71,28 +70,6 @@ SIBLING = "sibling"
 READ_WORTHWHILE, MEMORY = 0.5, 64
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a resolver goes by. Times are in seconds."""
-
-    #: After this a stale entry is better than none.
-    stale_after: float
-    #: This node's name, as stored with what it asks for.
-    node: str
-    #: What is decided before anybody is asked; None: nothing.
-    policy: Policy | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Where answers come from, the nearest first."""
-
-    cache: Cache
-    store: Store
-    siblings: Siblings
-    routes: Routes
-
-
 class Resolver:
     """Turns a flight into an entry. One per worker; `fly` runs on a greenlet of the crew for each flight."""
 
@@ -104,7 +81,7 @@ class Resolver:
         self._misled_until = 0.0
         self._stale_after = terms.stale_after
         self._node = f"node={terms.node}"
-        self._decider = Decider(terms.policy, sources.cache, terms.node) if terms.policy is not None else None
+        self._decider = Decider(terms.policy, sources.cache, terms.node)
         self._query_log = query_log
         self._counters = counters
         #: Counts flushes: what was read from L2 before one must not bring the old answer back.
@@ -121,7 +98,7 @@ class Resolver:
         key = flight.key
         if flight.began - flight.since > MAX_QUEUED:  # by when it was its turn: a pause since then is nobody's fault
             return self.shed(flight, outcomes.SHED_LATE)
-        if self._decider is not None and self._decider.decides(flight, self.flights):
+        if self._decider.decides(flight, self.flights):
             return None
         flight.route = route = self._routes.of(key)
         if route.upstreams is None:
@@ -181,7 +158,7 @@ class Resolver:
         """Have those who wait answered with a stale entry if it takes long (RFC 8767 section 5), or fails."""
         if stale is None or flight.flushed or (flight.stale is not None and flight.stale.stored >= stale.stored):
             return
-        if self._decider is not None and self._decider.minds(stale):
+        if self._decider.minds(stale):
             return
         flight.stale = stale
         if not flight.renewal:
@@ -305,8 +282,7 @@ class Resolver:
 
     def _land(self, flight: Flight, entry: Entry, layer: int) -> None:
         """Remember the entry and answer everybody. A failure never shadows what is still usable."""
-        if self._decider is not None:
-            entry = self._decider.instead_of(entry, flight.key)
+        entry = self._decider.instead_of(entry, flight)
         now, failed = clock.now(), not answers(entry.rcode)
         if not flight.up and failed:
             return
@@ -332,7 +308,7 @@ class Resolver:
 
     def warm(self, entry: Entry, now: float) -> None:
         """Take an entry that nobody has asked for yet, unless something else is decided about it."""
-        if self._decider is None or not self._decider.minds(entry):
+        if not self._decider.minds(entry):
             self.cache.put(entry, now)
 
     def begin_flush(self, scope: Scope) -> None:
@@ -348,6 +324,14 @@ class Resolver:
         """L1 has been swept: what flights took from it before that is not offered any more."""
         for flight in self.flights.meant(scope.holds_question):
             self._withdraw(flight)
+
+    def change_policy(self) -> Callable[[Entry], bool]:
+        """The policy decides otherwise from now on; returns what tells the entries that have to go from L1."""
+        self._decider.change()
+        for flight in self.flights.meant(lambda key: True):
+            if flight.stale is not None and self._decider.minds(flight.stale):
+                self._withdraw(flight)
+        return self._decider.decides_otherwise
 
     def _withdraw(self, flight: Flight) -> None:
         flight.stale = None

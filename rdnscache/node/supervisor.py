@@ -23,6 +23,7 @@ from rdnscache.config import Config, has_secrets, options, plain
 from rdnscache.errors import ConfigError
 from rdnscache.forms import form
 from rdnscache.kernel import Incarnation, first_free_port, forbid_dumps, raise_file_limit
+from rdnscache.lists.shelf import find_directory
 from rdnscache.metrics import REPLACED_DIED, REPLACED_HUNG, Board
 from rdnscache.node import embedded, handover, sockets
 from rdnscache.node.children import Child, ProcessGroup
@@ -30,7 +31,7 @@ from rdnscache.node.descriptors import fit
 from rdnscache.node.handover import Handover
 from rdnscache.node.inherited import Inherited
 from rdnscache.node.keeper import Keeper
-from rdnscache.node.lifeline import RELOAD, RESTART, Lifeline
+from rdnscache.node.lifeline import AT_WORK, RELOAD, RESTART, Lifeline
 from rdnscache.node.sockets import Slot
 from rdnscache.policies import PolicyData, load_policy
 from rdnscache.redis_url import SERVER, mask, parse
@@ -73,6 +74,7 @@ class Supervisor:
     board: Board = field(init=False)
     sockets: Sockets = field(init=False)
     policy: PolicyData = field(default_factory=PolicyData)
+    lists: Child | None = None
     incarnation: Incarnation = field(init=False)
 
     def run(self) -> int:
@@ -93,10 +95,13 @@ class Supervisor:
         log.info("rdnscache %s (%s)", __version__, form())
         if not handed.workers:
             _warn_of_root(config)
-        self._tell_policy()
         self.board = board = Board(config.workers)
         board.make_room(each.label for each in config.endpoints)
         path = self._add_redis(handed)
+        self._set_times(config)
+        self.processes.catch_signals()
+        self.processes.keep(Keeper(handed.keeper))
+        self._begin_lists(wait=not handed.workers)
         for index in range(config.workers):
             inherited = Inherited(
                 index, slots[index], inner[index], siblings, admin, board, self.redis_url, self.incarnation
@@ -105,10 +110,7 @@ class Supervisor:
             life, lost = self._worker(inherited, others), partial(self._count_loss, index)
             self.workers.append(Child(f"worker {index}", life, lost))
         self.processes.children += self.workers
-        self.processes.catch_signals()
-        self.processes.keep(Keeper(handed.keeper))
         self.orders.extend(handed.orders)
-        self._set_times(config)
         try:
             self._tell(bound, admin.getsockname()[1] if admin else 0, path)
             self._take_over(handed)
@@ -129,6 +131,31 @@ class Supervisor:
                 embedded.clean_up(path)
         log.info("ended")
         return 0
+
+    def _begin_lists(self, wait: bool) -> None:
+        """Have a process see to the lists, if there are any; `wait` until it has what can be had."""
+        self._end_lists()
+        if not self.policy.lists:
+            return
+        directory = find_directory(self.config.list_dir)
+
+        def run(line: Lifeline) -> int:
+            # in the child alone: a supervisor is without redis-py
+            from rdnscache.lists.process import run_lists
+
+            return run_lists(self.config, self.redis_url, directory, partial(line.say, AT_WORK), line.beat)
+
+        self.lists = child = Child("the process for lists", run, patient=True)
+        self.processes.children.append(child)
+        while wait and not child.at_work and not child.failures and not self.processes.stops:
+            self.processes.go_on(3600.0)
+
+    def _end_lists(self) -> None:
+        if self.lists is not None:
+            self.lists.retired = True
+            self.processes.finish([self.lists], SERVER_END)
+            self.processes.children.remove(self.lists)
+            self.lists = None
 
     def _take_over(self, handed: Handover) -> None:
         """Let our workers succeed those of the image before; what is too many ends."""
@@ -173,17 +200,20 @@ class Supervisor:
         sockets.leave_inner(self.sockets.inner, handed)
         if self.sockets.admin is not None and self.config.admin is not None:
             sockets.leave_admin(self.sockets.admin, self.config.admin, handed)
-        servers = [child.pid for child in self.processes.children if child not in self.workers and not child.once]
+        others = [*self.workers, self.lists]
+        servers = [child.pid for child in self.processes.children if child not in others and not child.once]
         if path is not None and servers:
             handed.server, handed.server_path = servers[0], str(path)
         handed.lines = [worker.line.fds if worker.line is not None else (-1, -1) for worker in self.workers]
         handed.keeper, handed.orders = self.processes.keeper_fd, list(self.orders)
         handed.zones = zone.changed(self.config.zone, self.reread().zone)
         log.info("restarting: the next image takes over")
+        self._end_lists()
         try:
             handover.execute(handed)
         except OSError as error:
             log.error("not restarted: %s", error.strerror)
+            self._begin_lists(wait=False)
 
     def _worker(self, inherited: Inherited, others: list[Slot]) -> Callable[[Lifeline], int]:
         def run(line: Lifeline) -> int:
@@ -195,7 +225,7 @@ class Supervisor:
             # the one import upward, in the child alone: a supervisor is without gevent and redis-py
             from rdnscache.worker import run_worker
 
-            return run_worker(fit(self.config, self.open_files)[0], inherited, line, self.policy.policy())
+            return run_worker(fit(self.config, self.open_files)[0], inherited, line, self.policy)
 
         return run
 
@@ -267,6 +297,8 @@ class Supervisor:
             wanted = self.reread()
             self._fit(replace(wanted, **keep))
             policy = load_policy(wanted)
+            if policy.lists:
+                find_directory(wanted.list_dir)
         except ConfigError as error:
             return log.error("the configuration is refused, the old one stays: %s", error)
         for option in options():
@@ -277,15 +309,16 @@ class Supervisor:
                 log.info("%s: %s -> %s%s", option.name, *told, when)
         changed = replace(wanted, **keep)
         if changed == self.config and policy.digest == self.policy.digest:
+            self._begin_lists(wait=True)
             return log.info("nothing to change")
         self.board.make_room(each.label for each in changed.endpoints)
         before, self.config = self.config, changed
         old_policy, self.policy = self.policy, policy
+        self._begin_lists(wait=True)
         self._set_times(changed)
         self._protect(changed)
         logging.getLogger().setLevel(changed.log_level.upper())
         if self._roll(before, old_policy):
-            self._tell_policy()
             self._forget_zones(zone.changed(before.zone, changed.zone))
 
     def _roll(self, before: Config, old_policy: PolicyData) -> bool:
@@ -304,17 +337,9 @@ class Supervisor:
         self.board.make_room(each.label for each in before.endpoints)
         for worker in done:
             self.processes.succeed(worker, before.drain + KILL_MARGIN)
+        self._begin_lists(wait=False)
         log.error("the new configuration does not work, the old one stays")
         return False
-
-    def _tell_policy(self) -> None:
-        """How many names there are, and what of the lists was not understood."""
-        for facts in self.policy.lists:
-            log.info("%s list %s: %d names", facts.kind, facts.file, facts.names)
-            if facts.refused:
-                first = facts.remarks[0]
-                log.warning("%s list %s: %d lines are passed over, the first is line %d: %s (rdnscache policy check)",
-                            facts.kind, facts.file, facts.refused, first.line, first.reason)  # fmt: skip
 
     def _forget_zones(self, names: list[str]) -> None:
         """Have the cluster forget zones that are asked of others now; workers of ours have begun with nothing."""
