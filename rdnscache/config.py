@@ -86,8 +86,9 @@ class Config:
         (), "FILE", "Answer with the names and addresses of a hosts file; repeatable.", values.texts, "none"
     )
     block: tuple[str, ...] = _option(
-        (), "FILE|URL", "Block the names of a list: a hosts file, domains, or adblock's; repeatable.", values.texts, "none"
-    )
+        (), "FILE|URL", "Block the names of a list: a hosts file, domains, or adblock's; repeatable.", values.texts,
+        "none",
+    )  # fmt: skip
     pass_: tuple[str, ...] = _option(
         (), "FILE|URL", "Never block the names of this list; repeatable.", values.texts, "none"
     )

@@ -7,15 +7,16 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 from rdnscache.config import Config
 from rdnscache.errors import ConfigError
 from rdnscache.files import read_text
-from rdnscache.lists.sources import ListSource, SourceError, check, chunks_of, open_list, sources_of
+from rdnscache.lists.sources import ListSource, SourceError, check, chunks_of, fetch, open_list, sources_of
 from rdnscache.policy.blocking import BlockAnswer
 from rdnscache.policy.compiled_list import ListFacts, compile_list, read_compiled
-from rdnscache.policy.directives import Directives
+from rdnscache.policy.directives import NOTHING, Directives
 from rdnscache.policy.hosts_text import read_hosts
 from rdnscache.policy.lists import Listed, Lists
 from rdnscache.policy.local_record import LocalRecord, ZoneTextError
@@ -37,7 +38,7 @@ class PolicyData:
     #: Tells whether anything has changed beside what is in lists.
     digest: str = ""
 
-    def policy(self, tables: Mapping[ListSource, NameTable], directives: Directives = Directives()) -> Policy:
+    def policy(self, tables: Mapping[ListSource, NameTable], directives: Directives = NOTHING) -> Policy:
         """For one worker."""
         files = ["_".join(Path(file).name.split()) for file in self.files]
         return Policy(self.local, files, self.listed(tables, directives), BlockAnswer.parse(self.answer))
@@ -96,3 +97,20 @@ def compile_file(source: ListSource, breathe: Callable[[], None] = _nobody_waits
 def compiled_here(lists: Sequence[ListSource]) -> dict[ListSource, tuple[ListFacts, NameTable]]:
     """The lists that are in files, made here and now: for commands, which have no node's."""
     return {source: read_compiled(compile_file(source)[1]) for source in lists if not source.web}
+
+
+def facts_here(lists: Sequence[ListSource]) -> list[ListFacts]:
+    """What is in each list, in its order; those from the web are fetched. Raises ConfigError when one cannot be had."""
+    found = []
+    for source in lists:
+        if source.web:
+            facts = ListFacts(source.kind, source.place)
+            try:
+                with fetch(source.place, "", _nobody_waits).file or BytesIO() as file:
+                    compile_list(chunks_of(file, _nobody_waits), facts, os.urandom(KEY_OCTETS))
+            except (SourceError, ValueError) as error:
+                raise ConfigError(f"{source.place} {error}") from None
+        else:
+            facts = compile_file(source)[0]
+        found.append(facts)
+    return found

@@ -10,7 +10,6 @@ from functools import partial
 from gevent import get_hub
 
 from rdnscache import clock, metrics, outcomes
-from rdnscache.cache import Cache
 from rdnscache.crew import MAX_QUEUED
 from rdnscache.decider import Decider
 from rdnscache.dns.compose import EDE_NOT_READY, EDE_OTHER

@@ -52,7 +52,7 @@ class Rulebook:
         return {"version": self.version, "paused": self._paused, "lists": lists}
 
     def take(self, raw: bytes) -> bool:
-        """What the cluster has ordered, as it is in Redis; then `look`. False when a list is not here yet: try again."""
+        """What the cluster has ordered, as it is in Redis; `look` then. False when a list is not here yet."""
         self._odd.catch_up(time.monotonic())
         document = self._read(raw) if raw else self._document
         self._document = document

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import random
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -17,10 +16,9 @@ from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from rdnscache import __version__, clock, metrics
+from rdnscache.assembly import make_guard, make_rulebook
 from rdnscache.cache import Cache
-from rdnscache.clients.guard import Guard, our_own_workers
-from rdnscache.clients.limit import Limiter
-from rdnscache.clients.networks import Networks
+from rdnscache.clients.guard import our_own_workers
 from rdnscache.config import Config
 from rdnscache.departure import Departure
 from rdnscache.dns.names import TYPES, question_text, rcode_text
@@ -29,7 +27,6 @@ from rdnscache.dns.question import questions
 from rdnscache.dns.wire import IN
 from rdnscache.endpoint import UNLIMITED, Endpoint
 from rdnscache.flights import Flights
-from rdnscache.lists.shelf import Shelf, find_directory
 from rdnscache.logs import log_uncaught
 from rdnscache.node.children import SUCCEEDED
 from rdnscache.node.inherited import Inherited
@@ -40,14 +37,12 @@ from rdnscache.query_log import QueryLog
 from rdnscache.resolution import Sources, Terms
 from rdnscache.resolver import LEASE_MARGIN, Resolver
 from rdnscache.routing import make_routes, make_subnets, make_terms
-from rdnscache.rulebook import Rulebook
 from rdnscache.server.answering import Answering
 from rdnscache.server.pool import Pool
 from rdnscache.server.tcp import TcpListener
 from rdnscache.server.udp import UdpListener
-from rdnscache.store.contract import BEAT, Names
+from rdnscache.store.contract import BEAT
 from rdnscache.store.interface import NullStore, Store
-from rdnscache.store.policy_document import policy_key
 from rdnscache.store.redis_store import RedisStore, StoreSettings
 from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
@@ -69,8 +64,6 @@ LONGEST_HOLD = 0.05
 FIRST_HOLD = 0.25
 #: Seconds between two looks at the gauges, and at what is still in flight while draining.
 GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
-#: A prefix that has paused may have the replies of this many seconds at once.
-RATE_BURST = 5.0
 #: Prefixes over the limit that are named in the log.
 LIMITED_NAMED = 5
 #: Seconds between two beats of the hub.
@@ -100,8 +93,7 @@ class Worker:
         self.query_log = query_log = QueryLog(config.log_queries)
         self._status = WorkerStatus(config, worker, counters, inherited.incarnation, departure)
         seal = Seal(config.secret) if config.secret else None
-        shelf = Shelf(find_directory(config.list_dir), config.node_id) if policy.lists else None
-        self.rulebook = Rulebook([policy], shelf, policy_key(Names(config.prefix)), seal)
+        self.rulebook = make_rulebook(config, inherited, policy, seal)
         self._changing = BoundedSemaphore()
         self.store: Store = NullStore()
         if inherited.redis_url is not None:
@@ -382,17 +374,6 @@ class Worker:
             self.counters[gauge] = 0
 
 
-def make_guard(config: Config) -> Guard:
-    """Who is answered, and how often."""
-    limiter = None
-    if config.rate_limit:
-        burst = max(round(RATE_BURST * config.rate_limit), 1)
-        exempt = Networks(config.rate_limit_exempt)
-        limiter = Limiter(config.rate_limit, burst, config.rate_limit_slip, random.getrandbits(64), exempt)
-    proxies = Networks(config.proxy_from) if config.proxy_from else None
-    return Guard(Networks(config.allow, config.deny), limiter, proxies)
-
-
-def run_worker(config: Config, inherited: Inherited, line: Lifeline, policy: PolicyData = PolicyData()) -> int:
+def run_worker(config: Config, inherited: Inherited, line: Lifeline, policy: PolicyData) -> int:
     """A worker's whole life, in its own process; returns its exit code."""
     return Worker(config, inherited, line, policy).run()

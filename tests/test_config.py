@@ -28,6 +28,8 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "hosts": ("cli.hosts", "env.hosts", ["file.hosts"]),
     "block": ("cli.list", "env.list", ["file.list", "other.list"]),
     "pass_": ("cli.list", "env.list", ["file.list"]),
+    "list_refresh": ("3600", "7200", 60),
+    "list_dir": ("/cli", "/env", "/file"),
     "block_answer": ("null", "refused", "192.0.2.1,2001:db8::1"),
     "redis": ("redis://192.0.2.1/0", "none", "valkey+unix:///run/v.sock"),
     "prefix": ("cli", "env", "file"),

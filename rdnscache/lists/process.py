@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO
 
 from rdnscache.breath import Breathe
@@ -58,6 +57,8 @@ class Held:
     failures: int = 0
     #: What went wrong last, not to be said again.
     problem: str = ""
+    #: The text that the log has been told of.
+    told: str = ""
 
 
 @dataclass(slots=True)
@@ -96,7 +97,7 @@ class Librarian:
         """A file, when it has changed."""
         stamp = Stamp.of(held.source.place)
         if stamp is not None and stamp == held.stamp:
-            return
+            return None
         try:
             with open_list(held.source.place) as file:
                 version = self._kept(held, file, stamp.modified / 1e9 if stamp is not None else time.time())
@@ -113,11 +114,11 @@ class Librarian:
         """A list from the web, if it is time and nobody else of the cluster does it."""
         now = time.monotonic()
         if now < held.next_fetch:
-            return
+            return None
         first = held.version is None
         if self.exchange is not None and not self.exchange.may_fetch(held.source, self.refresh, first):
             held.next_fetch = now + LOOK
-            return
+            return None
         try:
             fetched = fetch(held.source.place, "" if first else held.tag, self.breathe)
             if fetched.file is not None:
@@ -150,8 +151,11 @@ class Librarian:
             except ValueError as error:
                 raise SourceError(str(error)) from None
             self.shelf.put(digest, data)
-            _tell(facts)
-        return version_of(digest, modified, self.shelf)
+        version = version_of(digest, modified, self.shelf)
+        if held.told != digest:
+            held.told = digest
+            _tell(source, read_compiled(self.shelf.map(digest))[0])  # type: ignore[arg-type]
+        return version
 
     def _meet(self) -> None:
         """Give the cluster what is newer here, and take what is newer there."""
@@ -198,29 +202,33 @@ def version_of(digest: str, modified: float, shelf: Shelf) -> Version:
     return Version(digest, check, modified, read_compiled(data)[0].names, len(data))
 
 
-def _tell(facts: ListFacts) -> None:
+def _tell(source: ListSource, facts: ListFacts) -> None:
     """How many names there are, and what was not understood."""
-    log.info("%s list %s: %d names", facts.kind, facts.file, facts.names)
+    log.info("%s list %s: %d names", source.kind, source.place, facts.names)
     if facts.refused:
         first = facts.remarks[0]
         log.warning("%s list %s: %d lines are passed over, the first is line %d: %s (rdnscache policy check)",
-                    facts.kind, facts.file, facts.refused, first.line, first.reason)  # fmt: skip
+                    source.kind, source.place, facts.refused, first.line, first.reason)  # fmt: skip
 
 
 def run_lists(
-    config: Config, url: str | None, shelf: Path, ready: Callable[[], None], breathe: Breathe
+    config: Config, url: str | None, shelf: Shelf, prove: bool, ready: Callable[[], None], breathe: Breathe
 ) -> int:
-    """The whole life of the process; `ready` is called when all lists are there that can be."""
-    sources = sources_of(config)
-    kept = Shelf(shelf, config.node_id)
-    exchange = Exchange(config, url, kept, breathe) if url is not None else None
-    librarian = Librarian(kept, sources, config.list_refresh, exchange, breathe)
+    """The whole life of the process; `ready` is called when all lists are there that can be.
+
+    To `prove` is to wait until all workers of the cluster use what has changed; those of a node that begins do not yet.
+    """
+    exchange = Exchange(config, url, shelf, breathe) if url is not None else None
+    librarian = Librarian(shelf, sources_of(config), config.list_refresh, exchange, breathe)
+    if exchange is not None:
+        exchange.proves = prove
     librarian.round(FIRST_WAIT)
     ready()
+    if exchange is not None:
+        exchange.proves = True
     parent = os.getppid()
     while os.getppid() == parent:
         breathe()
         time.sleep(LOOK)
         librarian.round()
     return 0
-

@@ -1,10 +1,11 @@
-"""A node's compiled lists on disk: mapped by all its workers, and what it begins with when Redis or the network is away.
+"""A node's compiled lists on disk: mapped by all its workers, and there when Redis or the network is away.
 
 Files are named by a digest of what they were made from, so nodes of one machine may share a directory.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 import os
@@ -24,12 +25,13 @@ LONGEST_NOTE = 1 << 20
 
 
 class Shelf:
-    """`node` names what is noted beside the lists. Methods raise OSError."""
+    """What is noted beside the lists is that of a node, as long as it uses the same Redis. Methods raise OSError."""
 
-    def __init__(self, directory: Path, node: str) -> None:
+    def __init__(self, directory: Path, node: str, redis_url: str) -> None:
         self.directory = directory
-        self._note = directory / f"{node}.json"
-        self._orders = directory / f"{node}.policy"
+        mark = hashlib.blake2b(redis_url.encode(), digest_size=8).hexdigest()
+        self._note = directory / f"{node}.{mark}.json"
+        self._orders = directory / f"{node}.{mark}.policy"
 
     def path(self, digest: str) -> Path:
         return self.directory / f"{digest}.list"

@@ -78,7 +78,7 @@ class Stamp:
 
 
 def digest_of(kind: str, file: IO[bytes], breathe: Callable[[], None]) -> str:
-    """What a list made of this is called; the file is at its beginning again. Raises SourceError when it is too long."""
+    """What a list made of this is called; the file is at its beginning then. Raises SourceError when it is too long."""
     hashing, size = hashlib.blake2b(kind.encode() + b"\n", digest_size=16), 0
     while data := file.read(CHUNK):
         breathe()
@@ -106,13 +106,20 @@ def open_list(path: str) -> IO[bytes]:
         return open_regular(path)
     except ValueError as error:
         raise ConfigError(f"{path} {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def check(sources: tuple[ListSource, ...]) -> None:
-    """Raises ConfigError when the file of a list cannot be read."""
+    """Raises ConfigError when the file of a list cannot be read, as far as its beginning tells."""
     for source in sources:
-        if not source.web:
-            open_list(source.place).close()
+        if source.web:
+            continue
+        with open_list(source.place) as file:
+            try:
+                next(chunks_of(file, lambda: None), b"")
+            except SourceError as error:
+                raise ConfigError(f"{source.place} {error}") from None
 
 
 @dataclass(slots=True)
@@ -137,9 +144,9 @@ def fetch(url: str, tag: str, breathe: Callable[[], None]) -> Fetched:
     headers = {"User-Agent": f"rdnscache/{__version__}", "Accept-Encoding": "identity"}
     if tag:
         headers["If-None-Match"] = tag
-    request = urllib.request.Request(url, headers=headers)
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - `web` has seen to that
     opener = urllib.request.build_opener(_Web())
-    file: IO[bytes] = TemporaryFile()
+    file: IO[bytes] = TemporaryFile()  # noqa: SIM115 - whoever asked for it closes it
     try:
         with opener.open(request, timeout=SILENCE) as reply:
             size = 0
@@ -157,7 +164,11 @@ def fetch(url: str, tag: str, breathe: Callable[[], None]) -> Fetched:
         if error.code == 304 and tag:
             return Fetched(None, tag)
         raise SourceError(f"answers {error.code} {error.reason}") from None
-    except (OSError, ValueError, EOFError) as error:  # URLError is an OSError, http.client's errors are ValueErrors or not
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+    ) as error:  # URLError is an OSError, http.client's errors are ValueErrors or not
         raise SourceError(f"cannot be fetched: {getattr(error, 'reason', error)}") from None
     file.seek(0)
     return Fetched(file, found)

@@ -46,8 +46,9 @@ class PolicyOrders:
         except ValueError:
             return raw, PolicyDocument()
 
-    def change(self, changes: Changes) -> tuple[PolicyDocument, Proof]:
-        """Change some fields; returns what it was before, and who goes by the new one.
+    def change(self, changes: Changes, prove: bool = True) -> tuple[PolicyDocument, Proof]:
+        """Change some fields; returns what it was before, and who goes by the new one: nobody is waited for without
+        `prove`.
 
         Raises ValueError when there is more in it then than may be, ConfigError when nobody would believe it.
         """
@@ -56,7 +57,11 @@ class PolicyOrders:
             if self.browser.seal is None and b"\n" in raw:
                 raise ConfigError("the nodes have a secret: an order needs it, with --secret")
             if self._replaced(before.next(time.time(), **changes(before)), raw):
-                return before, Announcer(self.members(), self.patience).once(EVENT)
+                announcer = Announcer(self.members(), self.patience)
+                if prove:
+                    return before, announcer.once(EVENT)
+                announcer.announce(EVENT)
+                return before, Proof()
         raise ConfigError("others keep changing the cluster's policy at the same moment: try again")
 
     def restore(self, raw: bytes) -> tuple[bytes, PolicyDocument]:

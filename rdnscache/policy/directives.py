@@ -34,6 +34,10 @@ class Directives:
         return None
 
 
+#: Where nothing was ordered.
+NOTHING = Directives()
+
+
 def parents(name: bytes) -> Iterable[bytes]:
     """The name and everything above it but the root."""
     at = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rdnscache.policy.directives import Directives
+from rdnscache.policy.directives import NOTHING, Directives
 from rdnscache.policy.name_table import Match, NameTable
 
 #: The list of names that operators have ordered to be blocked, as origins call it.
@@ -30,7 +30,7 @@ class Lists:
     """An exception in any list comes before all blocks. Of several blocks the longest name counts, then the first
     list; an order of an operator comes before all lists."""
 
-    def __init__(self, lists: Sequence[Listed] = (), directives: Directives = Directives()) -> None:
+    def __init__(self, lists: Sequence[Listed] = (), directives: Directives = NOTHING) -> None:
         self._lists = lists
         self._directives = directives
 

@@ -86,8 +86,8 @@ class PolicyDocument:
         return json.dumps(told).encode()
 
     def directives(self, wall: float) -> Directives:
-        names = [frozenset(map(parse_own_name, each)) for each in (self.blocked, self.passed)]
-        return Directives(*names, paused=self.paused(wall))
+        blocked, passed = (frozenset(map(parse_own_name, names)) for names in (self.blocked, self.passed))
+        return Directives(blocked, passed, self.paused(wall))
 
     def paused(self, wall: float) -> bool:
         return self.paused_until == UNTIL_RESUMED or wall < self.paused_until
@@ -117,11 +117,11 @@ def read_document(raw: bytes, key: bytes, seal: Seal | None) -> PolicyDocument:
             raise ValueError(problem)
     told = read_object(text, LONGEST_DOCUMENT)
     try:
-        names = [tuple(str(name) for name in told[word][:MOST_DIRECTED]) for word in ("blocked", "passed")]
-        for name in (*names[0], *names[1]):
+        blocked, passed = (tuple(map(str, told[word][:MOST_DIRECTED])) for word in ("blocked", "passed"))
+        for name in (*blocked, *passed):
             parse_own_name(name)
         lists = {str(word)[:LONGEST_WORD]: Version.read(version) for word, version in told["lists"].items()}
         version, until = int(told["version"]), float(told["paused_until"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"it lacks something: {error}") from None
-    return PolicyDocument(version, until, *names, lists)
+    return PolicyDocument(version, until, blocked, passed, lists)
