@@ -24,6 +24,7 @@ from rdnscache.errors import ConfigError
 from rdnscache.forwards import DNS_PORT
 from rdnscache.kernel import cpus
 from rdnscache.option_parsers import Parser
+from rdnscache.policy.special_names import DEFAULT_SETS
 from rdnscache.redis_url import mask, parse
 from rdnscache.zone import USUAL, Zone
 
@@ -103,6 +104,13 @@ class Config:
         "nxdomain", "ANSWER", "Say this of blocked names: nxdomain, null (0.0.0.0 and ::), refused, or an address.",
         values.block_answer,
     )  # fmt: skip
+    special_names: tuple[str, ...] = _option(
+        DEFAULT_SETS, "SET", "Answer these names of special use here: a set, no-SET, default, all or none; repeatable.",
+        values.special_names, "default",
+    )  # fmt: skip
+    single_label: bool = _option(
+        False, "yes|no", "Ask upstreams for names of one label, such as printer, as well.", values.switch, "no"
+    )
     redis: str = _option(
         "embedded", "URL|embedded|none", "The shared cache: a URL, a server of this node's own, or none.",
         values.redis_url, fixed=True, own=True,

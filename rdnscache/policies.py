@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
+from rdnscache.answer_rules import special_names
 from rdnscache.config import Config
 from rdnscache.errors import ConfigError
 from rdnscache.files import read_text
@@ -23,6 +24,7 @@ from rdnscache.policy.local_record import LocalRecord, ZoneTextError
 from rdnscache.policy.local_zones import LocalZones
 from rdnscache.policy.name_table import KEY_OCTETS, NameTable
 from rdnscache.policy.rules import FILE_SHIFT, Policy
+from rdnscache.policy.special_names import SpecialNames
 from rdnscache.policy.zone_text import read_zone_text
 
 
@@ -37,11 +39,12 @@ class PolicyData:
     answer: str = "nxdomain"
     #: Tells whether anything has changed beside what is in lists.
     digest: str = ""
+    special: SpecialNames | None = None
 
     def policy(self, tables: Mapping[ListSource, NameTable], directives: Directives = NOTHING) -> Policy:
         """For one worker."""
         files = ["_".join(Path(file).name.split()) for file in self.files]
-        return Policy(self.local, files, self.listed(tables, directives), BlockAnswer.parse(self.answer))
+        return Policy(self.local, files, self.listed(tables, directives), BlockAnswer.parse(self.answer), self.special)
 
     def listed(self, tables: Mapping[ListSource, NameTable], directives: Directives) -> Lists:
         """The lists of it that there are."""
@@ -57,7 +60,8 @@ def load_policy(config: Config) -> PolicyData:
     lists = sources_of(config)
     check(lists)
     digest.update(repr((lists, config.block_answer)).encode())
-    return PolicyData(local, files, lists, config.block_answer, digest.hexdigest())
+    special = special_names(config, local)
+    return PolicyData(local, files, lists, config.block_answer, digest.hexdigest(), special)
 
 
 def _local_zones(config: Config, files: Sequence[str], digest: hashlib.blake2b) -> LocalZones:

@@ -31,6 +31,8 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "list_refresh": ("3600", "7200", 60),
     "list_dir": ("/cli", "/env", "/file"),
     "block_answer": ("null", "refused", "192.0.2.1,2001:db8::1"),
+    "special_names": ("no-local", "default,test no-private", ["all"]),
+    "single_label": ("yes", "on", True),
     "redis": ("redis://192.0.2.1/0", "none", "valkey+unix:///run/v.sock"),
     "prefix": ("cli", "env", "file"),
     "secret": ("1:0123456789abcdef", "2:fedcba9876543210 1:0123456789abcdef", ["3:0011223344556677"]),

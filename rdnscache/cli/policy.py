@@ -16,7 +16,8 @@ from rdnscache.config import Config, load
 from rdnscache.errors import ConfigError
 
 #: Options that a policy is made of, beside those of a file and the environment.
-OPTIONS = ("upstream", "zone", "records", "hosts", "block", "pass_", "block_answer")
+OPTIONS = ("upstream", "zone", "records", "hosts", "block", "pass_", "block_answer", "special_names",
+           "single_label")  # fmt: skip
 
 
 @click.group()
