@@ -11,11 +11,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from rdnscache.answer_rules import special_names
+from rdnscache.answer_rules import answer_terms, special_names
 from rdnscache.config import Config
+from rdnscache.dns.zones import Zones
 from rdnscache.errors import ConfigError
 from rdnscache.files import open_regular, read_text, unpacked
 from rdnscache.policy import list_text, name_table
+from rdnscache.policy.answers import AnswerTerms
 from rdnscache.policy.blocking import BlockAnswer
 from rdnscache.policy.hosts_text import read_hosts
 from rdnscache.policy.list_text import Item, Remark
@@ -54,14 +56,16 @@ class PolicyData:
     #: Tells whether anything has changed.
     digest: str = ""
     special: SpecialNames | None = None
+    #: What holds for answers, by zone.
+    terms: Zones[AnswerTerms] | None = None
 
     def policy(self) -> Policy | None:
         """For one worker; None where there is nothing to decide."""
-        if self.local is None and self.table is None and self.special is None:
+        if self.local is None and self.table is None and self.special is None and self.terms is None:
             return None
         table = NameTable(memoryview(self.table)) if self.table is not None else None
         files, lists = map(_names, (self.files, [each.file for each in self.lists]))
-        return Policy(self.local, files, table, lists, BlockAnswer.parse(self.answer), self.special)
+        return Policy(self.local, files, table, lists, BlockAnswer.parse(self.answer), self.special, self.terms)
 
 
 def _names(files: Sequence[str]) -> list[str]:
@@ -81,8 +85,8 @@ def load_policy(config: Config) -> PolicyData:
         table = mmap.mmap(-1, max(len(octets), 1))
         table[: len(octets)] = octets
     digest.update(config.block_answer.encode())
-    special = special_names(config, local)
-    return PolicyData(local, files, table, tuple(lists), config.block_answer, digest.hexdigest(), special)
+    special, terms = special_names(config, local), answer_terms(config)
+    return PolicyData(local, files, table, tuple(lists), config.block_answer, digest.hexdigest(), special, terms)
 
 
 def _local_zones(config: Config, files: Sequence[str], digest: hashlib.blake2b) -> LocalZones:
