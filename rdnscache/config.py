@@ -111,6 +111,17 @@ class Config:
     single_label: bool = _option(
         False, "yes|no", "Ask upstreams for names of one label, such as printer, as well.", values.switch, "no"
     )
+    rebind_protection: bool = _option(
+        False, "yes|no", "Refuse answers with private addresses, but not in zones with servers of their own.",
+        values.switch, "no",
+    )  # fmt: skip
+    rebind_allow: tuple[str, ...] = _option(
+        (), "NAME", "Let this name and all below it have private addresses; repeatable.", values.zones, "none"
+    )
+    filter_types: tuple[str, ...] = _option(
+        (), "TYPE", "Answer as if no name had records of this type: AAAA where there is no IPv6; repeatable.",
+        values.types, "none",
+    )  # fmt: skip
     redis: str = _option(
         "embedded", "URL|embedded|none", "The shared cache: a URL, a server of this node's own, or none.",
         values.redis_url, fixed=True, own=True,
@@ -167,6 +178,7 @@ class Config:
     )
     l1_entries: int = _option(100_000, "N", "Entries in each worker's local cache.", values.number(int, 1, 100_000_000))
     l1_memory: int = _option(64 << 20, "SIZE", "Memory of each worker's local cache.", values.size, "64mb")
+    cache: bool = _option(True, "yes|no", "Keep answers; best set for a zone.", values.switch, "yes")
     ttl_min: int = _option(0, "SECONDS", "Raise lower TTLs to this.", values.number(int, 0, 86400))
     ttl_max: int = _option(86400, "SECONDS", "Lower higher TTLs to this.", values.number(int, 1, 604800))
     negative_ttl_max: int = _option(

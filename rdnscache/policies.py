@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
-from rdnscache.answer_rules import special_names
+from rdnscache.answer_rules import answer_terms, special_names
 from rdnscache.config import Config
+from rdnscache.dns.zones import Zones
 from rdnscache.errors import ConfigError
 from rdnscache.files import read_text
 from rdnscache.lists.sources import ListSource, SourceError, check, chunks_of, fetch, open_list, sources_of
+from rdnscache.policy.answers import AnswerTerms
 from rdnscache.policy.blocking import BlockAnswer
 from rdnscache.policy.compiled_list import ListFacts, compile_list, read_compiled
 from rdnscache.policy.directives import NOTHING, Directives
@@ -40,11 +42,14 @@ class PolicyData:
     #: Tells whether anything has changed beside what is in lists.
     digest: str = ""
     special: SpecialNames | None = None
+    #: What holds for answers, by zone.
+    terms: Zones[AnswerTerms] | None = None
 
     def policy(self, tables: Mapping[ListSource, NameTable], directives: Directives = NOTHING) -> Policy:
         """For one worker."""
         files = ["_".join(Path(file).name.split()) for file in self.files]
-        return Policy(self.local, files, self.listed(tables, directives), BlockAnswer.parse(self.answer), self.special)
+        lists, answer = self.listed(tables, directives), BlockAnswer.parse(self.answer)
+        return Policy(self.local, files, lists, answer, self.special, self.terms)
 
     def listed(self, tables: Mapping[ListSource, NameTable], directives: Directives) -> Lists:
         """The lists of it that there are."""
@@ -60,8 +65,8 @@ def load_policy(config: Config) -> PolicyData:
     lists = sources_of(config)
     check(lists)
     digest.update(repr((lists, config.block_answer)).encode())
-    special = special_names(config, local)
-    return PolicyData(local, files, lists, config.block_answer, digest.hexdigest(), special)
+    special, terms = special_names(config, local), answer_terms(config)
+    return PolicyData(local, files, lists, config.block_answer, digest.hexdigest(), special, terms)
 
 
 def _local_zones(config: Config, files: Sequence[str], digest: hashlib.blake2b) -> LocalZones:

@@ -14,29 +14,14 @@ from rdnscache.crew import MAX_QUEUED
 from rdnscache.decider import Decider
 from rdnscache.dns.compose import EDE_NOT_READY, EDE_OTHER
 from rdnscache.dns.entry import FAR, Entry
-from rdnscache.dns.policy import (
-    EMPTY_ZONE_TTL,
-    answers,
-    holds_widely,
-    settle,
-    without_records,
-)
+from rdnscache.dns.policy import EMPTY_ZONE_TTL, answers, holds_widely, settle, without_records
 from rdnscache.dns.question import wider_key
 from rdnscache.dns.subnet import scope_of
 from rdnscache.dns.wire import REFUSED, SERVFAIL, Reply
 from rdnscache.errors import LOCAL, SAID, SILENT, SPENT, UpstreamFailed
 from rdnscache.flights import Flight, Flights
 from rdnscache.metrics import Counters, observe
-from rdnscache.outcomes import (
-    ALONE,
-    ENTRY,
-    FOUND,
-    LEAD,
-    LEADS,
-    SEEN,
-    WOKEN,
-    Ending,
-)
+from rdnscache.outcomes import ALONE, ENTRY, FOUND, LEAD, LEADS, SEEN, WOKEN, Ending
 from rdnscache.query_log import SLOW, QueryLog
 from rdnscache.resolution import Sources, Terms
 from rdnscache.store.contract import FAILURE, PASS, STORE
@@ -239,6 +224,7 @@ class Resolver:
         route: Route = flight.route
         route.fitness.answered()
         reply.wire, ttl = settle(flight.key, reply, route.limits)  # nothing moves in it
+        ttl = ttl if route.limits.keep else 0
         stale = route.limits.stale if ttl else 0
         wide = holds_widely(flight.key, reply)
         key = wider_key(flight.key) if wide else flight.key
@@ -281,7 +267,7 @@ class Resolver:
 
     def _land(self, flight: Flight, entry: Entry, layer: int) -> None:
         """Remember the entry and answer everybody. A failure never shadows what is still usable."""
-        entry = self._decider.instead_of(entry, flight)
+        entry = self._decider.settled(entry, flight)
         now, failed = clock.now(), not answers(entry.rcode)
         if not flight.up and failed:
             return

@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from rdnscache.dns.entry import Entry
 from rdnscache.dns.question import qclass, qname, section
-from rdnscache.dns.records import Names, names_of, records_of
+from rdnscache.dns.records import Names, plain_data, plain_name, records_of
 from rdnscache.dns.wire import CNAME, HEADER_SIZE, IN, NO_EDE, Reply, parse_reply
+from rdnscache.dns.zones import Zones
+from rdnscache.policy.answers import AnswerTerms, Refinement, refine
 from rdnscache.policy.blocking import EDE_BLOCKED, BlockAnswer
 from rdnscache.policy.lists import Lists
 from rdnscache.policy.local_zones import LocalZones
@@ -44,6 +47,7 @@ class Policy:
         lists: Lists,
         answer: BlockAnswer,
         special: SpecialNames | None = None,
+        terms: Zones[AnswerTerms] | None = None,
     ) -> None:
         self._local = local
         self._files = files
@@ -51,10 +55,12 @@ class Policy:
         self.lists = lists
         self._answer = answer
         self._special = special
+        #: What holds for answers, by zone.
+        self._terms = terms
 
     def __bool__(self) -> bool:
         """Whether there is anything to decide."""
-        return self._local is not None or self._special is not None or bool(self.lists)
+        return any(each is not None for each in (self._local, self._special, self._terms)) or bool(self.lists)
 
     def of(self, key: bytes) -> Verdict | None:
         """About a question; None when it is to be asked as usual."""
@@ -79,6 +85,10 @@ class Policy:
             if found is not None:
                 return found
         return None
+
+    def refined(self, entry: Entry) -> Refinement | None:
+        """What an answer that is not blocked becomes before clients have it; None when it stays as it is."""
+        return refine(entry, self._terms.of(entry.key)) if self._terms is not None else None
 
     def _of_special_use(self, key: bytes) -> Verdict | None:
         found = self._special.of(key) if self._special is not None else None
@@ -106,16 +116,6 @@ def _targets(key: bytes, tail: bytes, ancount: int) -> Iterator[bytes]:
             yield plain_name(names, names.read(record.ttl_at + 6))
 
 
-def plain_name(names: Names, number: int) -> bytes:
-    """A name of a message on the wire, in lower case and not compressed."""
-    out = bytearray()
-    while number > 0:
-        label = names.labels[number]
-        out += bytes((len(label),)) + label.lower()
-        number = names.parents[number]
-    return bytes(out) + b"\0"
-
-
 def joined(first: Reply, rest: Reply) -> bytes:
     """The stored bytes of a reply with both answers: `rest` is that to what an alias in `first` leads to."""
     names = Names(rest.wire)
@@ -123,18 +123,10 @@ def joined(first: Reply, rest: Reply) -> bytes:
     found = records_of(rest, names, 0, rest.ancount + rest.nscount, rest.end)
     for record in found:
         out += plain_name(names, record.owner) + rest.wire[record.ttl_at - 4 : record.ttl_at + 4]
-        rdata = _plain_data(rest.wire, names, record.rtype, record.rclass, record.ttl_at + 6, record.end)
+        rdata = plain_data(rest.wire, names, record.rtype, record.rclass, record.ttl_at + 6, record.end)
         out += len(rdata).to_bytes(2, "big") + rdata
     wire = bytearray(first.wire[: first.authority])
     wire[3] = wire[3] & 0xF0 | rest.rcode & 0x0F
     counts = first.ancount + rest.ancount, len(found) - rest.ancount
     wire[6:HEADER_SIZE] = b"".join(each.to_bytes(2, "big") for each in counts) + b"\0\0"
     return bytes(wire + out)
-
-
-def _plain_data(wire: bytes, names: Names, rtype: int, rclass: int, at: int, end: int) -> bytes:
-    out = bytearray()
-    for start, stop in names_of(wire, rtype, rclass, at, end):
-        out += wire[at:start] + plain_name(names, names.read(start))
-        at = stop
-    return bytes(out + wire[at:end])
