@@ -108,7 +108,7 @@ class Browser:
     def try_rights(self, scope: Scope) -> None:
         """See whether we may do what sweeping takes, with keys that are nobody's. Raises StoreDown where we may not."""
         key = self.names.probe()
-        commands: list[tuple[bytes | int, ...]] = [(b"UNLINK", key), (b"SET", key, FLUSHED, b"XX"), (b"SCAN", b"0", b"COUNT", 1)]
+        commands = [(b"UNLINK", key), (b"SET", key, FLUSHED, b"XX"), (b"SCAN", b"0", b"COUNT", b"1")]
         if scope.rcode is not None:
             commands.append((b"HMGET", key, b"info"))
         with redis_errors(), Line(some_primary(self.redis)) as line:

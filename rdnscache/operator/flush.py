@@ -6,26 +6,16 @@ local cache forget what a worker may have read from Redis in between. Each alone
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rdnscache.breath import go_on
 from rdnscache.errors import StoreDown
-from rdnscache.operator.ear import Ear
+from rdnscache.operator.announcer import Announcer
 from rdnscache.operator.entries import Browser
 from rdnscache.operator.members import Members
 from rdnscache.operator.proof import Proof, Tally
-from rdnscache.store.contract import BEAT, VERSION
-from rdnscache.store.membership import Member, read_ack
 from rdnscache.store.scope import Scope
-
-#: Seconds after which everybody who can has entered itself in a register: in a younger one, somebody may be missing.
-SETTLED = BEAT + 1.0
-#: Versions of entries of others that are swept for.
-MOST_VERSIONS = 8
-#: How often a flush looks again at a register that is young each time.
-LOOKS = 3
 
 
 @dataclass(slots=True)
@@ -46,12 +36,14 @@ class Flush:
     swept: bool = False
     #: Called after each step of the sweep.
     step: Callable[[], None] = go_on
-    _tally: Tally = field(init=False)
-    #: The versions of entries that are there, by what nodes tell.
-    _versions: set[str] = field(default_factory=lambda: {VERSION})
+    _announcer: Announcer = field(init=False)
 
     def __post_init__(self) -> None:
-        self._tally = Tally(self.cluster.breathe)
+        self._announcer = Announcer(self.cluster, self.patience)
+
+    @property
+    def _tally(self) -> Tally:
+        return self._announcer.tally
 
     @property
     def announced(self) -> int:
@@ -61,13 +53,13 @@ class Flush:
     def run(self) -> Proof:
         self.browser.try_rights(self.scope)
         with self.cluster.listening(self.patience) as ear:
-            self._round(ear)
+            self._announcer.round(ear, self._event())
             self._tally.close()
             try:
                 self._sweep()
             except StoreDown as error:
                 raise StoreDown(f"{error}; {self._left_undone()}") from None
-            self._round(ear)
+            self._announcer.round(ear, self._event())
         return self._tally.proof()
 
     def _left_undone(self) -> str:
@@ -81,47 +73,16 @@ class Flush:
 
     def announce(self) -> None:
         """Tell all workers, and wait for nobody; the second time, that it is done."""
+        self._announcer.announce(self._event())
+
+    def _event(self) -> dict[str, str]:
         first = {"of": self._tally.rounds[0].event} if self.swept else {}
-        self._tally.begin(self.cluster.announce(self.scope.event() | first), time.monotonic())
+        return self.scope.event() | first
 
     def _sweep(self) -> None:
         self.begun = True
-        for version in sorted(self._versions):
+        for version in sorted(self._announcer.versions):
             for count in self.browser.of_version(version).sweep(self.scope, self._tally.rounds[0].event.encode()):
                 self.deleted += count
                 self.step()
         self.swept = True
-
-    def _round(self, ear: Ear) -> None:
-        """Announce, and collect what the workers say, until nobody is missing or there is no more time."""
-        tally = self._tally
-        age, members = self.cluster.roll()
-        self._expect(members)
-        self.announce()
-        settled = time.monotonic() + max(SETTLED - age, 0.0)
-        looks = LOOKS if age < SETTLED else 0
-        while looks or tally.waiting():
-            now = time.monotonic()
-            if looks and now >= settled:
-                age, members = self.cluster.roll()
-                self._expect(members)
-                looks = looks - 1 if age < SETTLED else 0
-                settled = now + max(SETTLED - age, 0.0) if looks else now
-            elif now >= settled + self.patience:
-                return self._hear(ear, 0.0)  # what has come by now counts
-            else:
-                self._hear(ear, (settled if looks else settled + self.patience) - now)
-        return None
-
-    def _expect(self, members: Sequence[Member]) -> None:
-        self._tally.expect(members)
-        told = {member.contract for member in members} - {""}
-        self._versions |= set(sorted(told)[:MOST_VERSIONS])
-
-    def _hear(self, ear: Ear, seconds: float) -> None:
-        """Take what has been said; if nothing has, wait up to `seconds` for it."""
-        for message in ear.hear(seconds):
-            self.cluster.breathe()
-            told = read_ack(message)
-            if told is not None:
-                self._tally.note(told, time.monotonic())

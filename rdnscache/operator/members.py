@@ -113,7 +113,7 @@ class Members:
 
         All nodes of that name, unless it comes with an incarnation, as in `n1 (1a2b3c4d)`.
         """
-        workers = [each for each in self.members() if node in (each.node, f"{each.node} ({each.incarnation})")]
+        workers = [each for each in self.members() if node in (each.node, each.full_name)]
         for each in workers:
             worker_id = str(WorkerId(each.node, each.incarnation, each.worker))
             with redis_errors():

@@ -34,6 +34,11 @@ class Member:
     told: Mapping[str, Any]
 
     @property
+    def full_name(self) -> str:
+        """Of its node, where several have that name."""
+        return f"{self.node} ({self.incarnation})"
+
+    @property
     def present(self) -> bool:
         return self.age < SILENCE
 
