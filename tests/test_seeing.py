@@ -26,6 +26,7 @@ from support import (
     Upstream,
     ask,
     command,
+    default_handler,
     failure,
     free_port,
     get,
@@ -39,7 +40,7 @@ from support import (
 from rdnscache import metrics, outcomes
 from rdnscache.metrics import BOUNDS, SERVER_ROOM, Board, observe
 from rdnscache.query_log import HEAT_ROOM, HOTTEST, QueryLog, address_text
-from rdnscache.store.heat import HALF_LIFE, HEAT, KEPT, LIFETIME
+from rdnscache.store.heat import HALF_LIFE, HEAT, KEPT, LIFETIME, rate
 from rdnscache.store.steering import STEP
 from rdnscache.worker_status import History
 
@@ -347,6 +348,40 @@ def test_the_hottest_names(upstream: Upstream, redis_server: RedisServer) -> Non
         done = command("cache", "warm", "--top", "2", *server, "--redis", redis_server.url)
         assert (done.returncode, done.stdout) == (0, "2 answered, 0 failed, 0 silent\n")
     assert command("cache", "warm", "--redis", redis_server.url).returncode == 2
+
+
+def test_only_what_is_answered_and_no_health_check_is_hot(redis_server: RedisServer) -> None:
+    """Questions of class CH, and names that only fail, are not among the hottest; the rate is right from the start."""
+
+    def handler(query: dns.message.Message, transport: str) -> dns.message.Message | None:
+        return failure(query) if "dead" in str(query.question[0].name) else default_handler(query, transport)
+
+    client = redis_server.client()
+    with (
+        Upstream(handler) as up,
+        watched(up, redis_server.url, 1, "--node-id", "a") as (node, _),
+    ):
+        for _ in range(50):
+            ask(node.port, "hot.test")
+            ask(node.port, "dead.test")
+            ask(node.port, "id.server", "TXT", rdclass="CH")
+        wait_for(lambda: client.zscore("rdns:1:hot", "{hot.test.}:A"), 25)
+        told = json.loads(command("cache", "top", "--json", "--redis", redis_server.url).stdout)
+        assert told == [{"question": "hot.test. A", "qps": 5.0}]
+
+
+@pytest.mark.parametrize("minutes", [1, 3, 600])
+def test_a_steady_rate_is_told_as_it_is(redis_server: RedisServer, minutes: int) -> None:
+    """However long it has lasted; and once nobody asks any more, it falls."""
+    client = redis_server.client()
+    for _ in range(min(minutes, 10) * 6):
+        heat(client, "steady", 300)
+        client.pexpire("hot", LIFETIME - 10_000)
+    found = rate(client.zscore("hot", "steady"), client.zscore("hot", "seconds"), client.pttl("hot"))
+    assert found == pytest.approx(30, rel=0.1)
+    client.pexpire("hot", LIFETIME - 300_000)
+    found = rate(client.zscore("hot", "steady"), client.zscore("hot", "seconds"), client.pttl("hot"))
+    assert 0 < found < 2
 
 
 def heat(client: Any, *told: str | int) -> None:

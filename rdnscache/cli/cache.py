@@ -17,7 +17,7 @@ from rdnscache.cli.output import echo, echo_json, on_terminal
 from rdnscache.cli.warm import warm
 from rdnscache.dns.names import parse_name, question_text, rcode_number, rcode_text, type_number, type_text
 from rdnscache.errors import ConfigError
-from rdnscache.store.patterns import pattern_text
+from rdnscache.store.patterns import is_pattern, pattern_text
 from rdnscache.store.scope import Scope
 
 if TYPE_CHECKING:
@@ -93,9 +93,13 @@ def list_entries(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     browser = open_browser(url, prefix, secrets)
+    if is_pattern(pattern):
+        candidates = progress(browser.find(text, wanted_type), browser)
+    else:
+        candidates = browser.of_name(parse_name(pattern), (wanted_type,) if wanted_type else (), search=True)
     found = (
         view
-        for view in progress(browser.find(text, wanted_type), browser)
+        for view in candidates
         if wanted_rcode in ("", view.rcode)
         and (older is None or view.age >= older)
         and (expiring is None or view.ttl_left <= expiring)

@@ -109,15 +109,7 @@ class Supervisor:
             if handed.workers:
                 self._answer(RESTART, problem)
             self._forget_zones(handed.zones)
-            while not self.processes.stops:
-                self.processes.go_on(ORDER_PAUSE if self.processes.words else 3600.0)
-                self._obey()
-                if self.processes.reloads:
-                    self.processes.reloads = 0
-                    self._answer(RELOAD, *self._reload())
-                if self.processes.restarts:
-                    self.processes.restarts = 0
-                    self._answer(RESTART, self._restart(path))
+            self._serve(path)
             self._end(self.workers, self.config.linger + self.config.drain + KILL_MARGIN)
         finally:
             self._end(self.processes.children, SERVER_END)
@@ -125,6 +117,18 @@ class Supervisor:
                 embedded.clean_up(path)
         log.info("ended")
         return 0
+
+    def _serve(self, path: Path | None) -> None:
+        """Until we are told to stop."""
+        while not self.processes.stops:
+            self.processes.go_on(ORDER_PAUSE if self.processes.words else 3600.0)
+            self._obey()
+            if self.processes.reloads:
+                self.processes.reloads = 0
+                self._answer(RELOAD, *self._reload())
+            if self.processes.restarts:
+                self.processes.restarts = 0
+                self._answer(RESTART, self._restart(path))
 
     def _begin_lists(self, wait: bool, prove: bool = False) -> None:
         """Have a process see to the lists, if there are any; see `Lists.begin`."""

@@ -104,7 +104,7 @@ def _summary(called_so: str, members: list[Member], breathe: Callable[[], None])
     status.version = f"{_text(latest.get('version'))} ({_text(latest.get('form'))})"
     if not present:
         return status
-    status.uptime = max(max(_by_its_clock(member) - _number(member.told.get("started")) for member in present), 0.0)
+    status.uptime = max(0.0, *(_by_its_clock(member) - _number(member.told.get("started")) for member in present))
     status.workers = int(_number(latest.get("workers")))
     status.workers_present = len(present)
     status.attached = sum(int(_counter(member, "redis_attached")) for member in present)

@@ -30,11 +30,9 @@ if redis.call('TYPE', KEYS[1]).ok ~= 'zset' then
   left = -1
 end
 local age = (%(lifetime)d - left) / 1000
-if left < 0 then
-  redis.call('ZADD', KEYS[1], %(interval)f, 'seconds')
-elseif age >= %(step)f then
-  local part = 0.5 ^ (age / %(half)d)
-  local seconds = redis.call('ZSCORE', KEYS[1], 'seconds') or 0
+if left < 0 or age >= %(step)f then
+  local part = left < 0 and 1 or 0.5 ^ (age / %(half)d)
+  local seconds = redis.call('ZSCORE', KEYS[1], 'seconds') or (left < 0 and %(interval)f or 0)
   redis.call('ZREM', KEYS[1], 'seconds')
   redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -%(kept)d - 1)
   redis.call('ZUNIONSTORE', KEYS[1], 1, KEYS[1], 'WEIGHTS', part)
