@@ -24,6 +24,7 @@ from rdnscache.errors import ConfigError
 from rdnscache.forwards import DNS_PORT
 from rdnscache.kernel import cpus
 from rdnscache.option_parsers import Parser
+from rdnscache.policy.dns64 import DEFAULT_EXCLUDED
 from rdnscache.policy.special_names import DEFAULT_SETS
 from rdnscache.redis_url import mask, parse
 from rdnscache.zone import USUAL, Zone
@@ -113,6 +114,13 @@ class Config:
     filter_types: tuple[str, ...] = _option(
         (), "TYPE", "Answer as if no name had records of this type: AAAA where there is no IPv6; repeatable.",
         values.types, "none",
+    )  # fmt: skip
+    dns64: str = _option(
+        "", "no|yes|PREFIX", "Make AAAA of A for a network with NAT64; yes: with 64:ff9b::/96.", values.dns64, "no"
+    )
+    dns64_exclude: tuple[str, ...] = _option(
+        DEFAULT_EXCLUDED, "NETWORK", "AAAA in here do not count for DNS64; repeatable.", values.networks6,
+        " ".join(DEFAULT_EXCLUDED),
     )  # fmt: skip
     redis: str = _option(
         "embedded", "URL|embedded|none", "The shared cache: a URL, a server of this node's own, or none.",
