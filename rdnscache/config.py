@@ -24,7 +24,6 @@ from rdnscache.errors import ConfigError
 from rdnscache.forwards import DNS_PORT
 from rdnscache.kernel import cpus
 from rdnscache.option_parsers import Parser
-from rdnscache.policy.dns64 import DEFAULT_EXCLUDED
 from rdnscache.policy.special_names import DEFAULT_SETS
 from rdnscache.redis_url import mask, parse
 from rdnscache.zone import USUAL, Zone
@@ -88,40 +87,49 @@ class Config:
         (), "FILE", "Answer with the names and addresses of a hosts file; repeatable.", values.texts, "none"
     )
     block: tuple[str, ...] = _option(
-        (), "FILE", "Block the names of a list: a hosts file, domains, or adblock's; repeatable.", values.texts, "none"
-    )
+        (), "FILE|URL", "Block the names of a list: a hosts file, domains, or adblock's; repeatable.", values.texts,
+        "none",
+    )  # fmt: skip
     pass_: tuple[str, ...] = _option(
-        (), "FILE", "Never block the names of this list; repeatable.", values.texts, "none"
+        (), "FILE|URL", "Never block the names of this list; repeatable.", values.texts, "none"
     )
+    list_refresh: int = _option(
+        86400, "SECONDS", "Fetch lists that are URLs anew after this; one node does.", values.number(int, 60, 10**7)
+    )
+    list_dir: str = _option(
+        "", "DIR", "Keep lists here, for all workers, and for a start without Redis or network.", values.text,
+        "a directory for services or of the user", own=True,
+    )  # fmt: skip
     block_answer: str = _option(
         "nxdomain", "ANSWER", "Say this of blocked names: nxdomain, null (0.0.0.0 and ::), refused, or an address.",
         values.block_answer,
     )  # fmt: skip
     special_names: tuple[str, ...] = _option(
-        DEFAULT_SETS, "SET", "Answer these names of special use here: a set, no-SET, default, all or none; repeatable.",
+        DEFAULT_SETS, "SET", "Names of special use answered here: a set, no-SET, default, all or none; repeatable.",
         values.special_names, "default",
     )  # fmt: skip
     single_label: bool = _option(
         False, "yes|no", "Ask upstreams for names of one label, such as printer, as well.", values.switch, "no"
     )
     rebind_protection: bool = _option(
-        False, "yes|no", "Refuse answers with private addresses, but not in zones with servers of their own.",
-        values.switch, "no",
-    )  # fmt: skip
+        False, "yes|no", "Refuse private addresses, but in zones with servers of their own.", values.switch, "no"
+    )
     rebind_allow: tuple[str, ...] = _option(
         (), "NAME", "Let this name and all below it have private addresses; repeatable.", values.zones, "none"
     )
     filter_types: tuple[str, ...] = _option(
-        (), "TYPE", "Answer as if no name had records of this type: AAAA where there is no IPv6; repeatable.",
-        values.types, "none",
-    )  # fmt: skip
+        (), "TYPE", "Tell of no records of this type: AAAA where there is no IPv6; repeatable.", values.types, "none"
+    )
     dns64: str = _option(
         "", "no|yes|PREFIX", "Make AAAA of A for a network with NAT64; yes: with 64:ff9b::/96.", values.dns64, "no"
     )
     dns64_exclude: tuple[str, ...] = _option(
-        DEFAULT_EXCLUDED, "NETWORK", "AAAA in here do not count for DNS64; repeatable.", values.networks6,
-        " ".join(DEFAULT_EXCLUDED),
-    )  # fmt: skip
+        ("::ffff:0:0/96",),
+        "NETWORK",
+        "AAAA that do not count for DNS64; repeatable.",
+        values.networks6,
+        "::ffff:0:0/96",
+    )
     redis: str = _option(
         "embedded", "URL|embedded|none", "The shared cache: a URL, a server of this node's own, or none.",
         values.redis_url, fixed=True, own=True,
@@ -385,12 +393,8 @@ def _complete(config: Config, warn: Warn) -> Config:
     forwards.check_zones(config.zone, upstream, config.listen)
     port = config.listen[0].port
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip(".")[:50] or "node"
-    config = replace(
-        config,
-        upstream=upstream,
-        workers=config.workers or cpus(),
-        node_id=config.node_id or (host if port == DNS_PORT else f"{host}-{port}"),
-    )
+    node_id = config.node_id or (host if port == DNS_PORT else f"{host}-{port}")
+    config = replace(config, upstream=upstream, workers=config.workers or cpus(), node_id=node_id)
     contradictions.refuse(config)
     for each in (zone for zone in config.zone if zone.settings):
         try:

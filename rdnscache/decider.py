@@ -42,6 +42,8 @@ from rdnscache.policy.rules import Policy, Verdict, joined
 
 log = logging.getLogger(__name__)
 
+#: How the reasons of verdicts begin that lists and orders give.
+LISTED = ("block=",)
 #: Seconds for which an alias is followed; a flight of another name may take as long as that.
 PATIENCE = 5.0
 
@@ -54,10 +56,16 @@ class Decider:
         self._cache = cache
         self._node = f"node={node}"
         self._refused = Throttled(log)
+        #: When the policy changed last.
+        self._changed = 0.0
+
+    def change(self) -> None:
+        """The policy decides otherwise from now on."""
+        self._changed = clock.now()
 
     def decides(self, flight: Flight, flights: Flights) -> bool:
         """Land a flight that nobody has to be asked for. False when it is to go on."""
-        verdict = self._policy.of(flight.key)
+        verdict = self._policy.of(flight.key) if self._policy else None
         if verdict is None:
             return False
         if verdict.target is None:
@@ -80,6 +88,11 @@ class Decider:
         """Whether `instead_of` has to ask something else first, and takes its time."""
         return self._policy.dns64(entry) is not None
 
+    def settled(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
+        """What a flight lands with: the entry, or what is said in its place; its question may be blocked by now."""
+        verdict = self._policy.of(flight.key) if flight.since <= self._changed else None
+        return self.instead_of(entry, flight.key, flights) if verdict is None else self._entry_of(flight.key, verdict)
+
     def instead_of(self, entry: Entry, key: bytes, flights: Flights) -> Entry:
         """The entry, or what is said in its place. Of what is not to be kept, nothing is."""
         found = self._decided(entry, key)
@@ -101,6 +114,12 @@ class Decider:
         found = self._entry_of(key, verdict)
         found.ttl = found.ttl if entry.ttl else 0
         return found
+
+    def decides_otherwise(self, entry: Entry) -> bool:
+        """Whether an entry would be another one now, since lists or orders have changed."""
+        verdict = self._policy.of(entry.key) or self._policy.of_answer(entry.key, entry.tail, entry.ancount)
+        source = entry.origin.partition(" ")[0].removeprefix("from=")
+        return source.startswith(LISTED) if verdict is None else source != verdict.why
 
     def _entry_of(self, key: bytes, verdict: Verdict) -> Entry:
         reply = parse_reply(verdict.wire)

@@ -28,6 +28,8 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "hosts": ("cli.hosts", "env.hosts", ["file.hosts"]),
     "block": ("cli.list", "env.list", ["file.list", "other.list"]),
     "pass_": ("cli.list", "env.list", ["file.list"]),
+    "list_refresh": ("3600", "7200", 60),
+    "list_dir": ("/cli", "/env", "/file"),
     "block_answer": ("null", "refused", "192.0.2.1,2001:db8::1"),
     "special_names": ("no-local", "default,test no-private", ["all"]),
     "single_label": ("yes", "on", True),

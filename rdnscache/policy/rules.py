@@ -16,8 +16,8 @@ from rdnscache.dns.zones import Zones
 from rdnscache.policy.answers import AnswerTerms, Refinement, refine
 from rdnscache.policy.blocking import EDE_BLOCKED, BlockAnswer
 from rdnscache.policy.dns64 import Dns64
+from rdnscache.policy.lists import Lists
 from rdnscache.policy.local_zones import LocalZones
-from rdnscache.policy.name_table import NameTable
 from rdnscache.policy.special_names import SpecialNames
 
 #: See `Policy`.
@@ -36,7 +36,7 @@ class Verdict:
 
 
 class Policy:
-    """`lists` has the names of the lists whose numbers are in the table, `files` those of local records.
+    """`files` has the names of those with local records, by number.
 
     The line of a local record has the number of its file above its lowest `FILE_SHIFT` bits.
     """
@@ -45,20 +45,23 @@ class Policy:
         self,
         local: LocalZones | None,
         files: Sequence[str],
-        table: NameTable | None,
-        lists: Sequence[str],
+        lists: Lists,
         answer: BlockAnswer,
         special: SpecialNames | None = None,
         terms: Zones[AnswerTerms] | None = None,
     ) -> None:
         self._local = local
         self._files = files
-        self._table = table
-        self._lists = lists
+        #: Others take their place when lists have changed.
+        self.lists = lists
         self._answer = answer
         self._special = special
         #: What holds for answers, by zone.
         self._terms = terms
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to decide."""
+        return any(each is not None for each in (self._local, self._special, self._terms)) or bool(self.lists)
 
     def of(self, key: bytes) -> Verdict | None:
         """About a question; None when it is to be asked as usual."""
@@ -73,7 +76,10 @@ class Policy:
 
     def of_answer(self, key: bytes, tail: bytes, ancount: int) -> Verdict | None:
         """About an answer, whose aliases may lead to a blocked name: that of an advertiser behind the site's own."""
-        if self._table is None or not ancount or qclass(key) != IN or self._passes(qname(key)):
+        if not self.lists or not ancount or qclass(key) != IN:
+            return None
+        own = self.lists.find(qname(key))
+        if own is not None and own.passes:
             return None
         for target in _targets(key, tail, ancount):
             found = self._blocked(key, target)
@@ -94,16 +100,14 @@ class Policy:
         found = self._special.of(key) if self._special is not None else None
         return Verdict(found.wire, found.why, target=found.target) if found is not None else None
 
-    def _passes(self, name: bytes) -> bool:
-        assert self._table is not None
-        match = self._table.find(name)
-        return match is not None and match.passes
-
     def _blocked(self, key: bytes, name: bytes) -> Verdict | None:
-        match = self._table.find(name) if self._table is not None else None
-        if match is None or match.passes:
-            return None
-        return Verdict(self._answer.wire(key), f"block={self._lists[match.source]}:{match.line}", EDE_BLOCKED)
+        found = self.lists.find(name)
+        return None if found is None or found.passes else Verdict(self._answer.wire(key), found.why, EDE_BLOCKED)
+
+
+def no_policy() -> Policy:
+    """One that decides nothing."""
+    return Policy(None, (), Lists(), BlockAnswer())
 
 
 def _targets(key: bytes, tail: bytes, ancount: int) -> Iterator[bytes]:
