@@ -124,11 +124,7 @@ class Config:
         "", "no|yes|PREFIX", "Make AAAA of A for a network with NAT64; yes: with 64:ff9b::/96.", values.dns64, "no"
     )
     dns64_exclude: tuple[str, ...] = _option(
-        ("::ffff:0:0/96",),
-        "NETWORK",
-        "AAAA that do not count for DNS64; repeatable.",
-        values.networks6,
-        "::ffff:0:0/96",
+        ("::ffff:0:0/96",), "NETWORK", "AAAA that DNS64 takes for none; repeatable.", values.networks6, "::ffff:0:0/96"
     )
     redis: str = _option(
         "embedded", "URL|embedded|none", "The shared cache: a URL, a server of this node's own, or none.",
