@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.question import VARIANT_CD, VARIANT_DO, qtype, variant
-from rdnscache.dns.wire import AAAA, NOERROR, SERVFAIL, A, Reply, read_u32
+from rdnscache.dns.wire import AAAA, NOERROR, SERVFAIL, TCP_SIZE, A, Reply, read_u32
 from rdnscache.policy.addresses import is_private, masks, places, within
 from rdnscache.policy.draft import Draft
 from rdnscache.policy.plain_records import plain_records, records_plainly, reply_of
@@ -23,6 +23,8 @@ TTL_WITHOUT_SOA = 600
 NONE = "dns64=none"
 #: What no translator should be sent to, whatever its prefix: itself, its links, and groups.
 _NEVER = masks("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")
+#: Octets up to which another address is added to a message.
+_ROOM = TCP_SIZE - 300
 #: The octet between two halves of an address, which is zero (RFC 6052 section 2.2).
 _GAP = 8
 _ROOT, _NIBBLES = b"\3ip6\4arpa\0", 32
@@ -121,12 +123,12 @@ class Dns64:
         """
         draft, most, found = Draft(entry.key), max(_negative_ttl(entry) - age, 0), False
         for record in records_plainly(reply):
-            if record.rtype == A and self.serves(record.rdata):
+            if record.rtype == A and self.serves(record.rdata) and len(draft.wire) < _ROOM:
                 found = True
                 draft.add(record.owner, AAAA, min(record.ttl, most), self.embed(record.rdata))
             elif record.rtype != A and record.covered != A:
                 draft.add(record.owner, record.rtype, record.ttl, record.rdata)
-        return draft.stored(entry.key) if found else None
+        return draft.stored(entry.key) if found and len(draft.wire) <= TCP_SIZE else None
 
     def _minds(self, entry: Entry) -> bool:
         both = VARIANT_DO | VARIANT_CD
