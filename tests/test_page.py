@@ -436,7 +436,7 @@ class TestView:
             assert page.text("#quiet") == "No queries in the last five minutes."
             assert page.text("#no-hot") == "They are counted in Redis."
             assert page.text("#no-slow") == "None recently."
-            page.wait_text("#figures", r"Nodes present\s+–\s+others cannot be seen")
+            page.wait_text("#figures", r"Nodes present\s+\S\s+others cannot be seen")
             assert page.text("#figures").count("this node only") == 4
             assert page.run("[...document.querySelector('#search').elements].every((each) => each.disabled)")
             assert page.run("document.querySelector('#flush').hidden")
@@ -449,7 +449,7 @@ class TestView:
             with Page(browser, f"http://127.0.0.1:{port}/") as page:
                 page.wait_text("#figures", r"Nodes present\s+1/1\s+all there")
                 redis.kill()
-                page.wait_text("#figures", r"Nodes present\s+–\s+others cannot be seen")
+                page.wait_text("#figures", r"Nodes present\s+\S\s+others cannot be seen")
                 page.wait_text("#notice", "seen cannot use Redis")
                 redis.start()
                 page.wait_text("#figures", r"Nodes present\s+1/1\s+all there", 30)
@@ -463,7 +463,8 @@ class TestView:
             wait_for(lambda hot=hot: page_status(place.ports[0])["hot"][0]["qps"] == max(list(hot.values())[:2]) / 10)
             page.wait_text("#hot", "bar.test")
             page.wait("Boolean(document.querySelector('#hot .bar i').style.width)")
-            widths = page.run("[...document.querySelectorAll('#hot .bar i')].map((each) => parseFloat(each.style.width))")
+            bars = "[...document.querySelectorAll('#hot .bar i')]"
+            widths = page.run(f"{bars}.map((each) => parseFloat(each.style.width))")
             assert all(0 <= width <= 100 for width in widths), widths
 
     def test_a_node_that_is_gone_and_comes_back(self, browser: Browser, upstream: Upstream) -> None:
