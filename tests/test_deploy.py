@@ -153,25 +153,59 @@ def test_prometheus_accepts_its_configuration() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_dashboards_use_metrics_that_exist() -> None:
-    """No panel can be empty because of a name."""
+def test_alerts_fire_when_they_should_and_not_before() -> None:
+    """`promtool test rules`: a cluster that is well raises none, and each has a case of its own."""
+    done = run(needed("promtool"), "test", "rules", str(DEPLOY / "prometheus/rules_test.yml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_tried_and_has_a_runbook() -> None:
+    """It fires in one case at least, is silent in that of a healthy cluster, and docs/operations.md says what to do."""
+    (group,) = yaml.safe_load((DEPLOY / "prometheus/rules.yml").read_text())["groups"]
+    well, *cases = yaml.safe_load((DEPLOY / "prometheus/rules_test.yml").read_text())["tests"]
+    alerts = {rule["alert"] for rule in group["rules"]}
+    headings = re.findall(r"^### (\w+)$", (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
+
+    assert alerts == {each["alertname"] for each in well["alert_rule_test"]} == set(headings)
+    assert alerts == {each["alertname"] for case in cases for each in case["alert_rule_test"] if each["exp_alerts"]}
+    for rule in group["rules"]:
+        assert rule["annotations"]["runbook"] == f"docs/operations.md#{rule['alert'].lower()}"
+
+
+def test_dashboards_and_alerts_use_metrics_that_exist() -> None:
+    """No panel can be empty, and no alert silent, because of a name."""
     known = {
         f"rdnscache_{metric.name}" for metric in (*metrics.METRICS, *metrics.SERVER_METRICS, *metrics.BUDGET_METRICS)
     } | {"rdnscache_build"}
-    for path in (DEPLOY / "grafana").glob("*.json"):
+    for path in [*(DEPLOY / "grafana").glob("*.json"), DEPLOY / "prometheus/rules.yml"]:
         used = re.findall(r"\brdnscache_[a-z0-9_]+", path.read_text())
         assert used, path
         assert {re.sub("_(total|bucket|info)$", "", name) for name in used} <= known, path
 
 
 def test_the_unit_is_well_formed(tmp_path: Path) -> None:
-    """`systemd-analyze verify`, with a command that is there."""
+    """`systemd-analyze verify`, with a command that is there, and with the examples in it."""
     command = needed("systemd-analyze")
     text = (DEPLOY / "systemd/rdnscache.service").read_text()
+    for number, here in enumerate((text, re.sub("^#(?=LoadC|Env)", "", text, flags=re.MULTILINE))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        unit = folder / "rdnscache.service"
+        unit.write_text(here.replace("/opt/rdnscache/bin/rdnscache", shutil.which("true") or "/bin/true"))
+        shutil.copy(DEPLOY / "systemd/rdnscache.socket", folder)
+        done = run(command, "verify", str(unit), str(folder / "rdnscache.socket"))
+        assert done.returncode == 0 and not done.stderr.strip(), done.stderr
+
+
+def test_the_unit_leaves_little_to_attack(tmp_path: Path) -> None:
+    """`systemd-analyze security` gives it two points of ten at most, where ten is the worst."""
+    command = needed("systemd-analyze")
     unit = tmp_path / "rdnscache.service"
-    unit.write_text(text.replace("/opt/rdnscache/bin/rdnscache", shutil.which("true") or "/bin/true"))
-    done = run(command, "verify", str(unit))
-    assert done.returncode == 0 and not done.stderr.strip(), done.stderr
+    shutil.copy(DEPLOY / "systemd/rdnscache.service", unit)
+    done = run(command, "security", "--offline=true", "--threshold=20", str(unit))
+    if "unrecognized option" in done.stderr:
+        pytest.skip("systemd-analyze is older than 250")
+    assert done.returncode == 0, done.stdout
 
 
 def test_kubernetes_accepts_the_manifests() -> None:

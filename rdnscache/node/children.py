@@ -108,6 +108,8 @@ class ProcessGroup:
     grace: float = 0.0
     #: What children pass on.
     words: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_WORDS))
+    #: Called at every turn; returns the seconds until it has to be called again at the latest.
+    pulse: Callable[[], float] = lambda: 3600.0
     _keeper: Keeper | None = None
     _looked: float = 0.0
     _signals: tuple[int, int] = (-1, -1)
@@ -141,7 +143,7 @@ class ProcessGroup:
             seconds = min(seconds, self._next_start())
         if self._keeper is not None:
             self._keeper.tell([child.pid for child in self.children if child.pid], self.grace)
-        self._sleep(min(seconds, self._look()))
+        self._sleep(min(seconds, self._look(), self.pulse()))
         self._reap()
         self._watch()
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 
 _VARIABLE = "RDNSCACHE_HANDOVER"
@@ -28,6 +30,8 @@ class Handover:
 
     sockets: dict[str, list[int]] = field(default_factory=dict)
     workers: list[int] = field(default_factory=list)
+    #: By place, how many of its sockets systemd has given, the first ones.
+    given: dict[str, int] = field(default_factory=dict)
     #: The embedded server and the path of its socket.
     server: int = 0
     server_path: str = ""
@@ -71,16 +75,27 @@ def expected(environ: Mapping[str, str] = os.environ) -> bool:
     return _VARIABLE in environ
 
 
-def check() -> str:
-    """Why the next image could not run; empty when it could."""
+def check(beat: Callable[[], float]) -> str:
+    """Why the next image could not run; empty when it could. `beat` is called again and again meanwhile."""
+    words, deadline = [*_command(), "--check"], time.monotonic() + CHECK_TIME
+    env = {**os.environ, _VARIABLE: "{}"}
     try:
-        done = subprocess.run(
-            [*_command(), "--check"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=CHECK_TIME,
-            env={**os.environ, _VARIABLE: "{}"}, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
+        process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env
+        )
+    except OSError as error:
         return str(error)
-    return "" if done.returncode == 0 else done.stderr.strip() or f"exit code {done.returncode}"
+    with process:
+        while True:
+            left = max(deadline - time.monotonic(), 0.0)
+            try:
+                _, complaint = process.communicate(timeout=min(left, beat()))
+                break
+            except subprocess.TimeoutExpired:
+                if not left:
+                    process.kill()
+                    return f"{shlex.join(words)} took longer than {CHECK_TIME:g} s"
+    return "" if process.returncode == 0 else complaint.strip() or f"exit code {process.returncode}"
 
 
 def execute(handed: Handover, environ: Mapping[str, str] = os.environ) -> None:

@@ -34,25 +34,33 @@ def bind_slots(
 ) -> tuple[list[Slot], list[Address]]:
     """Sockets for every worker, and the addresses they are bound to (port 0 becomes a free one).
 
-    Those in the handover are used first. The kernel spreads clients over the workers (SO_REUSEPORT).
+    Those in the handover are used first. The kernel spreads clients over the workers (SO_REUSEPORT); of those that
+    systemd has given, workers share what are too few.
     Raises OSError when an address cannot be had.
     """
     udp: list[list[socket.socket]] = [[] for _ in range(workers)]
     tcp: list[list[socket.socket]] = [[] for _ in range(workers)]
     bound = []
     for number, address in enumerate(addresses):
-        left = (
-            handed.take(left_as(kind, "udp", number, address)),
-            handed.take(left_as(kind, "tcp", number, address)),
-        )
-        where = Address(address.host, left[0][0].getsockname()[1]) if left[0] else _free_address(address)
+        places = [left_as(kind, transport, number, address) for transport in ("udp", "tcp")]
+        left = [handed.take(place) for place in places]
+        first = next((old[0] for old in left if old), None)
+        where = Address(address.host, first.getsockname()[1]) if first is not None else _free_address(address)
         bound.append(where)
-        for sockets, old, sort in ((udp, left[0], socket.SOCK_DGRAM), (tcp, left[1], socket.SOCK_STREAM)):
+        kinds = (socket.SOCK_DGRAM, socket.SOCK_STREAM)
+        for sockets, old, sort, place in zip((udp, tcp), left, kinds, places, strict=True):
+            given = old[: handed.given.get(place, 0)]
             for worker in range(workers):
-                sockets[worker].append(old.pop(0) if old else _bind(where, sort, shared=True))
+                sockets[worker].append(old.pop(0) if old else _one_more(where, sort, given, worker))
             for sock in old:
                 sock.close()
     return [Slot(tuple(udp[worker]), tuple(tcp[worker])) for worker in range(workers)], bound
+
+
+def _one_more(where: Address, kind: socket.SocketKind, given: list[socket.socket], worker: int) -> socket.socket:
+    """A worker's socket for an address, where none is left for it."""
+    # The kernel lets nobody but its owner, who is root, bind beside a given socket.
+    return given[worker % len(given)].dup() if given else _bind(where, kind, shared=True)
 
 
 def leave_slots(slots: Sequence[Slot], addresses: Sequence[Address], handed: Handover, kind: str = "listen") -> None:

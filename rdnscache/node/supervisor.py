@@ -22,6 +22,7 @@ from rdnscache.kernel import Incarnation, forbid_dumps, raise_file_limit
 from rdnscache.lists.shelf import find_directory
 from rdnscache.metrics import REPLACED_DIED, REPLACED_HUNG, Board
 from rdnscache.node import embedded, handover, sockets
+from rdnscache.node.activation import adopt, misfit
 from rdnscache.node.children import Child, ProcessGroup
 from rdnscache.node.descriptors import fit
 from rdnscache.node.greeting import greet, warn_of_root, where
@@ -32,6 +33,7 @@ from rdnscache.node.lifeline import RELOAD, RESTART, Lifeline
 from rdnscache.node.lists import Lists
 from rdnscache.node.orders import ORDER_PAUSE, Orders
 from rdnscache.node.sockets import Slot
+from rdnscache.node.systemd import Manager
 from rdnscache.policies import PolicyData, load_policy
 
 log = logging.getLogger(__name__)
@@ -67,6 +69,9 @@ class Supervisor:
     sockets: Sockets = field(init=False)
     policy: PolicyData = field(default_factory=PolicyData)
     lists: Lists = field(default_factory=Lists)
+    manager: Manager = field(default_factory=Manager)
+    #: What systemd has given us; see `Handover.given`.
+    given: dict[str, int] = field(default_factory=dict)
     incarnation: Incarnation = field(init=False)
 
     def run(self) -> int:
@@ -76,6 +81,8 @@ class Supervisor:
         self.open_files = raise_file_limit()
         self._fit(config)
         self.policy = load_policy(config)
+        adopt(config, handed)
+        self.given, self.processes.pulse = handed.given, self.manager.beat
         try:
             slots, bound = sockets.bind_slots(config.listen, config.workers, handed)
             inner, siblings = sockets.bind_inner(config.workers, handed)
@@ -110,7 +117,7 @@ class Supervisor:
                 self._answer(RESTART, problem)
             self._forget_zones(handed.zones)
             self._serve(path)
-            self._end(self.workers, self.config.linger + self.config.drain + KILL_MARGIN)
+            self._end(self.workers, self._patience())
         finally:
             self._end(self.processes.children, SERVER_END)
             if path is not None:
@@ -121,14 +128,22 @@ class Supervisor:
     def _serve(self, path: Path | None) -> None:
         """Until we are told to stop."""
         while not self.processes.stops:
+            self.manager.tell(sum(each.pid != 0 and each.at_work for each in self.workers), len(self.workers))
             self.processes.go_on(ORDER_PAUSE if self.processes.words else 3600.0)
             self._obey()
             if self.processes.reloads:
                 self.processes.reloads = 0
+                self.manager.reloading("reading the configuration again")
                 self._answer(RELOAD, *self._reload())
             if self.processes.restarts:
                 self.processes.restarts = 0
+                self.manager.reloading("starting anew")
                 self._answer(RESTART, self._restart(path))
+        self.manager.stopping(self._patience() + SERVER_END)
+
+    def _patience(self) -> float:
+        """Seconds that workers have for their end."""
+        return self.config.linger + self.config.drain + KILL_MARGIN
 
     def _begin_lists(self, wait: bool, prove: bool = False) -> None:
         """Have a process see to the lists, if there are any; see `Lists.begin`."""
@@ -162,6 +177,8 @@ class Supervisor:
         try:
             wanted = self.reread()
             fit(wanted, self.open_files)
+            if problem := misfit(self.given, wanted):
+                return problem
             for address in wanted.listen + ((wanted.admin,) if wanted.admin else ()):
                 if address not in (*self.config.listen, self.config.admin):
                     sockets.check_free(address)
@@ -173,12 +190,13 @@ class Supervisor:
 
     def _restart(self, path: Path | None) -> str:
         """Execute ourselves anew; our workers go on meanwhile. Returns why that cannot be done."""
-        problem = self._hindrance() or handover.check()
+        problem = self._hindrance() or handover.check(self.manager.beat)
         if problem:
             log.error("not restarted, the next image could not run: %s", problem)
             return problem
         handed = Handover(workers=[worker.pid for worker in self.workers])
         handed.incarnation, handed.begun = self.incarnation.name, self.incarnation.begun
+        handed.given = self.given
         sockets.leave_slots(self.sockets.slots, self.config.listen, handed)
         sockets.leave_inner(self.sockets.inner, handed)
         if self.sockets.admin is not None and self.config.admin is not None:
@@ -340,7 +358,7 @@ class Supervisor:
 
     def _set_times(self, config: Config) -> None:
         self.processes.hang_time = config.hang_time
-        self.processes.grace = config.linger + config.drain + KILL_MARGIN
+        self.processes.grace = self._patience()
 
     def _obey(self) -> None:
         """Do what was ordered through Redis."""
@@ -351,7 +369,8 @@ class Supervisor:
                 self.processes.restarts += 1
 
     def _answer(self, what: str, problem: str, note: str = "") -> None:
-        """Have workers tell how an order ended."""
+        """Have workers and systemd tell how an order ended."""
+        self.manager.reloaded(what, problem)
         self.board.tell_order(self.orders.answer(what, problem, note))
 
     def _end(self, children: list[Child], seconds: float) -> None:

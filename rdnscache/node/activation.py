@@ -1,0 +1,82 @@
+"""Sockets that systemd has opened for us, sd_listen_fds(3).
+
+They are put where those of an earlier image would be, so that workers get them, and later images as well. systemd keeps
+them open whatever we do: each has to be served, or clients would ask in vain there.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, MutableMapping
+
+from rdnscache.address import Address
+from rdnscache.config import Config
+from rdnscache.errors import ConfigError
+from rdnscache.node.handover import Handover
+from rdnscache.node.sockets import left_as
+
+_FIRST = 3
+_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+
+
+def adopt(config: Config, handed: Handover, environ: MutableMapping[str, str] = os.environ) -> None:
+    """Take what is meant for this process. Raises ConfigError for what it cannot serve."""
+    pid, count, names = (environ.get(name, "") for name in _VARIABLES)
+    if pid != str(os.getpid()) or not (count.isascii() and count.isdigit()):
+        return
+    for name in _VARIABLES:
+        environ.pop(name, None)
+    called = names.split(":")
+    for number in range(int(count[:9])):
+        place = _place(_FIRST + number, called[number] if number < len(called) else "", config)
+        handed.sockets.setdefault(place, []).append(_FIRST + number)
+        handed.given[place] = handed.given.get(place, 0) + 1
+    problem = misfit(handed.given, config)
+    if problem:
+        raise ConfigError(problem)
+
+
+def misfit(given: Mapping[str, int], config: Config) -> str:
+    """Why a node of this configuration could not serve all that systemd has given; empty when it could."""
+    most = {
+        left_as("listen", transport, 0, address): config.workers
+        for address in config.listen
+        if address.port
+        for transport in ("udp", "tcp")
+    }
+    if config.admin is not None and config.admin.port:
+        most[left_as("admin", "tcp", 0, config.admin)] = 1
+    for place, count in given.items():
+        _, transport, address = place.split(" ", 2)
+        where = f"{address} ({transport.upper()})"
+        if place not in most:
+            return f"systemd gives a socket for {where}, which is no address of --listen or --admin"
+        if count > most[place]:
+            return f"systemd gives {count} sockets for {where}, and only {most[place]} can be served: one a worker"
+    return ""
+
+
+def _place(fd: int, name: str, config: Config) -> str:
+    """What a given socket is for, by its address. Raises ConfigError for one that no DNS or HTTP is spoken over."""
+    told = f"socket {name!r:.100} of systemd" if name else f"socket {fd} of systemd"
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError as error:
+        raise ConfigError(f"{told} cannot be used: {error.strerror}") from None
+    sock.set_inheritable(False)
+    try:
+        transport = {socket.SOCK_DGRAM: "udp", socket.SOCK_STREAM: "tcp"}.get(socket.SocketKind(sock.type))
+        if sock.family not in (socket.AF_INET, socket.AF_INET6) or transport is None:
+            raise ConfigError(f"{told} is not for UDP or TCP")
+        if transport == "tcp" and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise ConfigError(f"{told} does not listen: its unit must not say Accept=yes")
+        host, port = sock.getsockname()[:2]
+        both = sock.family == socket.AF_INET6 and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        if both and host == "::":
+            raise ConfigError(f"{told} is for IPv4 and IPv6 at once: its unit must say BindIPv6Only=ipv6-only")
+    finally:
+        sock.detach()
+    address = Address.parse(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", port)
+    kind = "admin" if transport == "tcp" and address == config.admin else "listen"
+    return left_as(kind, transport, 0, address)
