@@ -161,7 +161,7 @@ class Worker:
         drains: list[Callable[[], None]] = []
         pool, inner_pool = Pool(*bounds, drains), Pool(*bounds, drains)
         udp = [
-            UdpListener(sock, address.wildcard, self.answering, guard)
+            UdpListener(sock, address.wildcard, self.answering, guard, config.udp_segments)
             for sock, address in zip(inherited.slot.udp, config.listen, strict=True)
         ]
         tcp = [TcpListener(sock, self.answering, guard, pool) for sock in inherited.slot.tcp]

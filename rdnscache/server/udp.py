@@ -22,14 +22,16 @@ from rdnscache.stream import READ
 class UdpListener:
     """Steps 1 to 4 for datagrams. Nothing that raises stops the reading."""
 
-    def __init__(self, sock: socket.socket, wildcard: bool, answering: Answering, guard: Guard) -> None:
+    def __init__(
+        self, sock: socket.socket, wildcard: bool, answering: Answering, guard: Guard, segments: bool = True
+    ) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._answering = answering
         self._allowed = guard.allowed
         self._limiter = guard.limiter
         self._proxies = guard.proxies
-        self._batch = Batch(sock, wildcard)
+        self._batch = Batch(sock, wildcard, segments)
         self._loop = get_hub().loop
         self._watcher = self._loop.io(sock.fileno(), READ)
         self._flushing = False
