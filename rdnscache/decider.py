@@ -48,6 +48,13 @@ class Decider:
             flights.land(flight, entry, outcomes.LOCAL)
         return True
 
+    def at_once(self, key: bytes) -> tuple[Entry | None, bool]:
+        """What is answered without asking anybody, if anything; and whether deciding takes questions of our own."""
+        verdict = self._policy.of(key)
+        if verdict is None:
+            return None, False
+        return (self._entry_of(key, verdict), False) if verdict.target is None else (None, True)
+
     def minds(self, entry: Entry) -> bool:
         """Whether something else is decided about what an entry answers."""
         verdict = self._policy.of(entry.key)
@@ -95,11 +102,15 @@ class Errand:
 
     def run(self, cache: Cache, flights: Flights) -> bytes:
         """The reply; empty when there is none in time."""
+        entry = self.entry(cache, flights)
+        return compose(self._query, entry, clock.now()) if entry is not None else b""
+
+    def entry(self, cache: Cache, flights: Flights) -> Entry | None:
         now = clock.now()
         self._entry = cache.get(self._query.key, now)
         if self._entry is None and flights.join(self, self._query, None, now) == outcomes.JOINED:
             self._done.wait(PATIENCE)
-        return compose(self._query, self._entry, clock.now()) if self._entry is not None else b""
+        return self._entry
 
 
 def _least_ttl(reply: Reply) -> int:

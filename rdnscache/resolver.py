@@ -38,7 +38,6 @@ from rdnscache.outcomes import (
     WOKEN,
     Ending,
 )
-from rdnscache.policy.rules import Policy
 from rdnscache.query_log import SLOW, QueryLog
 from rdnscache.store.contract import FAILURE, PASS, STORE
 from rdnscache.store.interface import Claim, Store
@@ -48,6 +47,7 @@ from rdnscache.upstream.crowd import Crowd
 from rdnscache.upstream.routes import Route, Routes
 from rdnscache.upstream.siblings import Siblings
 from rdnscache.upstream.thrift import Thrift
+from rdnscache.views import Views
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +79,8 @@ class Terms:
     stale_after: float
     #: This node's name, as stored with what it asks for.
     node: str
-    #: What is decided before anybody is asked; None: nothing.
-    policy: Policy | None = None
+    #: Who decides before anybody is asked, for everybody or for each view; None: nobody.
+    decider: Decider | Views | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Resolver:
         self._misled_until = 0.0
         self._stale_after = terms.stale_after
         self._node = f"node={terms.node}"
-        self._decider = Decider(terms.policy, sources.cache, terms.node) if terms.policy is not None else None
+        self._decider = terms.decider
         self._query_log = query_log
         self._counters = counters
         #: Counts flushes: what was read from L2 before one must not bring the old answer back.
@@ -314,21 +314,13 @@ class Resolver:
             entry, layer = flight.stale, outcomes.STALE
             self._hold(entry, now)
         elif entry.ttl > 0 and not flight.flushed:
-            self._remember(flight.key, entry, now)
+            self.cache.learn(flight.key, entry, now)
         if not flight.up:
             return
         if not flight.renewal:
             self._l2_share += ((layer == outcomes.L2) - self._l2_share) / MEMORY
         self._count(flight, entry, layer, now - flight.since)
         self.flights.land(flight, entry, layer)
-
-    def _remember(self, key: bytes, entry: Entry, now: float) -> None:
-        """Put an entry into L1, in place of what it contradicts."""
-        if entry.key != key:
-            self.cache.drop(key)
-        elif answers(entry.rcode):
-            self.cache.drop(wider_key(key))
-        self.cache.put(entry, now)
 
     def warm(self, entry: Entry, now: float) -> None:
         """Take an entry that nobody has asked for yet, unless something else is decided about it."""

@@ -14,10 +14,12 @@ from rdnscache.departure import Departure
 from rdnscache.dns.compose import EDE_NOT_READY, EDE_PROHIBITED, compose, compose_error, compose_truncated
 from rdnscache.dns.entry import FAR, Entry
 from rdnscache.dns.policy import Identity, answer_ourselves
+from rdnscache.dns.question import view_number, with_view
 from rdnscache.dns.wire import CH, REFUSED, SERVFAIL, Query
 from rdnscache.flights import Channel, Flights
 from rdnscache.metrics import Counters
 from rdnscache.query_log import QueryLog
+from rdnscache.views import Views
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +50,16 @@ class Answering:
         self.rotates = False
         #: Where upstreams are told of clients' networks: which one a query is for.
         self.subnets: ClientSubnets | None = None
+        #: Where there are views: by number, whether what they answer may differ; and those themselves.
+        self.marks: bytes | None = None
+        self.views: Views | None = None
 
     def lookup(self, query: Query, now: float) -> bytes | None:
         """Step 3: the reply from L1, if it is there and fresh. Those to be traced or logged take the longer way."""
         if self.subnets is not None:
             self.subnets.mark(query)
+        if self.marks is not None and not query.error and self.marks[query.group]:
+            query.key = with_view(query.key, query.group)
         if query.error or query.trace or query.watch is not None:
             return None
         entry = self.cache.get(query.key, now)
@@ -65,7 +72,11 @@ class Answering:
     def _renew(self, entry: Entry, key: bytes) -> None:
         """Ask anew for an entry that is in use and about to end; once."""
         entry.renew_at = FAR
-        if self._renews and self._flights.renew(key, entry.ttl // 10 + 1):
+        if not self._renews:
+            return
+        left = entry.ttl // 10 + 1
+        asked = key if self.views is None or view_number(key) < 0 else self.views.to_renew(key, left, clock.now())
+        if asked is not None and self._flights.renew(asked, left):
             self.counters[metrics.PREFETCHES] += 1
 
     def take(self, channel: Channel, query: Query, client: Any, now: float) -> bytes | None:
@@ -78,6 +89,10 @@ class Answering:
             entry = self.cache.get(query.key, now)
             if entry is not None:
                 return self.finish(query, entry, outcomes.L1)
+        if reply is None and self.views is not None and view_number(query.key) >= 0:
+            told = self.views.told(query, now)
+            if told is not None:
+                return self.finish(query, *told)
         if reply is None:
             outcome = self._flights.join(channel, query, client, now)
             if outcome == outcomes.JOINED:
@@ -93,10 +108,14 @@ class Answering:
 
     def finish(self, query: Query, entry: Entry, layer: int) -> bytes:
         """The reply from an entry; counted, traced and logged."""
+        if self.views is not None and self.views.marks[query.group] and view_number(query.key) < 0:
+            entry = self.views.answer(query, entry)
         now = clock.now()
         self.counters[metrics.ANSWERS + layer] += 1
         if query.trace and self._worker_name:
             query.note = trace_text(self._worker_name, entry, layer, now)
+            if self.views is not None:
+                query.note += f" view={self.views.names[query.group]}".encode()
         reply = compose(query, entry, now, self.rotates)
         if query.watch is not None:
             query.watch(layer)

@@ -124,7 +124,8 @@ class UdpListener:
         if watched:
             query.watch = answering.query_log.watch(query, "udp", source)
         verdict = PASS if self._limiter is None or stream else self._limiter.check(source, now)
-        if verdict == PASS and self._allowed.holds(source):
+        query.group = self._allowed.group(source)
+        if verdict == PASS and query.group >= 0:
             return query
         reply = answering.deny(query) if verdict == PASS else answering.limit(query, verdict)
         if reply is not None:

@@ -1,0 +1,141 @@
+"""Views at work: what groups of clients are answered, each by its own policy and routes.
+
+A question is resolved once, whoever asks: with the bare key, or with the key of a route where a view has others asked
+than usual. Everybody who waits is on the flight of that key. What a view says instead is decided for each who is
+answered, and kept in L1 under the view's own key, where its hits find it; neither Redis nor other workers know of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rdnscache import clock, outcomes
+from rdnscache.cache import Cache
+from rdnscache.decider import Decider, Errand
+from rdnscache.dns.entry import Entry
+from rdnscache.dns.policy import without_records
+from rdnscache.dns.question import bare_key, view_number, wider_key, with_route, with_view
+from rdnscache.dns.wire import SERVFAIL, Query
+from rdnscache.dns.zones import Zones
+from rdnscache.flights import Flight, Flights
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a group of clients has of its own. `routes` has the digest of the route for a question."""
+
+    name: str
+    decider: Decider | None = None
+    routes: Zones[bytes] | None = None
+
+
+class Views:
+    """Those of a worker by number, of which 0 is that of everybody else. `usual` has the digests of the usual routes."""
+
+    def __init__(self, views: Sequence[View], usual: Zones[bytes], cache: Cache) -> None:
+        self._views = views
+        self._usual = usual
+        self._cache = cache
+        #: By number, whether its answers may differ from those of the bare question; and the names.
+        self.marks = bytes(each.decider is not None or each.routes is not None for each in views)
+        self.names = [each.name for each in views]
+
+    def raw_key(self, key: bytes) -> bytes:
+        """The question that is asked for a view's."""
+        bare, routes = bare_key(key), self._views[view_number(key)].routes
+        digest = routes.of(bare) if routes is not None else b""
+        return with_route(bare, digest) if digest and digest != self._usual.of(bare) else bare
+
+    def told(self, query: Query, now: float) -> tuple[Entry, int] | None:
+        """What a query's view answers without a flight, and from which layer; None: it is to join that of its key.
+
+        The key is then the one to be asked, unless deciding takes questions of our own.
+        """
+        key = query.key
+        decider = self._views[query.group].decider
+        if decider is not None:
+            entry, asks = decider.at_once(key)
+            if entry is not None:
+                if entry.ttl:
+                    self._cache.put(entry, now)
+                return entry, outcomes.LOCAL
+            if asks:
+                return None
+        raw = self.raw_key(key)
+        found = self._cache.get(raw, now)
+        if found is not None:
+            return self._own(found, raw, key, now), outcomes.L1
+        query.key = raw
+        return None
+
+    def answer(self, query: Query, entry: Entry) -> Entry:
+        """What a query's view says, the flight of its question having landed with this entry."""
+        key = with_view(bare_key(query.key), query.group)
+        wide = wider_key(key) if entry.key != query.key else key
+        known = self._cache.peek(wide)  # made for somebody who waited with us
+        if known is not None and known.origin is entry.origin and known.stored == entry.stored:
+            known.held_until = entry.held_until
+            return known
+        return self._own(entry, query.key, key, clock.now())
+
+    def to_renew(self, key: bytes, left: int, now: float) -> bytes | None:
+        """The question to be asked anew, before an entry of a view ends; None where somebody has done so already."""
+        raw = self.raw_key(key)
+        found = self._cache.kept(raw)
+        if found is None or now + left >= found.stored + found.ttl:
+            return raw
+        self._own(found, raw, key, now)
+        return None
+
+    def decides(self, flight: Flight, flights: Flights) -> bool:
+        """Land a view's flight; False for what is asked for all."""
+        number = view_number(flight.key)
+        if number < 0:
+            return False
+        decider = self._views[number].decider
+        if decider is not None and decider.decides(flight, flights):
+            return True
+        raw = self.raw_key(flight.key)
+        found = Errand(raw).entry(self._cache, flights)
+        if found is not None:
+            entry, layer = self._own(found, raw, flight.key, clock.now()), outcomes.FLIGHT
+        else:
+            entry = Entry(flight.key, without_records(flight.key, SERVFAIL), clock.now(), 0, 0)
+            layer = outcomes.FAILURE
+        if flight.up:  # it may have had to make way
+            flights.land(flight, entry, layer)
+        return True
+
+    def minds(self, entry: Entry) -> bool:
+        """Nobody minds what is known of a question itself: views decide when they answer."""
+        return False
+
+    def instead_of(self, entry: Entry, key: bytes) -> Entry:
+        """The same: what a question brings is kept as it is."""
+        return entry
+
+    def held(self, key: bytes) -> Mapping[str, Entry]:
+        """What L1 has for views at a bare key, by the name of the view; and for routes of their own, as `NAME, asked`."""
+        found = {}
+        for number, view in enumerate(self._views):
+            if self.marks[number]:
+                mine = with_view(key, number)
+                for name, each in ((view.name, mine), (f"{view.name}, asked", self.raw_key(mine))):
+                    entry = self._cache.peek(each) if each != key else None
+                    if entry is not None:
+                        found[name] = entry
+        return found
+
+    def _own(self, entry: Entry, raw: bytes, key: bytes, now: float) -> Entry:
+        """What the view of a key says where an entry answers the question asked for it; kept where that one is."""
+        decider = self._views[view_number(key)].decider
+        kept = self._cache.peek(entry.key) is entry
+        told = decider.instead_of(entry, key) if decider is not None else entry
+        if not kept:  # the flight was flushed, or it is not to be kept at all
+            return told
+        if told is entry:
+            told = entry.under(key if entry.key == raw else wider_key(key))
+        if told.ttl:
+            self._cache.learn(key, told, now)
+        return told
