@@ -13,7 +13,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from rdnscache import forwards
+from rdnscache import contradictions, forwards
 from rdnscache import option_parsers as values
 from rdnscache import zone as zones
 from rdnscache.address import Address
@@ -363,34 +363,10 @@ def _complete(config: Config, warn: Warn) -> Config:
         workers=config.workers or cpus(),
         node_id=config.node_id or (host if port == DNS_PORT else f"{host}-{port}"),
     )
-    _refuse_contradictions(config)
+    contradictions.refuse(config)
     for each in (zone for zone in config.zone if zone.settings):
         try:
-            _refuse_contradictory_times(config.inside(each))
+            contradictions.refuse_of_zone(config.inside(each))
         except ConfigError as error:
             raise ConfigError(f"zone {each.names[0]}: {error}") from None
     return config
-
-
-def _refuse_contradictory_times(config: Config) -> None:
-    for low, high in (
-        ("ttl_min", "ttl_max"),
-        ("upstream_timeout", "upstream_deadline"),
-        ("upstream_retry_min", "upstream_retry_max"),
-        ("max_flights", "max_waiting"),
-    ):
-        if getattr(config, low) > getattr(config, high):
-            raise ConfigError(f"{low} ({getattr(config, low)}) is above {high} ({getattr(config, high)})")
-
-
-def _refuse_contradictions(config: Config) -> None:
-    _refuse_contradictory_times(config)
-    if 0 < config.upstream_check < 1:
-        raise ConfigError(f"upstream_check ({config.upstream_check}) is neither 0 nor at least 1")
-    if 0 < config.hang_time < 1:
-        raise ConfigError(f"hang_time ({config.hang_time}) is neither 0 nor at least 1")
-    fixed = [address for address in config.listen if address.port]
-    if len(set(fixed)) != len(fixed):
-        raise ConfigError("the same listen address is given twice")
-    if config.admin is not None and config.admin.port and config.admin in fixed:
-        raise ConfigError(f"admin and listen are both {config.admin}")
