@@ -15,6 +15,7 @@ from typing import Any
 
 from rdnscache import contradictions, forwards
 from rdnscache import option_parsers as values
+from rdnscache import view as views
 from rdnscache import zone as zones
 from rdnscache.address import Address
 from rdnscache.clients.networks import DEFAULT_ALLOW
@@ -25,11 +26,12 @@ from rdnscache.forwards import DNS_PORT
 from rdnscache.kernel import cpus
 from rdnscache.option_parsers import Parser
 from rdnscache.redis_url import mask, parse
+from rdnscache.view import View
 from rdnscache.zone import USUAL, Zone
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 #: Options that may be tables in TOML.
-TABLES = ("zone",)
+TABLES = ("view", "zone")
 
 
 def _option(
@@ -51,7 +53,7 @@ def plain(option: Field[Any], value: Any) -> Any:
     if option.metadata["parse"] is values.secrets:
         return [f"{secret.partition(':')[0]}:***" for secret in value]
     if isinstance(value, tuple):
-        return [item.table() if isinstance(item, Zone) else str(item) for item in value]
+        return [item.table() if isinstance(item, Zone | View) else str(item) for item in value]
     if isinstance(value, str):
         return mask(value)
     return str(value) if isinstance(value, Address) else value
@@ -94,6 +96,12 @@ class Config:
     block_answer: str = _option(
         "nxdomain", "ANSWER", "Say this of blocked names: nxdomain, null (0.0.0.0 and ::), refused, or an address.",
         values.block_answer,
+    )  # fmt: skip
+    view: tuple[View, ...] = _option(
+        (), "TABLE",
+        "Answer a group of clients in its own way: {name = \"kids\", clients = [\"10.0.1.0/24\"], block = "
+        "[\"kids.txt\"]}. Repeatable.",
+        lambda raw: views.read(raw, _setting), "no views",
     )  # fmt: skip
     redis: str = _option(
         "embedded", "URL|embedded|none", "The shared cache: a URL, a server of this node's own, or none.",
@@ -265,13 +273,24 @@ class Config:
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """All servers that are asked for something, each once."""
-        zones = (each for zone in self.zone for each in zone.upstream)
-        return tuple({each.place: each for each in (*self.upstream, *zones)}.values())
+        others = (each for _, servers in self.others for each in servers)
+        return tuple({each.place: each for each in (*self.upstream, *others)}.values())
+
+    @property
+    def others(self) -> tuple[tuple[str, tuple[Endpoint, ...]], ...]:
+        """The servers of zones and views, with whose they are."""
+        found = [(f"zone {zone.names[0]}", zone.upstream) for zone in self.zone]
+        for view in self.view:
+            own = dict(view.settings)
+            found.append((f"view {view.name}", own.get("upstream", ())))
+            found += [(f"view {view.name}, zone {zone.names[0]}", zone.upstream) for zone in own.get("zone", ())]
+        return tuple(found)
 
     @property
     def longest_deadline(self) -> float:
         """That of the zone where it is longest."""
-        settings = (setting for zone in self.zone for setting in zone.settings)
+        zones = (zone for config in (self, *map(self.inside_view, self.view)) for zone in config.zone)
+        settings = (setting for zone in zones for setting in zone.settings)
         own: list[float] = [value for name, value in settings if name == "upstream_deadline"]
         return max([self.upstream_deadline, *own])
 
@@ -279,6 +298,10 @@ class Config:
         """What holds for a zone."""
         upstream = self.upstream if zone.word == USUAL else zone.upstream
         return replace(self, upstream=upstream, **dict(zone.settings))
+
+    def inside_view(self, view: View) -> Config:
+        """What holds in a view."""
+        return replace(self, view=(), **dict(view.settings))
 
 
 def has_secrets(config: Config) -> bool:
@@ -354,7 +377,7 @@ def load(
 def _complete(config: Config, warn: Warn) -> Config:
     """Fill in what depends on the machine, and refuse contradictions."""
     upstream = forwards.find(config.upstream, config.upstream_file, RESOLV_CONF, config.listen, warn)
-    forwards.check_zones(config.zone, upstream, config.listen)
+    forwards.check_others(config.others, upstream, config.listen)
     port = config.listen[0].port
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip(".")[:50] or "node"
     config = replace(
@@ -364,9 +387,10 @@ def _complete(config: Config, warn: Warn) -> Config:
         node_id=config.node_id or (host if port == DNS_PORT else f"{host}-{port}"),
     )
     contradictions.refuse(config)
-    for each in (zone for zone in config.zone if zone.settings):
-        try:
-            contradictions.refuse_of_zone(config.inside(each))
-        except ConfigError as error:
-            raise ConfigError(f"zone {each.names[0]}: {error}") from None
+    for whose, inside in (("", config), *((f"view {view.name}, ", config.inside_view(view)) for view in config.view)):
+        for each in (zone for zone in inside.zone if zone.settings):
+            try:
+                contradictions.refuse_of_zone(inside.inside(each))
+            except ConfigError as error:
+                raise ConfigError(f"{whose}zone {each.names[0]}: {error}") from None
     return config

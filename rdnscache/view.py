@@ -111,15 +111,17 @@ def _view(table: dict[str, Any], setting: Setting) -> View:
         raise ValueError("a view has a name of 1 to 64 letters, digits, '_', '-' and, not first, '.'")
     if name == DEFAULT:
         raise ValueError(f"the name {DEFAULT} is that of all clients in no view")
-    try:
-        own = {key: setting(option, table[key]) for key, option in (("clients", "allow"), ("listen", "listen"))
-               if key in table}  # fmt: skip
-        settings = tuple((option, setting(option, table[key])) for key, option in _OPTIONS.items() if key in table)
-    except ValueError as error:
-        raise ValueError(f"view {name}: {error}") from None
-    if not own:
+    found: dict[str, Any] = {}
+    for key, option in (("clients", "allow"), ("listen", "listen"), *_OPTIONS.items()):
+        if key in table:
+            try:
+                found[option] = setting(option, table[key])
+            except ValueError as error:
+                raise ValueError(f"view {name}: {key}: {error}") from None
+    clients, listen = found.pop("allow", ()), found.pop("listen", ())
+    if not clients and not listen:
         raise ValueError(f"view {name} has no clients: name their networks in clients, or listeners in listen")
-    return View(name, own.get("clients", ()), own.get("listen", ()), settings)
+    return View(name, clients, listen, tuple(found.items()))
 
 
 def _refuse_equals(views: Sequence[View]) -> None:
@@ -129,11 +131,11 @@ def _refuse_equals(views: Sequence[View]) -> None:
         for network in (each for text in view.networks for each in parse_networks(text)):
             for listener in view.listen or (None,):
                 other = known.setdefault((network, listener), view.name)
+                if len(known) > MOST_NETWORKS:
+                    raise ValueError(f"the views have more than {MOST_NETWORKS} networks of clients, the limit")
                 if other != view.name:
                     where = f" at {listener}" if listener else ""
                     raise ValueError(f"{network}{where} is in two views, {other} and {view.name}")
-    if len(known) > MOST_NETWORKS:
-        raise ValueError(f"the views have {len(known)} networks of clients; {MOST_NETWORKS} is the limit")
 
 
 def groups_at(views: Sequence[View], listener: Address) -> list[tuple[int, tuple[str, ...]]]:

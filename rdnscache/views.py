@@ -7,18 +7,22 @@ answered, and kept in L1 under the view's own key, where its hits find it; neith
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rdnscache import clock, outcomes
 from rdnscache.cache import Cache
 from rdnscache.decider import Decider, Errand
 from rdnscache.dns.entry import Entry
+from rdnscache.dns.names import question_text
 from rdnscache.dns.policy import without_records
 from rdnscache.dns.question import bare_key, view_number, wider_key, with_route, with_view
 from rdnscache.dns.wire import SERVFAIL, Query
 from rdnscache.dns.zones import Zones
 from rdnscache.flights import Flight, Flights
+
+#: Stands for the number of a view whose keys are bare.
+UNMARKED = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +34,21 @@ class View:
     routes: Zones[bytes] | None = None
 
 
+def _mark(views: Sequence[View], view: View) -> int:
+    """The number of the first view that answers as this one; UNMARKED where every question has its usual answer."""
+    own = view.decider, view.routes
+    return UNMARKED if own == (None, None) else [(each.decider, each.routes) for each in views].index(own)
+
+
 class Views:
-    """Those of a worker by number, of which 0 is that of everybody else. `usual` has the digests of the usual routes."""
+    """Those of a worker by number; 0 is that of everybody else. `usual` has the digests of the usual routes."""
 
     def __init__(self, views: Sequence[View], usual: Zones[bytes], cache: Cache) -> None:
         self._views = views
         self._usual = usual
         self._cache = cache
-        #: By number, whether its answers may differ from those of the bare question; and the names.
-        self.marks = bytes(each.decider is not None or each.routes is not None for each in views)
+        #: By number, what its keys are marked with: views that have all in common share what they answer.
+        self.marks = bytes(_mark(views, view) for view in views)
         self.names = [each.name for each in views]
 
     def raw_key(self, key: bytes) -> bytes:
@@ -53,7 +63,7 @@ class Views:
         The key is then the one to be asked, unless deciding takes questions of our own.
         """
         key = query.key
-        decider = self._views[query.group].decider
+        decider = self._views[view_number(key)].decider
         if decider is not None:
             entry, asks = decider.at_once(key)
             if entry is not None:
@@ -71,7 +81,7 @@ class Views:
 
     def answer(self, query: Query, entry: Entry) -> Entry:
         """What a query's view says, the flight of its question having landed with this entry."""
-        key = with_view(bare_key(query.key), query.group)
+        key = with_view(bare_key(query.key), self.marks[query.group])
         wide = wider_key(key) if entry.key != query.key else key
         known = self._cache.peek(wide)  # made for somebody who waited with us
         if known is not None and known.origin is entry.origin and known.stored == entry.stored:
@@ -115,17 +125,20 @@ class Views:
         """The same: what a question brings is kept as it is."""
         return entry
 
-    def held(self, key: bytes) -> Mapping[str, Entry]:
-        """What L1 has for views at a bare key, by the name of the view; and for routes of their own, as `NAME, asked`."""
-        found = {}
-        for number, view in enumerate(self._views):
-            if self.marks[number]:
-                mine = with_view(key, number)
-                for name, each in ((view.name, mine), (f"{view.name}, asked", self.raw_key(mine))):
-                    entry = self._cache.peek(each) if each != key else None
-                    if entry is not None:
-                        found[name] = entry
-        return found
+    def held(self, key: bytes) -> Iterator[tuple[str, Entry]]:
+        """What L1 has of a bare question for views, each with the question in words; views that share it have one."""
+        asked = set()
+        for number in sorted({*self.marks} - {UNMARKED}):
+            mine = with_view(key, number)
+            entry = self._cache.peek(mine)
+            if entry is not None:
+                names = [name for name, mark in zip(self.names, self.marks, strict=True) if mark == number]
+                yield f"{question_text(key)} view={','.join(names)}", entry
+            asked.add(self.raw_key(mine))
+        for raw in sorted(asked - {key}):
+            entry = self._cache.peek(raw)
+            if entry is not None:
+                yield question_text(raw), entry
 
     def _own(self, entry: Entry, raw: bytes, key: bytes, now: float) -> Entry:
         """What the view of a key says where an entry answers the question asked for it; kept where that one is."""

@@ -22,10 +22,7 @@ from rdnscache.clients.limit import Limiter
 from rdnscache.clients.networks import Networks
 from rdnscache.config import Config
 from rdnscache.departure import Departure
-from rdnscache.dns.names import TYPES, question_text, rcode_text
 from rdnscache.dns.policy import Identity
-from rdnscache.dns.question import questions
-from rdnscache.dns.wire import IN
 from rdnscache.endpoint import UNLIMITED, Endpoint
 from rdnscache.flights import Flights
 from rdnscache.logs import log_uncaught
@@ -36,7 +33,7 @@ from rdnscache.operator.lost_flushes import announce_again
 from rdnscache.policy.rules import Policy
 from rdnscache.query_log import QueryLog
 from rdnscache.resolver import LEASE_MARGIN, Resolver, Sources, Terms
-from rdnscache.routing import make_routes, make_subnets, make_terms
+from rdnscache.routing import make_deciders, make_routes, make_subnets, make_terms, make_views
 from rdnscache.server.answering import Answering
 from rdnscache.server.pool import Pool
 from rdnscache.server.tcp import TcpListener
@@ -51,7 +48,8 @@ from rdnscache.sweeper import Sweeper
 from rdnscache.upstream.budget import Budget
 from rdnscache.upstream.budget import Terms as BudgetTerms
 from rdnscache.upstream.siblings import Siblings
-from rdnscache.worker_status import WorkerStatus
+from rdnscache.view import groups_at
+from rdnscache.worker_status import WorkerStatus, held_of
 
 if TYPE_CHECKING:
     from rdnscache.admin.server import Admin
@@ -82,10 +80,9 @@ GC_THRESHOLD = (10_000, 1000, 1000)
 class Worker:
     """One worker's objects and their life."""
 
-    def __init__(self, config: Config, inherited: Inherited, line: Lifeline, policy: Policy | None) -> None:
+    def __init__(self, config: Config, inherited: Inherited, line: Lifeline, policies: Sequence[Policy | None]) -> None:
         self.config = config
         self._line = line
-        self._policy = policy
         self._departure = departure = Departure()
         self._beats = gevent.get_hub().loop.timer(0, BEAT_INTERVAL)
         self.worker = worker = inherited.worker
@@ -110,6 +107,8 @@ class Worker:
                 seal,
             )
             self.store = RedisStore(settings, self, partial(announce_again, settings.url, settings.prefix), counters)
+        self._deciders = make_deciders(policies, self.cache, config.node_id)
+        self.views = make_views(config, self._deciders, self.cache) if config.view else None
         self.routes = make_routes(config, board, counters, self._make_budget)
         self.siblings = Siblings(worker, inherited.siblings, config.longest_deadline, departure)
         self.resolver = self._make_resolver()
@@ -122,7 +121,9 @@ class Worker:
         )
         self.answering.rotates = config.rotate == "id"
         self.answering.subnets = make_subnets(config)
-        self.guard = make_guard(config)
+        if self.views is not None:
+            self.answering.views, self.answering.marks = self.views, self.views.marks
+        self.guards = make_guards(config)
         self.udp, self.tcp, self.inner = self._make_listeners(inherited)
         #: What clients reach.
         self.outer: list[UdpListener | TcpListener] = [*self.udp, *self.tcp]
@@ -148,7 +149,7 @@ class Worker:
         return Budget(terms, self.store.ask_for_slots, self.board.block(endpoint.label), self.counters, place)
 
     def _make_resolver(self) -> Resolver:
-        terms = Terms(self.config.stale_after, self.config.node_id, self._policy)
+        terms = Terms(self.config.stale_after, self.config.node_id, self.views or self._deciders[0])
         sources = Sources(self.cache, self.store, self.siblings, self.routes)
         return Resolver(sources, terms, self.query_log, self.counters)
 
@@ -156,15 +157,18 @@ class Worker:
         self, inherited: Inherited
     ) -> tuple[list[UdpListener], list[TcpListener], list[UdpListener | TcpListener]]:
         """For clients over UDP and over TCP; and where the node's other workers ask, which serve until we exit."""
-        config, guard = self.config, self.guard
+        config, guards = self.config, self.guards
         bounds = (config.tcp_idle, config.tcp_connections)
         drains: list[Callable[[], None]] = []
         pool, inner_pool = Pool(*bounds, drains), Pool(*bounds, drains)
         udp = [
             UdpListener(sock, address.wildcard, self.answering, guard)
-            for sock, address in zip(inherited.slot.udp, config.listen, strict=True)
+            for sock, address, guard in zip(inherited.slot.udp, config.listen, guards, strict=True)
         ]
-        tcp = [TcpListener(sock, self.answering, guard, pool) for sock in inherited.slot.tcp]
+        tcp = [
+            TcpListener(sock, self.answering, guard, pool)
+            for sock, guard in zip(inherited.slot.tcp, guards, strict=True)
+        ]
         # the others have counted their clients' queries themselves
         uncounted = QueryLog(0), "", config.prefetch, self.board.scrap(), Departure()
         answering = Answering(self.cache, self.flights, Identity(), *uncounted)
@@ -216,19 +220,7 @@ class Worker:
         return self.routes.latency()
 
     def look(self, name: bytes) -> list[dict[str, Any]]:
-        now = clock.now()
-        held = [entry for key in questions(name, TYPES, IN) if (entry := self.cache.peek(key)) is not None]
-        return [
-            {
-                "key": question_text(entry.key),
-                "rcode": rcode_text(entry.rcode),
-                "state": "fresh" if entry.fresh(now) else "stale" if entry.usable(now) else "expired",
-                "ttl_left": max(round(entry.stored + entry.ttl - now), 0),
-                "age": max(round(now - entry.stored), 0),
-                "origin": entry.origin,
-            }
-            for entry in held
-        ]
+        return held_of(self.cache, self.views, name)
 
     def introduce(self) -> None:
         self._measure()
@@ -314,9 +306,10 @@ class Worker:
         """Say who has been over the rate limit since the last time, while they are."""
         count, before = self._count_limited(), self._limited
         self._limited = count
-        if self.guard.limiter is None or count == before:
+        limiter = self.guards[0].limiter
+        if limiter is None or count == before:
             return
-        over = self.guard.limiter.limited(now)
+        over = limiter.limited(now)
         more = f" and {len(over) - LIMITED_NAMED} more" if len(over) > LIMITED_NAMED else ""
         who = f"; over the limit now: {', '.join(over[:LIMITED_NAMED])}{more}" if over else ""
         log.warning("rate limit: %d replies held back or truncated%s", count - before, who)
@@ -357,17 +350,21 @@ class Worker:
             self.counters[gauge] = 0
 
 
-def make_guard(config: Config) -> Guard:
-    """Who is answered, and how often."""
+def make_guards(config: Config) -> list[Guard]:
+    """Who is answered at each listener, in which group, and how often."""
     limiter = None
     if config.rate_limit:
         burst = max(round(RATE_BURST * config.rate_limit), 1)
         exempt = Networks(config.rate_limit_exempt)
         limiter = Limiter(config.rate_limit, burst, config.rate_limit_slip, random.getrandbits(64), exempt)
     proxies = Networks(config.proxy_from) if config.proxy_from else None
-    return Guard(Networks(config.allow, config.deny), limiter, proxies)
+    groups = [tuple(groups_at(config.view, address)) for address in config.listen]
+    known = {each: Networks(config.allow, config.deny, each) for each in groups}  # mostly one for all of them
+    return [Guard(known[each], limiter, proxies) for each in groups]
 
 
-def run_worker(config: Config, inherited: Inherited, line: Lifeline, policy: Policy | None = None) -> int:
+def run_worker(
+    config: Config, inherited: Inherited, line: Lifeline, policies: Sequence[Policy | None] = (None,)
+) -> int:
     """A worker's whole life, in its own process; returns its exit code."""
-    return Worker(config, inherited, line, policy).run()
+    return Worker(config, inherited, line, policies).run()

@@ -39,7 +39,7 @@ from support import (
 from rdnscache import metrics, outcomes
 from rdnscache.metrics import BOUNDS, SERVER_ROOM, Board, observe
 from rdnscache.query_log import HEAT_ROOM, HOTTEST, QueryLog, address_text
-from rdnscache.store.contract import HEAT, HOT_HALF_LIFE, HOT_KEPT, HOT_LIFETIME
+from rdnscache.store.heat import HEAT, HOT_HALF_LIFE, HOT_KEPT, HOT_LIFETIME
 from rdnscache.store.steering import STEP
 from rdnscache.worker_status import History
 

@@ -66,11 +66,11 @@ def serve(file: str | None, check: bool, **given: Any) -> None:
     from rdnscache.node.supervisor import Supervisor
 
     if check:
+        from rdnscache.group_policies import load_policies
         from rdnscache.kernel import raise_file_limit
         from rdnscache.node.descriptors import fit
-        from rdnscache.policies import load_policy
 
-        load_policy(config)
+        load_policies(config)
         _, less = fit(config, raise_file_limit())
         if less:
             echo(less, err=True)

@@ -22,6 +22,7 @@ from rdnscache.address import Address
 from rdnscache.config import Config, has_secrets, options, plain
 from rdnscache.errors import ConfigError
 from rdnscache.forms import form
+from rdnscache.group_policies import GroupPolicies, load_policies
 from rdnscache.kernel import Incarnation, first_free_port, forbid_dumps, raise_file_limit
 from rdnscache.metrics import REPLACED_DIED, REPLACED_HUNG, Board
 from rdnscache.node import embedded, handover, sockets
@@ -32,7 +33,6 @@ from rdnscache.node.inherited import Inherited
 from rdnscache.node.keeper import Keeper
 from rdnscache.node.lifeline import RELOAD, RESTART, Lifeline
 from rdnscache.node.sockets import Slot
-from rdnscache.policies import PolicyData, load_policy
 from rdnscache.redis_url import SERVER, mask, parse
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Supervisor:
     next_order: float = 0.0
     board: Board = field(init=False)
     sockets: Sockets = field(init=False)
-    policy: PolicyData = field(default_factory=PolicyData)
+    policy: GroupPolicies = field(default_factory=GroupPolicies)
     incarnation: Incarnation = field(init=False)
 
     def run(self) -> int:
@@ -81,7 +81,7 @@ class Supervisor:
         self._protect(config)
         self.open_files = raise_file_limit()
         self._fit(config)
-        self.policy = load_policy(config)
+        self.policy = load_policies(config)
         try:
             slots, bound = sockets.bind_slots(config.listen, config.workers, handed)
             inner, siblings = sockets.bind_inner(config.workers, handed)
@@ -195,7 +195,7 @@ class Supervisor:
             # the one import upward, in the child alone: a supervisor is without gevent and redis-py
             from rdnscache.worker import run_worker
 
-            return run_worker(fit(self.config, self.open_files)[0], inherited, line, self.policy.policy())
+            return run_worker(fit(self.config, self.open_files)[0], inherited, line, self.policy.policies())
 
         return run
 
@@ -266,7 +266,7 @@ class Supervisor:
         try:
             wanted = self.reread()
             self._fit(replace(wanted, **keep))
-            policy = load_policy(wanted)
+            policy = load_policies(wanted)
         except ConfigError as error:
             return log.error("the configuration is refused, the old one stays: %s", error)
         for option in options():
@@ -288,7 +288,7 @@ class Supervisor:
             self._tell_policy()
             self._forget_zones(zone.changed(before.zone, changed.zone))
 
-    def _roll(self, before: Config, old_policy: PolicyData) -> bool:
+    def _roll(self, before: Config, old_policy: GroupPolicies) -> bool:
         """Let successors take over, worker by worker; if one does not work, those of the configuration `before`."""
         changed = self.config
         done: list[Child] = []

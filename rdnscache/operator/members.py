@@ -16,8 +16,9 @@ from rdnscache.endpoint import LONGEST
 from rdnscache.errors import StoreDown
 from rdnscache.operator.ear import Ear
 from rdnscache.operator.entries import redis_errors
-from rdnscache.store.contract import EVENTS_KEPT, HOT_UNIT, LOOK, MEMBER_TTL, SILENCE, Names
+from rdnscache.store.contract import EVENTS_KEPT, LOOK, MEMBER_TTL, SILENCE, Names
 from rdnscache.store.foreign_json import LONGEST_REPORT
+from rdnscache.store.heat import HOT_UNIT
 from rdnscache.store.membership import Member, member, read_message, read_report, read_roll
 from rdnscache.store.steering import ANNOUNCE, MOST_WORKERS, ROLL, WorkerId
 

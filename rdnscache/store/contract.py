@@ -1,5 +1,5 @@
 """The Redis contract: every key, value, script and message, and nothing else. The only home of these facts in the code;
-the scripts about members and events are in `steering`.
+the scripts about members and events are in `steering`, that about hot names in `heat`.
 
 Keys (`rdns` is the configurable prefix, 1 the version of this contract):
 
@@ -29,6 +29,8 @@ so the braces hold the whole name, and an entry, its claim and its followers are
 The class is left out where it is IN. Behind `:cd` there may be `:ecs=192.0.2.0/24`: the client subnet that was told to
 the upstream (RFC 7871), with its lead and wait keys. What comes back with scope 0, for all, is stored under the key
 without it; everything else has `scope` in its `info`, behind `why`, as the upstream told it.
+Before that there may be `:via=0123456789abcdef`: a view has other servers asked than usual. The digest is made of
+whom it asks, how, and how long it keeps that, so it is the same for the same servers in views of other nodes.
 
 NXDOMAIN holds for a name, not for a type (RFC 2308 section 5), so such a reply is stored once, at the name's NXDOMAIN
 key, whatever type was asked for; and whatever else is stored of a name deletes it there. A reply with a CNAME in front
@@ -103,14 +105,18 @@ from rdnscache.dns.names import (
 )
 from rdnscache.dns.question import (
     ANY_TYPE,
+    ROUTE_SIZE,
     VARIANT_CD,
     VARIANT_DO,
+    VARIANT_ROUTE,
     VARIANT_SUBNET,
     qclass,
     qtype,
     question_key,
+    route_of,
     subnet,
     variant,
+    with_route,
     with_subnet,
 )
 from rdnscache.dns.subnet import parse_subnet, subnet_text
@@ -262,37 +268,9 @@ return #waiting
 )
 
 
-#: Questions kept in `hot`, the seconds after which a query counts half, the key's lifetime in ms.
-HOT_KEPT, HOT_HALF_LIFE, HOT_LIFETIME = 1000, 600, 86_400_000
-#: What a steady query a second amounts to there.
-HOT_UNIT = HOT_HALF_LIFE / 0.6931
-_HOT_STEP = 60_000
-
-#: KEYS hot; ARGV question, queries, and so on. Every minute all scores are aged, by the key's own expiry: no clock is
-#: asked. A value of another type makes room.
-HEAT = Script(
-    b"""
-local left = redis.call('PTTL', KEYS[1])
-local age = %(lifetime)d - left
-if redis.call('TYPE', KEYS[1]).ok ~= 'zset' then
-  redis.call('DEL', KEYS[1])
-  left = -1
-elseif left < 0 or age >= %(step)d then
-  redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -%(kept)d - 1)
-  redis.call('ZUNIONSTORE', KEYS[1], 1, KEYS[1], 'WEIGHTS', left < 0 and 1 or 0.5 ^ (age / %(half)d))
-  left = -1
-end
-for i = 1, #ARGV, 2 do redis.call('ZINCRBY', KEYS[1], ARGV[i + 1], ARGV[i]) end
-if left < 0 then redis.call('PEXPIRE', KEYS[1], %(lifetime)d) end
-return 0
-"""
-    % {b"lifetime": HOT_LIFETIME, b"step": _HOT_STEP, b"kept": HOT_KEPT, b"half": HOT_HALF_LIFE * 1000}
-)
-
-
 _NAME_KIND = b"}:" + NAME_WORD.encode()
-#: Stands before a client subnet in an entry's key.
-_SUBNET_WORD = ":ecs="
+#: Stand before a route of a view's own, and before a client subnet, in an entry's key.
+_ROUTE_WORD, _SUBNET_WORD = ":via=", ":ecs="
 
 
 class Names:
@@ -305,11 +283,12 @@ class Names:
         self.nodes = f"{self.root}nodes".encode()
         self.hot = f"{self.root}hot".encode()
         #: Characters of an entry's key: more is not looked at.
-        self._longest = len(self.root) + LONGEST_TEXT + 100
+        self._longest = len(self.root) + LONGEST_TEXT + 130
         self._key = re.compile(
             re.escape(self.root)
             + rf"\{{(?P<name>{OWN_NAME})\}}:"
             + r"(?P<type>[A-Z0-9-]+)(?::(?P<class>[A-Z0-9]+))?(?P<do>:do)?(?P<cd>:cd)?"
+            + rf"(?:{_ROUTE_WORD}(?P<route>[0-9a-f]{{{2 * ROUTE_SIZE}}}))?"
             + rf"(?:{_SUBNET_WORD}(?P<subnet>[0-9a-f.:]{{2,39}}/[0-9]{{1,3}}))?"
         )
 
@@ -347,6 +326,8 @@ class Names:
             text += ":do"
         if bits & VARIANT_CD:
             text += ":cd"
+        if bits & VARIANT_ROUTE:
+            text += f"{_ROUTE_WORD}{route_of(key).hex()}"
         if bits & VARIANT_SUBNET:
             text += f"{_SUBNET_WORD}{subnet_text(subnet(key))}"
         return text.encode("ascii")
@@ -375,6 +356,8 @@ class Names:
             return None
         bits = (VARIANT_DO if match["do"] else 0) | (VARIANT_CD if match["cd"] else 0)
         key = question_key(name, number, klass, bits)
+        if match["route"]:
+            key = with_route(key, bytes.fromhex(match["route"]))
         if network:
             key = with_subnet(key, network)
         return key if self.entry(key).decode("ascii") == text else None
