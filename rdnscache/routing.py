@@ -142,7 +142,8 @@ def _digest(inside: Config, name: bytes, zone: Zone | None, whole: Config) -> by
         known = name, sorted(text for text, each, _, _ in _zones(whole) if each.endswith(name))
     else:
         asked = [each.label for each in inside.upstream]
-        known = asked, inside.upstream_policy, inside.upstream_timeout, inside.upstream_deadline, make_limits(inside)
+        times = inside.upstream_timeout, inside.upstream_deadline
+        known = asked, inside.upstream_policy, times, make_limits(inside), _subnet_terms(inside)
     return hashlib.blake2b(repr(known).encode(), digest_size=ROUTE_SIZE).digest()
 
 

@@ -123,6 +123,7 @@ class Worker:
         self.answering.subnets = make_subnets(config)
         if self.views is not None:
             self.answering.views, self.answering.marks = self.views, self.views.marks
+            query_log.views = self.views.names
         self.guards = make_guards(config)
         self.udp, self.tcp, self.inner = self._make_listeners(inherited)
         #: What clients reach.
@@ -173,9 +174,10 @@ class Worker:
         uncounted = QueryLog(0), "", config.prefetch, self.board.scrap(), Departure()
         answering = Answering(self.cache, self.flights, Identity(), *uncounted)
         answering.subnets = self.answering.subnets
+        siblings = our_own_workers(self.routes.own)
         inner: list[UdpListener | TcpListener] = [
-            *(UdpListener(sock, False, answering, our_own_workers()) for sock in inherited.inner.udp),
-            *(TcpListener(sock, answering, our_own_workers(), inner_pool) for sock in inherited.inner.tcp),
+            *(UdpListener(sock, False, answering, siblings) for sock in inherited.inner.udp),
+            *(TcpListener(sock, answering, siblings, inner_pool) for sock in inherited.inner.tcp),
         ]
         drains += [listener.drain for listener in udp]
         return udp, tcp, inner

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Any
 
 from rdnscache import clock, metrics, outcomes
@@ -14,7 +15,7 @@ from rdnscache.departure import Departure
 from rdnscache.dns.compose import EDE_NOT_READY, EDE_PROHIBITED, compose, compose_error, compose_truncated
 from rdnscache.dns.entry import FAR, Entry
 from rdnscache.dns.policy import Identity, answer_ourselves
-from rdnscache.dns.question import view_number, with_view
+from rdnscache.dns.question import ROUTE_SIZE, view_number, with_route, with_view
 from rdnscache.dns.wire import CH, REFUSED, SERVFAIL, Query
 from rdnscache.flights import Channel, Flights
 from rdnscache.metrics import Counters
@@ -137,6 +138,19 @@ class Answering:
         slips = verdict == SLIP and not query.error
         self.counters[metrics.LIMITED_TRUNCATED if slips else metrics.LIMITED_DROPPED] += 1
         return compose_truncated(query) if slips else None
+
+    def routed(self, query: Query, asked: bytes, routes: Collection[bytes]) -> bytes | None:
+        """Give a query of another worker the route that it comes with; what to say when that is none of ours.
+
+        During a reload one of us has the views of before.
+        """
+        route = asked[:ROUTE_SIZE]
+        if not any(route) or query.error:
+            return None
+        if route not in routes:
+            return compose_error(query, SERVFAIL, EDE_NOT_READY)
+        query.key = with_route(query.key, route)
+        return None
 
     def forged(self, data: bytes) -> bool:
         """Whether something is a PROXY header from somebody who may not send one; counted."""

@@ -51,6 +51,8 @@ class Routes(Zones[Route]):
     ) -> None:
         super().__init__(usual, inside, [name for name, route in inside.items() if route.upstreams is None], own)
         self.servers = list(servers)
+        #: The digests of the routes that views have of their own.
+        self.own = frozenset(own)
         self._checks = checks
         routes = (usual, *inside.values(), *own.values())
         self._upstreams = {id(each): each for route in routes if (each := route.upstreams)}.values()
