@@ -19,13 +19,15 @@ from rdnscache import view as views
 from rdnscache import zone as zones
 from rdnscache.address import Address
 from rdnscache.clients.networks import DEFAULT_ALLOW
-from rdnscache.config_sources import ENV_PREFIX, read_toml, strange_variables
+from rdnscache.config_sources import read_toml, strange_variables
+from rdnscache.config_text import env_name, flag_name, toml_name
 from rdnscache.endpoint import Endpoint
 from rdnscache.errors import ConfigError
 from rdnscache.forwards import DNS_PORT
 from rdnscache.kernel import cpus
 from rdnscache.option_parsers import Parser
-from rdnscache.redis_url import mask, parse
+from rdnscache.policy.special_names import DEFAULT_SETS
+from rdnscache.redis_url import parse
 from rdnscache.view import View
 from rdnscache.zone import USUAL, Zone
 
@@ -44,19 +46,6 @@ def _option(
     """
     told = {"metavar": metavar, "help": help_text, "parse": parse, "shown": shown, "fixed": fixed, "own": own}
     return field(default=default, metadata=told)
-
-
-def plain(option: Field[Any], value: Any) -> Any:
-    """A field's value as people and JSON see it, passwords and secrets masked."""
-    if value and option.metadata["parse"] is values.secret:
-        return "***"
-    if option.metadata["parse"] is values.secrets:
-        return [f"{secret.partition(':')[0]}:***" for secret in value]
-    if isinstance(value, tuple):
-        return [item.table() if isinstance(item, Zone | View) else str(item) for item in value]
-    if isinstance(value, str):
-        return mask(value)
-    return str(value) if isinstance(value, Address) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +86,13 @@ class Config:
         "nxdomain", "ANSWER", "Say this of blocked names: nxdomain, null (0.0.0.0 and ::), refused, or an address.",
         values.block_answer,
     )  # fmt: skip
+    special_names: tuple[str, ...] = _option(
+        DEFAULT_SETS, "SET", "Answer these names of special use here: a set, no-SET, default, all or none; repeatable.",
+        values.special_names, "default",
+    )  # fmt: skip
+    single_label: bool = _option(
+        False, "yes|no", "Ask upstreams for names of one label, such as printer, as well.", values.switch, "no"
+    )
     view: tuple[View, ...] = _option(
         (), "TABLE",
         "Answer a group of clients in its own way: {name = \"kids\", clients = [\"10.0.1.0/24\"], block = "
@@ -325,22 +321,6 @@ def _setting(name: str, raw: Any) -> Any:
     """The value of an option, from what a zone has for it."""
     option = next(each for each in options() if each.name == name)
     return option.metadata["parse"](raw)
-
-
-def toml_name(option: Field[Any]) -> str:
-    return option.name.removesuffix("_")  # of a field that would be a word of Python's own
-
-
-def env_name(option: Field[Any]) -> str:
-    return ENV_PREFIX + toml_name(option).upper()
-
-
-def flag_name(option: Field[Any]) -> str:
-    return "--" + toml_name(option).replace("_", "-")
-
-
-def default_text(option: Field[Any]) -> str:
-    return option.metadata["shown"] or str(option.default)
 
 
 Warn = Callable[[str], None]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from rdnscache.answer_rules import special_names
 from rdnscache.config import Config
 from rdnscache.errors import ConfigError
 from rdnscache.files import open_regular, read_text, unpacked
@@ -22,6 +23,7 @@ from rdnscache.policy.local_record import LocalRecord, ZoneTextError
 from rdnscache.policy.local_zones import LocalZones
 from rdnscache.policy.name_table import NameTable
 from rdnscache.policy.rules import FILE_SHIFT, Policy
+from rdnscache.policy.special_names import SpecialNames
 from rdnscache.policy.zone_text import read_zone_text
 
 #: Remarks on a list that are kept; octets read at a time.
@@ -51,14 +53,15 @@ class PolicyData:
     answer: str = "nxdomain"
     #: Tells whether anything has changed.
     digest: str = ""
+    special: SpecialNames | None = None
 
     def policy(self) -> Policy | None:
         """For one worker; None where there is nothing to decide."""
-        if self.local is None and self.table is None:
+        if self.local is None and self.table is None and self.special is None:
             return None
         table = NameTable(memoryview(self.table)) if self.table is not None else None
         files, lists = map(_names, (self.files, [each.file for each in self.lists]))
-        return Policy(self.local, files, table, lists, BlockAnswer.parse(self.answer))
+        return Policy(self.local, files, table, lists, BlockAnswer.parse(self.answer), self.special)
 
 
 def _names(files: Sequence[str]) -> list[str]:
@@ -78,7 +81,8 @@ def load_policy(config: Config) -> PolicyData:
         table = mmap.mmap(-1, max(len(octets), 1))
         table[: len(octets)] = octets
     digest.update(config.block_answer.encode())
-    return PolicyData(local, files, table, tuple(lists), config.block_answer, digest.hexdigest())
+    special = special_names(config, local)
+    return PolicyData(local, files, table, tuple(lists), config.block_answer, digest.hexdigest(), special)
 
 
 def _local_zones(config: Config, files: Sequence[str], digest: hashlib.blake2b) -> LocalZones:

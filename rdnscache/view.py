@@ -15,7 +15,9 @@ from rdnscache.dns.names import shown
 from rdnscache.zone import Setting
 
 #: The options of a node that may be different in a view; a view has what it does not set from the node.
-OPTIONS = ("upstream", "zone", "records", "hosts", "block", "pass_", "block_answer")
+OPTIONS = (
+    "upstream", "zone", "records", "hosts", "block", "pass_", "block_answer", "special_names", "single_label",
+)  # fmt: skip
 #: Of these, those that say who is asked.
 ROUTING = ("upstream", "zone")
 #: Networks of clients in all views together.
@@ -86,15 +88,17 @@ def read(raw: Any, setting: Setting) -> tuple[View, ...]:
 
 
 def _tables(raw: Any) -> Iterator[dict[str, Any]]:
-    for item in [raw] if isinstance(raw, str | dict) else raw if isinstance(raw, list | tuple) else [None]:
+    for item in raw if isinstance(raw, list | tuple) else [raw]:
         if isinstance(item, str):
             try:
-                item = tomllib.loads(f"view = {item}")["view"]
+                found = tomllib.loads(f"view = {item}")["view"]
             except (ValueError, RecursionError):
-                item = None
-        for table in item if isinstance(item, list) else [item]:
+                found = None
+        else:
+            found = item
+        for table in found if isinstance(found, list) else [found]:
             if not isinstance(table, dict):
-                raise ValueError(f"{shown(str(raw))} is no view, which is a table: "
+                raise ValueError(f"{shown(str(item))} is no view, which is a table: "
                                  '{name = "kids", clients = ["192.0.2.0/24"], block = ["kids.txt"]}')  # fmt: skip
             yield table
 

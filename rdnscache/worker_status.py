@@ -15,7 +15,8 @@ from zlib import crc32
 
 from rdnscache import __version__, clock
 from rdnscache.cache import Cache
-from rdnscache.config import Config, options, plain
+from rdnscache.config import Config, options
+from rdnscache.config_text import plain
 from rdnscache.departure import Departure
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.names import TYPES, question_text, rcode_text

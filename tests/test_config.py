@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from rdnscache.address import Address
-from rdnscache.config import Config, default_text, env_name, flag_name, load, options, plain, toml_name
+from rdnscache.config import Config, load, options
+from rdnscache.config_text import default_text, env_name, flag_name, plain, toml_name
 from rdnscache.endpoint import Endpoint
 from rdnscache.errors import ConfigError
 from rdnscache.redis_url import mask
@@ -29,6 +30,9 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "block": ("cli.list", "env.list", ["file.list", "other.list"]),
     "pass_": ("cli.list", "env.list", ["file.list"]),
     "block_answer": ("null", "refused", "192.0.2.1,2001:db8::1"),
+    "special_names": ("no-local", "default,test no-private", ["all"]),
+    "single_label": ("yes", "on", True),
+    "view": ('{name = "a", clients = ["::1"]}', '[{name = "b", clients = "::1"}]', ['{name = "c", clients = "any"}']),
     "redis": ("redis://192.0.2.1/0", "none", "valkey+unix:///run/v.sock"),
     "prefix": ("cli", "env", "file"),
     "secret": ("1:0123456789abcdef", "2:fedcba9876543210 1:0123456789abcdef", ["3:0011223344556677"]),

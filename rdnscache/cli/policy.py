@@ -15,7 +15,8 @@ from rdnscache.config import Config, load
 from rdnscache.errors import ConfigError
 
 #: Options that a policy is made of, beside those of a file and the environment.
-OPTIONS = ("upstream", "zone", "records", "hosts", "block", "pass_", "block_answer")
+OPTIONS = ("upstream", "zone", "records", "hosts", "block", "pass_", "block_answer", "special_names",
+           "single_label", "view", "listen", "allow", "deny")  # fmt: skip
 
 
 @click.group()
@@ -38,18 +39,22 @@ def _load(file: str | None, given: dict[str, Any]) -> Config:
 @policy.command()
 @click.argument("name")
 @click.option("--type", "rtype", metavar="TYPE", default="A", show_default=True, help="The type asked for.")
+@click.option("--client", metavar="ADDR", default="", help="Who asks: it may be in a view.")
+@click.option("--listener", metavar="ADDR:PORT", default="", help="Where it asks; the first listener unless given.")
 @policy_options
-def explain(name: str, rtype: str, file: str | None, as_json: bool, **given: Any) -> None:
+def explain(
+    name: str, rtype: str, client: str, listener: str, file: str | None, as_json: bool, **given: Any
+) -> None:  # fmt: skip
     """Say what a node with these options would do with NAME, and why.
 
+    With --client, what its view does with it.
     The options are those of `serve`: from the command line, the environment and the file.
     """
-    from rdnscache.operator.explanation import explain as explained
-    from rdnscache.policies import load_policy
+    from rdnscache.operator.explanation import view_of
 
     config = _load(file, given)
     try:
-        found = explained(config, load_policy(config).policy(), name, rtype)
+        found = _explained(config, name, rtype, view_of(config, client, listener))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if as_json:
@@ -62,13 +67,25 @@ def explain(name: str, rtype: str, file: str | None, as_json: bool, **given: Any
                 echo(f"  {key}: {line}")
 
 
+def _explained(config: Config, name: str, rtype: str, view: tuple[str, Config] | None) -> dict[str, Any]:
+    from rdnscache.operator.explanation import explain as explained
+    from rdnscache.policies import load_policy
+
+    inside = view[1] if view is not None else config
+    found = explained(inside, load_policy(inside).policy(), name, rtype)
+    question = {"question": found.pop("question")}
+    if view is None:
+        return question | {"answer": "REFUSED: the client is not allowed"}
+    return question | ({"view": view[0]} if config.view else {}) | found
+
+
 @policy.command()
 @policy_options
 def lists(file: str | None, as_json: bool, **given: Any) -> None:
     """Show the lists that a node with these options has: how many names, and how many lines were passed over."""
-    from rdnscache.policies import load_policy
+    from rdnscache.group_policies import load_policies
 
-    found = load_policy(_load(file, given)).lists
+    found = load_policies(_load(file, given)).lists
     if as_json:
         echo_json([{"kind": each.kind, "file": each.file, "names": each.names, "passed_over": each.refused}
                    for each in found], indent=2)  # fmt: skip

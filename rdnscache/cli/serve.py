@@ -13,7 +13,8 @@ from typing import Any
 import click
 
 from rdnscache.cli.output import echo, echo_json
-from rdnscache.config import default_text, env_name, flag_name, load, options, plain, toml_name
+from rdnscache.config import TABLES, load, options
+from rdnscache.config_text import default_text, env_name, flag_name, plain, toml_name
 from rdnscache.logs import set_up
 
 log = logging.getLogger(__name__)
@@ -92,11 +93,13 @@ def check_config(file: str, as_json: bool) -> None:
     if as_json:
         echo_json(table, indent=2)
         return
-    zones = table.pop("zone")
+    tables = [(f"[[{name}]]", each) for name in TABLES for each in table.pop(name)]
     for name, value in table.items():
         echo(f"{name} = {json.dumps(value)}" if value is not None else f"# {name} is off")
-    for zone in zones:
-        echo("[[zone]]")
-        for name, value in zone.items():
-            echo(f"{name} = {json.dumps(value)}")
+    for head, each in tables:
+        inner = [("[[view.zone]]", each) for each in (each.pop("zone") if each.get("zone") else [])]
+        for title, values in ((head, each), *inner):
+            echo(title)
+            for name, value in values.items():
+                echo(f"{name} = {json.dumps(value)}")
     echo(f"# {file} is fine")

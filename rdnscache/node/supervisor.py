@@ -19,7 +19,8 @@ from pathlib import Path
 
 from rdnscache import __version__, zone
 from rdnscache.address import Address
-from rdnscache.config import Config, has_secrets, options, plain
+from rdnscache.config import Config, has_secrets, options
+from rdnscache.config_text import plain
 from rdnscache.errors import ConfigError
 from rdnscache.forms import form
 from rdnscache.group_policies import GroupPolicies, load_policies

@@ -1,6 +1,6 @@
 """What is decided about a question before anybody is asked, and about an answer before a client has it. Pure.
 
-Local records come first, then names that are never blocked, then those that are.
+Local records come first, then names that are never blocked, then those that are, then names of special use.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from rdnscache.dns.wire import CNAME, HEADER_SIZE, IN, NO_EDE, Reply, parse_repl
 from rdnscache.policy.blocking import EDE_BLOCKED, BlockAnswer
 from rdnscache.policy.local_zones import LocalZones
 from rdnscache.policy.name_table import NameTable
+from rdnscache.policy.special_names import SpecialNames
 
 #: See `Policy`.
 FILE_SHIFT = 24
@@ -43,12 +44,14 @@ class Policy:
         table: NameTable | None,
         lists: Sequence[str],
         answer: BlockAnswer,
+        special: SpecialNames | None = None,
     ) -> None:
         self._local = local
         self._files = files
         self._table = table
         self._lists = lists
         self._answer = answer
+        self._special = special
 
     def of(self, key: bytes) -> Verdict | None:
         """About a question; None when it is to be asked as usual."""
@@ -59,7 +62,7 @@ class Policy:
             if found is not None:
                 file, line = self._files[found.line >> FILE_SHIFT], found.line & (1 << FILE_SHIFT) - 1
                 return Verdict(found.wire, f"local={file}:{line}", target=found.target)
-        return self._blocked(key, qname(key))
+        return self._blocked(key, qname(key)) or self._of_special_use(key)
 
     def of_answer(self, key: bytes, tail: bytes, ancount: int) -> Verdict | None:
         """About an answer, whose aliases may lead to a blocked name: that of an advertiser behind the site's own."""
@@ -70,6 +73,10 @@ class Policy:
             if found is not None:
                 return found
         return None
+
+    def _of_special_use(self, key: bytes) -> Verdict | None:
+        found = self._special.of(key) if self._special is not None else None
+        return Verdict(found.wire, f"special={found.name}") if found is not None else None
 
     def _passes(self, name: bytes) -> bool:
         assert self._table is not None
