@@ -125,7 +125,7 @@ class TestGroups:
     def _edges(self, texts: Sequence[str]) -> list[Any]:
         found = [ipaddress.ip_address("192.0.2.1"), ipaddress.ip_address("2001:db8::1")]
         for network in self._networks(texts):
-            kind, size = type(network.network_address), network.max_prefixlen
+            kind = type(network.network_address)
             first, last = int(network.network_address), int(network.broadcast_address)
             found += [
                 kind(each) for each in (first - 1, first, last, last + 1) if 0 <= each < 1 << network.max_prefixlen
