@@ -77,21 +77,44 @@ class Config:
         (), "FILE", "Answer with the names and addresses of a hosts file; repeatable.", values.texts, "none"
     )
     block: tuple[str, ...] = _option(
-        (), "FILE", "Block the names of a list: a hosts file, domains, or adblock's; repeatable.", values.texts, "none"
-    )
+        (), "FILE|URL", "Block the names of a list: a hosts file, domains, or adblock's; repeatable.", values.texts,
+        "none",
+    )  # fmt: skip
     pass_: tuple[str, ...] = _option(
-        (), "FILE", "Never block the names of this list; repeatable.", values.texts, "none"
+        (), "FILE|URL", "Never block the names of this list; repeatable.", values.texts, "none"
     )
+    list_refresh: int = _option(
+        86400, "SECONDS", "Fetch lists that are URLs anew after this; one node does.", values.number(int, 60, 10**7)
+    )
+    list_dir: str = _option(
+        "", "DIR", "Keep lists here, for all workers, and for a start without Redis or network.", values.text,
+        "a directory for services or of the user", own=True,
+    )  # fmt: skip
     block_answer: str = _option(
         "nxdomain", "ANSWER", "Say this of blocked names: nxdomain, null (0.0.0.0 and ::), refused, or an address.",
         values.block_answer,
     )  # fmt: skip
     special_names: tuple[str, ...] = _option(
-        DEFAULT_SETS, "SET", "Answer these names of special use here: a set, no-SET, default, all or none; repeatable.",
+        DEFAULT_SETS, "SET", "Names of special use answered here: a set, no-SET, default, all or none; repeatable.",
         values.special_names, "default",
     )  # fmt: skip
     single_label: bool = _option(
         False, "yes|no", "Ask upstreams for names of one label, such as printer, as well.", values.switch, "no"
+    )
+    rebind_protection: bool = _option(
+        False, "yes|no", "Refuse private addresses, but in zones with servers of their own.", values.switch, "no"
+    )
+    rebind_allow: tuple[str, ...] = _option(
+        (), "NAME", "Let this name and all below it have private addresses; repeatable.", values.zones, "none"
+    )
+    filter_types: tuple[str, ...] = _option(
+        (), "TYPE", "Tell of no records of this type: AAAA where there is no IPv6; repeatable.", values.types, "none"
+    )
+    dns64: str = _option(
+        "", "no|yes|PREFIX", "Make AAAA of A for a network with NAT64; yes: with 64:ff9b::/96.", values.dns64, "no"
+    )
+    dns64_exclude: tuple[str, ...] = _option(
+        ("::ffff:0:0/96",), "NETWORK", "AAAA that DNS64 takes for none; repeatable.", values.networks6, "::ffff:0:0/96"
     )
     view: tuple[View, ...] = _option(
         (), "TABLE",
@@ -155,6 +178,7 @@ class Config:
     )
     l1_entries: int = _option(100_000, "N", "Entries in each worker's local cache.", values.number(int, 1, 100_000_000))
     l1_memory: int = _option(64 << 20, "SIZE", "Memory of each worker's local cache.", values.size, "64mb")
+    cache: bool = _option(True, "yes|no", "Keep answers; best set for a zone.", values.switch, "yes")
     ttl_min: int = _option(0, "SECONDS", "Raise lower TTLs to this.", values.number(int, 0, 86400))
     ttl_max: int = _option(86400, "SECONDS", "Lower higher TTLs to this.", values.number(int, 1, 604800))
     negative_ttl_max: int = _option(
@@ -360,12 +384,8 @@ def _complete(config: Config, warn: Warn) -> Config:
     forwards.check_others(config.others, upstream, config.listen)
     port = config.listen[0].port
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip(".")[:50] or "node"
-    config = replace(
-        config,
-        upstream=upstream,
-        workers=config.workers or cpus(),
-        node_id=config.node_id or (host if port == DNS_PORT else f"{host}-{port}"),
-    )
+    node_id = config.node_id or (host if port == DNS_PORT else f"{host}-{port}")
+    config = replace(config, upstream=upstream, workers=config.workers or cpus(), node_id=node_id)
     contradictions.refuse(config)
     for whose, inside in (("", config), *((f"view {view.name}, ", config.inside_view(view)) for view in config.view)):
         for each in (zone for zone in inside.zone if zone.settings):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rdnscache.config import Config
 from rdnscache.errors import ConfigError
-from rdnscache.policies import ListFacts, PolicyData, load_policy
-from rdnscache.policy.rules import Policy
+from rdnscache.lists.sources import ListSource
+from rdnscache.policies import PolicyData, load_policy
 from rdnscache.view import OPTIONS
 
 
@@ -25,17 +24,18 @@ class GroupPolicies:
         return hashlib.blake2b(" ".join(each.digest for each in self.groups).encode(), digest_size=16).hexdigest()
 
     @property
-    def lists(self) -> Sequence[ListFacts]:
+    def lists(self) -> tuple[ListSource, ...]:
         """Those of all groups, each once."""
-        return list({(each.kind, each.file): each for group in self.groups for each in group.lists}.values())
+        return tuple(dict.fromkeys(source for each in self.groups for source in each.lists))
 
-    def policies(self) -> list[Policy | None]:
-        """For one worker."""
-        made: dict[int, Policy | None] = {}
-        for each in self.groups:
-            if id(each) not in made:
-                made[id(each)] = each.policy()
-        return [made[id(each)] for each in self.groups]
+    @property
+    def different(self) -> list[PolicyData]:
+        """Each once."""
+        return list({id(each): each for each in self.groups}.values())
+
+    def number_of(self, group: int) -> int:
+        """The place of a group's policy among those that are different."""
+        return [id(each) for each in self.different].index(id(self.groups[group]))
 
 
 def load_policies(config: Config) -> GroupPolicies:

@@ -20,7 +20,6 @@ from rdnscache.dns.question import ROUTE_SIZE
 from rdnscache.dns.zones import Zones
 from rdnscache.endpoint import Endpoint
 from rdnscache.metrics import Board, Counters
-from rdnscache.policy.rules import Policy
 from rdnscache.store.trust import Terms
 from rdnscache.upstream import ways
 from rdnscache.upstream.budget import Budget
@@ -40,7 +39,8 @@ FOLLOW_MARGIN = 0.2
 
 def make_limits(config: Config) -> Limits:
     """How long a reply is kept."""
-    return Limits(config.ttl_min, config.ttl_max, config.negative_ttl_max, config.failure_ttl, config.stale_window)
+    ttls = config.ttl_min, config.ttl_max, config.negative_ttl_max, config.failure_ttl
+    return Limits(*ttls, config.stale_window, config.cache)
 
 
 def make_terms(config: Config) -> Zones[Terms]:
@@ -163,13 +163,7 @@ def _own_routes(config: Config, make: Callable[[Config, str, bytes, bool, Zones[
     return found
 
 
-def make_deciders(policies: Sequence[Policy | None], cache: Cache, node: str) -> list[Decider | None]:
-    """One for each policy: groups that have it in common have that in common as well."""
-    made = {id(each): Decider(each, cache, node) for each in policies if each is not None}
-    return [made.get(id(each)) for each in policies]
-
-
-def make_views(config: Config, deciders: Sequence[Decider | None], cache: Cache) -> Views:
+def make_views(config: Config, deciders: Sequence[Decider], cache: Cache) -> Views:
     """The group of everybody else, and the views."""
     usual, known = digests(config), {}
     found = [View(DEFAULT, deciders[0])]

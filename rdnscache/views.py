@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from rdnscache import clock, outcomes
 from rdnscache.cache import Cache
 from rdnscache.decider import Decider, Errand
+from rdnscache.dns.compose import EDE_NOT_READY
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.names import question_text
 from rdnscache.dns.policy import without_records
@@ -21,23 +22,19 @@ from rdnscache.dns.wire import SERVFAIL, Query
 from rdnscache.dns.zones import Zones
 from rdnscache.flights import Flight, Flights
 
-#: Stands for the number of a view whose keys are bare.
-UNMARKED = 255
-
 
 @dataclass(frozen=True, slots=True)
 class View:
     """What a group of clients has of its own. `routes` has the digest of the route for a question."""
 
     name: str
-    decider: Decider | None = None
+    decider: Decider
     routes: Zones[bytes] | None = None
 
 
 def _mark(views: Sequence[View], view: View) -> int:
-    """The number of the first view that answers as this one; UNMARKED where every question has its usual answer."""
-    own = view.decider, view.routes
-    return UNMARKED if own == (None, None) else [(each.decider, each.routes) for each in views].index(own)
+    """The number of the first view that answers as this one."""
+    return [(each.decider, each.routes) for each in views].index((view.decider, view.routes))
 
 
 class Views:
@@ -57,25 +54,28 @@ class Views:
         digest = routes.of(bare) if routes is not None else b""
         return with_route(bare, digest) if digest and digest != self._usual.of(bare) else bare
 
+    def change(self) -> None:
+        """The policies decide otherwise from now on."""
+        for view in self._views:
+            view.decider.change()
+
     def told(self, query: Query, now: float) -> tuple[Entry, int] | None:
         """What a query's view answers without a flight, and from which layer; None: it is to join that of its key.
 
         The key is then the one to be asked, unless deciding takes questions of our own.
         """
         key = query.key
-        decider = self._views[view_number(key)].decider
-        if decider is not None:
-            entry, asks = decider.at_once(key)
-            if entry is not None:
-                if entry.ttl:
-                    self._cache.put(entry, now)
-                return entry, outcomes.LOCAL
-            if asks:
-                return None
+        entry, asks = self._views[view_number(key)].decider.at_once(key)
+        if entry is not None:
+            if entry.ttl:
+                self._cache.put(entry, now)
+            return entry, outcomes.LOCAL
+        if asks:
+            return None
         raw = self.raw_key(key)
         found = self._cache.get(raw, now)
         if found is not None:
-            return self._own(found, raw, key, now), outcomes.L1
+            return self._own(found, raw, key), outcomes.L1
         query.key = raw
         return None
 
@@ -87,7 +87,8 @@ class Views:
         if known is not None and known.origin is entry.origin and known.stored == entry.stored:
             known.held_until = entry.held_until
             return known
-        return self._own(entry, query.key, key, clock.now())
+        decided, _ = self._views[view_number(key)].decider.at_once(key)  # otherwise than when it asked, perhaps
+        return self._own(entry, query.key, key) if decided is None else decided
 
     def to_renew(self, key: bytes, left: int, now: float) -> bytes | None:
         """The question to be asked anew, before an entry of a view ends; None where somebody has done so already."""
@@ -95,7 +96,7 @@ class Views:
         found = self._cache.kept(raw)
         if found is None or now + left >= found.stored + found.ttl:
             return raw
-        self._own(found, raw, key, now)
+        self._own(found, raw, key)
         return None
 
     def decides(self, flight: Flight, flights: Flights) -> bool:
@@ -104,15 +105,17 @@ class Views:
         if number < 0:
             return False
         decider = self._views[number].decider
-        if decider is not None and decider.decides(flight, flights):
+        if decider.decides(flight, flights):
             return True
         raw = self.raw_key(flight.key)
-        found = Errand(raw).entry(self._cache, flights)
+        found = Errand(raw).brought(self._cache, flights)
         if found is not None:
-            entry, layer = self._own(found, raw, flight.key, clock.now()), outcomes.FLIGHT
+            told = decider.instead_of(found, flight.key, flights)
+            entry = self._kept(told, found, raw, flight.key) if not flight.flushed else told
+            layer = outcomes.FLIGHT
         else:
-            entry = Entry(flight.key, without_records(flight.key, SERVFAIL), clock.now(), 0, 0)
-            layer = outcomes.FAILURE
+            reply = without_records(flight.key, SERVFAIL, EDE_NOT_READY)
+            entry, layer = Entry(flight.key, reply, clock.now(), 0, 0), outcomes.FAILURE
         if flight.up:  # it may have had to make way
             flights.land(flight, entry, layer)
         return True
@@ -121,14 +124,23 @@ class Views:
         """Nobody minds what is known of a question itself: views decide when they answer."""
         return False
 
-    def instead_of(self, entry: Entry, key: bytes) -> Entry:
-        """The same: what a question brings is kept as it is."""
+    def lacks(self, entry: Entry) -> bool:
+        """Nor does it lack anything."""
+        return False
+
+    def settled(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
+        """What a question brings is kept as it is."""
         return entry
+
+    def decides_otherwise(self, entry: Entry) -> bool:
+        """Whether an entry would be another one now, since lists or orders have changed."""
+        number = view_number(entry.key)
+        return number >= 0 and self._views[number].decider.decides_otherwise(entry)
 
     def held(self, key: bytes) -> Iterator[tuple[str, Entry]]:
         """What L1 has of a bare question for views, each with the question in words; views that share it have one."""
         asked = set()
-        for number in sorted({*self.marks} - {UNMARKED}):
+        for number in sorted({*self.marks}):
             mine = with_view(key, number)
             entry = self._cache.peek(mine)
             if entry is not None:
@@ -140,15 +152,16 @@ class Views:
             if entry is not None:
                 yield question_text(raw), entry
 
-    def _own(self, entry: Entry, raw: bytes, key: bytes, now: float) -> Entry:
-        """What the view of a key says where an entry answers the question asked for it; kept where that one is."""
-        decider = self._views[view_number(key)].decider
-        kept = self._cache.peek(entry.key) is entry
-        told = decider.instead_of(entry, key) if decider is not None else entry
-        if not kept:  # the flight was flushed, or it is not to be kept at all
+    def _own(self, entry: Entry, raw: bytes, key: bytes) -> Entry:
+        """What the view of a key says where an entry answers the question asked for it."""
+        return self._kept(self._views[view_number(key)].decider.decided(entry, key), entry, raw, key)
+
+    def _kept(self, told: Entry, entry: Entry, raw: bytes, key: bytes) -> Entry:
+        """What is told, kept where the entry is that it was made of: its flight may have been flushed."""
+        if self._cache.peek(entry.key) is not entry:
             return told
-        if told is entry:
-            told = entry.under(key if entry.key == raw else wider_key(key))
+        if view_number(told.key) < 0:
+            told = told.under(key if entry.key == raw else wider_key(key))
         if told.ttl:
-            self._cache.learn(key, told, now)
+            self._cache.learn(key, told, clock.now())
         return told

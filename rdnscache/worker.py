@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import random
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -14,26 +13,27 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.event import Event
+from gevent.lock import BoundedSemaphore
 
 from rdnscache import __version__, clock, metrics
+from rdnscache.assembly import make_deciders, make_guards, make_rulebook
 from rdnscache.cache import Cache
-from rdnscache.clients.guard import Guard, our_own_workers
-from rdnscache.clients.limit import Limiter
-from rdnscache.clients.networks import Networks
+from rdnscache.clients.guard import our_own_workers
 from rdnscache.config import Config
 from rdnscache.departure import Departure
 from rdnscache.dns.policy import Identity
 from rdnscache.endpoint import UNLIMITED, Endpoint
 from rdnscache.flights import Flights
+from rdnscache.group_policies import GroupPolicies
 from rdnscache.logs import log_uncaught
 from rdnscache.node.children import SUCCEEDED
 from rdnscache.node.inherited import Inherited
 from rdnscache.node.lifeline import AT_WORK, Lifeline
 from rdnscache.operator.lost_flushes import announce_again
-from rdnscache.policy.rules import Policy
 from rdnscache.query_log import QueryLog
-from rdnscache.resolver import LEASE_MARGIN, Resolver, Sources, Terms
-from rdnscache.routing import make_deciders, make_routes, make_subnets, make_terms, make_views
+from rdnscache.resolution import Sources, Terms
+from rdnscache.resolver import LEASE_MARGIN, Resolver
+from rdnscache.routing import make_routes, make_subnets, make_terms, make_views
 from rdnscache.server.answering import Answering
 from rdnscache.server.pool import Pool
 from rdnscache.server.tcp import TcpListener
@@ -48,7 +48,6 @@ from rdnscache.sweeper import Sweeper
 from rdnscache.upstream.budget import Budget
 from rdnscache.upstream.budget import Terms as BudgetTerms
 from rdnscache.upstream.siblings import Siblings
-from rdnscache.view import groups_at
 from rdnscache.worker_status import WorkerStatus, held_of
 
 if TYPE_CHECKING:
@@ -62,8 +61,6 @@ LONGEST_HOLD = 0.05
 FIRST_HOLD = 0.25
 #: Seconds between two looks at the gauges, and at what is still in flight while draining.
 GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
-#: A prefix that has paused may have the replies of this many seconds at once.
-RATE_BURST = 5.0
 #: Prefixes over the limit that are named in the log.
 LIMITED_NAMED = 5
 #: Seconds between two beats of the hub.
@@ -80,7 +77,7 @@ GC_THRESHOLD = (10_000, 1000, 1000)
 class Worker:
     """One worker's objects and their life."""
 
-    def __init__(self, config: Config, inherited: Inherited, line: Lifeline, policies: Sequence[Policy | None]) -> None:
+    def __init__(self, config: Config, inherited: Inherited, line: Lifeline, policies: GroupPolicies) -> None:
         self.config = config
         self._line = line
         self._departure = departure = Departure()
@@ -93,6 +90,8 @@ class Worker:
         self.query_log = query_log = QueryLog(config.log_queries)
         self._status = WorkerStatus(config, worker, counters, inherited.incarnation, departure)
         seal = Seal(config.secret) if config.secret else None
+        self.rulebook = make_rulebook(config, inherited, policies, seal)
+        self._changing = BoundedSemaphore()
         self.store: Store = NullStore()
         if inherited.redis_url is not None:
             settings = StoreSettings(
@@ -107,7 +106,7 @@ class Worker:
                 seal,
             )
             self.store = RedisStore(settings, self, partial(announce_again, settings.url, settings.prefix), counters)
-        self._deciders = make_deciders(policies, self.cache, config.node_id)
+        self._deciders = make_deciders(self.rulebook, policies, self.cache, config.node_id)
         self.views = make_views(config, self._deciders, self.cache) if config.view else None
         self.routes = make_routes(config, board, counters, self._make_budget)
         self.siblings = Siblings(worker, inherited.siblings, config.longest_deadline, departure)
@@ -208,6 +207,20 @@ class Worker:
             self.resolver.end_flush(scope)
         return count
 
+    def order_policy(self, raw: bytes, at_once: bool) -> int | None:
+        with self._changing:
+            complete = self.rulebook.take(raw)
+            count = self._change_policy(at_once)
+            return count if complete else None
+
+    def _change_policy(self, at_once: bool) -> int:
+        """Go by the lists and orders that there are now; how many entries are forgotten because of that."""
+        if not self.rulebook.look(time.time()):
+            return 0
+        count = self._sweeper.sweep_meant(self.resolver.change_policy(), at_once)
+        log.info("names are decided otherwise now, %s; %d entries forgotten", self.rulebook.summary, count)
+        return count
+
     def hold(self) -> None:
         self._hold.start(self.release)
         for listener in (*self.outer, *self.inner):
@@ -227,6 +240,7 @@ class Worker:
     def introduce(self) -> None:
         self._measure()
         told = self._status.of(time.monotonic(), time.time(), self.store, self.routes.servers, self.query_log)
+        told["policy"] = self.rulebook.told()
         text = json.dumps(told)
         self.board.tell(self.worker, text.encode())
         self.store.beat(text)
@@ -261,6 +275,9 @@ class Worker:
                 self._tell_limited(now)
                 next_turn = now + HEAT_INTERVAL
             self.routes.catch_up(now)
+            if self.rulebook.due(time.time()):
+                with self._changing:
+                    self._change_policy(at_once=False)
             self._measure()
         self._linger()
         self._drain()
@@ -352,21 +369,6 @@ class Worker:
             self.counters[gauge] = 0
 
 
-def make_guards(config: Config) -> list[Guard]:
-    """Who is answered at each listener, in which group, and how often."""
-    limiter = None
-    if config.rate_limit:
-        burst = max(round(RATE_BURST * config.rate_limit), 1)
-        exempt = Networks(config.rate_limit_exempt)
-        limiter = Limiter(config.rate_limit, burst, config.rate_limit_slip, random.getrandbits(64), exempt)
-    proxies = Networks(config.proxy_from) if config.proxy_from else None
-    groups = [tuple(groups_at(config.view, address)) for address in config.listen]
-    known = {each: Networks(config.allow, config.deny, each) for each in groups}  # mostly one for all of them
-    return [Guard(known[each], limiter, proxies) for each in groups]
-
-
-def run_worker(
-    config: Config, inherited: Inherited, line: Lifeline, policies: Sequence[Policy | None] = (None,)
-) -> int:
+def run_worker(config: Config, inherited: Inherited, line: Lifeline, policies: GroupPolicies) -> int:
     """A worker's whole life, in its own process; returns its exit code."""
     return Worker(config, inherited, line, policies).run()

@@ -14,6 +14,7 @@ from gevent.event import AsyncResult
 
 from rdnscache import clock
 from rdnscache.cache import Cache
+from rdnscache.decider import Decider
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.policy import Limits
 from rdnscache.dns.wire import Query, Reply, parse_query, parse_reply
@@ -21,8 +22,10 @@ from rdnscache.errors import SAID, UNREACHABLE, UpstreamFailed
 from rdnscache.flights import Flights
 from rdnscache.metrics import Board
 from rdnscache.outcomes import Verdict
+from rdnscache.policy.rules import no_policy
 from rdnscache.query_log import QueryLog
-from rdnscache.resolver import Resolver, Sources, Terms
+from rdnscache.resolution import Sources, Terms
+from rdnscache.resolver import Resolver
 from rdnscache.store.interface import Claim, NullStore
 from rdnscache.store.scope import Scope
 from rdnscache.upstream import fitness
@@ -144,7 +147,7 @@ class Worker:
         upstreams: Any = self.upstream
         self.route = Route(upstreams, Limits(failure_ttl=5), 0.2)
         parts: Any = (self.cache, self.store, self.siblings, Routes(self.route, {}, []))
-        terms = Terms(STALE_AFTER, "n1")
+        terms = Terms(STALE_AFTER, "n1", Decider(no_policy(), self.cache, "n1"))
         self.resolver = Resolver(Sources(*parts), terms, QueryLog(0), Board.scrap())
         self.flights = Flights(self.resolver, 100, 1000, 1000)
         self.resolver.flights = self.flights

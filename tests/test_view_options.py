@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rdnscache.cache import Cache
 from rdnscache.clients.networks import MOST_GROUPS, Networks
 from rdnscache.config import Config, load
+from rdnscache.decider import Decider
 from rdnscache.dns import question
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.names import parse_name, question_text
@@ -20,11 +21,11 @@ from rdnscache.dns.policy import without_records
 from rdnscache.dns.question import question_key
 from rdnscache.dns.wire import NXDOMAIN, build_query, parse_query
 from rdnscache.errors import ConfigError
+from rdnscache.policy.rules import no_policy
 from rdnscache.routing import digests, make_views
 from rdnscache.store.contract import Names
 from rdnscache.store.scope import Scope
 from rdnscache.view import OPTIONS
-from rdnscache.views import UNMARKED
 
 pytestmark = pytest.mark.pure
 
@@ -141,6 +142,10 @@ class TestGroups:
             assert found.group(address) == found.group(bytes(10) + b"\xff\xff" + address) == number
 
 
+def deciders(count: int) -> list[Decider]:
+    return [Decider(no_policy(), Cache(1, 1), "n1") for _ in range(count)]
+
+
 def config(*views: Any, **options: Any) -> Config:
     return load(None, {"upstream": ("192.0.2.53",), "view": views} | options, {})
 
@@ -208,9 +213,9 @@ class TestRoutes:
             ' {name="d", clients=["10.4.0.0/16"], zone=["corp.test=192.0.2.1", "sub.corp.test=192.0.2.1"]}]',
             zone=("corp.test=192.0.2.1",),
         )
-        views = make_views(found, [None] * 5, Cache(10, 1 << 20))
+        views = make_views(found, deciders(1) * 5, Cache(10, 1 << 20))
 
-        assert list(views.marks) == [UNMARKED, UNMARKED, 2, 2, 4]
+        assert list(views.marks) == [0, 0, 2, 2, 4]
 
         def raw(name: str, number: int) -> bytes:
             return views.raw_key(question.with_view(question_key(parse_name(name), 1, 1, 0), number))
@@ -227,7 +232,7 @@ class TestEntries:
         """Under a view's key it is of all types as well, and ends with the one it was made of."""
         found = config('{name="a", clients=["any"], upstream="192.0.2.1"}')
         cache = Cache(10, 1 << 20)
-        views = make_views(found, [None, None], cache)
+        views = make_views(found, deciders(2), cache)
         query = parse_query(build_query(b"ab", question_key(parse_name("no.test"), 1, 1, 0), True), False)
         assert query is not None
         query.group, query.key = 1, question.with_view(question_key(parse_name("no.test"), 1, 1, 0), 1)

@@ -10,18 +10,20 @@ from typing import Any
 import click
 
 from rdnscache.cli.output import echo, echo_json
+from rdnscache.cli.policy_orders import COMMANDS
 from rdnscache.cli.serve import some_options
 from rdnscache.config import Config, load
 from rdnscache.errors import ConfigError
 
 #: Options that a policy is made of, beside those of a file and the environment.
 OPTIONS = ("upstream", "zone", "records", "hosts", "block", "pass_", "block_answer", "special_names",
-           "single_label", "view", "listen", "allow", "deny")  # fmt: skip
+           "single_label", "rebind_protection", "rebind_allow", "filter_types", "dns64", "dns64_exclude",
+           "view", "listen", "allow", "deny")  # fmt: skip
 
 
 @click.group()
 def policy() -> None:
-    """See what is decided about names before anybody is asked."""
+    """See and order what is decided about names before anybody is asked."""
 
 
 def policy_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,10 +71,12 @@ def explain(
 
 def _explained(config: Config, name: str, rtype: str, view: tuple[str, Config] | None) -> dict[str, Any]:
     from rdnscache.operator.explanation import explain as explained
-    from rdnscache.policies import load_policy
+    from rdnscache.policies import compiled_here, load_policy
 
     inside = view[1] if view is not None else config
-    found = explained(inside, load_policy(inside).policy(), name, rtype)
+    data = load_policy(inside)
+    tables = {source: table for source, (_, table) in compiled_here(data.lists).items()}
+    found = explained(inside, data.policy(tables), name, rtype)
     question = {"question": found.pop("question")}
     if view is None:
         return question | {"answer": "REFUSED: the client is not allowed"}
@@ -84,8 +88,9 @@ def _explained(config: Config, name: str, rtype: str, view: tuple[str, Config] |
 def lists(file: str | None, as_json: bool, **given: Any) -> None:
     """Show the lists that a node with these options has: how many names, and how many lines were passed over."""
     from rdnscache.group_policies import load_policies
+    from rdnscache.policies import facts_here
 
-    found = load_policies(_load(file, given)).lists
+    found = facts_here(load_policies(_load(file, given)).lists)
     if as_json:
         echo_json([{"kind": each.kind, "file": each.file, "names": each.names, "passed_over": each.refused}
                    for each in found], indent=2)  # fmt: skip
@@ -103,14 +108,13 @@ def check(files: tuple[str, ...]) -> None:
 
     Exit code 1 when a line is passed over, 2 when a file cannot be read.
     """
-    from rdnscache.policies import ListFacts, read_list_file
+    from rdnscache.lists.sources import ListSource
+    from rdnscache.policies import compile_file
 
     refused = 0
     for file in files:
-        facts = ListFacts("block", file)
         try:
-            for _ in read_list_file(facts):
-                pass
+            facts, _ = compile_file(ListSource("block", file))
         except ConfigError as error:
             echo(f"rdnscache: {error}", err=True)
             sys.exit(2)
@@ -121,3 +125,7 @@ def check(files: tuple[str, ...]) -> None:
         echo(f"{file}: {facts.names:,} names, {facts.refused:,} lines passed over")
         refused += facts.refused
     sys.exit(1 if refused else 0)
+
+
+for command in COMMANDS:
+    policy.add_command(command)

@@ -9,9 +9,6 @@ from rdnscache.flights cimport Flights
 from rdnscache.query_log cimport QueryLog
 
 
-cdef int _UNMARKED
-
-
 cdef class Answering:
     cdef public Cache cache
     cdef public object counters

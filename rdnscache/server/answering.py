@@ -20,12 +20,9 @@ from rdnscache.dns.wire import CH, REFUSED, SERVFAIL, Query
 from rdnscache.flights import Channel, Flights
 from rdnscache.metrics import Counters
 from rdnscache.query_log import QueryLog
-from rdnscache.views import UNMARKED, Views
+from rdnscache.views import Views
 
 log = logging.getLogger(__name__)
-
-#: The same for the compiled form, where it is a plain number.
-_UNMARKED = UNMARKED
 
 
 class Answering:
@@ -62,7 +59,7 @@ class Answering:
         """Step 3: the reply from L1, if it is there and fresh. Those to be traced or logged take the longer way."""
         if self.subnets is not None:
             self.subnets.mark(query)
-        if self.marks is not None and not query.error and self.marks[query.group] != _UNMARKED:
+        if self.marks is not None and not query.error:
             query.key = with_view(query.key, self.marks[query.group])
         if query.error or query.trace or query.watch is not None:
             return None
@@ -112,7 +109,7 @@ class Answering:
 
     def finish(self, query: Query, entry: Entry, layer: int) -> bytes:
         """The reply from an entry; counted, traced and logged."""
-        if self.views is not None and self.views.marks[query.group] != _UNMARKED and view_number(query.key) < 0:
+        if self.views is not None and view_number(query.key) < 0:
             entry = self.views.answer(query, entry)
         now = clock.now()
         self.counters[metrics.ANSWERS + layer] += 1
