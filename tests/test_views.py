@@ -19,6 +19,7 @@ from support import (
     RedisServer,
     Reply,
     Upstream,
+    addresses,
     answer,
     answer_of,
     ask,
@@ -153,6 +154,25 @@ class TestPolicies:
         assert upstream.count("far.test.") == upstream.total() == 1
         assert len(ask(node.port, "cdn.home.test.", source=GUESTS).answer) == 1
 
+    def test_addresses_that_are_made(self, upstream: Upstream) -> None:
+        """DNS64 in one view only, from the answers that all share; and a type that is left out in another."""
+
+        def only_ipv4(query: dns.message.Message, transport: str) -> Reply:
+            return answer(query, *(["300 A 192.0.2.1"] if query.question[0].rdtype == 1 else []))
+
+        views = (
+            '[{name="new", clients=["127.0.1.0/24"], dns64="yes"},'
+            ' {name="old", clients=["127.0.2.0/24"], filter_types=["A"]}]'
+        )
+        upstream.handler = only_ipv4
+        with Node([upstream.address], args=("--view", views)) as node:
+            for _ in range(2):
+                assert addresses(ask(node.port, "www.test.", "AAAA", source=KIDS)) == ["64:ff9b::c000:201"]
+                assert ask(node.port, "www.test.", "AAAA", source=OTHER).answer == []
+                assert ask(node.port, "www.test.", source=GUESTS).answer == []
+                assert first(node, "www.test.", KIDS) == first(node, "www.test.", OTHER) == "192.0.2.1"
+            assert (upstream.count("www.test."), upstream.count("www.test.", "AAAA")) == (1, 1)
+
     def test_names_that_do_not_exist(self, options: Path) -> None:
         """Are denied for all types at once, in every view, with one query."""
 
@@ -250,6 +270,13 @@ upstream = "{own.address}"
                 assert keys[1].startswith("rdns:1:{www.corp.test.}:A:via=")
                 listed = command("cache", "ls", "*corp.test.", "--redis", redis_server.url).stdout
                 assert ":via=" in listed
+                told = command("cache", "get", "www.corp.test", "--redis", redis_server.url).stdout
+                assert told.count("192.0.2.2") == told.count("192.0.2.1") == 1
+                done = command("cache", "flush", "www.corp.test", "--redis", redis_server.url)
+                assert done.returncode == 0, done.stderr
+                assert not list(redis_server.client().scan_iter("rdns:1:{www.corp.test.}:*"))
+                assert first(one, "www.corp.test.", GUESTS) == "192.0.2.2"
+                assert own.count("www.corp.test.") == 2
 
     def test_an_upstream_of_its_own_for_everything(self, tmp_path: Path) -> None:
         """And zones of which nothing leaves, in one view only."""
@@ -343,6 +370,23 @@ class TestOperation:
                     for client in (KIDS, GUESTS, OTHER) * 4:
                         assert first(node, "www.test.", client) == handler.address
                 assert upstream.total() == 4
+
+    def test_blocking_is_paused_for_all(self, options: Path, redis_server: RedisServer) -> None:
+        """What operators order is in force in every view."""
+        with Upstream() as upstream:
+            with Node([upstream.address], redis_server.url, 2, ("--config", str(options))) as node:
+                wait_for(lambda: attached(node, 2))
+
+                def blocked() -> list[bool]:
+                    kids = {first(node, "kids.test.", KIDS) == "0.0.0.0" for _ in range(20)}
+                    guests = {rcode(node, "guests.test.", GUESTS) == NXDOMAIN for _ in range(20)}
+                    return sorted(kids | guests)
+
+                assert blocked() == [True]
+                for order, expected in (("pause", [False]), ("resume", [True])):
+                    done = command("policy", order, "--redis", redis_server.url)
+                    assert done.returncode == 0, done.stderr
+                    assert blocked() == expected
 
     def test_what_local_caches_hold(self, options: Path, redis_server: RedisServer) -> None:
         """`cache get` says for which views."""
