@@ -108,9 +108,9 @@ class Views:
         if decider.decides(flight, flights):
             return True
         raw = self.raw_key(flight.key)
-        found = Errand(raw).brought(self._cache, flights)
+        found = Errand(raw, flight.recursion).brought(self._cache, flights)
         if found is not None:
-            told = decider.instead_of(found, flight.key, flights)
+            told = decider.instead_of(found, flight, flights)
             entry = self._kept(told, found, raw, flight.key) if not flight.flushed else told
             layer = outcomes.FLIGHT
         else:
