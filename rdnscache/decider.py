@@ -204,7 +204,7 @@ def _refined(entry: Entry, refinement: Refinement) -> Entry:
     reply = parse_reply(refinement.wire)
     assert reply is not None
     found = Entry(entry.key, reply, entry.stored, entry.ttl, entry.stale, f"{entry.origin} {refinement.why}")
-    found.aged, found.scope, found.renews = entry.aged, entry.scope, entry.renews
+    found.aged, found.scope, found.renews, found.ede = entry.aged, entry.scope, entry.renews, refinement.ede
     return found
 
 
