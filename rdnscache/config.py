@@ -13,7 +13,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from rdnscache import forwards
+from rdnscache import contradictions, forwards
 from rdnscache import option_parsers as values
 from rdnscache import zone as zones
 from rdnscache.address import Address
@@ -24,6 +24,7 @@ from rdnscache.errors import ConfigError
 from rdnscache.forwards import DNS_PORT
 from rdnscache.kernel import cpus
 from rdnscache.option_parsers import Parser
+from rdnscache.policy.special_names import DEFAULT_SETS
 from rdnscache.redis_url import mask, parse
 from rdnscache.zone import USUAL, Zone
 
@@ -80,21 +81,51 @@ class Config:
         lambda raw: zones.read(raw, _setting), "no zones",
     )  # fmt: skip
     records: tuple[str, ...] = _option(
-        (), "FILE", "Answer with these records, zone-file text (RFC 1035); repeatable.", values.texts, "none"
+        (), "FILE", "Answer with these records, zone-file text (RFC 1035); repeatable.", values.texts_or_files, "none"
     )
     hosts: tuple[str, ...] = _option(
-        (), "FILE", "Answer with the names and addresses of a hosts file; repeatable.", values.texts, "none"
+        (), "FILE", "Answer with the names and addresses of a hosts file; repeatable.", values.texts_or_files, "none"
     )
     block: tuple[str, ...] = _option(
-        (), "FILE", "Block the names of a list: a hosts file, domains, or adblock's; repeatable.", values.texts, "none"
-    )
+        (), "FILE|URL", "Block the names of a list: a hosts file, domains, or adblock's; repeatable.", values.texts,
+        "none",
+    )  # fmt: skip
     pass_: tuple[str, ...] = _option(
-        (), "FILE", "Never block the names of this list; repeatable.", values.texts, "none"
+        (), "FILE|URL", "Never block the names of this list; repeatable.", values.texts, "none"
     )
+    list_refresh: int = _option(
+        86400, "SECONDS", "Fetch lists that are URLs anew after this; one node does.", values.number(int, 60, 10**7)
+    )
+    list_dir: str = _option(
+        "", "DIR", "Keep lists here, for all workers, and for a start without Redis or network.", values.text,
+        "a directory for services or of the user", own=True,
+    )  # fmt: skip
     block_answer: str = _option(
         "nxdomain", "ANSWER", "Say this of blocked names: nxdomain, null (0.0.0.0 and ::), refused, or an address.",
         values.block_answer,
     )  # fmt: skip
+    special_names: tuple[str, ...] = _option(
+        DEFAULT_SETS, "SET", "Names of special use answered here: a set, no-SET, default, all or none; repeatable.",
+        values.special_names, "default",
+    )  # fmt: skip
+    single_label: bool = _option(
+        False, "yes|no", "Ask upstreams for names of one label, such as printer, as well.", values.switch, "no"
+    )
+    rebind_protection: bool = _option(
+        False, "yes|no", "Refuse private addresses, but in zones with servers of their own.", values.switch, "no"
+    )
+    rebind_allow: tuple[str, ...] = _option(
+        (), "NAME", "Let this name and all below it have private addresses; repeatable.", values.zones, "none"
+    )
+    filter_types: tuple[str, ...] = _option(
+        (), "TYPE", "Tell of no records of this type: AAAA where there is no IPv6; repeatable.", values.types, "none"
+    )
+    dns64: str = _option(
+        "", "no|yes|PREFIX", "Make AAAA of A for a network with NAT64; yes: with 64:ff9b::/96.", values.dns64, "no"
+    )
+    dns64_exclude: tuple[str, ...] = _option(
+        ("::ffff:0:0/96",), "NETWORK", "AAAA that DNS64 takes for none; repeatable.", values.networks6, "::ffff:0:0/96"
+    )
     redis: str = _option(
         "embedded", "URL|embedded|none", "The shared cache: a URL, a server of this node's own, or none.",
         values.redis_url, fixed=True, own=True,
@@ -151,6 +182,7 @@ class Config:
     )
     l1_entries: int = _option(100_000, "N", "Entries in each worker's local cache.", values.number(int, 1, 100_000_000))
     l1_memory: int = _option(64 << 20, "SIZE", "Memory of each worker's local cache.", values.size, "64mb")
+    cache: bool = _option(True, "yes|no", "Keep answers; best set for a zone.", values.switch, "yes")
     ttl_min: int = _option(0, "SECONDS", "Raise lower TTLs to this.", values.number(int, 0, 86400))
     ttl_max: int = _option(86400, "SECONDS", "Lower higher TTLs to this.", values.number(int, 1, 604800))
     negative_ttl_max: int = _option(
@@ -357,40 +389,12 @@ def _complete(config: Config, warn: Warn) -> Config:
     forwards.check_zones(config.zone, upstream, config.listen)
     port = config.listen[0].port
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip(".")[:50] or "node"
-    config = replace(
-        config,
-        upstream=upstream,
-        workers=config.workers or cpus(),
-        node_id=config.node_id or (host if port == DNS_PORT else f"{host}-{port}"),
-    )
-    _refuse_contradictions(config)
+    node_id = config.node_id or (host if port == DNS_PORT else f"{host}-{port}")
+    config = replace(config, upstream=upstream, workers=config.workers or cpus(), node_id=node_id)
+    contradictions.refuse(config)
     for each in (zone for zone in config.zone if zone.settings):
         try:
-            _refuse_contradictory_times(config.inside(each))
+            contradictions.refuse_of_zone(config.inside(each))
         except ConfigError as error:
             raise ConfigError(f"zone {each.names[0]}: {error}") from None
     return config
-
-
-def _refuse_contradictory_times(config: Config) -> None:
-    for low, high in (
-        ("ttl_min", "ttl_max"),
-        ("upstream_timeout", "upstream_deadline"),
-        ("upstream_retry_min", "upstream_retry_max"),
-        ("max_flights", "max_waiting"),
-    ):
-        if getattr(config, low) > getattr(config, high):
-            raise ConfigError(f"{low} ({getattr(config, low)}) is above {high} ({getattr(config, high)})")
-
-
-def _refuse_contradictions(config: Config) -> None:
-    _refuse_contradictory_times(config)
-    if 0 < config.upstream_check < 1:
-        raise ConfigError(f"upstream_check ({config.upstream_check}) is neither 0 nor at least 1")
-    if 0 < config.hang_time < 1:
-        raise ConfigError(f"hang_time ({config.hang_time}) is neither 0 nor at least 1")
-    fixed = [address for address in config.listen if address.port]
-    if len(set(fixed)) != len(fixed):
-        raise ConfigError("the same listen address is given twice")
-    if config.admin is not None and config.admin.port and config.admin in fixed:
-        raise ConfigError(f"admin and listen are both {config.admin}")

@@ -6,21 +6,44 @@ for all, whatever each node decides.
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import Any
 
 from gevent.event import Event
 
 from rdnscache import clock, outcomes
 from rdnscache.cache import Cache
-from rdnscache.dns.compose import compose
+from rdnscache.dns.compose import EDE_NOT_READY, compose
 from rdnscache.dns.entry import Entry
+from rdnscache.dns.names import question_text
 from rdnscache.dns.policy import without_records
 from rdnscache.dns.question import qname
-from rdnscache.dns.wire import SERVFAIL, Query, Reply, build_query, parse_query, parse_reply, read_u32
+from rdnscache.dns.wire import (
+    AAAA,
+    NOERROR,
+    NXDOMAIN,
+    SERVFAIL,
+    YXDOMAIN,
+    A,
+    Query,
+    Reply,
+    build_query,
+    parse_query,
+    parse_reply,
+    read_u32,
+)
 from rdnscache.flights import Flight, Flights
+from rdnscache.logs import Throttled
+from rdnscache.policy.answers import Refinement, without_types
 from rdnscache.policy.blocking import BLOCK_TTL, EDE_BLOCKED
+from rdnscache.policy.dns64 import NONE, Dns64
 from rdnscache.policy.rules import Policy, Verdict, joined
 
+log = logging.getLogger(__name__)
+
+#: How the reasons of verdicts begin that lists and orders give.
+LISTED = ("block=",)
 #: Seconds for which an alias is followed; a flight of another name may take as long as that.
 PATIENCE = 5.0
 
@@ -32,10 +55,17 @@ class Decider:
         self._policy = policy
         self._cache = cache
         self._node = f"node={node}"
+        self._refused = Throttled(log)
+        #: When the policy changed last.
+        self._changed = 0.0
+
+    def change(self) -> None:
+        """The policy decides otherwise from now on."""
+        self._changed = clock.now()
 
     def decides(self, flight: Flight, flights: Flights) -> bool:
         """Land a flight that nobody has to be asked for. False when it is to go on."""
-        verdict = self._policy.of(flight.key)
+        verdict = self._policy.of(flight.key) if self._policy else None
         if verdict is None:
             return False
         if verdict.target is None:
@@ -50,13 +80,46 @@ class Decider:
 
     def minds(self, entry: Entry) -> bool:
         """Whether something else is decided about what an entry answers."""
-        verdict = self._policy.of(entry.key)
-        return verdict is not None or self._policy.of_answer(entry.key, entry.tail, entry.ancount) is not None
+        if self._policy.of(entry.key) is not None or self.lacks(entry):
+            return True
+        return self._decided(entry, entry.key) is not entry
 
-    def instead_of(self, entry: Entry, key: bytes) -> Entry:
-        """The entry, or what is said in its place: it may be an alias of a blocked name."""
+    def lacks(self, entry: Entry) -> bool:
+        """Whether `instead_of` has to ask something else first, and takes its time."""
+        return self._policy.dns64(entry) is not None
+
+    def settled(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
+        """What a flight lands with: the entry, or what is said in its place; its question may be blocked by now."""
+        verdict = self._policy.of(flight.key) if flight.since <= self._changed else None
+        return self.instead_of(entry, flight.key, flights) if verdict is None else self._entry_of(flight.key, verdict)
+
+    def instead_of(self, entry: Entry, key: bytes, flights: Flights) -> Entry:
+        """The entry, or what is said in its place. Of what is not to be kept, nothing is."""
+        found = self._decided(entry, key)
+        dns64 = self._policy.dns64(entry) if found is entry else None
+        return found if dns64 is None else self._completed(entry, key, dns64, flights)
+
+    def _decided(self, entry: Entry, key: bytes) -> Entry:
+        """The entry, or what comes in its place as it may be an alias of a blocked name, or has to lose something."""
         verdict = self._policy.of_answer(key, entry.tail, entry.ancount)
-        return entry if verdict is None else self._entry_of(key, verdict)
+        if verdict is None:
+            refinement = self._policy.refined(entry)
+            if refinement is None:
+                return entry
+            if not refinement.refused:
+                return _refined(entry, refinement)
+            asked = question_text(key)
+            self._refused.warn(f"refused: {asked} leads into a network ({refinement.why})", time.monotonic())
+            verdict = Verdict(refinement.wire, refinement.why, EDE_BLOCKED)
+        found = self._entry_of(key, verdict)
+        found.ttl = found.ttl if entry.ttl else 0
+        return found
+
+    def decides_otherwise(self, entry: Entry) -> bool:
+        """Whether an entry would be another one now, since lists or orders have changed."""
+        verdict = self._policy.of(entry.key) or self._policy.of_answer(entry.key, entry.tail, entry.ancount)
+        source = entry.origin.partition(" ")[0].removeprefix("from=")
+        return source.startswith(LISTED) if verdict is None else source != verdict.why
 
     def _entry_of(self, key: bytes, verdict: Verdict) -> Entry:
         reply = parse_reply(verdict.wire)
@@ -69,37 +132,78 @@ class Decider:
         entry.ede, entry.renews = verdict.ede, False
         return entry
 
+    def _completed(self, entry: Entry, key: bytes, dns64: Dns64, flights: Flights) -> Entry:
+        """The answer with addresses made of others, where there are some (RFC 6147 section 5.1)."""
+        errand = Errand(key[:-5] + A.to_bytes(2, "big") + key[-3:])
+        reply, now = parse_reply(errand.run(self._cache, flights)), clock.now()
+        source = errand.entry
+        if reply is None or source is None:
+            return Entry(key, without_records(key, SERVFAIL, EDE_NOT_READY), now, 0, 0, f"from={dns64} {self._node}")
+        left = max(int(source.stored + source.ttl - now), 0)
+        if reply.rcode not in (NOERROR, NXDOMAIN, YXDOMAIN):  # also what is refused for its address
+            return Entry(key, without_records(key, reply.rcode, reply.ede), now, left, 0, source.origin)
+        age = int(now - entry.stored)
+        made = parse_reply(dns64.made(entry, reply, age) or b"")
+        if made is None:
+            return _without_any(entry)
+        ttl = min(_least_ttl(made), left) if entry.ttl or entry.rcode == SERVFAIL else 0
+        found = Entry(key, made, now, ttl, source.stale, f"{source.origin} dns64={dns64}")
+        found.authentic, found.scope = entry.authentic and source.authentic, source.scope
+        return found
+
     def _followed(self, key: bytes, flights: Flights, verdict: Verdict, target: bytes) -> Entry:
         """The answer to a name of ours that is an alias of one that is not."""
-        found = Errand(target + key[len(qname(key)) :]).run(self._cache, flights)
-        first, rest = parse_reply(verdict.wire), parse_reply(found)
+        errand = Errand(target + key[len(qname(key)) :])
+        first, rest = parse_reply(verdict.wire), parse_reply(errand.run(self._cache, flights))
         whole = parse_reply(joined(first, rest)) if first is not None and rest is not None else None
-        return self._entry(key, whole or without_records(key, SERVFAIL), verdict)
+        entry = self._entry(key, whole or without_records(key, SERVFAIL), verdict)
+        entry.ttl = entry.ttl if errand.entry is not None and errand.entry.ttl else 0
+        return entry
 
 
 class Errand:
-    """A question of our own, which joins the flight of anybody else's."""
+    """A question of our own, which joins the flight of anybody else's, or is one on the greenlet that needs it."""
+
+    flies = True
 
     def __init__(self, key: bytes) -> None:
         query = parse_query(build_query(b"\0\0", key, True), True)
         assert query is not None
         query.key = key
         self._query = query
-        self._entry: Entry | None = None
+        #: What it has brought.
+        self.entry: Entry | None = None
         self._done = Event()
 
     def answer(self, query: Query, client: Any, entry: Entry, layer: int) -> None:
         """Called when it lands."""
-        self._entry = entry
+        self.entry = entry
         self._done.set()
 
     def run(self, cache: Cache, flights: Flights) -> bytes:
         """The reply; empty when there is none in time."""
         now = clock.now()
-        self._entry = cache.get(self._query.key, now)
-        if self._entry is None and flights.join(self, self._query, None, now) == outcomes.JOINED:
+        self.entry = cache.get(self._query.key, now)
+        if self.entry is None and flights.join(self, self._query, None, now) == outcomes.JOINED:
             self._done.wait(PATIENCE)
-        return compose(self._query, self._entry, clock.now()) if self._entry is not None else b""
+        return compose(self._query, self.entry, clock.now()) if self.entry is not None else b""
+
+
+def _refined(entry: Entry, refinement: Refinement) -> Entry:
+    """As old as the one that it was made of; nobody has signed it."""
+    reply = parse_reply(refinement.wire)
+    assert reply is not None
+    found = Entry(entry.key, reply, entry.stored, entry.ttl, entry.stale, f"{entry.origin} {refinement.why}")
+    found.aged, found.scope, found.renews = entry.aged, entry.scope, entry.renews
+    return found
+
+
+def _without_any(entry: Entry) -> Entry:
+    """An answer that tells of no address, of neither family; and says that this has been looked at."""
+    found = without_types(entry, frozenset((AAAA,)))
+    kept = _refined(entry, Refinement(found[0], "")) if found is not None else entry
+    kept.origin = f"{entry.origin} {NONE}"
+    return kept
 
 
 def _least_ttl(reply: Reply) -> int:

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from ipaddress import IPv6Network
 from typing import Any
 
 from rdnscache.address import Address
 from rdnscache.clients.networks import parse_networks
+from rdnscache.dns.names import name_text, parse_name, type_number, type_text
 from rdnscache.endpoint import Endpoint, read_rate, split
 from rdnscache.files import read_text
 from rdnscache.policy.blocking import BlockAnswer
+from rdnscache.policy.dns64 import WELL_KNOWN, read_prefix
+from rdnscache.policy.local_record import stands_for_data
+from rdnscache.policy.special_names import read_sets
 from rdnscache.redis_url import canonical, parse
 
 Parser = Callable[[Any], Any]
@@ -36,9 +41,54 @@ def texts(raw: Any) -> tuple[str, ...]:
     return tuple(text(each) for each in (raw if isinstance(raw, list | tuple) else [raw]))
 
 
+def texts_or_files(raw: Any) -> tuple[str, ...]:
+    """As `texts`; an item with a newline in it is no file's name, but what could be in one."""
+    items = raw if isinstance(raw, list | tuple) else [raw]
+    return tuple(each if isinstance(each, str) and "\n" in each else text(each) for each in items)
+
+
 def block_answer(raw: Any) -> str:
     BlockAnswer.parse(text(raw))
     return str(raw)
+
+
+def special_names(raw: Any) -> tuple[str, ...]:
+    """Sets of names of special use (see `policy.special_names`); as one text, separated by spaces or commas."""
+    return read_sets(_items(raw, "sets of names"))
+
+
+def types(raw: Any) -> tuple[str, ...]:
+    """Types of data, without those that zones, aliases and DNSSEC are made of."""
+    found = dict.fromkeys(type_text(type_number(item)) for item in _items(raw, "types"))
+    refused = next((each for each in found if not stands_for_data(type_number(each)) or each in _STRUCTURE), None)
+    if refused is not None:
+        raise ValueError(f"{refused} is not a type of data that a name could be without")
+    return tuple(found)
+
+
+def dns64(raw: Any) -> str:
+    """A prefix; `yes` stands for the one for everybody, and an empty text for none."""
+    if not isinstance(raw, str) or raw.lower() in _SWITCHES:
+        return WELL_KNOWN if switch(raw) else ""
+    return read_prefix(raw)
+
+
+def networks6(raw: Any) -> tuple[str, ...]:
+    """Networks of IPv6."""
+    found = networks(raw)
+    try:
+        return tuple(str(IPv6Network(each)) for each in found)
+    except ValueError as error:
+        raise ValueError(f"{error}: not a network of IPv6") from None
+
+
+#: Types that hold the DNS together.
+_STRUCTURE = frozenset(("NS", "CNAME", "SOA", "DNAME", "DS", "RRSIG", "NSEC", "DNSKEY", "NSEC3", "NSEC3PARAM"))
+
+
+def zones(raw: Any) -> tuple[str, ...]:
+    """Names of zones, each with all below it; as one text, separated by spaces or commas."""
+    return tuple(name_text(parse_name(item)) for item in _items(raw, "zones"))
 
 
 def secret(raw: Any) -> str:
@@ -100,13 +150,15 @@ def one_of(*choices: str) -> Parser:
     return parse
 
 
+_SWITCHES = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+
+
 def switch(raw: Any) -> bool:
     if isinstance(raw, bool):
         return raw
-    known = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
-    if not isinstance(raw, str) or raw.lower() not in known:
+    if not isinstance(raw, str) or raw.lower() not in _SWITCHES:
         raise ValueError(f"{_shown(raw)} is neither yes nor no")
-    return known[raw.lower()]
+    return _SWITCHES[raw.lower()]
 
 
 def number(kind: type[int] | type[float], low: float, high: float) -> Parser:

@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import settings
@@ -64,6 +65,13 @@ def second_redis() -> Iterator[RedisServer]:
     """One more, of any kind."""
     with RedisServer() as second:
         yield second
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """For what is to end with the test."""
+    with ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture

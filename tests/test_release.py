@@ -130,7 +130,7 @@ def pages() -> list[Path]:
 
 
 def test_wheel_and_sdist_install_and_answer(wheel: Path, sdist: Path, tmp_path: Path) -> None:
-    """In a new environment, with nothing but what the wheel says it depends on; the sdist is built by pip in its own."""
+    """In a new environment, with nothing but what the wheel depends on; pip builds the sdist in one of its own."""
     said_by(sys.executable, "-m", "venv", "--without-pip", tmp_path / "env")
     python = tmp_path / "env/bin/python"
     install(wheel, python)

@@ -22,9 +22,10 @@ from rdnscache.upstream.server import MOST_EARLY, Patience, Server
 from rdnscache.upstream.servers import Upstreams
 
 FLOOR, CEILING = 0.02, 1.0
+USUAL = Patience()
 
 
-def _servers(*endpoints: str, board: Board | None = None, patience: Patience = Patience()) -> list[Server]:
+def _servers(*endpoints: str, board: Board | None = None, patience: Patience = USUAL) -> list[Server]:
     parsed = [each for text in endpoints for each in Endpoint.parse(text)]
     board = board or Board(1)
     board.make_room(each.label for each in parsed)
@@ -36,7 +37,7 @@ def _servers(*endpoints: str, board: Board | None = None, patience: Patience = P
 
 
 def _upstreams(
-    *addresses: str, policy: str = "fastest", timeout: float = 2.0, patience: Patience = Patience()
+    *addresses: str, policy: str = "fastest", timeout: float = 2.0, patience: Patience = USUAL
 ) -> Upstreams:
     return Upstreams(_servers(*addresses, patience=patience), timeout, 4.5, Board(1).row(0), policy)
 

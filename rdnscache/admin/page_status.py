@@ -18,7 +18,9 @@ from rdnscache.operator.entries import Browser, View
 from rdnscache.operator.flush import Flush
 from rdnscache.operator.lookup import lookup
 from rdnscache.operator.members import Members
+from rdnscache.operator.policy_orders import PolicyOrders
 from rdnscache.store.membership import Member
+from rdnscache.store.policy_document import LONGEST_PAUSE, UNTIL_RESUMED
 from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
 
@@ -118,6 +120,20 @@ class PageStatus:
         flush = Flush(browser, cluster, scope, FLUSH_PATIENCE)
         proof = flush.run()
         return {"flushed": str(scope), "entries": flush.deleted, "complete": proof.complete} | proof.as_json()
+
+    def blocking(self, told: Any) -> dict[str, Any]:
+        """Pause blocking on all nodes for `pause` seconds; until somebody resumes with true, and not any more with 0.
+
+        Raises ValueError for what cannot be read, StoreDown.
+        """
+        browser, cluster = self._tools("there is no Redis through which others could be told")
+        pause = told.get("pause") if isinstance(told, dict) else None
+        if pause is not True and not (isinstance(pause, int) and 0 <= pause <= LONGEST_PAUSE):
+            raise ValueError(f"pause is true, or seconds up to {LONGEST_PAUSE}")
+        until = UNTIL_RESUMED if pause is True else time.time() + pause if pause else 0.0
+        _, proof = PolicyOrders(browser, lambda: cluster, FLUSH_PATIENCE).change(lambda _: {"paused_until": until})
+        done = "Blocking is paused" if until else "Blocking is resumed"
+        return {"done": done, "complete": proof.complete} | proof.as_json()
 
 
 def _plain(view: View) -> dict[str, Any]:

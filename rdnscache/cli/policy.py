@@ -10,17 +10,19 @@ from typing import Any
 import click
 
 from rdnscache.cli.output import echo, echo_json
+from rdnscache.cli.policy_orders import COMMANDS
 from rdnscache.cli.serve import some_options
 from rdnscache.config import Config, load
 from rdnscache.errors import ConfigError
 
 #: Options that a policy is made of, beside those of a file and the environment.
-OPTIONS = ("upstream", "zone", "records", "hosts", "block", "pass_", "block_answer")
+OPTIONS = ("upstream", "zone", "records", "hosts", "block", "pass_", "block_answer", "special_names",
+           "single_label", "rebind_protection", "rebind_allow", "filter_types", "dns64", "dns64_exclude")  # fmt: skip
 
 
 @click.group()
 def policy() -> None:
-    """See what is decided about names before anybody is asked."""
+    """See and order what is decided about names before anybody is asked."""
 
 
 def policy_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,11 +47,13 @@ def explain(name: str, rtype: str, file: str | None, as_json: bool, **given: Any
     The options are those of `serve`: from the command line, the environment and the file.
     """
     from rdnscache.operator.explanation import explain as explained
-    from rdnscache.policies import load_policy
+    from rdnscache.policies import compiled_here, load_policy
 
     config = _load(file, given)
+    data = load_policy(config)
+    tables = {source: table for source, (_, table) in compiled_here(data.lists).items()}
     try:
-        found = explained(config, load_policy(config).policy(), name, rtype)
+        found = explained(config, data.policy(tables), name, rtype)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if as_json:
@@ -66,9 +70,9 @@ def explain(name: str, rtype: str, file: str | None, as_json: bool, **given: Any
 @policy_options
 def lists(file: str | None, as_json: bool, **given: Any) -> None:
     """Show the lists that a node with these options has: how many names, and how many lines were passed over."""
-    from rdnscache.policies import load_policy
+    from rdnscache.policies import facts_here, load_policy
 
-    found = load_policy(_load(file, given)).lists
+    found = facts_here(load_policy(_load(file, given)).lists)
     if as_json:
         echo_json([{"kind": each.kind, "file": each.file, "names": each.names, "passed_over": each.refused}
                    for each in found], indent=2)  # fmt: skip
@@ -86,14 +90,13 @@ def check(files: tuple[str, ...]) -> None:
 
     Exit code 1 when a line is passed over, 2 when a file cannot be read.
     """
-    from rdnscache.policies import ListFacts, read_list_file
+    from rdnscache.lists.sources import ListSource
+    from rdnscache.policies import compile_file
 
     refused = 0
     for file in files:
-        facts = ListFacts("block", file)
         try:
-            for _ in read_list_file(facts):
-                pass
+            facts, _ = compile_file(ListSource("block", file))
         except ConfigError as error:
             echo(f"rdnscache: {error}", err=True)
             sys.exit(2)
@@ -104,3 +107,7 @@ def check(files: tuple[str, ...]) -> None:
         echo(f"{file}: {facts.names:,} names, {facts.refused:,} lines passed over")
         refused += facts.refused
     sys.exit(1 if refused else 0)
+
+
+for command in COMMANDS:
+    policy.add_command(command)

@@ -1,6 +1,6 @@
 """What is decided about a question before anybody is asked, and about an answer before a client has it. Pure.
 
-Local records come first, then names that are never blocked, then those that are.
+Local records come first, then names that are never blocked, then those that are, then names of special use.
 """
 
 from __future__ import annotations
@@ -8,12 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from rdnscache.dns.entry import Entry
 from rdnscache.dns.question import qclass, qname, section
-from rdnscache.dns.records import Names, names_of, records_of
+from rdnscache.dns.records import Names, plain_data, plain_name, records_of
 from rdnscache.dns.wire import CNAME, HEADER_SIZE, IN, NO_EDE, Reply, parse_reply
+from rdnscache.dns.zones import Zones
+from rdnscache.policy.answers import AnswerTerms, Refinement, refine
 from rdnscache.policy.blocking import EDE_BLOCKED, BlockAnswer
+from rdnscache.policy.dns64 import Dns64
+from rdnscache.policy.lists import Lists
 from rdnscache.policy.local_zones import LocalZones
-from rdnscache.policy.name_table import NameTable
+from rdnscache.policy.special_names import SpecialNames
 
 #: See `Policy`.
 FILE_SHIFT = 24
@@ -31,7 +36,7 @@ class Verdict:
 
 
 class Policy:
-    """`lists` has the names of the lists whose numbers are in the table, `files` those of local records.
+    """`files` has the names of those with local records, by number.
 
     The line of a local record has the number of its file above its lowest `FILE_SHIFT` bits.
     """
@@ -40,15 +45,23 @@ class Policy:
         self,
         local: LocalZones | None,
         files: Sequence[str],
-        table: NameTable | None,
-        lists: Sequence[str],
+        lists: Lists,
         answer: BlockAnswer,
+        special: SpecialNames | None = None,
+        terms: Zones[AnswerTerms] | None = None,
     ) -> None:
         self._local = local
         self._files = files
-        self._table = table
-        self._lists = lists
+        #: Others take their place when lists have changed.
+        self.lists = lists
         self._answer = answer
+        self._special = special
+        #: What holds for answers, by zone.
+        self._terms = terms
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to decide."""
+        return any(each is not None for each in (self._local, self._special, self._terms)) or bool(self.lists)
 
     def of(self, key: bytes) -> Verdict | None:
         """About a question; None when it is to be asked as usual."""
@@ -59,11 +72,14 @@ class Policy:
             if found is not None:
                 file, line = self._files[found.line >> FILE_SHIFT], found.line & (1 << FILE_SHIFT) - 1
                 return Verdict(found.wire, f"local={file}:{line}", target=found.target)
-        return self._blocked(key, qname(key))
+        return self._blocked(key, qname(key)) or self._of_special_use(key)
 
     def of_answer(self, key: bytes, tail: bytes, ancount: int) -> Verdict | None:
         """About an answer, whose aliases may lead to a blocked name: that of an advertiser behind the site's own."""
-        if self._table is None or not ancount or qclass(key) != IN or self._passes(qname(key)):
+        if not self.lists or not ancount or qclass(key) != IN:
+            return None
+        own = self.lists.find(qname(key))
+        if own is not None and own.passes:
             return None
         for target in _targets(key, tail, ancount):
             found = self._blocked(key, target)
@@ -71,16 +87,27 @@ class Policy:
                 return found
         return None
 
-    def _passes(self, name: bytes) -> bool:
-        assert self._table is not None
-        match = self._table.find(name)
-        return match is not None and match.passes
+    def refined(self, entry: Entry) -> Refinement | None:
+        """What an answer that is not blocked becomes before clients have it; None when it stays as it is."""
+        return refine(entry, self._terms.of(entry.key)) if self._terms is not None else None
+
+    def dns64(self, entry: Entry) -> Dns64 | None:
+        """What is to make IPv6 addresses for an answer that has none; None where it stays as it is."""
+        found = self._terms.of(entry.key).dns64 if self._terms is not None and qclass(entry.key) == IN else None
+        return found if found is not None and found.lacks(entry) else None
+
+    def _of_special_use(self, key: bytes) -> Verdict | None:
+        found = self._special.of(key) if self._special is not None else None
+        return Verdict(found.wire, found.why, target=found.target) if found is not None else None
 
     def _blocked(self, key: bytes, name: bytes) -> Verdict | None:
-        match = self._table.find(name) if self._table is not None else None
-        if match is None or match.passes:
-            return None
-        return Verdict(self._answer.wire(key), f"block={self._lists[match.source]}:{match.line}", EDE_BLOCKED)
+        found = self.lists.find(name)
+        return None if found is None or found.passes else Verdict(self._answer.wire(key), found.why, EDE_BLOCKED)
+
+
+def no_policy() -> Policy:
+    """One that decides nothing."""
+    return Policy(None, (), Lists(), BlockAnswer())
 
 
 def _targets(key: bytes, tail: bytes, ancount: int) -> Iterator[bytes]:
@@ -95,16 +122,6 @@ def _targets(key: bytes, tail: bytes, ancount: int) -> Iterator[bytes]:
             yield plain_name(names, names.read(record.ttl_at + 6))
 
 
-def plain_name(names: Names, number: int) -> bytes:
-    """A name of a message on the wire, in lower case and not compressed."""
-    out = bytearray()
-    while number > 0:
-        label = names.labels[number]
-        out += bytes((len(label),)) + label.lower()
-        number = names.parents[number]
-    return bytes(out) + b"\0"
-
-
 def joined(first: Reply, rest: Reply) -> bytes:
     """The stored bytes of a reply with both answers: `rest` is that to what an alias in `first` leads to."""
     names = Names(rest.wire)
@@ -112,18 +129,10 @@ def joined(first: Reply, rest: Reply) -> bytes:
     found = records_of(rest, names, 0, rest.ancount + rest.nscount, rest.end)
     for record in found:
         out += plain_name(names, record.owner) + rest.wire[record.ttl_at - 4 : record.ttl_at + 4]
-        rdata = _plain_data(rest.wire, names, record.rtype, record.rclass, record.ttl_at + 6, record.end)
+        rdata = plain_data(rest.wire, names, record.rtype, record.rclass, record.ttl_at + 6, record.end)
         out += len(rdata).to_bytes(2, "big") + rdata
     wire = bytearray(first.wire[: first.authority])
     wire[3] = wire[3] & 0xF0 | rest.rcode & 0x0F
     counts = first.ancount + rest.ancount, len(found) - rest.ancount
     wire[6:HEADER_SIZE] = b"".join(each.to_bytes(2, "big") for each in counts) + b"\0\0"
     return bytes(wire + out)
-
-
-def _plain_data(wire: bytes, names: Names, rtype: int, rclass: int, at: int, end: int) -> bytes:
-    out = bytearray()
-    for start, stop in names_of(wire, rtype, rclass, at, end):
-        out += wire[at:start] + plain_name(names, names.read(start))
-        at = stop
-    return bytes(out + wire[at:end])

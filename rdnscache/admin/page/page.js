@@ -140,9 +140,24 @@ function show(told) {
   chart.history = told.history;
   drawChart();
   showNodes(told.nodes);
+  showBlocking(told.nodes, told.redis);
   showUpstreams(told.nodes);
   showHot(told.hot, told.redis);
   showSlow(told.slow);
+}
+
+/** Which lists are in force where; whether blocking is paused. Without Redis there is nothing to order. */
+function showBlocking(nodes, redis) {
+  const told = nodes.filter((node) => node.present && node.policy.lists);
+  const paused = told.filter((node) => node.policy.paused).length;
+  const lists = group(told.flatMap((node) => Object.entries(node.policy.lists)), 0);
+  $("blocking").hidden = !lists.length && !paused;
+  say($("blocking-state"), paused ? `Paused on ${paused} of ${count(told.length, "node")}.` : "Names of these lists are blocked.", paused ? "bad" : "");
+  $("blocking-orders").hidden = !canFlush || redis !== "ok";
+  $("lists").replaceChildren(...lists.flatMap(([word, each]) => {
+    const versions = group(each, 1).map(([version, held]) => `version ${version} on ${count(held.length, "node")}`);
+    return [make("dt", "dns", word), make("dd", "", versions.join(", "))];
+  }));
 }
 
 function showNotice(redis, more) {
@@ -499,18 +514,26 @@ function placeView([node, held]) {
   return make("div", "", `${node}: ${held.map((each) => `worker ${each.worker} (${left(each)})`).join(", ")}`);
 }
 
-// ---- Flushing it ----
+// ---- Orders: flushing it, pausing ----
 
+/** What is asked of the server, and what is done with its answer. */
 let order = {};
 
-function openFlush(what, words) {
-  order = what;
-  say($("ask-title"), `Flush ${words}?`);
+function openOrder(title, text, button, asked) {
+  order = asked;
+  say($("ask-title"), title);
+  say($("ask-text"), text);
+  say($("go"), button);
   $("ask").showModal();
-  askFlush("", "keep");
+  askOrder("", "keep");
 }
 
-function askFlush(problem, focus) {
+function openFlush(what, words) {
+  const text = "Every node drops it from L1, and Redis forgets it. The next query for it goes upstream.";
+  openOrder(`Flush ${words}?`, text, "Flush", { path: "api/flush", body: what, done: flushed });
+}
+
+function askOrder(problem, focus) {
   say($("ask-error"), problem);
   $("token").value = "";
   $("token").required = !token;
@@ -519,25 +542,50 @@ function askFlush(problem, focus) {
   $(token ? focus : "token").focus();
 }
 
-async function sendFlush() {
+async function sendOrder() {
   token ||= $("token").value;
   $("go").disabled = true;
   try {
-    const proof = await ask("api/flush", { method: "POST", body: JSON.stringify(order) });
+    const proof = await ask(order.path, { method: "POST", body: JSON.stringify(order.body) });
     $("ask").close();
-    say($("proof"), proofText(proof), Object.keys(proof.missing).length ? "bad" : "");
-    lookUp();
+    order.done(proof);
   } catch (error) {
-    askFlush(`${error.message}.`, "go");
+    askOrder(`${error.message}.`, "go");
   }
 }
 
-function proofText(proof) {
+const unproved = (proof) => (Object.keys(proof.missing).length ? "bad" : "");
+
+function flushed(proof) {
+  const dropped = `${count(proof.entries, "entry", "entries")} in Redis, ${whole(proof.local_entries)} in local caches`;
+  say($("proof"), proofText(`Flushed ${proof.flushed}: ${dropped}`, proof), unproved(proof));
+  lookUp();
+}
+
+function openPause() {
+  const seconds = $("pause-for").value;
+  const words = $("pause-for").selectedOptions[0].text;
+  openOrder(`Pause blocking ${words}?`, "No node blocks a name meanwhile.", "Pause", {
+    path: "api/blocking", body: { pause: seconds ? Number(seconds) : true }, done: blockingChanged,
+  });
+}
+
+function openResume() {
+  openOrder("Block again?", "Every node blocks what is in its lists.", "Resume", {
+    path: "api/blocking", body: { pause: 0 }, done: blockingChanged,
+  });
+}
+
+function blockingChanged(proof) {
+  say($("blocking-proof"), proofText(proof.done, proof), unproved(proof));
+  look();
+}
+
+function proofText(done, proof) {
   const [times, missing] = [Object.values(proof.confirmed_ms), Object.entries(proof.missing)];
   const nodes = `${times.length}/${count(times.length + missing.length, "node")}`;
   const slowest = times.length ? `, ${whole(Math.max(...times))} ms` : "";
-  const dropped = `${count(proof.entries, "entry", "entries")} in Redis, ${whole(proof.local_entries)} in local caches`;
-  const said = `Flushed ${proof.flushed}: ${dropped}; confirmed by ${nodes}${slowest}.`;
+  const said = `${done}; confirmed by ${nodes}${slowest}.`;
   return [said, ...missing.map(([node, why]) => `${node} has not confirmed: ${why}.`)].join(" ");
 }
 
@@ -555,8 +603,10 @@ $("search").onsubmit = (event) => {
 };
 $("order").onsubmit = (event) => {
   event.preventDefault();
-  sendFlush();
+  sendOrder();
 };
 $("keep").onclick = () => $("ask").close();
+$("pause").onclick = openPause;
+$("resume").onclick = openResume;
 document.addEventListener("visibilitychange", look);
 look();

@@ -1,0 +1,102 @@
+"""What becomes of answers before clients have them: refused for the addresses in them, or left without some types."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from rdnscache.dns.entry import Entry
+from rdnscache.dns.names import type_text
+from rdnscache.dns.policy import failure_wire
+from rdnscache.dns.question import qclass, qname, qtype
+from rdnscache.dns.wire import AAAA, IN, NOERROR, REFUSED, SOA, A
+from rdnscache.policy import addresses
+from rdnscache.policy.addresses import HTTPS, IPV4_HINT, IPV6_HINT, SVCB
+from rdnscache.policy.dns64 import Dns64
+from rdnscache.policy.draft import Draft, nobodys_soa
+from rdnscache.policy.plain_records import plain_records
+
+#: The parameter of SVCB and HTTPS that has what records of a type would have.
+_HINTS = {A: IPV4_HINT, AAAA: IPV6_HINT}
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTerms:
+    """What holds in a zone: whether private addresses are refused, which types clients do not get, and of what IPv6
+    addresses are made.
+    """
+
+    rebind: bool = False
+    without: frozenset[int] = frozenset()
+    dns64: Dns64 | None = None
+
+    def __bool__(self) -> bool:
+        return self.rebind or bool(self.without) or self.dns64 is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Refinement:
+    """The stored bytes of what an answer becomes, and why: `rebind=10.0.0.1`, where it is refused, `without=AAAA`."""
+
+    wire: bytes
+    why: str
+    refused: bool = False
+
+
+def refine(entry: Entry, terms: AnswerTerms) -> Refinement | None:
+    """What an answer becomes; None when it stays as it is."""
+    if qclass(entry.key) != IN:
+        return None
+    address = private_address(entry) if terms.rebind else None
+    if address is not None:
+        return Refinement(failure_wire(entry.key, REFUSED), f"rebind={ipaddress.ip_address(address)}", True)
+    trimmed = terms.dns64.trimmed(entry) if terms.dns64 is not None else None
+    if trimmed is not None:
+        return Refinement(trimmed, "without=excluded")
+    found = without_types(entry, terms.without) if terms.without else None
+    return Refinement(found[0], f"without={found[1]}") if found is not None else None
+
+
+def private_address(entry: Entry) -> bytes | None:
+    """The first address in an answer that is private, if there is one."""
+    if qtype(entry.key) not in (A, AAAA, SVCB, HTTPS):
+        return None
+    return next(filter(addresses.is_private, addresses.addresses_in(entry)), None)
+
+
+def without_types(entry: Entry, types: frozenset[int]) -> tuple[bytes, str] | None:
+    """The stored bytes of the answer without records of some types, and which it lost; None when it had none.
+
+    What is left is an alias, or says that there are no data. SVCB and HTTPS lose the hints that stand for addresses.
+    """
+    asked = qtype(entry.key)
+    if entry.rcode != NOERROR or not entry.ancount:
+        return None
+    if asked in types:
+        return _without_answer(entry, asked) if any(rtype == asked for rtype, _, _ in addresses.places(entry)) else None
+    hints = {_HINTS[rtype] for rtype in types if rtype in _HINTS}
+    if asked in (SVCB, HTTPS) and hints:
+        return _without_hints(entry, asked, frozenset(hints))
+    return None
+
+
+def _without_answer(entry: Entry, asked: int) -> tuple[bytes, str]:
+    draft, owner, ttl = Draft(entry.key), qname(entry.key), 0
+    for record in plain_records(entry):
+        if record.rtype == asked:
+            owner, ttl = record.owner, record.ttl
+        elif record.covered != asked:
+            draft.add(record.owner, record.rtype, record.ttl, record.rdata)
+    draft.add_authority(owner, SOA, ttl, nobodys_soa(owner, ttl))
+    return draft.stored(entry.key), type_text(asked)
+
+
+def _without_hints(entry: Entry, asked: int, hints: frozenset[int]) -> tuple[bytes, str] | None:
+    draft, lost = Draft(entry.key), False
+    for record in plain_records(entry):
+        rdata = addresses.without_hints(record.rdata, hints) if record.rtype == asked else record.rdata
+        lost = lost or rdata != record.rdata
+        if record.covered != asked:
+            draft.add(record.owner, record.rtype, record.ttl, rdata)
+    names = {IPV4_HINT: "ipv4hint", IPV6_HINT: "ipv6hint"}
+    return (draft.stored(entry.key), ",".join(names[key] for key in sorted(hints))) if lost else None
