@@ -71,7 +71,7 @@ class Decider:
         if verdict.target is None:
             entry = self._entry_of(flight.key, verdict)
         else:
-            entry = self._followed(flight.key, flights, verdict, verdict.target)
+            entry = self._followed(flight, flights, verdict, verdict.target)
         if entry.ttl and not flight.flushed:
             self._cache.put(entry, clock.now())
         if flight.up:  # while an alias was followed, it may have had to make way
@@ -91,13 +91,13 @@ class Decider:
     def settled(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
         """What a flight lands with: the entry, or what is said in its place; its question may be blocked by now."""
         verdict = self._policy.of(flight.key) if flight.since <= self._changed else None
-        return self.instead_of(entry, flight.key, flights) if verdict is None else self._entry_of(flight.key, verdict)
+        return self.instead_of(entry, flight, flights) if verdict is None else self._entry_of(flight.key, verdict)
 
-    def instead_of(self, entry: Entry, key: bytes, flights: Flights) -> Entry:
+    def instead_of(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
         """The entry, or what is said in its place. Of what is not to be kept, nothing is."""
-        found = self._decided(entry, key)
+        found = self._decided(entry, flight.key)
         dns64 = self._policy.dns64(entry) if found is entry else None
-        return found if dns64 is None else self._completed(entry, key, dns64, flights)
+        return found if dns64 is None else self._completed(entry, flight, dns64, flights)
 
     def _decided(self, entry: Entry, key: bytes) -> Entry:
         """The entry, or what comes in its place as it may be an alias of a blocked name, or has to lose something."""
@@ -132,9 +132,10 @@ class Decider:
         entry.ede, entry.renews = verdict.ede, False
         return entry
 
-    def _completed(self, entry: Entry, key: bytes, dns64: Dns64, flights: Flights) -> Entry:
+    def _completed(self, entry: Entry, flight: Flight, dns64: Dns64, flights: Flights) -> Entry:
         """The answer with addresses made of others, where there are some (RFC 6147 section 5.1)."""
-        errand = Errand(key[:-5] + A.to_bytes(2, "big") + key[-3:])
+        key = flight.key
+        errand = Errand(key[:-5] + A.to_bytes(2, "big") + key[-3:], flight.recursion)
         reply, now = parse_reply(errand.run(self._cache, flights)), clock.now()
         source = errand.entry
         if reply is None or source is None:
@@ -149,11 +150,13 @@ class Decider:
         ttl = min(_least_ttl(made), left) if entry.ttl or entry.rcode == SERVFAIL else 0
         found = Entry(key, made, now, ttl, source.stale, f"{source.origin} dns64={dns64}")
         found.authentic, found.scope = entry.authentic and source.authentic, source.scope
+        found.renews = entry.renews and source.renews
         return found
 
-    def _followed(self, key: bytes, flights: Flights, verdict: Verdict, target: bytes) -> Entry:
+    def _followed(self, flight: Flight, flights: Flights, verdict: Verdict, target: bytes) -> Entry:
         """The answer to a name of ours that is an alias of one that is not."""
-        errand = Errand(target + key[len(qname(key)) :])
+        key = flight.key
+        errand = Errand(target + key[len(qname(key)) :], flight.recursion)
         first, rest = parse_reply(verdict.wire), parse_reply(errand.run(self._cache, flights))
         whole = parse_reply(joined(first, rest)) if first is not None and rest is not None else None
         entry = self._entry(key, whole or without_records(key, SERVFAIL), verdict)
@@ -166,8 +169,9 @@ class Errand:
 
     flies = True
 
-    def __init__(self, key: bytes) -> None:
-        query = parse_query(build_query(b"\0\0", key, True), True)
+    def __init__(self, key: bytes, recursion: bool) -> None:
+        wire = build_query(b"\0\0", key, True)
+        query = parse_query(wire if recursion else wire[:2] + bytes((wire[2] & 0xFE,)) + wire[3:], True)
         assert query is not None
         query.key = key
         self._query = query

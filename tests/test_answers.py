@@ -337,3 +337,13 @@ class TestNodes:
                 answer_of(node.port, "kept.test.")
                 answer_of(node.port, "kept.test.")
                 assert upstream.count("kept.test.") == 1
+
+
+def test_explained() -> None:
+    """What would become of an answer, where something would."""
+    base = ("policy", "explain", "--upstream", "192.0.2.53", "www.example", "--rebind-protection", "yes")
+    assert "refused, if it has a private address" in command(*base).stdout
+    told = command(*base, "--dns64", "yes", "--json").stdout
+    assert "made of A, where there are none (64:ff9b::/96)" in told
+    assert "without HTTPS" in command(*base, "--filter-types", "HTTPS").stdout
+    assert "of the answer" not in command(*base, "--rebind-allow", "example").stdout

@@ -20,7 +20,9 @@ def explain(config: Config, policy: Policy | None, name: str, rtype: str) -> dic
     found: dict[str, Any] = {"question": question_text(key)}
     verdict = policy.of(key) if policy is not None else None
     if verdict is None:
-        return found | {"asked of": _servers(config, key)}
+        found["asked of"] = _servers(config, key)
+        terms = policy.terms_of(key) if policy is not None else None
+        return found | ({"of the answer": terms.words()} if terms else {})
     found["decided by"] = verdict.why
     reply = parse_reply(verdict.wire)
     assert reply is not None

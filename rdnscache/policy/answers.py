@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.names import type_text
 from rdnscache.dns.policy import failure_wire
-from rdnscache.dns.question import qclass, qname, qtype
-from rdnscache.dns.wire import AAAA, IN, NOERROR, REFUSED, SOA, A
+from rdnscache.dns.question import qname, qtype
+from rdnscache.dns.wire import AAAA, NOERROR, REFUSED, SOA, A
 from rdnscache.policy import addresses
 from rdnscache.policy.addresses import HTTPS, IPV4_HINT, IPV6_HINT, SVCB
 from rdnscache.policy.dns64 import Dns64
@@ -33,6 +33,15 @@ class AnswerTerms:
     def __bool__(self) -> bool:
         return self.rebind or bool(self.without) or self.dns64 is not None
 
+    def words(self) -> list[str]:
+        """What is done, for people."""
+        types = ", ".join(map(type_text, sorted(self.without)))
+        return [
+            *(["refused, if it has a private address (rebind)"] if self.rebind else []),
+            *([f"without {types} (without)"] if types else []),
+            *([f"AAAA are made of A, where there are none ({self.dns64})"] if self.dns64 is not None else []),
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Refinement:
@@ -44,9 +53,7 @@ class Refinement:
 
 
 def refine(entry: Entry, terms: AnswerTerms) -> Refinement | None:
-    """What an answer becomes; None when it stays as it is."""
-    if qclass(entry.key) != IN:
-        return None
+    """What an answer of class IN becomes; None when it stays as it is."""
     address = private_address(entry) if terms.rebind else None
     if address is not None:
         return Refinement(failure_wire(entry.key, REFUSED), f"rebind={ipaddress.ip_address(address)}", True)
