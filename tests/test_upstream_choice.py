@@ -36,9 +36,7 @@ def _servers(*endpoints: str, board: Board | None = None, patience: Patience = U
     ]
 
 
-def _upstreams(
-    *addresses: str, policy: str = "fastest", timeout: float = 2.0, patience: Patience = USUAL
-) -> Upstreams:
+def _upstreams(*addresses: str, policy: str = "fastest", timeout: float = 2.0, patience: Patience = USUAL) -> Upstreams:
     return Upstreams(_servers(*addresses, patience=patience), timeout, 4.5, Board(1).row(0), policy)
 
 
