@@ -90,8 +90,14 @@ class Decider:
 
     def settled(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
         """What a flight lands with: the entry, or what is said in its place; its question may be blocked by now."""
+        changed = self._changed
+        found = self.instead_of(entry, flight, flights)
         verdict = self._policy.of(flight.key) if flight.since <= self._changed else None
-        return self.instead_of(entry, flight, flights) if verdict is None else self._entry_of(flight.key, verdict)
+        if verdict is not None:
+            return self._entry_of(flight.key, verdict)
+        if changed != self._changed:  # while something else was asked, perhaps by the old rules
+            found.ttl = 0
+        return found
 
     def instead_of(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
         """The entry, or what is said in its place. Of what is not to be kept, nothing is."""
@@ -198,7 +204,7 @@ def _refined(entry: Entry, refinement: Refinement) -> Entry:
     reply = parse_reply(refinement.wire)
     assert reply is not None
     found = Entry(entry.key, reply, entry.stored, entry.ttl, entry.stale, f"{entry.origin} {refinement.why}")
-    found.aged, found.scope, found.renews = entry.aged, entry.scope, entry.renews
+    found.aged, found.scope, found.renews, found.ede = entry.aged, entry.scope, entry.renews, refinement.ede
     return found
 
 

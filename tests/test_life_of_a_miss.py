@@ -423,6 +423,17 @@ class TestAnotherQuestionFirst:
         worker.resolver._late(flight, entry)
         assert (flight.up, client.answers) == (False, [entry])
 
+    def test_rules_that_change_meanwhile(self, worker: Worker) -> None:
+        """What is made of the one by the old rules, and of the other by the new ones, is not kept."""
+        client, none = self.ask(worker)
+        worker.upstream.answer(0, none)
+        worker.until(lambda: len(worker.upstream.asked) == 2)
+        worker.resolver.change_policy()
+        worker.upstream.answer(1, reply_of(OLD))
+        worker.until(lambda: client.answers)
+        assert client.answers[0].ancount == 1
+        assert worker.cache.kept(client.answers[0].key) is None
+
     def test_it_makes_way(self, worker: Worker) -> None:
         """When its greenlet is taken from it, nobody is left waiting, whether for AAAA or for A."""
         client, none = self.ask(worker)
