@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import dns.edns
 import dns.message
 import dns.rcode
 import dns.rrset
@@ -173,6 +174,26 @@ class TestPolicies:
                 assert first(node, "www.test.", KIDS) == first(node, "www.test.", OTHER) == "192.0.2.1"
             assert (upstream.count("www.test."), upstream.count("www.test.", "AAAA")) == (1, 1)
 
+    @pytest.mark.parametrize(("scope", "queries"), [(24, 2), (0, 1)])
+    def test_networks_of_clients(self, options: Path, scope: int, queries: int) -> None:
+        """Views share what is asked for one network, and what holds for all (RFC 7871)."""
+
+        def by_network(query: dns.message.Message, transport: str) -> Reply:
+            told = next(each for each in query.options if isinstance(each, dns.edns.ECSOption))
+            reply = answer(query, f"300 A {told.address if scope else '203.0.113.1'}")
+            reply.use_edns(0, payload=1232, options=[dns.edns.ECSOption(told.address, told.srclen, scope)])
+            return reply
+
+        with Upstream(by_network) as upstream:
+            with Node([upstream.address], args=("--config", str(options), "--ecs", "forward")) as node:
+                for network in ("192.0.2.0", "198.51.100.0"):
+                    option = dns.edns.ECSOption(network, 24)
+                    for client in (KIDS, GUESTS, OTHER, KIDS):
+                        found = first(node, "www.test.", client, use_edns=0, options=[option])
+                        assert found == (network if scope else "203.0.113.1")
+                        assert first(node, "kids.test.", KIDS, use_edns=0, options=[option]) == "0.0.0.0"
+                assert upstream.total() == queries
+
     def test_names_that_do_not_exist(self, options: Path) -> None:
         """Are denied for all types at once, in every view, with one query."""
 
@@ -290,6 +311,7 @@ upstream = "{own.address}"
                     assert rcode(node, "closed.test.", GUESTS) == 0
                     assert first(node, "a.closed.test.", OTHER) == "192.0.2.1"
                 assert own.count("a.closed.test.") == 0
+                assert own.count("www.test.") == usual.count("www.test.") == 1  # its workers ask each other
 
     def test_a_reload_changes_them(self, tmp_path: Path, redis_server: RedisServer) -> None:
         """Nothing that the servers before have said is answered any more."""
