@@ -19,7 +19,8 @@ from rdnscache.dns.question import qname
 from rdnscache.dns.wire import SERVFAIL, Query, Reply, build_query, parse_query, parse_reply, read_u32
 from rdnscache.flights import Flight, Flights
 from rdnscache.policy.blocking import BLOCK_TTL, EDE_BLOCKED
-from rdnscache.policy.rules import Policy, Verdict, joined
+from rdnscache.policy.rules import Policy, joined
+from rdnscache.policy.verdict import TRUNCATED, Verdict
 
 #: Seconds for which an alias is followed; a flight of another name may take as long as that.
 PATIENCE = 5.0
@@ -36,7 +37,7 @@ class Decider:
     def decides(self, flight: Flight, flights: Flights) -> bool:
         """Land a flight that nobody has to be asked for. False when it is to go on."""
         verdict = self._policy.of(flight.key)
-        if verdict is None:
+        if verdict is None or verdict.action == TRUNCATED:  # who asks over TCP gets an answer
             return False
         if verdict.target is None:
             entry = self._entry_of(flight.key, verdict)
@@ -53,10 +54,25 @@ class Decider:
         verdict = self._policy.of(entry.key)
         return verdict is not None or self._policy.of_answer(entry.key, entry.tail, entry.ancount) is not None
 
-    def instead_of(self, entry: Entry, key: bytes) -> Entry:
-        """The entry, or what is said in its place: it may be an alias of a blocked name."""
+    def asks(self, entry: Entry, key: bytes) -> bool:
+        """Whether it takes a question of our own to say something else than an entry, so that one may have to wait."""
         verdict = self._policy.of_answer(key, entry.tail, entry.ancount)
-        return entry if verdict is None else self._entry_of(key, verdict)
+        return verdict is not None and verdict.target is not None
+
+    def instead_of(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
+        """The entry, or what is said in its place: it may be an alias of a blocked name."""
+        verdict = self._policy.of_answer(flight.key, entry.tail, entry.ancount)
+        if verdict is None:
+            return entry
+        if verdict.target is not None:
+            return self._followed(flight.key, flights, verdict, verdict.target)
+        return self._marked(entry, verdict) if verdict.action else self._entry_of(flight.key, verdict)
+
+    def _marked(self, entry: Entry, verdict: Verdict) -> Entry:
+        """What is done instead of answering; the answer itself is for those who may have it."""
+        entry.action, entry.origin = verdict.action, f"from={verdict.why} {self._node}"
+        entry.ttl, entry.stale, entry.renews = min(entry.ttl, verdict.ttl), 0, False
+        return entry
 
     def _entry_of(self, key: bytes, verdict: Verdict) -> Entry:
         reply = parse_reply(verdict.wire)
@@ -64,9 +80,11 @@ class Decider:
         return self._entry(key, reply, verdict)
 
     def _entry(self, key: bytes, reply: Reply, verdict: Verdict) -> Entry:
-        ttl = BLOCK_TTL if verdict.ede == EDE_BLOCKED else _least_ttl(reply)  # a refusal has no records that say it
+        ttl = verdict.ttl
+        if ttl < 0:  # a refusal has no records that say it
+            ttl = BLOCK_TTL if verdict.ede == EDE_BLOCKED else _least_ttl(reply)
         entry = Entry(key, reply, clock.now(), ttl, 0, f"from={verdict.why} {self._node}")
-        entry.ede, entry.renews = verdict.ede, False
+        entry.ede, entry.renews, entry.action = verdict.ede, False, verdict.action
         return entry
 
     def _followed(self, key: bytes, flights: Flights, verdict: Verdict, target: bytes) -> Entry:

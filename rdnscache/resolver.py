@@ -219,7 +219,7 @@ class Resolver:
 
     def _late(self, flight: Flight, entry: Entry) -> None:
         """Redis has the answer after all: whoever is first answers. What is on its way from an upstream is stored."""
-        if flight.up:
+        if flight.up and not (self._decider is not None and self._decider.asks(entry, flight.key)):
             self._land(flight, entry, outcomes.L2)
 
     def _claim_or_follow(self, flight: Flight, claim: Claim) -> tuple[Ending, Entry | None]:
@@ -306,7 +306,7 @@ class Resolver:
     def _land(self, flight: Flight, entry: Entry, layer: int) -> None:
         """Remember the entry and answer everybody. A failure never shadows what is still usable."""
         if self._decider is not None:
-            entry = self._decider.instead_of(entry, flight.key)
+            entry = self._decider.instead_of(entry, flight, self.flights)
         now, failed = clock.now(), not answers(entry.rcode)
         if not flight.up and failed:
             return

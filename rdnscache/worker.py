@@ -168,7 +168,7 @@ class Worker:
         # the others have counted their clients' queries themselves
         uncounted = QueryLog(0), "", config.prefetch, self.board.scrap(), Departure()
         answering = Answering(self.cache, self.flights, Identity(), *uncounted)
-        answering.subnets = self.answering.subnets
+        answering.subnets, answering.enforces = self.answering.subnets, False
         inner: list[UdpListener | TcpListener] = [
             *(UdpListener(sock, False, answering, our_own_workers()) for sock in inherited.inner.udp),
             *(TcpListener(sock, answering, our_own_workers(), inner_pool) for sock in inherited.inner.tcp),

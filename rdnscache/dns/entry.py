@@ -23,6 +23,7 @@ class Entry:
     """
 
     __slots__ = (
+        "action",
         "additional",
         "aged",
         "ancount",
@@ -70,6 +71,8 @@ class Entry:
         self.origin = origin
         #: The INFO-CODE of the Extended DNS Error it is told with, -1 without one (RFC 8914).
         self.ede = reply.ede
+        #: What is done instead of answering it: one of policy.verdict.
+        self.action = 0
         #: For how long a prefix of the client's network it holds; 0: for all (RFC 7871 section 7.3.1).
         self.scope = 0
         self.aged = 0

@@ -1,33 +1,23 @@
 """What is decided about a question before anybody is asked, and about an answer before a client has it. Pure.
 
-Local records come first, then names that are never blocked, then those that are.
+Local records come first, then names that are never blocked, then response policy zones, then names that are blocked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from rdnscache.dns.question import qclass, qname, section
 from rdnscache.dns.records import Names, names_of, records_of
-from rdnscache.dns.wire import CNAME, HEADER_SIZE, IN, NO_EDE, Reply, parse_reply
+from rdnscache.dns.wire import AAAA, CNAME, HEADER_SIZE, IN, A, Reply, parse_reply
 from rdnscache.policy.blocking import EDE_BLOCKED, BlockAnswer
 from rdnscache.policy.local_zones import LocalZones
 from rdnscache.policy.name_table import NameTable
+from rdnscache.policy.rpz import ResponsePolicy
+from rdnscache.policy.verdict import Verdict
 
 #: See `Policy`.
 FILE_SHIFT = 24
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is answered, and why: `block=ads.txt:17`, the list and its line."""
-
-    wire: bytes
-    why: str
-    ede: int = NO_EDE
-    #: What an alias that leads out of the local records leads to, on the wire: to be followed.
-    target: bytes | None = None
 
 
 class Policy:
@@ -43,12 +33,14 @@ class Policy:
         table: NameTable | None,
         lists: Sequence[str],
         answer: BlockAnswer,
+        rpz: ResponsePolicy | None = None,
     ) -> None:
         self._local = local
         self._files = files
         self._table = table
         self._lists = lists
         self._answer = answer
+        self._rpz = rpz or ResponsePolicy(())
 
     def of(self, key: bytes) -> Verdict | None:
         """About a question; None when it is to be asked as usual."""
@@ -59,22 +51,42 @@ class Policy:
             if found is not None:
                 file, line = self._files[found.line >> FILE_SHIFT], found.line & (1 << FILE_SHIFT) - 1
                 return Verdict(found.wire, f"local={file}:{line}", target=found.target)
-        return self._blocked(key, qname(key))
+        return self._listed(key, qname(key))
 
     def of_answer(self, key: bytes, tail: bytes, ancount: int) -> Verdict | None:
-        """About an answer, whose aliases may lead to a blocked name: that of an advertiser behind the site's own."""
-        if self._table is None or not ancount or qclass(key) != IN or self._passes(qname(key)):
+        """About an answer. Its aliases may lead to a blocked name: that of an advertiser behind the site's own."""
+        if (self._table is None and not self._rpz) or qclass(key) != IN or self._passes(qname(key)):
             return None
-        for target in _targets(key, tail, ancount):
-            found = self._blocked(key, target)
+        names, addresses = _told(key, tail, ancount) if ancount else ([], [])
+        if self._rpz:
+            allowed = [name for name in names if not self._passes(name)]
+            found = self._rpz.of_answer([qname(key), *allowed], addresses)
             if found is not None:
-                return found
-        return None
+                return self._rpz.verdict(key, found)
+        return next(filter(None, (self._blocked(key, name) for name in names)), None)
+
+    def of_client(self, key: bytes, source: bytes) -> Verdict | None:
+        """About a question because of who asks it."""
+        if qclass(key) != IN or self._passes(qname(key)) or (self._local and self._local.answer(key) is not None):
+            return None
+        found = self._rpz.of_client(qname(key), source)
+        return self._rpz.verdict(key, found) if found is not None else None
+
+    @property
+    def about_clients(self) -> bool:
+        """Whether who asks can make a difference."""
+        return self._rpz.about_clients
 
     def _passes(self, name: bytes) -> bool:
-        assert self._table is not None
-        match = self._table.find(name)
+        match = self._table.find(name) if self._table is not None else None
         return match is not None and match.passes
+
+    def _listed(self, key: bytes, name: bytes) -> Verdict | None:
+        if self._rpz and not self._passes(name):
+            found, waits = self._rpz.of_name(name)
+            if found is not None:
+                return None if waits else self._rpz.verdict(key, found)
+        return self._blocked(key, name)
 
     def _blocked(self, key: bytes, name: bytes) -> Verdict | None:
         match = self._table.find(name) if self._table is not None else None
@@ -83,16 +95,20 @@ class Policy:
         return Verdict(self._answer.wire(key), f"block={self._lists[match.source]}:{match.line}", EDE_BLOCKED)
 
 
-def _targets(key: bytes, tail: bytes, ancount: int) -> Iterator[bytes]:
-    """The names that the aliases of an answer lead to, on the wire and in lower case."""
+def _told(key: bytes, tail: bytes, ancount: int) -> tuple[list[bytes], list[bytes]]:
+    """The names that the aliases of an answer lead to, on the wire and in lower case; and its addresses."""
     head = bytes((0, 0, 0x81, 0x80, 0, 1)) + ancount.to_bytes(2, "big") + bytes(4)
     reply = parse_reply(head + section(key) + tail)
-    if reply is None or CNAME not in reply.types:
-        return
+    if reply is None or not (CNAME in reply.types or A in reply.types or AAAA in reply.types):
+        return [], []
     names = Names(reply.wire)
+    targets, addresses = [], []
     for record in records_of(reply, names, 0, reply.ancount, reply.end):
         if record.rtype == CNAME:
-            yield plain_name(names, names.read(record.ttl_at + 6))
+            targets.append(plain_name(names, names.read(record.ttl_at + 6)))
+        elif record.rtype in (A, AAAA):
+            addresses.append(reply.wire[record.ttl_at + 6 : record.end])
+    return targets, addresses
 
 
 def plain_name(names: Names, number: int) -> bytes:

@@ -18,10 +18,12 @@ cdef class Answering:
     cdef bint _renews
     cdef object _departure
     cdef public bint rotates
+    cdef public bint enforces
     cdef public object subnets
 
     @cython.locals(entry=Entry)
     cpdef bytes lookup(self, Query query, double now)
+    cdef bytes _enforce(self, Query query, Entry entry, double now)
     cdef object _renew(self, Entry entry, bytes key)
     @cython.locals(layer=int, reply=bytes, entry=Entry, outcome=int)
     cpdef bytes take(self, object channel, Query query, object client, double now)

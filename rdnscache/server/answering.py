@@ -14,9 +14,10 @@ from rdnscache.departure import Departure
 from rdnscache.dns.compose import EDE_NOT_READY, EDE_PROHIBITED, compose, compose_error, compose_truncated
 from rdnscache.dns.entry import FAR, Entry
 from rdnscache.dns.policy import Identity, answer_ourselves
-from rdnscache.dns.wire import CH, REFUSED, SERVFAIL, Query
+from rdnscache.dns.wire import CH, REFUSED, SERVFAIL, TCP_SIZE, Query
 from rdnscache.flights import Channel, Flights
 from rdnscache.metrics import Counters
+from rdnscache.policy.verdict import DROPPED
 from rdnscache.query_log import QueryLog
 
 log = logging.getLogger(__name__)
@@ -46,11 +47,16 @@ class Answering:
         self._departure = departure
         #: Whether the address that comes first is another from reply to reply.
         self.rotates = False
+        #: Whether what policy has done instead of answering is done here; where workers ask each other it is not.
+        self.enforces = True
         #: Where upstreams are told of clients' networks: which one a query is for.
         self.subnets: ClientSubnets | None = None
 
     def lookup(self, query: Query, now: float) -> bytes | None:
-        """Step 3: the reply from L1, if it is there and fresh. Those to be traced or logged take the longer way."""
+        """Step 3: the reply from L1, if it is there and fresh; empty: there is none.
+
+        Those to be traced or logged take the longer way.
+        """
         if self.subnets is not None:
             self.subnets.mark(query)
         if query.error or query.trace or query.watch is not None:
@@ -58,8 +64,21 @@ class Answering:
         entry = self.cache.get(query.key, now)
         if entry is None:
             return None
-        if now >= entry.renew_at and entry.hits > 1:
-            self._renew(entry, query.key)
+        if now >= entry.renew_at:
+            if entry.action and self.enforces:
+                return self._enforce(query, entry, now)
+            if entry.hits > 1:
+                self._renew(entry, query.key)
+        return compose(query, entry, now, self.rotates)
+
+    def _enforce(self, query: Query, entry: Entry, now: float) -> bytes:
+        """What a client hears where policy says more than an answer; nothing is an empty reply."""
+        if entry.action == DROPPED:
+            self.counters[metrics.POLICY_DROPPED] += 1
+            return b""
+        if query.limit != TCP_SIZE:
+            self.counters[metrics.POLICY_TRUNCATED] += 1
+            return compose_truncated(query)
         return compose(query, entry, now, self.rotates)
 
     def _renew(self, entry: Entry, key: bytes) -> None:
@@ -92,12 +111,16 @@ class Answering:
         return reply
 
     def finish(self, query: Query, entry: Entry, layer: int) -> bytes:
-        """The reply from an entry; counted, traced and logged."""
+        """The reply from an entry, empty where there is to be none; counted, traced and logged."""
         now = clock.now()
-        self.counters[metrics.ANSWERS + layer] += 1
         if query.trace and self._worker_name:
             query.note = trace_text(self._worker_name, entry, layer, now)
-        reply = compose(query, entry, now, self.rotates)
+        if entry.action and self.enforces:
+            reply = self._enforce(query, entry, now)
+        else:
+            reply = compose(query, entry, now, self.rotates)
+        if reply:
+            self.counters[metrics.ANSWERS + layer] += 1
         if query.watch is not None:
             query.watch(layer)
         return reply
