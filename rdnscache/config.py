@@ -13,7 +13,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from rdnscache import forwards
+from rdnscache import contradictions, forwards, rpz_source
 from rdnscache import option_parsers as values
 from rdnscache import zone as zones
 from rdnscache.address import Address
@@ -24,7 +24,9 @@ from rdnscache.errors import ConfigError
 from rdnscache.forwards import DNS_PORT
 from rdnscache.kernel import cpus
 from rdnscache.option_parsers import Parser
+from rdnscache.policy.special_names import DEFAULT_SETS
 from rdnscache.redis_url import mask, parse
+from rdnscache.rpz_source import RpzSource
 from rdnscache.zone import USUAL, Zone
 
 RESOLV_CONF = Path("/etc/resolv.conf")
@@ -91,10 +93,21 @@ class Config:
     pass_: tuple[str, ...] = _option(
         (), "FILE", "Never block the names of this list; repeatable.", values.texts, "none"
     )
+    rpz: tuple[RpzSource, ...] = _option(
+        (), "FILE|axfr://SERVER/ZONE", "Decide by this response policy zone, the first of them first; repeatable.",
+        rpz_source.read, "none",
+    )  # fmt: skip
     block_answer: str = _option(
         "nxdomain", "ANSWER", "Say this of blocked names: nxdomain, null (0.0.0.0 and ::), refused, or an address.",
         values.block_answer,
     )  # fmt: skip
+    special_names: tuple[str, ...] = _option(
+        DEFAULT_SETS, "SET", "Answer these names of special use here: a set, no-SET, default, all or none; repeatable.",
+        values.special_names, "default",
+    )  # fmt: skip
+    single_label: bool = _option(
+        False, "yes|no", "Ask upstreams for names of one label, such as printer, as well.", values.switch, "no"
+    )
     redis: str = _option(
         "embedded", "URL|embedded|none", "The shared cache: a URL, a server of this node's own, or none.",
         values.redis_url, fixed=True, own=True,
@@ -283,7 +296,7 @@ class Config:
 
 def has_secrets(config: Config) -> bool:
     """Whether there is something in it that nobody else should see: a secret, a token, a password for Redis."""
-    if config.secret or config.admin_token:
+    if config.secret or config.admin_token or any(each.key for each in config.rpz):
         return True
     if config.redis in ("embedded", "none"):
         return False
@@ -363,34 +376,10 @@ def _complete(config: Config, warn: Warn) -> Config:
         workers=config.workers or cpus(),
         node_id=config.node_id or (host if port == DNS_PORT else f"{host}-{port}"),
     )
-    _refuse_contradictions(config)
+    contradictions.refuse(config)
     for each in (zone for zone in config.zone if zone.settings):
         try:
-            _refuse_contradictory_times(config.inside(each))
+            contradictions.refuse_of_zone(config.inside(each))
         except ConfigError as error:
             raise ConfigError(f"zone {each.names[0]}: {error}") from None
     return config
-
-
-def _refuse_contradictory_times(config: Config) -> None:
-    for low, high in (
-        ("ttl_min", "ttl_max"),
-        ("upstream_timeout", "upstream_deadline"),
-        ("upstream_retry_min", "upstream_retry_max"),
-        ("max_flights", "max_waiting"),
-    ):
-        if getattr(config, low) > getattr(config, high):
-            raise ConfigError(f"{low} ({getattr(config, low)}) is above {high} ({getattr(config, high)})")
-
-
-def _refuse_contradictions(config: Config) -> None:
-    _refuse_contradictory_times(config)
-    if 0 < config.upstream_check < 1:
-        raise ConfigError(f"upstream_check ({config.upstream_check}) is neither 0 nor at least 1")
-    if 0 < config.hang_time < 1:
-        raise ConfigError(f"hang_time ({config.hang_time}) is neither 0 nor at least 1")
-    fixed = [address for address in config.listen if address.port]
-    if len(set(fixed)) != len(fixed):
-        raise ConfigError("the same listen address is given twice")
-    if config.admin is not None and config.admin.port and config.admin in fixed:
-        raise ConfigError(f"admin and listen are both {config.admin}")

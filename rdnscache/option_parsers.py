@@ -14,6 +14,7 @@ from rdnscache.clients.networks import parse_networks
 from rdnscache.endpoint import Endpoint, read_rate, split
 from rdnscache.files import read_text
 from rdnscache.policy.blocking import BlockAnswer
+from rdnscache.policy.special_names import read_sets
 from rdnscache.redis_url import canonical, parse
 
 Parser = Callable[[Any], Any]
@@ -39,6 +40,11 @@ def texts(raw: Any) -> tuple[str, ...]:
 def block_answer(raw: Any) -> str:
     BlockAnswer.parse(text(raw))
     return str(raw)
+
+
+def special_names(raw: Any) -> tuple[str, ...]:
+    """Sets of names of special use (see `policy.special_names`); as one text, separated by spaces or commas."""
+    return read_sets(_items(raw, "sets of names"))
 
 
 def secret(raw: Any) -> str:

@@ -9,8 +9,10 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
+from rdnscache.answer_rules import special_names
 from rdnscache.config import Config
 from rdnscache.errors import ConfigError
 from rdnscache.files import open_regular, read_text, unpacked
@@ -20,8 +22,13 @@ from rdnscache.policy.hosts_text import read_hosts
 from rdnscache.policy.list_text import Item, Remark
 from rdnscache.policy.local_record import LocalRecord, ZoneTextError
 from rdnscache.policy.local_zones import LocalZones
-from rdnscache.policy.name_table import NameTable
+from rdnscache.policy.name_table import KEY_OCTETS, NameTable
+from rdnscache.policy.rpz import ResponsePolicy, RpzZone
+from rdnscache.policy.rpz_rules import Rule, RuleReader
+from rdnscache.policy.rpz_table import RpzTable, build_rpz
+from rdnscache.policy.rpz_text import RPZ, ZoneRecord, is_zone, read_rpz
 from rdnscache.policy.rules import FILE_SHIFT, Policy
+from rdnscache.policy.special_names import SpecialNames
 from rdnscache.policy.zone_text import read_zone_text
 
 #: Remarks on a list that are kept; octets read at a time.
@@ -38,6 +45,16 @@ class ListFacts:
     refused: int = 0
     remarks: list[Remark] = field(default_factory=list)
 
+    def note(self, found: Item | Rule | Remark) -> bool:
+        """Count what was read; whether it is a name or a rule."""
+        if not isinstance(found, Remark):
+            self.names += 1
+            return True
+        self.refused += found.lines
+        if len(self.remarks) < MOST_REMARKS:
+            self.remarks.append(found)
+        return False
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyData:
@@ -51,14 +68,18 @@ class PolicyData:
     answer: str = "nxdomain"
     #: Tells whether anything has changed.
     digest: str = ""
+    special: SpecialNames | None = None
+    #: Response policy zones by what they are called, each in memory that a fork does not copy.
+    rpz: tuple[tuple[str, mmap.mmap], ...] = ()
 
     def policy(self) -> Policy | None:
         """For one worker; None where there is nothing to decide."""
-        if self.local is None and self.table is None:
+        if self.local is None and self.table is None and self.special is None and not self.rpz:
             return None
+        rpz = ResponsePolicy([RpzZone(name, RpzTable(memoryview(octets))) for name, octets in self.rpz])
         table = NameTable(memoryview(self.table)) if self.table is not None else None
         files, lists = map(_names, (self.files, [each.file for each in self.lists]))
-        return Policy(self.local, files, table, lists, BlockAnswer.parse(self.answer))
+        return Policy(self.local, files, table, lists, BlockAnswer.parse(self.answer), self.special, rpz)
 
 
 def _names(files: Sequence[str]) -> list[str]:
@@ -72,13 +93,22 @@ def load_policy(config: Config) -> PolicyData:
     files = (*config.records, *config.hosts)
     local = _local_zones(config, files, digest) if files else None
     lists = [ListFacts("block", file) for file in config.block] + [ListFacts("pass", file) for file in config.pass_]
-    table = None
-    if lists:
-        octets = name_table.build(_items(lists, digest), os.urandom(16))
-        table = mmap.mmap(-1, max(len(octets), 1))
-        table[: len(octets)] = octets
+    table = _mapped(name_table.build(_items(lists, digest), os.urandom(KEY_OCTETS))) if lists else None
+    zones = []
+    for source in (each for each in config.rpz if each.server is None):
+        facts = ListFacts(RPZ, source.file)
+        zones.append((source.name, _mapped(build_rpz(read_rpz_file(facts, digest), os.urandom(KEY_OCTETS), facts))))
+        lists.append(facts)
     digest.update(config.block_answer.encode())
-    return PolicyData(local, files, table, tuple(lists), config.block_answer, digest.hexdigest())
+    special = special_names(config, local)
+    return PolicyData(local, files, table, tuple(lists), config.block_answer, digest.hexdigest(), special, tuple(zones))
+
+
+def _mapped(octets: bytes) -> mmap.mmap:
+    """Memory that a fork does not copy."""
+    memory = mmap.mmap(-1, len(octets))
+    memory[:] = octets
+    return memory
 
 
 def _local_zones(config: Config, files: Sequence[str], digest: hashlib.blake2b) -> LocalZones:
@@ -111,18 +141,38 @@ def _items(lists: list[ListFacts], digest: hashlib.blake2b) -> Iterator[tuple[in
 
 def read_list_file(facts: ListFacts) -> Iterator[Item]:
     """The items of a list. Raises ConfigError when the file cannot be read."""
+    for found in list_text.read_list(_chunks(facts.file), passes=facts.kind == "pass"):
+        if facts.note(found) and isinstance(found, Item):
+            yield found
+
+
+def check_file(facts: ListFacts) -> None:
+    """Read a list or a zone to its end, and find out which it is."""
+    chunks = _chunks(facts.file)
+    head = next(chunks, b"")
+    facts.kind = RPZ if is_zone(head) else "block"
+    if facts.kind == RPZ:
+        for found in RuleReader().rules(read_rpz(chain([head], chunks))):
+            facts.note(found)
+        return
+    for item in list_text.read_list(chain([head], chunks)):
+        facts.note(item)
+
+
+def read_rpz_file(facts: ListFacts, digest: hashlib.blake2b) -> Iterator[ZoneRecord | Remark]:
+    """The records of a response policy zone. Raises ConfigError when the file cannot be read."""
+    for found in read_rpz(_chunks(facts.file)):
+        if isinstance(found, ZoneRecord):
+            digest.update(found.name + found.rtype.to_bytes(2, "big") + found.ttl.to_bytes(4, "big") + found.rdata)
+        yield found
+
+
+def _chunks(path: str) -> Iterator[bytes]:
+    """What is in a file, unpacked. Raises ConfigError when it cannot be read."""
     try:
-        with open_regular(facts.file) as file:
-            chunks = iter(partial(unpacked(file).read, CHUNK), b"")
-            for found in list_text.read_list(chunks, passes=facts.kind == "pass"):
-                if isinstance(found, Remark):
-                    facts.refused += found.lines
-                    if len(facts.remarks) < MOST_REMARKS:
-                        facts.remarks.append(found)
-                else:
-                    facts.names += 1
-                    yield found
+        with open_regular(path) as file:
+            yield from iter(partial(unpacked(file).read, CHUNK), b"")
     except (OSError, EOFError, zlib.error) as error:
-        raise ConfigError(f"{facts.file} cannot be read: {error}") from None
+        raise ConfigError(f"{path} cannot be read: {error}") from None
     except ValueError as error:
-        raise ConfigError(f"{facts.file} {error}") from None
+        raise ConfigError(f"{path} {error}") from None

@@ -13,9 +13,11 @@ from rdnscache.cli.output import echo, echo_json
 from rdnscache.cli.serve import some_options
 from rdnscache.config import Config, load
 from rdnscache.errors import ConfigError
+from rdnscache.policy.rpz_text import RPZ
 
 #: Options that a policy is made of, beside those of a file and the environment.
-OPTIONS = ("upstream", "zone", "records", "hosts", "block", "pass_", "block_answer")
+OPTIONS = ("upstream", "zone", "records", "hosts", "block", "pass_", "rpz", "block_answer", "special_names",
+           "single_label")  # fmt: skip
 
 
 @click.group()
@@ -38,8 +40,9 @@ def _load(file: str | None, given: dict[str, Any]) -> Config:
 @policy.command()
 @click.argument("name")
 @click.option("--type", "rtype", metavar="TYPE", default="A", show_default=True, help="The type asked for.")
+@click.option("--client", metavar="ADDR", default="", help="The address of who asks.")
 @policy_options
-def explain(name: str, rtype: str, file: str | None, as_json: bool, **given: Any) -> None:
+def explain(name: str, rtype: str, client: str, file: str | None, as_json: bool, **given: Any) -> None:
     """Say what a node with these options would do with NAME, and why.
 
     The options are those of `serve`: from the command line, the environment and the file.
@@ -49,7 +52,7 @@ def explain(name: str, rtype: str, file: str | None, as_json: bool, **given: Any
 
     config = _load(file, given)
     try:
-        found = explained(config, load_policy(config).policy(), name, rtype)
+        found = explained(config, load_policy(config).policy(), name, rtype, client)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if as_json:
@@ -74,7 +77,8 @@ def lists(file: str | None, as_json: bool, **given: Any) -> None:
                    for each in found], indent=2)  # fmt: skip
         return
     for each in found:
-        echo(f"{each.kind:5}  {each.names:>9,} names  {each.refused:>7,} lines passed over  {each.file}")
+        what = "rules" if each.kind == RPZ else "names"
+        echo(f"{each.kind:5}  {each.names:>9,} {what}  {each.refused:>7,} lines passed over  {each.file}")
     if not found:
         echo("there are no lists")
 
@@ -82,18 +86,17 @@ def lists(file: str | None, as_json: bool, **given: Any) -> None:
 @policy.command()
 @click.argument("files", metavar="FILE…", nargs=-1, required=True)
 def check(files: tuple[str, ...]) -> None:
-    """Read lists as a node would, and say what is not understood.
+    """Read lists and response policy zones as a node would, and say what is not understood.
 
     Exit code 1 when a line is passed over, 2 when a file cannot be read.
     """
-    from rdnscache.policies import ListFacts, read_list_file
+    from rdnscache.policies import ListFacts, check_file
 
     refused = 0
     for file in files:
-        facts = ListFacts("block", file)
+        facts = ListFacts("", file)
         try:
-            for _ in read_list_file(facts):
-                pass
+            check_file(facts)
         except ConfigError as error:
             echo(f"rdnscache: {error}", err=True)
             sys.exit(2)
@@ -101,6 +104,7 @@ def check(files: tuple[str, ...]) -> None:
             echo(f"{file}, line {remark.line}: {remark.reason}")
         if facts.refused > len(facts.remarks):
             echo(f"{file}: {facts.refused - len(facts.remarks)} more lines are passed over")
-        echo(f"{file}: {facts.names:,} names, {facts.refused:,} lines passed over")
+        what = "rules" if facts.kind == RPZ else "names"
+        echo(f"{file}: {facts.names:,} {what}, {facts.refused:,} lines passed over")
         refused += facts.refused
     sys.exit(1 if refused else 0)

@@ -158,19 +158,19 @@ def failure_wire(key: bytes, rcode: int = SERVFAIL) -> bytes:
 
 #: Seconds for which clients may keep what an empty zone says (RFC 6303 section 3).
 EMPTY_ZONE_TTL = 10800
-#: Its SOA behind the names: serial, refresh, retry, expire, minimum.
-_EMPTY_ZONE_TIMES = Struct("!IIIII").pack(1, 3600, 1200, 604800, EMPTY_ZONE_TTL)
+#: Its SOA behind the names: serial, refresh, retry, expire; the minimum follows.
+_EMPTY_ZONE_TIMES = Struct("!IIII").pack(1, 3600, 1200, 604800)
 _NOBODY = b"\x06nobody\x07invalid\x00"
 
 
-def empty_zone(key: bytes, zone: bytes, exists: bool) -> Reply:
+def empty_zone(key: bytes, zone: bytes, exists: bool, ttl: int = EMPTY_ZONE_TTL) -> Reply:
     """What a zone without records says of a question inside it (RFC 6303 section 3).
 
     NXDOMAIN, or NODATA where the name `exists`: the zone's own, or one with another zone below it.
     """
     apex = (0xC000 | 12 + len(qname(key)) - len(zone)).to_bytes(2, "big")
-    rdata = apex + _NOBODY + _EMPTY_ZONE_TIMES
-    record = apex + _SOA_RECORD.pack(SOA, 1, EMPTY_ZONE_TTL, len(rdata)) + rdata
+    rdata = apex + _NOBODY + _EMPTY_ZONE_TIMES + ttl.to_bytes(4, "big")
+    record = apex + _SOA_RECORD.pack(SOA, 1, ttl, len(rdata)) + rdata
     head = failure_wire(key, NOERROR if exists else NXDOMAIN)
     return _read(head[:8] + b"\0\1" + head[10:] + record)
 

@@ -23,7 +23,7 @@ class Zones(Generic[T]):
         self._inside = dict(inside)
         self._closed = frozenset(closed)
         #: Names that have a zone, or a part of its name, below them: they exist (RFC 8020 section 2).
-        self._parents = {rest for name in inside for rest in _suffixes(name)} if closed else set()
+        self._parents = {rest for name in inside for rest in suffixes(name)} if closed else set()
 
     def of(self, key: bytes) -> T:
         """What holds for a question."""
@@ -36,7 +36,7 @@ class Zones(Generic[T]):
         return name in self._parents
 
     def _find(self, name: bytes, from_above: bool) -> T:
-        for rest in _suffixes(name):
+        for rest in suffixes(name):
             found = self._inside.get(rest)
             if found is not None and (not from_above or rest != name or rest in self._closed):
                 return found
@@ -51,7 +51,7 @@ def is_below(name: bytes, zone: bytes) -> bool:
     return name[start:] == zone
 
 
-def _suffixes(name: bytes) -> list[bytes]:
+def suffixes(name: bytes) -> list[bytes]:
     """A name and all above it, without the root."""
     found, start = [], 0
     while name[start]:

@@ -6,21 +6,13 @@ local cache forget what a worker may have read from Redis in between. Each alone
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
-from rdnscache.operator.ear import Ear
+from rdnscache.operator.announcer import Announcer
 from rdnscache.operator.entries import Browser
 from rdnscache.operator.members import Members
 from rdnscache.operator.proof import Proof, Tally
-from rdnscache.store.contract import BEAT
-from rdnscache.store.membership import read_ack
 from rdnscache.store.scope import Scope
-
-#: Seconds after which everybody who can has entered itself in a register: in a younger one, somebody may be missing.
-SETTLED = BEAT + 1.0
-#: How often a flush looks again at a register that is young each time.
-LOOKS = 3
 
 
 @dataclass(slots=True)
@@ -39,10 +31,14 @@ class Flush:
     begun: bool = False
     deleted: int = 0
     swept: bool = False
-    _tally: Tally = field(init=False)
+    _announcer: Announcer = field(init=False)
 
     def __post_init__(self) -> None:
-        self._tally = Tally(self.cluster.breathe)
+        self._announcer = Announcer(self.cluster, self.patience)
+
+    @property
+    def _tally(self) -> Tally:
+        return self._announcer.tally
 
     @property
     def announced(self) -> int:
@@ -51,48 +47,22 @@ class Flush:
 
     def run(self) -> Proof:
         with self.cluster.listening(self.patience) as ear:
-            self._round(ear)
+            self._announcer.round(ear, self._event())
             self._tally.close()
             self._sweep()
-            self._round(ear)
+            self._announcer.round(ear, self._event())
         return self._tally.proof()
 
     def announce(self) -> None:
         """Tell all workers, and wait for nobody; the second time, that it is done."""
+        self._announcer.announce(self._event())
+
+    def _event(self) -> dict[str, str]:
         first = {"of": self._tally.rounds[0].event} if self.swept else {}
-        self._tally.begin(self.cluster.announce(self.scope.event() | first), time.monotonic())
+        return self.scope.event() | first
 
     def _sweep(self) -> None:
         self.begun = True
         for count in self.browser.sweep(self.scope, self._tally.rounds[0].event.encode()):
             self.deleted += count
         self.swept = True
-
-    def _round(self, ear: Ear) -> None:
-        """Announce, and collect what the workers say, until nobody is missing or there is no more time."""
-        tally = self._tally
-        age, members = self.cluster.roll()
-        tally.expect(members)
-        self.announce()
-        settled = time.monotonic() + max(SETTLED - age, 0.0)
-        looks = LOOKS if age < SETTLED else 0
-        while looks or tally.waiting():
-            now = time.monotonic()
-            if looks and now >= settled:
-                age, members = self.cluster.roll()
-                tally.expect(members)
-                looks = looks - 1 if age < SETTLED else 0
-                settled = now + max(SETTLED - age, 0.0) if looks else now
-            elif now >= settled + self.patience:
-                return self._hear(ear, 0.0)  # what has come by now counts
-            else:
-                self._hear(ear, (settled if looks else settled + self.patience) - now)
-        return None
-
-    def _hear(self, ear: Ear, seconds: float) -> None:
-        """Take what has been said; if nothing has, wait up to `seconds` for it."""
-        for message in ear.hear(seconds):
-            self.cluster.breathe()
-            told = read_ack(message)
-            if told is not None:
-                self._tally.note(told, time.monotonic())

@@ -71,6 +71,10 @@ class LocalZones:
         """How many names have records."""
         return len(self._tree.nodes)
 
+    def exists(self, name: bytes) -> bool:
+        """Whether a name has records, or has names with some below it."""
+        return self._tree.encloser(name) == name
+
     def answer(self, key: bytes) -> LocalAnswer | None:
         """What local records say of a question; None where it is to be asked as usual."""
         if qclass(key) != IN:

@@ -32,6 +32,9 @@ class ZoneRecord(NamedTuple):
     line: int
 
 
+#: What such a zone is called among lists.
+RPZ = "rpz"
+_DIRECTIVE = re.compile(rb"^(?:\$(?:TTL|ORIGIN)[ \t]|[^;#!\n]*[ \t]SOA[ \t])", re.IGNORECASE | re.MULTILINE)
 #: What nearly every line of nearly every zone is: a name, and an action.
 _USUAL = re.compile(
     rb"([A-Za-z0-9_*.-]{1,255})[ \t]+(?:([0-9]{1,9})[ \t]+)?(?:IN[ \t]+)?CNAME[ \t]+"
@@ -62,6 +65,11 @@ def read_rpz(chunks: Iterable[bytes], origin: str = ".") -> Iterator[ZoneRecord 
         yield Remark(number or 1, f"nothing is read from here on: {error}")
     except ZoneTextError as error:
         yield Remark(error.line, error.reason)
+
+
+def is_zone(head: bytes) -> bool:
+    """Whether what begins like this is zone-file text, and not a list."""
+    return _DIRECTIVE.search(head) is not None
 
 
 def _usual(reader: ZoneReader, number: int, line: bytes) -> ZoneRecord | None:

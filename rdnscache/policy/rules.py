@@ -1,6 +1,7 @@
 """What is decided about a question before anybody is asked, and about an answer before a client has it. Pure.
 
-Local records come first, then names that are never blocked, then response policy zones, then names that are blocked.
+Local records come first, then names that are never blocked, then response policy zones, then names that are blocked,
+then names of special use.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from rdnscache.policy.blocking import EDE_BLOCKED, BlockAnswer
 from rdnscache.policy.local_zones import LocalZones
 from rdnscache.policy.name_table import NameTable
 from rdnscache.policy.rpz import ResponsePolicy
-from rdnscache.policy.verdict import Verdict
+from rdnscache.policy.special_names import SpecialNames
+from rdnscache.policy.verdict import TRUNCATED, Verdict
 
 #: See `Policy`.
 FILE_SHIFT = 24
@@ -33,6 +35,7 @@ class Policy:
         table: NameTable | None,
         lists: Sequence[str],
         answer: BlockAnswer,
+        special: SpecialNames | None = None,
         rpz: ResponsePolicy | None = None,
     ) -> None:
         self._local = local
@@ -40,6 +43,7 @@ class Policy:
         self._table = table
         self._lists = lists
         self._answer = answer
+        self._special = special
         self._rpz = rpz or ResponsePolicy(())
 
     def of(self, key: bytes) -> Verdict | None:
@@ -51,7 +55,10 @@ class Policy:
             if found is not None:
                 file, line = self._files[found.line >> FILE_SHIFT], found.line & (1 << FILE_SHIFT) - 1
                 return Verdict(found.wire, f"local={file}:{line}", target=found.target)
-        return self._listed(key, qname(key))
+        verdict = self._listed(key, qname(key))
+        if verdict is None or verdict.action == TRUNCATED:  # what is to be asked may be nobody else's business
+            verdict = self._of_special_use(key) or verdict
+        return verdict
 
     def of_answer(self, key: bytes, tail: bytes, ancount: int) -> Verdict | None:
         """About an answer. Its aliases may lead to a blocked name: that of an advertiser behind the site's own."""
@@ -76,6 +83,10 @@ class Policy:
     def about_clients(self) -> bool:
         """Whether who asks can make a difference."""
         return self._rpz.about_clients
+
+    def _of_special_use(self, key: bytes) -> Verdict | None:
+        found = self._special.of(key) if self._special is not None else None
+        return Verdict(found.wire, f"special={found.name}") if found is not None else None
 
     def _passes(self, name: bytes) -> bool:
         match = self._table.find(name) if self._table is not None else None

@@ -1,0 +1,33 @@
+"""Options that contradict each other. Each function raises ConfigError with one sentence about a `config.Config`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rdnscache.errors import ConfigError
+
+
+def refuse_of_zone(config: Any) -> None:
+    """Of a node, or of one of its zones."""
+    for low, high in (
+        ("ttl_min", "ttl_max"),
+        ("upstream_timeout", "upstream_deadline"),
+        ("upstream_retry_min", "upstream_retry_max"),
+        ("max_flights", "max_waiting"),
+    ):
+        if getattr(config, low) > getattr(config, high):
+            raise ConfigError(f"{low} ({getattr(config, low)}) is above {high} ({getattr(config, high)})")
+
+
+def refuse(config: Any) -> None:
+    """Of a node as a whole."""
+    refuse_of_zone(config)
+    if 0 < config.upstream_check < 1:
+        raise ConfigError(f"upstream_check ({config.upstream_check}) is neither 0 nor at least 1")
+    if 0 < config.hang_time < 1:
+        raise ConfigError(f"hang_time ({config.hang_time}) is neither 0 nor at least 1")
+    fixed = [address for address in config.listen if address.port]
+    if len(set(fixed)) != len(fixed):
+        raise ConfigError("the same listen address is given twice")
+    if config.admin is not None and config.admin.port and config.admin in fixed:
+        raise ConfigError(f"admin and listen are both {config.admin}")

@@ -1,0 +1,1 @@
+"""Where lists come from, and how all nodes come to have the same."""

@@ -1,0 +1,70 @@
+"""Telling all workers something, and collecting what they say until everybody has confirmed it, or time is up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rdnscache.operator.ear import Ear
+from rdnscache.operator.members import Members
+from rdnscache.operator.proof import Proof, Tally
+from rdnscache.store.contract import BEAT
+from rdnscache.store.membership import read_ack
+
+#: Seconds after which everybody who can has entered itself in a register: in a younger one, somebody may be missing.
+SETTLED = BEAT + 1.0
+#: How often it is looked again at a register that is young each time.
+LOOKS = 3
+
+
+@dataclass(slots=True)
+class Announcer:
+    """Rounds of one matter: each announces an event. Every method raises StoreDown when Redis cannot be used."""
+
+    cluster: Members
+    #: Seconds to wait for the workers to confirm, each time.
+    patience: float
+    tally: Tally = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tally = Tally(self.cluster.breathe)
+
+    def once(self, event: Mapping[str, str]) -> Proof:
+        """One round, and who has confirmed it."""
+        with self.cluster.listening(self.patience) as ear:
+            self.round(ear, event)
+        return self.tally.proof()
+
+    def announce(self, event: Mapping[str, str]) -> None:
+        """Tell all workers, and wait for nobody."""
+        self.tally.begin(self.cluster.announce(event), time.monotonic())
+
+    def round(self, ear: Ear, event: Mapping[str, str]) -> None:
+        """Announce, and collect what the workers say, until nobody is missing or there is no more time."""
+        tally = self.tally
+        age, members = self.cluster.roll()
+        tally.expect(members)
+        self.announce(event)
+        settled = time.monotonic() + max(SETTLED - age, 0.0)
+        looks = LOOKS if age < SETTLED else 0
+        while looks or tally.waiting():
+            now = time.monotonic()
+            if looks and now >= settled:
+                age, members = self.cluster.roll()
+                tally.expect(members)
+                looks = looks - 1 if age < SETTLED else 0
+                settled = now + max(SETTLED - age, 0.0) if looks else now
+            elif now >= settled + self.patience:
+                return self._hear(ear, 0.0)  # what has come by now counts
+            else:
+                self._hear(ear, (settled if looks else settled + self.patience) - now)
+        return None
+
+    def _hear(self, ear: Ear, seconds: float) -> None:
+        """Take what has been said; if nothing has, wait up to `seconds` for it."""
+        for message in ear.hear(seconds):
+            self.cluster.breathe()
+            told = read_ack(message)
+            if told is not None:
+                self.tally.note(told, time.monotonic())

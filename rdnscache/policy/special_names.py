@@ -1,0 +1,180 @@
+"""Names of special use (RFC 6761), which are answered here: nobody else could say anything about them, and asking
+would tell of people and their networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from struct import Struct
+
+from rdnscache.dns.names import parse_name
+from rdnscache.dns.policy import EMPTY_ZONE_TTL, empty_zone, failure_wire
+from rdnscache.dns.question import qname, qtype
+from rdnscache.dns.wire import AAAA, DS, IN, NOERROR, NS, SOA, A
+from rdnscache.dns.zones import Zones, suffixes
+
+#: Types that are about zones and their keys: asked of top-level domains, and of them alone among names of one label.
+INFRASTRUCTURE = frozenset((NS, SOA, DS, 46, 47, 48, 50, 51, 59, 60, 62, 63))
+#: Seconds for which clients may keep that there is no name of one label: somebody may be about to enter it.
+SINGLE_LABEL_TTL = 60
+SINGLE_LABEL = "single-label"
+
+#: How a zone is answered: no name exists in it; it is empty (RFC 6303 section 3); no name in it has data; names in it
+#: have the records of its own name.
+_DENIED, _EMPTY, _SILENT, _SAME = "denied", "empty", "silent", "same"
+_RECORD = Struct("!HHHIH")
+_TO_QUESTION = 0xC00C
+_PTR = 12
+Records = Mapping[tuple[bytes, int], tuple[bytes, ...]]
+
+
+def _reverse(*networks: str) -> dict[str, str]:
+    """Empty zones: `10` is 10.in-addr.arpa, `f:d` is d.f.ip6.arpa."""
+    found = {}
+    for network in networks:
+        labels, root = (network.split(":"), "ip6.arpa") if ":" in network else (network.split("."), "in-addr.arpa")
+        found[".".join((*reversed(labels), root))] = _EMPTY
+    return found
+
+
+_ZEROS = ":".join("0" * 31)
+#: The zones of each set, and how they are answered. Reverse zones are those of RFC 6303 section 4 and RFC 7793.
+_SETS: dict[str, dict[str, str]] = {
+    "localhost": {"localhost": _SAME} | _reverse("127", f"{_ZEROS}:1"),
+    "private": _reverse("10", *(f"172.{number}" for number in range(16, 32)), "192.168", "f:d",
+                        *(f"100.{number}" for number in range(64, 128))),
+    "link-local": _reverse("169.254", "f:e:8", "f:e:9", "f:e:a", "f:e:b"),
+    "unspecified": _reverse("0", "255.255.255.255", f"{_ZEROS}:0"),
+    "documentation": _reverse("192.0.2", "198.51.100", "203.0.113", "2:0:0:1:0:d:b:8", "3:f:f:f:0"),
+    "home.arpa": {"home.arpa": _EMPTY},
+    "service.arpa": {"service.arpa": _EMPTY},
+    "resolver.arpa": {"resolver.arpa": _SILENT},
+    "local": {"local": _DENIED},
+    "onion": {"onion": _DENIED},
+    "invalid": {"invalid": _DENIED},
+    "alt": {"alt": _DENIED},
+    "test": {"test": _DENIED},
+    "example": {"example": _DENIED},
+    "internal": {"internal": _DENIED},
+    "use-application-dns.net": {"use-application-dns.net": _DENIED},
+}  # fmt: skip
+SETS = tuple(_SETS)
+#: Not answered here unless asked for: people use these names in networks of their own, or they mean something there.
+OPTIONAL = ("test", "example", "internal", "use-application-dns.net")
+DEFAULT_SETS = tuple(name for name in SETS if name not in OPTIONAL)
+
+_LOOPBACK = parse_name("localhost")
+_RECORDS: Records = {
+    (_LOOPBACK, A): (bytes((127, 0, 0, 1)),),
+    (_LOOPBACK, AAAA): (bytes(15) + b"\1",),
+    (parse_name("1.0.0.127.in-addr.arpa"), _PTR): (_LOOPBACK,),
+    (parse_name("1." + "0." * 31 + "ip6.arpa"), _PTR): (_LOOPBACK,),
+}
+
+
+def read_sets(words: Iterable[str]) -> tuple[str, ...]:
+    """The sets that words stand for: `default`, `all`, `none`, a set's name, or `no-` and its name to take it away.
+
+    Where the first takes one away, it is taken from the default. Raises ValueError.
+    """
+    groups = {"default": set(DEFAULT_SETS), "all": set(SETS), "none": set[str]()} | {name: {name} for name in SETS}
+    found: set[str] | None = None
+    for word in words:
+        name = word.removeprefix("no-")
+        if name not in groups or (name != word and name not in SETS):
+            raise ValueError(f"{word[:60]!r} is none of default, all, none, {', '.join(SETS)}, or no- and one of these")
+        if found is None:
+            found = set() if name == word else set(DEFAULT_SETS)
+        found = found | groups[name] if name == word else found - groups[name]
+    return tuple(name for name in SETS if name in (found or ()))
+
+
+@dataclass(frozen=True, slots=True)
+class SpecialAnswer:
+    """The stored bytes of a reply, and the set that it belongs to."""
+
+    wire: bytes
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A zone of a set."""
+
+    zone: bytes
+    kind: str
+    name: str
+
+
+@dataclass(slots=True)
+class SpecialNames:
+    """`own` are zones that people have servers for: what is in them is not special, whatever its name.
+
+    `single` says whether names of one label are asked elsewhere; `exists` whether a name has local records, or has
+    some below it. `more` are records beside those that such names have anyway.
+    """
+
+    sets: Iterable[str]
+    own: Iterable[bytes] = ()
+    single: bool = True
+    exists: Callable[[bytes], bool] | None = None
+    more: Records = field(default_factory=dict)
+
+    _own: Zones[bool] = field(init=False)
+    _places: Zones[_Place | None] = field(init=False)
+    _records: dict[tuple[bytes, int], tuple[bytes, ...]] = field(init=False)
+    #: Names that exist since there is something at or below them.
+    _parents: set[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        own = list(self.own)
+        self._own = Zones(False, dict.fromkeys(own, True))
+        places = {place.zone: place for name in self.sets for place in _places(name)}
+        closed = [place.zone for place in places.values() if place.kind != _EMPTY]
+        self._places = Zones(None, places, closed)
+        self._records = {**_RECORDS, **self.more}
+        self._parents = {rest for name in (*own, *(name for name, _ in self._records)) for rest in suffixes(name)}
+
+    def of(self, key: bytes) -> SpecialAnswer | None:
+        """What is said of a question; None when it is to be asked as usual."""
+        name = qname(key)
+        place = self._places.of(key)
+        if place is None and (self.single or not _is_single(name) or qtype(key) in INFRASTRUCTURE):
+            return None
+        if self._own.of(key):
+            return None
+        if place is None:
+            reply = empty_zone(key, name, self._is_there(name), SINGLE_LABEL_TTL)
+            return SpecialAnswer(reply.wire, SINGLE_LABEL)
+        return SpecialAnswer(self._answer(key, name, place), place.name)
+
+    def _is_there(self, name: bytes) -> bool:
+        return name in self._parents or (self.exists is not None and self.exists(name))
+
+    def _answer(self, key: bytes, name: bytes, place: _Place) -> bytes:
+        found = self._records.get((place.zone if place.kind == _SAME else name, qtype(key)))
+        if found is not None:
+            return _positive(key, found)
+        if place.kind == _EMPTY and name == place.zone and qtype(key) == NS:
+            return _positive(key, (name,))
+        exists = place.kind in (_SILENT, _SAME) or (place.kind == _EMPTY and name == place.zone) or self._is_there(name)
+        wire = empty_zone(key, place.zone, exists).wire
+        if place.kind == _EMPTY and name == place.zone and qtype(key) == SOA:
+            return wire[:6] + b"\0\1\0\0" + wire[10:]  # the record is asked for
+        return wire
+
+
+def _places(name: str) -> Iterator[_Place]:
+    for zone, kind in _SETS[name].items():
+        yield _Place(parse_name(zone), kind, name)
+
+
+def _is_single(name: bytes) -> bool:
+    return name[0] > 0 and name[0] + 2 == len(name)
+
+
+def _positive(key: bytes, rdatas: tuple[bytes, ...]) -> bytes:
+    head = failure_wire(key, NOERROR)
+    records = (_RECORD.pack(_TO_QUESTION, qtype(key), IN, EMPTY_ZONE_TTL, len(rdata)) + rdata for rdata in rdatas)
+    return head[:6] + len(rdatas).to_bytes(2, "big") + head[8:] + b"".join(records)
