@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rdnscache.config import Config
-from rdnscache.dns.names import parse_own_name
+from rdnscache.dns.names import parse_own_name, type_number
+from rdnscache.dns.zones import Zones, is_below
+from rdnscache.policy.answers import AnswerTerms
 from rdnscache.policy.local_zones import LocalZones
 from rdnscache.policy.special_names import SpecialNames
+from rdnscache.zone import USUAL
 
 
 def special_names(config: Config, local: LocalZones | None) -> SpecialNames | None:
@@ -14,3 +19,27 @@ def special_names(config: Config, local: LocalZones | None) -> SpecialNames | No
         return None
     own = [parse_own_name(name) for zone in config.zone for name in zone.names]
     return SpecialNames(config.special_names, own, config.single_label, local.exists if local is not None else None)
+
+
+def answer_terms(config: Config) -> Zones[AnswerTerms] | None:
+    """What holds for answers, by zone; None where they stay as they are.
+
+    A zone with servers of its own may have private addresses, unless it says otherwise itself.
+    """
+    inside: dict[bytes, AnswerTerms] = {}
+    for zone in config.zone:
+        guarded = zone.word == USUAL or "rebind_protection" in dict(zone.settings)
+        terms = _terms(config.inside(zone))
+        inside |= dict.fromkeys(map(parse_own_name, zone.names), replace(terms, rebind=terms.rebind and guarded))
+    usual = _terms(config)
+    for name in map(parse_own_name, config.rebind_allow):
+        inside.setdefault(name, Zones(usual, inside).find(name))
+        below = {each: replace(terms, rebind=False) for each, terms in inside.items() if is_below(each, name)}
+        inside |= below
+    if not any((usual, *inside.values())):
+        return None
+    return Zones(usual, inside)
+
+
+def _terms(config: Config) -> AnswerTerms:
+    return AnswerTerms(config.rebind_protection, frozenset(map(type_number, config.filter_types)))

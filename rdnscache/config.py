@@ -88,14 +88,22 @@ class Config:
         (), "FILE", "Answer with the names and addresses of a hosts file; repeatable.", values.texts, "none"
     )
     block: tuple[str, ...] = _option(
-        (), "FILE", "Block the names of a list: a hosts file, domains, or adblock's; repeatable.", values.texts, "none"
-    )
+        (), "FILE|URL", "Block the names of a list: a hosts file, domains, or adblock's; repeatable.", values.texts,
+        "none",
+    )  # fmt: skip
     pass_: tuple[str, ...] = _option(
-        (), "FILE", "Never block the names of this list; repeatable.", values.texts, "none"
+        (), "FILE|URL", "Never block the names of this list; repeatable.", values.texts, "none"
     )
     rpz: tuple[RpzSource, ...] = _option(
         (), "FILE|axfr://SERVER/ZONE", "Decide by this response policy zone, the first of them first; repeatable.",
         rpz_source.read, "none",
+    )  # fmt: skip
+    list_refresh: int = _option(
+        86400, "SECONDS", "Fetch lists that are URLs anew after this; one node does.", values.number(int, 60, 10**7)
+    )
+    list_dir: str = _option(
+        "", "DIR", "Keep lists here, for all workers, and for a start without Redis or network.", values.text,
+        "a directory for services or of the user", own=True,
     )  # fmt: skip
     block_answer: str = _option(
         "nxdomain", "ANSWER", "Say this of blocked names: nxdomain, null (0.0.0.0 and ::), refused, or an address.",
@@ -108,6 +116,17 @@ class Config:
     single_label: bool = _option(
         False, "yes|no", "Ask upstreams for names of one label, such as printer, as well.", values.switch, "no"
     )
+    rebind_protection: bool = _option(
+        False, "yes|no", "Refuse answers with private addresses, but not in zones with servers of their own.",
+        values.switch, "no",
+    )  # fmt: skip
+    rebind_allow: tuple[str, ...] = _option(
+        (), "NAME", "Let this name and all below it have private addresses; repeatable.", values.zones, "none"
+    )
+    filter_types: tuple[str, ...] = _option(
+        (), "TYPE", "Answer as if no name had records of this type: AAAA where there is no IPv6; repeatable.",
+        values.types, "none",
+    )  # fmt: skip
     redis: str = _option(
         "embedded", "URL|embedded|none", "The shared cache: a URL, a server of this node's own, or none.",
         values.redis_url, fixed=True, own=True,
@@ -164,6 +183,7 @@ class Config:
     )
     l1_entries: int = _option(100_000, "N", "Entries in each worker's local cache.", values.number(int, 1, 100_000_000))
     l1_memory: int = _option(64 << 20, "SIZE", "Memory of each worker's local cache.", values.size, "64mb")
+    cache: bool = _option(True, "yes|no", "Keep answers; best set for a zone.", values.switch, "yes")
     ttl_min: int = _option(0, "SECONDS", "Raise lower TTLs to this.", values.number(int, 0, 86400))
     ttl_max: int = _option(86400, "SECONDS", "Lower higher TTLs to this.", values.number(int, 1, 604800))
     negative_ttl_max: int = _option(

@@ -6,6 +6,8 @@ for all, whatever each node decides.
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import Any
 
 from gevent.event import Event
@@ -14,14 +16,23 @@ from rdnscache import clock, outcomes
 from rdnscache.cache import Cache
 from rdnscache.dns.compose import compose
 from rdnscache.dns.entry import Entry
+from rdnscache.dns.names import question_text
 from rdnscache.dns.policy import without_records
 from rdnscache.dns.question import qname
 from rdnscache.dns.wire import SERVFAIL, Query, Reply, build_query, parse_query, parse_reply, read_u32
 from rdnscache.flights import Flight, Flights
+from rdnscache.logs import Throttled
+from rdnscache.policy.answers import Refinement
 from rdnscache.policy.blocking import BLOCK_TTL, EDE_BLOCKED
 from rdnscache.policy.rules import Policy, joined
 from rdnscache.policy.verdict import TRUNCATED, Verdict
 
+log = logging.getLogger(__name__)
+
+#: How the reasons of verdicts begin that response policy zones give.
+ZONED = "rpz="
+#: How the reasons of verdicts begin that lists and orders give.
+LISTED = ("block=", ZONED)
 #: Seconds for which an alias is followed; a flight of another name may take as long as that.
 PATIENCE = 5.0
 
@@ -33,10 +44,17 @@ class Decider:
         self._policy = policy
         self._cache = cache
         self._node = f"node={node}"
+        self._refused = Throttled(log)
+        #: When the policy changed last.
+        self._changed = 0.0
+
+    def change(self) -> None:
+        """The policy decides otherwise from now on."""
+        self._changed = clock.now()
 
     def decides(self, flight: Flight, flights: Flights) -> bool:
         """Land a flight that nobody has to be asked for. False when it is to go on."""
-        verdict = self._policy.of(flight.key)
+        verdict = self._policy.of(flight.key) if self._policy else None
         if verdict is None or verdict.action == TRUNCATED:  # who asks over TCP gets an answer
             return False
         if verdict.target is None:
@@ -51,28 +69,68 @@ class Decider:
 
     def minds(self, entry: Entry) -> bool:
         """Whether something else is decided about what an entry answers."""
-        verdict = self._policy.of(entry.key)
-        return verdict is not None or self._policy.of_answer(entry.key, entry.tail, entry.ancount) is not None
+        policy = self._policy
+        if policy.of(entry.key) is not None or policy.of_answer(entry.key, entry.tail, entry.ancount) is not None:
+            return True
+        return policy.refined(entry) is not None
 
-    def asks(self, entry: Entry, key: bytes) -> bool:
-        """Whether it takes a question of our own to say something else than an entry, so that one may have to wait."""
-        verdict = self._policy.of_answer(key, entry.tail, entry.ancount)
+    def asks(self, entry: Entry, flight: Flight) -> bool:
+        """Whether it takes a question of our own to say something else than an entry, so that it may have to wait."""
+        verdict = self._policy.of_answer(flight.key, entry.tail, entry.ancount)
         return verdict is not None and verdict.target is not None
 
-    def instead_of(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
-        """The entry, or what is said in its place: it may be an alias of a blocked name."""
-        verdict = self._policy.of_answer(flight.key, entry.tail, entry.ancount)
-        if verdict is None:
-            return entry
+    def settled(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
+        """What a flight lands with: the entry, or what is said in its place; its question may be blocked by now."""
+        verdict = self._policy.of(flight.key) if flight.since <= self._changed else None
+        if verdict is None or verdict.action == TRUNCATED:
+            return self._instead_of(entry, flight.key, flights)
         if verdict.target is not None:
             return self._followed(flight.key, flights, verdict, verdict.target)
-        return self._marked(entry, verdict) if verdict.action else self._entry_of(flight.key, verdict)
+        return self._entry_of(flight.key, verdict)
+
+    def _instead_of(self, entry: Entry, key: bytes, flights: Flights) -> Entry:
+        """The entry, or what is said in its place: it may be an alias of a blocked name, or have to lose something.
+
+        Of what is not to be kept, nothing is.
+        """
+        verdict = self._policy.of_answer(key, entry.tail, entry.ancount)
+        if verdict is not None and verdict.action:
+            return self._marked(self._refined(entry, key) if verdict.action == TRUNCATED else entry, verdict)
+        if verdict is None:
+            return self._refined(entry, key)
+        if verdict.target is not None:
+            found = self._followed(key, flights, verdict, verdict.target)
+        else:
+            found = self._entry_of(key, verdict)
+        found.ttl = found.ttl if entry.ttl else 0
+        return found
+
+    def _refined(self, entry: Entry, key: bytes) -> Entry:
+        """The entry without what clients may not have of it."""
+        refinement = self._policy.refined(entry)
+        if refinement is None:
+            return entry
+        if not refinement.refused:
+            return _refined(entry, refinement)
+        asked = question_text(key)
+        self._refused.warn(f"refused: {asked} leads into a network ({refinement.why})", time.monotonic())
+        found = self._entry_of(key, Verdict(refinement.wire, refinement.why, EDE_BLOCKED))
+        found.ttl = found.ttl if entry.ttl else 0
+        return found
 
     def _marked(self, entry: Entry, verdict: Verdict) -> Entry:
         """What is done instead of answering; the answer itself is for those who may have it."""
         entry.action, entry.origin = verdict.action, f"from={verdict.why} {self._node}"
         entry.ttl, entry.stale, entry.renews = min(entry.ttl, verdict.ttl), 0, False
         return entry
+
+    def decides_otherwise(self, entry: Entry) -> bool:
+        """Whether an entry would be another one now, since lists or orders have changed."""
+        verdict = self._policy.of(entry.key) or self._policy.of_answer(entry.key, entry.tail, entry.ancount)
+        source = entry.origin.partition(" ")[0].removeprefix("from=")
+        if source.startswith(ZONED):  # a rule that stands where it stood may say something else
+            return True
+        return source.startswith(LISTED) if verdict is None else source != verdict.why
 
     def _entry_of(self, key: bytes, verdict: Verdict) -> Entry:
         reply = parse_reply(verdict.wire)
@@ -118,6 +176,15 @@ class Errand:
         if self._entry is None and flights.join(self, self._query, None, now) == outcomes.JOINED:
             self._done.wait(PATIENCE)
         return compose(self._query, self._entry, clock.now()) if self._entry is not None else b""
+
+
+def _refined(entry: Entry, refinement: Refinement) -> Entry:
+    """As old as the one that it was made of; nobody has signed it."""
+    reply = parse_reply(refinement.wire)
+    assert reply is not None
+    found = Entry(entry.key, reply, entry.stored, entry.ttl, entry.stale, f"{entry.origin} {refinement.why}")
+    found.aged, found.scope, found.renews = entry.aged, entry.scope, entry.renews
+    return found
 
 
 def _least_ttl(reply: Reply) -> int:

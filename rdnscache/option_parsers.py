@@ -11,9 +11,11 @@ from typing import Any
 
 from rdnscache.address import Address
 from rdnscache.clients.networks import parse_networks
+from rdnscache.dns.names import name_text, parse_name, type_number, type_text
 from rdnscache.endpoint import Endpoint, read_rate, split
 from rdnscache.files import read_text
 from rdnscache.policy.blocking import BlockAnswer
+from rdnscache.policy.local_record import stands_for_data
 from rdnscache.policy.special_names import read_sets
 from rdnscache.redis_url import canonical, parse
 
@@ -45,6 +47,24 @@ def block_answer(raw: Any) -> str:
 def special_names(raw: Any) -> tuple[str, ...]:
     """Sets of names of special use (see `policy.special_names`); as one text, separated by spaces or commas."""
     return read_sets(_items(raw, "sets of names"))
+
+
+def types(raw: Any) -> tuple[str, ...]:
+    """Types of data, without those that zones, aliases and DNSSEC are made of."""
+    found = dict.fromkeys(type_text(type_number(item)) for item in _items(raw, "types"))
+    refused = next((each for each in found if not stands_for_data(type_number(each)) or each in _STRUCTURE), None)
+    if refused is not None:
+        raise ValueError(f"{refused} is not a type of data that a name could be without")
+    return tuple(found)
+
+
+#: Types that hold the DNS together.
+_STRUCTURE = frozenset(("NS", "CNAME", "SOA", "DNAME", "DS", "RRSIG", "NSEC", "DNSKEY", "NSEC3", "NSEC3PARAM"))
+
+
+def zones(raw: Any) -> tuple[str, ...]:
+    """Names of zones, each with all below it; as one text, separated by spaces or commas."""
+    return tuple(name_text(parse_name(item)) for item in _items(raw, "zones"))
 
 
 def secret(raw: Any) -> str:

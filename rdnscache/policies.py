@@ -1,114 +1,78 @@
-"""The policy of a node from its files: read and checked by the supervisor, shared by all workers it forks."""
+"""The policy of a node from its configuration: local records read and checked by the supervisor, shared by all workers
+it forks; and which lists belong to it."""
 
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
-import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import chain
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
-from rdnscache.answer_rules import special_names
+from rdnscache.answer_rules import answer_terms, special_names
 from rdnscache.config import Config
+from rdnscache.dns.zones import Zones
 from rdnscache.errors import ConfigError
-from rdnscache.files import open_regular, read_text, unpacked
-from rdnscache.policy import list_text, name_table
+from rdnscache.files import read_text
+from rdnscache.lists.sources import ListSource, SourceError, check, chunks_of, fetch, open_list, sources_of
+from rdnscache.policy.answers import AnswerTerms
 from rdnscache.policy.blocking import BlockAnswer
+from rdnscache.policy.compiled_list import BLOCK, ListFacts, Table, compile_list, read_compiled
+from rdnscache.policy.directives import NOTHING, Directives
 from rdnscache.policy.hosts_text import read_hosts
-from rdnscache.policy.list_text import Item, Remark
+from rdnscache.policy.lists import Listed, Lists
 from rdnscache.policy.local_record import LocalRecord, ZoneTextError
 from rdnscache.policy.local_zones import LocalZones
 from rdnscache.policy.name_table import KEY_OCTETS, NameTable
-from rdnscache.policy.rpz import ResponsePolicy, RpzZone
-from rdnscache.policy.rpz_rules import Rule, RuleReader
-from rdnscache.policy.rpz_table import RpzTable, build_rpz
-from rdnscache.policy.rpz_text import RPZ, ZoneRecord, is_zone, read_rpz
+from rdnscache.policy.rpz import RpzZone
+from rdnscache.policy.rpz_table import RpzTable
+from rdnscache.policy.rpz_text import RPZ, is_zone
 from rdnscache.policy.rules import FILE_SHIFT, Policy
 from rdnscache.policy.special_names import SpecialNames
 from rdnscache.policy.zone_text import read_zone_text
 
-#: Remarks on a list that are kept; octets read at a time.
-MOST_REMARKS, CHUNK = 20, 1 << 16
-
-
-@dataclass(slots=True)
-class ListFacts:
-    """What was found in a list: how many names, and what was not understood."""
-
-    kind: str
-    file: str
-    names: int = 0
-    refused: int = 0
-    remarks: list[Remark] = field(default_factory=list)
-
-    def note(self, found: Item | Rule | Remark) -> bool:
-        """Count what was read; whether it is a name or a rule."""
-        if not isinstance(found, Remark):
-            self.names += 1
-            return True
-        self.refused += found.lines
-        if len(self.remarks) < MOST_REMARKS:
-            self.remarks.append(found)
-        return False
-
 
 @dataclass(frozen=True, slots=True)
 class PolicyData:
-    """What all workers share. `table` is memory that a fork does not copy."""
+    """What all workers share."""
 
     local: LocalZones | None = None
     #: The files of local records, by number.
     files: tuple[str, ...] = ()
-    table: mmap.mmap | None = None
-    lists: tuple[ListFacts, ...] = ()
+    lists: tuple[ListSource, ...] = ()
     answer: str = "nxdomain"
-    #: Tells whether anything has changed.
+    #: Tells whether anything has changed beside what is in lists.
     digest: str = ""
     special: SpecialNames | None = None
-    #: Response policy zones by what they are called, each in memory that a fork does not copy.
-    rpz: tuple[tuple[str, mmap.mmap], ...] = ()
+    #: What holds for answers, by zone.
+    terms: Zones[AnswerTerms] | None = None
 
-    def policy(self) -> Policy | None:
-        """For one worker; None where there is nothing to decide."""
-        if self.local is None and self.table is None and self.special is None and not self.rpz:
-            return None
-        rpz = ResponsePolicy([RpzZone(name, RpzTable(memoryview(octets))) for name, octets in self.rpz])
-        table = NameTable(memoryview(self.table)) if self.table is not None else None
-        files, lists = map(_names, (self.files, [each.file for each in self.lists]))
-        return Policy(self.local, files, table, lists, BlockAnswer.parse(self.answer), self.special, rpz)
+    def policy(self, tables: Mapping[ListSource, Table], directives: Directives = NOTHING) -> Policy:
+        """For one worker."""
+        files = ["_".join(Path(file).name.split()) for file in self.files]
+        lists, answer = self.listed(tables, directives), BlockAnswer.parse(self.answer)
+        return Policy(self.local, files, lists, answer, self.special, self.terms)
 
-
-def _names(files: Sequence[str]) -> list[str]:
-    """As they stand in the origins of entries, whose words are between spaces."""
-    return ["_".join(Path(file).name.split()) for file in files]
+    def listed(self, tables: Mapping[ListSource, Table], directives: Directives) -> Lists:
+        """The lists of it that there are."""
+        there = [(each.name, tables[each]) for each in self.lists if each in tables]
+        lists = [Listed(name, table) for name, table in there if isinstance(table, NameTable)]
+        zones = [RpzZone(name, table) for name, table in there if isinstance(table, RpzTable)]
+        return Lists(lists, directives, zones)
 
 
 def load_policy(config: Config) -> PolicyData:
-    """Raises ConfigError with file, line and reason for local records; what a list has in it is never a reason."""
+    """Raises ConfigError with file, line and reason for local records, and for lists whose files cannot be read; what a
+    list has in it is never a reason."""
     digest = hashlib.blake2b(digest_size=16)
     files = (*config.records, *config.hosts)
     local = _local_zones(config, files, digest) if files else None
-    lists = [ListFacts("block", file) for file in config.block] + [ListFacts("pass", file) for file in config.pass_]
-    table = _mapped(name_table.build(_items(lists, digest), os.urandom(KEY_OCTETS))) if lists else None
-    zones = []
-    for source in (each for each in config.rpz if each.server is None):
-        facts = ListFacts(RPZ, source.file)
-        zones.append((source.name, _mapped(build_rpz(read_rpz_file(facts, digest), os.urandom(KEY_OCTETS), facts))))
-        lists.append(facts)
-    digest.update(config.block_answer.encode())
-    special = special_names(config, local)
-    return PolicyData(local, files, table, tuple(lists), config.block_answer, digest.hexdigest(), special, tuple(zones))
-
-
-def _mapped(octets: bytes) -> mmap.mmap:
-    """Memory that a fork does not copy."""
-    memory = mmap.mmap(-1, len(octets))
-    memory[:] = octets
-    return memory
+    lists = sources_of(config)
+    check(lists)
+    digest.update(repr((lists, config.block_answer)).encode())
+    special, terms = special_names(config, local), answer_terms(config)
+    return PolicyData(local, files, lists, config.block_answer, digest.hexdigest(), special, terms)
 
 
 def _local_zones(config: Config, files: Sequence[str], digest: hashlib.blake2b) -> LocalZones:
@@ -131,48 +95,46 @@ def _local_zones(config: Config, files: Sequence[str], digest: hashlib.blake2b) 
         raise ConfigError(f"{file}, line {line}: {error.reason}") from None
 
 
-def _items(lists: list[ListFacts], digest: hashlib.blake2b) -> Iterator[tuple[int, Item]]:
-    """What all lists have, each with the number of its list; what is noticed on the way is put down there."""
-    for number, facts in enumerate(lists):
-        for item in read_list_file(facts):
-            digest.update(item.name + bytes((item.below, item.passes)))
-            yield number, item
+def _nobody_waits() -> None:
+    pass
 
 
-def read_list_file(facts: ListFacts) -> Iterator[Item]:
-    """The items of a list. Raises ConfigError when the file cannot be read."""
-    for found in list_text.read_list(_chunks(facts.file), passes=facts.kind == "pass"):
-        if facts.note(found) and isinstance(found, Item):
-            yield found
-
-
-def check_file(facts: ListFacts) -> None:
-    """Read a list or a zone to its end, and find out which it is."""
-    chunks = _chunks(facts.file)
-    head = next(chunks, b"")
-    facts.kind = RPZ if is_zone(head) else "block"
-    if facts.kind == RPZ:
-        for found in RuleReader().rules(read_rpz(chain([head], chunks))):
-            facts.note(found)
-        return
-    for item in list_text.read_list(chain([head], chunks)):
-        facts.note(item)
-
-
-def read_rpz_file(facts: ListFacts, digest: hashlib.blake2b) -> Iterator[ZoneRecord | Remark]:
-    """The records of a response policy zone. Raises ConfigError when the file cannot be read."""
-    for found in read_rpz(_chunks(facts.file)):
-        if isinstance(found, ZoneRecord):
-            digest.update(found.name + found.rtype.to_bytes(2, "big") + found.ttl.to_bytes(4, "big") + found.rdata)
-        yield found
-
-
-def _chunks(path: str) -> Iterator[bytes]:
-    """What is in a file, unpacked. Raises ConfigError when it cannot be read."""
+def compile_file(source: ListSource, breathe: Callable[[], None] = _nobody_waits) -> tuple[ListFacts, bytes]:
+    """A list from its file. Raises ConfigError when that cannot be read."""
+    facts = ListFacts(source.kind, source.place)
     try:
-        with open_regular(path) as file:
-            yield from iter(partial(unpacked(file).read, CHUNK), b"")
-    except (OSError, EOFError, zlib.error) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
-    except ValueError as error:
+        with open_list(source.place) as file:
+            return facts, compile_list(chunks_of(file, breathe), facts, os.urandom(KEY_OCTETS))
+    except (SourceError, ValueError) as error:
+        raise ConfigError(f"{source.place} {error}") from None
+
+
+def kind_of(path: str) -> str:
+    """Whether a file has a list or a response policy zone. Raises ConfigError when it cannot be read."""
+    try:
+        with open_list(path) as file:
+            return RPZ if is_zone(next(chunks_of(file, _nobody_waits), b"")) else BLOCK
+    except (SourceError, ValueError) as error:
         raise ConfigError(f"{path} {error}") from None
+
+
+def compiled_here(lists: Sequence[ListSource]) -> dict[ListSource, tuple[ListFacts, Table]]:
+    """The lists that are in files, made here and now: for commands, which have no node's."""
+    return {source: read_compiled(compile_file(source)[1]) for source in lists if source.local}
+
+
+def facts_here(lists: Sequence[ListSource]) -> list[ListFacts]:
+    """What is in each list, in its order; those from the web are fetched. Raises ConfigError when one cannot be had."""
+    found = []
+    for source in lists:
+        if source.web:
+            facts = ListFacts(source.kind, source.place)
+            try:
+                with fetch(source.place, "", _nobody_waits).file or BytesIO() as file:
+                    compile_list(chunks_of(file, _nobody_waits), facts, os.urandom(KEY_OCTETS))
+            except (SourceError, ValueError) as error:
+                raise ConfigError(f"{source.place} {error}") from None
+        else:
+            facts = compile_file(source)[0]
+        found.append(facts)
+    return found

@@ -4,49 +4,32 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 
 from gevent import get_hub
 
 from rdnscache import clock, metrics, outcomes
-from rdnscache.cache import Cache
 from rdnscache.crew import MAX_QUEUED
 from rdnscache.decider import Decider
 from rdnscache.dns.compose import EDE_NOT_READY, EDE_OTHER
 from rdnscache.dns.entry import FAR, Entry
-from rdnscache.dns.policy import (
-    EMPTY_ZONE_TTL,
-    answers,
-    holds_widely,
-    settle,
-    without_records,
-)
+from rdnscache.dns.policy import EMPTY_ZONE_TTL, answers, holds_widely, settle, without_records
 from rdnscache.dns.question import wider_key
 from rdnscache.dns.subnet import scope_of
 from rdnscache.dns.wire import REFUSED, SERVFAIL, Reply
 from rdnscache.errors import LOCAL, SAID, SILENT, SPENT, UpstreamFailed
 from rdnscache.flights import Flight, Flights
 from rdnscache.metrics import Counters, observe
-from rdnscache.outcomes import (
-    ALONE,
-    ENTRY,
-    FOUND,
-    LEAD,
-    LEADS,
-    SEEN,
-    WOKEN,
-    Ending,
-)
-from rdnscache.policy.rules import Policy
+from rdnscache.outcomes import ALONE, ENTRY, FOUND, LEAD, LEADS, SEEN, WOKEN, Ending
 from rdnscache.query_log import SLOW, QueryLog
+from rdnscache.resolution import Sources, Terms
 from rdnscache.store.contract import FAILURE, PASS, STORE
-from rdnscache.store.interface import Claim, Store
+from rdnscache.store.interface import Claim
 from rdnscache.store.scope import Scope
 from rdnscache.upstream.budget import PATIENCE
 from rdnscache.upstream.crowd import Crowd
-from rdnscache.upstream.routes import Route, Routes
-from rdnscache.upstream.siblings import Siblings
+from rdnscache.upstream.routes import Route
 from rdnscache.upstream.thrift import Thrift
 
 log = logging.getLogger(__name__)
@@ -71,28 +54,6 @@ SIBLING = "sibling"
 READ_WORTHWHILE, MEMORY = 0.5, 64
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a resolver goes by. Times are in seconds."""
-
-    #: After this a stale entry is better than none.
-    stale_after: float
-    #: This node's name, as stored with what it asks for.
-    node: str
-    #: What is decided before anybody is asked; None: nothing.
-    policy: Policy | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Where answers come from, the nearest first."""
-
-    cache: Cache
-    store: Store
-    siblings: Siblings
-    routes: Routes
-
-
 class Resolver:
     """Turns a flight into an entry. One per worker; `fly` runs on a greenlet of the crew for each flight."""
 
@@ -104,7 +65,7 @@ class Resolver:
         self._misled_until = 0.0
         self._stale_after = terms.stale_after
         self._node = f"node={terms.node}"
-        self._decider = Decider(terms.policy, sources.cache, terms.node) if terms.policy is not None else None
+        self._decider = Decider(terms.policy, sources.cache, terms.node)
         self._query_log = query_log
         self._counters = counters
         #: Counts flushes: what was read from L2 before one must not bring the old answer back.
@@ -121,7 +82,7 @@ class Resolver:
         key = flight.key
         if flight.began - flight.since > MAX_QUEUED:  # by when it was its turn: a pause since then is nobody's fault
             return self.shed(flight, outcomes.SHED_LATE)
-        if self._decider is not None and self._decider.decides(flight, self.flights):
+        if self._decider.decides(flight, self.flights):
             return None
         flight.route = route = self._routes.of(key)
         if route.upstreams is None:
@@ -181,7 +142,7 @@ class Resolver:
         """Have those who wait answered with a stale entry if it takes long (RFC 8767 section 5), or fails."""
         if stale is None or flight.flushed or (flight.stale is not None and flight.stale.stored >= stale.stored):
             return
-        if self._decider is not None and self._decider.minds(stale):
+        if self._decider.minds(stale):
             return
         flight.stale = stale
         if not flight.renewal:
@@ -219,7 +180,7 @@ class Resolver:
 
     def _late(self, flight: Flight, entry: Entry) -> None:
         """Redis has the answer after all: whoever is first answers. What is on its way from an upstream is stored."""
-        if flight.up and not (self._decider is not None and self._decider.asks(entry, flight.key)):
+        if flight.up and not self._decider.asks(entry, flight):
             self._land(flight, entry, outcomes.L2)
 
     def _claim_or_follow(self, flight: Flight, claim: Claim) -> tuple[Ending, Entry | None]:
@@ -263,6 +224,7 @@ class Resolver:
         route: Route = flight.route
         route.fitness.answered()
         reply.wire, ttl = settle(flight.key, reply, route.limits)  # nothing moves in it
+        ttl = ttl if route.limits.keep else 0
         stale = route.limits.stale if ttl else 0
         wide = holds_widely(flight.key, reply)
         key = wider_key(flight.key) if wide else flight.key
@@ -305,8 +267,7 @@ class Resolver:
 
     def _land(self, flight: Flight, entry: Entry, layer: int) -> None:
         """Remember the entry and answer everybody. A failure never shadows what is still usable."""
-        if self._decider is not None:
-            entry = self._decider.instead_of(entry, flight, self.flights)
+        entry = self._decider.settled(entry, flight, self.flights)
         now, failed = clock.now(), not answers(entry.rcode)
         if not flight.up and failed:
             return
@@ -332,7 +293,7 @@ class Resolver:
 
     def warm(self, entry: Entry, now: float) -> None:
         """Take an entry that nobody has asked for yet, unless something else is decided about it."""
-        if self._decider is None or not self._decider.minds(entry):
+        if not self._decider.minds(entry):
             self.cache.put(entry, now)
 
     def begin_flush(self, scope: Scope) -> None:
@@ -348,6 +309,14 @@ class Resolver:
         """L1 has been swept: what flights took from it before that is not offered any more."""
         for flight in self.flights.meant(scope.holds_question):
             self._withdraw(flight)
+
+    def change_policy(self) -> Callable[[Entry], bool]:
+        """The policy decides otherwise from now on; returns what tells the entries that have to go from L1."""
+        self._decider.change()
+        for flight in self.flights.meant(lambda key: True):
+            if flight.stale is not None and self._decider.minds(flight.stale):
+                self._withdraw(flight)
+        return self._decider.decides_otherwise
 
     def _withdraw(self, flight: Flight) -> None:
         flight.stale = None

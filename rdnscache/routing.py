@@ -28,7 +28,8 @@ FOLLOW_MARGIN = 0.2
 
 def make_limits(config: Config) -> Limits:
     """How long a reply is kept."""
-    return Limits(config.ttl_min, config.ttl_max, config.negative_ttl_max, config.failure_ttl, config.stale_window)
+    ttls = config.ttl_min, config.ttl_max, config.negative_ttl_max, config.failure_ttl
+    return Limits(*ttls, config.stale_window, config.cache)
 
 
 def make_terms(config: Config) -> Zones[Terms]:

@@ -11,7 +11,6 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -80,12 +79,12 @@ class RpzSource:
             return self.file
         settings = [f"tsig={self.key}"] if self.key is not None else []
         settings += [] if self.incremental else ["ixfr=no"]
-        return f"{SCHEME}{self.server}/{self.zone}" + ("?" + "&".join(settings) if settings else "")
+        return self.place + ("?" + "&".join(settings) if settings else "")
 
     @property
-    def name(self) -> str:
-        """What a rule's zone is called, a word without spaces."""
-        return "_".join(Path(self.file).name.split()) if self.server is None else self.zone.removesuffix(".") or "."
+    def place(self) -> str:
+        """The file, or the server and its zone."""
+        return self.file if self.server is None else f"{SCHEME}{self.server}/{self.zone}".rstrip(".")
 
 
 def _settings(query: str) -> dict[str, str]:

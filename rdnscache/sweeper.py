@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import gevent
 
@@ -12,6 +12,8 @@ from rdnscache.cache import Cache
 from rdnscache.dns.entry import Entry
 from rdnscache.store.scope import Scope
 
+#: Whether an entry is to be forgotten.
+Test = Callable[[Entry], bool]
 #: Entries that are looked at before others may have their turn.
 STEP = 100
 #: How often a walk begins anew because the entry it had come to is gone.
@@ -22,18 +24,24 @@ class Sweeper:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         #: What each of those that bring entries back leaves out.
-        self._returning: list[list[Scope]] = []
+        self._returning: list[list[Test]] = []
 
     def sweep(self, scopes: Sequence[Scope], at_once: bool) -> int:
         """Forget what the scopes hold; how many entries. Others run meanwhile.
 
         With `at_once` nothing that is meant can be found from the first moment on; for a while, nor can anything else.
         """
-        for left_out in self._returning:
-            left_out += scopes
         if any(scope.everything for scope in scopes):
+            for left_out in self._returning:
+                left_out.append(_any)
             return self._forget()
-        return self._sweep_aside(list(scopes)) if at_once else self._walk(scopes)
+        return self.sweep_meant(lambda entry: any(scope.holds(entry.key, entry.rcode) for scope in scopes), at_once)
+
+    def sweep_meant(self, means: Test, at_once: bool) -> int:
+        """The same for the entries that a test means."""
+        for left_out in self._returning:
+            left_out.append(means)
+        return self._sweep_aside(means) if at_once else self._walk(means)
 
     def _forget(self) -> int:
         aside = self._cache.set_aside()
@@ -41,27 +49,28 @@ class Sweeper:
         gevent.spawn(_release, aside)
         return count
 
-    def _sweep_aside(self, scopes: list[Scope]) -> int:
+    def _sweep_aside(self, means: Test) -> int:
         """Set everything aside, and bring back what is not meant, nor has been learnt anew."""
         cache, aside, count = self._cache, self._cache.set_aside(), 0
-        self._returning.append(scopes)
+        tests = [means]
+        self._returning.append(tests)
         try:
             for entry in _taken(aside):
-                if _meant(entry, scopes):
+                if any(test(entry) for test in tests):
                     count += 1
                 elif cache.peek(entry.key) is None:
                     cache.put(entry, clock.now())
         finally:
-            self._returning.remove(scopes)
+            self._returning.remove(tests)
         return count
 
-    def _walk(self, scopes: Sequence[Scope]) -> int:
+    def _walk(self, means: Test) -> int:
         """Drop what is meant of what there is now, from the oldest on."""
         cache, breath, count, anew = self._cache, Breath(), 0, 0
         last, kept = cache.newest(), None
         while last is not None and (entries := cache.after(kept, STEP)):
             for entry in entries:
-                if _meant(entry, scopes):
+                if means(entry):
                     cache.drop(entry.key)
                     count += 1
                 else:
@@ -76,8 +85,8 @@ class Sweeper:
         return count
 
 
-def _meant(entry: Entry, scopes: Iterable[Scope]) -> bool:
-    return any(scope.holds(entry.key, entry.rcode) for scope in scopes)
+def _any(entry: Entry) -> bool:
+    return True
 
 
 def _taken(aside: Cache) -> Iterator[Entry]:

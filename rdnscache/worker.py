@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import random
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -14,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.event import Event
+from gevent.lock import BoundedSemaphore
 
 from rdnscache import __version__, clock, metrics
+from rdnscache.assembly import make_guard, make_rulebook
 from rdnscache.cache import Cache
-from rdnscache.clients.guard import Guard, our_own_workers
-from rdnscache.clients.limit import Limiter
-from rdnscache.clients.networks import Networks
+from rdnscache.clients.guard import our_own_workers
 from rdnscache.config import Config
 from rdnscache.departure import Departure
 from rdnscache.dns.names import TYPES, question_text, rcode_text
@@ -33,9 +32,10 @@ from rdnscache.node.children import SUCCEEDED
 from rdnscache.node.inherited import Inherited
 from rdnscache.node.lifeline import AT_WORK, Lifeline
 from rdnscache.operator.lost_flushes import announce_again
-from rdnscache.policy.rules import Policy
+from rdnscache.policies import PolicyData
 from rdnscache.query_log import QueryLog
-from rdnscache.resolver import LEASE_MARGIN, Resolver, Sources, Terms
+from rdnscache.resolution import Sources, Terms
+from rdnscache.resolver import LEASE_MARGIN, Resolver
 from rdnscache.routing import make_routes, make_subnets, make_terms
 from rdnscache.server.answering import Answering
 from rdnscache.server.pool import Pool
@@ -64,8 +64,6 @@ LONGEST_HOLD = 0.05
 FIRST_HOLD = 0.25
 #: Seconds between two looks at the gauges, and at what is still in flight while draining.
 GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
-#: A prefix that has paused may have the replies of this many seconds at once.
-RATE_BURST = 5.0
 #: Prefixes over the limit that are named in the log.
 LIMITED_NAMED = 5
 #: Seconds between two beats of the hub.
@@ -82,10 +80,9 @@ GC_THRESHOLD = (10_000, 1000, 1000)
 class Worker:
     """One worker's objects and their life."""
 
-    def __init__(self, config: Config, inherited: Inherited, line: Lifeline, policy: Policy | None) -> None:
+    def __init__(self, config: Config, inherited: Inherited, line: Lifeline, policy: PolicyData) -> None:
         self.config = config
         self._line = line
-        self._policy = policy
         self._departure = departure = Departure()
         self._beats = gevent.get_hub().loop.timer(0, BEAT_INTERVAL)
         self.worker = worker = inherited.worker
@@ -96,6 +93,8 @@ class Worker:
         self.query_log = query_log = QueryLog(config.log_queries)
         self._status = WorkerStatus(config, worker, counters, inherited.incarnation, departure)
         seal = Seal(config.secret) if config.secret else None
+        self.rulebook = make_rulebook(config, inherited, policy, seal)
+        self._changing = BoundedSemaphore()
         self.store: Store = NullStore()
         if inherited.redis_url is not None:
             settings = StoreSettings(
@@ -148,7 +147,7 @@ class Worker:
         return Budget(terms, self.store.ask_for_slots, self.board.block(endpoint.label), self.counters, place)
 
     def _make_resolver(self) -> Resolver:
-        terms = Terms(self.config.stale_after, self.config.node_id, self._policy)
+        terms = Terms(self.config.stale_after, self.config.node_id, self.rulebook.policies[0])
         sources = Sources(self.cache, self.store, self.siblings, self.routes)
         return Resolver(sources, terms, self.query_log, self.counters)
 
@@ -202,6 +201,20 @@ class Worker:
             self.resolver.end_flush(scope)
         return count
 
+    def order_policy(self, raw: bytes, at_once: bool) -> int | None:
+        with self._changing:
+            complete = self.rulebook.take(raw)
+            count = self._change_policy(at_once)
+            return count if complete else None
+
+    def _change_policy(self, at_once: bool) -> int:
+        """Go by the lists and orders that there are now; how many entries are forgotten because of that."""
+        if not self.rulebook.look(time.time()):
+            return 0
+        count = self._sweeper.sweep_meant(self.resolver.change_policy(), at_once)
+        log.info("names are decided otherwise now, %s; %d entries forgotten", self.rulebook.summary, count)
+        return count
+
     def hold(self) -> None:
         self._hold.start(self.release)
         for listener in (*self.outer, *self.inner):
@@ -233,6 +246,7 @@ class Worker:
     def introduce(self) -> None:
         self._measure()
         told = self._status.of(time.monotonic(), time.time(), self.store, self.routes.servers, self.query_log)
+        told["policy"] = self.rulebook.told()
         text = json.dumps(told)
         self.board.tell(self.worker, text.encode())
         self.store.beat(text)
@@ -267,6 +281,9 @@ class Worker:
                 self._tell_limited(now)
                 next_turn = now + HEAT_INTERVAL
             self.routes.catch_up(now)
+            if self.rulebook.due(time.time()):
+                with self._changing:
+                    self._change_policy(at_once=False)
             self._measure()
         self._linger()
         self._drain()
@@ -357,17 +374,6 @@ class Worker:
             self.counters[gauge] = 0
 
 
-def make_guard(config: Config) -> Guard:
-    """Who is answered, and how often."""
-    limiter = None
-    if config.rate_limit:
-        burst = max(round(RATE_BURST * config.rate_limit), 1)
-        exempt = Networks(config.rate_limit_exempt)
-        limiter = Limiter(config.rate_limit, burst, config.rate_limit_slip, random.getrandbits(64), exempt)
-    proxies = Networks(config.proxy_from) if config.proxy_from else None
-    return Guard(Networks(config.allow, config.deny), limiter, proxies)
-
-
-def run_worker(config: Config, inherited: Inherited, line: Lifeline, policy: Policy | None = None) -> int:
+def run_worker(config: Config, inherited: Inherited, line: Lifeline, policy: PolicyData) -> int:
     """A worker's whole life, in its own process; returns its exit code."""
     return Worker(config, inherited, line, policy).run()

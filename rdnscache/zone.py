@@ -34,6 +34,7 @@ SETTINGS = {
     "policy": "upstream_policy", "timeout": "upstream_timeout", "deadline": "upstream_deadline", "ttl_min": "ttl_min",
     "ttl_max": "ttl_max", "negative_ttl_max": "negative_ttl_max", "failure_ttl": "failure_ttl",
     "stale_window": "stale_window", "ecs": "ecs", "ecs_prefix4": "ecs_prefix4", "ecs_prefix6": "ecs_prefix6",
+    "cache": "cache", "rebind_protection": "rebind_protection", "filter_types": "filter_types",
 }  # fmt: skip
 _NETWORK = re.compile(r"[0-9A-Fa-f.:]+(?:/[0-9]{1,3})?")
 

@@ -15,7 +15,8 @@ from rdnscache.dns.wire import parse_reply
 from rdnscache.flights import Flight
 from rdnscache.metrics import Board
 from rdnscache.query_log import QueryLog
-from rdnscache.resolver import Resolver, Sources, Terms
+from rdnscache.resolution import Sources, Terms
+from rdnscache.resolver import Resolver
 from rdnscache.store.interface import NullStore
 from rdnscache.upstream.routes import Route, Routes
 

@@ -22,7 +22,8 @@ from rdnscache.flights import Flights
 from rdnscache.metrics import Board
 from rdnscache.outcomes import Verdict
 from rdnscache.query_log import QueryLog
-from rdnscache.resolver import Resolver, Sources, Terms
+from rdnscache.resolution import Sources, Terms
+from rdnscache.resolver import Resolver
 from rdnscache.store.interface import Claim, NullStore
 from rdnscache.store.scope import Scope
 from rdnscache.upstream import fitness

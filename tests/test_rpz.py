@@ -17,8 +17,9 @@ from rdnscache.dns.wire import parse_reply
 from rdnscache.policy.address_table import AddressTable, build_addresses
 from rdnscache.policy.blocking import BlockAnswer
 from rdnscache.policy.list_text import Item, Remark
+from rdnscache.policy.lists import Listed, Lists
 from rdnscache.policy.name_table import NameTable, build
-from rdnscache.policy.rpz import ResponsePolicy, RpzZone
+from rdnscache.policy.rpz import RpzZone
 from rdnscache.policy.rpz_rules import Rule
 from rdnscache.policy.rpz_table import RpzTable, build_rpz
 from rdnscache.policy.rpz_text import is_zone, read_rpz
@@ -58,7 +59,7 @@ def zone(text: str | bytes, name: str = "z.rpz", notes: Notes | None = None, hea
 def policy(*texts: str, lists: Iterable[tuple[int, Item]] = ()) -> Policy:
     zones = [zone(text, f"z{number}.rpz") for number, text in enumerate(texts)]
     table = NameTable(build(lists, KEY))
-    return Policy(None, (), table, ["list"], BlockAnswer(), None, ResponsePolicy(zones))
+    return Policy(None, (), Lists([Listed("list", table)], zones=zones), BlockAnswer())
 
 
 def key_of(name: str, kind: str = "A") -> bytes:
@@ -257,7 +258,7 @@ class TestPrecedence:
             "32.66.2.0.192.rpz-client-ip CNAME rpz-drop.\n24.0.2.0.192.rpz-client-ip CNAME .\nlater.test CNAME *.\n"
             "64.zz.db8.2001.rpz-client-ip A 192.0.2.9\n",
         )
-        assert rules.about_clients
+        assert rules.lists.rpz.about_clients
 
         def asked(name: str, source: str) -> Verdict | None:
             return rules.of_client(key_of(name), ipaddress.ip_address(source).packed)
@@ -272,7 +273,7 @@ class TestPrecedence:
         assert dropped is not None
         assert dropped.action == DROPPED
         assert told(asked("any.test", "2001:db8::7"))[1] == ["any.test. 300 IN A 192.0.2.9"]
-        assert not policy(ACTIONS).about_clients
+        assert not policy(ACTIONS).lists.rpz.about_clients
 
 
 PIECES = [b"a.test CNAME .\n", b"(", b")", b'"', b"\n", b"; ", b" A 192.0.2.1\n", b"32.1.0.0.10.rpz-ip "]

@@ -165,7 +165,9 @@ class TestCommands:
         file.write_text(secret + "\n")
         source = "axfr://192.0.2.1/rpz.example?tsig=key.example:hmac-sha256:{}"
         for text in (source.format(secret), source.format(f"file:{file}")):
-            shown = command("check-config", env={"RDNSCACHE_RPZ": text}).stdout
+            options = tmp_path / "node.toml"
+            options.write_text(f'upstream = "192.0.2.53"\nrpz = "{text}"\n')
+            shown = command("check-config", str(options)).stdout
             assert "tsig=key.example.:hmac-sha256:***" in shown
             assert secret not in shown
         slips = ("sha256", "sha9"), ("rpz.example", ""), ("{}", "{}!"), ("{}", "{}&x=1")

@@ -129,6 +129,11 @@ class TestAnswers:
         """What is asked about a zone as such is asked on, for validation and for people with dig."""
         assert outcome(SpecialNames(DEFAULT_SETS, single=False), "com", kind) == "asked"
 
+    def test_domains_of_sets_that_are_not_chosen(self) -> None:
+        """Who has such names asked has them as domains, with a name of their own."""
+        special = SpecialNames(["onion"], single=False)
+        assert [outcome(special, name) for name in ("test", "local", "onion")] == ["asked", "asked", "NXDOMAIN"]
+
     @given(
         st.lists(
             st.sampled_from(["localhost", "onion", "arpa", "home", "10", "127", "0", "in-addr"]), min_size=1, max_size=6

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from rdnscache.cli.output import echo, echo_json
+from rdnscache.cli.policy_orders import COMMANDS
 from rdnscache.cli.serve import some_options
 from rdnscache.config import Config, load
 from rdnscache.errors import ConfigError
@@ -17,12 +18,12 @@ from rdnscache.policy.rpz_text import RPZ
 
 #: Options that a policy is made of, beside those of a file and the environment.
 OPTIONS = ("upstream", "zone", "records", "hosts", "block", "pass_", "rpz", "block_answer", "special_names",
-           "single_label")  # fmt: skip
+           "single_label", "rebind_protection", "rebind_allow", "filter_types")  # fmt: skip
 
 
 @click.group()
 def policy() -> None:
-    """See what is decided about names before anybody is asked."""
+    """See and order what is decided about names before anybody is asked."""
 
 
 def policy_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,11 +49,13 @@ def explain(name: str, rtype: str, client: str, file: str | None, as_json: bool,
     The options are those of `serve`: from the command line, the environment and the file.
     """
     from rdnscache.operator.explanation import explain as explained
-    from rdnscache.policies import load_policy
+    from rdnscache.policies import compiled_here, load_policy
 
     config = _load(file, given)
+    data = load_policy(config)
+    tables = {source: table for source, (_, table) in compiled_here(data.lists).items()}
     try:
-        found = explained(config, load_policy(config).policy(), name, rtype, client)
+        found = explained(config, data.policy(tables), name, rtype, client)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if as_json:
@@ -69,9 +72,9 @@ def explain(name: str, rtype: str, client: str, file: str | None, as_json: bool,
 @policy_options
 def lists(file: str | None, as_json: bool, **given: Any) -> None:
     """Show the lists that a node with these options has: how many names, and how many lines were passed over."""
-    from rdnscache.policies import load_policy
+    from rdnscache.policies import facts_here, load_policy
 
-    found = load_policy(_load(file, given)).lists
+    found = facts_here(load_policy(_load(file, given)).lists)
     if as_json:
         echo_json([{"kind": each.kind, "file": each.file, "names": each.names, "passed_over": each.refused}
                    for each in found], indent=2)  # fmt: skip
@@ -90,13 +93,13 @@ def check(files: tuple[str, ...]) -> None:
 
     Exit code 1 when a line is passed over, 2 when a file cannot be read.
     """
-    from rdnscache.policies import ListFacts, check_file
+    from rdnscache.lists.sources import ListSource
+    from rdnscache.policies import compile_file, kind_of
 
     refused = 0
     for file in files:
-        facts = ListFacts("", file)
         try:
-            check_file(facts)
+            facts, _ = compile_file(ListSource(kind_of(file), file))
         except ConfigError as error:
             echo(f"rdnscache: {error}", err=True)
             sys.exit(2)
@@ -108,3 +111,7 @@ def check(files: tuple[str, ...]) -> None:
         echo(f"{file}: {facts.names:,} {what}, {facts.refused:,} lines passed over")
         refused += facts.refused
     sys.exit(1 if refused else 0)
+
+
+for command in COMMANDS:
+    policy.add_command(command)

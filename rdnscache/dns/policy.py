@@ -48,6 +48,8 @@ class Limits:
     #: Failures, and negative replies without SOA.
     failure_ttl: int = 5
     stale: int = 3600
+    #: Whether anything is kept at all, but for failures.
+    keep: bool = True
 
 
 def usable(reply: Reply) -> bool:

@@ -216,3 +216,22 @@ def names_of(wire: bytes, rtype: int, rclass: int, at: int, end: int) -> list[tu
         else:
             at += wire[at] + 1 if letter == _STRING else _WIDTHS.get(letter, end - at)
     return found
+
+
+def plain_name(names: Names, number: int) -> bytes:
+    """A name of a message on the wire, in lower case and not compressed."""
+    out = bytearray()
+    while number > 0:
+        label = names.labels[number]
+        out += bytes((len(label),)) + label.lower()
+        number = names.parents[number]
+    return bytes(out) + b"\0"
+
+
+def plain_data(wire: bytes, names: Names, rtype: int, rclass: int, at: int, end: int) -> bytes:
+    """The data `wire[at:end]` of a record with the names that may have come compressed in lower case and whole."""
+    out = bytearray()
+    for start, stop in names_of(wire, rtype, rclass, at, end):
+        out += wire[at:start] + plain_name(names, names.read(start))
+        at = stop
+    return bytes(out + wire[at:end])

@@ -29,13 +29,14 @@ class Zones(Generic[T]):
         """What holds for a question."""
         if not self._inside:
             return self.usual
-        return self._find(qname(key), qtype(key) == DS)
+        return self.find(qname(key), qtype(key) == DS)
 
     def exists(self, name: bytes) -> bool:
         """Whether a name is known to exist, since it is that of a zone or has one below it."""
         return name in self._parents
 
-    def _find(self, name: bytes, from_above: bool) -> T:
+    def find(self, name: bytes, from_above: bool = False) -> T:
+        """What holds at a name; `from_above` for what the zone above says of it."""
         for rest in suffixes(name):
             found = self._inside.get(rest)
             if found is not None and (not from_above or rest != name or rest in self._closed):

@@ -60,6 +60,8 @@ class Child:
     retired: bool = False
     #: Whether it has something to do and ends by itself: then it is forgotten.
     once: bool = False
+    #: Whether it may be silent for as long as it likes.
+    patient: bool = False
     started: float = 0.0
     failures: int = 0
     start_at: float = 0.0
@@ -174,7 +176,9 @@ class ProcessGroup:
         now = time.monotonic()
         passed, self._looked = min(now - self._looked, 2 * self._look()), now
         for child in self.children:
-            if not self.hang_time or not child.pid or child.line is None or not (child.at_work or child.open):
+            if not self.hang_time or not child.pid or child.line is None or child.patient:
+                continue
+            if not (child.at_work or child.open):
                 continue
             longest = self.hang_time if child.at_work else max(self.hang_time, BEGINNING)
             beats = child.line.beats

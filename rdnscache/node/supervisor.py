@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -18,22 +17,23 @@ from functools import partial
 from pathlib import Path
 
 from rdnscache import __version__, zone
-from rdnscache.address import Address
 from rdnscache.config import Config, has_secrets, options, plain
 from rdnscache.errors import ConfigError
 from rdnscache.forms import form
 from rdnscache.kernel import Incarnation, first_free_port, forbid_dumps, raise_file_limit
+from rdnscache.lists.shelf import find_directory
 from rdnscache.metrics import REPLACED_DIED, REPLACED_HUNG, Board
 from rdnscache.node import embedded, handover, sockets
 from rdnscache.node.children import Child, ProcessGroup
 from rdnscache.node.descriptors import fit
+from rdnscache.node.greeting import greet
 from rdnscache.node.handover import Handover
 from rdnscache.node.inherited import Inherited
 from rdnscache.node.keeper import Keeper
 from rdnscache.node.lifeline import RELOAD, RESTART, Lifeline
+from rdnscache.node.lists import Lists
 from rdnscache.node.sockets import Slot
 from rdnscache.policies import PolicyData, load_policy
-from rdnscache.redis_url import SERVER, mask, parse
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,6 @@ log = logging.getLogger(__name__)
 KILL_MARGIN, SERVER_END = 1.0, 2.0
 #: Orders that come through Redis: how many are remembered, and the least seconds between two that are obeyed.
 ORDERS_KEPT, ORDER_PAUSE = 100, 1.0
-#: Zones that are named at the start.
-ZONES_SHOWN = 5
 #: Characters of an option's value that are logged.
 LONGEST_TOLD = 500
 
@@ -73,6 +71,7 @@ class Supervisor:
     board: Board = field(init=False)
     sockets: Sockets = field(init=False)
     policy: PolicyData = field(default_factory=PolicyData)
+    lists: Lists = field(default_factory=Lists)
     incarnation: Incarnation = field(init=False)
 
     def run(self) -> int:
@@ -93,10 +92,13 @@ class Supervisor:
         log.info("rdnscache %s (%s)", __version__, form())
         if not handed.workers:
             _warn_of_root(config)
-        self._tell_policy()
         self.board = board = Board(config.workers)
         board.make_room(each.label for each in config.endpoints)
         path = self._add_redis(handed)
+        self._set_times(config)
+        self.processes.catch_signals()
+        self.processes.keep(Keeper(handed.keeper))
+        self._begin_lists(wait=not handed.workers)
         for index in range(config.workers):
             inherited = Inherited(
                 index, slots[index], inner[index], siblings, admin, board, self.redis_url, self.incarnation
@@ -105,12 +107,9 @@ class Supervisor:
             life, lost = self._worker(inherited, others), partial(self._count_loss, index)
             self.workers.append(Child(f"worker {index}", life, lost))
         self.processes.children += self.workers
-        self.processes.catch_signals()
-        self.processes.keep(Keeper(handed.keeper))
         self.orders.extend(handed.orders)
-        self._set_times(config)
         try:
-            self._tell(bound, admin.getsockname()[1] if admin else 0, path)
+            greet(config, bound, admin.getsockname()[1] if admin else 0, self.redis_url, path)
             self._take_over(handed)
             self._forget_zones(handed.zones)
             while not self.processes.stops:
@@ -129,6 +128,12 @@ class Supervisor:
                 embedded.clean_up(path)
         log.info("ended")
         return 0
+
+    def _begin_lists(self, wait: bool, prove: bool = False) -> None:
+        """Have a process see to the lists, if there are any; see `Lists.begin`."""
+        self.lists.end(self.processes)
+        if self.policy.lists:
+            self.lists.begin(self.processes, self.config, self.redis_url, wait, prove)
 
     def _take_over(self, handed: Handover) -> None:
         """Let our workers succeed those of the image before; what is too many ends."""
@@ -173,17 +178,20 @@ class Supervisor:
         sockets.leave_inner(self.sockets.inner, handed)
         if self.sockets.admin is not None and self.config.admin is not None:
             sockets.leave_admin(self.sockets.admin, self.config.admin, handed)
-        servers = [child.pid for child in self.processes.children if child not in self.workers and not child.once]
+        others = [*self.workers, self.lists.child]
+        servers = [child.pid for child in self.processes.children if child not in others and not child.once]
         if path is not None and servers:
             handed.server, handed.server_path = servers[0], str(path)
         handed.lines = [worker.line.fds if worker.line is not None else (-1, -1) for worker in self.workers]
         handed.keeper, handed.orders = self.processes.keeper_fd, list(self.orders)
         handed.zones = zone.changed(self.config.zone, self.reread().zone)
         log.info("restarting: the next image takes over")
+        self.lists.end(self.processes)
         try:
             handover.execute(handed)
         except OSError as error:
             log.error("not restarted: %s", error.strerror)
+            self._begin_lists(wait=False)
 
     def _worker(self, inherited: Inherited, others: list[Slot]) -> Callable[[Lifeline], int]:
         def run(line: Lifeline) -> int:
@@ -195,7 +203,7 @@ class Supervisor:
             # the one import upward, in the child alone: a supervisor is without gevent and redis-py
             from rdnscache.worker import run_worker
 
-            return run_worker(fit(self.config, self.open_files)[0], inherited, line, self.policy.policy())
+            return run_worker(fit(self.config, self.open_files)[0], inherited, line, self.policy)
 
         return run
 
@@ -238,28 +246,6 @@ class Supervisor:
         self.processes.children.append(child)
         return path
 
-    def _tell(self, bound: list[Address], admin_port: int, path: Path | None) -> None:
-        """What a person at the terminal wants to know: what runs here, and what to try."""
-        config = self.config
-        first = bound[0]
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(first.host, first.host)
-        print(
-            f"rdnscache node {config.node_id}: {config.workers} workers on {', '.join(map(str, bound))} (UDP and TCP)"
-        )
-        print(f"  upstreams   {', '.join(each.label for each in config.upstream)}")
-        if config.zone:
-            print(f"  zones       {_zones_text(config)}")
-        print(f"  Redis       {_redis_text(config, self.redis_url)}")
-        if config.admin:
-            print(f"  admin       http://{Address(config.admin.host, admin_port)}/  (a live page; /metrics, /readyz)")
-        print(f"  try         dig @{host} -p {first.port} example.com")
-        if path is not None:
-            print(f"              redis-cli -s {path} --scan")
-        elif self.redis_url and _for_redis_cli(self.redis_url):
-            where = self.redis_url.removeprefix("unix://")
-            print(f"              redis-cli {'-u' if where == self.redis_url else '-s'} {where} --scan")
-        sys.stdout.flush()
-
     def _reload(self) -> None:
         """Read the configuration again; when it can be used, let successors take over worker by worker."""
         keep = {option.name: getattr(self.config, option.name) for option in options() if option.metadata["fixed"]}
@@ -267,6 +253,8 @@ class Supervisor:
             wanted = self.reread()
             self._fit(replace(wanted, **keep))
             policy = load_policy(wanted)
+            if policy.lists:
+                find_directory(wanted.list_dir)
         except ConfigError as error:
             return log.error("the configuration is refused, the old one stays: %s", error)
         for option in options():
@@ -277,15 +265,20 @@ class Supervisor:
                 log.info("%s: %s -> %s%s", option.name, *told, when)
         changed = replace(wanted, **keep)
         if changed == self.config and policy.digest == self.policy.digest:
-            return log.info("nothing to change")
+            self._begin_lists(wait=True, prove=True)
+            if not policy.lists:
+                return log.info("nothing to change")
+            if self.redis_url is not None:
+                return log.info("lists have been read again: all workers use the new configuration")
         self.board.make_room(each.label for each in changed.endpoints)
         before, self.config = self.config, changed
         old_policy, self.policy = self.policy, policy
+        if changed != before:
+            self._begin_lists(wait=True, prove=True)
         self._set_times(changed)
         self._protect(changed)
         logging.getLogger().setLevel(changed.log_level.upper())
         if self._roll(before, old_policy):
-            self._tell_policy()
             self._forget_zones(zone.changed(before.zone, changed.zone))
 
     def _roll(self, before: Config, old_policy: PolicyData) -> bool:
@@ -304,17 +297,9 @@ class Supervisor:
         self.board.make_room(each.label for each in before.endpoints)
         for worker in done:
             self.processes.succeed(worker, before.drain + KILL_MARGIN)
+        self._begin_lists(wait=False)
         log.error("the new configuration does not work, the old one stays")
         return False
-
-    def _tell_policy(self) -> None:
-        """How many names there are, and what of the lists was not understood."""
-        for facts in self.policy.lists:
-            log.info("%s list %s: %d names", facts.kind, facts.file, facts.names)
-            if facts.refused:
-                first = facts.remarks[0]
-                log.warning("%s list %s: %d lines are passed over, the first is line %d: %s (rdnscache policy check)",
-                            facts.kind, facts.file, facts.refused, first.line, first.reason)  # fmt: skip
 
     def _forget_zones(self, names: list[str]) -> None:
         """Have the cluster forget zones that are asked of others now; workers of ours have begun with nothing."""
@@ -360,13 +345,6 @@ class Supervisor:
         self.processes.finish(children, seconds)
 
 
-def _zones_text(config: Config) -> str:
-    """The first of them, and how many there are."""
-    names = [f"{each.names[0]} ({each.word or len(each.upstream)})" for each in config.zone[:ZONES_SHOWN]]
-    more = len(config.zone) - len(names)
-    return ", ".join(names) + (f" and {more} more" if more else "")
-
-
 def _warn_of_root(config: Config) -> None:
     """Root can do everything; a port below the first free one is all that it could be needed for."""
     first = first_free_port()
@@ -378,18 +356,6 @@ def _warn_of_root(config: Config) -> None:
 def _nothing(line: Lifeline) -> int:
     """The life of a child that is not to be started again."""
     return 0
-
-
-def _redis_text(config: Config, url: str | None) -> str:
-    """Where the shared cache is, in words."""
-    if url is None:
-        return "none: each worker caches alone"
-    return f"{mask(url)} (embedded)" if config.redis == "embedded" else mask(url)
-
-
-def _for_redis_cli(url: str) -> bool:
-    """Whether redis-cli understands the URL, and there is nothing in it that is not to be shown."""
-    return parse(url).kind == SERVER and not set("@?") & set(url)
 
 
 def _where(config: Config) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import NamedTuple
 
@@ -83,6 +83,10 @@ class AddressTable:
     def __bool__(self) -> bool:
         """Whether there is any network."""
         return self._count > 1 or self._value(0) != _NONE
+
+    def values(self) -> Iterator[int]:
+        """Those of all networks."""
+        return (value for at in range(self._count) if (value := self._value(at)) != _NONE)
 
     def find(self, address: bytes) -> Found | None:
         at = bisect_right(self._starts, address) - 1

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from struct import Struct
 
 from rdnscache.dns.names import name_text, type_text
 from rdnscache.dns.policy import failure_wire
-from rdnscache.dns.question import qclass, qname, qtype, question_key, section
+from rdnscache.dns.question import qclass, qname, qtype, question_key
 from rdnscache.dns.wire import (
     CNAME,
     DNAME,
@@ -27,21 +26,15 @@ from rdnscache.dns.wire import (
     YXDOMAIN,
     read_u32,
 )
-from rdnscache.dns.zones import is_below
+from rdnscache.policy.draft import Draft, nobodys_soa
 from rdnscache.policy.local_record import LocalRecord, ZoneTextError
 from rdnscache.policy.local_tree import Node, RecordSet, Tree
 
 #: Aliases followed for one question.
 MOST_ALIASES = 16
 
-_FIXED = Struct("!HHIH")
-#: A compression pointer, and how far it can lead (RFC 1035 section 4.1.4).
-_POINTER, _POINTER_REACH = 0xC000, 0x4000
 #: A type that no name has.
 _NO_TYPE = 0
-#: The SOA of a name outside any local zone, behind the name itself: the mailbox of nobody, serial, refresh, retry,
-#: expire; and then its TTL (RFC 2308 section 5).
-_NOBODY = b"\x06nobody\x07invalid\x00" + Struct("!IIII").pack(1, 3600, 1200, 604800)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +77,7 @@ class LocalZones:
             return None
         if reply.rcode == SERVFAIL or len(reply.wire) > TCP_SIZE:
             return LocalAnswer(failure_wire(key), None, reply.line)
-        reply.wire[:HEADER_SIZE] = reply.head(key)
-        return LocalAnswer(bytes(reply.wire), reply.target, reply.line)
+        return LocalAnswer(reply.stored(key), reply.target, reply.line)
 
     def _follow(self, key: bytes) -> _Draft:
         """The reply, and SERVFAIL where aliases do not come to an end. Without any local data it has no line."""
@@ -140,36 +132,20 @@ def _redirect(name: bytes, rtype: int, owner: bytes, found: RecordSet, reply: _D
     return target if rtype != CNAME else None
 
 
-class _Draft:
-    """A reply to a key while it is put together."""
+class _Draft(Draft):
+    """With what only replies from local records have."""
 
-    __slots__ = ("_ancount", "_name", "_nscount", "_places", "line", "rcode", "target", "wire")
+    __slots__ = ("line", "target")
 
     def __init__(self, key: bytes) -> None:
-        self._name = qname(key)
-        #: Names in the data of aliases, which the next records belong to: where they stand.
-        self._places: dict[bytes, int] = {}
-        self._ancount = self._nscount = 0
-        self.wire = bytearray(HEADER_SIZE) + section(key)
-        self.rcode = NOERROR
+        Draft.__init__(self, key)
         self.target: bytes | None = None
         self.line = 0
-
-    def head(self, key: bytes) -> bytes:
-        counts = self._ancount.to_bytes(2, "big") + self._nscount.to_bytes(2, "big")
-        return failure_wire(key, self.rcode)[:6] + counts + b"\0\0"
 
     def add_all(self, owner: bytes, rtype: int, found: RecordSet) -> None:
         self.line = self.line or found.line
         for rdata in found.rdatas:
             self.add(owner, rtype, found.ttl, rdata)
-
-    def add(self, owner: bytes, rtype: int, ttl: int, rdata: bytes) -> None:
-        """A record of the answer section."""
-        self._ancount += 1
-        self._put(owner, rtype, ttl, rdata)
-        if rtype == CNAME:
-            self._places[rdata.lower()] = len(self.wire) - len(rdata)
 
     def deny_in_zone(self, zone: bytes, soa: RecordSet, rcode: int, line: int = 0) -> None:
         """The SOA holds as long as what it denies (RFC 2308 section 3)."""
@@ -178,21 +154,12 @@ class _Draft:
 
     def deny_alone(self, name: bytes, node: Node) -> None:
         """That a name in no local zone has nothing but what it has."""
-        rdata = name + _NOBODY + node.ttl.to_bytes(4, "big")
-        self._deny(name, node.ttl, rdata, NOERROR, node.line)
+        self._deny(name, node.ttl, nobodys_soa(name, node.ttl), NOERROR, node.line)
 
     def _deny(self, owner: bytes, ttl: int, rdata: bytes, rcode: int, line: int) -> None:
         self.rcode = rcode
         self.line = self.line or line
-        self._nscount += 1
-        self._put(owner, SOA, ttl, rdata)
-
-    def _put(self, owner: bytes, rtype: int, ttl: int, rdata: bytes) -> None:
-        at = self._places.get(owner, 0)
-        if len(owner) > 1 and is_below(self._name, owner):
-            at = HEADER_SIZE + len(self._name) - len(owner)
-        self.wire += (_POINTER | at).to_bytes(2, "big") if 0 < at < _POINTER_REACH else owner
-        self.wire += _FIXED.pack(rtype, IN, ttl, len(rdata)) + rdata
+        self.add_authority(owner, SOA, ttl, rdata)
 
 
 def _check_sizes(name: bytes, node: Node) -> None:

@@ -189,6 +189,10 @@ class NameTable:
         """Its entries."""
         return len(self._hashes)
 
+    def values(self) -> Iterator[int]:
+        """The lines of all entries."""
+        return (value & _LINE_MASK for value in self._values)
+
     def check(self) -> None:
         """ValueError unless the table is as it was made, and no look-up can leave it.
 

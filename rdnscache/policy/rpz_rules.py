@@ -78,6 +78,8 @@ def unpack(records: bytes) -> list[tuple[int, int, bytes]]:
         rtype, ttl, size = _RECORD.unpack_from(records, at)
         at += _RECORD.size + size
         found.append((rtype, ttl, records[at - size : at]))
+    if not found or at != len(records):
+        raise IndexError("records that are cut short")
     return found
 
 

@@ -12,7 +12,9 @@ import json
 from array import array
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, pairwise
+from operator import le
 from struct import Struct
+from struct import error as StructError
 from typing import NamedTuple, Protocol
 
 from rdnscache.dns.names import name_text
@@ -170,6 +172,21 @@ class RpzTable:
     def __len__(self) -> int:
         """Its rules."""
         return self.about_names + self.about_clients + self.about_addresses
+
+    def check(self) -> None:
+        """ValueError unless no look-up can leave the table: for one that was on disk or came from somewhere."""
+        self._names.check()
+        last = len(self._ends) - 2 + DATA
+        values = [self._names.values(), *(table.values() for table in self._networks.values())]
+        in_order = self._ends[0] == 0 and self._ends[-1] == len(self._sets)
+        in_order = in_order and all(map(le, self._ends, self._ends[1:]))
+        if not in_order or any(max(each, default=0) >> _SET_SHIFT > last for each in values):
+            raise ValueError("the table of rules is damaged")
+        try:
+            for start, end in pairwise(self._ends):
+                unpack(bytes(self._sets[start:end]))
+        except (IndexError, StructError):
+            raise ValueError("the table of rules is damaged") from None
 
     def of_name(self, name: bytes) -> Hit | None:
         """The rule for a name."""

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rdnscache.dns.entry import Entry
 from rdnscache.dns.question import qclass, qname, section
-from rdnscache.dns.records import Names, names_of, records_of
+from rdnscache.dns.records import Names, plain_data, plain_name, records_of
 from rdnscache.dns.wire import AAAA, CNAME, HEADER_SIZE, IN, A, Reply, parse_reply
+from rdnscache.dns.zones import Zones
+from rdnscache.policy.answers import AnswerTerms, Refinement, refine
 from rdnscache.policy.blocking import EDE_BLOCKED, BlockAnswer
+from rdnscache.policy.lists import Lists
 from rdnscache.policy.local_zones import LocalZones
-from rdnscache.policy.name_table import NameTable
-from rdnscache.policy.rpz import ResponsePolicy
 from rdnscache.policy.special_names import SpecialNames
 from rdnscache.policy.verdict import TRUNCATED, Verdict
 
@@ -23,7 +25,7 @@ FILE_SHIFT = 24
 
 
 class Policy:
-    """`lists` has the names of the lists whose numbers are in the table, `files` those of local records.
+    """`files` has the names of those with local records, by number.
 
     The line of a local record has the number of its file above its lowest `FILE_SHIFT` bits.
     """
@@ -32,19 +34,23 @@ class Policy:
         self,
         local: LocalZones | None,
         files: Sequence[str],
-        table: NameTable | None,
-        lists: Sequence[str],
+        lists: Lists,
         answer: BlockAnswer,
         special: SpecialNames | None = None,
-        rpz: ResponsePolicy | None = None,
+        terms: Zones[AnswerTerms] | None = None,
     ) -> None:
         self._local = local
         self._files = files
-        self._table = table
-        self._lists = lists
+        #: Others take their place when lists have changed.
+        self.lists = lists
         self._answer = answer
         self._special = special
-        self._rpz = rpz or ResponsePolicy(())
+        #: What holds for answers, by zone.
+        self._terms = terms
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to decide."""
+        return any(each is not None for each in (self._local, self._special, self._terms)) or bool(self.lists)
 
     def of(self, key: bytes) -> Verdict | None:
         """About a question; None when it is to be asked as usual."""
@@ -62,48 +68,53 @@ class Policy:
 
     def of_answer(self, key: bytes, tail: bytes, ancount: int) -> Verdict | None:
         """About an answer. Its aliases may lead to a blocked name: that of an advertiser behind the site's own."""
-        if (self._table is None and not self._rpz) or qclass(key) != IN or self._passes(qname(key)):
+        lists, rpz = self.lists, self.lists.rpz
+        if not lists or not (ancount or rpz) or qclass(key) != IN or self._passes(qname(key)):
             return None
         names, addresses = _told(key, tail, ancount) if ancount else ([], [])
-        if self._rpz:
-            allowed = [name for name in names if not self._passes(name)]
-            found = self._rpz.of_answer([qname(key), *allowed], addresses)
+        if rpz:
+            followed = [qname(key), *(name for name in names if not self._passes(name))]
+            found = rpz.of_answer(followed, addresses)
             if found is not None:
-                return self._rpz.verdict(key, found)
+                return rpz.verdict(key, found)
         return next(filter(None, (self._blocked(key, name) for name in names)), None)
 
     def of_client(self, key: bytes, source: bytes) -> Verdict | None:
-        """About a question because of who asks it."""
+        """About a question because of who asks it, at an address of 4 or 16 octets."""
+        rpz = self.lists.rpz
         if qclass(key) != IN or self._passes(qname(key)) or (self._local and self._local.answer(key) is not None):
             return None
-        found = self._rpz.of_client(qname(key), source)
-        return self._rpz.verdict(key, found) if found is not None else None
+        found = rpz.of_client(qname(key), source)
+        return rpz.verdict(key, found) if found is not None else None
 
-    @property
-    def about_clients(self) -> bool:
-        """Whether who asks can make a difference."""
-        return self._rpz.about_clients
+    def refined(self, entry: Entry) -> Refinement | None:
+        """What an answer that is not blocked becomes before clients have it; None when it stays as it is."""
+        return refine(entry, self._terms.of(entry.key)) if self._terms is not None else None
 
     def _of_special_use(self, key: bytes) -> Verdict | None:
         found = self._special.of(key) if self._special is not None else None
         return Verdict(found.wire, f"special={found.name}") if found is not None else None
 
     def _passes(self, name: bytes) -> bool:
-        match = self._table.find(name) if self._table is not None else None
-        return match is not None and match.passes
+        found = self.lists.find(name)
+        return found is not None and found.passes
 
     def _listed(self, key: bytes, name: bytes) -> Verdict | None:
-        if self._rpz and not self._passes(name):
-            found, waits = self._rpz.of_name(name)
-            if found is not None:
-                return None if waits else self._rpz.verdict(key, found)
+        found, rpz = self.lists.find(name), self.lists.rpz
+        if rpz and (found is None or not (found.passes or found.ordered)):
+            hit, waits = rpz.of_name(name)
+            if hit is not None:
+                return None if waits else rpz.verdict(key, hit)
         return self._blocked(key, name)
 
     def _blocked(self, key: bytes, name: bytes) -> Verdict | None:
-        match = self._table.find(name) if self._table is not None else None
-        if match is None or match.passes:
-            return None
-        return Verdict(self._answer.wire(key), f"block={self._lists[match.source]}:{match.line}", EDE_BLOCKED)
+        found = self.lists.find(name)
+        return None if found is None or found.passes else Verdict(self._answer.wire(key), found.why, EDE_BLOCKED)
+
+
+def no_policy() -> Policy:
+    """One that decides nothing."""
+    return Policy(None, (), Lists(), BlockAnswer())
 
 
 def _told(key: bytes, tail: bytes, ancount: int) -> tuple[list[bytes], list[bytes]]:
@@ -122,16 +133,6 @@ def _told(key: bytes, tail: bytes, ancount: int) -> tuple[list[bytes], list[byte
     return targets, addresses
 
 
-def plain_name(names: Names, number: int) -> bytes:
-    """A name of a message on the wire, in lower case and not compressed."""
-    out = bytearray()
-    while number > 0:
-        label = names.labels[number]
-        out += bytes((len(label),)) + label.lower()
-        number = names.parents[number]
-    return bytes(out) + b"\0"
-
-
 def joined(first: Reply, rest: Reply) -> bytes:
     """The stored bytes of a reply with both answers: `rest` is that to what an alias in `first` leads to."""
     names = Names(rest.wire)
@@ -139,18 +140,10 @@ def joined(first: Reply, rest: Reply) -> bytes:
     found = records_of(rest, names, 0, rest.ancount + rest.nscount, rest.end)
     for record in found:
         out += plain_name(names, record.owner) + rest.wire[record.ttl_at - 4 : record.ttl_at + 4]
-        rdata = _plain_data(rest.wire, names, record.rtype, record.rclass, record.ttl_at + 6, record.end)
+        rdata = plain_data(rest.wire, names, record.rtype, record.rclass, record.ttl_at + 6, record.end)
         out += len(rdata).to_bytes(2, "big") + rdata
     wire = bytearray(first.wire[: first.authority])
     wire[3] = wire[3] & 0xF0 | rest.rcode & 0x0F
     counts = first.ancount + rest.ancount, len(found) - rest.ancount
     wire[6:HEADER_SIZE] = b"".join(each.to_bytes(2, "big") for each in counts) + b"\0\0"
     return bytes(wire + out)
-
-
-def _plain_data(wire: bytes, names: Names, rtype: int, rclass: int, at: int, end: int) -> bytes:
-    out = bytearray()
-    for start, stop in names_of(wire, rtype, rclass, at, end):
-        out += wire[at:start] + plain_name(names, names.read(start))
-        at = stop
-    return bytes(out + wire[at:end])

@@ -64,6 +64,8 @@ SETS = tuple(_SETS)
 OPTIONAL = ("test", "example", "internal", "use-application-dns.net")
 DEFAULT_SETS = tuple(name for name in SETS if name not in OPTIONAL)
 
+_DOMAINS = frozenset(parse_name(zone) for zones in _SETS.values() for zone in zones)
+
 _LOOPBACK = parse_name("localhost")
 _RECORDS: Records = {
     (_LOOPBACK, A): (bytes((127, 0, 0, 1)),),
@@ -140,9 +142,7 @@ class SpecialNames:
         """What is said of a question; None when it is to be asked as usual."""
         name = qname(key)
         place = self._places.of(key)
-        if place is None and (self.single or not _is_single(name) or qtype(key) in INFRASTRUCTURE):
-            return None
-        if self._own.of(key):
+        if (place is None and (self.single or not _is_host(name, qtype(key)))) or self._own.of(key):
             return None
         if place is None:
             reply = empty_zone(key, name, self._is_there(name), SINGLE_LABEL_TTL)
@@ -170,8 +170,9 @@ def _places(name: str) -> Iterator[_Place]:
         yield _Place(parse_name(zone), kind, name)
 
 
-def _is_single(name: bytes) -> bool:
-    return name[0] > 0 and name[0] + 2 == len(name)
+def _is_host(name: bytes, rtype: int) -> bool:
+    """Whether it has one label and is asked for what hosts have. Names of special use are domains if they are asked."""
+    return name[0] > 0 and name[0] + 2 == len(name) and rtype not in INFRASTRUCTURE and name not in _DOMAINS
 
 
 def _positive(key: bytes, rdatas: tuple[bytes, ...]) -> bytes:

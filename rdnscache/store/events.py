@@ -16,7 +16,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import gevent
 
@@ -29,6 +29,8 @@ from rdnscache.store.event_stream import NO_EVENT, NOT_READ, Stream, order
 from rdnscache.store.flushes import MOST_MISSED, REMEMBERED, Flushes
 from rdnscache.store.foreign_json import read_object
 from rdnscache.store.forgetting import Forgetting
+from rdnscache.store.local import Local
+from rdnscache.store.policy_events import PolicyEvents
 from rdnscache.store.scope import Scope
 from rdnscache.store.servers import Servers
 from rdnscache.store.steering import LONGEST_EVENT, SEEN, WorkerId
@@ -43,6 +45,8 @@ Again = Callable[[Servers, Sequence[tuple[bytes, Scope]]], None]
 FIRST = [(NO_EVENT, NOT_READ)]
 #: Events that are for the supervisor: it reads its configuration again, or makes way for its next image.
 ORDERS = ("reload", "restart")
+#: The event that says that names are decided otherwise.
+POLICY = "policy"
 #: Flushes that wait to be applied; with more of them everything is forgotten.
 MOST_WAITING = 64
 #: Of the events a worker learns of at once, as many are confirmed.
@@ -56,44 +60,17 @@ AGAIN, MOST_FAILURES = 0.05, 5
 NEW = 1.0
 
 
-class Local(Protocol):
-    """What control events act on in this worker."""
-
-    def begin_flush(self, scope: Scope) -> None:
-        """From now on flights that are meant bring nothing back. Called in the hub, in the order of events."""
-
-    def flushes(self) -> int:
-        """How many of them there have been."""
-
-    def flushed_at(self) -> float:
-        """When the last one began (monotonic)."""
-
-    def upstream_seconds(self) -> float:
-        """How long upstreams take to answer; 0 when that is not known."""
-
-    def look(self, name: bytes) -> list[dict[str, Any]]:
-        """What L1 holds of a name, in words for people."""
-
-    def sweep(self, scopes: Sequence[Scope], at_once: bool) -> int:
-        """Forget what the scopes hold; how many entries. Others run meanwhile, with `at_once` without these entries."""
-
-    def order(self, what: str, event: str) -> None:
-        """Pass on one of ORDERS to the supervisor."""
-
-    def introduce(self) -> None:
-        """Say who we are: the link has just been attached."""
-
-    def hold(self) -> None:
-        """Answer nobody for a moment: there is a connection again, and what was missed is being learnt."""
-
-    def release(self) -> None:
-        """Go on answering."""
-
-
 def _first_of(told: dict[str, Any], event_id: bytes) -> bytes:
     """The event that announced a flush for the first time: this one, unless it says that it is the second."""
     first = str(told.get("of", "")).encode("ascii", "replace")
     return first if _EVENT_ID.fullmatch(first) and order(first) < order(event_id) else event_id
+
+
+def _is_policy(raw: bytes) -> bool:
+    try:
+        return read_object(raw, LONGEST_EVENT).get("event") == POLICY
+    except ValueError:
+        return False
 
 
 class Control:
@@ -110,6 +87,7 @@ class Control:
         self._worker_id = {"node": worker_id.node, "incarnation": worker_id.incarnation, "worker": worker_id.worker}
         self._local = local
         self._again = again
+        self._policy = PolicyEvents(names, servers, local, self._confirm)
         self._servers = servers
         #: Whether we know all events up to now; not while the connection is new.
         self.caught_up = False
@@ -148,6 +126,8 @@ class Control:
             self._flush(Scope(), event_id, event_id)
         elif told["event"] == "flush":
             self._flush(self._scope(told), event_id, _first_of(told, event_id))
+        elif told["event"] == POLICY:
+            self._policy.order([event_id])
         elif told["event"] in ORDERS and told.get("node") in (None, self._node):
             self._local.order(told["event"], event_id.decode())
         return None
@@ -202,6 +182,7 @@ class Control:
         Raises StoreDown when Redis will be able to tell before long.
         """
         self._learn(attaching=True)
+        self._policy.learn()
         self.caught_up = True
         self._local.release()
 
@@ -253,7 +234,10 @@ class Control:
             events = [event for event in events if event[0] not in self.flushes]
             self._apply(events, at_once=attaching)
         self._servers.verify()
-        self._confirm([event_id for event_id, _ in events[-CONFIRMED:]], 0, attaching)
+        orders = [event_id for event_id, raw in events if _is_policy(raw)]
+        if orders or not attaching:
+            self._policy.order(orders)
+        self._confirm([event_id for event_id, _ in events[-CONFIRMED:] if event_id not in orders], 0, attaching)
         return None
 
     def _first_look(self, events: list[tuple[bytes, bytes]]) -> None:

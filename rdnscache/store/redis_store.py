@@ -29,9 +29,10 @@ from rdnscache.store.claim import RedisClaim
 from rdnscache.store.cluster import connect
 from rdnscache.store.contract import HEAT, LEASE, TIME_FORM, Names
 from rdnscache.store.decoding import read_wake
-from rdnscache.store.events import Again, Control, Local
+from rdnscache.store.events import Again, Control
 from rdnscache.store.flushes import Flushes
 from rdnscache.store.interface import Claim
+from rdnscache.store.local import Local
 from rdnscache.store.register import Register
 from rdnscache.store.seal import Seal
 from rdnscache.store.server import ServerSettings

@@ -58,8 +58,10 @@ class Trust:
 
         What nobody can use is deleted. What we do not believe others may, so it is left where it is.
         """
-        now = clock.now()
-        entry = decode(key, fields[1], fields[0], left_ms, now, self._terms.of(key).limits)
+        now, limits = clock.now(), self._terms.of(key).limits
+        if not limits.keep and left_ms is not Lifetime.WHOLE:  # somebody else keeps it
+            return None
+        entry = decode(key, fields[1], fields[0], left_ms, now, limits)
         if entry is None:
             if left_ms is not Lifetime.WHOLE and not mistimed(fields[1], left_ms):
                 self._discard(name)

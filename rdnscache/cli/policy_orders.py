@@ -1,0 +1,200 @@
+"""`rdnscache policy block|pass|clear|pause|resume|orders`: what holds for the whole cluster from now on, with proof."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rdnscache.cli.access import open_browser, redis_options, secret_option
+from rdnscache.cli.output import echo, echo_json
+from rdnscache.dns.names import name_text, parse_name
+from rdnscache.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rdnscache.operator.policy_orders import Changes, PolicyOrders
+    from rdnscache.store.policy_document import PolicyDocument
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+#: Seconds of the longest pause that has an end.
+LONGEST_PAUSE = 366 * 86400
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]
+    """Seconds, from `90`, `90s`, `15m`, `2h` or `1d`."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = re.fullmatch(r"([0-9]{1,9})([smhd]?)", str(value))
+        seconds = int(found[1]) * _UNITS[found[2]] if found else 0
+        if not 0 < seconds <= LONGEST_PAUSE:
+            self.fail(f"{value!r} is no time such as 90s, 15m, 2h or 1d, up to 366d", param, ctx)
+        return float(seconds)
+
+
+def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    wait = click.option(
+        "--wait", "patience", metavar="SECONDS", default=5.0, show_default=True, type=click.FloatRange(0.05, 60),
+        help="For the workers to confirm.",
+    )  # fmt: skip
+    return wait(secret_option(redis_options(function)))
+
+
+@click.command()
+@click.argument("names", metavar="NAME…", nargs=-1, required=True)
+@order_options
+def block(names: tuple[str, ...], **told: Any) -> None:
+    """Block NAME and everything below it on all nodes, until `clear`.
+
+    No node answers it otherwise once this is confirmed, local caches included; who is away goes by it when it returns.
+    Exit code 1 when one has not confirmed, or no node is there.
+    """
+    wanted = _names(names)
+
+    def changes(before: PolicyDocument) -> dict[str, Any]:
+        return {"blocked": _with(before.blocked, wanted), "passed": _without(before.passed, wanted)}
+
+    _order(changes, f"blocked {', '.join(wanted)}", **told)
+
+
+@click.command("pass")
+@click.argument("names", metavar="NAME…", nargs=-1, required=True)
+@order_options
+def pass_names(names: tuple[str, ...], **told: Any) -> None:
+    """Never block NAME and what is below it, whatever lists say, until `clear`.
+
+    Exit code 1 when a node has not confirmed, or none is there.
+    """
+    wanted = _names(names)
+
+    def changes(before: PolicyDocument) -> dict[str, Any]:
+        return {"passed": _with(before.passed, wanted), "blocked": _without(before.blocked, wanted)}
+
+    _order(changes, f"passed {', '.join(wanted)}", **told)
+
+
+@click.command()
+@click.argument("names", metavar="NAME…", nargs=-1, required=True)
+@order_options
+def clear(names: tuple[str, ...], **told: Any) -> None:
+    """Take back what was ordered about NAME with `block` or `pass`: lists decide again.
+
+    Exit code 1 when a node has not confirmed, or none is there; 2 when nothing was ordered about NAME.
+    """
+    wanted = _names(names)
+
+    def changes(before: PolicyDocument) -> dict[str, Any]:
+        for name in wanted:
+            if name not in (*before.blocked, *before.passed):
+                raise click.UsageError(f"nothing was ordered about {name}: see `rdnscache policy orders`")
+        return {"blocked": _without(before.blocked, wanted), "passed": _without(before.passed, wanted)}
+
+    _order(changes, f"nothing is ordered about {', '.join(wanted)} any more", **told)
+
+
+@click.command()
+@click.option("--for", "seconds", metavar="TIME", type=Duration(), help="Such as 15m or 2h.  [default: until resumed]")
+@order_options
+def pause(seconds: float | None, **told: Any) -> None:
+    """Block nothing, on all nodes, for a time or until `resume`. Local records are answered all the same.
+
+    Exit code 1 when a node has not confirmed, or none is there.
+    """
+    from rdnscache.store.policy_document import UNTIL_RESUMED
+
+    until = time.time() + seconds if seconds is not None else UNTIL_RESUMED
+    _order(lambda before: {"paused_until": until}, f"blocking is paused {_until(until)}", **told)
+
+
+@click.command()
+@order_options
+def resume(**told: Any) -> None:
+    """Block again what is to be blocked, on all nodes.
+
+    Exit code 1 when a node has not confirmed, or none is there.
+    """
+    _order(lambda before: {"paused_until": 0.0}, "blocking is resumed", **told)
+
+
+@click.command()
+@secret_option
+@redis_options
+def orders(secrets: tuple[str, ...], url: str | None, prefix: str, as_json: bool) -> None:
+    """Show what is ordered for the whole cluster, and which versions of lists it uses."""
+    _, found = _open(url, prefix, secrets, 1.0).read()
+    if as_json:
+        lists = {word: {"names": each.names, "modified": each.modified, "version": each.digest}
+                 for word, each in found.lists.items()}  # fmt: skip
+        paused = found.paused_until if found.paused(time.time()) else 0
+        echo_json({"paused_until": paused, "blocked": found.blocked, "passed": found.passed, "lists": lists}, indent=2)
+        return
+    lines = [f"blocking is paused {_until(found.paused_until)}"] if found.paused(time.time()) else []
+    lines += [f"block  {name}" for name in found.blocked] + [f"pass   {name}" for name in found.passed]
+    for word, each in found.lists.items():
+        changed = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(each.modified))
+        lines.append(f"list   {word}: {each.names:,} names, version {each.digest[:8]} of {changed}")
+    echo(*(lines or ["nothing is ordered"]))
+
+
+COMMANDS = (block, pass_names, clear, pause, resume, orders)
+
+
+def _order(
+    changes: Changes, done: str, patience: float, url: str | None, prefix: str, secrets: Sequence[str], as_json: bool
+) -> None:
+    work = _open(url, prefix, secrets, patience)
+    signer = next((each.node for each in work.members().members() if each.signs), "")
+    if signer and not secrets:
+        raise ConfigError(f"{signer} believes only what is signed: give --secret, as to the node")
+    try:
+        _, proof = work.change(changes)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if as_json:
+        echo_json({"done": done} | proof.as_json())
+    else:
+        echo(f"{done}; {proof.entries} entries forgotten in local caches; confirmed by {proof}")
+        for problem in proof.problems:
+            echo(f"rdnscache: {problem}", err=True)
+    sys.exit(0 if proof.complete else 1)
+
+
+def _open(url: str | None, prefix: str, secrets: Sequence[str], patience: float) -> PolicyOrders:
+    from rdnscache.operator.members import Members
+    from rdnscache.operator.policy_orders import PolicyOrders
+
+    browser = open_browser(url, prefix, secrets)
+    return PolicyOrders(browser, lambda: Members(browser.redis, browser.names), patience)
+
+
+def _names(texts: Sequence[str]) -> list[str]:
+    """In presentation form. UsageError for what is no name; the root would be everything."""
+    found = []
+    for text in texts:
+        try:
+            name = parse_name(text.removeprefix("*."))
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+        if name == b"\0" or "*" in text.removeprefix("*."):
+            raise click.UsageError(f"{text!r} is no name to block or pass: a name stands for all below it as well")
+        found.append(name_text(name))
+    return found
+
+
+def _with(names: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*names, *more)))
+
+
+def _without(names: Sequence[str], less: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name not in less)
+
+
+def _until(moment: float) -> str:
+    if moment < 0:
+        return "until it is resumed"
+    return "until " + time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))

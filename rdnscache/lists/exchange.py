@@ -1,0 +1,172 @@
+"""Lists in Redis: one node makes a list, all others take it from there, and all workers change to it at one event."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from rdnscache.breath import Breathe
+from rdnscache.config import Config
+from rdnscache.errors import StoreDown
+from rdnscache.lists.shelf import Shelf
+from rdnscache.lists.sources import ListSource
+from rdnscache.operator.entries import Browser, redis_errors
+from rdnscache.operator.members import Members
+from rdnscache.operator.policy_orders import PolicyOrders
+from rdnscache.policy.compiled_list import MOST_OCTETS, read_compiled
+from rdnscache.policy.list_version import Version, newer
+from rdnscache.store.policy_document import PolicyDocument, fetch_key, part_key
+from rdnscache.store.seal import Seal
+
+log = logging.getLogger(__name__)
+
+#: Octets of a part of a list in Redis, which it sends and takes in a moment.
+PART = 256 << 10
+#: Seconds for which parts are kept that nobody has announced, or that are announced no more; a claim to fetch a list.
+UNANNOUNCED, FETCHING = 3600, 180
+#: Seconds to wait until all workers use a list.
+PATIENCE = 30.0
+#: Seconds between two warnings that a list cannot be had from Redis.
+PAUSE = 60.0
+
+
+class Exchange:
+    """Every method raises StoreDown when Redis cannot be used, but `may_fetch` and `fetch_again`."""
+
+    def __init__(self, config: Config, url: str, shelf: Shelf, breathe: Breathe) -> None:
+        seal = Seal(config.secret) if config.secret else None
+        browser = Browser(url, config.prefix, seal, breathe)
+        self._browser = browser
+        self._names = browser.names
+        self._orders = PolicyOrders(browser, lambda: Members(browser.redis, browser.names, breathe), PATIENCE)
+        self._shelf = shelf
+        self._breathe = breathe
+        self._kept = shelf.kept_orders()
+        self._next_warning = self._next_look = 0.0
+        #: Whether to wait until all workers use what was published.
+        self.proves = True
+
+    def meet(self, wanted: Iterable[str], ours: Mapping[str, Version], take: Callable[[str, Version], None]) -> None:
+        """Publish what is newer here; `take` what is newer there, as soon as it is on the shelf.
+
+        `wanted` are all lists of this node, by what they are called; `ours` those that it has.
+        """
+        raw, document = self._orders.read()
+        if not raw and self._kept:
+            raw, document = self._orders.restore(self._kept)
+        if raw != self._kept:
+            self._shelf.keep_orders(raw)
+            self._kept = raw
+        for word in wanted:
+            mine, theirs = ours.get(word), document.lists.get(word)
+            if theirs is None or (mine is not None and mine.digest == theirs.digest):
+                continue
+            if newer(mine, theirs) is theirs:
+                self._fetch_parts(word, theirs, take)
+        self._restore_parts(document, ours)
+        offered = {
+            word: version for word, version in ours.items() if _to_be_published(version, document.lists.get(word))
+        }
+        if offered:
+            self._publish(offered)
+
+    def _fetch_parts(self, word: str, version: Version, take: Callable[[str, Version], None]) -> None:
+        """A list from Redis, unless it is here already."""
+        if not self._shelf.has(version.digest):
+            try:
+                self._shelf.put(version.digest, self._whole(version))
+            except (ValueError, OSError) as error:
+                if time.monotonic() >= self._next_warning:
+                    self._next_warning = time.monotonic() + PAUSE
+                    log.warning("the list %s cannot be had from the cluster, the old one stays: %s", word, error)
+                return
+            log.info("%s: %d names, from the cluster", word, version.names)
+        take(word, version)
+
+    def _whole(self, version: Version) -> bytes:
+        """Raises ValueError when it is not all there, or not what was announced."""
+        if not 0 < version.octets <= MOST_OCTETS:
+            raise ValueError(f"it is said to have {version.octets} octets")
+        parts = bytearray()
+        for number in range(-(-version.octets // PART)):
+            self._breathe()
+            with redis_errors():
+                part = self._browser.redis.getrange(part_key(self._names, version.check, number), 0, PART)
+            parts += part
+        data = bytes(parts)
+        if len(data) != version.octets or hashlib.blake2b(data, digest_size=16).hexdigest() != version.check:
+            raise ValueError("it is not there any more, or not what was announced")
+        read_compiled(data)[1].check()
+        return data
+
+    def _publish(self, offered: Mapping[str, Version]) -> None:
+        for version in offered.values():
+            self._upload(version)
+
+        def changed(document: PolicyDocument) -> Mapping[str, object]:
+            lists = dict(document.lists)
+            for word, version in offered.items():
+                if _to_be_published(version, lists.get(word)):
+                    lists[word] = version
+            return {"lists": lists}
+
+        before, proof = self._orders.change(changed, self.proves)
+        for word, version in offered.items():
+            self._expire(before.lists.get(word))
+            log.info("%s: %d names, version %s is the cluster's%s", word, version.names, version.digest[:8],
+                     f"; confirmed by {proof}" if self.proves else "")  # fmt: skip
+        for problem in proof.problems if self.proves else ():
+            log.warning("not everybody uses the new lists yet: %s", problem)
+
+    def _upload(self, version: Version) -> None:
+        data = self._shelf.map(version.digest)
+        with redis_errors():
+            for number in range(-(-version.octets // PART)):
+                self._breathe()
+                part = data[number * PART : (number + 1) * PART]
+                self._browser.redis.set(part_key(self._names, version.check, number), part)
+
+    def _restore_parts(self, document: PolicyDocument, ours: Mapping[str, Version]) -> None:
+        """Redis may have evicted what it was given: those who have it give it again."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + PAUSE
+        for word, theirs in document.lists.items():
+            mine = ours.get(word)
+            if mine is None or mine.check != theirs.check:
+                continue
+            last = -(-mine.octets // PART) - 1
+            with redis_errors():
+                there = [self._browser.redis.exists(part_key(self._names, mine.check, each)) for each in {0, last}]
+            if not all(there):
+                log.info("%s: parts of it are gone from Redis, they are stored again", word)
+                self._upload(mine)
+
+    def _expire(self, version: Version | None) -> None:
+        if version is None or not 0 < version.octets <= MOST_OCTETS:
+            return
+        with redis_errors():
+            for number in range(-(-version.octets // PART)):
+                self._browser.redis.pexpire(part_key(self._names, version.check, number), UNANNOUNCED * 1000)
+
+    def may_fetch(self, source: ListSource, refresh: float, first: bool) -> bool:
+        """Whether it is for us to fetch a list. Without Redis it is."""
+        try:
+            with redis_errors():
+                return bool(self._browser.redis.set(fetch_key(self._names, source.word), b"", nx=True, ex=FETCHING))
+        except StoreDown:
+            return first
+
+    def fetch_again(self, source: ListSource, seconds: float) -> None:
+        """Somebody is to fetch it after so many seconds."""
+        try:
+            with redis_errors():
+                self._browser.redis.pexpire(fetch_key(self._names, source.word), round(seconds * 1000))
+        except StoreDown as error:
+            log.debug("when a list is to be fetched is not noted: %s", error)
+
+
+def _to_be_published(version: Version, theirs: Version | None) -> bool:
+    return theirs is None or (version.digest != theirs.digest and newer(version, theirs) is version)

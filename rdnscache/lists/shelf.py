@@ -1,0 +1,140 @@
+"""A node's compiled lists on disk: mapped by all its workers, and there when Redis or the network is away.
+
+Files are named by a digest of what they were made from, so nodes of one machine may share a directory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import stat
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from rdnscache.errors import ConfigError
+from rdnscache.policy.list_version import Version
+
+#: Seconds after which a compiled list that nobody uses is deleted.
+KEPT = 7 * 86400.0
+#: Octets of what a node notes about its lists, and of a copy of what the cluster has ordered.
+LONGEST_NOTE = 1 << 20
+
+
+class Shelf:
+    """What is noted beside the lists is that of a node, as long as it uses the same Redis. Methods raise OSError."""
+
+    def __init__(self, directory: Path, node: str, redis_url: str) -> None:
+        self.directory = directory
+        mark = hashlib.blake2b(redis_url.encode(), digest_size=8).hexdigest()
+        self._note = directory / f"{node}.{mark}.json"
+        self._orders = directory / f"{node}.{mark}.policy"
+
+    def path(self, digest: str) -> Path:
+        return self.directory / f"{digest}.list"
+
+    def has(self, digest: str) -> bool:
+        return self.path(digest).exists()
+
+    def put(self, digest: str, data: bytes) -> None:
+        """Keep a compiled list; what is there is complete at any moment."""
+        _write(self.path(digest), data)
+
+    def use(self, digest: str) -> None:
+        """Not to be deleted before KEPT seconds from now."""
+        os.utime(self.path(digest))
+
+    def map(self, digest: str) -> mmap.mmap:
+        """The memory of a compiled list, shared with all who map it."""
+        with open(self.path(digest), "rb") as file:
+            return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+
+    def note(self, versions: Mapping[str, Version]) -> None:
+        """Tell the workers which lists there are."""
+        text = json.dumps({word: version.as_json() for word, version in sorted(versions.items())})
+        _write(self._note, text.encode())
+
+    def noted(self) -> dict[str, Version]:
+        """The lists there are; nothing when that cannot be read."""
+        try:
+            told = json.loads(_read(self._note))
+            return {str(word): Version.read(version) for word, version in told.items()}
+        except (OSError, ValueError, AttributeError, RecursionError):
+            return {}
+
+    def stamp(self) -> tuple[int, int]:
+        """Differs after `note`."""
+        try:
+            found = os.stat(self._note)
+        except OSError:
+            return 0, 0
+        return found.st_mtime_ns, found.st_ino
+
+    def keep_orders(self, raw: bytes) -> None:
+        """A copy of what the cluster has ordered, as it is in Redis."""
+        _write(self._orders, raw)
+
+    def kept_orders(self) -> bytes:
+        try:
+            return _read(self._orders)
+        except OSError:
+            return b""
+
+    def tidy(self, used: Iterable[str]) -> None:
+        """Delete what nobody has used for long."""
+        names, before = {self.path(digest).name for digest in used}, time.time() - KEPT
+        for path in self.directory.glob("*.list*"):
+            with suppress(OSError):
+                if path.name not in names and path.stat().st_mtime < before:
+                    path.unlink()
+
+
+def find_directory(wanted: str) -> Path:
+    """The directory for lists: the one that is wanted, or where programs keep such things. Raises ConfigError."""
+    places = [wanted] if wanted else _usual_places()
+    reason = ""
+    for place in places:
+        path = Path(place)
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = path.stat()
+        except OSError as error:
+            reason = reason or f"{place}: {error.strerror}"
+            continue
+        if not os.access(path, os.W_OK | os.X_OK) or not path.is_dir():
+            reason = reason or f"{place} cannot be written"
+        elif not wanted and (found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022):
+            reason = reason or f"{place} could be written by others"
+        else:
+            return path
+    raise ConfigError(f"there is no place for lists: {reason}; name one with --list-dir")
+
+
+def _usual_places() -> list[str]:
+    """What systemd gives a service, what a system has for services, and what everybody has."""
+    state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return [*([state] if state else []), "/var/lib/rdnscache", f"{cache}/rdnscache", f"/tmp/rdnscache-{os.geteuid()}"]
+
+
+def _read(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        data = file.read(LONGEST_NOTE + 1)
+    if len(data) > LONGEST_NOTE:
+        raise OSError(f"{path} is too large")
+    return data
+
+
+def _write(path: Path, data: bytes) -> None:
+    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+        os.replace(beside, path)
+    except OSError:
+        with suppress(OSError):
+            beside.unlink()
+        raise

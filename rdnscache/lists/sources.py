@@ -1,0 +1,185 @@
+"""The lists of a configuration, and their text: from a file, or by HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+from rdnscache import __version__
+from rdnscache.config import Config
+from rdnscache.errors import ConfigError
+from rdnscache.files import open_regular, unpacked
+from rdnscache.policy.compiled_list import BLOCK, PASS
+from rdnscache.policy.list_text import MOST_OCTETS
+from rdnscache.policy.rpz_text import RPZ
+from rdnscache.rpz_source import SCHEME
+
+#: Octets read at a time.
+CHUNK = 1 << 16
+#: Seconds that a server may be silent.
+SILENCE = 15.0
+_WEB = ("https://", "http://")
+
+
+@dataclass(frozen=True, slots=True)
+class ListSource:
+    """A list as it stands in the configuration: `block`, `pass` or `rpz`, and a file or a URL."""
+
+    kind: str
+    place: str
+
+    @property
+    def word(self) -> str:
+        """What it is called among the nodes."""
+        return f"{self.kind} {self.place}"
+
+    @property
+    def web(self) -> bool:
+        return self.place.startswith(_WEB)
+
+    @property
+    def transferred(self) -> bool:
+        return self.place.startswith(SCHEME)
+
+    @property
+    def local(self) -> bool:
+        """Whether it is a file."""
+        return not self.web and not self.transferred
+
+    @property
+    def name(self) -> str:
+        """What origins of entries call it: their words are between spaces."""
+        last = self.place.partition("?")[0].rstrip("/").rpartition("/")[2]
+        return "_".join((last or self.place).split())
+
+
+def sources_of(config: Config) -> tuple[ListSource, ...]:
+    """In the order in which they count."""
+    places = ((BLOCK, config.block), (PASS, config.pass_), (RPZ, [source.place for source in config.rpz]))
+    return tuple(dict.fromkeys(ListSource(kind, place) for kind, given in places for place in given))
+
+
+class SourceError(Exception):
+    """A list cannot be had; the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Tells whether a file has changed since."""
+
+    modified: int
+    size: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: str) -> Stamp | None:
+        try:
+            found = os.stat(path)
+        except OSError:
+            return None
+        return cls(found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def digest_of(kind: str, file: IO[bytes], breathe: Callable[[], None]) -> str:
+    """What a list made of this is called; the file is at its beginning then. Raises SourceError when it is too long."""
+    hashing, size = hashlib.blake2b(kind.encode() + b"\n", digest_size=16), 0
+    while data := file.read(CHUNK):
+        breathe()
+        hashing.update(data)
+        size += len(data)
+        if size > MOST_OCTETS:
+            raise SourceError(f"is larger than {MOST_OCTETS >> 20} MiB")
+    file.seek(0)
+    return hashing.hexdigest()
+
+
+def chunks_of(file: IO[bytes], breathe: Callable[[], None]) -> Iterator[bytes]:
+    """The text in portions, unpacked if it is a gzip file. Raises SourceError."""
+    try:
+        for chunk in iter(partial(unpacked(file).read, CHUNK), b""):  # type: ignore[arg-type]
+            breathe()
+            yield chunk
+    except (OSError, EOFError, zlib.error) as error:
+        raise SourceError(f"cannot be read: {error}") from None
+
+
+def open_list(path: str) -> IO[bytes]:
+    """Raises ConfigError when a file cannot be read."""
+    try:
+        return open_regular(path)
+    except ValueError as error:
+        raise ConfigError(f"{path} {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def check(sources: tuple[ListSource, ...]) -> None:
+    """Raises ConfigError when the file of a list cannot be read, as far as its beginning tells."""
+    for source in sources:
+        if not source.local:
+            continue
+        with open_list(source.place) as file:
+            try:
+                next(chunks_of(file, lambda: None), b"")
+            except SourceError as error:
+                raise ConfigError(f"{source.place} {error}") from None
+
+
+@dataclass(slots=True)
+class Fetched:
+    """What a server sent; `tag` is for asking whether it has changed. Without a file it has not."""
+
+    file: IO[bytes] | None
+    tag: str = ""
+
+
+class _Web(urllib.request.HTTPRedirectHandler):
+    """To other servers, but not to other kinds of them."""
+
+    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
+        if not newurl.startswith(_WEB) or (req.full_url.startswith("https:") and not newurl.startswith("https:")):
+            raise urllib.error.URLError(f"it leads to {newurl[:100]}")
+        return urllib.request.HTTPRedirectHandler.redirect_request(self, req, fp, code, msg, headers, newurl)
+
+
+def fetch(url: str, tag: str, breathe: Callable[[], None]) -> Fetched:
+    """A list by HTTP, into a file that has no name. Raises SourceError."""
+    headers = {"User-Agent": f"rdnscache/{__version__}", "Accept-Encoding": "identity"}
+    if tag:
+        headers["If-None-Match"] = tag
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - `web` has seen to that
+    opener = urllib.request.build_opener(_Web())
+    file: IO[bytes] = TemporaryFile()  # noqa: SIM115 - whoever asked for it closes it
+    try:
+        with opener.open(request, timeout=SILENCE) as reply:
+            size = 0
+            while data := reply.read1(CHUNK):
+                breathe()
+                size += len(data)
+                if size > MOST_OCTETS:
+                    raise SourceError(f"is larger than {MOST_OCTETS >> 20} MiB")
+                file.write(data)
+            expected = reply.headers.get("Content-Length", "")
+            if expected.isdigit() and int(expected) != size:
+                raise SourceError(f"has ended after {size} of {expected} octets")
+            found = str(reply.headers.get("ETag", ""))[:200]
+    except urllib.error.HTTPError as error:
+        if error.code == 304 and tag:
+            return Fetched(None, tag)
+        raise SourceError(f"answers {error.code} {error.reason}") from None
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+    ) as error:  # URLError is an OSError, http.client's errors are ValueErrors or not
+        raise SourceError(f"cannot be fetched: {getattr(error, 'reason', error)}") from None
+    file.seek(0)
+    return Fetched(file, found)

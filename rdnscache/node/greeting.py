@@ -1,0 +1,52 @@
+"""What a node says at the terminal when it begins."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rdnscache.address import Address
+from rdnscache.config import Config
+from rdnscache.redis_url import SERVER, mask, parse
+
+#: Zones that are named.
+ZONES_SHOWN = 5
+
+
+def greet(config: Config, bound: list[Address], admin_port: int, redis_url: str | None, path: Path | None) -> None:
+    """What a person at the terminal wants to know: what runs here, and what to try."""
+    first = bound[0]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(first.host, first.host)
+    print(f"rdnscache node {config.node_id}: {config.workers} workers on {', '.join(map(str, bound))} (UDP and TCP)")
+    print(f"  upstreams   {', '.join(each.label for each in config.upstream)}")
+    if config.zone:
+        print(f"  zones       {_zones_text(config)}")
+    print(f"  Redis       {_redis_text(config, redis_url)}")
+    if config.admin:
+        print(f"  admin       http://{Address(config.admin.host, admin_port)}/  (a live page; /metrics, /readyz)")
+    print(f"  try         dig @{host} -p {first.port} example.com")
+    if path is not None:
+        print(f"              redis-cli -s {path} --scan")
+    elif redis_url and _for_redis_cli(redis_url):
+        where = redis_url.removeprefix("unix://")
+        print(f"              redis-cli {'-u' if where == redis_url else '-s'} {where} --scan")
+    sys.stdout.flush()
+
+
+def _zones_text(config: Config) -> str:
+    """The first of them, and how many there are."""
+    names = [f"{each.names[0]} ({each.word or len(each.upstream)})" for each in config.zone[:ZONES_SHOWN]]
+    more = len(config.zone) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")
+
+
+def _redis_text(config: Config, url: str | None) -> str:
+    """Where the shared cache is, in words."""
+    if url is None:
+        return "none: each worker caches alone"
+    return f"{mask(url)} (embedded)" if config.redis == "embedded" else mask(url)
+
+
+def _for_redis_cli(url: str) -> bool:
+    """Whether redis-cli understands the URL, and there is nothing in it that is not to be shown."""
+    return parse(url).kind == SERVER and not set("@?") & set(url)

@@ -1,0 +1,82 @@
+"""What operators order about names for the whole cluster, with proof: changed in Redis, announced, confirmed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rdnscache.errors import ConfigError
+from rdnscache.operator.announcer import Announcer
+from rdnscache.operator.entries import Browser, redis_errors
+from rdnscache.operator.members import Members
+from rdnscache.operator.proof import Proof
+from rdnscache.store.policy_document import (
+    LONGEST_DOCUMENT,
+    REPLACE,
+    PolicyDocument,
+    policy_key,
+    read_document,
+    sealed,
+)
+
+#: How often a change is tried again because somebody else has changed something at the same moment.
+ATTEMPTS = 20
+#: What is announced.
+EVENT = {"event": "policy"}
+
+Changes = Callable[[PolicyDocument], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyOrders:
+    """Every method raises StoreDown when Redis cannot be used. `patience`: seconds for the workers to confirm."""
+
+    browser: Browser
+    members: Callable[[], Members]
+    patience: float
+
+    def read(self) -> tuple[bytes, PolicyDocument]:
+        """The value in Redis, and what is in it: nothing where it cannot be read, or is not signed as it must be."""
+        with redis_errors():
+            raw: Any = self.browser.redis.getrange(policy_key(self.browser.names), 0, LONGEST_DOCUMENT)
+        try:
+            return raw, read_document(raw, policy_key(self.browser.names), self.browser.seal)
+        except ValueError:
+            return raw, PolicyDocument()
+
+    def change(self, changes: Changes, prove: bool = True) -> tuple[PolicyDocument, Proof]:
+        """Change some fields; returns what it was before, and who goes by the new one: nobody is waited for without
+        `prove`.
+
+        Raises ValueError when there is more in it then than may be, ConfigError when nobody would believe it.
+        """
+        for _ in range(ATTEMPTS):
+            raw, before = self.read()
+            if self.browser.seal is None and b"\n" in raw:
+                raise ConfigError("the nodes have a secret: an order needs it, with --secret")
+            if self._replaced(before.next(time.time(), **changes(before)), raw):
+                announcer = Announcer(self.members(), self.patience)
+                if prove:
+                    return before, announcer.once(EVENT)
+                announcer.announce(EVENT)
+                return before, Proof()
+        raise ConfigError("others keep changing the cluster's policy at the same moment: try again")
+
+    def restore(self, raw: bytes) -> tuple[bytes, PolicyDocument]:
+        """Put back a copy into a Redis that has lost it; what there is then."""
+        try:
+            kept = read_document(raw, policy_key(self.browser.names), self.browser.seal)
+        except ValueError:
+            return b"", PolicyDocument()
+        if self._replaced(kept.next(time.time()), b""):
+            self.members().announce(EVENT)
+        return self.read()
+
+    def _replaced(self, document: PolicyDocument, raw: bytes) -> bool:
+        """Whether it was still what it had been."""
+        key = policy_key(self.browser.names)
+        value = sealed(document, key, self.browser.seal)
+        with redis_errors():
+            return bool(self.browser.redis.eval(REPLACE.source.decode(), 1, key, value, raw))

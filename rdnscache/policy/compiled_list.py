@@ -1,0 +1,93 @@
+"""A list as it is kept and passed on: what is known of it, and its table of names, in one piece of memory.
+
+    magic, 8 octets | octets of the facts, 4 | facts, JSON | zeros up to a multiple of 8 | the table
+
+It is made once for the cluster, and mapped into the memory of all workers of a node.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from struct import Struct
+
+from rdnscache.policy import list_text, name_table
+from rdnscache.policy.list_text import Item, Remark
+from rdnscache.policy.name_table import NameTable
+from rdnscache.policy.rpz_rules import Rule
+from rdnscache.policy.rpz_table import RpzTable, build_rpz
+from rdnscache.policy.rpz_text import RPZ, read_rpz
+
+#: Remarks on a list that are kept.
+MOST_REMARKS = 20
+#: Octets of the facts, and of all of it.
+LONGEST_FACTS, MOST_OCTETS = 64 << 10, 1 << 30
+_HEAD = Struct("<8sI")
+_MAGIC = b"rdnslst1"
+BLOCK, PASS = "block", "pass"
+
+#: What is looked up in.
+Table = NameTable | RpzTable
+
+
+@dataclass(slots=True)
+class ListFacts:
+    """What was found in a list: how many names, and what was not understood. `file` is a file or a URL."""
+
+    kind: str
+    file: str
+    names: int = 0
+    refused: int = 0
+    remarks: list[Remark] = field(default_factory=list)
+
+    def note(self, found: Item | Rule | Remark) -> bool:
+        """Count what was read; whether it is a name or a rule."""
+        if not isinstance(found, Remark):
+            self.names += 1
+            return True
+        self.refused += found.lines
+        if len(self.remarks) < MOST_REMARKS:
+            self.remarks.append(found)
+        return False
+
+
+def read_items(chunks: Iterable[bytes], facts: ListFacts) -> Iterator[Item]:
+    """The names of a list; what is noticed on the way is put down."""
+    for found in list_text.read_list(chunks, passes=facts.kind == PASS):
+        if facts.note(found):
+            assert isinstance(found, Item)
+            yield found
+
+
+def compile_list(chunks: Iterable[bytes], facts: ListFacts, key: bytes) -> bytes:
+    """A list from its text; takes seconds for a million names. `key`: see `name_table.build`."""
+    if facts.kind == RPZ:
+        table = build_rpz(read_rpz(chunks), key, facts)
+    else:
+        table = name_table.build(((0, item) for item in read_items(chunks, facts)), key)
+    remarks = [list(remark) for remark in facts.remarks]
+    told = {"kind": facts.kind, "file": facts.file, "names": facts.names, "refused": facts.refused, "remarks": remarks}
+    text = json.dumps(told).encode()
+    head = _HEAD.pack(_MAGIC, len(text)) + text
+    return head + bytes(-len(head) % 8) + table
+
+
+def read_compiled(data: bytes | memoryview) -> tuple[ListFacts, Table]:
+    """The facts and the table, which is not copied. ValueError when it is none, or one that is cut short."""
+    view = memoryview(data).cast("B")
+    if len(view) < _HEAD.size:
+        raise ValueError("it is not a compiled list")
+    magic, size = _HEAD.unpack_from(view)
+    end = _HEAD.size + size
+    if magic != _MAGIC or size > LONGEST_FACTS or end > len(view):
+        raise ValueError("it is not a compiled list")
+    try:
+        told = json.loads(bytes(view[_HEAD.size : end]))
+        remarks = [Remark(int(line), str(reason), int(lines)) for line, reason, lines in told["remarks"]]
+        kind, file = str(told["kind"]), str(told["file"])
+        facts = ListFacts(kind, file, int(told["names"]), int(told["refused"]), remarks[:MOST_REMARKS])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError("the facts of the list cannot be read") from None
+    rest = view[end + -end % 8 :]
+    return facts, RpzTable(rest) if kind == RPZ else NameTable(rest)

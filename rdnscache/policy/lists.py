@@ -1,0 +1,64 @@
+"""All lists of a policy together, and what operators have ordered beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rdnscache.policy.directives import NOTHING, Directives
+from rdnscache.policy.name_table import Match, NameTable
+from rdnscache.policy.rpz import ResponsePolicy, RpzZone
+
+#: The list of names that operators have ordered to be blocked, as origins call it.
+ORDERED = "cluster"
+
+
+class Listed(NamedTuple):
+    """A list: what origins call it, and its names."""
+
+    name: str
+    table: NameTable
+
+
+class Found(NamedTuple):
+    """What decides about a name: `block=ads.txt:17`, the list and its line."""
+
+    why: str
+    passes: bool
+    #: An operator has said so.
+    ordered: bool = False
+
+
+class Lists:
+    """An exception in any list comes before all blocks. Of several blocks the longest name counts, then the first
+    list; an order of an operator comes before all lists."""
+
+    def __init__(
+        self, lists: Sequence[Listed] = (), directives: Directives = NOTHING, zones: Sequence[RpzZone] = ()
+    ) -> None:
+        self._lists = lists
+        self._directives = directives
+        #: Response policy zones, as far as they decide anything now.
+        self.rpz = ResponsePolicy(() if directives.paused else zones)
+
+    def __bool__(self) -> bool:
+        """Whether anything may be blocked."""
+        return not self._directives.paused and bool(self._lists or self._directives or self.rpz)
+
+    def find(self, name: bytes) -> Found | None:
+        """What decides about a name (wire form, lower case); None when nothing does."""
+        if not self:
+            return None
+        ordered = self._directives.passes(name) if self._directives else None
+        if ordered is not None:
+            return Found(f"{'pass' if ordered else 'block'}={ORDERED}", ordered, True)
+        best: Match | None = None
+        for listed in self._lists:
+            match = listed.table.find(name)
+            if match is None:
+                continue
+            if match.passes:
+                return Found(f"pass={listed.name}:{match.line}", True)
+            if best is None or len(match.name) > len(best.name):
+                best, where = match, listed.name
+        return Found(f"block={where}:{best.line}", False) if best is not None else None

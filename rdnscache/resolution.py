@@ -1,0 +1,33 @@
+"""What a resolver is made of, and what it goes by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rdnscache.cache import Cache
+from rdnscache.policy.rules import Policy, no_policy
+from rdnscache.store.interface import Store
+from rdnscache.upstream.routes import Routes
+from rdnscache.upstream.siblings import Siblings
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a resolver goes by. Times are in seconds."""
+
+    #: After this a stale entry is better than none.
+    stale_after: float
+    #: This node's name, as stored with what it asks for.
+    node: str
+    #: What is decided before anybody is asked.
+    policy: Policy = field(default_factory=no_policy)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where answers come from, the nearest first."""
+
+    cache: Cache
+    store: Store
+    siblings: Siblings
+    routes: Routes

@@ -1,0 +1,48 @@
+"""The worker as control events see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from rdnscache.store.scope import Scope
+
+
+class Local(Protocol):
+    """What control events act on in this worker."""
+
+    def begin_flush(self, scope: Scope) -> None:
+        """From now on flights that are meant bring nothing back. Called in the hub, in the order of events."""
+
+    def flushes(self) -> int:
+        """How many of them there have been."""
+
+    def flushed_at(self) -> float:
+        """When the last one began (monotonic)."""
+
+    def upstream_seconds(self) -> float:
+        """How long upstreams take to answer; 0 when that is not known."""
+
+    def look(self, name: bytes) -> list[dict[str, Any]]:
+        """What L1 holds of a name, in words for people."""
+
+    def sweep(self, scopes: Sequence[Scope], at_once: bool) -> int:
+        """Forget what the scopes hold; how many entries. Others run meanwhile, with `at_once` without these entries."""
+
+    def order_policy(self, raw: bytes, at_once: bool) -> int | None:
+        """Go by what Redis has as the cluster's policy; how many entries that has forgotten, None: not all of it yet.
+
+        Others run meanwhile; with `at_once` without the entries that are decided otherwise now.
+        """
+
+    def order(self, what: str, event: str) -> None:
+        """Pass on one of ORDERS to the supervisor."""
+
+    def introduce(self) -> None:
+        """Say who we are: the link has just been attached."""
+
+    def hold(self) -> None:
+        """Answer nobody for a moment: there is a connection again, and what was missed is being learnt."""
+
+    def release(self) -> None:
+        """Go on answering."""

@@ -1,0 +1,127 @@
+"""The part of the contract about names: what a cluster has ordered, and which versions of lists it uses.
+
+    rdns:1:{rdns:1:control}:policy         STRING  the orders, and the lists: JSON, and a newline and a MAC where the
+                                                   nodes have a secret; in the slot of the control events
+    rdns:1:{list <check>}:<number>         STRING  part of a compiled list (256 KiB), from 0 on
+    rdns:1:{fetch <digest of a list>}      STRING  somebody has seen to this list; when it is gone, the next may
+
+    {"version": 1796000000000, "paused_until": 0, "blocked": ["ads.example."], "passed": [],
+     "lists": {"block https://lists.example/ads.txt": {"digest": "…", "check": "…", "modified": 1796000000.0,
+                                                       "names": 2000, "octets": 48000}}}
+
+`version` is in milliseconds since 1970, and only grows. `paused_until` is in seconds since 1970; -1 is until somebody
+resumes. `digest` is of the text a list was made from, `check` of what was made: 16 octets of BLAKE2b in hexadecimal.
+The MAC is made as that of an entry (see `contract`) with `policy` for `info`, and the JSON for `wire`. Whoever changes
+the value announces `{"event": "policy"}` then, and a worker confirms that as soon as it goes by it, lists included.
+No connection in here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rdnscache.dns.names import parse_own_name
+from rdnscache.policy.directives import MOST_DIRECTED, Directives
+from rdnscache.policy.list_version import Version
+from rdnscache.store.contract import Names, Script
+from rdnscache.store.foreign_json import read_object
+from rdnscache.store.seal import Seal
+
+#: Octets of the value. Characters of what a list is called; how many lists there may be.
+LONGEST_DOCUMENT, LONGEST_WORD, MOST_LISTS = 512 << 10, 2000, 250
+#: What is signed with it, where an entry has its `info`.
+_KIND = b"policy"
+#: Pauses without an end.
+UNTIL_RESUMED = -1.0
+
+#: KEYS document; ARGV what it is to be now, and what it was. Returns whether it was that.
+REPLACE = Script(
+    b"""
+local found = redis.pcall('GET', KEYS[1])
+if type(found) == 'table' then found = '' end
+if (found or '') ~= ARGV[2] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1])
+return 1
+"""
+)
+
+
+def policy_key(names: Names) -> bytes:
+    return f"{names.root}{{{names.control.decode()}}}:policy".encode()
+
+
+def part_key(names: Names, check: str, number: int) -> str:
+    return f"{names.root}{{list {check}}}:{number}"
+
+
+def fetch_key(names: Names, word: str) -> str:
+    return f"{names.root}{{fetch {hashlib.blake2b(word.encode(), digest_size=16).hexdigest()}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyDocument:
+    """`version` is the time of its making in milliseconds since 1970, or more: it only grows."""
+
+    version: int = 0
+    #: Nothing is blocked until then, in seconds since 1970; 0: everything is.
+    paused_until: float = 0.0
+    #: In presentation form with their final dot.
+    blocked: tuple[str, ...] = ()
+    passed: tuple[str, ...] = ()
+    #: By what each is called among the nodes: `block https://lists.example/ads.txt`.
+    lists: Mapping[str, Version] = field(default_factory=dict)
+
+    def text(self) -> bytes:
+        told = {
+            "version": self.version,
+            "paused_until": self.paused_until,
+            "blocked": list(self.blocked),
+            "passed": list(self.passed),
+            "lists": {word: version.as_json() for word, version in self.lists.items()},
+        }
+        return json.dumps(told).encode()
+
+    def directives(self, wall: float) -> Directives:
+        blocked, passed = (frozenset(map(parse_own_name, names)) for names in (self.blocked, self.passed))
+        return Directives(blocked, passed, self.paused(wall))
+
+    def paused(self, wall: float) -> bool:
+        return self.paused_until == UNTIL_RESUMED or wall < self.paused_until
+
+    def next(self, wall: float, **changes: Any) -> PolicyDocument:
+        """The one that follows it. Raises ValueError when there is more in it than may be."""
+        found = replace(self, version=max(self.version + 1, int(wall * 1000)), **changes)
+        if len(found.blocked) + len(found.passed) > MOST_DIRECTED:
+            raise ValueError(f"more than {MOST_DIRECTED} names are blocked or passed by orders: put them into a list")
+        if len(found.lists) > MOST_LISTS:
+            raise ValueError(f"the cluster has more than {MOST_LISTS} lists")
+        return found
+
+
+def sealed(document: PolicyDocument, key: bytes, seal: Seal | None) -> bytes:
+    """The value in Redis."""
+    text = document.text()
+    return text if seal is None else text + b"\n" + seal.sign(key, _KIND, text)
+
+
+def read_document(raw: bytes, key: bytes, seal: Seal | None) -> PolicyDocument:
+    """Raises ValueError for what cannot be one, or was not signed although there is a secret."""
+    text, newline, mac = raw[: LONGEST_DOCUMENT + 1].partition(b"\n")
+    if seal is not None:
+        problem = seal.unsigned(key, _KIND, text, mac if newline else None)
+        if problem:
+            raise ValueError(problem)
+    told = read_object(text, LONGEST_DOCUMENT)
+    try:
+        blocked, passed = (tuple(map(str, told[word][:MOST_DIRECTED])) for word in ("blocked", "passed"))
+        for name in (*blocked, *passed):
+            parse_own_name(name)
+        lists = {str(word)[:LONGEST_WORD]: Version.read(version) for word, version in told["lists"].items()}
+        version, until = int(told["version"]), float(told["paused_until"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"it lacks something: {error}") from None
+    return PolicyDocument(version, until, blocked, passed, lists)
