@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import dns.message
 import dns.rcode
@@ -37,11 +38,13 @@ from rdnscache.lists.exchange import Exchange
 from rdnscache.lists.process import Librarian
 from rdnscache.lists.shelf import Shelf
 from rdnscache.lists.sources import ListSource
+from rdnscache.operator.policy_status import lagging, policy_lines, policy_of
 from rdnscache.policy.compiled_list import read_compiled
 from rdnscache.policy.directives import Directives
 from rdnscache.policy.list_version import Version
 from rdnscache.policy.lists import Lists
 from rdnscache.store.contract import Names
+from rdnscache.store.membership import Member
 from rdnscache.store.policy_document import PolicyDocument, fetch_key, policy_key, read_document, sealed
 from rdnscache.store.seal import Seal
 
@@ -224,6 +227,9 @@ class TestLists:
             assert rcodes(*nodes, name="other.test.") == {NXDOMAIN}
             shown = json.loads(command("policy", "orders", "--json", "--redis", redis_server.url).stdout)
             assert shown["lists"][f"block {file}"]["names"] == 1
+            version = shown["lists"][f"block {file}"]["version"][:8]
+            status = ("cluster", "status", "--redis", redis_server.url)
+            wait_for(lambda: f"list block {file}: version {version} on 2 nodes" in command(*status).stdout)
 
     def test_a_changed_file_without_redis(self, tmp_path: Path) -> None:
         """The workers of a node that stands alone change to it as well."""
@@ -358,6 +364,41 @@ class TestLibrarian:
         assert other.exchange is not None
         other.exchange.meet([f"block {file}"], {}, other._take)
         assert list((tmp_path / "b").glob("*.list")) == []
+
+
+class TestStatus:
+    @given(
+        st.lists(
+            st.recursive(
+                st.none() | st.integers() | st.text(max_size=5),
+                lambda inner: st.dictionaries(st.sampled_from(["version", "paused", "lists", "a"]), inner),
+            ),
+            max_size=4,
+        )
+    )
+    def test_whatever_workers_tell(self, told: list[object]) -> None:
+        """Nothing that somebody may have put into Redis raises."""
+        nodes = [SimpleNamespace(node="n", policy=policy_of([Member("n", "0" * 8, 0, 0.0, {"policy": each})]))
+                 for each in told]  # fmt: skip
+        for node in nodes:
+            assert isinstance(lagging(node, nodes), list)
+        assert isinstance(policy_lines(nodes), list)
+
+    def test_who_lags(self) -> None:
+        """By the orders, or by a list; a node that is just changing says so."""
+
+        def node(*told: tuple[int, str]) -> SimpleNamespace:
+            workers = [Member("n", "0" * 8, number, 0.0, {"policy": {"version": version, "lists": {"block a": text}}})
+                       for number, (version, text) in enumerate(told)]  # fmt: skip
+            return SimpleNamespace(node="n", policy=policy_of(workers))
+
+        nodes = [node((2, "aa"), (2, "aa")), node((2, "aa")), node((1, "aa"), (2, "bb"))]
+        assert [lagging(each, nodes) for each in nodes[:2]] == [[], []]
+        assert lagging(nodes[2], nodes) == [
+            "goes by older orders about names than others",
+            "has version changing of the list block a, elsewhere aa",
+        ]
+        assert policy_lines(nodes) == ["list block a: version aa on 2, version changing on 1 nodes"]
 
 
 class TestDocument:

@@ -12,6 +12,7 @@ from rdnscache.cli.access import open_cluster, redis_options
 from rdnscache.cli.output import echo, echo_json
 from rdnscache.endpoint import rate_text
 from rdnscache.operator.cluster_status import NodeStatus, budgets, summarize
+from rdnscache.operator.policy_status import policy_lines
 from rdnscache.operator.proof import called
 from rdnscache.printable import printable
 
@@ -101,6 +102,7 @@ def _table(nodes: list[NodeStatus]) -> list[str]:
     for upstream, told in budgets(nodes).items():
         kept = f", {told['reserved']:.0f}/s reserved for who may be cut off" if told["reserved"] >= 0.5 else ""
         lines.append(f"budget {printable(upstream)}: {told['used']:.0f}/s of {rate_text(told['budget'])}{kept}")
+    lines += map(printable, policy_lines(nodes))
     for node in nodes:
         lines += [f"{node.node}: {text}" for text in node.remarks]
     return lines

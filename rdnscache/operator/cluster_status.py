@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
+from rdnscache.operator.policy_status import lagging, policy_of
 from rdnscache.operator.proof import called
 from rdnscache.outcomes import LAYERS
 from rdnscache.printable import printable
@@ -43,6 +44,8 @@ class NodeStatus:
     upstream_qps: float = 0.0
     saved_qps: float = 0.0
     upstreams: list[dict[str, Any]] = field(default_factory=list)
+    #: What it goes by: the version of the cluster's orders, whether blocking is paused, and of each list the version.
+    policy: dict[str, Any] = field(default_factory=dict)
     #: What a person should know: silent workers, options that differ from the others'.
     remarks: list[str] = field(default_factory=list)
 
@@ -82,6 +85,8 @@ def summarize(members: Sequence[Member], breathe: Callable[[], None] = _go_on) -
     for life, workers in sorted(lives.items()):
         found[names[life]] = _summary(names[life], workers, breathe)
         breathe()
+    for status in found.values():
+        status.remarks += lagging(status, found.values())
     _compare(found, {names[life]: workers for life, workers in lives.items()}, breathe)
     for life, workers in lives.items():
         remarks = found[names[life]].remarks
@@ -110,6 +115,7 @@ def _summary(called_so: str, members: list[Member], breathe: Callable[[], None])
     for name, counter in (("detachments", "redis_detachments"), ("events_missed",) * 2, ("wakes_lost",) * 2):
         setattr(status, name, sum(int(_counter(member, counter)) for member in present))
     status.upstreams = _upstreams(present, breathe)
+    status.policy = policy_of(present)
     status.remarks = [
         f"worker {member.worker} is silent for {member.age:.0f} s" for member in members if not member.present
     ]

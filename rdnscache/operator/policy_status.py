@@ -1,0 +1,65 @@
+"""Which orders and lists the nodes go by, and who lags."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from rdnscache.store.membership import Member
+
+#: Lists of a node that are looked at; characters of what one is called, and of its version.
+MOST_LISTS, LONGEST_WORD, VERSION = 50, 200, 8
+#: Stands for a version while the workers of a node have different ones.
+CHANGING = "changing"
+
+
+class Status(Protocol):
+    """Of a node."""
+
+    node: str
+    policy: dict[str, Any]
+
+
+def policy_of(members: Sequence[Member]) -> dict[str, Any]:
+    """What a node goes by, as its workers tell: anything may be put into Redis by anybody."""
+    told = [found for member in members if isinstance(found := member.told.get("policy"), dict)]
+    versions = [version for each in told if isinstance(version := each.get("version"), int) and 0 <= version < 1 << 53]
+    lists: dict[str, str] = {}
+    for each in told:
+        found = each.get("lists")
+        for word, version in list(found.items())[:MOST_LISTS] if isinstance(found, dict) else ():
+            word, version = str(word)[:LONGEST_WORD], str(version)[:VERSION]
+            lists[word] = version if lists.get(word, version) == version else CHANGING
+    paused = any(each.get("paused") is True for each in told)
+    return {"version": min(versions, default=0), "paused": paused, "lists": lists}
+
+
+def lagging(status: Status, all_of_them: Iterable[Status]) -> list[str]:
+    """Remarks on a node that goes by something else than others."""
+    others = [each.policy for each in all_of_them if each.policy]
+    if not status.policy or not others:
+        return []
+    remarks = []
+    if status.policy["version"] < max(each["version"] for each in others):
+        remarks.append("goes by older orders about names than others")
+    for word, version in status.policy["lists"].items():
+        usual = Counter(each["lists"][word] for each in others if word in each["lists"]).most_common(1)[0][0]
+        if version != usual:
+            remarks.append(f"has version {version} of the list {word}, elsewhere {usual}")
+    return remarks
+
+
+def policy_lines(nodes: Iterable[Status]) -> list[str]:
+    """For people: a pause, and each list with its versions and how many nodes have each."""
+    told = [each.policy for each in nodes if each.policy]
+    paused = sum(each["paused"] for each in told)
+    lines = [f"blocking is paused on {paused} of {len(told)} nodes"] if paused else []
+    lists: dict[str, Counter[str]] = {}
+    for each in told:
+        for word, version in each["lists"].items():
+            lists.setdefault(word, Counter())[version] += 1
+    for word, versions in sorted(lists.items())[:MOST_LISTS]:
+        shares = ", ".join(f"version {version} on {count}" for version, count in versions.most_common())
+        lines.append(f"list {word}: {shares} node{'' if sum(versions.values()) == 1 else 's'}")
+    return lines
