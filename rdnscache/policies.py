@@ -9,13 +9,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rdnscache.answer_rules import answer_terms, special_names
 from rdnscache.config import Config
 from rdnscache.dns.zones import Zones
 from rdnscache.errors import ConfigError
 from rdnscache.files import read_text
-from rdnscache.lists.sources import ListSource, SourceError, check, chunks_of, fetch, open_list, sources_of
+from rdnscache.lists.sources import (
+    ListSource,
+    SourceError,
+    check,
+    chunks_of,
+    fetch,
+    open_list,
+    sources_of,
+    transfers_of,
+)
+from rdnscache.lists.transfer import Transfer
+from rdnscache.lists.zone_session import require_dnspython
 from rdnscache.policy.answers import AnswerTerms
 from rdnscache.policy.blocking import BlockAnswer
 from rdnscache.policy.compiled_list import BLOCK, ListFacts, Table, compile_list, read_compiled
@@ -31,6 +43,7 @@ from rdnscache.policy.rpz_text import RPZ, is_zone
 from rdnscache.policy.rules import FILE_SHIFT, Policy
 from rdnscache.policy.special_names import SpecialNames
 from rdnscache.policy.zone_text import read_zone_text
+from rdnscache.rpz_source import RpzSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +83,8 @@ def load_policy(config: Config) -> PolicyData:
     local = _local_zones(config, files, digest) if files else None
     lists = sources_of(config)
     check(lists)
+    if transfers_of(config):
+        require_dnspython()
     digest.update(repr((lists, config.block_answer)).encode())
     special, terms = special_names(config, local), answer_terms(config)
     return PolicyData(local, files, lists, config.block_answer, digest.hexdigest(), special, terms)
@@ -118,15 +133,32 @@ def kind_of(path: str) -> str:
         raise ConfigError(f"{path} {error}") from None
 
 
-def compiled_here(lists: Sequence[ListSource]) -> dict[ListSource, tuple[ListFacts, Table]]:
-    """The lists that are in files, made here and now: for commands, which have no node's."""
-    return {source: read_compiled(compile_file(source)[1]) for source in lists if source.local}
+def compile_transferred(source: ListSource, zone: RpzSource) -> tuple[ListFacts, bytes]:
+    """A response policy zone from its server. Raises ConfigError when it cannot be had."""
+    facts = ListFacts(source.kind, source.place)
+    with TemporaryDirectory(prefix="rdnscache-") as folder:
+        copy = Transfer(zone, Path(folder, "zone"), _nobody_waits)
+        path = copy.refresh()
+        if path is None:
+            raise ConfigError(f"{source.place} is not transferred: {copy.problem}")
+        with path.open("rb") as file:
+            return facts, compile_list(chunks_of(file, _nobody_waits), facts, os.urandom(KEY_OCTETS), False)
 
 
-def facts_here(lists: Sequence[ListSource]) -> list[ListFacts]:
-    """What is in each list, in its order; those from the web are fetched. Raises ConfigError when one cannot be had."""
-    found = []
-    for source in lists:
+def compiled_here(config: Config) -> dict[ListSource, tuple[ListFacts, Table]]:
+    """The lists that are in files, and zones, made here and now: for commands, which have no node's."""
+    zones = transfers_of(config)
+    found = {source: compile_file(source)[1] for source in sources_of(config) if source.local}
+    for source in sources_of(config):
+        if source.word in zones:
+            found[source] = compile_transferred(source, zones[source.word])[1]
+    return {source: read_compiled(data) for source, data in found.items()}
+
+
+def facts_here(config: Config) -> list[ListFacts]:
+    """What is in each list, in its order; all are fetched. Raises ConfigError when one cannot be had."""
+    found, zones = [], transfers_of(config)
+    for source in sources_of(config):
         if source.web:
             facts = ListFacts(source.kind, source.place)
             try:
@@ -134,6 +166,8 @@ def facts_here(lists: Sequence[ListSource]) -> list[ListFacts]:
                     compile_list(chunks_of(file, _nobody_waits), facts, os.urandom(KEY_OCTETS))
             except (SourceError, ValueError) as error:
                 raise ConfigError(f"{source.place} {error}") from None
+        elif source.word in zones:
+            facts = compile_transferred(source, zones[source.word])[0]
         else:
             facts = compile_file(source)[0]
         found.append(facts)

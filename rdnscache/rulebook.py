@@ -25,7 +25,7 @@ class Rulebook:
 
     def __init__(self, data: Sequence[PolicyData], shelf: Shelf | None, key: bytes, seal: Seal | None) -> None:
         self._data = data
-        self._shelf = shelf
+        self.shelf = shelf
         self._key = key
         self._seal = seal
         self._lists = tuple(dict.fromkeys(source for each in data for source in each.lists))
@@ -59,8 +59,8 @@ class Rulebook:
 
     def look(self, wall: float) -> bool:
         """Use what there is now; whether anything is decided otherwise than before."""
-        if self._shelf is not None:
-            self._stamp = self._shelf.stamp()
+        if self.shelf is not None:
+            self._stamp = self.shelf.stamp()
         tables = self._current()
         directives = self._document.directives(wall)
         if tables == self._tables and directives == self._directives:
@@ -74,7 +74,7 @@ class Rulebook:
 
     def due(self, wall: float) -> bool:
         """Whether to `look`: the node has other lists, or a pause has ended."""
-        stamp = self._shelf.stamp() if self._shelf is not None else self._stamp
+        stamp = self.shelf.stamp() if self.shelf is not None else self._stamp
         return stamp != self._stamp or self._document.paused(wall) != self._paused
 
     @property
@@ -95,10 +95,10 @@ class Rulebook:
 
     def _missing(self, document: PolicyDocument) -> bool:
         wanted = self._versions(document).values()
-        return self._shelf is not None and any(not self._shelf.has(version.digest) for version in wanted)
+        return self.shelf is not None and any(not self.shelf.has(version.digest) for version in wanted)
 
     def _versions(self, document: PolicyDocument) -> dict[ListSource, Version]:
-        noted: Mapping[str, Version] = self._shelf.noted() if self._shelf is not None else {}
+        noted: Mapping[str, Version] = self.shelf.noted() if self.shelf is not None else {}
         found = {source: newer(document.lists.get(source.word), noted.get(source.word)) for source in self._lists}
         return {source: version for source, version in found.items() if version is not None}
 
@@ -111,8 +111,8 @@ class Rulebook:
                 found[source] = before
                 continue
             try:
-                assert self._shelf is not None
-                found[source] = version.digest, read_compiled(self._shelf.map(version.digest))[1]  # type: ignore[arg-type]
+                assert self.shelf is not None
+                found[source] = version.digest, read_compiled(self.shelf.map(version.digest))[1]  # type: ignore[arg-type]
             except (OSError, ValueError) as error:
                 self._odd.warn(f"the list {source.place} cannot be used: {error}", time.monotonic())
                 if before is not None:

@@ -31,6 +31,7 @@ from rdnscache.logs import log_uncaught
 from rdnscache.node.children import SUCCEEDED
 from rdnscache.node.inherited import Inherited
 from rdnscache.node.lifeline import AT_WORK, Lifeline
+from rdnscache.notified import make_notified
 from rdnscache.operator.lost_flushes import announce_again
 from rdnscache.policies import PolicyData
 from rdnscache.query_log import QueryLog
@@ -62,6 +63,8 @@ log = logging.getLogger(__name__)
 LONGEST_HOLD = 0.05
 #: Seconds that queries wait for Redis at the beginning: those queued meanwhile would all be asked of upstreams.
 FIRST_HOLD = 0.25
+#: Seconds between two looks whether the node has other lists.
+LISTS_LOOK = 0.2
 #: Seconds between two looks at the gauges, and at what is still in flight while draining.
 GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
 #: Prefixes over the limit that are named in the log.
@@ -121,6 +124,7 @@ class Worker:
         )
         self.answering.rotates = config.rotate == "id"
         self.answering.subnets = make_subnets(config)
+        self.answering.notified = make_notified(config, self.rulebook.shelf)
         self.guard = make_guard(config)
         self.udp, self.tcp, self.inner = self._make_listeners(inherited)
         #: What clients reach.
@@ -265,6 +269,7 @@ class Worker:
         self.store.start(FIRST_HOLD)
         self.routes.start()
         gevent.spawn(self._warm)
+        gevent.spawn(self._follow_lists)
         for listener in (*self.outer, *self.inner):
             listener.start()
         if self.admin is not None:
@@ -281,13 +286,17 @@ class Worker:
                 self._tell_limited(now)
                 next_turn = now + HEAT_INTERVAL
             self.routes.catch_up(now)
-            if self.rulebook.due(time.time()):
-                with self._changing:
-                    self._change_policy(at_once=False)
             self._measure()
         self._linger()
         self._drain()
         return 0
+
+    def _follow_lists(self) -> None:
+        """Go by other lists as soon as the node has them, and by all again when a pause has ended."""
+        while not self._stopping.wait(LISTS_LOOK):
+            if self.rulebook.due(time.time()):
+                with self._changing:
+                    self._change_policy(at_once=False)
 
     def _succeeded(self) -> None:
         """Our successor reads from the same sockets: nobody has to be told to go elsewhere."""

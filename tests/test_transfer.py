@@ -258,7 +258,7 @@ class TestAnything:
         with serving(messages) as port:
             transfer = Transfer(source(port, KEY), tmp_path / "copy", go_on)
             assert transfer.refresh() is None
-            assert "not signed" in transfer._problem
+            assert "not signed" in transfer.problem
 
     def test_times(self, tmp_path: Path) -> None:
         """Refresh, retry and expire are those of the SOA, within bounds; a message of the server comes first."""

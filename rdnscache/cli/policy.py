@@ -53,7 +53,7 @@ def explain(name: str, rtype: str, client: str, file: str | None, as_json: bool,
 
     config = _load(file, given)
     data = load_policy(config)
-    tables = {source: table for source, (_, table) in compiled_here(data.lists).items()}
+    tables = {source: table for source, (_, table) in compiled_here(config).items()}
     try:
         found = explained(config, data.policy(tables), name, rtype, client)
     except ValueError as error:
@@ -72,9 +72,9 @@ def explain(name: str, rtype: str, client: str, file: str | None, as_json: bool,
 @policy_options
 def lists(file: str | None, as_json: bool, **given: Any) -> None:
     """Show the lists that a node with these options has: how many names, and how many lines were passed over."""
-    from rdnscache.policies import facts_here, load_policy
+    from rdnscache.policies import facts_here
 
-    found = facts_here(load_policy(_load(file, given)).lists)
+    found = facts_here(_load(file, given))
     if as_json:
         echo_json([{"kind": each.kind, "file": each.file, "names": each.names, "passed_over": each.refused}
                    for each in found], indent=2)  # fmt: skip

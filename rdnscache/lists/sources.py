@@ -20,7 +20,7 @@ from rdnscache.files import open_regular, unpacked
 from rdnscache.policy.compiled_list import BLOCK, PASS
 from rdnscache.policy.list_text import MOST_OCTETS
 from rdnscache.policy.rpz_text import RPZ
-from rdnscache.rpz_source import SCHEME
+from rdnscache.rpz_source import SCHEME, RpzSource
 
 #: Octets read at a time.
 CHUNK = 1 << 16
@@ -65,6 +65,11 @@ def sources_of(config: Config) -> tuple[ListSource, ...]:
     """In the order in which they count."""
     places = ((BLOCK, config.block), (PASS, config.pass_), (RPZ, [source.place for source in config.rpz]))
     return tuple(dict.fromkeys(ListSource(kind, place) for kind, given in places for place in given))
+
+
+def transfers_of(config: Config) -> dict[str, RpzSource]:
+    """The zones that are transferred, by what their lists are called among the nodes."""
+    return {ListSource(RPZ, each.place).word: each for each in config.rpz if each.server is not None}
 
 
 class SourceError(Exception):

@@ -64,7 +64,8 @@ class Transfer:
         self._clock = clock
         self._zone = parse_name(source.zone)
         self._failures = 0
-        self._problem = ""
+        #: Why the server could not be asked the last time; empty: it could.
+        self.problem = ""
         self.soa = _soa_of(path)
         #: When the server is asked next; at once at first, since much may have changed meanwhile.
         self.due = clock()
@@ -79,6 +80,11 @@ class Transfer:
         """Whether the copy has been unconfirmed for too long to be used (RFC 1035 section 3.3.13)."""
         return self.soa is not None and self._clock() - self._checked > self.soa.expire
 
+    @property
+    def fails(self) -> bool:
+        """Whether the server could not be asked the last time."""
+        return self._failures > 0
+
     def notified(self) -> None:
         """The server says that there is something new (RFC 1996)."""
         self.due = self._clock()
@@ -91,7 +97,7 @@ class Transfer:
             self._failed(str(error) or type(error).__name__)
             return None
         self._checked = self._clock()
-        self._failures, self._problem = 0, ""
+        self._failures, self.problem = 0, ""
         assert self.soa is not None
         self.due = self._checked + min(max(self.soa.refresh, LEAST_PAUSE), MOST_PAUSE)
         with suppress(OSError):
@@ -105,8 +111,8 @@ class Transfer:
         self._failures += 1
         pause = self.soa.retry if self.soa is not None else FIRST_RETRY * 2 ** min(self._failures - 1, 6)
         self.due = self._clock() + min(max(pause, LEAST_PAUSE), MOST_PAUSE)
-        if reason != self._problem:
-            self._problem = reason
+        if reason != self.problem:
+            self.problem = reason
             stays = "there is no copy yet" if self.soa is None else f"serial {self.soa.serial} stays"
             log.warning("%s is not transferred: %.300s; %s", self.source, reason, stays)
 

@@ -60,10 +60,10 @@ def read_items(chunks: Iterable[bytes], facts: ListFacts) -> Iterator[Item]:
             yield found
 
 
-def compile_list(chunks: Iterable[bytes], facts: ListFacts, key: bytes) -> bytes:
+def compile_list(chunks: Iterable[bytes], facts: ListFacts, key: bytes, lined: bool = True) -> bytes:
     """A list from its text; takes seconds for a million names. `key`: see `name_table.build`."""
     if facts.kind == RPZ:
-        table = build_rpz(read_rpz(chunks), key, facts)
+        table = build_rpz(read_rpz(chunks), key, facts, lined)
     else:
         table = name_table.build(((0, item) for item in read_items(chunks, facts)), key)
     remarks = [list(remark) for remark in facts.remarks]

@@ -66,9 +66,12 @@ class Hit(NamedTuple):
     owner: str
 
 
-def build_rpz(records: Iterable[ZoneRecord | Remark], key: bytes, note: Note) -> bytes:
-    """The table of a zone's rules; `key` is that of a `NameTable`. `note` is told of each rule, and of remarks."""
-    return _Builder(note).build(records, key)
+def build_rpz(records: Iterable[ZoneRecord | Remark], key: bytes, note: Note, lined: bool = True) -> bytes:
+    """The table of a zone's rules; `key` is that of a `NameTable`. `note` is told of each rule, and of remarks.
+
+    `lined`: a rule is known by its line, as in a file; else by what it is about.
+    """
+    return _Builder(note, lined).build(records, key)
 
 
 class Note(Protocol):
@@ -79,8 +82,9 @@ class Note(Protocol):
 
 
 class _Builder:
-    def __init__(self, note: Note) -> None:
+    def __init__(self, note: Note, lined: bool) -> None:
         self._note = note
+        self._lined = lined
         self._networks: dict[tuple[int, int], list[tuple[bytes, int, int]]] = {each: [] for each in _FAMILIES}
         self._known: dict[bytes, int] = {}
         self._sets = bytearray()
@@ -111,7 +115,7 @@ class _Builder:
                 what = self._set(rule.records)
             elif rule.ttl != self._ttl:
                 what = self._set(pack(CNAME, rule.ttl, TARGETS[what]))
-            value = what << _SET_SHIFT | min(rule.line, _LINE_MASK)
+            value = what << _SET_SHIFT | (min(rule.line, _LINE_MASK) if self._lined else 0)
             if rule.network is None:
                 yield 0, Item(rule.name, rule.below, value, False)
                 continue

@@ -19,6 +19,7 @@ cdef class Answering:
     cdef object _departure
     cdef public bint rotates
     cdef public bint enforces
+    cdef public object notified
     cdef public object subnets
 
     @cython.locals(entry=Entry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from rdnscache import clock, metrics, outcomes
@@ -13,6 +14,7 @@ from rdnscache.clients.subnets import ClientSubnets
 from rdnscache.departure import Departure
 from rdnscache.dns.compose import EDE_NOT_READY, EDE_PROHIBITED, compose, compose_error, compose_truncated
 from rdnscache.dns.entry import FAR, Entry
+from rdnscache.dns.notify import is_notify
 from rdnscache.dns.policy import Identity, answer_ourselves
 from rdnscache.dns.wire import CH, REFUSED, SERVFAIL, TCP_SIZE, Query
 from rdnscache.flights import Channel, Flights
@@ -49,6 +51,8 @@ class Answering:
         self.rotates = False
         #: Whether what policy has done instead of answering is done here; where workers ask each other it is not.
         self.enforces = True
+        #: What answers a server that says that a zone has changed, if any zone is transferred.
+        self.notified: Callable[[Query], bytes] | None = None
         #: Where upstreams are told of clients' networks: which one a query is for.
         self.subnets: ClientSubnets | None = None
 
@@ -90,6 +94,8 @@ class Answering:
     def take(self, channel: Channel, query: Query, client: Any, now: float) -> bytes | None:
         """Step 4: the reply when there is one already; None when `channel.answer` will be called later."""
         layer = outcomes.LOCAL
+        if self.notified is not None and is_notify(query):
+            return self.notified(query)
         reply = answer_ourselves(query, self._identity)
         if self._departure.begun and query.qclass == CH and not query.error:
             reply = compose_error(query, SERVFAIL, EDE_NOT_READY)
@@ -127,6 +133,8 @@ class Answering:
 
     def deny(self, query: Query) -> bytes:
         """The reply to a client that is not allowed (RFC 8914 section 4.19)."""
+        if self.notified is not None and is_notify(query):  # who is believed there is another matter
+            return self.notified(query)
         self.counters[metrics.DENIED] += 1
         reply = compose_error(query, REFUSED, EDE_PROHIBITED)
         if query.watch is not None:
