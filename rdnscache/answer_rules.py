@@ -8,6 +8,7 @@ from rdnscache.config import Config
 from rdnscache.dns.names import parse_own_name, type_number
 from rdnscache.dns.zones import Zones, is_below
 from rdnscache.policy.answers import AnswerTerms
+from rdnscache.policy.dns64 import Dns64
 from rdnscache.policy.local_zones import LocalZones
 from rdnscache.policy.special_names import SpecialNames
 from rdnscache.zone import USUAL
@@ -15,10 +16,11 @@ from rdnscache.zone import USUAL
 
 def special_names(config: Config, local: LocalZones | None) -> SpecialNames | None:
     """None where all are asked like any others. What is in a zone of somebody's own is not special."""
-    if not config.special_names and config.single_label:
+    if not config.special_names and config.single_label and not config.dns64:
         return None
     own = [parse_own_name(name) for zone in config.zone for name in zone.names]
-    return SpecialNames(config.special_names, own, config.single_label, local.exists if local is not None else None)
+    exists = local.exists if local is not None else None
+    return SpecialNames(config.special_names, own, config.single_label, exists, _dns64(config))
 
 
 def answer_terms(config: Config) -> Zones[AnswerTerms] | None:
@@ -42,4 +44,8 @@ def answer_terms(config: Config) -> Zones[AnswerTerms] | None:
 
 
 def _terms(config: Config) -> AnswerTerms:
-    return AnswerTerms(config.rebind_protection, frozenset(map(type_number, config.filter_types)))
+    return AnswerTerms(config.rebind_protection, frozenset(map(type_number, config.filter_types)), _dns64(config))
+
+
+def _dns64(config: Config) -> Dns64 | None:
+    return Dns64.of(config.dns64, config.dns64_exclude) if config.dns64 else None

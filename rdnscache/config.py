@@ -25,7 +25,7 @@ from rdnscache.forwards import DNS_PORT
 from rdnscache.kernel import cpus
 from rdnscache.option_parsers import Parser
 from rdnscache.policy.special_names import DEFAULT_SETS
-from rdnscache.redis_url import mask, parse
+from rdnscache.redis_url import mask
 from rdnscache.rpz_source import RpzSource
 from rdnscache.zone import USUAL, Zone
 
@@ -110,23 +110,27 @@ class Config:
         values.block_answer,
     )  # fmt: skip
     special_names: tuple[str, ...] = _option(
-        DEFAULT_SETS, "SET", "Answer these names of special use here: a set, no-SET, default, all or none; repeatable.",
+        DEFAULT_SETS, "SET", "Names of special use answered here: a set, no-SET, default, all or none; repeatable.",
         values.special_names, "default",
     )  # fmt: skip
     single_label: bool = _option(
         False, "yes|no", "Ask upstreams for names of one label, such as printer, as well.", values.switch, "no"
     )
     rebind_protection: bool = _option(
-        False, "yes|no", "Refuse answers with private addresses, but not in zones with servers of their own.",
-        values.switch, "no",
-    )  # fmt: skip
+        False, "yes|no", "Refuse private addresses, but in zones with servers of their own.", values.switch, "no"
+    )
     rebind_allow: tuple[str, ...] = _option(
         (), "NAME", "Let this name and all below it have private addresses; repeatable.", values.zones, "none"
     )
     filter_types: tuple[str, ...] = _option(
-        (), "TYPE", "Answer as if no name had records of this type: AAAA where there is no IPv6; repeatable.",
-        values.types, "none",
-    )  # fmt: skip
+        (), "TYPE", "Tell of no records of this type: AAAA where there is no IPv6; repeatable.", values.types, "none"
+    )
+    dns64: str = _option(
+        "", "no|yes|PREFIX", "Make AAAA of A for a network with NAT64; yes: with 64:ff9b::/96.", values.dns64, "no"
+    )
+    dns64_exclude: tuple[str, ...] = _option(
+        ("::ffff:0:0/96",), "NETWORK", "AAAA that DNS64 takes for none; repeatable.", values.networks6, "::ffff:0:0/96"
+    )
     redis: str = _option(
         "embedded", "URL|embedded|none", "The shared cache: a URL, a server of this node's own, or none.",
         values.redis_url, fixed=True, own=True,
@@ -314,16 +318,6 @@ class Config:
         return replace(self, upstream=upstream, **dict(zone.settings))
 
 
-def has_secrets(config: Config) -> bool:
-    """Whether there is something in it that nobody else should see: a secret, a token, a password for Redis."""
-    if config.secret or config.admin_token or any(each.key for each in config.rpz):
-        return True
-    if config.redis in ("embedded", "none"):
-        return False
-    found = parse(config.redis)
-    return found.login.given or found.sentinel_login.given
-
-
 Options = tuple[Field[Any], ...]
 
 
@@ -390,12 +384,8 @@ def _complete(config: Config, warn: Warn) -> Config:
     forwards.check_zones(config.zone, upstream, config.listen)
     port = config.listen[0].port
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip(".")[:50] or "node"
-    config = replace(
-        config,
-        upstream=upstream,
-        workers=config.workers or cpus(),
-        node_id=config.node_id or (host if port == DNS_PORT else f"{host}-{port}"),
-    )
+    node_id = config.node_id or (host if port == DNS_PORT else f"{host}-{port}")
+    config = replace(config, upstream=upstream, workers=config.workers or cpus(), node_id=node_id)
     contradictions.refuse(config)
     for each in (zone for zone in config.zone if zone.settings):
         try:

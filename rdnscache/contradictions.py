@@ -17,6 +17,9 @@ def refuse_of_zone(config: Any) -> None:
     ):
         if getattr(config, low) > getattr(config, high):
             raise ConfigError(f"{low} ({getattr(config, low)}) is above {high} ({getattr(config, high)})")
+    filtered = next((each for each in ("A", "AAAA") if each in config.filter_types), None)
+    if config.dns64 and filtered is not None:
+        raise ConfigError(f"filter_types has {filtered}, and dns64 makes AAAA of A")
 
 
 def refuse(config: Any) -> None:

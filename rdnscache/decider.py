@@ -14,16 +14,30 @@ from gevent.event import Event
 
 from rdnscache import clock, outcomes
 from rdnscache.cache import Cache
-from rdnscache.dns.compose import compose
+from rdnscache.dns.compose import EDE_NOT_READY, compose
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.names import question_text
 from rdnscache.dns.policy import without_records
 from rdnscache.dns.question import qname
-from rdnscache.dns.wire import SERVFAIL, Query, Reply, build_query, parse_query, parse_reply, read_u32
+from rdnscache.dns.wire import (
+    AAAA,
+    NOERROR,
+    NXDOMAIN,
+    SERVFAIL,
+    YXDOMAIN,
+    A,
+    Query,
+    Reply,
+    build_query,
+    parse_query,
+    parse_reply,
+    read_u32,
+)
 from rdnscache.flights import Flight, Flights
 from rdnscache.logs import Throttled
-from rdnscache.policy.answers import Refinement
+from rdnscache.policy.answers import Refinement, without_types
 from rdnscache.policy.blocking import BLOCK_TTL, EDE_BLOCKED
+from rdnscache.policy.dns64 import NONE, Dns64
 from rdnscache.policy.rules import Policy, joined
 from rdnscache.policy.verdict import TRUNCATED, Verdict
 
@@ -57,10 +71,7 @@ class Decider:
         verdict = self._policy.of(flight.key) if self._policy else None
         if verdict is None or verdict.action == TRUNCATED:  # who asks over TCP gets an answer
             return False
-        if verdict.target is None:
-            entry = self._entry_of(flight.key, verdict)
-        else:
-            entry = self._followed(flight.key, flights, verdict, verdict.target)
+        entry = self._told(flight.key, verdict, flights)
         if entry.ttl and not flight.flushed:
             self._cache.put(entry, clock.now())
         if flight.up:  # while an alias was followed, it may have had to make way
@@ -72,44 +83,48 @@ class Decider:
         policy = self._policy
         if policy.of(entry.key) is not None or policy.of_answer(entry.key, entry.tail, entry.ancount) is not None:
             return True
-        return policy.refined(entry) is not None
+        return policy.refined(entry) is not None or policy.dns64(entry) is not None
 
-    def asks(self, entry: Entry, flight: Flight) -> bool:
-        """Whether it takes a question of our own to say something else than an entry, so that it may have to wait."""
-        verdict = self._policy.of_answer(flight.key, entry.tail, entry.ancount)
-        return verdict is not None and verdict.target is not None
+    def lacks(self, entry: Entry) -> bool:
+        """Whether `instead_of` has to ask something else first, and takes its time."""
+        verdict = self._policy.of_answer(entry.key, entry.tail, entry.ancount)
+        return self._policy.dns64(entry) is not None if verdict is None else verdict.target is not None
 
     def settled(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
         """What a flight lands with: the entry, or what is said in its place; its question may be blocked by now."""
         verdict = self._policy.of(flight.key) if flight.since <= self._changed else None
         if verdict is None or verdict.action == TRUNCATED:
-            return self._instead_of(entry, flight.key, flights)
-        if verdict.target is not None:
-            return self._followed(flight.key, flights, verdict, verdict.target)
-        return self._entry_of(flight.key, verdict)
+            return self.instead_of(entry, flight.key, flights)
+        return self._told(flight.key, verdict, flights)
 
-    def _instead_of(self, entry: Entry, key: bytes, flights: Flights) -> Entry:
+    def instead_of(self, entry: Entry, key: bytes, flights: Flights) -> Entry:
         """The entry, or what is said in its place: it may be an alias of a blocked name, or have to lose something.
 
         Of what is not to be kept, nothing is.
         """
         verdict = self._policy.of_answer(key, entry.tail, entry.ancount)
-        if verdict is not None and verdict.action:
-            return self._marked(self._refined(entry, key) if verdict.action == TRUNCATED else entry, verdict)
         if verdict is None:
-            return self._refined(entry, key)
-        if verdict.target is not None:
-            found = self._followed(key, flights, verdict, verdict.target)
-        else:
-            found = self._entry_of(key, verdict)
+            return self._answered(entry, key, flights)
+        if verdict.action == TRUNCATED:
+            return self._marked(self._answered(entry, key, flights), verdict)
+        if verdict.action:
+            return self._marked(entry, verdict)
+        found = self._told(key, verdict, flights)
         found.ttl = found.ttl if entry.ttl else 0
         return found
 
-    def _refined(self, entry: Entry, key: bytes) -> Entry:
-        """The entry without what clients may not have of it."""
+    def _told(self, key: bytes, verdict: Verdict, flights: Flights) -> Entry:
+        """What a verdict says, where it may take its time."""
+        if verdict.target is None:
+            return self._entry_of(key, verdict)
+        return self._followed(key, flights, verdict, verdict.target)
+
+    def _answered(self, entry: Entry, key: bytes, flights: Flights) -> Entry:
+        """The answer as clients may have it: without some of it, or with addresses made of others."""
         refinement = self._policy.refined(entry)
         if refinement is None:
-            return entry
+            dns64 = self._policy.dns64(entry)
+            return entry if dns64 is None else self._completed(entry, key, dns64, flights)
         if not refinement.refused:
             return _refined(entry, refinement)
         asked = question_text(key)
@@ -145,12 +160,33 @@ class Decider:
         entry.ede, entry.renews, entry.action = verdict.ede, False, verdict.action
         return entry
 
+    def _completed(self, entry: Entry, key: bytes, dns64: Dns64, flights: Flights) -> Entry:
+        """The answer with addresses made of others, where there are some (RFC 6147 section 5.1)."""
+        errand = Errand(key[:-5] + A.to_bytes(2, "big") + key[-3:])
+        reply, now = parse_reply(errand.run(self._cache, flights)), clock.now()
+        source = errand.entry
+        if reply is None or source is None:
+            return Entry(key, without_records(key, SERVFAIL, EDE_NOT_READY), now, 0, 0, f"from={dns64} {self._node}")
+        left = max(int(source.stored + source.ttl - now), 0)
+        if reply.rcode not in (NOERROR, NXDOMAIN, YXDOMAIN):  # also what is refused for its address
+            return Entry(key, without_records(key, reply.rcode, reply.ede), now, left, 0, source.origin)
+        age = int(now - entry.stored)
+        made = parse_reply(dns64.made(entry, reply, age) or b"")
+        if made is None:
+            return _without_any(entry)
+        ttl = min(_least_ttl(made), left) if entry.ttl or entry.rcode == SERVFAIL else 0
+        found = Entry(key, made, now, ttl, source.stale, f"{source.origin} dns64={dns64}")
+        found.authentic, found.scope = entry.authentic and source.authentic, source.scope
+        return found
+
     def _followed(self, key: bytes, flights: Flights, verdict: Verdict, target: bytes) -> Entry:
         """The answer to a name of ours that is an alias of one that is not."""
-        found = Errand(target + key[len(qname(key)) :]).run(self._cache, flights)
-        first, rest = parse_reply(verdict.wire), parse_reply(found)
+        errand = Errand(target + key[len(qname(key)) :])
+        first, rest = parse_reply(verdict.wire), parse_reply(errand.run(self._cache, flights))
         whole = parse_reply(joined(first, rest)) if first is not None and rest is not None else None
-        return self._entry(key, whole or without_records(key, SERVFAIL), verdict)
+        entry = self._entry(key, whole or without_records(key, SERVFAIL), verdict)
+        entry.ttl = entry.ttl if errand.entry is not None and errand.entry.ttl else 0
+        return entry
 
 
 class Errand:
@@ -161,21 +197,22 @@ class Errand:
         assert query is not None
         query.key = key
         self._query = query
-        self._entry: Entry | None = None
+        #: What it has brought.
+        self.entry: Entry | None = None
         self._done = Event()
 
     def answer(self, query: Query, client: Any, entry: Entry, layer: int) -> None:
         """Called when it lands."""
-        self._entry = entry
+        self.entry = entry
         self._done.set()
 
     def run(self, cache: Cache, flights: Flights) -> bytes:
         """The reply; empty when there is none in time."""
         now = clock.now()
-        self._entry = cache.get(self._query.key, now)
-        if self._entry is None and flights.join(self, self._query, None, now) == outcomes.JOINED:
+        self.entry = cache.get(self._query.key, now)
+        if self.entry is None and flights.join(self, self._query, None, now) == outcomes.JOINED:
             self._done.wait(PATIENCE)
-        return compose(self._query, self._entry, clock.now()) if self._entry is not None else b""
+        return compose(self._query, self.entry, clock.now()) if self.entry is not None else b""
 
 
 def _refined(entry: Entry, refinement: Refinement) -> Entry:
@@ -185,6 +222,14 @@ def _refined(entry: Entry, refinement: Refinement) -> Entry:
     found = Entry(entry.key, reply, entry.stored, entry.ttl, entry.stale, f"{entry.origin} {refinement.why}")
     found.aged, found.scope, found.renews = entry.aged, entry.scope, entry.renews
     return found
+
+
+def _without_any(entry: Entry) -> Entry:
+    """An answer that tells of no address, of neither family; and says that this has been looked at."""
+    found = without_types(entry, frozenset((AAAA,)))
+    kept = _refined(entry, Refinement(found[0], "")) if found is not None else entry
+    kept.origin = f"{entry.origin} {NONE}"
+    return kept
 
 
 def _least_ttl(reply: Reply) -> int:

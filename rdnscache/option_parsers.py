@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from ipaddress import IPv6Network
 from typing import Any
 
 from rdnscache.address import Address
@@ -15,6 +16,7 @@ from rdnscache.dns.names import name_text, parse_name, type_number, type_text
 from rdnscache.endpoint import Endpoint, read_rate, split
 from rdnscache.files import read_text
 from rdnscache.policy.blocking import BlockAnswer
+from rdnscache.policy.dns64 import WELL_KNOWN, read_prefix
 from rdnscache.policy.local_record import stands_for_data
 from rdnscache.policy.special_names import read_sets
 from rdnscache.redis_url import canonical, parse
@@ -56,6 +58,22 @@ def types(raw: Any) -> tuple[str, ...]:
     if refused is not None:
         raise ValueError(f"{refused} is not a type of data that a name could be without")
     return tuple(found)
+
+
+def dns64(raw: Any) -> str:
+    """A prefix; `yes` stands for the one for everybody, and an empty text for none."""
+    if not isinstance(raw, str) or raw.lower() in _SWITCHES:
+        return WELL_KNOWN if switch(raw) else ""
+    return read_prefix(raw)
+
+
+def networks6(raw: Any) -> tuple[str, ...]:
+    """Networks of IPv6."""
+    found = networks(raw)
+    try:
+        return tuple(str(IPv6Network(each)) for each in found)
+    except ValueError as error:
+        raise ValueError(f"{error}: not a network of IPv6") from None
 
 
 #: Types that hold the DNS together.
@@ -126,13 +144,15 @@ def one_of(*choices: str) -> Parser:
     return parse
 
 
+_SWITCHES = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+
+
 def switch(raw: Any) -> bool:
     if isinstance(raw, bool):
         return raw
-    known = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
-    if not isinstance(raw, str) or raw.lower() not in known:
+    if not isinstance(raw, str) or raw.lower() not in _SWITCHES:
         raise ValueError(f"{_shown(raw)} is neither yes nor no")
-    return known[raw.lower()]
+    return _SWITCHES[raw.lower()]
 
 
 def number(kind: type[int] | type[float], low: float, high: float) -> Parser:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from gevent import get_hub
 
@@ -179,9 +180,16 @@ class Resolver:
             kept.held_until = stale.held_until
 
     def _late(self, flight: Flight, entry: Entry) -> None:
-        """Redis has the answer after all: whoever is first answers. What is on its way from an upstream is stored."""
-        if flight.up and not self._decider.asks(entry, flight):
+        """Redis has the answer after all: whoever is first answers. What is on its way from an upstream is stored.
+
+        Nothing may wait here, so where something else has to be asked first, the flight goes on.
+        """
+        if flight.up and not self._lacks(entry):
             self._land(flight, entry, outcomes.L2)
+
+    def _lacks(self, entry: Entry) -> bool:
+        """Whether something else has to be asked before it lands."""
+        return bool(self._decider.lacks(entry))
 
     def _claim_or_follow(self, flight: Flight, claim: Claim) -> tuple[Ending, Entry | None]:
         """Step 6: until there is an entry, from Redis or a leader, or it is for us to ask."""
@@ -234,10 +242,24 @@ class Resolver:
             entry.renews = False
         if source == SIBLING and time.monotonic() - self.flushed_at < APART:
             flight.flushed = True
-        self._land(flight, entry, outcomes.FOLLOWER if source == SIBLING else outcomes.UPSTREAM)
+        layer = outcomes.FOLLOWER if source == SIBLING else outcomes.UPSTREAM
+        self._land_around(flight, entry, layer, partial(
+            self._fill, flight, claim, STORE if ttl else PASS, reply, ttl, stale, source, route.zone
+        ))  # fmt: skip
+
+    def _land_around(self, flight: Flight, entry: Entry, layer: int, fill: Callable[[], None]) -> None:
+        """Our own clients first, unless that takes its time: others need not wait for what is ours."""
+        first = self._lacks(entry)
+        if first:
+            fill()
+        self._land(flight, entry, layer)
+        if not first:
+            fill()
+
+    def _fill(self, flight: Flight, claim: Claim, *what: Any) -> None:
         if self._outdated(flight):
             return claim.release()
-        return claim.fill(STORE if ttl else PASS, reply, ttl, stale, source, route.zone)
+        return claim.fill(*what)
 
     def _outdated(self, flight: Flight) -> bool:
         """Whether a flush means what its upstream was asked for. Those who follow it are to ask anew, one for all."""
@@ -248,13 +270,12 @@ class Resolver:
         log.debug("no answer: %s", failure)
         entry = self._failure(flight.key, failure)
         if failure.rcode == SERVFAIL and failure.why in (SAID, SILENT):
-            self._land(flight, entry, outcomes.FAILURE)
-            if self._outdated(flight):
-                return claim.release()
             reply = without_records(flight.key, failure.rcode, failure.ede)
             route: Route = flight.route
             ttl = route.limits.failure_ttl
-            return claim.fill(FAILURE, reply, ttl, 0, failure.source, route.zone, failure.why)
+            return self._land_around(flight, entry, outcomes.FAILURE, partial(
+                self._fill, flight, claim, FAILURE, reply, ttl, 0, failure.source, route.zone, failure.why
+            ))  # fmt: skip
         claim.release()
         if failure.why == SPENT:
             return self._land(flight, entry, outcomes.FAILURE)
@@ -313,6 +334,7 @@ class Resolver:
     def change_policy(self) -> Callable[[Entry], bool]:
         """The policy decides otherwise from now on; returns what tells the entries that have to go from L1."""
         self._decider.change()
+        self.flushed_at = time.monotonic()  # a sibling may still decide as before: what it says is not kept
         for flight in self.flights.meant(lambda key: True):
             if flight.stale is not None and self._decider.minds(flight.stale):
                 self._withdraw(flight)

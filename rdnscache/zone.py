@@ -35,6 +35,7 @@ SETTINGS = {
     "ttl_max": "ttl_max", "negative_ttl_max": "negative_ttl_max", "failure_ttl": "failure_ttl",
     "stale_window": "stale_window", "ecs": "ecs", "ecs_prefix4": "ecs_prefix4", "ecs_prefix6": "ecs_prefix6",
     "cache": "cache", "rebind_protection": "rebind_protection", "filter_types": "filter_types",
+    "dns64": "dns64",
 }  # fmt: skip
 _NETWORK = re.compile(r"[0-9A-Fa-f.:]+(?:/[0-9]{1,3})?")
 

@@ -37,6 +37,8 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "rebind_protection": ("yes", "on", True),
     "rebind_allow": ("dnsbl.example", "a.example, b.example", ["c.example"]),
     "filter_types": ("aaaa", "A HTTPS", ["TYPE65280"]),
+    "dns64": ("yes", "2001:db8::/96", False),
+    "dns64_exclude": ("2001:db8::/32", "::ffff:0:0/96 64:ff9b::/96", ["2002::/16"]),
     "redis": ("redis://192.0.2.1/0", "none", "valkey+unix:///run/v.sock"),
     "prefix": ("cli", "env", "file"),
     "secret": ("1:0123456789abcdef", "2:fedcba9876543210 1:0123456789abcdef", ["3:0011223344556677"]),

@@ -18,7 +18,7 @@ from rdnscache.policy.rpz_text import RPZ
 
 #: Options that a policy is made of, beside those of a file and the environment.
 OPTIONS = ("upstream", "zone", "records", "hosts", "block", "pass_", "rpz", "block_answer", "special_names",
-           "single_label", "rebind_protection", "rebind_allow", "filter_types")  # fmt: skip
+           "single_label", "rebind_protection", "rebind_allow", "filter_types", "dns64", "dns64_exclude")  # fmt: skip
 
 
 @click.group()

@@ -88,7 +88,7 @@ class Librarian:
                       for word, source in self.transfers.items()}  # fmt: skip
 
     def _there(self, version: Version | None) -> Version | None:
-        return version if version is not None and self.shelf.has(version.digest) else None
+        return version if version is not None and self._usable(version.digest) else None
 
     def round(self, patience: float = 3600.0, first: bool = False) -> None:
         """See what has changed, here and in the cluster. What is fetched for the first time has `patience` seconds."""
@@ -175,7 +175,7 @@ class Librarian:
         """The version that a text is, compiled on the shelf."""
         source = held.source
         digest = digest or digest_of(source.kind, file, self.breathe)
-        if not self.shelf.has(digest):
+        if not self._usable(digest):
             facts = ListFacts(source.kind, source.place)
             try:
                 chunks, key = chunks_of(file, self.breathe), os.urandom(KEY_OCTETS)
@@ -188,6 +188,16 @@ class Librarian:
             held.told = digest
             _tell(source, read_compiled(self.shelf.map(digest))[0])  # type: ignore[arg-type]
         return version
+
+    def _usable(self, digest: str) -> bool:
+        """Whether a compiled list is on the shelf: one that is damaged is made anew."""
+        if not self.shelf.has(digest):
+            return False
+        try:
+            read_compiled(memoryview(self.shelf.map(digest)))
+        except (OSError, ValueError):
+            return False
+        return True
 
     def _meet(self) -> None:
         """Give the cluster what is newer here, and take what is newer there."""

@@ -17,7 +17,7 @@ from rdnscache import __version__
 from rdnscache.config import Config
 from rdnscache.errors import ConfigError
 from rdnscache.files import open_regular, unpacked
-from rdnscache.policy.compiled_list import BLOCK, PASS
+from rdnscache.policy.compiled_list import BLOCK, FORMAT, PASS
 from rdnscache.policy.list_text import MOST_OCTETS
 from rdnscache.policy.rpz_text import RPZ
 from rdnscache.rpz_source import SCHEME, RpzSource
@@ -95,7 +95,7 @@ class Stamp:
 
 def digest_of(kind: str, file: IO[bytes], breathe: Callable[[], None]) -> str:
     """What a list made of this is called; the file is at its beginning then. Raises SourceError when it is too long."""
-    hashing, size = hashlib.blake2b(kind.encode() + b"\n", digest_size=16), 0
+    hashing, size = hashlib.blake2b(kind.encode() + b"\n", digest_size=16, person=FORMAT), 0
     while data := file.read(CHUNK):
         breathe()
         hashing.update(data)

@@ -16,6 +16,7 @@ from typing import IO, Protocol
 from rdnscache.breath import go_on
 from rdnscache.lists.shelf import Shelf
 from rdnscache.lists.transfer import Transfer
+from rdnscache.policy.compiled_list import FORMAT
 from rdnscache.rpz_source import RpzSource
 
 log = logging.getLogger(__name__)
@@ -139,6 +140,6 @@ def digest_of_zone(file: IO[bytes], breathe: Callable[[], None]) -> str:
     for number, line in enumerate(file):
         if number % 1024 == 0:
             breathe()
-        total += int.from_bytes(hashlib.blake2b(line, digest_size=16).digest(), "big")
+        total += int.from_bytes(hashlib.blake2b(line, digest_size=16, person=FORMAT).digest(), "big")
     file.seek(0)
     return (total % (1 << 128)).to_bytes(16, "big").hex()

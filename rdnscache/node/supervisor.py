@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from rdnscache import __version__, zone
-from rdnscache.config import Config, has_secrets, options, plain
+from rdnscache.config import Config, options, plain
 from rdnscache.errors import ConfigError
 from rdnscache.forms import form
 from rdnscache.kernel import Incarnation, first_free_port, forbid_dumps, raise_file_limit
@@ -34,6 +34,7 @@ from rdnscache.node.lifeline import RELOAD, RESTART, Lifeline
 from rdnscache.node.lists import Lists
 from rdnscache.node.sockets import Slot
 from rdnscache.policies import PolicyData, load_policy
+from rdnscache.secrecy import has_secrets
 
 log = logging.getLogger(__name__)
 

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.names import type_text
 from rdnscache.dns.policy import failure_wire
-from rdnscache.dns.question import qclass, qname, qtype, section
-from rdnscache.dns.records import Names, plain_data, plain_name, records_of
-from rdnscache.dns.wire import AAAA, IN, NOERROR, REFUSED, SOA, A, Reply, parse_reply
+from rdnscache.dns.question import qclass, qname, qtype
+from rdnscache.dns.wire import AAAA, IN, NOERROR, REFUSED, SOA, A
 from rdnscache.policy import addresses
 from rdnscache.policy.addresses import HTTPS, IPV4_HINT, IPV6_HINT, SVCB
+from rdnscache.policy.dns64 import Dns64
 from rdnscache.policy.draft import Draft, nobodys_soa
+from rdnscache.policy.plain_records import plain_records
 
-_RRSIG = 46
 #: The parameter of SVCB and HTTPS that has what records of a type would have.
 _HINTS = {A: IPV4_HINT, AAAA: IPV6_HINT}
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerTerms:
-    """What holds in a zone: whether private addresses are refused, and which types clients do not get."""
+    """What holds in a zone: whether private addresses are refused, which types clients do not get, and of what IPv6
+    addresses are made.
+    """
 
     rebind: bool = False
     without: frozenset[int] = frozenset()
+    dns64: Dns64 | None = None
 
     def __bool__(self) -> bool:
-        return self.rebind or bool(self.without)
+        return self.rebind or bool(self.without) or self.dns64 is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +43,6 @@ class Refinement:
     refused: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PlainRecord:
-    """A record of an answer section, its names in lower case and not compressed."""
-
-    owner: bytes
-    rtype: int
-    ttl: int
-    rdata: bytes
-
-    @property
-    def covered(self) -> int:
-        """The type that a signature is about; -1 of all else."""
-        return int.from_bytes(self.rdata[:2]) if self.rtype == _RRSIG else -1
-
-
 def refine(entry: Entry, terms: AnswerTerms) -> Refinement | None:
     """What an answer becomes; None when it stays as it is."""
     if qclass(entry.key) != IN:
@@ -63,6 +50,9 @@ def refine(entry: Entry, terms: AnswerTerms) -> Refinement | None:
     address = private_address(entry) if terms.rebind else None
     if address is not None:
         return Refinement(failure_wire(entry.key, REFUSED), f"rebind={ipaddress.ip_address(address)}", True)
+    trimmed = terms.dns64.trimmed(entry) if terms.dns64 is not None else None
+    if trimmed is not None:
+        return Refinement(trimmed, "without=excluded")
     found = without_types(entry, terms.without) if terms.without else None
     return Refinement(found[0], f"without={found[1]}") if found is not None else None
 
@@ -110,24 +100,3 @@ def _without_hints(entry: Entry, asked: int, hints: frozenset[int]) -> tuple[byt
             draft.add(record.owner, record.rtype, record.ttl, rdata)
     names = {IPV4_HINT: "ipv4hint", IPV6_HINT: "ipv6hint"}
     return (draft.stored(entry.key), ",".join(names[key] for key in sorted(hints))) if lost else None
-
-
-def reply_of(entry: Entry) -> Reply | None:
-    """An entry as the message it was made of."""
-    counts = b"".join(count.to_bytes(2, "big") for count in (1, entry.ancount, entry.nscount, entry.arcount))
-    return parse_reply(bytes((0, 0, 0x81, 0x80 | entry.rcode)) + counts + section(entry.key) + entry.tail)
-
-
-def plain_records(entry: Entry) -> Iterator[PlainRecord]:
-    """The records of its answer section."""
-    reply = reply_of(entry)
-    return records_plainly(reply) if reply is not None else iter(())
-
-
-def records_plainly(reply: Reply) -> Iterator[PlainRecord]:
-    """The records of a reply's answer section."""
-    wire, names = reply.wire, Names(reply.wire)
-    for record in records_of(reply, names, 0, reply.ancount, reply.end):
-        at = record.ttl_at
-        rdata = plain_data(wire, names, record.rtype, record.rclass, at + 6, record.end)
-        yield PlainRecord(plain_name(names, record.owner), record.rtype, int.from_bytes(wire[at : at + 4]), rdata)

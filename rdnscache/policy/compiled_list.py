@@ -25,6 +25,9 @@ MOST_REMARKS = 20
 LONGEST_FACTS, MOST_OCTETS = 64 << 10, 1 << 30
 _HEAD = Struct("<8sI")
 _MAGIC = b"rdnslst1"
+#: Changes whenever a table of the same text would be another one: what one version has made, another does not take for
+#: its own.
+FORMAT = b"2"
 BLOCK, PASS = "block", "pass"
 
 #: What is looked up in.

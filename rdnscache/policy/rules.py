@@ -15,6 +15,7 @@ from rdnscache.dns.wire import AAAA, CNAME, HEADER_SIZE, IN, A, Reply, parse_rep
 from rdnscache.dns.zones import Zones
 from rdnscache.policy.answers import AnswerTerms, Refinement, refine
 from rdnscache.policy.blocking import EDE_BLOCKED, BlockAnswer
+from rdnscache.policy.dns64 import Dns64
 from rdnscache.policy.lists import Lists
 from rdnscache.policy.local_zones import LocalZones
 from rdnscache.policy.special_names import SpecialNames
@@ -91,9 +92,14 @@ class Policy:
         """What an answer that is not blocked becomes before clients have it; None when it stays as it is."""
         return refine(entry, self._terms.of(entry.key)) if self._terms is not None else None
 
+    def dns64(self, entry: Entry) -> Dns64 | None:
+        """What is to make IPv6 addresses for an answer that has none; None where it stays as it is."""
+        found = self._terms.of(entry.key).dns64 if self._terms is not None and qclass(entry.key) == IN else None
+        return found if found is not None and found.lacks(entry) else None
+
     def _of_special_use(self, key: bytes) -> Verdict | None:
         found = self._special.of(key) if self._special is not None else None
-        return Verdict(found.wire, f"special={found.name}") if found is not None else None
+        return Verdict(found.wire, found.why, target=found.target) if found is not None else None
 
     def _passes(self, name: bytes) -> bool:
         found = self.lists.find(name)

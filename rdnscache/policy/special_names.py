@@ -11,8 +11,9 @@ from struct import Struct
 from rdnscache.dns.names import parse_name
 from rdnscache.dns.policy import EMPTY_ZONE_TTL, empty_zone, failure_wire
 from rdnscache.dns.question import qname, qtype
-from rdnscache.dns.wire import AAAA, DS, IN, NOERROR, NS, SOA, A
+from rdnscache.dns.wire import AAAA, CNAME, DS, IN, NOERROR, NS, SOA, A
 from rdnscache.dns.zones import Zones, suffixes
+from rdnscache.policy.dns64 import TTL_WITHOUT_SOA, Dns64
 
 #: Types that are about zones and their keys: asked of top-level domains, and of them alone among names of one label.
 INFRASTRUCTURE = frozenset((NS, SOA, DS, 46, 47, 48, 50, 51, 59, 60, 62, 63))
@@ -59,6 +60,8 @@ _SETS: dict[str, dict[str, str]] = {
     "internal": {"internal": _DENIED},
     "use-application-dns.net": {"use-application-dns.net": _DENIED},
 }  # fmt: skip
+#: Those that tell of the prefix of DNS64.
+_IPV4_ONLY = {"ipv4only.arpa": _EMPTY} | _reverse("192.0.0.170", "192.0.0.171")
 SETS = tuple(_SETS)
 #: Not answered here unless asked for: people use these names in networks of their own, or they mean something there.
 OPTIONAL = ("test", "example", "internal", "use-application-dns.net")
@@ -94,10 +97,13 @@ def read_sets(words: Iterable[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class SpecialAnswer:
-    """The stored bytes of a reply, and the set that it belongs to."""
+    """The stored bytes of a reply, and why it is given: `special=home.arpa`. `target` is what an alias leads to: to be
+    asked as usual.
+    """
 
     wire: bytes
-    name: str
+    why: str
+    target: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +120,14 @@ class SpecialNames:
     """`own` are zones that people have servers for: what is in them is not special, whatever its name.
 
     `single` says whether names of one label are asked elsewhere; `exists` whether a name has local records, or has
-    some below it. `more` are records beside those that such names have anyway.
+    some below it. With `dns64`, `ipv4only.arpa` tells of its prefix (RFC 7050, RFC 8880 section 7).
     """
 
     sets: Iterable[str]
     own: Iterable[bytes] = ()
     single: bool = True
     exists: Callable[[bytes], bool] | None = None
-    more: Records = field(default_factory=dict)
+    dns64: Dns64 | None = None
 
     _own: Zones[bool] = field(init=False)
     _places: Zones[_Place | None] = field(init=False)
@@ -132,22 +138,36 @@ class SpecialNames:
     def __post_init__(self) -> None:
         own = list(self.own)
         self._own = Zones(False, dict.fromkeys(own, True))
-        places = {place.zone: place for name in self.sets for place in _places(name)}
+        places = {place.zone: place for name in self.sets for place in _places(name, _SETS[name])}
+        if self.dns64 is not None:
+            places |= {place.zone: place for place in _places("ipv4only.arpa", _IPV4_ONLY)}
         closed = [place.zone for place in places.values() if place.kind != _EMPTY]
         self._places = Zones(None, places, closed)
-        self._records = {**_RECORDS, **self.more}
+        self._records = dict(_RECORDS)
+        if self.dns64 is not None:
+            self._records |= _records_of_ipv4_only(self.dns64)
         self._parents = {rest for name in (*own, *(name for name, _ in self._records)) for rest in suffixes(name)}
 
     def of(self, key: bytes) -> SpecialAnswer | None:
         """What is said of a question; None when it is to be asked as usual."""
+        found = self._translated(key)
+        if found is not None:
+            return found
         name = qname(key)
         place = self._places.of(key)
         if (place is None and (self.single or not _is_host(name, qtype(key)))) or self._own.of(key):
             return None
         if place is None:
             reply = empty_zone(key, name, self._is_there(name), SINGLE_LABEL_TTL)
-            return SpecialAnswer(reply.wire, SINGLE_LABEL)
-        return SpecialAnswer(self._answer(key, name, place), place.name)
+            return SpecialAnswer(reply.wire, f"special={SINGLE_LABEL}")
+        return SpecialAnswer(self._answer(key, name, place), f"special={place.name}")
+
+    def _translated(self, key: bytes) -> SpecialAnswer | None:
+        """The name of an IPv6 address that is made of another is an alias of that one's (RFC 6147 section 5.3.1)."""
+        target = self.dns64.reversed(qname(key)) if self.dns64 is not None and qtype(key) == _PTR else None
+        if target is None or self._own.of(key):
+            return None
+        return SpecialAnswer(_positive(key, (target,), CNAME, TTL_WITHOUT_SOA), f"dns64={self.dns64}", target)
 
     def _is_there(self, name: bytes) -> bool:
         return name in self._parents or (self.exists is not None and self.exists(name))
@@ -165,8 +185,8 @@ class SpecialNames:
         return wire
 
 
-def _places(name: str) -> Iterator[_Place]:
-    for zone, kind in _SETS[name].items():
+def _places(name: str, zones: dict[str, str]) -> Iterator[_Place]:
+    for zone, kind in zones.items():
         yield _Place(parse_name(zone), kind, name)
 
 
@@ -175,7 +195,14 @@ def _is_host(name: bytes, rtype: int) -> bool:
     return name[0] > 0 and name[0] + 2 == len(name) and rtype not in INFRASTRUCTURE and name not in _DOMAINS
 
 
-def _positive(key: bytes, rdatas: tuple[bytes, ...]) -> bytes:
+def _records_of_ipv4_only(dns64: Dns64) -> Records:
+    addresses = tuple(bytes((192, 0, 0, last)) for last in (170, 171))
+    name = parse_name("ipv4only.arpa")
+    back = {(parse_name(zone), _PTR): (name,) for zone in _IPV4_ONLY if zone != "ipv4only.arpa"}
+    return {(name, A): addresses, (name, AAAA): tuple(map(dns64.embed, addresses))} | back
+
+
+def _positive(key: bytes, rdatas: tuple[bytes, ...], rtype: int = 0, ttl: int = EMPTY_ZONE_TTL) -> bytes:
     head = failure_wire(key, NOERROR)
-    records = (_RECORD.pack(_TO_QUESTION, qtype(key), IN, EMPTY_ZONE_TTL, len(rdata)) + rdata for rdata in rdatas)
+    records = (_RECORD.pack(_TO_QUESTION, rtype or qtype(key), IN, ttl, len(rdata)) + rdata for rdata in rdatas)
     return head[:6] + len(rdatas).to_bytes(2, "big") + head[8:] + b"".join(records)
