@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
@@ -267,3 +268,63 @@ class TestAnyContent:
         found = list(read_list([("\n".join(form.format(name) for name in wanted)).encode()]))
         wide = form.startswith(("||", "*."))
         assert found == [Item(parse_name(name), wide, line, False) for line, name in enumerate(wanted, 1)]
+
+
+def read_json(text: bytes, size: int = 1 << 16) -> tuple[list[tuple[str, bool]], list[str]]:
+    """The names of a list in JSON, given in portions of `size`, each with whether it passes; and the remarks."""
+    found = list(read_list(text[start : start + size] for start in range(0, len(text), size)))
+    names = [(name_text(each.name), each.passes) for each in found if isinstance(each, Item)]
+    return names, [each.reason for each in found if isinstance(each, Remark)]
+
+
+class TestJson:
+    def test_an_array(self) -> None:
+        """On one line or on many, each name stands for itself alone."""
+        items = [each for each in read_list([b'[\n "Ads.test",\n "x.y.test" ]\n']) if isinstance(each, Item)]
+        assert [(name_text(each.name), each.below, each.line) for each in items] == [
+            ("ads.test.", False, 2), ("x.y.test.", False, 3),
+        ]  # fmt: skip
+        many = json.dumps([f"n{number}.test" for number in range(20_000)]).encode()
+        assert len(read_json(many)[0]) == 20_000
+
+    def test_an_object(self) -> None:
+        """Arrays that are called as such lists are; what is in others is not taken for names."""
+        text = b'{"version": 2, "blacklist": ["a.test"], "whitelist": ["b.test"], "fuzzylist": ["c.test"]}'
+        names, remarks = read_json(text)
+        assert names == [("a.test.", False), ("b.test.", True)]
+        assert remarks == ["what is in 'fuzzylist' is not known, so none of it is read"]
+
+    def test_objects_in_an_array(self) -> None:
+        """A name has a key of its own; other texts are none."""
+        text = b'[{"domain": "a.test", "by": "some.body"}, {"by": "x.test", "host": "b.test"}]'
+        assert read_json(text) == ([("a.test.", False), ("b.test.", False)], [])
+
+    def test_what_is_no_json_in_the_end(self) -> None:
+        """What came before it counts; the reason is told; nothing is kept of a string without end."""
+        for text, reason in (
+            (b'["a.test", "b', "it ends inside a string"),
+            (b'["a.test", "' + b"x" * 100_000, "a string of more than 4096 octets"),
+            (b'["a.test", ' + b"[" * 1000, "more than 64 arrays and objects"),
+        ):
+            names, remarks = read_json(text, 1000)
+            assert names == [("a.test.", False)]
+            assert reason in remarks[-1]
+
+    def test_an_adblock_header_is_none(self) -> None:
+        """Though it begins with a bracket."""
+        assert read_json(b"[Adblock Plus 2.0]\n||a.test^\n")[0] == [("a.test.", False)]
+
+    @given(
+        st.lists(st.from_regex(r"[a-z0-9]{1,9}(-[a-z]{1,3})?\.test", fullmatch=True), min_size=1),
+        st.sampled_from([None, 0, 2]), st.integers(1, 50),
+    )  # fmt: skip
+    def test_any_array(self, names: list[str], indent: int | None, size: int) -> None:
+        """However it is laid out, and wherever portions end."""
+        text = json.dumps(names, indent=indent).encode()
+        assert read_json(text, size) == ([(f"{name}.", False) for name in names], [])
+
+    @given(st.binary(max_size=200), st.integers(1, 30))
+    def test_any_octets_behind_a_bracket(self, rest: bytes, size: int) -> None:
+        """Nothing raises."""
+        for head in (b'["', b'{"', b'[{"domain":"', b'{"blacklist":["'):
+            read_json(head + rest, size)

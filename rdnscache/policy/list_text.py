@@ -14,6 +14,7 @@ Which form a line has is decided for each line, since lists are put together fro
 | `|example.com^` (adblock) | this name alone |
 | `@@` before an adblock rule | never block it |
 
+A list may also be JSON (see `json_text`); a name in it is that name alone.
 Comments (`#`, `!`, `;`, `//`), headers and cosmetic rules say nothing. What a DNS server cannot do as it was meant (a
 rule for scripts only, a path, a regular expression) is not done by halves: it is passed over with a remark. So is a
 name of one label: a line that blocks a whole top-level domain is far more often a slip than meant.
@@ -25,9 +26,11 @@ import codecs
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 from rdnscache.dns.names import parse_name, shown
+from rdnscache.policy.json_text import JsonError, JsonName, is_json, json_names
 
 #: Octets of a line; names have 255 at most, but a hosts line may hold several, and an adblock rule many modifiers.
 LONGEST_LINE = 4096
@@ -62,6 +65,8 @@ class Remark(NamedTuple):
     lines: int = 1
 
 
+#: Octets by which it is told what a list is.
+_HEAD = 256
 #: Octets of a portion that are split into lines at once.
 _PORTION = 64 << 10
 
@@ -85,8 +90,9 @@ def read_list(chunks: Iterable[bytes], passes: bool = False) -> Iterator[Item | 
     is kept than a portion and a line. Between two portions `chunks` may let others run.
     """
     number = names = faults = first_untold = 0
+    head, chunks = _begun(chunks)
     try:
-        for number, line in enumerate(lines_of(chunks), 1):
+        for number, line in _json_lines(chunks) if is_json(head) else enumerate(lines_of(chunks), 1):
             usual = _usual_rule(line)
             if not usual and not names:
                 expect_text(line)
@@ -106,6 +112,40 @@ def read_list(chunks: Iterable[bytes], passes: bool = False) -> Iterator[Item | 
     if first_untold:
         more = faults - MOST_REMARKS
         yield Remark(first_untold, f"from here on, {more} more lines were not understood", more)
+
+
+def _begun(chunks: Iterable[bytes]) -> tuple[bytes, Iterable[bytes]]:
+    """The first octets, and all of them."""
+    chunks, head = iter(chunks), b""
+    for chunk in chunks:
+        head += chunk
+        if len(head) >= _HEAD:
+            break
+    return head.removeprefix(codecs.BOM_UTF8), chain((head,), chunks)
+
+
+def _json_lines(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """The names in JSON as lines of a list would say it, each with its number."""
+    octets = 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal octets
+        for chunk in chunks:
+            octets += len(chunk)
+            if octets > MOST_OCTETS:
+                raise EndError(f"the list has more than {MOST_OCTETS} octets")
+            yield chunk
+
+    try:
+        for found in json_names(counted()):
+            if isinstance(found, JsonName):
+                plain = _NAME.fullmatch(found.text) is not None
+                yield found.line, (b"@@|%s^" if found.passes and plain else b"%s") % found.text
+            else:
+                key, line = found
+                yield line, b"%s[]" % key[:100]
+    except JsonError as error:
+        raise EndError(f"line {error.line}: {error}") from None
 
 
 def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -303,6 +343,8 @@ def _rule(word: bytes, below: bool, passes: bool) -> _Rule:
         text, below = text[1:], True
     if text in (b"", b".", b"*"):
         raise _LineError(f"{_shown(word)} is too wide: it would be every name")
+    if word.endswith(b"[]"):
+        raise _LineError(f"what is in {_shown(word.removesuffix(b'[]'))} is not known, so none of it is read")
     if _NAME.fullmatch(text) is None:
         raise _LineError(f"{_shown(word)} is not a domain name")
     try:

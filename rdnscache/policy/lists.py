@@ -36,29 +36,31 @@ class Lists:
     def __init__(
         self, lists: Sequence[Listed] = (), directives: Directives = NOTHING, zones: Sequence[RpzZone] = ()
     ) -> None:
-        self._lists = lists
-        self._directives = directives
+        self._finds = [(listed.table.find, listed.name) for listed in lists]
+        self._directives = directives if directives else None
+        self._paused = directives.paused
         #: Response policy zones, as far as they decide anything now.
         self.rpz = ResponsePolicy(() if directives.paused else zones)
 
     def __bool__(self) -> bool:
         """Whether anything may be blocked."""
-        return not self._directives.paused and bool(self._lists or self._directives or self.rpz)
+        return not self._paused and (bool(self._finds or self.rpz) or self._directives is not None)
 
     def find(self, name: bytes) -> Found | None:
         """What decides about a name (wire form, lower case); None when nothing does."""
-        if not self:
-            return None
-        ordered = self._directives.passes(name) if self._directives else None
-        if ordered is not None:
-            return Found(f"{'pass' if ordered else 'block'}={ORDERED}", ordered, True)
+        if self._directives is not None:
+            if self._paused:
+                return None
+            ordered = self._directives.passes(name)
+            if ordered is not None:
+                return Found(f"{'pass' if ordered else 'block'}={ORDERED}", ordered, True)
         best: Match | None = None
-        for listed in self._lists:
-            match = listed.table.find(name)
+        for find, listed in self._finds:
+            match = find(name)
             if match is None:
                 continue
             if match.passes:
-                return Found(f"pass={listed.name}:{match.line}", True)
+                return Found(f"pass={listed}:{match.line}", True)
             if best is None or len(match.name) > len(best.name):
-                best, where = match, listed.name
+                best, where = match, listed
         return Found(f"block={where}:{best.line}", False) if best is not None else None

@@ -16,7 +16,7 @@ from rdnscache.dns.zones import Zones
 from rdnscache.policy.answers import AnswerTerms, Refinement, refine
 from rdnscache.policy.blocking import EDE_BLOCKED, BlockAnswer
 from rdnscache.policy.dns64 import Dns64
-from rdnscache.policy.lists import Lists
+from rdnscache.policy.lists import Found, Lists
 from rdnscache.policy.local_zones import LocalZones
 from rdnscache.policy.special_names import SpecialNames
 from rdnscache.policy.verdict import TRUNCATED, Verdict
@@ -72,7 +72,7 @@ class Policy:
         lists, rpz = self.lists, self.lists.rpz
         if not lists or not (ancount or rpz) or qclass(key) != IN or self._passes(qname(key)):
             return None
-        names, addresses = _told(key, tail, ancount) if ancount else ([], [])
+        names, addresses = _told(key, tail, ancount, rpz.about_addresses) if ancount else ([], [])
         if rpz:
             followed = [qname(key), *(name for name in names if not self._passes(name))]
             found = rpz.of_answer(followed, addresses)
@@ -111,10 +111,12 @@ class Policy:
             hit, waits = rpz.of_name(name)
             if hit is not None:
                 return None if waits else rpz.verdict(key, hit)
-        return self._blocked(key, name)
+        return self._by_list(key, found)
 
     def _blocked(self, key: bytes, name: bytes) -> Verdict | None:
-        found = self.lists.find(name)
+        return self._by_list(key, self.lists.find(name))
+
+    def _by_list(self, key: bytes, found: Found | None) -> Verdict | None:
         return None if found is None or found.passes else Verdict(self._answer.wire(key), found.why, EDE_BLOCKED)
 
 
@@ -123,18 +125,18 @@ def no_policy() -> Policy:
     return Policy(None, (), Lists(), BlockAnswer())
 
 
-def _told(key: bytes, tail: bytes, ancount: int) -> tuple[list[bytes], list[bytes]]:
-    """The names that the aliases of an answer lead to, on the wire and in lower case; and its addresses."""
+def _told(key: bytes, tail: bytes, ancount: int, addressed: bool) -> tuple[list[bytes], list[bytes]]:
+    """The names that the aliases of an answer lead to, on the wire and in lower case; its addresses if `addressed`."""
     head = bytes((0, 0, 0x81, 0x80, 0, 1)) + ancount.to_bytes(2, "big") + bytes(4)
     reply = parse_reply(head + section(key) + tail)
-    if reply is None or not (CNAME in reply.types or A in reply.types or AAAA in reply.types):
+    if reply is None or not (CNAME in reply.types or (addressed and (A in reply.types or AAAA in reply.types))):
         return [], []
     names = Names(reply.wire)
     targets, addresses = [], []
     for record in records_of(reply, names, 0, reply.ancount, reply.end):
         if record.rtype == CNAME:
             targets.append(plain_name(names, names.read(record.ttl_at + 6)))
-        elif record.rtype in (A, AAAA):
+        elif addressed and record.rtype in (A, AAAA):
             addresses.append(reply.wire[record.ttl_at + 6 : record.end])
     return targets, addresses
 
