@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench import report
+from bench.blocking import BLOCKING
 from bench.choosing import CHOOSING
 from bench.extras import EXTRAS
 from bench.flood import FLOOD_ROW
@@ -26,7 +27,7 @@ from bench.system import BenchError, machine
 from bench.transports import TRANSPORTS
 
 ROOT = Path(__file__).absolute().parents[1]
-ALL_ROWS = [*ROWS, FLOOD_ROW, *GROW, *EXTRAS, *TRANSPORTS, *CHOOSING]
+ALL_ROWS = [*ROWS, FLOOD_ROW, *GROW, *EXTRAS, *TRANSPORTS, *CHOOSING, *BLOCKING]
 
 
 def options() -> argparse.Namespace:

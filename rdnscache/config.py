@@ -82,10 +82,10 @@ class Config:
         lambda raw: zones.read(raw, _setting), "no zones",
     )  # fmt: skip
     records: tuple[str, ...] = _option(
-        (), "FILE", "Answer with these records, zone-file text (RFC 1035); repeatable.", values.texts, "none"
+        (), "FILE", "Answer with these records, zone-file text (RFC 1035); repeatable.", values.texts_or_files, "none"
     )
     hosts: tuple[str, ...] = _option(
-        (), "FILE", "Answer with the names and addresses of a hosts file; repeatable.", values.texts, "none"
+        (), "FILE", "Answer with the names and addresses of a hosts file; repeatable.", values.texts_or_files, "none"
     )
     block: tuple[str, ...] = _option(
         (), "FILE|URL", "Block the names of a list: a hosts file, domains, or adblock's; repeatable.", values.texts,

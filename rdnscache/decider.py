@@ -190,7 +190,9 @@ class Decider:
 
 
 class Errand:
-    """A question of our own, which joins the flight of anybody else's."""
+    """A question of our own, which joins the flight of anybody else's, or is one on the greenlet that needs it."""
+
+    flies = True
 
     def __init__(self, key: bytes) -> None:
         query = parse_query(build_query(b"\0\0", key, True), True)

@@ -37,6 +37,8 @@ cdef class Flights:
     @cython.locals(flight=Flight, prefix=bytes, key=bytes, waits=int)
     cpdef int join(self, object channel, Query query, object client, double now) except -1
     @cython.locals(flight=Flight)
+    cpdef int _fly_here(self, object channel, Query query, double now) except -1
+    @cython.locals(flight=Flight)
     cpdef bint renew(self, bytes key, int left) except -1
     @cython.locals(flight=Flight)
     cdef Flight _begin(self, bytes key, bytes prefix, double now)

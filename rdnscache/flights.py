@@ -19,7 +19,7 @@ from rdnscache.clients.networks import client_prefix
 from rdnscache.crew import Crew, Task
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import Query
-from rdnscache.outcomes import FAILURE, FLIGHT, FULL, GREEDY, JOINED, REPEATED
+from rdnscache.outcomes import FAILURE, FLIGHT, FULL, GREEDY, JOINED, REPEATED, SHED_CROWDED
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,10 @@ SLICE = 100
 
 
 class Channel(Protocol):
-    """Where a waiting client is answered: a UDP listener or a TCP connection."""
+    """Where a waiting client is answered: a UDP listener or a TCP connection.
+
+    One that `flies` is a flight's own, which needs the answer to go on: it is called on that flight's greenlet.
+    """
 
     def answer(self, query: Query, client: Any, entry: Entry, layer: int) -> None:
         """Send the reply made from `entry`, which `layer` had; one of outcomes.LAYERS."""
@@ -145,6 +148,8 @@ class Flights:
         if flight is None:
             if self._crew.refuses(prefix, key):
                 return GREEDY
+            if client is None and getattr(channel, "flies", False):
+                return self._fly_here(channel, query, now)
             flight = self._begin(key, prefix, now)
         else:
             if flight.seen is not None and client is not None:
@@ -159,6 +164,22 @@ class Flights:
             self._crew.press()
         if query.data[2] & 0x01:
             flight.recursion = True
+        return JOINED
+
+    def _fly_here(self, channel: Channel, query: Query, now: float) -> int:
+        """Fly what a flight needs on its own greenlet: if it waited for another one, all could wait for each other."""
+        flight = self._up[query.key] = Flight(query.key, now, b"")
+        self._count += 1
+        self.waiting += 1
+        flight.waiters.append((channel, query, None, b""))
+        flight.recursion = True
+        try:
+            self._pilot.fly(flight)
+        except Exception:
+            log.exception("a flight failed")
+        finally:
+            if flight.up:  # an error, or the flight that needs it makes way, and this one with it
+                self._pilot.shed(flight, SHED_CROWDED)
         return JOINED
 
     def renew(self, key: bytes, left: int) -> bool:

@@ -240,6 +240,7 @@ class Board:
     def __init__(self, workers: int) -> None:
         self._rows = memoryview(mmap.mmap(-1, workers * _WIDTH * 8)).cast("B").cast("Q")
         self._reports = [_Report() for _ in range(workers)]
+        self._order = _Report()
         #: Which upstream has which place, those gone included; and those in use.
         self._servers: list[str] = []
         self._numbers = memoryview(mmap.mmap(-1, SERVER_ROOM * SERVER_NUMBERS * 8)).cast("B").cast("d")
@@ -323,6 +324,14 @@ class Board:
     def tell(self, worker: int, report: bytes) -> None:
         """Leave a worker's report, in place of its last one."""
         self._reports[worker].write(report)
+
+    def tell_order(self, told: bytes) -> None:
+        """Leave how the supervisor has carried out its last order."""
+        self._order.write(told)
+
+    def order(self) -> bytes:
+        """The same; empty where there has been none."""
+        return self._order.read()
 
     def told(self) -> list[bytes]:
         """The last report of every worker; empty where there is none."""

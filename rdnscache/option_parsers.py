@@ -41,6 +41,12 @@ def texts(raw: Any) -> tuple[str, ...]:
     return tuple(text(each) for each in (raw if isinstance(raw, list | tuple) else [raw]))
 
 
+def texts_or_files(raw: Any) -> tuple[str, ...]:
+    """As `texts`; an item with a newline in it is no file's name, but what could be in one."""
+    items = raw if isinstance(raw, list | tuple) else [raw]
+    return tuple(each if isinstance(each, str) and "\n" in each else text(each) for each in items)
+
+
 def block_answer(raw: Any) -> str:
     BlockAnswer.parse(text(raw))
     return str(raw)

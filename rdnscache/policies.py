@@ -45,6 +45,9 @@ from rdnscache.policy.special_names import SpecialNames
 from rdnscache.policy.zone_text import read_zone_text
 from rdnscache.rpz_source import RpzSource
 
+#: What records in the configuration itself are called.
+INLINE = "configuration"
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyData:
@@ -63,7 +66,7 @@ class PolicyData:
 
     def policy(self, tables: Mapping[ListSource, Table], directives: Directives = NOTHING) -> Policy:
         """For one worker."""
-        files = ["_".join(Path(file).name.split()) for file in self.files]
+        files = ["_".join(Path(_called(file)).name.split()) for file in self.files]
         lists, answer = self.listed(tables, directives), BlockAnswer.parse(self.answer)
         return Policy(self.local, files, lists, answer, self.special, self.terms)
 
@@ -95,19 +98,24 @@ def _local_zones(config: Config, files: Sequence[str], digest: hashlib.blake2b) 
     found: list[LocalRecord] = []
     for number, file in enumerate(files):
         try:
-            text = read_text(file)
+            text = read_text(file) if "\n" not in file else file
             records = read_zone_text(text) if number < len(config.records) else read_hosts(text)
         except ZoneTextError as error:
-            raise ConfigError(f"{file}, {error}") from None
+            raise ConfigError(f"{_called(file)}, {error}") from None
         except ValueError as error:
-            raise ConfigError(f"{file} {error}") from None
+            raise ConfigError(f"{_called(file)} {error}") from None
         digest.update(text.encode())
         found += [replace(record, line=number << FILE_SHIFT | record.line) for record in records]
     try:
         return LocalZones(found)
     except ZoneTextError as error:
-        file, line = files[error.line >> FILE_SHIFT], error.line & (1 << FILE_SHIFT) - 1
+        file, line = _called(files[error.line >> FILE_SHIFT]), error.line & (1 << FILE_SHIFT) - 1
         raise ConfigError(f"{file}, line {line}: {error.reason}") from None
+
+
+def _called(file: str) -> str:
+    """What a file is called, or records that stand in the configuration itself."""
+    return INLINE if "\n" in file else file
 
 
 def _nobody_waits() -> None:

@@ -11,8 +11,8 @@ from heapq import nlargest
 from typing import Any
 
 from rdnscache.dns.names import name_text, rcode_text, type_text
-from rdnscache.dns.question import qtype
-from rdnscache.dns.wire import Query
+from rdnscache.dns.question import qclass, qtype
+from rdnscache.dns.wire import IN, Query
 from rdnscache.outcomes import LAYERS
 
 log = logging.getLogger("rdnscache.queries")
@@ -41,13 +41,14 @@ class QueryLog:
         heat = self._heat
         if key in heat:
             heat[key] += queries
-        elif key and len(heat) < HEAT_ROOM:
+        elif key and len(heat) < HEAT_ROOM and qclass(key) == IN:  # other classes are for health checks
             heat[key] = queries
 
-    def turn(self) -> None:
-        """An interval is over: see what was asked most, and begin to count anew."""
+    def turn(self, answered: Callable[[bytes], bool] = lambda key: True) -> None:
+        """An interval is over: see what was asked most, and begin to count anew. What is not `answered` is left out."""
         heat, self._heat = self._heat, {}
-        self.hottest = nlargest(HOTTEST, heat.items(), key=lambda item: item[1])
+        most = nlargest(2 * HOTTEST, heat.items(), key=lambda item: item[1])
+        self.hottest = [item for item in most if answered(item[0])][:HOTTEST]
 
     def due(self, queries: int) -> bool:
         """Whether one of these queries is to be logged."""

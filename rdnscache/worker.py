@@ -24,7 +24,7 @@ from rdnscache.departure import Departure
 from rdnscache.dns.names import TYPES, question_text, rcode_text
 from rdnscache.dns.policy import Identity
 from rdnscache.dns.question import questions
-from rdnscache.dns.wire import IN
+from rdnscache.dns.wire import IN, SERVFAIL
 from rdnscache.endpoint import UNLIMITED, Endpoint
 from rdnscache.flights import Flights
 from rdnscache.logs import log_uncaught
@@ -43,6 +43,7 @@ from rdnscache.server.pool import Pool
 from rdnscache.server.tcp import TcpListener
 from rdnscache.server.udp import UdpListener
 from rdnscache.store.contract import BEAT
+from rdnscache.store.heat import INTERVAL as HEAT_INTERVAL
 from rdnscache.store.interface import NullStore, Store
 from rdnscache.store.redis_store import RedisStore, StoreSettings
 from rdnscache.store.scope import Scope
@@ -71,8 +72,6 @@ GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
 LIMITED_NAMED = 5
 #: Seconds between two beats of the hub.
 BEAT_INTERVAL = 0.25
-#: Seconds between two turns of the count of the hottest names, and between two words about who is limited.
-HEAT_INTERVAL = 10.0
 #: Seconds between two looks whether Redis is there, at the start.
 ATTACH_LOOK = 0.02
 #: Entries and flights make no cycles, so the collector finds next to nothing; left alone it takes a tenth of each miss,
@@ -136,6 +135,8 @@ class Worker:
         self._stopping = Event()
         self._evictions = 0
         self._limited = self._count_limited()
+        #: How the supervisor's last order ended, as we have told it.
+        self._told_order = b""
 
     def _make_budget(self, endpoint: Endpoint) -> Budget | None:
         """What a server may be asked; None: any number."""
@@ -250,6 +251,7 @@ class Worker:
     def introduce(self) -> None:
         self._measure()
         told = self._status.of(time.monotonic(), time.time(), self.store, self.routes.servers, self.query_log)
+        told["order"] = json.loads(self.board.order() or b"{}")
         told["policy"] = self.rulebook.told()
         text = json.dumps(told)
         self.board.tell(self.worker, text.encode())
@@ -281,12 +283,13 @@ class Worker:
             now = time.monotonic()
             self._beat()
             if now >= next_turn:
-                self.query_log.turn()
+                self.query_log.turn(self._answered)
                 self.store.heat(self.query_log.hottest)
                 self._tell_limited(now)
                 next_turn = now + HEAT_INTERVAL
             self.routes.catch_up(now)
             self._measure()
+            self._tell_order()
         self._linger()
         self._drain()
         return 0
@@ -297,6 +300,13 @@ class Worker:
             if self.rulebook.due(time.time()):
                 with self._changing:
                     self._change_policy(at_once=False)
+
+    def _tell_order(self) -> None:
+        """Tell who ordered something how it ended: each worker does, for one of them may hang."""
+        told = self.board.order()
+        if told != self._told_order and self.store.attached:
+            self._told_order = told
+            self.store.answer_order(json.loads(told))
 
     def _succeeded(self) -> None:
         """Our successor reads from the same sockets: nobody has to be told to go elsewhere."""
@@ -332,6 +342,11 @@ class Worker:
                             self.resolver.warm(entry, now)
                     flushes = self.resolver.flushes
         self.counters[metrics.WARM] = 1
+
+    def _answered(self, key: bytes) -> bool:
+        """Whether a question has an answer, as far as we know: names that only fail need not be had ready."""
+        entry = self.cache.kept(key)
+        return entry is None or entry.rcode != SERVFAIL
 
     def _count_limited(self) -> int:
         return self.counters[metrics.LIMITED_DROPPED] + self.counters[metrics.LIMITED_TRUNCATED]

@@ -21,6 +21,7 @@ from rdnscache.kernel import Incarnation, born
 from rdnscache.metrics import ANSWERS, COLUMN, HISTOGRAM, METRICS, Counters
 from rdnscache.outcomes import LAYERS
 from rdnscache.query_log import QueryLog
+from rdnscache.store.contract import VERSION
 from rdnscache.store.interface import Store
 from rdnscache.store.steering import STEP, STEPS
 from rdnscache.upstream.server import Server
@@ -53,6 +54,7 @@ class WorkerStatus:
             "pid": os.getpid(),
             "born": born(os.getpid()),
             "version": __version__,
+            "contract": VERSION,
             "form": form(),
             "started": time.time(),
             "workers": config.workers,

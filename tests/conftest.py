@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import settings
@@ -52,6 +53,13 @@ def second_redis() -> Iterator[RedisServer]:
     """One more, of any kind."""
     with RedisServer() as second:
         yield second
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """For what is to end with the test."""
+    with ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import redis
 from support import KINDS, ROOT, Node, RedisCluster, RedisServer, Upstream, ask, command, free_port, wait_for
 
 from rdnscache.operator.audit import OK, WRONG, Facts, Finding, judge, needed, worst
-from rdnscache.store.contract import HEAT, Names
+from rdnscache.store.contract import Names
+from rdnscache.store.heat import HEAT
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = [pytest.mark.once, pytest.mark.both]

@@ -284,9 +284,10 @@ class TestReload:
         with Upstream() as upstream, cluster([redis_server.url] * 2, upstream, 1, args) as nodes:
             file.write_text("ttl_max = 77\n")
             done = command("reload", "--node", "n1", "--redis", redis_server.url)
-            assert done.stdout == "told n1\n"
+            assert done.stdout == "n1: reload done\n"
             wait_for(lambda: "all workers use" in nodes[1].log(), 20)
             assert "all workers use" not in nodes[0].log()
-            assert command("reload", "--redis", redis_server.url).stdout == "told n0, n1\n"
+            told = command("reload", "--redis", redis_server.url).stdout
+            assert told == "n0: reload done\nn1: reload done (nothing to change)\n"
             wait_for(lambda: "all workers use" in nodes[0].log() and "nothing to change" in nodes[1].log(), 20)
             assert command("reload", "--node", "n7", "--redis", redis_server.url).returncode == 1

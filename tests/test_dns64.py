@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dns.flags
@@ -336,6 +337,15 @@ class TestNodes:
                 for cd in (0, dns.flags.CD):
                     reply = ask(node.port, "www.test.", "AAAA", want_dnssec=do, flags=dns.flags.RD | cd)
                     assert bool(reply.answer) == (not (do and cd))
+
+    def test_few_greenlets(self) -> None:
+        """A question that needs another one does not wait for a greenlet that waits for the same."""
+        with Upstream(told, delay=0.02) as upstream:
+            with Node([upstream.address], args=("--dns64", "yes", "--max-flights", "4")) as node:
+                names = [f"n{number}.test." for number in range(24)]
+                with ThreadPoolExecutor(len(names)) as pool:
+                    replies = pool.map(lambda name: ask(node.port, name, "AAAA", timeout=10), names)
+                    assert {tuple(addresses(reply)) for reply in replies} == {("64:ff9b::c000:201",)}
 
     def test_what_is_shared(self, redis_server: RedisServer) -> None:
         """Redis has what upstreams said, so a node without DNS64 and one with another prefix share it."""

@@ -35,12 +35,6 @@ class Versions:
         return None if self.silent else answer(query, f"{self.ttl} A {self.address}")
 
 
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
 def flush(server: RedisServer, *words: str) -> tuple[int, dict[str, Any]]:
     """The exit code of a flush of the name, and what it said."""
     done = command("cache", "flush", NAME, "--json", "--redis", server.url, *words)

@@ -123,6 +123,20 @@ class TestLocalRecords:
             assert answer_of(node.port, "other.office.test.")
             assert upstream.total() == 1
 
+    def test_records_in_the_configuration_itself(self, tmp_path: Path) -> None:
+        """A text of several lines is no file's name."""
+        file = tmp_path / "rdnscache.toml"
+        file.write_text(
+            'upstream = "192.0.2.53"\nhosts = "192.0.2.6 nas.test\\n"\n'
+            'records = """\n$ORIGIN office.test.\n$TTL 600\nprinter A 192.0.2.77\n"""\n'
+        )
+        found = command("policy", "explain", "printer.office.test", "--config", str(file)).stdout
+        assert "decided by: local=configuration:3" in found
+        assert "192.0.2.6" in command("policy", "explain", "nas.test", "--config", str(file)).stdout
+        file.write_text('upstream = "192.0.2.53"\nrecords = """\nx.test. A 192.0.2.7\nx.test. A no\n"""\n')
+        done = command("serve", "--check", "--config", str(file))
+        assert (done.returncode, "configuration, line 2" in done.stderr) == (2, True)
+
     def test_mistakes_are_told_with_file_and_line(self, tmp_path: Path) -> None:
         """One sentence; a node at work keeps what it had."""
         file = tmp_path / "office.zone"

@@ -170,7 +170,7 @@ def test_the_command_reaches_the_nodes(redis_server: RedisServer, upstream: Upst
         wait_for(lambda: json.loads(command("cluster", "members", "--json", "--redis", redis_server.url).stdout))
         assert command("restart", "--node", "b", "--redis", redis_server.url).returncode == 1
         assert restarts(node) == 0
-        assert command("restart", "--redis", redis_server.url).stdout == "told a\n"
+        assert command("restart", "--redis", redis_server.url).stdout == "a: restart done\n"
         wait_for(lambda: restarts(node) == 1, 20)
         wait_for(lambda: node.log().count("attached to Redis") == 2, 20)
 

@@ -26,6 +26,7 @@ from support import (
     Upstream,
     ask,
     command,
+    default_handler,
     failure,
     free_port,
     get,
@@ -39,7 +40,7 @@ from support import (
 from rdnscache import metrics, outcomes
 from rdnscache.metrics import BOUNDS, SERVER_ROOM, Board, observe
 from rdnscache.query_log import HEAT_ROOM, HOTTEST, QueryLog, address_text
-from rdnscache.store.contract import HEAT, HOT_HALF_LIFE, HOT_KEPT, HOT_LIFETIME
+from rdnscache.store.heat import HALF_LIFE, HEAT, KEPT, LIFETIME, rate
 from rdnscache.store.steering import STEP
 from rdnscache.worker_status import History
 
@@ -349,31 +350,65 @@ def test_the_hottest_names(upstream: Upstream, redis_server: RedisServer) -> Non
     assert command("cache", "warm", "--redis", redis_server.url).returncode == 2
 
 
+def test_only_what_is_answered_and_no_health_check_is_hot(redis_server: RedisServer) -> None:
+    """Questions of class CH, and names that only fail, are not among the hottest; the rate is right from the start."""
+
+    def handler(query: dns.message.Message, transport: str) -> dns.message.Message | None:
+        return failure(query) if "dead" in str(query.question[0].name) else default_handler(query, transport)
+
+    client = redis_server.client()
+    with (
+        Upstream(handler) as up,
+        watched(up, redis_server.url, 1, "--node-id", "a") as (node, _),
+    ):
+        for _ in range(50):
+            ask(node.port, "hot.test")
+            ask(node.port, "dead.test")
+            ask(node.port, "id.server", "TXT", rdclass="CH")
+        wait_for(lambda: client.zscore("rdns:1:hot", "{hot.test.}:A"), 25)
+        told = json.loads(command("cache", "top", "--json", "--redis", redis_server.url).stdout)
+        assert told == [{"question": "hot.test. A", "qps": 5.0}]
+
+
+@pytest.mark.parametrize("minutes", [1, 3, 600])
+def test_a_steady_rate_is_told_as_it_is(redis_server: RedisServer, minutes: int) -> None:
+    """However long it has lasted; and once nobody asks any more, it falls."""
+    client = redis_server.client()
+    for _ in range(min(minutes, 10) * 6):
+        heat(client, "steady", 300)
+        client.pexpire("hot", LIFETIME - 10_000)
+    found = rate(client.zscore("hot", "steady"), client.zscore("hot", "seconds"), client.pttl("hot"))
+    assert found == pytest.approx(30, rel=0.1)
+    client.pexpire("hot", LIFETIME - 300_000)
+    found = rate(client.zscore("hot", "steady"), client.zscore("hot", "seconds"), client.pttl("hot"))
+    assert 0 < found < 2
+
+
 def heat(client: Any, *told: str | int) -> None:
     client.eval(HEAT.source.decode(), 1, "hot", *told)
 
 
 def test_hot_names_cool_down(redis_server: RedisServer) -> None:
-    """Ten minutes ago counts half, by Redis' own time; the coldest beyond the bound are forgotten."""
+    """A minute ago counts half, by Redis' own time; the coldest beyond the bound are forgotten."""
     client = redis_server.client()
     heat(client, "a", 80, "b", 8)
-    assert client.pttl("hot") > HOT_LIFETIME - 5000
+    assert client.pttl("hot") > LIFETIME - 5000
     heat(client, "a", 20)
     assert client.zscore("hot", "a") == 100
-    client.pexpire("hot", HOT_LIFETIME - HOT_HALF_LIFE * 1000)  # as if ten minutes had passed
+    client.pexpire("hot", LIFETIME - HALF_LIFE * 1000)  # as if a minute had passed
     heat(client, "c", 1)
     assert client.zscore("hot", "a") == pytest.approx(50, rel=0.01)
     assert client.zscore("hot", "b") == pytest.approx(4, rel=0.01)
     assert client.zscore("hot", "c") == 1
-    assert client.pttl("hot") > HOT_LIFETIME - 5000
-    client.zadd("hot", {f"n{number}": number + 100 for number in range(HOT_KEPT + 50)})
-    client.pexpire("hot", HOT_LIFETIME - 100_000)
+    assert client.pttl("hot") > LIFETIME - 5000
+    client.zadd("hot", {f"n{number}": number + 100 for number in range(KEPT + 50)})
+    client.pexpire("hot", LIFETIME - 100_000)
     heat(client, "d", 1)
-    assert client.zcard("hot") == HOT_KEPT + 1
+    assert client.zcard("hot") == KEPT + 2  # with the weight of the seconds
     assert client.zscore("hot", "a") is None
     client.set("hot", "something else")
     heat(client, "e", 5)
-    assert client.zrange("hot", 0, -1, withscores=True) == [(b"e", 5.0)]
+    assert client.zrange("hot", 0, -1, withscores=True) == [(b"e", 5.0), (b"seconds", 10.0)]
     client.persist("hot")
     heat(client, "e", 5)
     assert client.zscore("hot", "e") == 10

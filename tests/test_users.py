@@ -182,7 +182,7 @@ def test_an_operator_may_do_what_the_commands_do_and_nothing_else(redis_server: 
             assert server.cli("reload").returncode == 0
             assert one.stop() == two.stop() == 0
         server.tester.set("rdns:1:{led.test.}:A#lead", "lost.0:1:1", ex=3000)
-        server.tester.zadd("rdns:1:nodes", {"lost.1a2b3c4d.0": time.time()})
+        server.tester.zadd("rdns:1:nodes", {"lost.1a2b3c4d.0": time.time() - 60})
         told = json.dumps({"upstreams": [{"address": "192.0.2.53:53", "place": "192.0.2.53:53", "budget": 500}]})
         server.tester.set("rdns:1:node:lost.1a2b3c4d.0", told, ex=3000)
         server.used()

@@ -17,7 +17,7 @@ from rdnscache.cli.output import echo, echo_json, on_terminal
 from rdnscache.cli.warm import warm
 from rdnscache.dns.names import parse_name, question_text, rcode_number, rcode_text, type_number, type_text
 from rdnscache.errors import ConfigError
-from rdnscache.store.patterns import pattern_text
+from rdnscache.store.patterns import is_pattern, pattern_text
 from rdnscache.store.scope import Scope
 
 if TYPE_CHECKING:
@@ -93,9 +93,13 @@ def list_entries(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     browser = open_browser(url, prefix, secrets)
+    if is_pattern(pattern):
+        candidates = progress(browser.find(text, wanted_type), browser)
+    else:
+        candidates = browser.of_name(parse_name(pattern), (wanted_type,) if wanted_type else (), search=True)
     found = (
         view
-        for view in progress(browser.find(text, wanted_type), browser)
+        for view in candidates
         if wanted_rcode in ("", view.rcode)
         and (older is None or view.age >= older)
         and (expiring is None or view.ttl_left <= expiring)
@@ -152,7 +156,8 @@ def stats(url: str | None, prefix: str, secrets: tuple[str, ...], as_json: bool)
 def top(limit: int, url: str | None, prefix: str, as_json: bool) -> None:
     """List the questions the cluster is asked most, with queries a second.
 
-    An average over all nodes in which ten minutes ago counts half, from samples told every ten seconds.
+    An average over all nodes in which a minute ago counts half, from samples told every ten seconds. Names that only
+    fail are not among them.
     """
     hottest = open_cluster(url, prefix).hottest(limit)
     if as_json:
@@ -242,11 +247,18 @@ def flush(
     Exit code 1 when one has not confirmed, or no node is there; who was away applies the flush when it returns.
     """
     from rdnscache.operator.flush import Flush
+    from rdnscache.store.sweeping import PAGE
 
     scope = _scope(name, rtype, zone, rcode, everything)
-    work = Flush(open_browser(url, prefix), open_cluster(url, prefix), scope, patience)
+    browser = open_browser(url, prefix)
+    work = Flush(browser, open_cluster(url, prefix), scope, patience)
+    hidden = name != "" or not on_terminal(sys.stderr)
     try:
-        proof = work.run()
+        # claims are looked for first, then entries
+        length = 1 if hidden else 2 * browser.count() // PAGE + 1
+        with click.progressbar(length=length, file=sys.stderr, label="deleting", hidden=hidden) as bar:
+            work.step = lambda: bar.update(1)
+            proof = work.run()
     except KeyboardInterrupt:
         _interrupted(work)
     if as_json:

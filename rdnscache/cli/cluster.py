@@ -11,6 +11,7 @@ import click
 from rdnscache.cli.access import open_cluster, redis_options
 from rdnscache.cli.output import echo, echo_json
 from rdnscache.endpoint import rate_text
+from rdnscache.errors import ConfigError
 from rdnscache.operator.cluster_status import NodeStatus, budgets, summarize
 from rdnscache.operator.policy_status import policy_lines
 from rdnscache.operator.proof import called
@@ -72,10 +73,18 @@ def _member(each: Member) -> dict[str, str | int | float]:
 
 @cluster.command()
 @click.argument("node")
+@click.option("--force", is_flag=True, help="Also a node that is there: it enters itself again with its next word.")
 @redis_options
-def forget(node: str, url: str | None, prefix: str, as_json: bool) -> None:
-    """Stop expecting NODE: it ended without a goodbye and will not come back."""
-    count = open_cluster(url, prefix).forget(node)
+def forget(node: str, force: bool, url: str | None, prefix: str, as_json: bool) -> None:
+    """Stop expecting NODE: it ended without a goodbye and will not come back.
+
+    Exit code 1 when no node is called so, 2 when it is there.
+    """
+    members = open_cluster(url, prefix)
+    there = [each for each in members.members() if each.present and node in (each.node, each.full_name)]
+    if there and not force:
+        raise ConfigError(f"{node} is there, heard of {min(each.age for each in there):.0f} s ago: end it first")
+    count = members.forget(node)
     if as_json:
         echo_json({"node": node, "workers": count})
     elif count:
@@ -130,7 +139,9 @@ def _cells(node: NodeStatus) -> tuple[str, ...]:
 
 
 def _health(upstream: dict[str, Any]) -> str:
-    return f" (rests {upstream['rests']:.0f} s)" if upstream["rests"] else f" {upstream['ms']:.1f} ms"
+    if upstream["rests"]:
+        return f" (rests {upstream['rests']:.0f} s)"
+    return f" {upstream['ms']:.1f} ms" if upstream["ms"] else " (not asked yet)"
 
 
 def _duration(seconds: float) -> str:
@@ -140,37 +151,58 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f}s"
 
 
+_wait_option = click.option(
+    "--wait", "patience", metavar="SECONDS", default=30.0, show_default=True, type=click.FloatRange(0, 600),
+    help="For the nodes to have done it; 0: only tell them.",
+)  # fmt: skip
+
+
 @click.command()
 @click.option("--node", metavar="WORD", help="Only this node.")
+@_wait_option
 @redis_options
-def reload(node: str | None, url: str | None, prefix: str, as_json: bool) -> None:
+def reload(node: str | None, patience: float, url: str | None, prefix: str, as_json: bool) -> None:
     """Make nodes read their configuration again and take over what changed, worker by worker, without a lost query.
 
-    A configuration that cannot be used is refused by the node, which says so in its log and goes on with the old one.
+    Each node says how it went: a configuration that cannot be used is refused, and the old one stays.
+    Exit code 1 when a node has refused or said nothing, or none is there.
     """
-    _announce("reload", node, open_cluster(url, prefix), as_json)
+    _order("reload", node, patience, open_cluster(url, prefix), as_json)
 
 
 @click.command()
 @click.option("--node", metavar="WORD", help="Only this node.")
+@_wait_option
 @redis_options
-def restart(node: str | None, url: str | None, prefix: str, as_json: bool) -> None:
+def restart(node: str | None, patience: float, url: str | None, prefix: str, as_json: bool) -> None:
     """Make nodes start anew on the sockets they have, without a lost query: for a new version, or any option.
 
-    A node that could not start with what is there now says so in its log and goes on as it is.
+    Each node says how it went: one that could not start with what is there now goes on as it is.
+    Exit code 1 when a node has refused or said nothing, or none is there.
     """
-    _announce("restart", node, open_cluster(url, prefix), as_json)
+    _order("restart", node, patience, open_cluster(url, prefix), as_json)
 
 
-def _announce(event: str, node: str | None, members: Members, as_json: bool) -> None:
-    """Tell one node or all of them; exit code 1 when there is no such node."""
-    names = sorted({member.node for member in members.members() if member.present})
-    if node is not None and node not in names:
-        echo(f"rdnscache: no node is called {node}", err=True)
+def _order(what: str, node: str | None, patience: float, members: Members, as_json: bool) -> None:
+    """Tell one node or all of them, and say what came of it."""
+    from rdnscache.operator.orders import named, order
+
+    nodes = named(members.members(), node)
+    if not nodes:
+        echo("rdnscache: no node is there" if node is None else f"rdnscache: no node is called {node}", err=True)
+        if as_json:
+            echo_json({what: [], "refused": {}, "silent": []})
         sys.exit(1)
-    members.announce({"event": event} | ({"node": node} if node else {}))
-    told = [node] if node else names
+    names = sorted({life[0] for life in nodes})
+    found = order(members, what, None if node is None else names[0], nodes, patience)
     if as_json:
-        echo_json({event: told})
+        echo_json({what: sorted(found.done), "refused": found.refused, "silent": found.silent})
+    elif patience == 0:
+        echo(f"told {', '.join(sorted(nodes.values()))}; how it went is in `rdnscache cluster status`")
     else:
-        echo(f"told {', '.join(told) or 'nobody: no node is there'}")
+        echo(*(f"{name}: {what} done{f' ({note})' if note else ''}" for name, note in sorted(found.done.items())))
+        for name, reason in sorted(found.refused.items()):
+            echo(f"rdnscache: {name} has refused: {reason}", err=True)
+        for name in found.silent:
+            echo(f"rdnscache: {name} has not said how it went within {patience:g} s", err=True)
+    sys.exit(1 if patience and (found.refused or found.silent) else 0)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from pathlib import Path
 
 from rdnscache.address import Address
 from rdnscache.config import Config
+from rdnscache.kernel import first_free_port
 from rdnscache.redis_url import SERVER, mask, parse
+
+log = logging.getLogger(__name__)
 
 #: Zones that are named.
 ZONES_SHOWN = 5
@@ -50,3 +55,17 @@ def _redis_text(config: Config, url: str | None) -> str:
 def _for_redis_cli(url: str) -> bool:
     """Whether redis-cli understands the URL, and there is nothing in it that is not to be shown."""
     return parse(url).kind == SERVER and not set("@?") & set(url)
+
+
+def warn_of_root(config: Config) -> None:
+    """Root can do everything; a port below the first free one is all that it could be needed for."""
+    first = first_free_port()
+    ports = [address.port for address in (*config.listen, *([config.admin] if config.admin else []))]
+    if os.geteuid() == 0 and all(port == 0 or port >= first for port in ports):
+        log.warning("running as root, which nothing here needs: run it as a user of its own")
+
+
+def where(config: Config) -> str:
+    """What a node is to listen on."""
+    addresses = config.listen + ((config.admin,) if config.admin else ())
+    return ", ".join(map(str, addresses))

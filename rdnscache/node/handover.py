@@ -37,8 +37,9 @@ class Handover:
     #: Both descriptors of each worker's lifeline, and where the keeper is told.
     lines: list[tuple[int, int]] = field(default_factory=list)
     keeper: int = -1
-    #: The orders that have been carried out.
+    #: The orders that have been carried out, and the events that ordered this restart.
     orders: list[str] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
     #: Zones that the cluster is to forget once the next image is at work.
     zones: list[str] = field(default_factory=list)
 

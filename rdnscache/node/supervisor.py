@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,18 +18,19 @@ from rdnscache import __version__, zone
 from rdnscache.config import Config, options, plain
 from rdnscache.errors import ConfigError
 from rdnscache.forms import form
-from rdnscache.kernel import Incarnation, first_free_port, forbid_dumps, raise_file_limit
+from rdnscache.kernel import Incarnation, forbid_dumps, raise_file_limit
 from rdnscache.lists.shelf import find_directory
 from rdnscache.metrics import REPLACED_DIED, REPLACED_HUNG, Board
 from rdnscache.node import embedded, handover, sockets
 from rdnscache.node.children import Child, ProcessGroup
 from rdnscache.node.descriptors import fit
-from rdnscache.node.greeting import greet
+from rdnscache.node.greeting import greet, warn_of_root, where
 from rdnscache.node.handover import Handover
 from rdnscache.node.inherited import Inherited
 from rdnscache.node.keeper import Keeper
 from rdnscache.node.lifeline import RELOAD, RESTART, Lifeline
 from rdnscache.node.lists import Lists
+from rdnscache.node.orders import ORDER_PAUSE, Orders
 from rdnscache.node.sockets import Slot
 from rdnscache.policies import PolicyData, load_policy
 from rdnscache.secrecy import has_secrets
@@ -40,8 +39,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds beyond the drain time before a worker is killed, and for the embedded server to end.
 KILL_MARGIN, SERVER_END = 1.0, 2.0
-#: Orders that come through Redis: how many are remembered, and the least seconds between two that are obeyed.
-ORDERS_KEPT, ORDER_PAUSE = 100, 1.0
 #: Characters of an option's value that are logged.
 LONGEST_TOLD = 500
 
@@ -66,9 +63,7 @@ class Supervisor:
     redis_url: str | None = None
     #: How many files each of our processes may have open.
     open_files: int = 0
-    #: Orders that were carried out, `reload 1764-0`, and when the next may be.
-    orders: deque[str] = field(default_factory=lambda: deque(maxlen=ORDERS_KEPT))
-    next_order: float = 0.0
+    orders: Orders = field(default_factory=Orders)
     board: Board = field(init=False)
     sockets: Sockets = field(init=False)
     policy: PolicyData = field(default_factory=PolicyData)
@@ -87,12 +82,12 @@ class Supervisor:
             inner, siblings = sockets.bind_inner(config.workers, handed)
             admin = sockets.bind_admin(config.admin, handed) if config.admin else None
         except OSError as error:
-            raise ConfigError(f"cannot listen on {_where(config)}: {error.strerror}") from None
+            raise ConfigError(f"cannot listen on {where(config)}: {error.strerror}") from None
         handed.close()
         self.sockets = Sockets(slots, inner, admin)
         log.info("rdnscache %s (%s)", __version__, form())
         if not handed.workers:
-            _warn_of_root(config)
+            warn_of_root(config)
         self.board = board = Board(config.workers)
         board.make_room(each.label for each in config.endpoints)
         path = self._add_redis(handed)
@@ -108,20 +103,14 @@ class Supervisor:
             life, lost = self._worker(inherited, others), partial(self._count_loss, index)
             self.workers.append(Child(f"worker {index}", life, lost))
         self.processes.children += self.workers
-        self.orders.extend(handed.orders)
+        self.orders.inherit(handed.orders, RESTART, handed.events)
         try:
             greet(config, bound, admin.getsockname()[1] if admin else 0, self.redis_url, path)
-            self._take_over(handed)
+            problem = self._take_over(handed)
+            if handed.workers:
+                self._answer(RESTART, problem)
             self._forget_zones(handed.zones)
-            while not self.processes.stops:
-                self.processes.go_on(ORDER_PAUSE if self.processes.words else 3600.0)
-                self._obey()
-                if self.processes.reloads:
-                    self.processes.reloads = 0
-                    self._reload()
-                if self.processes.restarts:
-                    self.processes.restarts = 0
-                    self._restart(path)
+            self._serve(path)
             self._end(self.workers, self.config.linger + self.config.drain + KILL_MARGIN)
         finally:
             self._end(self.processes.children, SERVER_END)
@@ -130,14 +119,27 @@ class Supervisor:
         log.info("ended")
         return 0
 
+    def _serve(self, path: Path | None) -> None:
+        """Until we are told to stop."""
+        while not self.processes.stops:
+            self.processes.go_on(ORDER_PAUSE if self.processes.words else 3600.0)
+            self._obey()
+            if self.processes.reloads:
+                self.processes.reloads = 0
+                self._answer(RELOAD, *self._reload())
+            if self.processes.restarts:
+                self.processes.restarts = 0
+                self._answer(RESTART, self._restart(path))
+
     def _begin_lists(self, wait: bool, prove: bool = False) -> None:
         """Have a process see to the lists, if there are any; see `Lists.begin`."""
         self.lists.end(self.processes)
         if self.policy.lists:
             self.lists.begin(self.processes, self.config, self.redis_url, wait, prove)
 
-    def _take_over(self, handed: Handover) -> None:
-        """Let our workers succeed those of the image before; what is too many ends."""
+    def _take_over(self, handed: Handover) -> str:
+        """Let our workers succeed those of the image before; what is too many ends. Returns what went wrong."""
+        problem = ""
         patience = self.config.drain + KILL_MARGIN
         left = [Child("an old worker", _nothing, pid=pid, retired=True) for pid in handed.workers[len(self.workers) :]]
         left.append(Child("the old embedded Redis", _nothing, pid=handed.server, retired=True))
@@ -149,10 +151,12 @@ class Supervisor:
             worker.at_work = pid != 0
         for worker in old:
             if not self.processes.succeed(worker, patience):
-                log.error("%s of the new version does not work, the old one goes on", worker.name)
+                problem = f"{worker.name} of the new version does not work, the old one goes on"
+                log.error("%s", problem)
         self.processes.finish(left, patience)
         for child in left:
             self.processes.children.remove(child)
+        return problem
 
     def _hindrance(self) -> str:
         """Why we could not start anew with the configuration as it is now."""
@@ -168,11 +172,12 @@ class Supervisor:
             return f"cannot listen on {address}: {error.strerror}"
         return ""
 
-    def _restart(self, path: Path | None) -> None:
-        """Execute ourselves anew, when that can be done; our workers go on meanwhile."""
+    def _restart(self, path: Path | None) -> str:
+        """Execute ourselves anew; our workers go on meanwhile. Returns why that cannot be done."""
         problem = self._hindrance() or handover.check()
         if problem:
-            return log.error("not restarted, the next image could not run: %s", problem)
+            log.error("not restarted, the next image could not run: %s", problem)
+            return problem
         handed = Handover(workers=[worker.pid for worker in self.workers])
         handed.incarnation, handed.begun = self.incarnation.name, self.incarnation.begun
         sockets.leave_slots(self.sockets.slots, self.config.listen, handed)
@@ -184,7 +189,8 @@ class Supervisor:
         if path is not None and servers:
             handed.server, handed.server_path = servers[0], str(path)
         handed.lines = [worker.line.fds if worker.line is not None else (-1, -1) for worker in self.workers]
-        handed.keeper, handed.orders = self.processes.keeper_fd, list(self.orders)
+        handed.keeper, handed.orders = self.processes.keeper_fd, list(self.orders.done)
+        handed.events = list(self.orders.events.get(RESTART, ()))
         handed.zones = zone.changed(self.config.zone, self.reread().zone)
         log.info("restarting: the next image takes over")
         self.lists.end(self.processes)
@@ -193,6 +199,8 @@ class Supervisor:
         except OSError as error:
             log.error("not restarted: %s", error.strerror)
             self._begin_lists(wait=False)
+            return f"{error.strerror}"
+        return ""
 
     def _worker(self, inherited: Inherited, others: list[Slot]) -> Callable[[Lifeline], int]:
         def run(line: Lifeline) -> int:
@@ -247,8 +255,11 @@ class Supervisor:
         self.processes.children.append(child)
         return path
 
-    def _reload(self) -> None:
-        """Read the configuration again; when it can be used, let successors take over worker by worker."""
+    def _reload(self) -> tuple[str, str]:
+        """Read the configuration again; when it can be used, let successors take over worker by worker.
+
+        Returns why it is refused, and what is to be said when it is not.
+        """
         keep = {option.name: getattr(self.config, option.name) for option in options() if option.metadata["fixed"]}
         try:
             wanted = self.reread()
@@ -257,20 +268,25 @@ class Supervisor:
             if policy.lists:
                 find_directory(wanted.list_dir)
         except ConfigError as error:
-            return log.error("the configuration is refused, the old one stays: %s", error)
+            log.error("the configuration is refused, the old one stays: %s", error)
+            return str(error), ""
+        self.orders.waiting = []
         for option in options():
             old, new = (getattr(config, option.name) for config in (self.config, wanted))
             if old != new:
                 when = ", not before a restart" if option.metadata["fixed"] else ""
+                self.orders.waiting += [option.name] if when else []
                 told = [str(plain(option, value))[:LONGEST_TOLD] for value in (old, new)]
                 log.info("%s: %s -> %s%s", option.name, *told, when)
         changed = replace(wanted, **keep)
         if changed == self.config and policy.digest == self.policy.digest:
             self._begin_lists(wait=True, prove=True)
             if not policy.lists:
-                return log.info("nothing to change")
+                log.info("nothing to change")
+                return "", "nothing to change"
             if self.redis_url is not None:
-                return log.info("lists have been read again: all workers use the new configuration")
+                log.info("lists have been read again: all workers use the new configuration")
+                return "", "lists have been read again"
         self.board.make_room(each.label for each in changed.endpoints)
         before, self.config = self.config, changed
         old_policy, self.policy = self.policy, policy
@@ -279,8 +295,10 @@ class Supervisor:
         self._set_times(changed)
         self._protect(changed)
         logging.getLogger().setLevel(changed.log_level.upper())
-        if self._roll(before, old_policy):
-            self._forget_zones(zone.changed(before.zone, changed.zone))
+        if not self._roll(before, old_policy):
+            return "the new configuration does not work, the old one stays", ""
+        self._forget_zones(zone.changed(before.zone, changed.zone))
+        return "", ""
 
     def _roll(self, before: Config, old_policy: PolicyData) -> bool:
         """Let successors take over, worker by worker; if one does not work, those of the configuration `before`."""
@@ -326,39 +344,22 @@ class Supervisor:
         self.processes.grace = config.linger + config.drain + KILL_MARGIN
 
     def _obey(self) -> None:
-        """Do what was ordered through Redis. Every worker passes an order on; each is carried out once."""
-        if time.monotonic() < self.next_order or not self.processes.words:
-            return
-        self.next_order = time.monotonic() + ORDER_PAUSE
-        while self.processes.words:
-            word = self.processes.words.popleft()
-            what, _, event = word.partition(" ")
-            if word in self.orders or not event:
-                continue
-            self.orders.append(word)
+        """Do what was ordered through Redis."""
+        for what in self.orders.take(self.processes.words):
             if what == RELOAD:
                 self.processes.reloads += 1
             elif what == RESTART:
                 self.processes.restarts += 1
+
+    def _answer(self, what: str, problem: str, note: str = "") -> None:
+        """Have workers tell how an order ended."""
+        self.board.tell_order(self.orders.answer(what, problem, note))
 
     def _end(self, children: list[Child], seconds: float) -> None:
         self.processes.stops = max(self.processes.stops, 1)
         self.processes.finish(children, seconds)
 
 
-def _warn_of_root(config: Config) -> None:
-    """Root can do everything; a port below the first free one is all that it could be needed for."""
-    first = first_free_port()
-    ports = [address.port for address in (*config.listen, *([config.admin] if config.admin else []))]
-    if os.geteuid() == 0 and all(port == 0 or port >= first for port in ports):
-        log.warning("running as root, which nothing here needs: run it as a user of its own")
-
-
 def _nothing(line: Lifeline) -> int:
     """The life of a child that is not to be started again."""
     return 0
-
-
-def _where(config: Config) -> str:
-    addresses = config.listen + ((config.admin,) if config.admin else ())
-    return ", ".join(map(str, addresses))

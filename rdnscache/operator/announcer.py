@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rdnscache.operator.ear import Ear
 from rdnscache.operator.members import Members
 from rdnscache.operator.proof import Proof, Tally
-from rdnscache.store.contract import BEAT
-from rdnscache.store.membership import read_ack
+from rdnscache.store.contract import BEAT, VERSION
+from rdnscache.store.membership import Member, read_ack
 
 #: Seconds after which everybody who can has entered itself in a register: in a younger one, somebody may be missing.
 SETTLED = BEAT + 1.0
+#: Versions of entries that are taken note of.
+MOST_VERSIONS = 8
 #: How often it is looked again at a register that is young each time.
 LOOKS = 3
 
@@ -26,6 +28,8 @@ class Announcer:
     #: Seconds to wait for the workers to confirm, each time.
     patience: float
     tally: Tally = field(init=False)
+    #: The versions of entries that nodes tell they have.
+    versions: set[str] = field(default_factory=lambda: {VERSION})
 
     def __post_init__(self) -> None:
         self.tally = Tally(self.cluster.breathe)
@@ -44,7 +48,7 @@ class Announcer:
         """Announce, and collect what the workers say, until nobody is missing or there is no more time."""
         tally = self.tally
         age, members = self.cluster.roll()
-        tally.expect(members)
+        self._expect(members)
         self.announce(event)
         settled = time.monotonic() + max(SETTLED - age, 0.0)
         looks = LOOKS if age < SETTLED else 0
@@ -52,7 +56,7 @@ class Announcer:
             now = time.monotonic()
             if looks and now >= settled:
                 age, members = self.cluster.roll()
-                tally.expect(members)
+                self._expect(members)
                 looks = looks - 1 if age < SETTLED else 0
                 settled = now + max(SETTLED - age, 0.0) if looks else now
             elif now >= settled + self.patience:
@@ -60,6 +64,10 @@ class Announcer:
             else:
                 self._hear(ear, (settled if looks else settled + self.patience) - now)
         return None
+
+    def _expect(self, members: Sequence[Member]) -> None:
+        self.tally.expect(members)
+        self.versions |= set(sorted({member.contract for member in members} - {""})[:MOST_VERSIONS])
 
     def _hear(self, ear: Ear, seconds: float) -> None:
         """Take what has been said; if nothing has, wait up to `seconds` for it."""

@@ -58,6 +58,10 @@ class NodeStatus:
 
 #: Seconds after the end of a step when every worker has told of it: they speak every two.
 SETTLED = 2.5
+#: Seconds from which on a clock is remarked on.
+SKEW = 5.0
+#: What all nodes should tell alike beside their options, and what it is called.
+_SAME = {"version": "version", "contract": "the form of entries (contract)"}
 #: From good to bad.
 STATES = ("none", "attached", "probing", "open", "clock", "away")
 
@@ -105,7 +109,7 @@ def _summary(called_so: str, members: list[Member], breathe: Callable[[], None])
     status.version = f"{_text(latest.get('version'))} ({_text(latest.get('form'))})"
     if not present:
         return status
-    status.uptime = time.time() - min(_number(member.told.get("started")) for member in present)
+    status.uptime = max(0.0, *(_by_its_clock(member) - _number(member.told.get("started")) for member in present))
     status.workers = int(_number(latest.get("workers")))
     status.workers_present = len(present)
     status.attached = sum(int(_counter(member, "redis_attached")) for member in present)
@@ -118,7 +122,7 @@ def _summary(called_so: str, members: list[Member], breathe: Callable[[], None])
     status.policy = policy_of(present)
     status.remarks = [
         f"worker {member.worker} is silent for {member.age:.0f} s" for member in members if not member.present
-    ]
+    ] + _said(present)
     rates = dict.fromkeys(LAYERS, 0.0)
     for member in present:
         for layer in LAYERS:
@@ -132,6 +136,28 @@ def _summary(called_so: str, members: list[Member], breathe: Callable[[], None])
     return status
 
 
+def _by_its_clock(member: Member) -> float:
+    """What the clock of a member's machine shows now."""
+    return _number(member.told.get("time")) + member.age
+
+
+def _said(present: Sequence[Member]) -> list[str]:
+    """What is to be known of a node's clock, and of how it has carried out its last order."""
+    remarks = []
+    latest = min(present, key=lambda member: member.age)
+    ahead = _by_its_clock(latest) - time.time()
+    if latest.told.get("time") is not None and abs(ahead) >= SKEW:
+        remarks.append(f"its clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} ours")
+    order = max((_dict(member.told.get("order")) for member in present), key=lambda told: _number(told.get("time")))
+    refused, waiting = _text(order.get("refused", ""), 500), _list(order.get("waiting"))
+    if refused:
+        when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(_number(order.get("time"))))
+        remarks.append(f"it has refused a {_text(order.get('what'))} at {when}: {refused}")
+    if waiting:
+        remarks.append(f"changed, but not before a restart: {', '.join(map(_text, waiting[:10]))}")
+    return remarks
+
+
 def _compare(
     nodes: Mapping[str, NodeStatus], lives: Mapping[str, Sequence[Member]], breathe: Callable[[], None]
 ) -> None:
@@ -140,7 +166,8 @@ def _compare(
     for name, members in lives.items():
         for member in members:
             if member.present:
-                configs[name] = _dict(member.told.get("config"))
+                same = {word: member.told[told] for told, word in _SAME.items() if told in member.told}
+                configs[name] = same | _dict(member.told.get("config"))
         breathe()
     known: Counter[str] = Counter()
     for config in configs.values():
@@ -154,11 +181,14 @@ def _compare(
             values[node] = _shown(config.get(option))
             breathe()
         counts = Counter(values.values())
-        usual = min(counts, key=lambda value: (-counts[value], value))
+        ranking = sorted(counts, key=lambda value: (-counts[value], value))
+        undecided = len(ranking) > 1 and counts[ranking[0]] == counts[ranking[1]]  # then nobody is to blame
         for name, status in nodes.items() if len(counts) > 1 else ():
-            value = values.get(name, usual)
-            if value != usual:
-                status.remarks.append(f"{option:.100} is {value}, elsewhere {usual}")
+            value = values.get(name, ranking[0])
+            if value != ranking[0]:
+                status.remarks.append(f"{option:.100} is {value}, elsewhere {ranking[0]}")
+            elif undecided and name in values:
+                status.remarks.append(f"{option:.100} is {value}, elsewhere {ranking[1]}")
         breathe()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from rdnscache.breath import Breathe, go_on
 from rdnscache.errors import StoreDown
 from rdnscache.operator.entries import redis_errors
+from rdnscache.store.complaint import sentence
 from rdnscache.store.connect import some_primary
 from rdnscache.store.resp import MORE, Push, Reader
 
@@ -83,6 +84,8 @@ class Ear:
             found = []
             while (value := self._reader.gets()) is not MORE:
                 self._breathe()
+                if isinstance(value, Exception):
+                    raise StoreDown(sentence(value))
                 if isinstance(value, Push) and len(value) == 3:
                     found.append(value)
             return found

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import redis
 
 from rdnscache.breath import Breathe, go_on
 from rdnscache.dns.message import answer_lines
-from rdnscache.dns.names import question_text
+from rdnscache.dns.names import name_text, question_text
 from rdnscache.dns.wire import parse_reply
 from rdnscache.errors import StoreDown
 from rdnscache.printable import printable
 from rdnscache.redis_url import parse
-from rdnscache.store.connect import Line, client, has_slots, primaries, slotted
-from rdnscache.store.contract import Names
+from rdnscache.store.complaint import may_not, sentence
+from rdnscache.store.connect import Line, client, has_slots, primaries, slotted, some_primary
+from rdnscache.store.contract import FLUSHED, Names
 from rdnscache.store.decoding import decode
 from rdnscache.store.marks import read, write
+from rdnscache.store.odd import guesses, listed
 from rdnscache.store.patterns import glob_escape
 from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
@@ -85,10 +89,21 @@ class Browser:
             entries = [key for key in keys if self.names.question(key) and (not rtype or _type_of(key) == rtype)]
             yield from self._views(entries)
 
-    def read_questions(self, questions: list[bytes]) -> Iterator[View]:
-        """The entries of these questions that there are."""
-        for start in range(0, len(questions), STEP):
-            keys = [self.names.entry(question).decode("ascii") for question in questions[start : start + STEP]]
+    def of_name(self, name: bytes, kinds: Collection[str] = (), search: bool = False) -> Iterator[View]:
+        """The entries of one name, of these types or of all, tried key by key.
+
+        With `search` everything is walked through where there may be others whose keys cannot be known.
+        """
+        known = None
+        if not has_slots(self.redis):
+            with redis_errors(), Line(self.redis) as line:
+                known = listed(line.ask, self.names)
+        if known is None and search:
+            for each in kinds or ("",):
+                yield from self.find(glob_escape(name_text(name)), each)
+            return
+        found = (key for key in guesses(self.names, name, known or ()) if not kinds or _type_of(key) in kinds)
+        while keys := list(dict.fromkeys(islice(found, STEP))):
             with redis_errors():
                 pipeline = self.redis.pipeline(transaction=False)
                 for key in keys:
@@ -102,6 +117,23 @@ class Browser:
         """About how many keys there are, ours and others'."""
         with redis_errors():
             return sum(int(server.dbsize()) for server in primaries(self.redis))
+
+    def try_rights(self, scope: Scope) -> None:
+        """See whether we may do what sweeping takes, with keys that are nobody's. Raises StoreDown where we may not."""
+        key = self.names.probe()
+        commands = [(b"UNLINK", key), (b"SET", key, FLUSHED, b"XX"), (b"SCAN", b"0", b"COUNT", b"1")]
+        if scope.rcode is not None:
+            commands.append((b"HMGET", key, b"info"))
+        with redis_errors(), Line(some_primary(self.redis)) as line:
+            for told in line.ask(*commands):
+                if isinstance(told, Exception) and may_not(told):
+                    raise StoreDown(f"nothing has been flushed: {sentence(told)}")
+
+    def of_version(self, version: str) -> Browser:
+        """The same for entries of another version of the contract."""
+        other = copy(self)
+        other.names = self.names.of(version)
+        return other
 
     def sweep(self, scope: Scope, flush: bytes = b"") -> Iterator[int]:
         """Delete the entries a scope holds from Redis; how many, page by page.
@@ -133,7 +165,7 @@ class Browser:
         with redis_errors(), Line(server) as line:
             if flush in read(line.ask, mark) if mark else slot in done:
                 return
-            yield from sweep(line.ask, self.names, scope, PAGE, self._elsewhere)
+            yield from sweep(line.ask, self.names, scope, PAGE, self._elsewhere, guess=slot is None)
             done.add(slot)
             if mark:
                 write(line.ask, mark, [flush])
@@ -232,4 +264,4 @@ def redis_errors() -> Iterator[None]:
     try:
         yield
     except (redis.RedisError, redis.exceptions.RedisClusterException, OSError, ValueError) as error:
-        raise StoreDown(str(error)) from None
+        raise StoreDown(sentence(error)) from None

@@ -6,8 +6,11 @@ local cache forget what a worker may have read from Redis in between. Each alone
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from rdnscache.breath import go_on
+from rdnscache.errors import StoreDown
 from rdnscache.operator.announcer import Announcer
 from rdnscache.operator.entries import Browser
 from rdnscache.operator.members import Members
@@ -31,6 +34,8 @@ class Flush:
     begun: bool = False
     deleted: int = 0
     swept: bool = False
+    #: Called after each step of the sweep.
+    step: Callable[[], None] = go_on
     _announcer: Announcer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -46,12 +51,25 @@ class Flush:
         return len(self._tally.rounds)
 
     def run(self) -> Proof:
+        self.browser.try_rights(self.scope)
         with self.cluster.listening(self.patience) as ear:
             self._announcer.round(ear, self._event())
             self._tally.close()
-            self._sweep()
+            try:
+                self._sweep()
+            except StoreDown as error:
+                raise StoreDown(f"{error}; {self._left_undone()}") from None
             self._announcer.round(ear, self._event())
         return self._tally.proof()
+
+    def _left_undone(self) -> str:
+        """What is to be said when sweeping failed. Whatever has been deleted is forgotten by the workers as well."""
+        told = "every worker is told to forget them"
+        try:
+            self.announce()
+        except StoreDown:
+            told = "who has read them from Redis since the flush was announced may still answer with them"
+        return f"{self.deleted} entries are deleted, not all that were meant; {told}; flush again"
 
     def announce(self) -> None:
         """Tell all workers, and wait for nobody; the second time, that it is done."""
@@ -63,6 +81,8 @@ class Flush:
 
     def _sweep(self) -> None:
         self.begun = True
-        for count in self.browser.sweep(self.scope, self._tally.rounds[0].event.encode()):
-            self.deleted += count
+        for version in sorted(self._announcer.versions):
+            for count in self.browser.of_version(version).sweep(self.scope, self._tally.rounds[0].event.encode()):
+                self.deleted += count
+                self.step()
         self.swept = True

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from rdnscache.dns.names import NAME_WORD, TYPES, parse_name, type_number, type_text
-from rdnscache.dns.question import questions
-from rdnscache.dns.wire import IN
+from rdnscache.dns.names import NAME_WORD, parse_name, type_number, type_text
 from rdnscache.operator.entries import Browser, View
 from rdnscache.operator.members import Members
 from rdnscache.printable import printable
@@ -17,15 +15,14 @@ PATIENCE = 0.5
 
 
 def lookup(browser: Browser, cluster: Members, name: str, rtype: str) -> list[View]:
-    """Every variant of a name, of one type or (with an empty text) of all that have a mnemonic.
+    """Every variant of a name, of one type or (with an empty text) of all.
 
     What is only in an L1 comes last. The variants are read by their keys: a pattern would have Redis walk through all
     it holds. Raises ValueError for what is no name or type, StoreDown.
     """
     wire = parse_name(name)
-    number = type_number(rtype) if rtype else 0
-    wanted = type_text(number) if rtype else ""
-    views = list(browser.read_questions(questions(wire, [number] if rtype else sorted(TYPES), IN)))
+    wanted = type_text(type_number(rtype)) if rtype else ""
+    views = list(browser.of_name(wire, (NAME_WORD, wanted) if wanted else ()))
     held: dict[str, list[dict[str, Any]]] = {}
     for entry in cluster.look(wire, PATIENCE):
         question = printable(str(entry.pop("key", "")))

@@ -42,7 +42,7 @@ def announce_again(url: str, prefix: str, servers: Servers, lost: Sequence[tuple
     for event_id, scope in lost:
 
         def pages(scope: Scope = scope) -> Iterable[int]:
-            return () if servers.marked else sweep(servers.setup, names, scope, STEP)
+            return () if servers.marked else sweep(servers.setup, names, scope, STEP, guess=True)
 
         try:
             deleted = _delete(servers.setup, names.again(event_id.decode()), pages)

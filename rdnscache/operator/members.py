@@ -16,8 +16,9 @@ from rdnscache.endpoint import LONGEST
 from rdnscache.errors import StoreDown
 from rdnscache.operator.ear import Ear
 from rdnscache.operator.entries import redis_errors
-from rdnscache.store.contract import EVENTS_KEPT, HOT_UNIT, LOOK, MEMBER_TTL, SILENCE, Names
+from rdnscache.store.contract import EVENTS_KEPT, LOOK, MEMBER_TTL, SILENCE, Names
 from rdnscache.store.foreign_json import LONGEST_REPORT
+from rdnscache.store.heat import SECONDS, rate
 from rdnscache.store.membership import Member, member, read_message, read_report, read_roll
 from rdnscache.store.steering import ANNOUNCE, MOST_WORKERS, ROLL, WorkerId
 
@@ -112,7 +113,7 @@ class Members:
 
         All nodes of that name, unless it comes with an incarnation, as in `n1 (1a2b3c4d)`.
         """
-        workers = [each for each in self.members() if node in (each.node, f"{each.node} ({each.incarnation})")]
+        workers = [each for each in self.members() if node in (each.node, each.full_name)]
         for each in workers:
             worker_id = str(WorkerId(each.node, each.incarnation, each.worker))
             with redis_errors():
@@ -136,12 +137,17 @@ class Members:
         return Ear(self._redis, self._names.acks, patience, self.breathe)
 
     def hottest(self, count: int) -> list[tuple[bytes, float]]:
-        """The questions asked most, and how often a second: an average in which ten minutes ago counts half."""
+        """The questions asked most, and how often a second: an average in which a minute ago counts half."""
+        hot, names = self._names.hot, self._names
         with redis_errors():
-            found: Any = self._redis.zrevrange(self._names.hot, 0, count - 1, withscores=True)
-        questions = [(self._names.question(self._names.root + text.decode("utf-8", "replace")), score / HOT_UNIT)
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.zrevrange(hot, 0, count, withscores=True)  # one more: what is no question may be among them
+            pipeline.zscore(hot, SECONDS)
+            pipeline.pttl(hot)
+            found, seconds, left = pipeline.execute()
+        questions = [(names.question(names.root + text.decode("utf-8", "replace")), rate(score, seconds or 0.0, left))
                      for text, score in found]  # fmt: skip
-        return [(key, rate) for key, rate in questions if key is not None and 0 <= rate < ABSURD]
+        return [(key, qps) for key, qps in questions if key is not None and 0 <= qps < ABSURD][:count]
 
     def look(self, name: bytes, patience: float) -> list[dict[str, Any]]:
         """What the workers hold of a name in L1, each entry with its `node` and `worker`; `patience` in seconds."""
@@ -165,7 +171,7 @@ class Members:
 
 def _of_node(told: Mapping[str, Any]) -> dict[str, Any]:
     """What a worker tells of its node's workers."""
-    return {name: told[name] for name in ("workers", "leaving") if name in told}
+    return {name: told[name] for name in ("workers", "leaving", "contract") if name in told}
 
 
 def _budgets(told: Mapping[str, Any]) -> Iterator[str]:

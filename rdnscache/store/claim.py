@@ -33,6 +33,7 @@ from rdnscache.store.contract import (
 )
 from rdnscache.store.decoding import Lifetime
 from rdnscache.store.interface import Claim
+from rdnscache.store.odd import guessable
 from rdnscache.store.servers import Command, Servers
 from rdnscache.store.trust import Trust
 
@@ -80,6 +81,8 @@ class ClaimStore(Protocol):
     def refused(self, name: bytes, reply: Any) -> None: ...
 
     def filled(self, result: Any) -> None: ...
+
+    def note_odd(self, name: bytes, lifetime: int) -> None: ...
 
 
 class RedisClaim(Claim):
@@ -180,6 +183,8 @@ class RedisClaim(Claim):
             name = self._name
             self._keys = (name, name + b"#lead", name + b"#wait", store.names.wider_entry(name))
             store.follow(name, self)
+            if not guessable(self.key):
+                store.note_odd(name, store.lease_ms)
             self._wary = not store.servers.in_order and time.monotonic() - store.flushed_at() < WARY
         for _ in range(2):  # twice: the first may find what cannot be used, or not be believed
             if not store.usable:  # it may have shown that our clock is wrong
@@ -305,6 +310,8 @@ class RedisClaim(Claim):
         answer = answer_text(reply).encode()
         lifetime = (ttl + stale) * 1000
         seal = store.trust.signed(name, info, reply.wire)
+        if not guessable(self.key):
+            store.note_odd(name, lifetime)
         self._send_fill((self._token, kind, lifetime, info, answer, reply.wire, *seal))
 
     def _send_fill(self, told: tuple[bytes | int, ...]) -> None:

@@ -1,5 +1,5 @@
 """The Redis contract: every key, value, script and message, and nothing else. The only home of these facts in the code;
-the scripts about members and events are in `steering`.
+the scripts about members and events are in `steering`, that of the hottest questions in `heat`.
 
 Keys (`rdns` is the configurable prefix, 1 the version of this contract):
 
@@ -13,6 +13,8 @@ Keys (`rdns` is the configurable prefix, 1 the version of this contract):
     rdns:1:{<server>}:budget                          HASH    what the cluster may ask of a server, and who has which
                                                               share of that; see `allotment`
     rdns:1:hot                                        ZSET    the questions asked most, as entry keys without prefix
+    rdns:1:{odd}:entries                              ZSET    entries that cannot be guessed from their name, and until
+                                                              when each may be there
     rdns:1:nodes                                      ZSET    the register: `<node>.<incarnation>.<worker>` of every
                                                               worker, and when it last spoke; `since`: when it began
     rdns:1:node:<node>.<incarnation>.<worker>         STRING  what a worker says of itself, as JSON
@@ -23,6 +25,13 @@ Keys (`rdns` is the configurable prefix, 1 the version of this contract):
     rdns:1:wake:<node>.<incarnation>.<worker>         channel where a worker is woken
     rdns:1:control                                    channel where control events are announced
     rdns:1:acks                                       channel where workers say that they have applied one
+
+Entries, claims, followers, marks and locks are of one version (VERSION). All else steers the whole cluster and stays
+under 1 (STEERING), whatever the version of the entries: the register, what workers say of themselves, events and their
+channels, budgets, the hottest questions, wake channels. Its form is only ever added to. A worker tells its version in
+its report, as `contract`; who flushes deletes the entries of each version that somebody there tells of. So two things
+hold for every version: keys begin `<prefix>:<version>:{<name>}:<TYPE>`, with `#lead` behind for a claim, and `info`
+begins with `rcode=`.
 
 `<name>` is the lower-case presentation form with its final dot; every octet of a label outside `[a-z0-9_-]` is `\\DDD`,
 so the braces hold the whole name, and an entry, its claim and its followers are in one cluster slot.
@@ -117,6 +126,8 @@ from rdnscache.dns.subnet import parse_subnet, subnet_text
 from rdnscache.dns.wire import IN, NO_EDE, TCP_SIZE
 
 VERSION = "1"
+#: In the keys and channels that all versions share.
+STEERING = "1"
 #: Where an entry's `info` has no `scope`.
 NO_SCOPE = -1
 #: How `stored` is written, in UTC.
@@ -262,48 +273,24 @@ return #waiting
 )
 
 
-#: Questions kept in `hot`, the seconds after which a query counts half, the key's lifetime in ms.
-HOT_KEPT, HOT_HALF_LIFE, HOT_LIFETIME = 1000, 600, 86_400_000
-#: What a steady query a second amounts to there.
-HOT_UNIT = HOT_HALF_LIFE / 0.6931
-_HOT_STEP = 60_000
-
-#: KEYS hot; ARGV question, queries, and so on. Every minute all scores are aged, by the key's own expiry: no clock is
-#: asked. A value of another type makes room.
-HEAT = Script(
-    b"""
-local left = redis.call('PTTL', KEYS[1])
-local age = %(lifetime)d - left
-if redis.call('TYPE', KEYS[1]).ok ~= 'zset' then
-  redis.call('DEL', KEYS[1])
-  left = -1
-elseif left < 0 or age >= %(step)d then
-  redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -%(kept)d - 1)
-  redis.call('ZUNIONSTORE', KEYS[1], 1, KEYS[1], 'WEIGHTS', left < 0 and 1 or 0.5 ^ (age / %(half)d))
-  left = -1
-end
-for i = 1, #ARGV, 2 do redis.call('ZINCRBY', KEYS[1], ARGV[i + 1], ARGV[i]) end
-if left < 0 then redis.call('PEXPIRE', KEYS[1], %(lifetime)d) end
-return 0
-"""
-    % {b"lifetime": HOT_LIFETIME, b"step": _HOT_STEP, b"kept": HOT_KEPT, b"half": HOT_HALF_LIFE * 1000}
-)
-
-
 _NAME_KIND = b"}:" + NAME_WORD.encode()
 #: Stands before a client subnet in an entry's key.
 _SUBNET_WORD = ":ecs="
 
 
 class Names:
-    """The keys and channels of one prefix."""
+    """The keys and channels of one prefix; entries are those of one version."""
 
-    def __init__(self, prefix: str) -> None:
-        self.root = f"{prefix}:{VERSION}:"
-        self.control = f"{self.root}control".encode()
-        self.acks = f"{self.root}acks".encode()
-        self.nodes = f"{self.root}nodes".encode()
-        self.hot = f"{self.root}hot".encode()
+    def __init__(self, prefix: str, version: str = "") -> None:
+        self._prefix = prefix
+        self.root = f"{prefix}:{version or VERSION}:"
+        #: What begins the keys that all versions share.
+        self.steering = f"{prefix}:{STEERING}:"
+        self.control = f"{self.steering}control".encode()
+        self.acks = f"{self.steering}acks".encode()
+        self.nodes = f"{self.steering}nodes".encode()
+        self.hot = f"{self.steering}hot".encode()
+        self.odd = f"{self.root}{{odd}}:entries".encode()
         #: Characters of an entry's key: more is not looked at.
         self._longest = len(self.root) + LONGEST_TEXT + 100
         self._key = re.compile(
@@ -313,11 +300,15 @@ class Names:
             + rf"(?:{_SUBNET_WORD}(?P<subnet>[0-9a-f.:]{{2,39}}/[0-9]{{1,3}}))?"
         )
 
+    def of(self, version: str) -> Names:
+        """Those of another version."""
+        return Names(self._prefix, version)
+
     def wake(self, worker_id: str) -> bytes:
-        return f"{self.root}wake:{worker_id}".encode()
+        return f"{self.steering}wake:{worker_id}".encode()
 
     def node(self, worker_id: str) -> bytes:
-        return f"{self.root}node:{worker_id}".encode()
+        return f"{self.steering}node:{worker_id}".encode()
 
     def probe(self, tag: str = "probe") -> bytes:
         """No question's: what is claimed to see whether claims work, at the server that a tag leads to."""
@@ -325,7 +316,7 @@ class Names:
 
     def budget(self, server: str) -> bytes:
         """Of a server, named as in URLs."""
-        return f"{self.root}{{{server}}}:budget".encode()
+        return f"{self.steering}{{{server}}}:budget".encode()
 
     def again(self, event_id: str) -> bytes:
         return f"{self.root}{{again}}:{event_id}".encode()
@@ -336,6 +327,10 @@ class Names:
 
     def sweeping(self, tag: str) -> bytes:
         return f"{self.root}{{{tag}}}:sweeping".encode()
+
+    def entries_of(self, name: bytes) -> str:
+        """What begins the keys of all entries of a name."""
+        return f"{self.root}{{{name_text(name)}}}:"
 
     def entry(self, key: bytes) -> bytes:
         """The Redis key of a question."""

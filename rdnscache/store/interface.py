@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import Reply
@@ -114,6 +114,9 @@ class Store(Protocol):
     def heat(self, hottest: Sequence[tuple[bytes, int]]) -> None:
         """Tell the cluster which questions were asked most, and how often."""
 
+    def answer_order(self, told: Mapping[str, Any]) -> None:
+        """Tell those who ordered it how our supervisor has carried something out."""
+
     def hottest(self, count: int) -> Iterator[list[Entry]]:
         """The entries of the questions the cluster was asked most, a page at a time."""
 
@@ -151,6 +154,9 @@ class NullStore:
         pass
 
     def heat(self, hottest: Sequence[tuple[bytes, int]]) -> None:
+        pass
+
+    def answer_order(self, told: Mapping[str, Any]) -> None:
         pass
 
     def hottest(self, count: int) -> Iterator[list[Entry]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from rdnscache.breath import Breathe, go_on
 from rdnscache.kernel import Incarnation, born, since_boot
-from rdnscache.store.contract import SILENCE
+from rdnscache.store.contract import SILENCE, VERSION
 from rdnscache.store.foreign_json import LONGEST_ANSWER, LONGEST_REPORT, read_object
 from rdnscache.store.steering import WorkerId
 
@@ -16,6 +17,10 @@ from rdnscache.store.steering import WorkerId
 MOST_OF_A_NODE, LONGEST_NAME = 256, 255
 #: Workers of the register that are read in one step.
 PORTION = 100
+
+
+#: A version of the contract.
+_VERSION = re.compile(r"[1-9][0-9]{0,3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,11 @@ class Member:
     told: Mapping[str, Any]
 
     @property
+    def full_name(self) -> str:
+        """Of its node, where several have that name."""
+        return f"{self.node} ({self.incarnation})"
+
+    @property
     def present(self) -> bool:
         return self.age < SILENCE
 
@@ -37,6 +47,12 @@ class Member:
         """How many its node has; 0 where that is not known."""
         count = self.told.get("workers")
         return count if isinstance(count, int) and 0 <= count <= MOST_OF_A_NODE else 0
+
+    @property
+    def contract(self) -> str:
+        """The version of the entries that it shares; empty where that cannot be known."""
+        told = self.told.get("contract", VERSION)
+        return told if isinstance(told, str) and _VERSION.fullmatch(told) else ""
 
     @property
     def leaves(self) -> bool:

@@ -11,12 +11,17 @@ def glob_escape(text: str) -> str:
     return re.sub(r"([\\*?\[\]])", r"\\\1", text)
 
 
+def is_pattern(text: str) -> bool:
+    """Whether it has in it what is more than a character of a name."""
+    return re.search(r"[*?\[\]]", text) is not None
+
+
 def pattern_text(pattern: str) -> str:
     """What a person typed as a glob over names, as a pattern over our presentation form.
 
     `*`, `?` and `[...]` keep their meaning. Raises ValueError for what can be no name.
     """
-    if not re.search(r"[*?\[\]]", pattern):
+    if not is_pattern(pattern):
         return glob_escape(name_text(parse_name(pattern)))
     if len(pattern) > LONGEST_TEXT:
         raise ValueError(f"{shown(pattern)} fits no name: it has {len(pattern)} characters")
@@ -28,6 +33,6 @@ def pattern_text(pattern: str) -> str:
 
 def _label_pattern(label: str) -> str:
     """A label of a pattern: one of another script, and without a glob in it, as IDNA has it."""
-    if label.isascii() or re.search(r"[*?\[\]]", label):
+    if label.isascii() or is_pattern(label):
         return label
     return name_text(parse_name(label)).removesuffix(".")

@@ -51,15 +51,15 @@ return 1
 
 
 def policy_key(names: Names) -> bytes:
-    return f"{names.root}{{{names.control.decode()}}}:policy".encode()
+    return f"{names.steering}{{{names.control.decode()}}}:policy".encode()
 
 
 def part_key(names: Names, check: str, number: int) -> str:
-    return f"{names.root}{{list {check}}}:{number}"
+    return f"{names.steering}{{list {check}}}:{number}"
 
 
 def fetch_key(names: Names, word: str) -> str:
-    return f"{names.root}{{fetch {hashlib.blake2b(word.encode(), digest_size=16).hexdigest()}}}"
+    return f"{names.steering}{{fetch {hashlib.blake2b(word.encode(), digest_size=16).hexdigest()}}}"
 
 
 @dataclass(frozen=True, slots=True)

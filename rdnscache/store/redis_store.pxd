@@ -19,6 +19,7 @@ cdef class RedisStore:
     cdef object _budgets
     cdef public object ask_for_slots
     cdef object _local
+    cdef object _worker_id
     cdef public object flushes
     cdef public object flushed_at
     cdef object _control

@@ -6,10 +6,11 @@ fill.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,12 +28,14 @@ from rdnscache.metrics import Counters
 from rdnscache.store.budgets import Budgets
 from rdnscache.store.claim import RedisClaim
 from rdnscache.store.cluster import connect
-from rdnscache.store.contract import HEAT, LEASE, TIME_FORM, Names
+from rdnscache.store.contract import LEASE, TIME_FORM, Names
 from rdnscache.store.decoding import read_wake
 from rdnscache.store.events import Again, Control
 from rdnscache.store.flushes import Flushes
+from rdnscache.store.heat import HEAT
 from rdnscache.store.interface import Claim
 from rdnscache.store.local import Local
+from rdnscache.store.odd import NOTE
 from rdnscache.store.register import Register
 from rdnscache.store.seal import Seal
 from rdnscache.store.server import ServerSettings
@@ -78,6 +81,7 @@ class RedisStore:
         node, worker = settings.worker_id.node, settings.worker_id.worker
         self.names = Names(settings.prefix)
         self.node = node
+        self._worker_id = settings.worker_id
         self.counters = counters
         self.lease_ms = round(min(settings.lease, LEASE) * 1000)
         self.wake_channel = self.names.wake(str(settings.worker_id))
@@ -155,6 +159,7 @@ class RedisStore:
     def beat(self, report: str) -> None:
         self._register.beat(report)
         self._control.look()
+        self.servers.send((b"ZCARD", self.names.odd))  # what is read is not evicted
         if self.trust.mac_field:
             self.servers.send((b"TIME",), self._server_time)
 
@@ -169,6 +174,12 @@ class RedisStore:
                 part for key, queries in hottest for part in (self.names.entry(key)[len(self.names.root) :], queries)
             ]
             self.servers.send((b"EVAL", HEAT.source, b"1", self.names.hot, *told))
+
+    def answer_order(self, told: Mapping[str, Any]) -> None:
+        who = self._worker_id
+        for event in told["events"]:
+            said = {"event": event, "node": who.node, "incarnation": who.incarnation, "worker": who.worker}
+            self.servers.tell((b"PUBLISH", self.names.acks, json.dumps(said | {"order": told})))
 
     def hottest(self, count: int) -> Iterator[list[Entry]]:
         try:
@@ -209,6 +220,10 @@ class RedisStore:
         if second != self._second:
             self._second, self._second_text = second, time.strftime(TIME_FORM, time.gmtime(second))
         return self._second_text
+
+    def note_odd(self, name: bytes, lifetime: int) -> None:
+        """An entry whose key cannot be guessed may be there for so many ms; to be sent in front of what stores it."""
+        self.servers.send((b"EVAL", NOTE.source, NOTE.keys, self.names.odd, name, lifetime), self.filled)
 
     def read_command(self, name: bytes) -> Command:
         """What reads an entry for `entry_of`."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from rdnscache.dns.names import rcode_text
 from rdnscache.errors import StoreDown
 from rdnscache.store.contract import CLAIM_SUFFIX, FLUSHED, Names
+from rdnscache.store.odd import guesses, listed
 from rdnscache.store.scope import Scope
 from rdnscache.store.servers import Ask
 
@@ -20,23 +22,38 @@ from rdnscache.store.servers import Ask
 PAGE, STEP = 500, 50
 
 
-def sweep(ask: Ask, names: Names, scope: Scope, page: int = PAGE, moved: Ask | None = None) -> Iterator[int]:
+def sweep(
+    ask: Ask, names: Names, scope: Scope, page: int = PAGE, moved: Ask | None = None, guess: bool = False
+) -> Iterator[int]:
     """Delete the entries a scope holds; how many, page by page.
 
     Leaders under way lose their claim, so that what they are about to bring is not stored. All of them do before
     entries are looked for: one that fills meanwhile could store behind the search, and its claim would be gone.
-    `moved` is for commands about keys that have left a server of a Redis Cluster since it told of them.
+    `moved` is for commands about keys that have left a server of a Redis Cluster since it told of them. With `guess`
+    the keys of a single name are tried one by one, as far as all can be known, instead of searching through everything.
     """
-    pattern = scope.pattern(names)
-    for keys in scan(ask, pattern + CLAIM_SUFFIX, page):
+    for keys in _places(ask, names, scope, page, guess, CLAIM_SUFFIX):
         claims = [key for key in keys if _claims(names, scope, key)]
         _run(ask, [(b"SET", key, FLUSHED, b"XX", b"KEEPTTL") for key in claims], moved)
         yield 0
-    for keys in scan(ask, pattern, page):
+    for keys in _places(ask, names, scope, page, guess):
         entries = [key for key in keys if not key.endswith(CLAIM_SUFFIX) and _in_name(names, scope, key)]
         if scope.rcode is not None:
             entries = list(_with_rcode(ask, entries, scope.rcode))
         yield _run(ask, [(b"UNLINK", key) for key in entries], moved)
+
+
+def _places(
+    ask: Ask, names: Names, scope: Scope, page: int, guess: bool, suffix: str = ""
+) -> Iterator[Sequence[str]]:
+    """Where entries of a scope may be, or their claims."""
+    known = listed(ask, names) if guess and scope.name is not None else None
+    if scope.name is None or known is None:
+        yield from scan(ask, scope.pattern(names) + suffix, page)
+        return
+    found = guesses(names, scope.name, known)
+    while keys := [key + suffix for key in islice(found, page)]:
+        yield keys
 
 
 def scan(ask: Ask, pattern: str, page: int) -> Iterator[list[str]]:

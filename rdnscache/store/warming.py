@@ -10,6 +10,7 @@ from gevent import sleep
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import TCP_SIZE
 from rdnscache.store.contract import LONGEST_INFO, Names
+from rdnscache.store.heat import SECONDS
 from rdnscache.store.servers import Servers
 from rdnscache.store.trust import Trust
 
@@ -19,8 +20,9 @@ PAGE = 100
 
 def hottest(servers: Servers, names: Names, trust: Trust, count: int) -> Iterator[list[Entry]]:
     """Those that Redis has and that can be used, the hottest first. Raises StoreDown."""
-    (members,) = servers.request((b"ZREVRANGE", names.hot, 0, count - 1))
-    for start in range(0, len(members) if isinstance(members, list) else 0, PAGE):
+    (members,) = servers.request((b"ZREVRANGE", names.hot, 0, count))  # one more: SECONDS may be among them
+    members = [each for each in members if each != SECONDS][:count] if isinstance(members, list) else []
+    for start in range(0, len(members), PAGE):
         page = {key: names.entry(key) for key in _questions(names, members[start : start + PAGE])}
         sleep(0)  # what stands there may be anything, and others wait
         fitting = _of_fitting_size(servers, trust, page)

@@ -1,0 +1,63 @@
+"""Orders to nodes, `reload` and `restart`, and how each node has carried them out, by its own word."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rdnscache.operator.members import Members
+from rdnscache.operator.proof import Life, called
+from rdnscache.store.membership import Member, read_message
+
+
+@dataclass(slots=True)
+class Answers:
+    """What nodes have said to an order, by what they are called."""
+
+    #: Who has carried it out, with what is to be remarked of it.
+    done: dict[str, str] = field(default_factory=dict)
+    #: Why others have not.
+    refused: dict[str, str] = field(default_factory=dict)
+    silent: list[str] = field(default_factory=list)
+
+
+def named(members: Sequence[Member], node: str | None) -> dict[Life, str]:
+    """The nodes that are there and meant, and what to call each: all of them without a name."""
+    lives = called({(each.node, each.incarnation) for each in members if each.present})
+    return {life: name for life, name in lives.items() if node in (None, life[0], name)}
+
+
+def order(cluster: Members, what: str, node: str | None, nodes: Mapping[Life, str], patience: float) -> Answers:
+    """Order `reload` or `restart`, and wait for each node's word for `patience` seconds at most. Raises StoreDown."""
+    answers, waiting = Answers(), dict(nodes)
+    with cluster.listening(max(patience, 1.0)) as ear:
+        event = cluster.announce({"event": what} | ({"node": node} if node else {}))
+        deadline = time.monotonic() + patience
+        while waiting and (left := deadline - time.monotonic()) > 0:
+            for told in map(read_message, ear.hear(left)):
+                cluster.breathe()
+                said = told.get("order")
+                if told.get("event") == event and isinstance(said, dict):
+                    name = waiting.pop((told["node"], told["incarnation"]), None)
+                    if name is not None:
+                        _note(answers, name, said)
+    answers.silent = sorted(waiting.values())
+    return answers
+
+
+def _note(answers: Answers, name: str, said: Mapping[str, Any]) -> None:
+    refused = _text(said.get("refused"))
+    if refused:
+        answers.refused[name] = refused
+        return
+    waiting = said.get("waiting")
+    remarks = [_text(said.get("note"))]
+    if isinstance(waiting, list) and waiting:
+        remarks.append(f"not before a restart: {', '.join(map(_text, waiting[:50]))}")
+    answers.done[name] = "; ".join(filter(None, remarks))
+
+
+def _text(told: Any) -> str:
+    return told[:500] if isinstance(told, str) else ""

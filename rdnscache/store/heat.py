@@ -1,0 +1,58 @@
+"""The questions asked most: part of the contract. Its key is `hot`, see `contract`.
+
+Workers add what they have counted. All scores are aged together, so each is a sum in which a query counts half after
+HALF_LIFE. What a steady query a second would amount to by now is kept beside them, and aged as they are: divided by it,
+a score is a rate from the first report on, not only after some half-lives.
+"""
+
+from __future__ import annotations
+
+import math
+
+from rdnscache.store.contract import Script
+
+#: Questions that are kept; seconds after which a query counts half; the key's lifetime in ms.
+KEPT, HALF_LIFE, LIFETIME = 1000, 60, 86_400_000
+#: Seconds of queries that are told at a time, and least seconds between two agings.
+INTERVAL, _STEP = 10.0, 9.0
+#: The member that is no question: the weight of all seconds there have been.
+SECONDS = b"seconds"
+#: What it comes to in the end.
+FULL = HALF_LIFE / math.log(2)
+
+#: KEYS hot; ARGV question, queries, and so on. The time since the last aging is told by the key's own expiry: no clock
+#: is asked. A value of another type makes room.
+HEAT = Script(
+    b"""
+local left = redis.call('PTTL', KEYS[1])
+if redis.call('TYPE', KEYS[1]).ok ~= 'zset' then
+  redis.call('DEL', KEYS[1])
+  left = -1
+end
+local age = (%(lifetime)d - left) / 1000
+if left < 0 or age >= %(step)f then
+  local part = left < 0 and 1 or 0.5 ^ (age / %(half)d)
+  local seconds = redis.call('ZSCORE', KEYS[1], 'seconds') or (left < 0 and %(interval)f or 0)
+  redis.call('ZREM', KEYS[1], 'seconds')
+  redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -%(kept)d - 1)
+  redis.call('ZUNIONSTORE', KEYS[1], 1, KEYS[1], 'WEIGHTS', part)
+  redis.call('ZADD', KEYS[1], seconds * part + %(full)f * (1 - part), 'seconds')
+  left = -1
+end
+for i = 1, #ARGV, 2 do redis.call('ZINCRBY', KEYS[1], ARGV[i + 1], ARGV[i]) end
+if left < 0 then redis.call('PEXPIRE', KEYS[1], %(lifetime)d) end
+return 0
+"""
+    % {
+        b"lifetime": LIFETIME, b"step": _STEP, b"kept": KEPT, b"half": HALF_LIFE, b"interval": INTERVAL, b"full": FULL,
+    },
+    1,
+)  # fmt: skip
+
+
+def rate(score: float, seconds: float, left_ms: int) -> float:
+    """Queries a second that a score amounts to, `seconds` being the score of SECONDS; 0 where none can be told."""
+    quiet = max((LIFETIME - left_ms) / 1000 - 2 * INTERVAL, 0.0) if left_ms >= 0 else 0.0
+    part = 0.5 ** (quiet / HALF_LIFE)
+    weight = seconds * part + FULL * (1 - part)
+    return score * part / weight if math.isfinite(weight) and weight >= 1.0 else 0.0

@@ -1,0 +1,68 @@
+"""Entries whose keys cannot be guessed from a name: types without a mnemonic, other classes, networks of clients.
+
+All others are found key by key. Of these there is an index, which a leader writes before it claims and before it fills:
+so whoever forgets a name need not search all keys for it. In a Redis Cluster the index is on another server than the
+entries, and nothing comes in order; there it is not gone by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from rdnscache.dns.names import TYPES
+from rdnscache.dns.question import VARIANT_SUBNET, qclass, qtype, questions, variant
+from rdnscache.dns.wire import IN
+from rdnscache.store.contract import Names, Script
+
+#: Entries that are listed; beyond them `MORE` says that there are others.
+LISTED = 10_000
+MORE = b"more"
+
+#: KEYS index; ARGV entry, ms for which it may be there. Scores are when, by the clock of Redis. A value of another type
+#: makes room.
+NOTE = Script(
+    b"""
+if redis.call('TYPE', KEYS[1]).ok ~= 'zset' then redis.call('DEL', KEYS[1]) end
+local now = redis.call('TIME')
+now = now[1] + now[2] / 1000000
+local ends = now + ARGV[2] / 1000
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+local known = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not known or tonumber(known) < ends then redis.call('ZADD', KEYS[1], ends, ARGV[1]) end
+if redis.call('ZCARD', KEYS[1]) > %d then
+  local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+  redis.call('ZREMRANGEBYRANK', KEYS[1], 0, 0)
+  redis.call('ZADD', KEYS[1], last[2], 'more')
+end
+local left = redis.call('PTTL', KEYS[1])
+if left < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return 0
+"""
+    % LISTED,
+    1,
+)
+
+
+def guessable(key: bytes) -> bool:
+    """Whether a question is among those that are tried for its name."""
+    return not variant(key) & VARIANT_SUBNET and qclass(key) == IN and (qtype(key) in TYPES or not qtype(key))
+
+
+def guesses(names: Names, name: bytes, listed: Sequence[Any]) -> Iterator[str]:
+    """The keys of all entries that there may be of a name, those that the index lists included."""
+    for question in questions(name, sorted(TYPES), IN):
+        yield names.entry(question).decode("ascii")
+    head = names.entries_of(name)
+    for member in listed:
+        text = member.decode("utf-8", "replace") if isinstance(member, bytes) else ""
+        if text.startswith(head):
+            yield text
+
+
+def listed(ask: Callable[[Sequence[Any]], Sequence[Any]], names: Names) -> Sequence[Any] | None:
+    """What the index holds; None where it does not hold all, or cannot be read."""
+    (told,) = ask((b"ZREVRANGE", names.odd, 0, -1))
+    if not isinstance(told, list):
+        return [] if str(told).startswith("WRONGTYPE") else None
+    return None if MORE in told else told
