@@ -64,13 +64,11 @@ log = logging.getLogger(__name__)
 LONGEST_HOLD = 0.05
 #: Seconds that queries wait for Redis at the beginning: those queued meanwhile would all be asked of upstreams.
 FIRST_HOLD = 0.25
-#: Seconds between two looks whether the node has other lists.
-LISTS_LOOK = 0.2
 #: Seconds between two looks at the gauges, and at what is still in flight while draining.
 GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
 #: Prefixes over the limit that are named in the log.
 LIMITED_NAMED = 5
-#: Seconds between two beats of the hub.
+#: Seconds between two beats of the hub, and between two looks whether the node has other lists.
 BEAT_INTERVAL = 0.25
 #: Seconds between two looks whether Redis is there, at the start.
 ATTACH_LOOK = 0.02
@@ -122,8 +120,7 @@ class Worker:
             self.cache, self.flights, identity, query_log, trace, config.prefetch, counters, departure
         )
         self.answering.rotates = config.rotate == "id"
-        self.answering.subnets = make_subnets(config)
-        self.answering.notified = make_notified(config, self.rulebook.shelf)
+        self.answering.subnets, self.answering.notified = make_subnets(config), make_notified(config, self.rulebook.shelf)
         self.guard = make_guard(config)
         self.udp, self.tcp, self.inner = self._make_listeners(inherited)
         #: What clients reach.
@@ -296,7 +293,7 @@ class Worker:
 
     def _follow_lists(self) -> None:
         """Go by other lists as soon as the node has them, and by all again when a pause has ended."""
-        while not self._stopping.wait(LISTS_LOOK):
+        while not self._stopping.wait(BEAT_INTERVAL):
             if self.rulebook.due(time.time()):
                 with self._changing:
                     self._change_policy(at_once=False)
