@@ -71,7 +71,7 @@ class Decider:
         verdict = self._policy.of(flight.key) if self._policy else None
         if verdict is None or verdict.action == TRUNCATED:  # who asks over TCP gets an answer
             return False
-        entry = self._told(flight.key, verdict, flights)
+        entry = self._told(flight, verdict, flights)
         if entry.ttl and not flight.flushed:
             self._cache.put(entry, clock.now())
         if flight.up:  # while an alias was followed, it may have had to make way
@@ -92,44 +92,48 @@ class Decider:
 
     def settled(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
         """What a flight lands with: the entry, or what is said in its place; its question may be blocked by now."""
+        changed = self._changed
+        found = self.instead_of(entry, flight, flights)
         verdict = self._policy.of(flight.key) if flight.since <= self._changed else None
-        if verdict is None or verdict.action == TRUNCATED:
-            return self.instead_of(entry, flight.key, flights)
-        return self._told(flight.key, verdict, flights)
+        if verdict is not None and verdict.action != TRUNCATED:
+            found = self._told(flight, verdict, flights)
+        if changed != self._changed:  # while something else was asked, perhaps by the old rules
+            found.ttl = 0
+        return found
 
-    def instead_of(self, entry: Entry, key: bytes, flights: Flights) -> Entry:
+    def instead_of(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
         """The entry, or what is said in its place: it may be an alias of a blocked name, or have to lose something.
 
         Of what is not to be kept, nothing is.
         """
-        verdict = self._policy.of_answer(key, entry.tail, entry.ancount)
+        verdict = self._policy.of_answer(flight.key, entry.tail, entry.ancount)
         if verdict is None:
-            return self._answered(entry, key, flights)
+            return self._answered(entry, flight, flights)
         if verdict.action == TRUNCATED:
-            return self._marked(self._answered(entry, key, flights), verdict)
+            return self._marked(self._answered(entry, flight, flights), verdict)
         if verdict.action:
             return self._marked(entry, verdict)
-        found = self._told(key, verdict, flights)
+        found = self._told(flight, verdict, flights)
         found.ttl = found.ttl if entry.ttl else 0
         return found
 
-    def _told(self, key: bytes, verdict: Verdict, flights: Flights) -> Entry:
+    def _told(self, flight: Flight, verdict: Verdict, flights: Flights) -> Entry:
         """What a verdict says, where it may take its time."""
         if verdict.target is None:
-            return self._entry_of(key, verdict)
-        return self._followed(key, flights, verdict, verdict.target)
+            return self._entry_of(flight.key, verdict)
+        return self._followed(flight, flights, verdict, verdict.target)
 
-    def _answered(self, entry: Entry, key: bytes, flights: Flights) -> Entry:
+    def _answered(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
         """The answer as clients may have it: without some of it, or with addresses made of others."""
         refinement = self._policy.refined(entry)
         if refinement is None:
             dns64 = self._policy.dns64(entry)
-            return entry if dns64 is None else self._completed(entry, key, dns64, flights)
+            return entry if dns64 is None else self._completed(entry, flight, dns64, flights)
         if not refinement.refused:
             return _refined(entry, refinement)
-        asked = question_text(key)
+        asked = question_text(flight.key)
         self._refused.warn(f"refused: {asked} leads into a network ({refinement.why})", time.monotonic())
-        found = self._entry_of(key, Verdict(refinement.wire, refinement.why, EDE_BLOCKED))
+        found = self._entry_of(flight.key, Verdict(refinement.wire, refinement.why, EDE_BLOCKED))
         found.ttl = found.ttl if entry.ttl else 0
         return found
 
@@ -160,9 +164,10 @@ class Decider:
         entry.ede, entry.renews, entry.action = verdict.ede, False, verdict.action
         return entry
 
-    def _completed(self, entry: Entry, key: bytes, dns64: Dns64, flights: Flights) -> Entry:
+    def _completed(self, entry: Entry, flight: Flight, dns64: Dns64, flights: Flights) -> Entry:
         """The answer with addresses made of others, where there are some (RFC 6147 section 5.1)."""
-        errand = Errand(key[:-5] + A.to_bytes(2, "big") + key[-3:])
+        key = flight.key
+        errand = Errand(key[:-5] + A.to_bytes(2, "big") + key[-3:], flight.recursion)
         reply, now = parse_reply(errand.run(self._cache, flights)), clock.now()
         source = errand.entry
         if reply is None or source is None:
@@ -177,11 +182,13 @@ class Decider:
         ttl = min(_least_ttl(made), left) if entry.ttl or entry.rcode == SERVFAIL else 0
         found = Entry(key, made, now, ttl, source.stale, f"{source.origin} dns64={dns64}")
         found.authentic, found.scope = entry.authentic and source.authentic, source.scope
+        found.renews = entry.renews and source.renews
         return found
 
-    def _followed(self, key: bytes, flights: Flights, verdict: Verdict, target: bytes) -> Entry:
+    def _followed(self, flight: Flight, flights: Flights, verdict: Verdict, target: bytes) -> Entry:
         """The answer to a name of ours that is an alias of one that is not."""
-        errand = Errand(target + key[len(qname(key)) :])
+        key = flight.key
+        errand = Errand(target + key[len(qname(key)) :], flight.recursion)
         first, rest = parse_reply(verdict.wire), parse_reply(errand.run(self._cache, flights))
         whole = parse_reply(joined(first, rest)) if first is not None and rest is not None else None
         entry = self._entry(key, whole or without_records(key, SERVFAIL), verdict)
@@ -194,8 +201,9 @@ class Errand:
 
     flies = True
 
-    def __init__(self, key: bytes) -> None:
-        query = parse_query(build_query(b"\0\0", key, True), True)
+    def __init__(self, key: bytes, recursion: bool) -> None:
+        wire = build_query(b"\0\0", key, True)
+        query = parse_query(wire if recursion else wire[:2] + bytes((wire[2] & 0xFE,)) + wire[3:], True)
         assert query is not None
         query.key = key
         self._query = query
@@ -222,7 +230,7 @@ def _refined(entry: Entry, refinement: Refinement) -> Entry:
     reply = parse_reply(refinement.wire)
     assert reply is not None
     found = Entry(entry.key, reply, entry.stored, entry.ttl, entry.stale, f"{entry.origin} {refinement.why}")
-    found.aged, found.scope, found.renews = entry.aged, entry.scope, entry.renews
+    found.aged, found.scope, found.renews, found.ede = entry.aged, entry.scope, entry.renews, refinement.ede
     return found
 
 

@@ -120,7 +120,8 @@ class Worker:
             self.cache, self.flights, identity, query_log, trace, config.prefetch, counters, departure
         )
         self.answering.rotates = config.rotate == "id"
-        self.answering.subnets, self.answering.notified = make_subnets(config), make_notified(config, self.rulebook.shelf)
+        self.answering.subnets = make_subnets(config)
+        self.answering.notified = make_notified(config, self.rulebook.shelf)
         self.guard = make_guard(config)
         self.udp, self.tcp, self.inner = self._make_listeners(inherited)
         #: What clients reach.
@@ -292,7 +293,6 @@ class Worker:
         return 0
 
     def _follow_lists(self) -> None:
-        """Go by other lists as soon as the node has them, and by all again when a pause has ended."""
         while not self._stopping.wait(BEAT_INTERVAL):
             if self.rulebook.due(time.time()):
                 with self._changing:

@@ -60,6 +60,7 @@ class WorkerStatus:
             "workers": config.workers,
             "listen": values["listen"],
             "config": {name: _brief(value) for name, value in values.items() if name in shared},
+            "own": {name: _brief(value) for name, value in values.items() if name not in shared},
         }
         self._looks: deque[tuple[float, list[int]]] = deque([(time.monotonic(), counters.tolist())])
         self._history = History(time.time(), self._looks[0][1])

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from rdnscache.address import Address
+from rdnscache.cli.serve import check_config
 from rdnscache.config import Config, default_text, env_name, flag_name, load, options, plain, toml_name
 from rdnscache.endpoint import Endpoint
 from rdnscache.errors import ConfigError
@@ -103,6 +105,26 @@ BY_NAME = pytest.mark.parametrize("option", options(), ids=lambda option: option
 def test_every_option_has_samples() -> None:
     """Whoever adds an option adds its samples here."""
     assert list(SAMPLES) == [option.name for option in options()]
+
+
+@BY_NAME
+def test_what_check_config_prints_can_be_read_again(
+    option: Field[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the same configuration, but for secrets: those are not shown."""
+    monkeypatch.chdir(tmp_path)
+    Path("file.list").write_text("192.0.2.3\n")
+    base = {} if option.name in ("upstream", "upstream_file") else {"upstream": ["192.0.2.53"]}
+    told = base | {toml_name(option): SAMPLES[option.name][2]}
+    first, second = tmp_path / "first.toml", tmp_path / "second.toml"
+    first.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in told.items()))
+    result = CliRunner().invoke(check_config, [str(first)])
+    assert result.exit_code == 0, result.output
+    second.write_text(result.output)
+    if option.name in ("secret", "admin_token"):
+        assert f"# {option.name} is set, and not shown" in result.output
+        first.write_text('upstream = ["192.0.2.53"]\n')
+    assert load(str(second), {}, {}) == load(str(first), {}, {})
 
 
 @BY_NAME

@@ -18,7 +18,9 @@ from rdnscache.operator.entries import Browser, View
 from rdnscache.operator.flush import Flush
 from rdnscache.operator.lookup import lookup
 from rdnscache.operator.members import Members
+from rdnscache.operator.policy_orders import PolicyOrders
 from rdnscache.store.membership import Member
+from rdnscache.store.policy_document import LONGEST_PAUSE, UNTIL_RESUMED
 from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
 
@@ -112,12 +114,28 @@ class PageStatus:
         browser, cluster = self._tools("there is no shared cache to flush")
         if not isinstance(told, dict):
             raise ValueError("a JSON object is wanted")
+        if any("*" in str(told.get(name, "")) for name in ("name", "zone")):
+            raise ValueError("'*' is no pattern here: flush a zone for all below a name; in a name it is \\042")
         scope = Scope.of(told, parse_name)
         if scope.everything != (told.get("all") is True):
             raise ValueError("give a name, a zone or an rcode; or all alone")
         flush = Flush(browser, cluster, scope, FLUSH_PATIENCE)
         proof = flush.run()
         return {"flushed": str(scope), "entries": flush.deleted, "complete": proof.complete} | proof.as_json()
+
+    def blocking(self, told: Any) -> dict[str, Any]:
+        """Pause blocking on all nodes for `pause` seconds; until somebody resumes with true, and not any more with 0.
+
+        Raises ValueError for what cannot be read, StoreDown.
+        """
+        browser, cluster = self._tools("there is no Redis through which others could be told")
+        pause = told.get("pause") if isinstance(told, dict) else None
+        if pause is not True and not (isinstance(pause, int) and 0 <= pause <= LONGEST_PAUSE):
+            raise ValueError(f"pause is true, or seconds up to {LONGEST_PAUSE}")
+        until = UNTIL_RESUMED if pause is True else time.time() + pause if pause else 0.0
+        _, proof = PolicyOrders(browser, lambda: cluster, FLUSH_PATIENCE).change(lambda _: {"paused_until": until})
+        done = "Blocking is paused" if until else "Blocking is resumed"
+        return {"done": done, "complete": proof.complete} | proof.as_json()
 
 
 def _plain(view: View) -> dict[str, Any]:

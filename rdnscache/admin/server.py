@@ -114,6 +114,7 @@ class Admin:
         self._server = HttpServer(listener, self._answer, _SAFE)
         self._board = board
         self._page_status = page_status
+        self._orders = {"/api/flush": page_status.flush, "/api/blocking": page_status.blocking}
         self._token = token.encode()
         self._hosts = frozenset(host.lower().rstrip(".") for host in hosts)
         folder = files("rdnscache.admin") / "page"
@@ -128,7 +129,7 @@ class Admin:
     def _answer(self, request: Request) -> Answer:
         """Called in the hub: what takes longer than a moment is given back as work."""
         path, method = request.path, request.method
-        if method not in ("GET", "HEAD") and (method, path) != ("POST", "/api/flush"):
+        if method not in ("GET", "HEAD") and not (method == "POST" and path in self._orders):
             return refusal(405, "try GET", ("Allow", "GET, HEAD"))
         if path == "/healthz":
             return refusal(200, "ok")
@@ -146,8 +147,8 @@ class Admin:
             return self._work(self._lookers, self._page_status.cluster)
         if path == "/api/lookup":
             return self._lookup(request)
-        if path == "/api/flush":
-            return self._flush(request)
+        if path in self._orders:
+            return self._order(request, self._orders[path])
         return refusal(404, "try /, /metrics, /healthz or /readyz")
 
     def _readiness(self) -> Response:
@@ -187,16 +188,16 @@ class Admin:
             return _json(400, {"error": f"a name of 1 to {MAX_NAME} characters is wanted, and perhaps a type"})
         return self._work(self._lookups, lambda: _bytes(self._page_status.lookup(name, rtype)))
 
-    def _flush(self, request: Request) -> Answer:
+    def _order(self, request: Request, obey: Callable[[Any], dict[str, Any]]) -> Answer:
         """Needs the token in a header of its own, which no other site's page can make a browser send."""
         if request.method != "POST":
             return refusal(405, "try POST", ("Allow", "POST"))
         if not self._token:
-            return _json(403, {"error": "flushing is off: no admin token is set"})
+            return _json(403, {"error": "flushing and pausing are off: no admin token is set"})
         refused = self._authorise(request)
         if refused is not None:
             return refused
-        return self._work(self._flushes, lambda: _bytes(self._page_status.flush(_object(request.body))))
+        return self._work(self._flushes, lambda: _bytes(obey(_object(request.body))))
 
     def _authorise(self, request: Request) -> Response | None:
         """The refusal for who has not sent the token, and for who has sent too many wrong ones."""
@@ -247,7 +248,7 @@ def _from_elsewhere(headers: dict[str, str]) -> bool:
 
 def _object(body: bytes) -> Any:
     if not body:
-        raise ValueError("a JSON object is wanted, with name, zone, type, rcode or all")
+        raise ValueError("a JSON object is wanted: to flush, with name, zone, type, rcode or all; to pause, with pause")
     return json.loads(body)
 
 

@@ -14,14 +14,13 @@ from rdnscache.cli.access import open_browser, redis_options, secret_option
 from rdnscache.cli.output import echo, echo_json
 from rdnscache.dns.names import name_text, parse_name
 from rdnscache.errors import ConfigError
+from rdnscache.store.policy_document import LONGEST_PAUSE, UNTIL_RESUMED
 
 if TYPE_CHECKING:
     from rdnscache.operator.policy_orders import Changes, PolicyOrders
     from rdnscache.store.policy_document import PolicyDocument
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-#: Seconds of the longest pause that has an end.
-LONGEST_PAUSE = 366 * 86400
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]
@@ -105,8 +104,6 @@ def pause(seconds: float | None, **told: Any) -> None:
 
     Exit code 1 when a node has not confirmed, or none is there.
     """
-    from rdnscache.store.policy_document import UNTIL_RESUMED
-
     until = time.time() + seconds if seconds is not None else UNTIL_RESUMED
     _order(lambda before: {"paused_until": until}, f"blocking is paused {_until(until)}", **told)
 

@@ -67,10 +67,14 @@ def serve(file: str | None, check: bool, **given: Any) -> None:
 
     if check:
         from rdnscache.kernel import raise_file_limit
+        from rdnscache.node import handover
         from rdnscache.node.descriptors import fit
+        from rdnscache.node.sockets import check_ports
         from rdnscache.policies import load_policy
 
         load_policy(config)
+        if not handover.expected():  # else the node that asks has them
+            check_ports(config)
         _, less = fit(config, raise_file_limit())
         if less:
             echo(less, err=True)
@@ -79,12 +83,24 @@ def serve(file: str | None, check: bool, **given: Any) -> None:
     sys.exit(Supervisor(config, lambda: load(file, given, os.environ, log.warning)).run())
 
 
+def _line(option: Field[Any], value: Any) -> str:
+    """An option as it stands in a file; a remark where it cannot stand there, or is not to be shown."""
+    name, told = toml_name(option), plain(option, value)
+    try:
+        if told is not None and option.metadata["parse"](told) == value:
+            return f"{name} = {json.dumps(told)}"
+    except ValueError:
+        pass
+    return f"# {name} is set, and not shown" if value else f"# {name} is not set"
+
+
 @click.command("check-config")
 @click.argument("file")
 @click.option("--json", "as_json", is_flag=True, help="Print the configuration as JSON.")
 def check_config(file: str, as_json: bool) -> None:
-    """Check a configuration file; print what a node would use, defaults included.
+    """Check a configuration file; print what a node would use, defaults included, as a file that can be read again.
 
+    Secrets and passwords are not shown.
     Exit code 2 and one sentence when it cannot be used.
     """
     config = load(file, {}, {}, lambda note: echo(f"rdnscache: {note}", err=True))
@@ -93,8 +109,7 @@ def check_config(file: str, as_json: bool) -> None:
         echo_json(table, indent=2)
         return
     zones = table.pop("zone")
-    for name, value in table.items():
-        echo(f"{name} = {json.dumps(value)}" if value is not None else f"# {name} is off")
+    echo(*(_line(option, getattr(config, option.name)) for option in options() if toml_name(option) in table))
     for zone in zones:
         echo("[[zone]]")
         for name, value in zone.items():

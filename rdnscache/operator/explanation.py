@@ -24,7 +24,9 @@ def explain(config: Config, policy: Policy | None, name: str, rtype: str, client
     verdict = policy.of_client(key, source) if policy is not None and source else None
     verdict = verdict or (policy.of(key) if policy is not None else None)
     if verdict is None:
-        return found | {"asked of": _servers(config, key)}
+        found["asked of"] = _servers(config, key)
+        terms = policy.terms_of(key) if policy is not None else None
+        return found | ({"of the answer": terms.words()} if terms else {})
     found["decided by"] = verdict.why
     if verdict.action == DROPPED:
         return found | {"answer": "none: the query is dropped"}

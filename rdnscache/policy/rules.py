@@ -90,12 +90,18 @@ class Policy:
 
     def refined(self, entry: Entry) -> Refinement | None:
         """What an answer that is not blocked becomes before clients have it; None when it stays as it is."""
-        return refine(entry, self._terms.of(entry.key)) if self._terms is not None else None
+        terms = self.terms_of(entry.key)
+        return refine(entry, terms) if terms is not None else None
 
     def dns64(self, entry: Entry) -> Dns64 | None:
         """What is to make IPv6 addresses for an answer that has none; None where it stays as it is."""
-        found = self._terms.of(entry.key).dns64 if self._terms is not None and qclass(entry.key) == IN else None
+        terms = self.terms_of(entry.key)
+        found = terms.dns64 if terms is not None else None
         return found if found is not None and found.lacks(entry) else None
+
+    def terms_of(self, key: bytes) -> AnswerTerms | None:
+        """What holds for the answer to a question."""
+        return self._terms.of(key) if self._terms is not None and qclass(key) == IN else None
 
     def _of_special_use(self, key: bytes) -> Verdict | None:
         found = self._special.of(key) if self._special is not None else None

@@ -35,8 +35,8 @@ from rdnscache.store.seal import Seal
 LONGEST_DOCUMENT, LONGEST_WORD, MOST_LISTS = 512 << 10, 2000, 250
 #: What is signed with it, where an entry has its `info`.
 _KIND = b"policy"
-#: Pauses without an end.
-UNTIL_RESUMED = -1.0
+#: Pauses without an end; seconds of the longest that has one.
+UNTIL_RESUMED, LONGEST_PAUSE = -1.0, 366 * 86400
 
 #: KEYS document; ARGV what it is to be now, and what it was. Returns whether it was that.
 REPLACE = Script(

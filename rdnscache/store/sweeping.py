@@ -43,9 +43,7 @@ def sweep(
         yield _run(ask, [(b"UNLINK", key) for key in entries], moved)
 
 
-def _places(
-    ask: Ask, names: Names, scope: Scope, page: int, guess: bool, suffix: str = ""
-) -> Iterator[Sequence[str]]:
+def _places(ask: Ask, names: Names, scope: Scope, page: int, guess: bool, suffix: str = "") -> Iterator[Sequence[str]]:
     """Where entries of a scope may be, or their claims."""
     known = listed(ask, names) if guess and scope.name is not None else None
     if scope.name is None or known is None:

@@ -136,13 +136,28 @@ function show(told) {
   offerKey();
   say($("self"), self);
   showNotice(told.redis, told.more);
-  showFigures(told.nodes);
+  showFigures(told.nodes, told.redis !== "ok");
   chart.history = told.history;
   drawChart();
   showNodes(told.nodes);
+  showBlocking(told.nodes, told.redis);
   showUpstreams(told.nodes);
   showHot(told.hot, told.redis);
   showSlow(told.slow);
+}
+
+/** Which lists are in force where; whether blocking is paused. Without Redis there is nothing to order. */
+function showBlocking(nodes, redis) {
+  const told = nodes.filter((node) => node.present && node.policy.lists);
+  const paused = told.filter((node) => node.policy.paused).length;
+  const lists = group(told.flatMap((node) => Object.entries(node.policy.lists)), 0);
+  $("blocking").hidden = !lists.length && !paused;
+  say($("blocking-state"), paused ? `Paused on ${paused} of ${count(told.length, "node")}.` : "Names of these lists are blocked.", paused ? "bad" : "");
+  $("blocking-orders").hidden = !canFlush || redis !== "ok";
+  $("lists").replaceChildren(...lists.flatMap(([word, each]) => {
+    const versions = group(each, 1).map(([version, held]) => `version ${version} on ${count(held.length, "node")}`);
+    return [make("dt", "dns", word), make("dd", "", versions.join(", "))];
+  }));
 }
 
 function showNotice(redis, more) {
@@ -151,13 +166,15 @@ function showNotice(redis, more) {
     ? "works without Redis: only this node is shown, and names cannot be looked up."
     : `cannot use Redis (${redis.replace(/\.$/, "")}). Only this node is shown; it goes on answering.`;
   say($("notice"), redis === "ok" ? more : `${self} ${why}`, none ? "" : "bad");
+  for (const each of $("search").elements) each.disabled = none;
 }
 
 // ---- The figures ----
 
 const hits = (node) => sum(LAYERS.slice(0, HITS).map(([layer]) => node.shares[layer] ?? 0));
 
-function showFigures(nodes) {
+/** What is only of this node is said to be so. */
+function showFigures(nodes, alone) {
   const present = nodes.filter((node) => node.present);
   const absent = nodes.filter((node) => !node.present).map((node) => node.node).join(", ");
   const total = (name) => sum(present.map((node) => node[name]));
@@ -170,7 +187,8 @@ function showFigures(nodes) {
     ["Upstream queries/s", rate(total("upstream_qps")), `to ${count(upstreams, "upstream")}`],
     ["Queries saved/s", rate(total("saved_qps")), "another node asked upstream"],
     ["Nodes present", `${present.length}/${nodes.length}`, absent ? `not heard of: ${absent}` : "all there", absent],
-  ];
+  ].map(([name, value, note, bad], place) =>
+    alone ? (place < 4 ? [name, value, "this node only"] : [name, "–", "others cannot be seen"]) : [name, value, note, bad]);
   keep($("figures"), figures, ([name]) => name, ([name]) => {
     const [value, note] = [make("dd"), make("dd")];
     const element = make("div", "", make("dt", "", name), value, note);
@@ -401,16 +419,16 @@ function nameButton(name, type, value) {
 const pointedAt = (list) => window.matchMedia("(hover: hover)").matches && list.matches(":hover");
 
 function showHot(hot, redis) {
-  const most = hot[0]?.qps;
   say($("no-hot"), redis === "ok" ? "No name has been asked for yet." : "They are counted in Redis.");
   $("no-hot").hidden = hot.length > 0;
   if (pointedAt($("hot"))) return;
-  keep($("hot"), hot.slice(0, 15), (each) => each.question, ({ question }) => {
+  const shown = hot.slice(0, 15).map((each) => ({ ...each, part: each.qps / (hot[0].qps || 1) }));
+  keep($("hot"), shown, (each) => each.question, ({ question }) => {
     const [value, fill] = [make("span"), make("i")];
     const [name, ...type] = question.split(" ");
-    return [make("li", "", nameButton(name, type.join(" "), value), make("div", "bar", fill)), ({ qps }) => {
+    return [make("li", "", nameButton(name, type.join(" "), value), make("div", "bar", fill)), ({ qps, part }) => {
       say(value, qps < 0.05 ? "<0.1" : rate(qps));
-      fill.style.width = `${(100 * qps) / most}%`;
+      fill.style.width = `${100 * part}%`;
     }];
   });
 }
@@ -499,18 +517,26 @@ function placeView([node, held]) {
   return make("div", "", `${node}: ${held.map((each) => `worker ${each.worker} (${left(each)})`).join(", ")}`);
 }
 
-// ---- Flushing it ----
+// ---- Orders: flushing it, pausing ----
 
+/** What is asked of the server, and what is done with its answer. */
 let order = {};
 
-function openFlush(what, words) {
-  order = what;
-  say($("ask-title"), `Flush ${words}?`);
+function openOrder(title, text, button, asked) {
+  order = asked;
+  say($("ask-title"), title);
+  say($("ask-text"), text);
+  say($("go"), button);
   $("ask").showModal();
-  askFlush("", "keep");
+  askOrder("", "keep");
 }
 
-function askFlush(problem, focus) {
+function openFlush(what, words) {
+  const text = "Every node drops it from L1, and Redis forgets it. The next query for it goes upstream.";
+  openOrder(`Flush ${words}?`, text, "Flush", { path: "api/flush", body: what, done: flushed });
+}
+
+function askOrder(problem, focus) {
   say($("ask-error"), problem);
   $("token").value = "";
   $("token").required = !token;
@@ -519,25 +545,50 @@ function askFlush(problem, focus) {
   $(token ? focus : "token").focus();
 }
 
-async function sendFlush() {
+async function sendOrder() {
   token ||= $("token").value;
   $("go").disabled = true;
   try {
-    const proof = await ask("api/flush", { method: "POST", body: JSON.stringify(order) });
+    const proof = await ask(order.path, { method: "POST", body: JSON.stringify(order.body) });
     $("ask").close();
-    say($("proof"), proofText(proof), Object.keys(proof.missing).length ? "bad" : "");
-    lookUp();
+    order.done(proof);
   } catch (error) {
-    askFlush(`${error.message}.`, "go");
+    askOrder(`${error.message}.`, "go");
   }
 }
 
-function proofText(proof) {
+const unproved = (proof) => (Object.keys(proof.missing).length ? "bad" : "");
+
+function flushed(proof) {
+  const dropped = `${count(proof.entries, "entry", "entries")} in Redis, ${whole(proof.local_entries)} in local caches`;
+  say($("proof"), proofText(`Flushed ${proof.flushed}: ${dropped}`, proof), unproved(proof));
+  lookUp();
+}
+
+function openPause() {
+  const seconds = $("pause-for").value;
+  const words = $("pause-for").selectedOptions[0].text;
+  openOrder(`Pause blocking ${words}?`, "No node blocks a name meanwhile.", "Pause", {
+    path: "api/blocking", body: { pause: seconds ? Number(seconds) : true }, done: blockingChanged,
+  });
+}
+
+function openResume() {
+  openOrder("Block again?", "Every node blocks what is in its lists.", "Resume", {
+    path: "api/blocking", body: { pause: 0 }, done: blockingChanged,
+  });
+}
+
+function blockingChanged(proof) {
+  say($("blocking-proof"), proofText(proof.done, proof), unproved(proof));
+  look();
+}
+
+function proofText(done, proof) {
   const [times, missing] = [Object.values(proof.confirmed_ms), Object.entries(proof.missing)];
   const nodes = `${times.length}/${count(times.length + missing.length, "node")}`;
   const slowest = times.length ? `, ${whole(Math.max(...times))} ms` : "";
-  const dropped = `${count(proof.entries, "entry", "entries")} in Redis, ${whole(proof.local_entries)} in local caches`;
-  const said = `Flushed ${proof.flushed}: ${dropped}; confirmed by ${nodes}${slowest}.`;
+  const said = `${done}; confirmed by ${nodes}${slowest}.`;
   return [said, ...missing.map(([node, why]) => `${node} has not confirmed: ${why}.`)].join(" ");
 }
 
@@ -555,8 +606,10 @@ $("search").onsubmit = (event) => {
 };
 $("order").onsubmit = (event) => {
   event.preventDefault();
-  sendFlush();
+  sendOrder();
 };
 $("keep").onclick = () => $("ask").close();
+$("pause").onclick = openPause;
+$("resume").onclick = openResume;
 document.addEventListener("visibilitychange", look);
 look();
