@@ -117,7 +117,7 @@ class Config:
         False, "yes|no", "Ask upstreams for names of one label, such as printer, as well.", values.switch, "no"
     )
     rebind_protection: bool = _option(
-        False, "yes|no", "Refuse private addresses, but in zones with servers of their own.", values.switch, "no"
+        False, "yes|no", "Refuse private addresses, except in zones with servers of their own.", values.switch, "no"
     )
     rebind_allow: tuple[str, ...] = _option(
         (), "NAME", "Let this name and all below it have private addresses; repeatable.", values.zones, "none"
@@ -129,7 +129,7 @@ class Config:
         "", "no|yes|PREFIX", "Make AAAA of A for a network with NAT64; yes: with 64:ff9b::/96.", values.dns64, "no"
     )
     dns64_exclude: tuple[str, ...] = _option(
-        ("::ffff:0:0/96",), "NETWORK", "AAAA that DNS64 takes for none; repeatable.", values.networks6, "::ffff:0:0/96"
+        ("::ffff:0:0/96",), "NETWORK", "AAAA that DNS64 passes over; repeatable.", values.networks6, "::ffff:0:0/96"
     )
     redis: str = _option(
         "embedded", "URL|embedded|none", "The shared cache: a URL, a server of this node's own, or none.",

@@ -26,7 +26,8 @@ from rdnscache.errors import ConfigError
 from rdnscache.forwards import MOST
 from rdnscache.zone import MOST_CHANGED, MOST_NAMES, Zone, changed
 
-pytestmark = pytest.mark.pure
+#: About modules that are not compiled.
+pytestmark = [pytest.mark.once, pytest.mark.pure]
 
 OPTION = next(option for option in options() if option.name == "zone")
 BASE = {"upstream": ("192.0.2.53",)}

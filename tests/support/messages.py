@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -37,6 +38,18 @@ def ask(
             if not left:
                 raise
     raise AssertionError("tries is 0")
+
+
+def rcode_of(port: int, name: str, rtype: str = "A", rdclass: str = "IN", host: str = "127.0.0.1") -> str:
+    """What a server that is being started answers with, or nothing: where nobody listens yet, this is known at once."""
+    query = dns.message.make_query(name, rtype, rdclass)
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        try:
+            sock.connect((host, port))  # or the kernel would not tell that there is nobody
+            return dns.rcode.to_text(dns.query.udp(query, host, 0.5, port, sock=sock).rcode())
+        except (dns.exception.Timeout, OSError):
+            return ""
 
 
 def answer(query: dns.message.Message, *records: str) -> dns.message.Message:
