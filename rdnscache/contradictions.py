@@ -34,3 +34,7 @@ def refuse(config: Any) -> None:
         raise ConfigError("the same listen address is given twice")
     if config.admin is not None and config.admin.port and config.admin in fixed:
         raise ConfigError(f"admin and listen are both {config.admin}")
+    for view in config.view:
+        for address in view.listen:
+            if address not in config.listen:
+                raise ConfigError(f"view {view.name}: the node does not listen on {address}, which is in its listen")

@@ -78,6 +78,13 @@ class Decider:
             flights.land(flight, entry, outcomes.LOCAL)
         return True
 
+    def at_once(self, key: bytes) -> tuple[Entry | None, bool]:
+        """What is answered without asking anybody, if anything; and whether deciding takes questions of our own."""
+        verdict = self._policy.of(key)
+        if verdict is None or verdict.action == TRUNCATED:
+            return None, self._policy.completes(key)
+        return (self._entry_of(key, verdict), False) if verdict.target is None else (None, True)
+
     def minds(self, entry: Entry) -> bool:
         """Whether something else is decided about what an entry answers."""
         policy = self._policy
@@ -102,18 +109,31 @@ class Decider:
         return found
 
     def instead_of(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
-        """The entry, or what is said in its place: it may be an alias of a blocked name, or have to lose something.
-
-        Of what is not to be kept, nothing is.
-        """
+        """The entry, or what is said in its place. Of what is not to be kept, nothing is."""
         verdict = self._policy.of_answer(flight.key, entry.tail, entry.ancount)
+        if verdict is not None and verdict.target is not None:
+            found = self._told(flight, verdict, flights)
+            found.ttl = found.ttl if entry.ttl else 0
+            return found
+        if verdict is not None and verdict.action != TRUNCATED:
+            return self.decided(entry, flight.key)
+        found = self._without_some(entry, flight.key)
+        dns64 = self._policy.dns64(entry) if found is entry else None
+        if dns64 is not None:
+            found = self._completed(entry, flight, dns64, flights)
+        return found if verdict is None else self._marked(found, verdict)
+
+    def decided(self, entry: Entry, key: bytes) -> Entry:
+        """The entry, or what comes in its place as it may be an alias of a blocked name, or has to lose something.
+
+        Nothing is asked for that.
+        """
+        verdict = self._policy.of_answer(key, entry.tail, entry.ancount)
         if verdict is None:
-            return self._answered(entry, flight, flights)
-        if verdict.action == TRUNCATED:
-            return self._marked(self._answered(entry, flight, flights), verdict)
+            return self._without_some(entry, key)
         if verdict.action:
-            return self._marked(entry, verdict)
-        found = self._told(flight, verdict, flights)
+            return self._marked(self._without_some(entry, key) if verdict.action == TRUNCATED else entry, verdict)
+        found = self._entry_of(key, verdict)
         found.ttl = found.ttl if entry.ttl else 0
         return found
 
@@ -123,25 +143,25 @@ class Decider:
             return self._entry_of(flight.key, verdict)
         return self._followed(flight, flights, verdict, verdict.target)
 
-    def _answered(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
-        """The answer as clients may have it: without some of it, or with addresses made of others."""
+    def _without_some(self, entry: Entry, key: bytes) -> Entry:
+        """The answer without what clients may not have of it."""
         refinement = self._policy.refined(entry)
         if refinement is None:
-            dns64 = self._policy.dns64(entry)
-            return entry if dns64 is None else self._completed(entry, flight, dns64, flights)
+            return entry
         if not refinement.refused:
             return _refined(entry, refinement)
-        asked = question_text(flight.key)
+        asked = question_text(key)
         self._refused.warn(f"refused: {asked} leads into a network ({refinement.why})", time.monotonic())
-        found = self._entry_of(flight.key, Verdict(refinement.wire, refinement.why, EDE_BLOCKED))
+        found = self._entry_of(key, Verdict(refinement.wire, refinement.why, EDE_BLOCKED))
         found.ttl = found.ttl if entry.ttl else 0
         return found
 
     def _marked(self, entry: Entry, verdict: Verdict) -> Entry:
         """What is done instead of answering; the answer itself is for those who may have it."""
-        entry.action, entry.origin = verdict.action, f"from={verdict.why} {self._node}"
-        entry.ttl, entry.stale, entry.renews = min(entry.ttl, verdict.ttl), 0, False
-        return entry
+        found = entry.under(entry.key)  # others may have the entry as it is
+        found.action, found.origin = verdict.action, f"from={verdict.why} {self._node}"
+        found.ttl, found.stale, found.renews = min(entry.ttl, verdict.ttl), 0, False
+        return found
 
     def decides_otherwise(self, entry: Entry) -> bool:
         """Whether an entry would be another one now, since lists or orders have changed."""
@@ -218,11 +238,16 @@ class Errand:
 
     def run(self, cache: Cache, flights: Flights) -> bytes:
         """The reply; empty when there is none in time."""
+        entry = self.brought(cache, flights)
+        return compose(self._query, entry, clock.now()) if entry is not None else b""
+
+    def brought(self, cache: Cache, flights: Flights) -> Entry | None:
+        """The same as an entry."""
         now = clock.now()
         self.entry = cache.get(self._query.key, now)
         if self.entry is None and flights.join(self, self._query, None, now) == outcomes.JOINED:
             self._done.wait(PATIENCE)
-        return compose(self._query, self.entry, clock.now()) if self.entry is not None else b""
+        return self.entry
 
 
 def _refined(entry: Entry, refinement: Refinement) -> Entry:

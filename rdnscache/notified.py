@@ -14,7 +14,7 @@ from rdnscache.dns.notify import NotifiedZone, answer_notify
 from rdnscache.dns.tsig import Key
 from rdnscache.dns.wire import Query
 from rdnscache.lists.shelf import Shelf
-from rdnscache.lists.sources import transfers_of
+from rdnscache.lists.sources import all_transfers
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ PAUSE = 0.1
 def make_notified(config: Config, shelf: Shelf | None) -> Callable[[Query], bytes] | None:
     """What answers who says so; None where no zone is transferred."""
     zones: list[NotifiedZone] = []
-    for word, source in transfers_of(config).items():
+    for word, source in all_transfers(config).items():
         assert source.server is not None
         key = Key(parse_name(source.key.name), source.key.algorithm, source.key.secret) if source.key else None
         server = ipaddress.ip_address(source.server.host.partition("%")[0]).packed

@@ -153,20 +153,23 @@ def compile_transferred(source: ListSource, zone: RpzSource) -> tuple[ListFacts,
             return facts, compile_list(chunks_of(file, _nobody_waits), facts, os.urandom(KEY_OCTETS), False)
 
 
-def compiled_here(config: Config) -> dict[ListSource, tuple[ListFacts, Table]]:
+def compiled_here(
+    lists: Sequence[ListSource], zones: Mapping[str, RpzSource]
+) -> dict[ListSource, tuple[ListFacts, Table]]:
     """The lists that are in files, and zones, made here and now: for commands, which have no node's."""
-    zones = transfers_of(config)
-    found = {source: compile_file(source)[1] for source in sources_of(config) if source.local}
-    for source in sources_of(config):
-        if source.word in zones:
-            found[source] = compile_transferred(source, zones[source.word])[1]
-    return {source: read_compiled(data) for source, data in found.items()}
+    found: dict[ListSource, tuple[ListFacts, Table]] = {}
+    for source in lists:
+        if source.local:
+            found[source] = read_compiled(compile_file(source)[1])
+        elif source.word in zones:
+            found[source] = read_compiled(compile_transferred(source, zones[source.word])[1])
+    return found
 
 
-def facts_here(config: Config) -> list[ListFacts]:
+def facts_here(lists: Sequence[ListSource], zones: Mapping[str, RpzSource]) -> list[ListFacts]:
     """What is in each list, in its order; all are fetched. Raises ConfigError when one cannot be had."""
-    found, zones = [], transfers_of(config)
-    for source in sources_of(config):
+    found = []
+    for source in lists:
         if source.web:
             facts = ListFacts(source.kind, source.place)
             try:

@@ -15,6 +15,7 @@ from gevent.event import AsyncResult
 from rdnscache import clock
 from rdnscache.cache import Cache
 from rdnscache.crew import GivenUp
+from rdnscache.decider import Decider
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.policy import Limits
 from rdnscache.dns.wire import Query, Reply, parse_query, parse_reply
@@ -152,7 +153,7 @@ class Worker:
         upstreams: Any = self.upstream
         self.route = Route(upstreams, Limits(failure_ttl=5), 0.2)
         parts: Any = (self.cache, self.store, self.siblings, Routes(self.route, {}, []))
-        terms = Terms(STALE_AFTER, "n1", policy or no_policy())
+        terms = Terms(STALE_AFTER, "n1", Decider(policy or no_policy(), self.cache, "n1"))
         self.resolver = Resolver(Sources(*parts), terms, QueryLog(0), Board.scrap())
         self.flights = Flights(self.resolver, 100, 1000, 1000)
         self.resolver.flights = self.flights

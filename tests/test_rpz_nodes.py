@@ -132,7 +132,7 @@ class TestCommands:
     def test_explain(self, tmp_path: Path) -> None:
         """Zone and line, what is answered, also to a client."""
         file = tmp_path / "ads.rpz"
-        file.write_text(ZONE + "24.0.2.0.192.rpz-client-ip CNAME *.\n")
+        file.write_text(ZONE + "24.0.0.0.10.rpz-client-ip CNAME *.\n")
         args = ("--rpz", str(file), "--upstream", "192.0.2.53", "--special-names", "no-test")
 
         def explained(name: str, *more: str) -> str:
@@ -145,7 +145,7 @@ class TestCommands:
         assert "over TCP as usual" in explained("tcp.test")
         assert "192.0.2.200" in explained("local.example")
         assert "asked of: 192.0.2.53:53" in explained("other.example")
-        assert "decided by: rpz=ads.rpz:16\n  answer: NOERROR" in explained("other.example", "--client", "192.0.2.7")
+        assert "decided by: rpz=ads.rpz:16\n  answer: NOERROR" in explained("other.example", "--client", "10.0.0.7")
 
     def test_lists_and_check(self, tmp_path: Path) -> None:
         """How many rules, and what is passed over."""

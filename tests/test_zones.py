@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdnscache.config import Config, load, options, plain
+from rdnscache.config import Config, load, options
+from rdnscache.config_text import plain
 from rdnscache.dns.names import name_text, parse_name
 from rdnscache.dns.policy import EMPTY_ZONE_TTL, empty_zone
 from rdnscache.dns.question import question_key

@@ -18,7 +18,8 @@ from rdnscache.policy.rpz_text import RPZ
 
 #: Options that a policy is made of, beside those of a file and the environment.
 OPTIONS = ("upstream", "zone", "records", "hosts", "block", "pass_", "rpz", "block_answer", "special_names",
-           "single_label", "rebind_protection", "rebind_allow", "filter_types", "dns64", "dns64_exclude")  # fmt: skip
+           "single_label", "rebind_protection", "rebind_allow", "filter_types", "dns64", "dns64_exclude",
+           "view", "listen", "allow", "deny")  # fmt: skip
 
 
 @click.group()
@@ -41,21 +42,22 @@ def _load(file: str | None, given: dict[str, Any]) -> Config:
 @policy.command()
 @click.argument("name")
 @click.option("--type", "rtype", metavar="TYPE", default="A", show_default=True, help="The type asked for.")
-@click.option("--client", metavar="ADDR", default="", help="The address of who asks.")
+@click.option("--client", metavar="ADDR", default="", help="Who asks: it may be in a view.")
+@click.option("--listener", metavar="ADDR:PORT", default="", help="Where it asks; the first listener unless given.")
 @policy_options
-def explain(name: str, rtype: str, client: str, file: str | None, as_json: bool, **given: Any) -> None:
+def explain(
+    name: str, rtype: str, client: str, listener: str, file: str | None, as_json: bool, **given: Any
+) -> None:  # fmt: skip
     """Say what a node with these options would do with NAME, and why.
 
+    With --client, what its view does with it.
     The options are those of `serve`: from the command line, the environment and the file.
     """
-    from rdnscache.operator.explanation import explain as explained
-    from rdnscache.policies import compiled_here, load_policy
+    from rdnscache.operator.explanation import view_of
 
     config = _load(file, given)
-    data = load_policy(config)
-    tables = {source: table for source, (_, table) in compiled_here(config).items()}
     try:
-        found = explained(config, data.policy(tables), name, rtype, client)
+        found = _explained(config, name, rtype, client, view_of(config, client, listener))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if as_json:
@@ -68,13 +70,33 @@ def explain(name: str, rtype: str, client: str, file: str | None, as_json: bool,
                 echo(f"  {key}: {line}")
 
 
+def _explained(
+    config: Config, name: str, rtype: str, client: str, view: tuple[str, Config] | None
+) -> dict[str, Any]:  # fmt: skip
+    from rdnscache.lists.sources import transfers_of
+    from rdnscache.operator.explanation import explain as explained
+    from rdnscache.policies import compiled_here, load_policy
+
+    inside = view[1] if view is not None else config
+    data = load_policy(inside)
+    tables = {source: table for source, (_, table) in compiled_here(data.lists, transfers_of(inside)).items()}
+    found = explained(inside, data.policy(tables), name, rtype, client)
+    question = {"question": found.pop("question")}
+    if view is None:
+        return question | {"answer": "REFUSED: the client is not allowed"}
+    return question | ({"view": view[0]} if config.view else {}) | found
+
+
 @policy.command()
 @policy_options
 def lists(file: str | None, as_json: bool, **given: Any) -> None:
     """Show the lists that a node with these options has: how many names, and how many lines were passed over."""
+    from rdnscache.group_policies import load_policies
+    from rdnscache.lists.sources import all_transfers
     from rdnscache.policies import facts_here
 
-    found = facts_here(_load(file, given))
+    config = _load(file, given)
+    found = facts_here(load_policies(config).lists, all_transfers(config))
     if as_json:
         echo_json([{"kind": each.kind, "file": each.file, "names": each.names, "passed_over": each.refused}
                    for each in found], indent=2)  # fmt: skip

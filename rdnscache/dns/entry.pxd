@@ -28,6 +28,8 @@ cdef class Entry:
     cdef public int ttl
     cdef public bytes ttls
     cdef public bint visited
+    @cython.locals(other=Entry)
+    cpdef Entry under(self, bytes key)
     cpdef bint fresh(self, double now)
     cpdef bint usable(self, double now)
     cpdef bytes tail_at(self, int age)

@@ -87,6 +87,20 @@ class Entry:
         self.newer: Entry | None = None
         self.older: Entry | None = None
 
+    def under(self, key: bytes) -> Entry:
+        """The same with another key, for another place in a cache; it ends when this one does."""
+        other = Entry.__new__(Entry)
+        other.key = key
+        other.rcode, other.authentic, other.ede, other.scope = self.rcode, self.authentic, self.ede, self.scope
+        other.ancount, other.nscount, other.arcount = self.ancount, self.nscount, self.arcount
+        other.tail, other.ttls, other.aged = self.tail, self.ttls, self.aged
+        other.additional, other.essential = self.additional, self.essential
+        other.stored, other.ttl, other.stale, other.held_until = self.stored, self.ttl, self.stale, self.held_until
+        other.origin, other.renew_at, other.renews = self.origin, self.renew_at, self.renews
+        other.action = self.action
+        other.visited, other.hits, other.newer, other.older = False, 0, None, None
+        return other
+
     def fresh(self, now: float) -> bool:
         return now < self.stored + self.ttl
 

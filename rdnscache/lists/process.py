@@ -23,12 +23,12 @@ from rdnscache.lists.sources import (
     ListSource,
     SourceError,
     Stamp,
+    all_sources,
+    all_transfers,
     chunks_of,
     digest_of,
     fetch,
     open_list,
-    sources_of,
-    transfers_of,
 )
 from rdnscache.lists.zones import ZoneCopy, digest_of_zone
 from rdnscache.policy.compiled_list import ListFacts, compile_list, read_compiled
@@ -261,7 +261,7 @@ def run_lists(
     To `prove` is to wait until all workers of the cluster use what has changed; those of a node that begins do not yet.
     """
     exchange = Exchange(config, url, shelf, breathe) if url is not None else None
-    librarian = Librarian(shelf, sources_of(config), config.list_refresh, exchange, breathe, transfers_of(config))
+    librarian = Librarian(shelf, all_sources(config), config.list_refresh, exchange, breathe, all_transfers(config))
     if exchange is not None:
         exchange.proves = prove
     librarian.round(FIRST_WAIT, True)

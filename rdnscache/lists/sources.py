@@ -72,6 +72,18 @@ def transfers_of(config: Config) -> dict[str, RpzSource]:
     return {ListSource(RPZ, each.place).word: each for each in config.rpz if each.server is not None}
 
 
+def all_sources(config: Config) -> tuple[ListSource, ...]:
+    """Those of views as well, each once."""
+    configs = (config, *map(config.inside_view, config.view))
+    return tuple(dict.fromkeys(source for each in configs for source in sources_of(each)))
+
+
+def all_transfers(config: Config) -> dict[str, RpzSource]:
+    """Those of views as well."""
+    configs = (*map(config.inside_view, config.view), config)
+    return {word: source for each in configs for word, source in transfers_of(each).items()}
+
+
 class SourceError(Exception):
     """A list cannot be had; the reason."""
 

@@ -5,15 +5,36 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
+from rdnscache.address import Address
+from rdnscache.clients.networks import Networks
 from rdnscache.config import Config
 from rdnscache.dns.message import answer_lines
 from rdnscache.dns.names import parse_name, parse_own_name, question_text, rcode_text, type_number
 from rdnscache.dns.question import question_key
 from rdnscache.dns.wire import IN, parse_reply
 from rdnscache.dns.zones import Zones
+from rdnscache.forwards import DNS_PORT
 from rdnscache.policy.rules import Policy
 from rdnscache.policy.verdict import DROPPED, TRUNCATED
+from rdnscache.view import DEFAULT, groups_at
 from rdnscache.zone import NONE, USUAL, Zone
+
+
+def view_of(config: Config, client: str, listener: str) -> tuple[str, Config] | None:
+    """The view of a client at one of the node's listeners, the first unless told, and what holds there.
+
+    None when the client is not allowed; without one, that of everybody in no view. ValueError for what is no address.
+    """
+    if not client:
+        return DEFAULT, config
+    asked = Address.parse(listener, DNS_PORT) if listener else config.listen[0]
+    if asked not in config.listen:
+        raise ValueError(f"the node does not listen on {asked}")
+    source = ipaddress.ip_address(client).packed
+    number = Networks(config.allow, config.deny, groups_at(config.view, asked)).group(source)
+    if number < 0:
+        return None
+    return (config.view[number - 1].name, config.inside_view(config.view[number - 1])) if number else (DEFAULT, config)
 
 
 def explain(config: Config, policy: Policy | None, name: str, rtype: str, client: str = "") -> dict[str, Any]:

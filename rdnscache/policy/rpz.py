@@ -60,6 +60,8 @@ class ResponsePolicy:
         self._zones = [zone for zone in zones if len(zone.table)]
         #: Whether any rule is about who asks.
         self.about_clients = any(zone.table.about_clients for zone in zones)
+        #: Whether a rule may lead to another name, which is to be asked for.
+        self.aliases = any(zone.table.aliases for zone in zones)
         #: Whether an answer may be another than its names say.
         self.about_addresses = any(zone.table.about_addresses for zone in zones)
 

@@ -90,6 +90,7 @@ class _Builder:
         self._sets = bytearray()
         self._ends = array("I", [0])
         self._counts = [0, 0, 0]
+        self._aliases = False
         #: Of the first rule, in seconds; -1 before it.
         self._ttl = -1
 
@@ -98,7 +99,7 @@ class _Builder:
         names = name_table.build(self._items(reader.rules(records)), key, self._merged)
         networks = [build_addresses(self._networks[each], each[1]) for each in _FAMILIES]
         told = {"apex": reader.apex.hex(), "soa": reader.soa.hex(), "soa_ttl": reader.soa_ttl,
-                "ttl": max(self._ttl, 0), "rules": self._counts}  # fmt: skip
+                "ttl": max(self._ttl, 0), "rules": self._counts, "aliases": self._aliases}  # fmt: skip
         parts = [json.dumps(told).encode(), names, *networks, self._ends.tobytes(), bytes(self._sets)]
         return _HEADER.pack(_MAGIC, *map(len, parts)) + b"".join(parts)
 
@@ -113,6 +114,7 @@ class _Builder:
             what = rule.action
             if what == DATA:
                 what = self._set(rule.records)
+                self._aliases = self._aliases or unpack(rule.records)[0][0] == CNAME
             elif rule.ttl != self._ttl:
                 what = self._set(pack(CNAME, rule.ttl, TARGETS[what]))
             value = what << _SET_SHIFT | (min(rule.line, _LINE_MASK) if self._lined else 0)
@@ -165,6 +167,8 @@ class RpzTable:
         told = json.loads(bytes(parts[0]))
         self.apex, self.soa = bytes.fromhex(told["apex"]), bytes.fromhex(told["soa"])
         self.soa_ttl: int = told["soa_ttl"]
+        #: Whether a rule has an alias of its own.
+        self.aliases = bool(told["aliases"])
         self._ttl: int = told["ttl"]
         #: How many rules are about names, clients and addresses in answers.
         self.about_names, self.about_clients, self.about_addresses = map(int, told["rules"])

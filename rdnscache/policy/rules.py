@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rdnscache.dns.entry import Entry
-from rdnscache.dns.question import qclass, qname, section
+from rdnscache.dns.question import qclass, qname, qtype, section
 from rdnscache.dns.records import Names, plain_data, plain_name, records_of
 from rdnscache.dns.wire import AAAA, CNAME, HEADER_SIZE, IN, A, Reply, parse_reply
 from rdnscache.dns.zones import Zones
@@ -98,6 +98,13 @@ class Policy:
         terms = self.terms_of(entry.key)
         found = terms.dns64 if terms is not None else None
         return found if found is not None and found.lacks(entry) else None
+
+    def completes(self, key: bytes) -> bool:
+        """Whether an answer to a question may take others, for addresses that are made of them or aliases of ours."""
+        if self.lists.rpz.aliases:
+            return True
+        terms = self.terms_of(key) if qtype(key) == AAAA else None
+        return terms is not None and terms.dns64 is not None
 
     def terms_of(self, key: bytes) -> AnswerTerms | None:
         """What holds for the answer to a question."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from rdnscache import clock, metrics, outcomes
@@ -16,11 +16,13 @@ from rdnscache.dns.compose import EDE_NOT_READY, EDE_PROHIBITED, compose, compos
 from rdnscache.dns.entry import FAR, Entry
 from rdnscache.dns.notify import is_notify
 from rdnscache.dns.policy import Identity, answer_ourselves
+from rdnscache.dns.question import ROUTE_SIZE, view_number, with_route, with_view
 from rdnscache.dns.wire import CH, REFUSED, SERVFAIL, TCP_SIZE, Query
 from rdnscache.flights import Channel, Flights
 from rdnscache.metrics import Counters
 from rdnscache.policy.verdict import DROPPED
 from rdnscache.query_log import QueryLog
+from rdnscache.views import Views
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,9 @@ class Answering:
         self.notified: Callable[[Query], bytes] | None = None
         #: Where upstreams are told of clients' networks: which one a query is for.
         self.subnets: ClientSubnets | None = None
+        #: Where there are views: what their keys are marked with, by number; and those themselves.
+        self.marks: bytes | None = None
+        self.views: Views | None = None
 
     def lookup(self, query: Query, now: float) -> bytes | None:
         """Step 3: the reply from L1, if it is there and fresh; empty: there is none.
@@ -63,6 +68,8 @@ class Answering:
         """
         if self.subnets is not None:
             self.subnets.mark(query)
+        if self.marks is not None and not query.error:
+            query.key = with_view(query.key, self.marks[query.group])
         if query.error or query.trace or query.watch is not None:
             return None
         entry = self.cache.get(query.key, now)
@@ -88,7 +95,11 @@ class Answering:
     def _renew(self, entry: Entry, key: bytes) -> None:
         """Ask anew for an entry that is in use and about to end; once."""
         entry.renew_at = FAR
-        if self._renews and self._flights.renew(key, entry.ttl // 10 + 1):
+        if not self._renews:
+            return
+        left = entry.ttl // 10 + 1
+        asked = key if self.views is None or view_number(key) < 0 else self.views.to_renew(key, left, clock.now())
+        if asked is not None and self._flights.renew(asked, left):
             self.counters[metrics.PREFETCHES] += 1
 
     def take(self, channel: Channel, query: Query, client: Any, now: float) -> bytes | None:
@@ -103,6 +114,10 @@ class Answering:
             entry = self.cache.get(query.key, now)
             if entry is not None:
                 return self.finish(query, entry, outcomes.L1)
+        if reply is None and self.views is not None and view_number(query.key) >= 0:
+            told = self.views.told(query, now)
+            if told is not None:
+                return self.finish(query, *told)
         if reply is None:
             outcome = self._flights.join(channel, query, client, now)
             if outcome == outcomes.JOINED:
@@ -118,9 +133,13 @@ class Answering:
 
     def finish(self, query: Query, entry: Entry, layer: int) -> bytes:
         """The reply from an entry, empty where there is to be none; counted, traced and logged."""
+        if self.views is not None and view_number(query.key) < 0:
+            entry = self.views.answer(query, entry)
         now = clock.now()
         if query.trace and self._worker_name:
             query.note = trace_text(self._worker_name, entry, layer, now)
+            if self.views is not None:
+                query.note += f" view={self.views.names[query.group]}".encode()
         if entry.action and self.enforces:
             reply = self._enforce(query, entry, now)
         else:
@@ -146,6 +165,19 @@ class Answering:
         slips = verdict == SLIP and not query.error
         self.counters[metrics.LIMITED_TRUNCATED if slips else metrics.LIMITED_DROPPED] += 1
         return compose_truncated(query) if slips else None
+
+    def routed(self, query: Query, asked: bytes, routes: Collection[bytes]) -> bytes | None:
+        """Give a query of another worker the route that it comes with; what to say when that is none of ours.
+
+        During a reload one of us has the views of before.
+        """
+        route = asked[:ROUTE_SIZE]
+        if not any(route) or query.error:
+            return None
+        if route not in routes:
+            return compose_error(query, SERVFAIL, EDE_NOT_READY)
+        query.key = with_route(query.key, route)
+        return None
 
     def forged(self, data: bytes) -> bool:
         """Whether something is a PROXY header from somebody who may not send one; counted."""

@@ -24,16 +24,16 @@ Handler = Callable[[dns.message.Message, str], "Reply | list[bytes]"]
 
 def ask(
     port: int, name: Any, rtype: Any = "A", *, tcp: bool = False, timeout: float = 2.0, tries: int = 1,
-    host: str = "127.0.0.1", **make_query_kwargs: Any,
+    host: str = "127.0.0.1", source: str | None = None, **make_query_kwargs: Any,
 ) -> dns.message.Message:  # fmt: skip
     """The reply of a server to one question; `name` may be a text or a dns.name.Name."""
     query = dns.message.make_query(name, rtype, **make_query_kwargs)
     for left in reversed(range(tries)):
         try:
             if tcp:
-                return dns.query.tcp(query, host, timeout, port)
+                return dns.query.tcp(query, host, timeout, port, source=source)
             # a late reply to an earlier socket may reach the port that was its, and is ours now
-            return dns.query.udp(query, host, timeout, port, ignore_unexpected=True)
+            return dns.query.udp(query, host, timeout, port, source=source, ignore_unexpected=True)
         except (dns.exception.Timeout, OSError):
             if not left:
                 raise
