@@ -27,7 +27,7 @@ _HEAD = Struct("<8sI")
 _MAGIC = b"rdnslst1"
 #: Changes whenever a table of the same text would be another one: what one version has made, another does not take for
 #: its own.
-FORMAT = b"2"
+FORMAT = b"3"
 BLOCK, PASS = "block", "pass"
 
 #: What is looked up in.

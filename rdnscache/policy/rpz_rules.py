@@ -95,9 +95,8 @@ class RuleReader:
 
     def __init__(self) -> None:
         self.apex = b"\0"
-        #: Data of the SOA, empty without one, and its TTL.
+        #: Data of the SOA, empty without one.
         self.soa = b""
-        self.soa_ttl = 0
         self._faults = self._first_untold = 0
 
     def rules(self, records: Iterable[ZoneRecord | Remark]) -> Iterator[Rule | Remark]:
@@ -107,7 +106,7 @@ class RuleReader:
             if isinstance(found, Remark):
                 yield from self._noticed(found)
             elif found.rtype == SOA and not self.soa:
-                self.apex, self.soa, self.soa_ttl = found.name, found.rdata, found.ttl
+                self.apex, self.soa = found.name, found.rdata
             elif found.name != self.apex and found.rtype not in _OF_DNSSEC:
                 if group and found.name != group[0].name:
                     yield from self._rule(group)

@@ -98,7 +98,7 @@ class _Builder:
         reader = RuleReader()
         names = name_table.build(self._items(reader.rules(records)), key, self._merged)
         networks = [build_addresses(self._networks[each], each[1]) for each in _FAMILIES]
-        told = {"apex": reader.apex.hex(), "soa": reader.soa.hex(), "soa_ttl": reader.soa_ttl,
+        told = {"apex": reader.apex.hex(), "soa": reader.soa.hex(),
                 "ttl": max(self._ttl, 0), "rules": self._counts, "aliases": self._aliases}  # fmt: skip
         parts = [json.dumps(told).encode(), names, *networks, self._ends.tobytes(), bytes(self._sets)]
         return _HEADER.pack(_MAGIC, *map(len, parts)) + b"".join(parts)
@@ -164,14 +164,16 @@ class RpzTable:
         if ends[-1] != len(view):
             raise ValueError("the table of rules is damaged")
         parts = [view[start:end] for start, end in pairwise(ends)]
-        told = json.loads(bytes(parts[0]))
-        self.apex, self.soa = bytes.fromhex(told["apex"]), bytes.fromhex(told["soa"])
-        self.soa_ttl: int = told["soa_ttl"]
-        #: Whether a rule has an alias of its own.
-        self.aliases = bool(told["aliases"])
-        self._ttl: int = told["ttl"]
-        #: How many rules are about names, clients and addresses in answers.
-        self.about_names, self.about_clients, self.about_addresses = map(int, told["rules"])
+        try:
+            told = json.loads(bytes(parts[0]))
+            self.apex, self.soa = bytes.fromhex(told["apex"]), bytes.fromhex(told["soa"])
+            self._ttl = int(told["ttl"])
+            #: Whether a rule has an alias of its own.
+            self.aliases = bool(told["aliases"])
+            #: How many rules are about names, clients and addresses in answers.
+            self.about_names, self.about_clients, self.about_addresses = map(int, told["rules"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise ValueError("the table of rules is damaged") from None
         self._names = NameTable(parts[1])
         tables = [AddressTable(part, width) for part, (_, width) in zip(parts[2:6], _FAMILIES, strict=True)]
         self._networks = dict(zip(_FAMILIES, tables, strict=True))
