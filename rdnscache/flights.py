@@ -172,7 +172,7 @@ class Flights:
         self._count += 1
         self.waiting += 1
         flight.waiters.append((channel, query, None, b""))
-        flight.recursion = True
+        flight.recursion = query.data[2] & 0x01 != 0
         try:
             self._pilot.fly(flight)
         except Exception:

@@ -292,8 +292,9 @@ class TestNodes:
         env = {"RDNSCACHE_FILTER_TYPES": "AAAA"}
         with Upstream(told) as upstream, Node([upstream.address], env=env) as node:
             for _ in range(2):
-                reply = ask(node.port, "both.test.", "AAAA")
+                reply = ask(node.port, "both.test.", "AAAA", use_edns=0)
                 assert (reply.rcode(), reply.answer, reply.authority[0].ttl) == (dns.rcode.NOERROR, [], 300)
+                assert extended_errors(reply) == [17]
                 assert "ipv6hint" not in str(ask(node.port, "both.test.", "HTTPS").answer[0][0])
             assert answer_of(node.port, "both.test.") == "192.0.2.1"
             assert ask(node.port, "www.nx.", "AAAA").rcode() == dns.rcode.NXDOMAIN
@@ -337,3 +338,13 @@ class TestNodes:
                 answer_of(node.port, "kept.test.")
                 answer_of(node.port, "kept.test.")
                 assert upstream.count("kept.test.") == 1
+
+
+def test_explained() -> None:
+    """What would become of an answer, where something would."""
+    base = ("policy", "explain", "--upstream", "192.0.2.53", "www.example", "--rebind-protection", "yes")
+    assert "refused, if it has a private address" in command(*base).stdout
+    told = command(*base, "--dns64", "yes", "--json").stdout
+    assert "made of A, where there are none (64:ff9b::/96)" in told
+    assert "without HTTPS" in command(*base, "--filter-types", "HTTPS").stdout
+    assert "of the answer" not in command(*base, "--rebind-allow", "example").stdout

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from rdnscache.address import Address
-from rdnscache.config import Config, default_text, env_name, flag_name, load, options, plain, toml_name
+from rdnscache.cli.serve import check_config
+from rdnscache.config import Config, load, options
+from rdnscache.config_text import default_text, env_name, flag_name, plain, toml_name
 from rdnscache.endpoint import Endpoint
 from rdnscache.errors import ConfigError
 from rdnscache.redis_url import mask
@@ -28,6 +31,7 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "hosts": ("cli.hosts", "env.hosts", ["file.hosts"]),
     "block": ("cli.list", "env.list", ["file.list", "other.list"]),
     "pass_": ("cli.list", "env.list", ["file.list"]),
+    "rpz": ("cli.rpz", "axfr://192.0.2.1/rpz.example", ["file.rpz", "axfr://[::1]:54/rpz.example?ixfr=no"]),
     "list_refresh": ("3600", "7200", 60),
     "list_dir": ("/cli", "/env", "/file"),
     "block_answer": ("null", "refused", "192.0.2.1,2001:db8::1"),
@@ -38,6 +42,7 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "filter_types": ("aaaa", "A HTTPS", ["TYPE65280"]),
     "dns64": ("yes", "2001:db8::/96", False),
     "dns64_exclude": ("2001:db8::/32", "::ffff:0:0/96 64:ff9b::/96", ["2002::/16"]),
+    "view": ('{name = "a", clients = ["::1"]}', '[{name = "b", clients = "::1"}]', ['{name = "c", clients = "any"}']),
     "redis": ("redis://192.0.2.1/0", "none", "valkey+unix:///run/v.sock"),
     "prefix": ("cli", "env", "file"),
     "secret": ("1:0123456789abcdef", "2:fedcba9876543210 1:0123456789abcdef", ["3:0011223344556677"]),
@@ -103,6 +108,26 @@ BY_NAME = pytest.mark.parametrize("option", options(), ids=lambda option: option
 def test_every_option_has_samples() -> None:
     """Whoever adds an option adds its samples here."""
     assert list(SAMPLES) == [option.name for option in options()]
+
+
+@BY_NAME
+def test_what_check_config_prints_can_be_read_again(
+    option: Field[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the same configuration, but for secrets: those are not shown."""
+    monkeypatch.chdir(tmp_path)
+    Path("file.list").write_text("192.0.2.3\n")
+    base = {} if option.name in ("upstream", "upstream_file") else {"upstream": ["192.0.2.53"]}
+    told = base | {toml_name(option): SAMPLES[option.name][2]}
+    first, second = tmp_path / "first.toml", tmp_path / "second.toml"
+    first.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in told.items()))
+    result = CliRunner().invoke(check_config, [str(first)])
+    assert result.exit_code == 0, result.output
+    second.write_text(result.output)
+    if option.name in ("secret", "admin_token"):
+        assert f"# {option.name} is set, and not shown" in result.output
+        first.write_text('upstream = ["192.0.2.53"]\n')
+    assert load(str(second), {}, {}) == load(str(first), {}, {})
 
 
 @BY_NAME

@@ -338,6 +338,15 @@ class TestNodes:
                     reply = ask(node.port, "www.test.", "AAAA", want_dnssec=do, flags=dns.flags.RD | cd)
                     assert bool(reply.answer) == (not (do and cd))
 
+    def test_without_rd(self) -> None:
+        """Who does not want recursion causes none, whatever half of the answer is known."""
+        with Upstream(told) as upstream, Node([upstream.address], args=("--dns64", "yes")) as node:
+            assert ask(node.port, "www.test.", "AAAA", flags=0).rcode() == dns.rcode.REFUSED
+            assert ask(node.port, "ipv4only.arpa.", "AAAA", flags=0).rcode() == dns.rcode.NOERROR
+            name = dns.reversename.from_address("64:ff9b::198.18.0.10")
+            ask(node.port, name, "PTR", flags=0)
+            assert upstream.total() == 0
+
     def test_few_greenlets(self) -> None:
         """A question that needs another one does not wait for a greenlet that waits for the same."""
         with Upstream(told, delay=0.02) as upstream:
@@ -363,6 +372,10 @@ class TestNodes:
                 assert addresses(ask(two.port, "www.test.", "AAAA")) == ["2001:db8:64::c000:201"]
                 assert not ask(none.port, "www.test.", "AAAA").answer
                 assert upstream.count("www.test.", "AAAA") == upstream.count("www.test.") == 1
+                ask(none.port, "known.test.", "AAAA")
+                wait_for(lambda: redis_server.client().exists("rdns:1:{known.test.}:AAAA"))
+                reply = ask(one.port, "known.test.", "AAAA", flags=0)  # no recursion, also not for the other half
+                assert (reply.rcode(), upstream.count("known.test.")) == (dns.rcode.REFUSED, 0)
 
     def test_beside_other_rules(self, tmp_path: Path) -> None:
         """A refused address makes none, a zone may be without, and a reload changes it all."""

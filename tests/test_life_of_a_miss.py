@@ -14,13 +14,21 @@ from gevent.event import AsyncResult
 
 from rdnscache import clock
 from rdnscache.cache import Cache
+from rdnscache.crew import GivenUp
+from rdnscache.decider import Decider
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.policy import Limits
 from rdnscache.dns.wire import Query, Reply, parse_query, parse_reply
+from rdnscache.dns.zones import Zones
 from rdnscache.errors import SAID, UNREACHABLE, UpstreamFailed
 from rdnscache.flights import Flights
 from rdnscache.metrics import Board
-from rdnscache.outcomes import Verdict
+from rdnscache.outcomes import SHED_CROWDED, Verdict
+from rdnscache.policy.answers import AnswerTerms
+from rdnscache.policy.blocking import BlockAnswer
+from rdnscache.policy.dns64 import Dns64
+from rdnscache.policy.lists import Lists
+from rdnscache.policy.rules import Policy, no_policy
 from rdnscache.query_log import QueryLog
 from rdnscache.resolution import Sources, Terms
 from rdnscache.resolver import Resolver
@@ -139,13 +147,13 @@ class Client:
 
 
 class Worker:
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy | None = None) -> None:
         self.cache, self.store, self.upstream = Cache(100, 1 << 20), Scripted(), Upstream()
         self.siblings = Siblings()
         upstreams: Any = self.upstream
         self.route = Route(upstreams, Limits(failure_ttl=5), 0.2)
         parts: Any = (self.cache, self.store, self.siblings, Routes(self.route, {}, []))
-        terms = Terms(STALE_AFTER, "n1")
+        terms = Terms(STALE_AFTER, "n1", Decider(policy or no_policy(), self.cache, "n1"))
         self.resolver = Resolver(Sources(*parts), terms, QueryLog(0), Board.scrap())
         self.flights = Flights(self.resolver, 100, 1000, 1000)
         self.resolver.flights = self.flights
@@ -372,3 +380,71 @@ def test_a_node_that_reaches_nobody_leaves_the_lead_to_others(worker: Worker, mo
     worker.upstream.answer(-1, reply_of(NEW))
     worker.until(lambda: client.answers)
     assert not worker.route.fitness.stands_back
+
+
+class TestAnotherQuestionFirst:
+    """DNS64: where there is no AAAA, A has to be asked before clients have an answer."""
+
+    @pytest.fixture
+    def worker(self) -> Worker:
+        terms = Zones(AnswerTerms(dns64=Dns64.of("64:ff9b::/96")), {})
+        return Worker(Policy(None, (), Lists(), BlockAnswer(), terms=terms))
+
+    def ask(self, worker: Worker) -> tuple[Client, Reply]:
+        """A client that asks for AAAA, and the reply that there is none."""
+        message = dns.message.make_query(NAME, "AAAA")
+        asked, none = parse_query(message.to_wire(), False), parse_reply(dns.message.make_response(message).to_wire())
+        assert asked is not None
+        assert none is not None
+        client = Client()
+        worker.flights.join(client, asked, None, clock.now())
+        worker.until(lambda: worker.upstream.asked)
+        return client, none
+
+    def test_others_need_not_wait_for_it(self, worker: Worker) -> None:
+        """What the upstream said is stored before A is asked for; whoever asks for A joins that flight."""
+        client, none = self.ask(worker)
+        worker.upstream.answer(0, none)
+        worker.until(lambda: len(worker.upstream.asked) == 2)
+        assert (worker.store.fills, client.answers) == ([b"store"], [])
+        other = worker.ask()
+        worker.upstream.answer(1, reply_of(OLD))
+        worker.until(lambda: client.answers and other.answers)
+        assert client.answers[0].tail[-16:] == bytes.fromhex("0064ff9b0000000000000000c0000201")
+        assert (other.addresses, len(worker.upstream.asked)) == ([OLD], 2)
+
+    def test_a_late_entry_is_left_to_the_flight(self, worker: Worker) -> None:
+        """It comes from Redis in the hub, where nothing may wait; one that needs nothing else lands."""
+        client, none = self.ask(worker)
+        (flight,) = worker.flights.meant(lambda key: True)
+        entry = Entry(flight.key, none, clock.now(), 60, 0, "from=192.0.2.53 node=n2")
+        worker.resolver._late(flight, entry)
+        assert (flight.up, client.answers) == (True, [])
+        entry.origin += " dns64=none"
+        worker.resolver._late(flight, entry)
+        assert (flight.up, client.answers) == (False, [entry])
+
+    def test_rules_that_change_meanwhile(self, worker: Worker) -> None:
+        """What is made of the one by the old rules, and of the other by the new ones, is not kept."""
+        client, none = self.ask(worker)
+        worker.upstream.answer(0, none)
+        worker.until(lambda: len(worker.upstream.asked) == 2)
+        worker.resolver.change_policy()
+        worker.upstream.answer(1, reply_of(OLD))
+        worker.until(lambda: client.answers)
+        assert client.answers[0].ancount == 1
+        assert worker.cache.kept(client.answers[0].key) is None
+
+    def test_it_makes_way(self, worker: Worker) -> None:
+        """When its greenlet is taken from it, nobody is left waiting, whether for AAAA or for A."""
+        client, none = self.ask(worker)
+        worker.upstream.answer(0, none)
+        worker.until(lambda: len(worker.upstream.asked) == 2)
+        other = worker.ask()
+        flights = {flight.key: flight for flight in worker.flights.meant(lambda key: True)}
+        (parent,) = (flight for key, flight in flights.items() if key != KEY)
+        worker.resolver.shed(parent, SHED_CROWDED)
+        gevent.get_hub().loop.run_callback(parent.flyer.throw, GivenUp)
+        worker.until(lambda: client.answers and other.answers)
+        assert [each.rcode for each in (*client.answers, *other.answers)] == [dns.rcode.SERVFAIL] * 2
+        assert (len(worker.flights), worker.flights.waiting) == (0, 0)

@@ -377,7 +377,7 @@ class TestView:
         page.wait(f"({flat})[0]")
         assert page.run("document.querySelector('#legend button').getAttribute('aria-pressed')") == "false"
 
-    @pytest.mark.parametrize("width", [320, 390, 820, 1280])
+    @pytest.mark.parametrize("width", [320, 360, 820, 1280])
     def test_nothing_is_wider_than_the_window(self, page: Page, place: Place, width: int) -> None:
         """With the longest of names in every place as well."""
         page.resize(width)
@@ -391,6 +391,9 @@ class TestView:
         assert page.run("innerWidth") == width
         assert page.run("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
         assert page.run("document.documentElement.scrollWidth") <= width
+        for part in ("#lookup", "#hot", "#slow"):
+            element = f"document.querySelector('{part}')"
+            assert page.run(f"{element}.scrollWidth - {element}.clientWidth") <= 0, part
         page.click("#flush-zone")
         page.wait("document.querySelector('#ask').open")
         assert page.run("document.querySelector('#ask').getBoundingClientRect().right") <= width
@@ -433,9 +436,36 @@ class TestView:
             assert page.text("#quiet") == "No queries in the last five minutes."
             assert page.text("#no-hot") == "They are counted in Redis."
             assert page.text("#no-slow") == "None recently."
-            page.look_up("a.test")
-            assert "there is no shared cache to look into" in page.text("#found")
+            page.wait_text("#figures", r"Nodes present\s+\S\s+others cannot be seen")
+            assert page.text("#figures").count("this node only") == 4
+            assert page.run("[...document.querySelector('#search').elements].every((each) => each.disabled)")
             assert page.run("document.querySelector('#flush').hidden")
+
+    def test_while_redis_is_away_nothing_is_said_of_others(self, browser: Browser, upstream: Upstream) -> None:
+        """What is shown of this node only says so; when Redis is back, so are the others."""
+        port = free_port()
+        with RedisServer() as redis, Node([upstream.address], redis.url, args=admin(port, "seen")) as node:
+            wait_for(lambda: "attached to Redis" in node.log())
+            with Page(browser, f"http://127.0.0.1:{port}/") as page:
+                page.wait_text("#figures", r"Nodes present\s+1/1\s+all there")
+                redis.kill()
+                page.wait_text("#figures", r"Nodes present\s+\S\s+others cannot be seen")
+                page.wait_text("#notice", "seen cannot use Redis")
+                redis.start()
+                page.wait_text("#figures", r"Nodes present\s+1/1\s+all there", 30)
+
+    def test_no_bar_is_longer_than_its_place(self, page: Page, place: Place) -> None:
+        """Also where the hottest name is another one by now, or is asked more often."""
+        for score in (100, 5000, 20):
+            hot = {"{one.bar.test.}:A": score, "{two.bar.test.}:A": 50, "seconds": 10}
+            place.redis.delete("rdns:1:hot")
+            place.redis.zadd("rdns:1:hot", hot)
+            wait_for(lambda hot=hot: page_status(place.ports[0])["hot"][0]["qps"] == max(list(hot.values())[:2]) / 10)
+            page.wait_text("#hot", "bar.test")
+            page.wait("Boolean(document.querySelector('#hot .bar i').style.width)")
+            bars = "[...document.querySelectorAll('#hot .bar i')]"
+            widths = page.run(f"{bars}.map((each) => parseFloat(each.style.width))")
+            assert all(0 <= width <= 100 for width in widths), widths
 
     def test_a_node_that_is_gone_and_comes_back(self, browser: Browser, upstream: Upstream) -> None:
         """The page says so, keeps what it has, and goes on by itself."""

@@ -177,8 +177,16 @@ def test_the_command_reaches_the_nodes(redis_server: RedisServer, upstream: Upst
 
 def test_serve_can_be_checked_without_serving(tmp_path: Path) -> None:
     """`serve --check` says whether a node could run with these options."""
-    done = command("serve", "--check", "--upstream", "192.0.2.1", "--redis", "none")
+    words = ("--upstream", "192.0.2.1", "--redis", "none")
+    done = command("serve", "--check", "--listen", "127.0.0.1:0", *words)
     assert (done.returncode, done.stdout) == (0, "a node could run with these options\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for option in ("--listen", "--admin"):
+            listen = () if option == "--listen" else ("--listen", "127.0.0.1:0")
+            done = command("serve", "--check", option, f"127.0.0.1:{port}", *listen, *words)
+            assert done.returncode == 2
+            assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in done.stderr
     done = command("serve", "--check", "--upstream", "nonsense")
     assert done.returncode == 2
     assert "nonsense" in done.stderr

@@ -114,6 +114,8 @@ class PageStatus:
         browser, cluster = self._tools("there is no shared cache to flush")
         if not isinstance(told, dict):
             raise ValueError("a JSON object is wanted")
+        if any("*" in str(told.get(name, "")) for name in ("name", "zone")):
+            raise ValueError("'*' is no pattern here: flush a zone for all below a name; in a name it is \\042")
         scope = Scope.of(told, parse_name)
         if scope.everything != (told.get("all") is True):
             raise ValueError("give a name, a zone or an rcode; or all alone")

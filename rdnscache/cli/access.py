@@ -10,6 +10,7 @@ import click
 
 from rdnscache import config as configuration
 from rdnscache import option_parsers as values
+from rdnscache.cli.node_file import config_option, unreadable
 from rdnscache.errors import ConfigError
 from rdnscache.node import embedded
 
@@ -31,7 +32,7 @@ def redis_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
     ):  # fmt: skip
         function = decorate(function)
-    return function
+    return config_option(function)
 
 
 def secret_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,7 +55,7 @@ def find_redis(url: str | None, environ: Mapping[str, str] = os.environ) -> str:
         return str(parsed)
     sockets = embedded.running_sockets()
     if not sockets:
-        raise ConfigError("no embedded server runs here: say where the cache is with --redis URL")
+        raise ConfigError(f"no embedded server runs here: say where the cache is with --redis URL{unreadable()}")
     if len(sockets) > 1:
         listed = ", ".join(f"unix://{path}" for path in sockets)
         raise ConfigError(f"several embedded servers run here, choose one with --redis: {listed}")

@@ -47,6 +47,8 @@ def get(name: str, rtype: str, url: str | None, prefix: str, secrets: tuple[str,
     """
     from rdnscache.operator.lookup import lookup
 
+    if "*" in name:
+        raise click.UsageError("'*' is no pattern here: `cache ls PATTERN` lists what fits one; in a name it is \\042")
     try:
         browser = open_browser(url, prefix, secrets)
         browser.whole = True

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from rdnscache.cli.access import find_redis
+from rdnscache.cli.access import find_redis, redis_options
 from rdnscache.cli.output import echo, echo_json
 
 #: Exit codes by the worst finding.
@@ -15,13 +15,9 @@ CODES = {"ok": 0, "note": 0, "risky": 1, "wrong": 2}
 
 
 @click.command("check-redis")
-@click.argument("url", envvar="RDNSCACHE_REDIS", default="")
-@click.option(
-    "--prefix", metavar="WORD", envvar="RDNSCACHE_PREFIX", default="rdns", show_default=True,
-    help="First part of every key.",
-)  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def check_redis(url: str, prefix: str, as_json: bool) -> None:
+@click.argument("place", metavar="[URL]", default="")
+@redis_options
+def check_redis(place: str, url: str | None, prefix: str, as_json: bool) -> None:
     """See whether the Redis at URL will do: versions, memory, rights, latency, clocks, and who else gets in.
 
     What a node does is tried with keys of no name. Give the URL as the node has it, with its user and password.
@@ -30,7 +26,7 @@ def check_redis(url: str, prefix: str, as_json: bool) -> None:
     from rdnscache.operator.audit import judge_all, worst
     from rdnscache.operator.probe import examine
 
-    findings = list(judge_all(examine(find_redis(url), prefix)))
+    findings = list(judge_all(examine(find_redis(place or url), prefix)))
     if as_json:
         echo_json([asdict(finding) for finding in findings], indent=2)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,27 @@ def list_members(url: str | None, prefix: str, as_json: bool) -> None:
 
 def _member(each: Member) -> dict[str, str | int | float]:
     return {"node": each.node, "incarnation": each.incarnation, "worker": each.worker, "age": each.age}
+
+
+@cluster.command()
+@click.argument("node")
+@redis_options
+def config(node: str, url: str | None, prefix: str, as_json: bool) -> None:
+    """Show with which options NODE runs, defaults included; secrets and passwords are masked.
+
+    Exit code 1 when no node is called so.
+    """
+    found = [each for each in open_cluster(url, prefix).members() if node in (each.node, each.full_name)]
+    if not found:
+        echo(f"rdnscache: no node is called {node}", err=True)
+        sys.exit(1)
+    told = min(found, key=lambda each: each.age).told
+    parts = (told.get("own"), told.get("config"))
+    values = {name: value for part in parts if isinstance(part, dict) for name, value in part.items()}
+    if as_json:
+        echo_json(values, indent=2)
+    else:
+        echo(*(f"{name} = {json.dumps(value)}" for name, value in sorted(values.items())))
 
 
 @cluster.command()

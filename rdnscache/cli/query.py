@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rdnscache.address import Address
+from rdnscache.cli.node_file import config_option
 from rdnscache.cli.output import echo, echo_json
 from rdnscache.clients.proxy import build_proxy
 from rdnscache.dns.names import class_number, class_text, name_text, parse_name, rcode_text, type_number, type_text
@@ -39,6 +40,7 @@ _FLAGS = ("aa", "tc", "rd", "ra", "ad", "cd")
 @click.option("--trace", is_flag=True, help="Ask the node where the answer comes from.")
 @click.option("--client", metavar="ADDR", help="Say that this client asks, in a PROXY v2 header, as a balancer does.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@config_option
 def query(
     name: str, rtype: str, server: str, tcp: bool, want_dnssec: bool, no_checking: bool, klass: str, trace: bool,
     client: str | None, as_json: bool,

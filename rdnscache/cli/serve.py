@@ -13,7 +13,8 @@ from typing import Any
 import click
 
 from rdnscache.cli.output import echo, echo_json
-from rdnscache.config import default_text, env_name, flag_name, load, options, plain, toml_name
+from rdnscache.config import TABLES, load, options
+from rdnscache.config_text import default_text, env_name, flag_name, plain, toml_name
 from rdnscache.logs import set_up
 
 log = logging.getLogger(__name__)
@@ -66,11 +67,15 @@ def serve(file: str | None, check: bool, **given: Any) -> None:
     from rdnscache.node.supervisor import Supervisor
 
     if check:
+        from rdnscache.group_policies import load_policies
         from rdnscache.kernel import raise_file_limit
+        from rdnscache.node import handover
         from rdnscache.node.descriptors import fit
-        from rdnscache.policies import load_policy
+        from rdnscache.node.sockets import check_ports
 
-        load_policy(config)
+        load_policies(config)
+        if not handover.expected():  # else the node that asks has them
+            check_ports(config)
         _, less = fit(config, raise_file_limit())
         if less:
             echo(less, err=True)
@@ -79,12 +84,24 @@ def serve(file: str | None, check: bool, **given: Any) -> None:
     sys.exit(Supervisor(config, lambda: load(file, given, os.environ, log.warning)).run())
 
 
+def _line(option: Field[Any], value: Any) -> str:
+    """An option as it stands in a file; a remark where it cannot stand there, or is not to be shown."""
+    name, told = toml_name(option), plain(option, value)
+    try:
+        if told is not None and option.metadata["parse"](told) == value:
+            return f"{name} = {json.dumps(told)}"
+    except ValueError:
+        pass
+    return f"# {name} is set, and not shown" if value else f"# {name} is not set"
+
+
 @click.command("check-config")
 @click.argument("file")
 @click.option("--json", "as_json", is_flag=True, help="Print the configuration as JSON.")
 def check_config(file: str, as_json: bool) -> None:
-    """Check a configuration file; print what a node would use, defaults included.
+    """Check a configuration file; print what a node would use, defaults included, as a file that can be read again.
 
+    Secrets and passwords are not shown.
     Exit code 2 and one sentence when it cannot be used.
     """
     config = load(file, {}, {}, lambda note: echo(f"rdnscache: {note}", err=True))
@@ -92,11 +109,12 @@ def check_config(file: str, as_json: bool) -> None:
     if as_json:
         echo_json(table, indent=2)
         return
-    zones = table.pop("zone")
-    for name, value in table.items():
-        echo(f"{name} = {json.dumps(value)}" if value is not None else f"# {name} is off")
-    for zone in zones:
-        echo("[[zone]]")
-        for name, value in zone.items():
-            echo(f"{name} = {json.dumps(value)}")
+    tables = [(f"[[{name}]]", each) for name in TABLES for each in table.pop(name)]
+    echo(*(_line(option, getattr(config, option.name)) for option in options() if toml_name(option) in table))
+    for head, each in tables:
+        inner = [("[[view.zone]]", each) for each in (each.pop("zone") if each.get("zone") else [])]
+        for title, values in ((head, each), *inner):
+            echo(title)
+            for name, value in values.items():
+                echo(f"{name} = {json.dumps(value)}")
     echo(f"# {file} is fine")

@@ -66,12 +66,17 @@ def received(environ: dict[str, str] | os._Environ[str] = os.environ) -> Handove
     return Handover(**{each.name: told[each.name] for each in fields(Handover) if each.name in told})
 
 
+def expected(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether we are the next image, or are asked whether it could run: our ports are taken then, by the one before."""
+    return _VARIABLE in environ
+
+
 def check() -> str:
     """Why the next image could not run; empty when it could."""
     try:
         done = subprocess.run(
             [*_command(), "--check"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=CHECK_TIME,
-            check=False,
+            env={**os.environ, _VARIABLE: "{}"}, check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rdnscache.address import Address
+from rdnscache.config import Config
+from rdnscache.errors import ConfigError
 from rdnscache.node.handover import Handover
 
 #: Asked of the kernel for each UDP socket's queue, in octets; it may give less.
@@ -63,6 +65,15 @@ def leave_slots(slots: Sequence[Slot], addresses: Sequence[Address], handed: Han
 def left_as(kind: str, transport: str, number: int, address: Address) -> str:
     """What sockets are left under: their address; with port 0, which there may be several of, their number as well."""
     return f"{kind} {transport} {address}" + ("" if address.port else f" {number}")
+
+
+def check_ports(config: Config) -> None:
+    """Raises ConfigError when an address that a node would listen on cannot be had."""
+    for address in config.listen + ((config.admin,) if config.admin else ()):
+        try:
+            check_free(address)
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {address}: {error.strerror}") from None
 
 
 def check_free(address: Address) -> None:

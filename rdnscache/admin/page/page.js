@@ -136,7 +136,7 @@ function show(told) {
   offerKey();
   say($("self"), self);
   showNotice(told.redis, told.more);
-  showFigures(told.nodes);
+  showFigures(told.nodes, told.redis !== "ok");
   chart.history = told.history;
   drawChart();
   showNodes(told.nodes);
@@ -166,13 +166,15 @@ function showNotice(redis, more) {
     ? "works without Redis: only this node is shown, and names cannot be looked up."
     : `cannot use Redis (${redis.replace(/\.$/, "")}). Only this node is shown; it goes on answering.`;
   say($("notice"), redis === "ok" ? more : `${self} ${why}`, none ? "" : "bad");
+  for (const each of $("search").elements) each.disabled = none;
 }
 
 // ---- The figures ----
 
 const hits = (node) => sum(LAYERS.slice(0, HITS).map(([layer]) => node.shares[layer] ?? 0));
 
-function showFigures(nodes) {
+/** What is only of this node is said to be so. */
+function showFigures(nodes, alone) {
   const present = nodes.filter((node) => node.present);
   const absent = nodes.filter((node) => !node.present).map((node) => node.node).join(", ");
   const total = (name) => sum(present.map((node) => node[name]));
@@ -185,7 +187,8 @@ function showFigures(nodes) {
     ["Upstream queries/s", rate(total("upstream_qps")), `to ${count(upstreams, "upstream")}`],
     ["Queries saved/s", rate(total("saved_qps")), "another node asked upstream"],
     ["Nodes present", `${present.length}/${nodes.length}`, absent ? `not heard of: ${absent}` : "all there", absent],
-  ];
+  ].map(([name, value, note, bad], place) =>
+    alone ? (place < 4 ? [name, value, "this node only"] : [name, "–", "others cannot be seen"]) : [name, value, note, bad]);
   keep($("figures"), figures, ([name]) => name, ([name]) => {
     const [value, note] = [make("dd"), make("dd")];
     const element = make("div", "", make("dt", "", name), value, note);
@@ -416,16 +419,16 @@ function nameButton(name, type, value) {
 const pointedAt = (list) => window.matchMedia("(hover: hover)").matches && list.matches(":hover");
 
 function showHot(hot, redis) {
-  const most = hot[0]?.qps;
   say($("no-hot"), redis === "ok" ? "No name has been asked for yet." : "They are counted in Redis.");
   $("no-hot").hidden = hot.length > 0;
   if (pointedAt($("hot"))) return;
-  keep($("hot"), hot.slice(0, 15), (each) => each.question, ({ question }) => {
+  const shown = hot.slice(0, 15).map((each) => ({ ...each, part: each.qps / (hot[0].qps || 1) }));
+  keep($("hot"), shown, (each) => each.question, ({ question }) => {
     const [value, fill] = [make("span"), make("i")];
     const [name, ...type] = question.split(" ");
-    return [make("li", "", nameButton(name, type.join(" "), value), make("div", "bar", fill)), ({ qps }) => {
+    return [make("li", "", nameButton(name, type.join(" "), value), make("div", "bar", fill)), ({ qps, part }) => {
       say(value, qps < 0.05 ? "<0.1" : rate(qps));
-      fill.style.width = `${(100 * qps) / most}%`;
+      fill.style.width = `${100 * part}%`;
     }];
   });
 }

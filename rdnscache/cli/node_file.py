@@ -1,0 +1,69 @@
+"""The configuration of a node as commands go by it: where its Redis is, under which prefix, and where it answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rdnscache import config as configuration
+from rdnscache.address import Address
+from rdnscache.cli.output import echo
+from rdnscache.config_sources import read_toml, strange_variables
+from rdnscache.config_text import env_name, toml_name
+from rdnscache.errors import ConfigError
+
+#: Where a node's file is looked for when none is named.
+USUAL = Path("/etc/rdnscache/rdnscache.toml")
+#: Options of a node that commands have too, and what those call them.
+_OURS = {"redis": "url", "prefix": "prefix", "secret": "secrets"}
+
+
+def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--config`: what it says counts where neither the command line nor the environment does."""
+    return click.option(
+        "--config", metavar="FILE.toml", envvar="RDNSCACHE_CONFIG", is_eager=True, expose_value=False, callback=_read,
+        help=f"The node's configuration, for Redis, prefix, secret and port.  [default: {USUAL}, if it is there]",
+    )(function)  # fmt: skip
+
+
+def _read(ctx: click.Context, option: click.Parameter, file: str | None) -> None:
+    names = {env_name(each) for each in configuration.options()}
+    for text in strange_variables(os.environ, names):
+        echo(f"rdnscache: {text}", err=True)
+    ctx.default_map = {**(ctx.default_map or {}), **node_settings(file, os.environ)}
+
+
+def node_settings(file: str | None, environ: Mapping[str, str]) -> dict[str, Any]:
+    """What a node's file, and where that is silent its environment, says of what commands ask for by other names.
+
+    Raises ConfigError for a file that was named; the usual one is passed over where it cannot be read.
+    """
+    table: dict[str, Any] = {}
+    known = {toml_name(each) for each in configuration.options()}
+    if file or os.access(USUAL, os.R_OK):
+        table = read_toml(file or str(USUAL), known, configuration.TABLES)
+    found = {ours: table[name] for name, ours in _OURS.items() if name in table}
+    listen = environ.get("RDNSCACHE_LISTEN") or table.get("listen")
+    if listen:
+        found["server"] = _asked_at(listen, file)
+    return found
+
+
+def _asked_at(listen: Any, file: str | None) -> str:
+    """The first address at which a node listens, as its own machine reaches it."""
+    (option,) = (each for each in configuration.options() if each.name == "listen")
+    try:
+        first: Address = option.metadata["parse"](listen)[0]
+    except ValueError as error:
+        raise ConfigError(f"listen in {file or USUAL}: {error}") from None
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(first.host, first.host)
+    return str(Address(host, first.port))
+
+
+def unreadable() -> str:
+    """A hint where the usual file is there, but not for this user."""
+    return f"; {USUAL} is not for this user to read" if USUAL.exists() and not os.access(USUAL, os.R_OK) else ""
