@@ -138,7 +138,7 @@ class Browser:
     def sweep(self, scope: Scope, flush: bytes = b"") -> Iterator[int]:
         """Delete the entries a scope holds from Redis; how many, page by page.
 
-        A server whose connection is lost meanwhile is started on again. In a Redis Cluster each primary is marked as swept
+        A server whose connection is lost meanwhile is swept again. In a Redis Cluster each primary is marked as swept
         for the flush, and looked at again at the end: one that took over meanwhile may lack what was deleted.
         """
         done: set[int | None] = set()
