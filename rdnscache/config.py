@@ -385,10 +385,6 @@ def _complete(config: Config, warn: Warn) -> Config:
     node_id = config.node_id or (host if port == DNS_PORT else f"{host}-{port}")
     config = replace(config, upstream=upstream, workers=config.workers or cpus(), node_id=node_id)
     contradictions.refuse(config)
-    for whose, inside in (("", config), *((f"view {view.name}, ", config.inside_view(view)) for view in config.view)):
-        for each in (zone for zone in inside.zone if zone.settings):
-            try:
-                contradictions.refuse_of_zone(inside.inside(each))
-            except ConfigError as error:
-                raise ConfigError(f"{whose}zone {each.names[0]}: {error}") from None
+    for text in views.shut_out(config.view, config.allow):
+        warn(text)
     return config

@@ -71,7 +71,7 @@ class QueryLog:
             told = {
                 "client": client,
                 "transport": transport,
-                **({"view": self.views[max(query.group, 0)]} if self.views else {}),
+                **({"view": self.views[query.group] if query.group >= 0 else "-"} if self.views else {}),
                 **_question(query.key),
                 "rcode": rcode_text(query.rcode),
                 "layer": LAYERS[layer],

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import Any
 
 from rdnscache.address import Address
@@ -141,6 +143,25 @@ def _refuse_equals(views: Sequence[View]) -> None:
                 if other != view.name:
                     where = f" at {listener}" if listener else ""
                     raise ValueError(f"{network}{where} is in two views, {other} and {view.name}")
+
+
+def shut_out(views: Iterable[View], allow: Sequence[str]) -> Iterator[str]:
+    """A sentence about each view none of whose clients is answered."""
+    allowed = _ranges(allow)
+    for view in views if allowed else ():
+        found = ((each, bisect_right(allowed, (each[0], each[2], 1 << 128)) - 1) for each in _ranges(view.networks))
+        # the last of those that begin before its end: as none of them are inside of others, it is that or none
+        if not any(at >= 0 and allowed[at][0] == each[0] and allowed[at][2] >= each[1] for each, at in found):
+            yield f"view {view.name}: none of its clients is answered, allow has other networks"
+
+
+def _ranges(texts: Sequence[str]) -> list[tuple[int, int, int]]:
+    """Version, first and last address of networks, none inside of another, in order."""
+    networks = [network for text in texts for network in parse_networks(text)]
+    v4 = collapse_addresses(each for each in networks if isinstance(each, IPv4Network))
+    v6 = collapse_addresses(each for each in networks if isinstance(each, IPv6Network))
+    found: list[Network] = [*v4, *v6]
+    return [(each.version, int(each.network_address), int(each.broadcast_address)) for each in found]
 
 
 def groups_at(views: Sequence[View], listener: Address) -> list[tuple[int, tuple[str, ...]]]:

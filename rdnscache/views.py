@@ -146,7 +146,8 @@ class Views:
             if entry is not None:
                 names = [name for name, mark in zip(self.names, self.marks, strict=True) if mark == number]
                 yield f"{question_text(key)} view={','.join(names)}", entry
-            asked.add(self.raw_key(mine))
+            if self._views[number].routes is not None:
+                asked.add(self.raw_key(mine))
         for raw in sorted(asked - {key}):
             entry = self._cache.peek(raw)
             if entry is not None:

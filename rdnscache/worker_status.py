@@ -14,6 +14,7 @@ from typing import Any
 from zlib import crc32
 
 from rdnscache import __version__, clock
+from rdnscache.breath import Breath
 from rdnscache.cache import Cache
 from rdnscache.config import Config, options
 from rdnscache.config_text import plain
@@ -153,11 +154,12 @@ class History:
 
 def held_of(cache: Cache, views: Views | None, name: bytes) -> list[dict[str, Any]]:
     """What L1 holds of a name, for everybody and for each view."""
-    found = []
+    found, breath = [], Breath()
     for key in questions(name, TYPES, IN):
         entry = cache.peek(key)
         if entry is not None:
             found.append(_held(question_text(key), entry))
+        breath.take()
         if views is not None:
             found += [_held(question, each) for question, each in views.held(key)]
     return found

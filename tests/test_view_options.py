@@ -177,6 +177,7 @@ class TestOptions:
             ('{name = "a", clients = ["any"], zone = [{name = "x.test", upstream = "::1", ttl_max = 5, ttl_min = 6}]}',
              "view a, zone x.test.: ttl_min (6) is above ttl_max (5)"),
             ('{name = "a", clients = ["any"], upstream = "127.0.0.1:5300"}', "view a: upstream 127.0.0.1:5300 is"),
+            ('{name = "a", clients = ["any"], dns64 = "yes", filter_types = ["A"]}', "view a: "),
             ("kids=10.0.0.0/8", "'kids=10.0.0.0/8' is no view, which is a table"),
             (3, "'3' is no view, which is a table"),
             ("[" + ",".join(f'{{name="v{number}", clients=["10.{number}.0.0/16"]}}' for number in range(251)) + "]",
@@ -189,6 +190,20 @@ class TestOptions:
             config(text)
         assert reason in str(told.value)
         assert "\n" not in str(told.value)
+
+    def test_clients_that_are_not_allowed(self) -> None:
+        """A view of nobody is pointed out: `allow` is another matter."""
+        told: list[str] = []
+        for clients, allow in (
+            ("198.51.100.0/24", ("private",)),
+            ("10.1.0.0/16", ("private",)),
+            ("any", ("::1",)),
+            ("::1", ("any",)),
+            ("10.0.0.9", ("10.0.0.9",)),
+        ):
+            text = f'{{name = "a", clients = ["{clients}"]}}'
+            load(None, {"upstream": ("192.0.2.53",), "view": (text,), "allow": allow}, {}, told.append)
+        assert told == ["view a: none of its clients is answered, allow has other networks"]
 
     def test_what_a_view_does_not_set_is_the_nodes(self) -> None:
         """An empty list is set."""
