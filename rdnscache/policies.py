@@ -15,7 +15,7 @@ from rdnscache.config import Config
 from rdnscache.dns.zones import Zones
 from rdnscache.errors import ConfigError
 from rdnscache.files import read_text
-from rdnscache.lists.sources import ListSource, SourceError, check, chunks_of, fetch, open_list, sources_of
+from rdnscache.lists.sources import ListSource, SourceError, check, chunks_of, open_list, sources_of
 from rdnscache.policy.answers import AnswerTerms
 from rdnscache.policy.blocking import BlockAnswer
 from rdnscache.policy.compiled_list import ListFacts, compile_list, read_compiled
@@ -121,6 +121,8 @@ def facts_here(lists: Sequence[ListSource]) -> list[ListFacts]:
     found = []
     for source in lists:
         if source.web:
+            from rdnscache.lists.web import fetch
+
             facts = ListFacts(source.kind, source.place)
             try:
                 with fetch(source.place, "", _nobody_waits).file or BytesIO() as file:

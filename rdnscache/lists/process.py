@@ -26,9 +26,9 @@ from rdnscache.lists.sources import (
     all_sources,
     chunks_of,
     digest_of,
-    fetch,
     open_list,
 )
+from rdnscache.lists.web import fetch
 from rdnscache.policy.compiled_list import ListFacts, compile_list, read_compiled
 from rdnscache.policy.list_version import Version
 from rdnscache.policy.name_table import KEY_OCTETS
