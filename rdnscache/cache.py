@@ -66,6 +66,8 @@ class Cache:
             self._remove(known)
         if not entry.renews:
             entry.renew_at = FAR
+        if entry.action:  # hits of such an entry are looked at more closely, as those are that are to be renewed
+            entry.renew_at = -FAR
         size = _cost(entry)
         if size > self.max_bytes:
             return

@@ -13,7 +13,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from rdnscache import contradictions, forwards
+from rdnscache import contradictions, forwards, rpz_source
 from rdnscache import option_parsers as values
 from rdnscache import view as views
 from rdnscache import zone as zones
@@ -27,7 +27,7 @@ from rdnscache.forwards import DNS_PORT
 from rdnscache.kernel import cpus
 from rdnscache.option_parsers import Parser
 from rdnscache.policy.special_names import DEFAULT_SETS
-from rdnscache.redis_url import parse
+from rdnscache.rpz_source import RpzSource
 from rdnscache.view import View
 from rdnscache.zone import USUAL, Zone
 
@@ -83,6 +83,10 @@ class Config:
     pass_: tuple[str, ...] = _option(
         (), "FILE|URL", "Never block the names of this list; repeatable.", values.texts, "none"
     )
+    rpz: tuple[RpzSource, ...] = _option(
+        (), "FILE|axfr://SERVER/ZONE", "Decide by this response policy zone, the first of them first; repeatable.",
+        rpz_source.read, "none",
+    )  # fmt: skip
     list_refresh: int = _option(
         86400, "SECONDS", "Fetch lists that are URLs again after this; one node does.", values.number(int, 60, 10**7)
     )
@@ -320,16 +324,6 @@ class Config:
     def inside_view(self, view: View) -> Config:
         """What holds in a view."""
         return replace(self, view=(), **dict(view.settings))
-
-
-def has_secrets(config: Config) -> bool:
-    """Whether there is something in it that nobody else should see: a secret, a token, a password for Redis."""
-    if config.secret or config.admin_token:
-        return True
-    if config.redis in ("embedded", "none"):
-        return False
-    found = parse(config.redis)
-    return found.login.given or found.sentinel_login.given
 
 
 Options = tuple[Field[Any], ...]

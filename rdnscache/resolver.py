@@ -325,6 +325,7 @@ class Resolver:
     def change_policy(self) -> Callable[[Entry], bool]:
         """The policy decides otherwise from now on; returns what tells the entries that have to go from L1."""
         self._decider.change()
+        self.flushed_at = time.monotonic()  # a sibling may still decide as before: what it says is not kept
         for flight in self.flights.meant(lambda key: True):
             if flight.stale is not None and self._decider.minds(flight.stale):
                 self._withdraw(flight)

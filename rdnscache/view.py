@@ -18,7 +18,7 @@ from rdnscache.zone import Setting
 
 #: The options of a node that may be different in a view; a view has what it does not set from the node.
 OPTIONS = (
-    "upstream", "zone", "records", "hosts", "block", "pass_", "block_answer", "special_names", "single_label",
+    "upstream", "zone", "records", "hosts", "block", "pass_", "rpz", "block_answer", "special_names", "single_label",
     "rebind_protection", "rebind_allow", "filter_types", "dns64", "dns64_exclude",
 )  # fmt: skip
 #: Of these, those that say who is asked.

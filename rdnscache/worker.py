@@ -30,6 +30,7 @@ from rdnscache.logs import log_uncaught
 from rdnscache.node.children import SUCCEEDED
 from rdnscache.node.inherited import Inherited
 from rdnscache.node.lifeline import AT_WORK, Lifeline
+from rdnscache.notified import make_notified
 from rdnscache.operator.lost_flushes import announce_again
 from rdnscache.query_log import QueryLog
 from rdnscache.resolution import Sources, Terms
@@ -65,7 +66,7 @@ FIRST_HOLD = 0.25
 GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
 #: Prefixes over the limit that are named in the log.
 LIMITED_NAMED = 5
-#: Seconds between two beats of the hub.
+#: Seconds between two beats of the hub, and between two looks whether the node has other lists.
 BEAT_INTERVAL = 0.25
 #: Seconds between two looks whether Redis is there, at the start.
 ATTACH_LOOK = 0.02
@@ -120,6 +121,7 @@ class Worker:
         )
         self.answering.rotates = config.rotate == "id"
         self.answering.subnets = make_subnets(config)
+        self.answering.notified = make_notified(config, self.rulebook.shelf)
         if self.views is not None:
             self.answering.views, self.answering.marks = self.views, self.views.marks
             query_log.views = self.views.names
@@ -174,7 +176,7 @@ class Worker:
         # the others have counted their clients' queries themselves
         uncounted = QueryLog(0), "", config.prefetch, self.board.scrap(), Departure()
         answering = Answering(self.cache, self.flights, Identity(), *uncounted)
-        answering.subnets = self.answering.subnets
+        answering.subnets, answering.enforces = self.answering.subnets, False
         siblings = our_own_workers(self.routes.own)
         inner: list[UdpListener | TcpListener] = [
             *(UdpListener(sock, False, answering, siblings) for sock in inherited.inner.udp),
@@ -262,6 +264,7 @@ class Worker:
         self.store.start(FIRST_HOLD)
         self.routes.start()
         gevent.spawn(self._warm)
+        gevent.spawn(self._follow_lists)
         for listener in (*self.outer, *self.inner):
             listener.start()
         if self.admin is not None:
@@ -278,14 +281,17 @@ class Worker:
                 self._tell_limited(now)
                 next_turn = now + HEAT_INTERVAL
             self.routes.catch_up(now)
-            if self.rulebook.due(time.time()):
-                with self._changing:
-                    self._change_policy(at_once=False)
             self._measure()
             self._tell_order()
         self._linger()
         self._drain()
         return 0
+
+    def _follow_lists(self) -> None:
+        while not self._stopping.wait(BEAT_INTERVAL):
+            if self.rulebook.due(time.time()):
+                with self._changing:
+                    self._change_policy(at_once=False)
 
     def _tell_order(self) -> None:
         """Tell who ordered something how it ended: each worker does, for one of them may hang."""

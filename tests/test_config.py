@@ -31,6 +31,7 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "hosts": ("cli.hosts", "env.hosts", ["file.hosts"]),
     "block": ("cli.list", "env.list", ["file.list", "other.list"]),
     "pass_": ("cli.list", "env.list", ["file.list"]),
+    "rpz": ("cli.rpz", "axfr://192.0.2.1/rpz.example", ["file.rpz", "axfr://[::1]:54/rpz.example?ixfr=no"]),
     "list_refresh": ("3600", "7200", 60),
     "list_dir": ("/cli", "/env", "/file"),
     "block_answer": ("null", "refused", "192.0.2.1,2001:db8::1"),

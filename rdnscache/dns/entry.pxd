@@ -3,6 +3,7 @@ from rdnscache.dns.question cimport variant
 from rdnscache.dns.wire cimport Reply, read_u32
 
 cdef class Entry:
+    cdef public int action
     cdef public Py_ssize_t additional
     cdef public int aged
     cdef public int ancount

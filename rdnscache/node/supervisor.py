@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from rdnscache import __version__, zone
-from rdnscache.config import Config, has_secrets, options
+from rdnscache.config import Config, options
 from rdnscache.config_text import plain
 from rdnscache.errors import ConfigError
 from rdnscache.forms import form
@@ -34,6 +34,7 @@ from rdnscache.node.lifeline import RELOAD, RESTART, Lifeline
 from rdnscache.node.lists import Lists
 from rdnscache.node.orders import ORDER_PAUSE, Orders
 from rdnscache.node.sockets import Slot
+from rdnscache.secrecy import has_secrets
 
 log = logging.getLogger(__name__)
 

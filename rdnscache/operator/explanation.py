@@ -15,6 +15,7 @@ from rdnscache.dns.wire import IN, parse_reply
 from rdnscache.dns.zones import Zones
 from rdnscache.forwards import DNS_PORT
 from rdnscache.policy.rules import Policy
+from rdnscache.policy.verdict import DROPPED, TRUNCATED
 from rdnscache.view import DEFAULT, groups_at
 from rdnscache.zone import NONE, USUAL, Zone
 
@@ -36,16 +37,22 @@ def view_of(config: Config, client: str, listener: str) -> tuple[str, Config] | 
     return (config.view[number - 1].name, config.inside_view(config.view[number - 1])) if number else (DEFAULT, config)
 
 
-def explain(config: Config, policy: Policy | None, name: str, rtype: str) -> dict[str, Any]:
-    """Each fact by its name; `question` is the first. Raises ValueError for what is no name or type."""
+def explain(config: Config, policy: Policy | None, name: str, rtype: str, client: str = "") -> dict[str, Any]:
+    """Each fact by its name; `question` is the first. Raises ValueError for what is no name, type or address."""
     key = question_key(parse_name(name), type_number(rtype), IN, 0)
     found: dict[str, Any] = {"question": question_text(key)}
-    verdict = policy.of(key) if policy is not None else None
+    source = ipaddress.ip_address(client).packed if client else b""
+    verdict = policy.of_client(key, source) if policy is not None and source else None
+    verdict = verdict or (policy.of(key) if policy is not None else None)
     if verdict is None:
         found["asked of"] = _servers(config, key)
         terms = policy.terms_of(key) if policy is not None else None
         return found | ({"of the answer": terms.words()} if terms else {})
     found["decided by"] = verdict.why
+    if verdict.action == DROPPED:
+        return found | {"answer": "none: the query is dropped"}
+    if verdict.action == TRUNCATED:
+        return found | {"answer": "over UDP a truncated one, over TCP as usual", "asked of": _servers(config, key)}
     reply = parse_reply(verdict.wire)
     assert reply is not None
     found["answer"] = [rcode_text(reply.rcode), *(answer_lines(reply, True) if reply.ancount else [])]

@@ -19,12 +19,15 @@ cdef class Answering:
     cdef bint _renews
     cdef object _departure
     cdef public bint rotates
+    cdef public bint enforces
+    cdef public object notified
     cdef public object subnets
     cdef public bytes marks
     cdef public object views
 
     @cython.locals(entry=Entry)
     cpdef bytes lookup(self, Query query, double now)
+    cdef bytes _enforce(self, Query query, Entry entry, double now)
     @cython.locals(left=int)
     cdef object _renew(self, Entry entry, bytes key)
     @cython.locals(layer=int, reply=bytes, entry=Entry, outcome=int)

@@ -236,17 +236,19 @@ class TcpConnection:
             return
         answering.query_log.heat(query.key, 1)
         reply = answering.lookup(query, now)
-        if reply is not None:
+        if reply is None:
+            reply = answering.take(self, query, None, now)
+        elif reply:
             answering.counters[metrics.ANSWERS + outcomes.L1] += 1
             observe(answering.counters, metrics.L1_SECONDS, clock.now() - now, 1)
-        else:
-            reply = answering.take(self, query, None, now)
         if reply is None:
             self.pending += 1
         else:
             self._send(query, reply)
 
     def _send(self, query: Query, reply: bytes) -> None:
+        if not reply:
+            return
         count_reply(self._answering.counters, metrics.REPLIES_TCP, query.rcode)
         if len(reply) <= TCP_SIZE:
             self._made += (len(reply).to_bytes(2, "big"), reply)

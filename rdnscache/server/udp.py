@@ -82,11 +82,11 @@ class UdpListener:
                     continue
                 key = query.key
                 reply = answering.lookup(query, now)
-                if reply is not None:
-                    hits += 1
-                else:
+                if reply is None:
                     reply = answering.take(self, query, batch.client(index), now)
-                if reply is not None:
+                elif reply:
+                    hits += 1
+                if reply:  # an empty one is none
                     batch.reply(index, reply)
                     if query.rcode == 0:
                         plain += 1
@@ -142,6 +142,8 @@ class UdpListener:
         """Queue a reply; what lands in one turn of the hub leaves together."""
         answering = self._answering
         reply = answering.finish(query, entry, layer)
+        if not reply:
+            return
         count_reply(answering.counters, metrics.REPLIES_UDP, query.rcode)
         self._batch.reply_to(client, reply)
         if not self._flushing:
