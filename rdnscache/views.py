@@ -110,8 +110,8 @@ class Views:
         raw = self.raw_key(flight.key)
         found = Errand(raw, flight.recursion).brought(self._cache, flights)
         if found is not None:
-            told = decider.instead_of(found, flight, flights)
-            entry = self._kept(told, found, raw, flight.key) if not flight.flushed else told
+            told = decider.settled(_moved(found, raw, flight.key), flight, flights)
+            entry = self._kept(told, found, flight.key) if not flight.flushed else told
             layer = outcomes.FLIGHT
         else:
             reply = without_records(flight.key, SERVFAIL, EDE_NOT_READY)
@@ -155,14 +155,19 @@ class Views:
 
     def _own(self, entry: Entry, raw: bytes, key: bytes) -> Entry:
         """What the view of a key says where an entry answers the question asked for it."""
-        return self._kept(self._views[view_number(key)].decider.decided(entry, key), entry, raw, key)
+        decider, mine = self._views[view_number(key)].decider, _moved(entry, raw, key)
+        told = decider.decided(mine, key)
+        if told is mine and decider.lacks(mine):  # what that takes is for a flight of its own
+            return mine
+        return self._kept(told, entry, key)
 
-    def _kept(self, told: Entry, entry: Entry, raw: bytes, key: bytes) -> Entry:
+    def _kept(self, told: Entry, entry: Entry, key: bytes) -> Entry:
         """What is told, kept where the entry is that it was made of: its flight may have been flushed."""
-        if self._cache.peek(entry.key) is not entry:
-            return told
-        if view_number(told.key) < 0:
-            told = told.under(key if entry.key == raw else wider_key(key))
-        if told.ttl:
+        if told.ttl and self._cache.peek(entry.key) is entry:
             self._cache.learn(key, told, clock.now())
         return told
+
+
+def _moved(entry: Entry, raw: bytes, key: bytes) -> Entry:
+    """The answer to a raw question, as that to a view's: what is decided about it leaves the other as it is."""
+    return entry.under(key if entry.key == raw else wider_key(key))

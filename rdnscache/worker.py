@@ -168,7 +168,7 @@ class Worker:
         drains: list[Callable[[], None]] = []
         pool, inner_pool = Pool(*bounds, drains), Pool(*bounds, drains)
         udp = [
-            UdpListener(sock, address.wildcard, self.answering, guard)
+            UdpListener(sock, address.wildcard, self.answering, guard, config.udp_segments)
             for sock, address, guard in zip(inherited.slot.udp, config.listen, guards, strict=True)
         ]
         tcp = [

@@ -8,7 +8,7 @@ import select
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -490,6 +490,41 @@ def test_long_and_empty_datagrams(line: Line) -> None:
         line.batch.flush()
     assert seen == [data[:QUERY_SIZE] for data in sent]
     assert [client.recv(65535) for _ in sent] == [data * 3 for data in seen]
+
+
+def exchanged(line: Line, clients: Sequence[socket.socket], sizes: Sequence[int]) -> None:
+    """Each client asks for a reply of each size, all in one batch, and gets exactly these."""
+    for number, client in enumerate(clients):
+        for size in sizes:
+            client.send(b"%d %d" % (number, size))
+    count = 0
+    while count < len(clients) * len(sizes):
+        found = line.receive()
+        for index in range(found):
+            number, size = map(int, line.batch.data(index).split())
+            line.batch.reply(index, bytes([number]) * size)
+        count += found
+        line.batch.flush()
+    for number, client in enumerate(clients):
+        assert sorted(client.recv(65535) for _ in sizes) == sorted(bytes([number]) * size for size in sizes)
+
+
+def test_replies_of_one_size_to_one_client(line: Line) -> None:
+    """Each is a datagram of its own, whatever else is in the batch; those that fit no path together as well."""
+    clients = [line.client() for _ in range(3)]
+    exchanged(line, clients, [100, 50, 100, 100, 50, 1232, 1232, 1233, 1233, 100, 7])
+    exchanged(line, clients[:1], [1200] * 60)
+    exchanged(line, clients[:1], [0, 0, 9, 9, 0])
+
+
+def test_a_device_that_cannot_make_datagrams(line: Line) -> None:
+    """Linux refuses, as it does without checksums: from then on they are sent one by one, and none is lost."""
+    clients = [line.client() for _ in range(2)]
+    if line.sock.family == socket.AF_INET6:
+        pytest.skip("IPv6 has no datagrams without a checksum")
+    line.sock.setsockopt(socket.SOL_SOCKET, 11, 1)  # SO_NO_CHECK
+    for _ in range(2):
+        exchanged(line, clients, [100, 50, 100, 100, 50, 7])
 
 
 def test_index_out_of_range(line: Line) -> None:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import dns.edns
 import dns.message
 import dns.rcode
 import dns.rrset
@@ -158,20 +159,44 @@ class TestPolicies:
         """DNS64 in one view only, from the answers that all share; and a type that is left out in another."""
 
         def only_ipv4(query: dns.message.Message, transport: str) -> Reply:
-            return answer(query, *(["300 A 192.0.2.1"] if query.question[0].rdtype == 1 else []))
+            there = query.question[0].rdtype == 1 and "www" in query.question[0].name.to_text()
+            return answer(query, *(["300 A 192.0.2.1"] if there else []))
 
         views = (
             '[{name="new", clients=["127.0.1.0/24"], dns64="yes"},'
-            ' {name="old", clients=["127.0.2.0/24"], filter_types=["A"]}]'
+            ' {name="old", clients=["127.0.2.0/24"], filter_types=["A"]},'
+            ' {name="other", clients=["127.0.4.0/24"], dns64="2001:db8::/96"}]'
         )
         upstream.handler = only_ipv4
         with Node([upstream.address], args=("--view", views)) as node:
             for _ in range(2):
                 assert addresses(ask(node.port, "www.test.", "AAAA", source=KIDS)) == ["64:ff9b::c000:201"]
+                assert addresses(ask(node.port, "www.test.", "AAAA", source="127.0.4.1")) == ["2001:db8::c000:201"]
                 assert ask(node.port, "www.test.", "AAAA", source=OTHER).answer == []
+                assert ask(node.port, "none.test.", "AAAA", source=KIDS).answer == []
                 assert ask(node.port, "www.test.", source=GUESTS).answer == []
                 assert first(node, "www.test.", KIDS) == first(node, "www.test.", OTHER) == "192.0.2.1"
             assert (upstream.count("www.test."), upstream.count("www.test.", "AAAA")) == (1, 1)
+
+    @pytest.mark.parametrize(("scope", "queries"), [(24, 2), (0, 1)])
+    def test_networks_of_clients(self, options: Path, scope: int, queries: int) -> None:
+        """Views share what is asked for one network, and what holds for all (RFC 7871)."""
+
+        def by_network(query: dns.message.Message, transport: str) -> Reply:
+            told = next(each for each in query.options if isinstance(each, dns.edns.ECSOption))
+            reply = answer(query, f"300 A {told.address if scope else '203.0.113.1'}")
+            reply.use_edns(0, payload=1232, options=[dns.edns.ECSOption(told.address, told.srclen, scope)])
+            return reply
+
+        with Upstream(by_network) as upstream:
+            with Node([upstream.address], args=("--config", str(options), "--ecs", "forward")) as node:
+                for network in ("192.0.2.0", "198.51.100.0"):
+                    option = dns.edns.ECSOption(network, 24)
+                    for client in (KIDS, GUESTS, OTHER, KIDS):
+                        found = first(node, "www.test.", client, use_edns=0, options=[option])
+                        assert found == (network if scope else "203.0.113.1")
+                        assert first(node, "kids.test.", KIDS, use_edns=0, options=[option]) == "0.0.0.0"
+                assert upstream.total() == queries
 
     def test_names_that_do_not_exist(self, options: Path) -> None:
         """Are denied for all types at once, in every view, with one query."""
@@ -290,6 +315,7 @@ upstream = "{own.address}"
                     assert rcode(node, "closed.test.", GUESTS) == 0
                     assert first(node, "a.closed.test.", OTHER) == "192.0.2.1"
                 assert own.count("a.closed.test.") == 0
+                assert own.count("www.test.") == usual.count("www.test.") == 1  # its workers ask each other
 
     def test_a_reload_changes_them(self, tmp_path: Path, redis_server: RedisServer) -> None:
         """Nothing that the servers before have said is answered any more."""
@@ -428,12 +454,14 @@ class TestOperation:
         """A query is counted once, whatever its view: as a hit, or with the layer of its flight."""
         port = free_port()
         with Node([upstream.address], args=("--config", str(options), "--admin", f"127.0.0.1:{port}")) as node:
+            before = numbers(port)
             for client in (KIDS, GUESTS, OTHER, KIDS):
                 rcode(node, "www.test.", client)
             rcode(node, "kids.test.", KIDS)
-            found = numbers(port)
-            layers = {name: found[f"answers_total.{name}"] for name in ("upstream", "l1", "local")}
-            assert layers == {"upstream": 1, "l1": 3, "local": 2}  # one is that by which the node was seen to be there
+            after = numbers(port)
+            layers = ("upstream", "l1", "local", "flight")
+            more = [after[f"answers_total.{layer}"] - before[f"answers_total.{layer}"] for layer in layers]
+            assert more == [1, 3, 1, 0]
 
 
 class TestCommands:
