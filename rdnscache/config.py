@@ -262,6 +262,10 @@ class Config:
         2000, "N", "Queries of each worker that wait for one upstream; more go to another one, or wait themselves.",
         values.number(int, 1, 100_000),
     )  # fmt: skip
+    udp_segments: bool = _option(
+        True, "yes|no", "Hand replies of one size to one client to Linux as one message (UDP_SEGMENT).", values.switch,
+        "yes",
+    )  # fmt: skip
     tcp_idle: float = _option(10.0, "SECONDS", "Close idle TCP connections.", values.number(float, 0.1, 3600))
     tcp_connections: int = _option(
         1000, "N", "TCP connections each worker keeps; fewer where open files are limited.",

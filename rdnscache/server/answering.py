@@ -55,6 +55,8 @@ class Answering:
         self.enforces = True
         #: What answers a server that says that a zone has changed, if any zone is transferred.
         self.notified: Callable[[Query], bytes] | None = None
+        #: What is decided because of who asks (see `client_rules`), where anything is.
+        self.by_client: Any = None
         #: Where upstreams are told of clients' networks: which one a query is for.
         self.subnets: ClientSubnets | None = None
         #: Where there are views: what their keys are marked with, by number; and those themselves.
@@ -71,6 +73,8 @@ class Answering:
         if self.marks is not None and not query.error:
             query.key = with_view(query.key, self.marks[query.group])
         if query.error or query.trace or query.watch is not None:
+            return None
+        if self.by_client is not None and self.by_client.minds(query):
             return None
         entry = self.cache.get(query.key, now)
         if entry is None:
@@ -110,6 +114,12 @@ class Answering:
         reply = answer_ourselves(query, self._identity)
         if self._departure.begun and query.qclass == CH and not query.error:
             reply = compose_error(query, SERVFAIL, EDE_NOT_READY)
+        if reply is None and self.by_client is not None:
+            mine, later = self.by_client.told(channel, query, client)
+            if later:
+                return None
+            if mine is not None:
+                return self.finish(query, mine, outcomes.LOCAL)
         if reply is None and (query.trace or query.watch is not None):
             entry = self.cache.get(query.key, now)
             if entry is not None:
