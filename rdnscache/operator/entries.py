@@ -28,7 +28,7 @@ from rdnscache.store.connect import Line, client, has_slots, primaries, slotted,
 from rdnscache.store.contract import FLUSHED, Names
 from rdnscache.store.decoding import decode
 from rdnscache.store.marks import read, write
-from rdnscache.store.odd import guesses, listed
+from rdnscache.store.odd import guessable, guesses, listed
 from rdnscache.store.patterns import glob_escape
 from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
@@ -191,6 +191,17 @@ class Browser:
                 pipeline.pttl(key)
             replies: list[Any] = pipeline.execute(raise_on_error=False)
         yield from zip(keys, replies[::2], replies[1::2], strict=True)
+
+    def note_odd(self, entries: Sequence[tuple[str, int]]) -> None:
+        """Before entries are stored: list those whose keys cannot be guessed; with the ms each has left."""
+        odd = {key: left for key, left in entries if not guessable(self.names.question(key) or b"")}
+        if not odd or has_slots(self.redis):
+            return
+        with redis_errors():
+            seconds, _ = self.redis.time()
+            longest = max(*odd.values(), self.redis.pttl(self.names.odd))
+            self.redis.zadd(self.names.odd, {key: seconds + left / 1000 + 1 for key, left in odd.items()})
+            self.redis.pexpire(self.names.odd, longest + 1000)
 
     def walk(self, pattern: str, *fields: str) -> Iterator[list[pages.Row]]:
         """The hashes whose keys fit a pattern, of one primary after the other: key, ms left, fields."""

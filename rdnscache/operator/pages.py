@@ -44,14 +44,15 @@ return {found[1], told}
 COUNT = Script(
     b"""
 local found, counts, told = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', ARGV[3]), {}, {}
+local find, match, call, pcall, sub = string.find, string.match, redis.call, redis.pcall, string.sub
 for _, key in ipairs(found[2]) do
-  local kind = string.match(key, '}:([%u%d-]+)[^#]*$')
-  local info = kind and redis.pcall('HMGET', key, 'info')[1]
-  if type(info) == 'string' and #kind <= 20 then
-    local rcode = string.match(info, '^rcode=([%u%d]+) ') or '?'
-    local stale = tonumber(string.match(info, ' stale=(%d+)')) or 0
-    local state = redis.call('PTTL', key) > stale * 1000 and 'fresh' or 'stale'
-    local word = kind .. ' ' .. string.sub(rcode, 1, 20) .. ' ' .. state
+  local at = find(key, '}:', 1, true)
+  local kind = at and match(key, '^[%u%d-]+', at + 2)
+  local info = kind and not find(key, '#', at, true) and pcall('HMGET', key, 'info')[1]
+  if type(info) == 'string' then
+    local rcode, stale = match(info, '^rcode=([%u%d]+) ttl=%d+ stale=(%d+) ')
+    local state = call('PTTL', key) > (tonumber(stale) or 0) * 1000 and 'fresh' or 'stale'
+    local word = sub(kind, 1, 20) .. ' ' .. sub(rcode or '?', 1, 20) .. ' ' .. state
     counts[word] = (counts[word] or 0) + 1
   end
 end
