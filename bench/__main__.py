@@ -25,9 +25,10 @@ from bench.rows import ROWS, Case, Row
 from bench.servers import DNSPERF, ECHO, KINDS, NSD, PEERS, PURE, RDNSCACHE, REDIS, Kind, version
 from bench.system import BenchError, machine
 from bench.transports import TRANSPORTS
+from bench.views import VIEWS
 
 ROOT = Path(__file__).absolute().parents[1]
-ALL_ROWS = [*ROWS, FLOOD_ROW, *GROW, *EXTRAS, *TRANSPORTS, *CHOOSING, *BLOCKING]
+ALL_ROWS = [*ROWS, FLOOD_ROW, *GROW, *EXTRAS, *TRANSPORTS, *CHOOSING, *BLOCKING, *VIEWS]
 
 
 def options() -> argparse.Namespace:

@@ -31,14 +31,14 @@ def _list(lab: Lab, count: int) -> tuple[str, ...]:
     return "--block", str(file), "--list-dir", str(lab.folder)
 
 
-def _hits(lab: Lab, args: Sequence[str]) -> Figures:
+def hits(lab: Lab, args: Sequence[str]) -> Figures:
     names = load.hot_names()
     with lab.run(OURS[0], *args) as server:
         lab.warm(server, names)
         return lab.cost(server, lab.write(load.shuffled(names)), seconds=lab.scale.seconds)
 
 
-def _misses(lab: Lab, args: Sequence[str]) -> Figures:
+def misses(lab: Lab, args: Sequence[str]) -> Figures:
     return measure_misses(lab, OURS[0], *args)
 
 
@@ -53,6 +53,6 @@ def _cases(measure: Callable[[Lab, Sequence[str]], Figures]) -> Callable[[Sequen
 
 
 BLOCKING = [
-    Row("lists-hit", "hits, with and without two million blocked names", _cases(_hits), grows=True),
-    Row("lists-miss", "misses, with and without two million blocked names", _cases(_misses), grows=True),
+    Row("lists-hit", "hits, with and without two million blocked names", _cases(hits), grows=True),
+    Row("lists-miss", "misses, with and without two million blocked names", _cases(misses), grows=True),
 ]

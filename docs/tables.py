@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from rdnscache.config import default_text, env_name, flag_name, options, toml_name
+from rdnscache.config import options
+from rdnscache.config_text import default_text, env_name, flag_name, toml_name
 from rdnscache.metrics import BUDGET_METRICS, COUNTER, METRICS, SERVER_METRICS
 
 FOLDER = Path(__file__).parent

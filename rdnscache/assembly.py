@@ -4,36 +4,47 @@ from __future__ import annotations
 
 import random
 
+from rdnscache.cache import Cache
 from rdnscache.clients.guard import Guard
 from rdnscache.clients.limit import Limiter
 from rdnscache.clients.networks import Networks
 from rdnscache.config import Config
+from rdnscache.decider import Decider
+from rdnscache.group_policies import GroupPolicies
 from rdnscache.lists.shelf import Shelf, find_directory
 from rdnscache.node.inherited import Inherited
-from rdnscache.policies import PolicyData
 from rdnscache.rulebook import Rulebook
 from rdnscache.store.contract import Names
 from rdnscache.store.policy_document import policy_key
 from rdnscache.store.seal import Seal
+from rdnscache.view import groups_at
 
 #: A prefix that has paused may have the replies of this many seconds at once.
 RATE_BURST = 5.0
 
 
-def make_rulebook(config: Config, inherited: Inherited, policy: PolicyData, seal: Seal | None) -> Rulebook:
-    """What is decided about names, by the lists of the node, if it has any."""
+def make_rulebook(config: Config, inherited: Inherited, policies: GroupPolicies, seal: Seal | None) -> Rulebook:
+    """What is decided about names, by the lists of the node, if it has any; a policy for each that is different."""
     shelf = None
-    if policy.lists:
+    if policies.lists:
         shelf = Shelf(find_directory(config.list_dir), config.node_id, inherited.redis_url or "")
-    return Rulebook([policy], shelf, policy_key(Names(config.prefix)), seal)
+    return Rulebook(policies.different, shelf, policy_key(Names(config.prefix)), seal)
 
 
-def make_guard(config: Config) -> Guard:
-    """Who is answered, and how often."""
+def make_deciders(rulebook: Rulebook, policies: GroupPolicies, cache: Cache, node: str) -> list[Decider]:
+    """For each group of clients; those that have a policy in common have that in common as well."""
+    made = [Decider(policy, cache, node) for policy in rulebook.policies]
+    return [made[policies.number_of(group)] for group in range(len(policies.groups))]
+
+
+def make_guards(config: Config) -> list[Guard]:
+    """Who is answered at each listener, in which group, and how often."""
     limiter = None
     if config.rate_limit:
         burst = max(round(RATE_BURST * config.rate_limit), 1)
         exempt = Networks(config.rate_limit_exempt)
         limiter = Limiter(config.rate_limit, burst, config.rate_limit_slip, random.getrandbits(64), exempt)
     proxies = Networks(config.proxy_from) if config.proxy_from else None
-    return Guard(Networks(config.allow, config.deny), limiter, proxies)
+    groups = [tuple(groups_at(config.view, address)) for address in config.listen]
+    known = {each: Networks(config.allow, config.deny, each) for each in groups}  # mostly one for all of them
+    return [Guard(known[each], limiter, proxies) for each in groups]

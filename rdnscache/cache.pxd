@@ -17,6 +17,7 @@ cdef class Cache:
     cpdef Entry kept(self, bytes key)
     @cython.locals(known=Entry, size=long)
     cpdef object put(self, Entry entry, double now)
+    cpdef object learn(self, bytes key, Entry entry, double now)
     @cython.locals(following=Entry)
     cpdef list after(self, Entry entry, Py_ssize_t count)
     @cython.locals(aside=Cache)

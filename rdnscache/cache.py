@@ -8,6 +8,7 @@ without pushing out the names that are asked again.
 from __future__ import annotations
 
 from rdnscache.dns.entry import FAR, Entry
+from rdnscache.dns.policy import answers
 from rdnscache.dns.question import wider_key
 
 #: What an entry costs beside its bytes: objects, links, table slot (`python bench/l1_memory.py` measures it).
@@ -65,6 +66,8 @@ class Cache:
             self._remove(known)
         if not entry.renews:
             entry.renew_at = FAR
+        if entry.action:  # hits of such an entry are looked at more closely, as those are that are to be renewed
+            entry.renew_at = -FAR
         size = _cost(entry)
         if size > self.max_bytes:
             return
@@ -78,6 +81,14 @@ class Cache:
         self._newest = entry
         if self._oldest is None:
             self._oldest = entry
+
+    def learn(self, key: bytes, entry: Entry, now: float) -> None:
+        """Put the answer to a question, in place of what it contradicts."""
+        if entry.key != key:
+            self.drop(key)
+        elif answers(entry.rcode):
+            self.drop(wider_key(key))
+        self.put(entry, now)
 
     def drop(self, key: bytes) -> None:
         entry = self._entries.get(key)

@@ -13,24 +13,27 @@ from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from rdnscache import contradictions, forwards
+from rdnscache import contradictions, forwards, rpz_source
 from rdnscache import option_parsers as values
+from rdnscache import view as views
 from rdnscache import zone as zones
 from rdnscache.address import Address
 from rdnscache.clients.networks import DEFAULT_ALLOW
-from rdnscache.config_sources import ENV_PREFIX, read_toml, strange_variables
+from rdnscache.config_sources import read_toml, strange_variables
+from rdnscache.config_text import env_name, flag_name, toml_name
 from rdnscache.endpoint import Endpoint
 from rdnscache.errors import ConfigError
 from rdnscache.forwards import DNS_PORT
 from rdnscache.kernel import cpus
 from rdnscache.option_parsers import Parser
 from rdnscache.policy.special_names import DEFAULT_SETS
-from rdnscache.redis_url import mask, parse
+from rdnscache.rpz_source import RpzSource
+from rdnscache.view import View
 from rdnscache.zone import USUAL, Zone
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 #: Options that may be tables in TOML.
-TABLES = ("zone",)
+TABLES = ("view", "zone")
 
 
 def _option(
@@ -43,19 +46,6 @@ def _option(
     """
     told = {"metavar": metavar, "help": help_text, "parse": parse, "shown": shown, "fixed": fixed, "own": own}
     return field(default=default, metadata=told)
-
-
-def plain(option: Field[Any], value: Any) -> Any:
-    """A field's value as people and JSON see it, passwords and secrets masked."""
-    if value and option.metadata["parse"] is values.secret:
-        return "***"
-    if option.metadata["parse"] is values.secrets:
-        return [f"{secret.partition(':')[0]}:***" for secret in value]
-    if isinstance(value, tuple):
-        return [item.table() if isinstance(item, Zone) else str(item) for item in value]
-    if isinstance(value, str):
-        return mask(value)
-    return str(value) if isinstance(value, Address) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +83,10 @@ class Config:
     pass_: tuple[str, ...] = _option(
         (), "FILE|URL", "Never block the names of this list; repeatable.", values.texts, "none"
     )
+    rpz: tuple[RpzSource, ...] = _option(
+        (), "FILE|axfr://SERVER/ZONE", "Decide by this response policy zone, the first of them first; repeatable.",
+        rpz_source.read, "none",
+    )  # fmt: skip
     list_refresh: int = _option(
         86400, "SECONDS", "Fetch lists that are URLs anew after this; one node does.", values.number(int, 60, 10**7)
     )
@@ -112,7 +106,7 @@ class Config:
         False, "yes|no", "Ask upstreams for names of one label, such as printer, as well.", values.switch, "no"
     )
     rebind_protection: bool = _option(
-        False, "yes|no", "Refuse private addresses, but in zones with servers of their own.", values.switch, "no"
+        False, "yes|no", "Refuse private addresses, except in zones with servers of their own.", values.switch, "no"
     )
     rebind_allow: tuple[str, ...] = _option(
         (), "NAME", "Let this name and all below it have private addresses; repeatable.", values.zones, "none"
@@ -124,8 +118,14 @@ class Config:
         "", "no|yes|PREFIX", "Make AAAA of A for a network with NAT64; yes: with 64:ff9b::/96.", values.dns64, "no"
     )
     dns64_exclude: tuple[str, ...] = _option(
-        ("::ffff:0:0/96",), "NETWORK", "AAAA that DNS64 takes for none; repeatable.", values.networks6, "::ffff:0:0/96"
+        ("::ffff:0:0/96",), "NETWORK", "AAAA that DNS64 passes over; repeatable.", values.networks6, "::ffff:0:0/96"
     )
+    view: tuple[View, ...] = _option(
+        (), "TABLE",
+        "Answer a group of clients in its own way: {name = \"kids\", clients = [\"10.0.1.0/24\"], block = "
+        "[\"kids.txt\"]}. Repeatable.",
+        lambda raw: views.read(raw, _setting), "no views",
+    )  # fmt: skip
     redis: str = _option(
         "embedded", "URL|embedded|none", "The shared cache: a URL, a server of this node's own, or none.",
         values.redis_url, fixed=True, own=True,
@@ -297,13 +297,24 @@ class Config:
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """All servers that are asked for something, each once."""
-        zones = (each for zone in self.zone for each in zone.upstream)
-        return tuple({each.place: each for each in (*self.upstream, *zones)}.values())
+        others = (each for _, servers in self.others for each in servers)
+        return tuple({each.place: each for each in (*self.upstream, *others)}.values())
+
+    @property
+    def others(self) -> tuple[tuple[str, tuple[Endpoint, ...]], ...]:
+        """The servers of zones and views, with whose they are."""
+        found = [(f"zone {zone.names[0]}", zone.upstream) for zone in self.zone]
+        for view in self.view:
+            own = dict(view.settings)
+            found.append((f"view {view.name}", own.get("upstream", ())))
+            found += [(f"view {view.name}, zone {zone.names[0]}", zone.upstream) for zone in own.get("zone", ())]
+        return tuple(found)
 
     @property
     def longest_deadline(self) -> float:
         """That of the zone where it is longest."""
-        settings = (setting for zone in self.zone for setting in zone.settings)
+        zones = (zone for config in (self, *map(self.inside_view, self.view)) for zone in config.zone)
+        settings = (setting for zone in zones for setting in zone.settings)
         own: list[float] = [value for name, value in settings if name == "upstream_deadline"]
         return max([self.upstream_deadline, *own])
 
@@ -312,15 +323,9 @@ class Config:
         upstream = self.upstream if zone.word == USUAL else zone.upstream
         return replace(self, upstream=upstream, **dict(zone.settings))
 
-
-def has_secrets(config: Config) -> bool:
-    """Whether there is something in it that nobody else should see: a secret, a token, a password for Redis."""
-    if config.secret or config.admin_token:
-        return True
-    if config.redis in ("embedded", "none"):
-        return False
-    found = parse(config.redis)
-    return found.login.given or found.sentinel_login.given
+    def inside_view(self, view: View) -> Config:
+        """What holds in a view."""
+        return replace(self, view=(), **dict(view.settings))
 
 
 Options = tuple[Field[Any], ...]
@@ -334,22 +339,6 @@ def _setting(name: str, raw: Any) -> Any:
     """The value of an option, from what a zone has for it."""
     option = next(each for each in options() if each.name == name)
     return option.metadata["parse"](raw)
-
-
-def toml_name(option: Field[Any]) -> str:
-    return option.name.removesuffix("_")  # of a field that would be a word of Python's own
-
-
-def env_name(option: Field[Any]) -> str:
-    return ENV_PREFIX + toml_name(option).upper()
-
-
-def flag_name(option: Field[Any]) -> str:
-    return "--" + toml_name(option).replace("_", "-")
-
-
-def default_text(option: Field[Any]) -> str:
-    return option.metadata["shown"] or str(option.default)
 
 
 Warn = Callable[[str], None]
@@ -386,15 +375,12 @@ def load(
 def _complete(config: Config, warn: Warn) -> Config:
     """Fill in what depends on the machine, and refuse contradictions."""
     upstream = forwards.find(config.upstream, config.upstream_file, RESOLV_CONF, config.listen, warn)
-    forwards.check_zones(config.zone, upstream, config.listen)
+    forwards.check_others(config.others, upstream, config.listen)
     port = config.listen[0].port
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip(".")[:50] or "node"
     node_id = config.node_id or (host if port == DNS_PORT else f"{host}-{port}")
     config = replace(config, upstream=upstream, workers=config.workers or cpus(), node_id=node_id)
     contradictions.refuse(config)
-    for each in (zone for zone in config.zone if zone.settings):
-        try:
-            contradictions.refuse_of_zone(config.inside(each))
-        except ConfigError as error:
-            raise ConfigError(f"zone {each.names[0]}: {error}") from None
+    for text in views.shut_out(config.view, config.allow):
+        warn(text)
     return config

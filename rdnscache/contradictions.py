@@ -8,7 +8,7 @@ from rdnscache.errors import ConfigError
 
 
 def refuse_of_zone(config: Any) -> None:
-    """Of a node, or of one of its zones."""
+    """Of a node, or of one of its zones or views."""
     for low, high in (
         ("ttl_min", "ttl_max"),
         ("upstream_timeout", "upstream_deadline"),
@@ -34,3 +34,26 @@ def refuse(config: Any) -> None:
         raise ConfigError("the same listen address is given twice")
     if config.admin is not None and config.admin.port and config.admin in fixed:
         raise ConfigError(f"admin and listen are both {config.admin}")
+    for view in config.view:
+        for address in view.listen:
+            if address not in config.listen:
+                raise ConfigError(f"view {view.name}: the node does not listen on {address}, which is in its listen")
+    _refuse_inside("", config)
+    for view in config.view:
+        inside = config.inside_view(view)
+        _refuse_part(f"view {view.name}", inside)
+        _refuse_inside(f"view {view.name}, ", inside)
+
+
+def _refuse_inside(whose: str, config: Any) -> None:
+    """Of zones."""
+    for zone in config.zone:
+        if zone.settings:
+            _refuse_part(f"{whose}zone {zone.names[0]}", config.inside(zone))
+
+
+def _refuse_part(what: str, config: Any) -> None:
+    try:
+        refuse_of_zone(config)
+    except ConfigError as error:
+        raise ConfigError(f"{what}: {error}") from None

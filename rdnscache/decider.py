@@ -38,12 +38,15 @@ from rdnscache.logs import Throttled
 from rdnscache.policy.answers import Refinement, without_types
 from rdnscache.policy.blocking import BLOCK_TTL, EDE_BLOCKED
 from rdnscache.policy.dns64 import NONE, Dns64
-from rdnscache.policy.rules import Policy, Verdict, joined
+from rdnscache.policy.rules import Policy, joined
+from rdnscache.policy.verdict import TRUNCATED, Verdict
 
 log = logging.getLogger(__name__)
 
+#: How the reasons of verdicts begin that response policy zones give.
+ZONED = "rpz="
 #: How the reasons of verdicts begin that lists and orders give.
-LISTED = ("block=",)
+LISTED = ("block=", ZONED)
 #: Seconds for which an alias is followed; a flight of another name may take as long as that.
 PATIENCE = 5.0
 
@@ -66,59 +69,106 @@ class Decider:
     def decides(self, flight: Flight, flights: Flights) -> bool:
         """Land a flight that nobody has to be asked for. False when it is to go on."""
         verdict = self._policy.of(flight.key) if self._policy else None
-        if verdict is None:
+        if verdict is None or verdict.action == TRUNCATED:  # who asks over TCP gets an answer
             return False
-        if verdict.target is None:
-            entry = self._entry_of(flight.key, verdict)
-        else:
-            entry = self._followed(flight, flights, verdict, verdict.target)
+        entry = self._told(flight, verdict, flights)
         if entry.ttl and not flight.flushed:
             self._cache.put(entry, clock.now())
         if flight.up:  # while an alias was followed, it may have had to make way
             flights.land(flight, entry, outcomes.LOCAL)
         return True
 
+    def at_once(self, key: bytes) -> tuple[Entry | None, bool]:
+        """What is answered without asking anybody, if anything; and whether deciding takes questions of our own."""
+        verdict = self._policy.of(key)
+        if verdict is None or verdict.action == TRUNCATED:
+            return None, self._policy.completes(key)
+        return (self._entry_of(key, verdict), False) if verdict.target is None else (None, True)
+
     def minds(self, entry: Entry) -> bool:
         """Whether something else is decided about what an entry answers."""
-        if self._policy.of(entry.key) is not None or self.lacks(entry):
+        policy = self._policy
+        if policy.of(entry.key) is not None or policy.of_answer(entry.key, entry.tail, entry.ancount) is not None:
             return True
-        return self._decided(entry, entry.key) is not entry
+        return policy.refined(entry) is not None or policy.dns64(entry) is not None
 
     def lacks(self, entry: Entry) -> bool:
         """Whether `instead_of` has to ask something else first, and takes its time."""
-        return self._policy.dns64(entry) is not None
+        verdict = self._policy.of_answer(entry.key, entry.tail, entry.ancount)
+        return self._policy.dns64(entry) is not None if verdict is None else verdict.target is not None
 
     def settled(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
         """What a flight lands with: the entry, or what is said in its place; its question may be blocked by now."""
+        changed = self._changed
+        found = self.instead_of(entry, flight, flights)
         verdict = self._policy.of(flight.key) if flight.since <= self._changed else None
-        return self.instead_of(entry, flight, flights) if verdict is None else self._entry_of(flight.key, verdict)
+        if verdict is not None and verdict.action != TRUNCATED:
+            found = self._told(flight, verdict, flights)
+        if changed != self._changed:  # while something else was asked, perhaps by the old rules
+            found.ttl = 0
+        return found
 
     def instead_of(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
         """The entry, or what is said in its place. Of what is not to be kept, nothing is."""
-        found = self._decided(entry, flight.key)
+        verdict = self._policy.of_answer(flight.key, entry.tail, entry.ancount)
+        if verdict is not None and verdict.target is not None:
+            found = self._told(flight, verdict, flights)
+            found.ttl = found.ttl if entry.ttl else 0
+            return found
+        if verdict is not None and verdict.action != TRUNCATED:
+            return self.decided(entry, flight.key)
+        found = self._without_some(entry, flight.key)
         dns64 = self._policy.dns64(entry) if found is entry else None
-        return found if dns64 is None else self._completed(entry, flight, dns64, flights)
+        if dns64 is not None:
+            found = self._completed(entry, flight, dns64, flights)
+        return found if verdict is None else self._marked(found, verdict)
 
-    def _decided(self, entry: Entry, key: bytes) -> Entry:
-        """The entry, or what comes in its place as it may be an alias of a blocked name, or has to lose something."""
+    def decided(self, entry: Entry, key: bytes) -> Entry:
+        """The entry, or what comes in its place as it may be an alias of a blocked name, or has to lose something.
+
+        Nothing is asked for that.
+        """
         verdict = self._policy.of_answer(key, entry.tail, entry.ancount)
         if verdict is None:
-            refinement = self._policy.refined(entry)
-            if refinement is None:
-                return entry
-            if not refinement.refused:
-                return _refined(entry, refinement)
-            asked = question_text(key)
-            self._refused.warn(f"refused: {asked} leads into a network ({refinement.why})", time.monotonic())
-            verdict = Verdict(refinement.wire, refinement.why, EDE_BLOCKED)
+            return self._without_some(entry, key)
+        if verdict.action:
+            return self._marked(self._without_some(entry, key) if verdict.action == TRUNCATED else entry, verdict)
         found = self._entry_of(key, verdict)
         found.ttl = found.ttl if entry.ttl else 0
+        return found
+
+    def _told(self, flight: Flight, verdict: Verdict, flights: Flights) -> Entry:
+        """What a verdict says, where it may take its time."""
+        if verdict.target is None:
+            return self._entry_of(flight.key, verdict)
+        return self._followed(flight, flights, verdict, verdict.target)
+
+    def _without_some(self, entry: Entry, key: bytes) -> Entry:
+        """The answer without what clients may not have of it."""
+        refinement = self._policy.refined(entry)
+        if refinement is None:
+            return entry
+        if not refinement.refused:
+            return _refined(entry, refinement)
+        asked = question_text(key)
+        self._refused.warn(f"refused: {asked} leads into a network ({refinement.why})", time.monotonic())
+        found = self._entry_of(key, Verdict(refinement.wire, refinement.why, EDE_BLOCKED))
+        found.ttl = found.ttl if entry.ttl else 0
+        return found
+
+    def _marked(self, entry: Entry, verdict: Verdict) -> Entry:
+        """What is done instead of answering; the answer itself is for those who may have it."""
+        found = entry.under(entry.key)  # others may have the entry as it is
+        found.action, found.origin = verdict.action, f"from={verdict.why} {self._node}"
+        found.ttl, found.stale, found.renews = min(entry.ttl, verdict.ttl), 0, False
         return found
 
     def decides_otherwise(self, entry: Entry) -> bool:
         """Whether an entry would be another one now, since lists or orders have changed."""
         verdict = self._policy.of(entry.key) or self._policy.of_answer(entry.key, entry.tail, entry.ancount)
         source = entry.origin.partition(" ")[0].removeprefix("from=")
+        if source.startswith(ZONED):  # a rule that stands where it stood may say something else
+            return True
         return source.startswith(LISTED) if verdict is None else source != verdict.why
 
     def _entry_of(self, key: bytes, verdict: Verdict) -> Entry:
@@ -127,9 +177,11 @@ class Decider:
         return self._entry(key, reply, verdict)
 
     def _entry(self, key: bytes, reply: Reply, verdict: Verdict) -> Entry:
-        ttl = BLOCK_TTL if verdict.ede == EDE_BLOCKED else _least_ttl(reply)  # a refusal has no records that say it
+        ttl = verdict.ttl
+        if ttl < 0:  # a refusal has no records that say it
+            ttl = BLOCK_TTL if verdict.ede == EDE_BLOCKED else _least_ttl(reply)
         entry = Entry(key, reply, clock.now(), ttl, 0, f"from={verdict.why} {self._node}")
-        entry.ede, entry.renews = verdict.ede, False
+        entry.ede, entry.renews, entry.action = verdict.ede, False, verdict.action
         return entry
 
     def _completed(self, entry: Entry, flight: Flight, dns64: Dns64, flights: Flights) -> Entry:
@@ -186,11 +238,16 @@ class Errand:
 
     def run(self, cache: Cache, flights: Flights) -> bytes:
         """The reply; empty when there is none in time."""
+        entry = self.brought(cache, flights)
+        return compose(self._query, entry, clock.now()) if entry is not None else b""
+
+    def brought(self, cache: Cache, flights: Flights) -> Entry | None:
+        """The same as an entry."""
         now = clock.now()
         self.entry = cache.get(self._query.key, now)
         if self.entry is None and flights.join(self, self._query, None, now) == outcomes.JOINED:
             self._done.wait(PATIENCE)
-        return compose(self._query, self.entry, clock.now()) if self.entry is not None else b""
+        return self.entry
 
 
 def _refined(entry: Entry, refinement: Refinement) -> Entry:
@@ -198,7 +255,7 @@ def _refined(entry: Entry, refinement: Refinement) -> Entry:
     reply = parse_reply(refinement.wire)
     assert reply is not None
     found = Entry(entry.key, reply, entry.stored, entry.ttl, entry.stale, f"{entry.origin} {refinement.why}")
-    found.aged, found.scope, found.renews = entry.aged, entry.scope, entry.renews
+    found.aged, found.scope, found.renews, found.ede = entry.aged, entry.scope, entry.renews, refinement.ede
     return found
 
 

@@ -16,7 +16,6 @@ from rdnscache.address import Address
 from rdnscache.endpoint import H3, QUIC, TCP, UDP, Endpoint, split
 from rdnscache.errors import ConfigError
 from rdnscache.files import read_text
-from rdnscache.zone import Zone
 
 DNS_PORT = 53
 #: Servers a node forwards to, or asks for a zone, at most; and all of those together.
@@ -48,16 +47,19 @@ def find(
     return tuple(found.values()) or _from_system(system, own, warn)[:MOST]
 
 
-def check_zones(zones: Iterable[Zone], usual: Iterable[Endpoint], own: tuple[Address, ...]) -> None:
-    """Raises ConfigError for servers of zones that cannot be asked, or are also `usual`, with other parameters."""
+def check_others(
+    others: Iterable[tuple[str, Sequence[Endpoint]]], usual: Iterable[Endpoint], own: tuple[Address, ...]
+) -> None:
+    """Raises ConfigError for servers of zones and views that cannot be asked, or are also `usual`, with other
+    parameters. `others` has them with whose they are: `zone corp.example.`"""
     found = {endpoint.place: endpoint for endpoint in usual}
-    for zone in zones:
-        if len(zone.upstream) > MOST:
-            raise ConfigError(f"zone {zone.names[0]} has {len(zone.upstream)} upstreams; {MOST} is the limit")
-        for endpoint in zone.upstream:
-            _add(found, f"zone {zone.names[0]}: upstream", endpoint, own)
+    for whose, servers in others:
+        if len(servers) > MOST:
+            raise ConfigError(f"{whose} has {len(servers)} upstreams; {MOST} is the limit")
+        for endpoint in servers:
+            _add(found, f"{whose}: upstream", endpoint, own)
     if len(found) > MOST_OF_ALL:
-        raise ConfigError(f"the zones have {len(found)} different upstreams; {MOST_OF_ALL} is the limit")
+        raise ConfigError(f"there are {len(found)} different upstreams; {MOST_OF_ALL} is the limit")
 
 
 def _add(found: dict[str, Endpoint], where: str, endpoint: Endpoint, own: tuple[Address, ...]) -> None:

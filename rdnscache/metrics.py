@@ -89,6 +89,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("queries_repeated", "Datagrams repeated while their query is waiting: it gets one reply."),
     Metric("queries_denied", "Queries refused because their client is not allowed."),
     *_each("queries_limited", "UDP queries over the rate limit of their client.", "action", ("dropped", "truncated")),
+    *_each("queries_policed", "Queries without an answer by policy.", "action", ("dropped", "truncated")),
     Metric("proxy_errors", "Queries with a PROXY header that is broken or missing, or from who may not send one."),
     *_each(
         "queries_shed",
@@ -190,6 +191,7 @@ SHED = COLUMN["queries_shed.full"]
 NOT_JOINED = {REPEATED: COLUMN["queries_repeated"], GREEDY: SHED + SHED_CLIENT, FULL: SHED + SHED_FULL}
 DENIED, PROXY_ERRORS = COLUMN["queries_denied"], COLUMN["proxy_errors"]
 LIMITED_DROPPED, LIMITED_TRUNCATED = COLUMN["queries_limited.dropped"], COLUMN["queries_limited.truncated"]
+POLICY_DROPPED, POLICY_TRUNCATED = COLUMN["queries_policed.dropped"], COLUMN["queries_policed.truncated"]
 REDIS_COMMANDS, REDIS_ERRORS = COLUMN["redis_commands"], COLUMN["redis_errors"]
 REDIS_LATE, PREFETCHES = COLUMN["redis_late"], COLUMN["prefetches"]
 BREAKER_OPEN, BREAKER_OPENED = COLUMN["redis_breaker_open"], COLUMN["redis_breaker_opened"]

@@ -9,25 +9,41 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rdnscache.answer_rules import answer_terms, special_names
 from rdnscache.config import Config
 from rdnscache.dns.zones import Zones
 from rdnscache.errors import ConfigError
 from rdnscache.files import read_text
-from rdnscache.lists.sources import ListSource, SourceError, check, chunks_of, fetch, open_list, sources_of
+from rdnscache.lists.sources import (
+    ListSource,
+    SourceError,
+    check,
+    chunks_of,
+    fetch,
+    open_list,
+    sources_of,
+    transfers_of,
+)
+from rdnscache.lists.transfer import Transfer
+from rdnscache.lists.zone_session import require_dnspython
 from rdnscache.policy.answers import AnswerTerms
 from rdnscache.policy.blocking import BlockAnswer
-from rdnscache.policy.compiled_list import ListFacts, compile_list, read_compiled
+from rdnscache.policy.compiled_list import BLOCK, ListFacts, Table, compile_list, read_compiled
 from rdnscache.policy.directives import NOTHING, Directives
 from rdnscache.policy.hosts_text import read_hosts
 from rdnscache.policy.lists import Listed, Lists
 from rdnscache.policy.local_record import LocalRecord, ZoneTextError
 from rdnscache.policy.local_zones import LocalZones
 from rdnscache.policy.name_table import KEY_OCTETS, NameTable
+from rdnscache.policy.rpz import RpzZone
+from rdnscache.policy.rpz_table import RpzTable
+from rdnscache.policy.rpz_text import RPZ, is_zone
 from rdnscache.policy.rules import FILE_SHIFT, Policy
 from rdnscache.policy.special_names import SpecialNames
 from rdnscache.policy.zone_text import read_zone_text
+from rdnscache.rpz_source import RpzSource
 
 #: What records in the configuration itself are called.
 INLINE = "configuration"
@@ -48,15 +64,18 @@ class PolicyData:
     #: What holds for answers, by zone.
     terms: Zones[AnswerTerms] | None = None
 
-    def policy(self, tables: Mapping[ListSource, NameTable], directives: Directives = NOTHING) -> Policy:
+    def policy(self, tables: Mapping[ListSource, Table], directives: Directives = NOTHING) -> Policy:
         """For one worker."""
         files = ["_".join(Path(_called(file)).name.split()) for file in self.files]
         lists, answer = self.listed(tables, directives), BlockAnswer.parse(self.answer)
         return Policy(self.local, files, lists, answer, self.special, self.terms)
 
-    def listed(self, tables: Mapping[ListSource, NameTable], directives: Directives) -> Lists:
+    def listed(self, tables: Mapping[ListSource, Table], directives: Directives) -> Lists:
         """The lists of it that there are."""
-        return Lists([Listed(each.name, tables[each]) for each in self.lists if each in tables], directives)
+        there = [(each.name, tables[each]) for each in self.lists if each in tables]
+        lists = [Listed(name, table) for name, table in there if isinstance(table, NameTable)]
+        zones = [RpzZone(name, table) for name, table in there if isinstance(table, RpzTable)]
+        return Lists(lists, directives, zones)
 
 
 def load_policy(config: Config) -> PolicyData:
@@ -67,6 +86,8 @@ def load_policy(config: Config) -> PolicyData:
     local = _local_zones(config, files, digest) if files else None
     lists = sources_of(config)
     check(lists)
+    if transfers_of(config):
+        require_dnspython()
     digest.update(repr((lists, config.block_answer)).encode())
     special, terms = special_names(config, local), answer_terms(config)
     return PolicyData(local, files, lists, config.block_answer, digest.hexdigest(), special, terms)
@@ -111,13 +132,42 @@ def compile_file(source: ListSource, breathe: Callable[[], None] = _nobody_waits
         raise ConfigError(f"{source.place} {error}") from None
 
 
-def compiled_here(lists: Sequence[ListSource]) -> dict[ListSource, tuple[ListFacts, NameTable]]:
-    """The lists that are in files, made here and now: for commands, which have no node's."""
-    return {source: read_compiled(compile_file(source)[1]) for source in lists if not source.web}
+def kind_of(path: str) -> str:
+    """Whether a file has a list or a response policy zone. Raises ConfigError when it cannot be read."""
+    try:
+        with open_list(path) as file:
+            return RPZ if is_zone(next(chunks_of(file, _nobody_waits), b"")) else BLOCK
+    except (SourceError, ValueError) as error:
+        raise ConfigError(f"{path} {error}") from None
 
 
-def facts_here(lists: Sequence[ListSource]) -> list[ListFacts]:
-    """What is in each list, in its order; those from the web are fetched. Raises ConfigError when one cannot be had."""
+def compile_transferred(source: ListSource, zone: RpzSource) -> tuple[ListFacts, bytes]:
+    """A response policy zone from its server. Raises ConfigError when it cannot be had."""
+    facts = ListFacts(source.kind, source.place)
+    with TemporaryDirectory(prefix="rdnscache-") as folder:
+        copy = Transfer(zone, Path(folder, "zone"), _nobody_waits)
+        path = copy.refresh()
+        if path is None:
+            raise ConfigError(f"{source.place} is not transferred: {copy.problem}")
+        with path.open("rb") as file:
+            return facts, compile_list(chunks_of(file, _nobody_waits), facts, os.urandom(KEY_OCTETS), False)
+
+
+def compiled_here(
+    lists: Sequence[ListSource], zones: Mapping[str, RpzSource]
+) -> dict[ListSource, tuple[ListFacts, Table]]:
+    """The lists that are in files, and zones, made here and now: for commands, which have no node's."""
+    found: dict[ListSource, tuple[ListFacts, Table]] = {}
+    for source in lists:
+        if source.local:
+            found[source] = read_compiled(compile_file(source)[1])
+        elif source.word in zones:
+            found[source] = read_compiled(compile_transferred(source, zones[source.word])[1])
+    return found
+
+
+def facts_here(lists: Sequence[ListSource], zones: Mapping[str, RpzSource]) -> list[ListFacts]:
+    """What is in each list, in its order; all are fetched. Raises ConfigError when one cannot be had."""
     found = []
     for source in lists:
         if source.web:
@@ -127,6 +177,8 @@ def facts_here(lists: Sequence[ListSource]) -> list[ListFacts]:
                     compile_list(chunks_of(file, _nobody_waits), facts, os.urandom(KEY_OCTETS))
             except (SourceError, ValueError) as error:
                 raise ConfigError(f"{source.place} {error}") from None
+        elif source.word in zones:
+            facts = compile_transferred(source, zones[source.word])[0]
         else:
             facts = compile_file(source)[0]
         found.append(facts)

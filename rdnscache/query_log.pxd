@@ -2,6 +2,7 @@ cdef class QueryLog:
     cdef long _every
     cdef long _until_next
     cdef dict _heat
+    cdef public object views
     cdef public list hottest
     cdef object _slow
 

@@ -6,7 +6,7 @@ import logging
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from heapq import nlargest
 from typing import Any
 
@@ -34,6 +34,8 @@ class QueryLog:
         self._heat: dict[bytes, int] = {}
         #: The questions asked most in the last whole interval, and how often.
         self.hottest: list[tuple[bytes, int]] = []
+        #: The names of views by their numbers, where there are any.
+        self.views: Sequence[str] = ()
         self._slow: deque[dict[str, Any]] = deque(maxlen=SLOW_KEPT)
 
     def heat(self, key: bytes, queries: int) -> None:
@@ -69,6 +71,7 @@ class QueryLog:
             told = {
                 "client": client,
                 "transport": transport,
+                **({"view": self.views[query.group] if query.group >= 0 else "-"} if self.views else {}),
                 **_question(query.key),
                 "rcode": rcode_text(query.rcode),
                 "layer": LAYERS[layer],

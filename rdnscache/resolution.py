@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rdnscache.cache import Cache
-from rdnscache.policy.rules import Policy, no_policy
+from rdnscache.decider import Decider
 from rdnscache.store.interface import Store
 from rdnscache.upstream.routes import Routes
 from rdnscache.upstream.siblings import Siblings
+from rdnscache.views import Views
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +20,8 @@ class Terms:
     stale_after: float
     #: This node's name, as stored with what it asks for.
     node: str
-    #: What is decided before anybody is asked.
-    policy: Policy = field(default_factory=no_policy)
+    #: Who decides before anybody is asked: for everybody, or for each view.
+    decider: Decider | Views
 
 
 @dataclass(frozen=True, slots=True)

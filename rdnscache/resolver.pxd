@@ -46,6 +46,5 @@ cdef class Resolver:
     cdef bint _outdated(self, Flight flight)
     @cython.locals(now=double, failed=bint)
     cpdef object _land(self, Flight flight, Entry entry, int layer)
-    cdef object _remember(self, bytes key, Entry entry, double now)
     @cython.locals(seconds=double)
     cdef object _count(self, Flight flight, Entry entry, int layer, double seconds)

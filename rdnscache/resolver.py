@@ -12,7 +12,6 @@ from gevent import get_hub
 
 from rdnscache import clock, metrics, outcomes
 from rdnscache.crew import MAX_QUEUED
-from rdnscache.decider import Decider
 from rdnscache.dns.compose import EDE_NOT_READY, EDE_OTHER
 from rdnscache.dns.entry import FAR, Entry
 from rdnscache.dns.policy import EMPTY_ZONE_TTL, answers, holds_widely, settle, without_records
@@ -66,7 +65,7 @@ class Resolver:
         self._misled_until = 0.0
         self._stale_after = terms.stale_after
         self._node = f"node={terms.node}"
-        self._decider = Decider(terms.policy, sources.cache, terms.node)
+        self._decider = terms.decider
         self._query_log = query_log
         self._counters = counters
         #: Counts flushes: what was read from L2 before one must not bring the old answer back.
@@ -296,21 +295,13 @@ class Resolver:
             entry, layer = flight.stale, outcomes.STALE
             self._hold(entry, now)
         elif entry.ttl > 0 and not flight.flushed:
-            self._remember(flight.key, entry, now)
+            self.cache.learn(flight.key, entry, now)
         if not flight.up:
             return
         if not flight.renewal:
             self._l2_share += ((layer == outcomes.L2) - self._l2_share) / MEMORY
         self._count(flight, entry, layer, now - flight.since)
         self.flights.land(flight, entry, layer)
-
-    def _remember(self, key: bytes, entry: Entry, now: float) -> None:
-        """Put an entry into L1, in place of what it contradicts."""
-        if entry.key != key:
-            self.cache.drop(key)
-        elif answers(entry.rcode):
-            self.cache.drop(wider_key(key))
-        self.cache.put(entry, now)
 
     def warm(self, entry: Entry, now: float) -> None:
         """Take an entry that nobody has asked for yet, unless something else is decided about it."""
@@ -334,6 +325,7 @@ class Resolver:
     def change_policy(self) -> Callable[[Entry], bool]:
         """The policy decides otherwise from now on; returns what tells the entries that have to go from L1."""
         self._decider.change()
+        self.flushed_at = time.monotonic()  # a sibling may still decide as before: what it says is not kept
         for flight in self.flights.meant(lambda key: True):
             if flight.stale is not None and self._decider.minds(flight.stale):
                 self._withdraw(flight)

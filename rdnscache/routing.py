@@ -1,13 +1,22 @@
-"""The routes of a worker, and the terms of its store, as the configuration has them for each zone."""
+"""The routes of a worker, and the terms of its store, as the configuration has them for each zone, in views as well.
+
+Where a view has others asked than usual, what they say is kept apart under a digest of whom it asks and how long it
+keeps that: views of any node that agree in it share the answers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
+from rdnscache.cache import Cache
 from rdnscache.clients.subnets import ClientSubnets, SubnetTerms
 from rdnscache.config import Config
+from rdnscache.decider import Decider
 from rdnscache.dns.names import parse_own_name
 from rdnscache.dns.policy import Limits
+from rdnscache.dns.question import ROUTE_SIZE
 from rdnscache.dns.zones import Zones
 from rdnscache.endpoint import Endpoint
 from rdnscache.metrics import Board, Counters
@@ -20,6 +29,8 @@ from rdnscache.upstream.fitness import Fitness
 from rdnscache.upstream.routes import Route, Routes
 from rdnscache.upstream.server import Patience, Server
 from rdnscache.upstream.servers import Upstreams
+from rdnscache.view import DEFAULT
+from rdnscache.views import View, Views
 from rdnscache.zone import NONE, Zone
 
 #: Added to the upstream deadline for how long a follower follows.
@@ -34,7 +45,9 @@ def make_limits(config: Config) -> Limits:
 
 def make_terms(config: Config) -> Zones[Terms]:
     """What is believed of the entries in Redis."""
-    return Zones(_terms_of(config), {name: _terms_of(inside) for _, name, _, inside in _zones(config)}, _closed(config))
+    inside = {name: _terms_of(inside) for _, name, _, inside in _zones(config)}
+    own = _own_routes(config, lambda config, zone, name, closed, view: _terms_of(config))
+    return Zones(_terms_of(config), inside, _closed(config), own)
 
 
 def _terms_of(config: Config) -> Terms:
@@ -43,11 +56,18 @@ def _terms_of(config: Config) -> Terms:
 
 def make_subnets(config: Config) -> ClientSubnets | None:
     """Where upstreams are told of clients' networks; None where they never are."""
+    usual = _subnet_zones(config)
+    views = {number: _subnet_zones(config.inside_view(view)) for number, view in enumerate(config.view, 1)}
+    if usual is None and not any(views.values()):
+        return None
+    nowhere: Zones[SubnetTerms | None] = Zones(None, {})
+    return ClientSubnets(usual or nowhere, {number: each or nowhere for number, each in views.items()})
+
+
+def _subnet_zones(config: Config) -> Zones[SubnetTerms | None] | None:
     inside = {name: _subnet_terms(each) for _, name, _, each in _zones(config)}
     usual = _subnet_terms(config)
-    if usual is None and not any(inside.values()):
-        return None
-    return ClientSubnets(Zones(usual, inside, _closed(config)))
+    return Zones(usual, inside, _closed(config)) if usual is not None or any(inside.values()) else None
 
 
 def _subnet_terms(config: Config) -> SubnetTerms | None:
@@ -69,27 +89,30 @@ def make_routes(
         servers[each.place].budget = budget_of(each)
     known: dict[object, tuple[Upstreams, Fitness]] = {}
 
-    def route(inside: Config, zone: str, name: bytes, closed: bool) -> Route:
+    def route(inside: Config, zone: str, name: bytes, closed: bool, view: Zones[bytes] | None = None) -> Route:
         times = (inside.upstream_timeout, inside.upstream_deadline)
         asked = (inside.upstream, times, inside.upstream_policy)
         if asked not in known and not closed:
             mine = [servers[each.place] for each in inside.upstream]
             upstreams = Upstreams(mine, *times, counters, inside.upstream_policy)
-            known[asked] = upstreams, Fitness(f" of the zone {zone}" if zone else "")
+            known[asked] = upstreams, Fitness(f" of the zone {zone}" if zone else " of a view" if view else "")
         found, fitness = known[asked] if not closed else (None, Fitness())
-        return Route(found, make_limits(inside), inside.upstream_deadline + FOLLOW_MARGIN, fitness, name, zone)
+        exists = view.exists if view is not None else None
+        return Route(found, make_limits(inside), inside.upstream_deadline + FOLLOW_MARGIN, fitness, name, zone, exists)
 
     usual = route(config, "", b"", False)
     zones = {name: route(inside, text, name, zone.word == NONE) for text, name, zone, inside in _zones(config)}
-    return Routes(usual, zones, list(servers.values()), _make_checks(config, servers))
+    own = _own_routes(config, route)
+    return Routes(usual, zones, list(servers.values()), _make_checks(config, servers), own)
 
 
 def _make_checks(config: Config, servers: dict[str, Server]) -> Checks | None:
     """Each server is asked what it is there for: for its zone, or for everything."""
     if not config.upstream_check:
         return None
-    names = {each.place: name for _, name, _, inside in _zones(config) for each in inside.upstream}
-    names |= {each.place: b"" for each in config.upstream}
+    configs = [*map(config.inside_view, config.view), config]
+    names = {each.place: name for one in configs for _, name, _, inside in _zones(one) for each in inside.upstream}
+    names |= {each.place: b"" for one in configs for each in one.upstream}
     checked = [(server, check_key(names[place])) for place, server in servers.items()]
     return Checks(checked, config.upstream_check, config.upstream_timeout)
 
@@ -104,3 +127,50 @@ def _zones(config: Config) -> Iterator[tuple[str, bytes, Zone, Config]]:
 
 def _closed(config: Config) -> list[bytes]:
     return [name for _, name, zone, _ in _zones(config) if zone.word == NONE]
+
+
+def digests(config: Config) -> Zones[bytes]:
+    """The digest of the route for each question."""
+    inside = {name: _digest(each, name, zone, config) for _, name, zone, each in _zones(config)}
+    return Zones(_digest(config, b"", None, config), inside, _closed(config))
+
+
+def _digest(inside: Config, name: bytes, zone: Zone | None, whole: Config) -> bytes:
+    """Of whom is asked, how, and how long answers are kept; where nobody is, of the names that are known to exist."""
+    known: object
+    if zone is not None and zone.word == NONE:
+        known = name, sorted(text for text, each, _, _ in _zones(whole) if each.endswith(name))
+    else:
+        asked = [each.label for each in inside.upstream]
+        times = inside.upstream_timeout, inside.upstream_deadline
+        known = asked, inside.upstream_policy, times, make_limits(inside), _subnet_terms(inside)
+    return hashlib.blake2b(repr(known).encode(), digest_size=ROUTE_SIZE).digest()
+
+
+T = TypeVar("T")
+
+
+def _own_routes(config: Config, make: Callable[[Config, str, bytes, bool, Zones[bytes]], T]) -> dict[bytes, T]:
+    """What is made of each route that some view has, by its digest."""
+    found: dict[bytes, T] = {}
+    for inside_view in (config.inside_view(view) for view in config.view if view.routes):
+        known = digests(inside_view)
+        found.setdefault(known.usual, make(inside_view, "", b"", False, known))
+        for text, name, zone, inside in _zones(inside_view):
+            digest = known.inside(name)
+            if digest not in found:
+                found[digest] = make(inside, text, name, zone.word == NONE, known)
+    return found
+
+
+def make_views(config: Config, deciders: Sequence[Decider], cache: Cache) -> Views:
+    """The group of everybody else, and the views."""
+    usual, known = digests(config), {}
+    found = [View(DEFAULT, deciders[0])]
+    for view, decider in zip(config.view, deciders[1:], strict=True):
+        inside = config.inside_view(view)
+        asked = inside.upstream, inside.zone
+        if asked not in known:
+            known[asked] = digests(inside) if asked != (config.upstream, config.zone) else None
+        found.append(View(view.name, decider, known[asked]))
+    return Views(found, usual, cache)

@@ -11,10 +11,9 @@ from rdnscache.lists.shelf import Shelf
 from rdnscache.lists.sources import ListSource
 from rdnscache.logs import Throttled
 from rdnscache.policies import PolicyData
-from rdnscache.policy.compiled_list import read_compiled
+from rdnscache.policy.compiled_list import Table, read_compiled
 from rdnscache.policy.directives import Directives
 from rdnscache.policy.list_version import Version, newer
-from rdnscache.policy.name_table import NameTable
 from rdnscache.store.policy_document import PolicyDocument, read_document
 from rdnscache.store.seal import Seal
 
@@ -26,13 +25,13 @@ class Rulebook:
 
     def __init__(self, data: Sequence[PolicyData], shelf: Shelf | None, key: bytes, seal: Seal | None) -> None:
         self._data = data
-        self._shelf = shelf
+        self.shelf = shelf
         self._key = key
         self._seal = seal
         self._lists = tuple(dict.fromkeys(source for each in data for source in each.lists))
         self._document = PolicyDocument()
         self._stamp = (0, 0)
-        self._tables: dict[ListSource, tuple[str, NameTable]] = {}
+        self._tables: dict[ListSource, tuple[str, Table]] = {}
         self._directives = Directives()
         self._paused = False
         self._odd = Throttled(log)
@@ -60,8 +59,8 @@ class Rulebook:
 
     def look(self, wall: float) -> bool:
         """Use what there is now; whether anything is decided otherwise than before."""
-        if self._shelf is not None:
-            self._stamp = self._shelf.stamp()
+        if self.shelf is not None:
+            self._stamp = self.shelf.stamp()
         tables = self._current()
         directives = self._document.directives(wall)
         if tables == self._tables and directives == self._directives:
@@ -75,7 +74,7 @@ class Rulebook:
 
     def due(self, wall: float) -> bool:
         """Whether to `look`: the node has other lists, or a pause has ended."""
-        stamp = self._shelf.stamp() if self._shelf is not None else self._stamp
+        stamp = self.shelf.stamp() if self.shelf is not None else self._stamp
         return stamp != self._stamp or self._document.paused(wall) != self._paused
 
     @property
@@ -96,24 +95,24 @@ class Rulebook:
 
     def _missing(self, document: PolicyDocument) -> bool:
         wanted = self._versions(document).values()
-        return self._shelf is not None and any(not self._shelf.has(version.digest) for version in wanted)
+        return self.shelf is not None and any(not self.shelf.has(version.digest) for version in wanted)
 
     def _versions(self, document: PolicyDocument) -> dict[ListSource, Version]:
-        noted: Mapping[str, Version] = self._shelf.noted() if self._shelf is not None else {}
+        noted: Mapping[str, Version] = self.shelf.noted() if self.shelf is not None else {}
         found = {source: newer(document.lists.get(source.word), noted.get(source.word)) for source in self._lists}
         return {source: version for source, version in found.items() if version is not None}
 
-    def _current(self) -> dict[ListSource, tuple[str, NameTable]]:
+    def _current(self) -> dict[ListSource, tuple[str, Table]]:
         """The table of each list; the old one where the new one cannot be read."""
-        found: dict[ListSource, tuple[str, NameTable]] = {}
+        found: dict[ListSource, tuple[str, Table]] = {}
         for source, version in self._versions(self._document).items():
             before = self._tables.get(source)
             if before is not None and before[0] == version.digest:
                 found[source] = before
                 continue
             try:
-                assert self._shelf is not None
-                found[source] = version.digest, read_compiled(self._shelf.map(version.digest))[1]  # type: ignore[arg-type]
+                assert self.shelf is not None
+                found[source] = version.digest, read_compiled(self.shelf.map(version.digest))[1]  # type: ignore[arg-type]
             except (OSError, ValueError) as error:
                 self._odd.warn(f"the list {source.place} cannot be used: {error}", time.monotonic())
                 if before is not None:

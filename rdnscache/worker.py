@@ -16,27 +16,26 @@ from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from rdnscache import __version__, clock, metrics
-from rdnscache.assembly import make_guard, make_rulebook
+from rdnscache.assembly import make_deciders, make_guards, make_rulebook
 from rdnscache.cache import Cache
 from rdnscache.clients.guard import our_own_workers
 from rdnscache.config import Config
 from rdnscache.departure import Departure
-from rdnscache.dns.names import TYPES, question_text, rcode_text
 from rdnscache.dns.policy import Identity
-from rdnscache.dns.question import questions
-from rdnscache.dns.wire import IN, SERVFAIL
+from rdnscache.dns.wire import SERVFAIL
 from rdnscache.endpoint import UNLIMITED, Endpoint
 from rdnscache.flights import Flights
+from rdnscache.group_policies import GroupPolicies
 from rdnscache.logs import log_uncaught
 from rdnscache.node.children import SUCCEEDED
 from rdnscache.node.inherited import Inherited
 from rdnscache.node.lifeline import AT_WORK, Lifeline
+from rdnscache.notified import make_notified
 from rdnscache.operator.lost_flushes import announce_again
-from rdnscache.policies import PolicyData
 from rdnscache.query_log import QueryLog
 from rdnscache.resolution import Sources, Terms
 from rdnscache.resolver import LEASE_MARGIN, Resolver
-from rdnscache.routing import make_routes, make_subnets, make_terms
+from rdnscache.routing import make_routes, make_subnets, make_terms, make_views
 from rdnscache.server.answering import Answering
 from rdnscache.server.pool import Pool
 from rdnscache.server.tcp import TcpListener
@@ -52,7 +51,7 @@ from rdnscache.sweeper import Sweeper
 from rdnscache.upstream.budget import Budget
 from rdnscache.upstream.budget import Terms as BudgetTerms
 from rdnscache.upstream.siblings import Siblings
-from rdnscache.worker_status import WorkerStatus
+from rdnscache.worker_status import WorkerStatus, held_of
 
 if TYPE_CHECKING:
     from rdnscache.admin.server import Admin
@@ -67,7 +66,7 @@ FIRST_HOLD = 0.25
 GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
 #: Prefixes over the limit that are named in the log.
 LIMITED_NAMED = 5
-#: Seconds between two beats of the hub.
+#: Seconds between two beats of the hub, and between two looks whether the node has other lists.
 BEAT_INTERVAL = 0.25
 #: Seconds between two looks whether Redis is there, at the start.
 ATTACH_LOOK = 0.02
@@ -79,7 +78,7 @@ GC_THRESHOLD = (10_000, 1000, 1000)
 class Worker:
     """One worker's objects and their life."""
 
-    def __init__(self, config: Config, inherited: Inherited, line: Lifeline, policy: PolicyData) -> None:
+    def __init__(self, config: Config, inherited: Inherited, line: Lifeline, policies: GroupPolicies) -> None:
         self.config = config
         self._line = line
         self._departure = departure = Departure()
@@ -92,7 +91,7 @@ class Worker:
         self.query_log = query_log = QueryLog(config.log_queries)
         self._status = WorkerStatus(config, worker, counters, inherited.incarnation, departure)
         seal = Seal(config.secret) if config.secret else None
-        self.rulebook = make_rulebook(config, inherited, policy, seal)
+        self.rulebook = make_rulebook(config, inherited, policies, seal)
         self._changing = BoundedSemaphore()
         self.store: Store = NullStore()
         if inherited.redis_url is not None:
@@ -108,6 +107,8 @@ class Worker:
                 seal,
             )
             self.store = RedisStore(settings, self, partial(announce_again, settings.url, settings.prefix), counters)
+        self._deciders = make_deciders(self.rulebook, policies, self.cache, config.node_id)
+        self.views = make_views(config, self._deciders, self.cache) if config.view else None
         self.routes = make_routes(config, board, counters, self._make_budget)
         self.siblings = Siblings(worker, inherited.siblings, config.longest_deadline, departure)
         self.resolver = self._make_resolver()
@@ -120,7 +121,11 @@ class Worker:
         )
         self.answering.rotates = config.rotate == "id"
         self.answering.subnets = make_subnets(config)
-        self.guard = make_guard(config)
+        self.answering.notified = make_notified(config, self.rulebook.shelf)
+        if self.views is not None:
+            self.answering.views, self.answering.marks = self.views, self.views.marks
+            query_log.views = self.views.names
+        self.guards = make_guards(config)
         self.udp, self.tcp, self.inner = self._make_listeners(inherited)
         #: What clients reach.
         self.outer: list[UdpListener | TcpListener] = [*self.udp, *self.tcp]
@@ -148,7 +153,7 @@ class Worker:
         return Budget(terms, self.store.ask_for_slots, self.board.block(endpoint.label), self.counters, place)
 
     def _make_resolver(self) -> Resolver:
-        terms = Terms(self.config.stale_after, self.config.node_id, self.rulebook.policies[0])
+        terms = Terms(self.config.stale_after, self.config.node_id, self.views or self._deciders[0])
         sources = Sources(self.cache, self.store, self.siblings, self.routes)
         return Resolver(sources, terms, self.query_log, self.counters)
 
@@ -156,22 +161,26 @@ class Worker:
         self, inherited: Inherited
     ) -> tuple[list[UdpListener], list[TcpListener], list[UdpListener | TcpListener]]:
         """For clients over UDP and over TCP; and where the node's other workers ask, which serve until we exit."""
-        config, guard = self.config, self.guard
+        config, guards = self.config, self.guards
         bounds = (config.tcp_idle, config.tcp_connections)
         drains: list[Callable[[], None]] = []
         pool, inner_pool = Pool(*bounds, drains), Pool(*bounds, drains)
         udp = [
             UdpListener(sock, address.wildcard, self.answering, guard)
-            for sock, address in zip(inherited.slot.udp, config.listen, strict=True)
+            for sock, address, guard in zip(inherited.slot.udp, config.listen, guards, strict=True)
         ]
-        tcp = [TcpListener(sock, self.answering, guard, pool) for sock in inherited.slot.tcp]
+        tcp = [
+            TcpListener(sock, self.answering, guard, pool)
+            for sock, guard in zip(inherited.slot.tcp, guards, strict=True)
+        ]
         # the others have counted their clients' queries themselves
         uncounted = QueryLog(0), "", config.prefetch, self.board.scrap(), Departure()
         answering = Answering(self.cache, self.flights, Identity(), *uncounted)
-        answering.subnets = self.answering.subnets
+        answering.subnets, answering.enforces = self.answering.subnets, False
+        siblings = our_own_workers(self.routes.own)
         inner: list[UdpListener | TcpListener] = [
-            *(UdpListener(sock, False, answering, our_own_workers()) for sock in inherited.inner.udp),
-            *(TcpListener(sock, answering, our_own_workers(), inner_pool) for sock in inherited.inner.tcp),
+            *(UdpListener(sock, False, answering, siblings) for sock in inherited.inner.udp),
+            *(TcpListener(sock, answering, siblings, inner_pool) for sock in inherited.inner.tcp),
         ]
         drains += [listener.drain for listener in udp]
         return udp, tcp, inner
@@ -230,19 +239,7 @@ class Worker:
         return self.routes.latency()
 
     def look(self, name: bytes) -> list[dict[str, Any]]:
-        now = clock.now()
-        held = [entry for key in questions(name, TYPES, IN) if (entry := self.cache.peek(key)) is not None]
-        return [
-            {
-                "key": question_text(entry.key),
-                "rcode": rcode_text(entry.rcode),
-                "state": "fresh" if entry.fresh(now) else "stale" if entry.usable(now) else "expired",
-                "ttl_left": max(round(entry.stored + entry.ttl - now), 0),
-                "age": max(round(now - entry.stored), 0),
-                "origin": entry.origin,
-            }
-            for entry in held
-        ]
+        return held_of(self.cache, self.views, name)
 
     def introduce(self) -> None:
         self._measure()
@@ -267,6 +264,7 @@ class Worker:
         self.store.start(FIRST_HOLD)
         self.routes.start()
         gevent.spawn(self._warm)
+        gevent.spawn(self._follow_lists)
         for listener in (*self.outer, *self.inner):
             listener.start()
         if self.admin is not None:
@@ -283,14 +281,17 @@ class Worker:
                 self._tell_limited(now)
                 next_turn = now + HEAT_INTERVAL
             self.routes.catch_up(now)
-            if self.rulebook.due(time.time()):
-                with self._changing:
-                    self._change_policy(at_once=False)
             self._measure()
             self._tell_order()
         self._linger()
         self._drain()
         return 0
+
+    def _follow_lists(self) -> None:
+        while not self._stopping.wait(BEAT_INTERVAL):
+            if self.rulebook.due(time.time()):
+                with self._changing:
+                    self._change_policy(at_once=False)
 
     def _tell_order(self) -> None:
         """Tell who ordered something how it ended: each worker does, for one of them may hang."""
@@ -346,9 +347,10 @@ class Worker:
         """Say who has been over the rate limit since the last time, while they are."""
         count, before = self._count_limited(), self._limited
         self._limited = count
-        if self.guard.limiter is None or count == before:
+        limiter = self.guards[0].limiter
+        if limiter is None or count == before:
             return
-        over = self.guard.limiter.limited(now)
+        over = limiter.limited(now)
         more = f" and {len(over) - LIMITED_NAMED} more" if len(over) > LIMITED_NAMED else ""
         who = f"; over the limit now: {', '.join(over[:LIMITED_NAMED])}{more}" if over else ""
         log.warning("rate limit: %d replies held back or truncated%s", count - before, who)
@@ -389,6 +391,6 @@ class Worker:
             self.counters[gauge] = 0
 
 
-def run_worker(config: Config, inherited: Inherited, line: Lifeline, policy: PolicyData) -> int:
+def run_worker(config: Config, inherited: Inherited, line: Lifeline, policies: GroupPolicies) -> int:
     """A worker's whole life, in its own process; returns its exit code."""
-    return Worker(config, inherited, line, policy).run()
+    return Worker(config, inherited, line, policies).run()

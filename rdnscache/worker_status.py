@@ -13,9 +13,16 @@ from collections.abc import Sequence
 from typing import Any
 from zlib import crc32
 
-from rdnscache import __version__
-from rdnscache.config import Config, options, plain
+from rdnscache import __version__, clock
+from rdnscache.breath import Breath
+from rdnscache.cache import Cache
+from rdnscache.config import Config, options
+from rdnscache.config_text import plain
 from rdnscache.departure import Departure
+from rdnscache.dns.entry import Entry
+from rdnscache.dns.names import TYPES, question_text, rcode_text
+from rdnscache.dns.question import questions
+from rdnscache.dns.wire import IN
 from rdnscache.forms import form
 from rdnscache.kernel import Incarnation, born
 from rdnscache.metrics import ANSWERS, COLUMN, HISTOGRAM, METRICS, Counters
@@ -25,6 +32,7 @@ from rdnscache.store.contract import VERSION
 from rdnscache.store.interface import Store
 from rdnscache.store.steering import STEP, STEPS
 from rdnscache.upstream.server import Server
+from rdnscache.views import Views
 
 #: Characters of an option's value that are told.
 LONGEST_VALUE = 4000
@@ -142,3 +150,28 @@ class History:
     def told(self) -> list[list[float]]:
         """A list for each step: its number, and the answers of each layer."""
         return [[number, *(round(each, 1) for each in answers)] for number, answers in self._steps]
+
+
+def held_of(cache: Cache, views: Views | None, name: bytes) -> list[dict[str, Any]]:
+    """What L1 holds of a name, for everybody and for each view."""
+    found, breath = [], Breath()
+    for key in questions(name, TYPES, IN):
+        entry = cache.peek(key)
+        if entry is not None:
+            found.append(_held(question_text(key), entry))
+        breath.take()
+        if views is not None:
+            found += [_held(question, each) for question, each in views.held(key)]
+    return found
+
+
+def _held(question: str, entry: Entry) -> dict[str, Any]:
+    now = clock.now()
+    return {
+        "key": question,
+        "rcode": rcode_text(entry.rcode),
+        "state": "fresh" if entry.fresh(now) else "stale" if entry.usable(now) else "expired",
+        "ttl_left": max(round(entry.stored + entry.ttl - now), 0),
+        "age": max(round(now - entry.stored), 0),
+        "origin": entry.origin,
+    }

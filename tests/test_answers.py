@@ -292,8 +292,9 @@ class TestNodes:
         env = {"RDNSCACHE_FILTER_TYPES": "AAAA"}
         with Upstream(told) as upstream, Node([upstream.address], env=env) as node:
             for _ in range(2):
-                reply = ask(node.port, "both.test.", "AAAA")
+                reply = ask(node.port, "both.test.", "AAAA", use_edns=0)
                 assert (reply.rcode(), reply.answer, reply.authority[0].ttl) == (dns.rcode.NOERROR, [], 300)
+                assert extended_errors(reply) == [17]
                 assert "ipv6hint" not in str(ask(node.port, "both.test.", "HTTPS").answer[0][0])
             assert answer_of(node.port, "both.test.") == "192.0.2.1"
             assert ask(node.port, "www.nx.", "AAAA").rcode() == dns.rcode.NXDOMAIN

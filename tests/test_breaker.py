@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from rdnscache.store.breaker import CLOSED, OPEN, PROBING, Breaker
 
-pytestmark = pytest.mark.pure
+#: About modules that are not compiled.
+pytestmark = [pytest.mark.once, pytest.mark.pure]
 
 #: A moment long after the beginning, and failures far enough apart to be told apart.
 NOW, APART = 1000.0, 0.04

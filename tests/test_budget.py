@@ -10,10 +10,12 @@ import pytest
 from support import ChaosRelay, Node, RedisServer, Upstream, address, answer, ask, timed, wait_for
 
 from rdnscache.cache import Cache
+from rdnscache.decider import Decider
 from rdnscache.dns.policy import Limits, failure_wire
 from rdnscache.dns.wire import parse_reply
 from rdnscache.flights import Flight
 from rdnscache.metrics import Board
+from rdnscache.policy.rules import no_policy
 from rdnscache.query_log import QueryLog
 from rdnscache.resolution import Sources, Terms
 from rdnscache.resolver import Resolver
@@ -121,7 +123,9 @@ class TestSlowRedis:
         siblings, upstreams = Asked(parse_reply(failure_wire(KEY))), Asked((None, "upstream"))
         route = Route(upstreams, Limits(), 1.0)  # type: ignore[arg-type]
         sources = Sources(Cache(1, 1), NullStore(), siblings, Routes(route, {}, []))  # type: ignore[arg-type]
-        resolver = Resolver(sources, Terms(1.0, "n1"), QueryLog(0), Board.scrap())
+        resolver = Resolver(
+            sources, Terms(1.0, "n1", Decider(no_policy(), Cache(1, 1), "n1")), QueryLog(0), Board.scrap()
+        )
         claim: Any = SimpleNamespace(alone=alone, release=None)
         flight = Flight(KEY, 0.0, b"")
         flight.route = route

@@ -330,12 +330,12 @@ class TestLimiter:
                 over[source] += 1
 
     @pytest.mark.parametrize("size", [4, 16])
-    def test_a_million_random_sources_take_no_memory(self, size: int) -> None:
+    def test_many_random_sources_take_no_memory(self, size: int) -> None:
         """No object is left behind; the table was made at the start."""
         rng = random.Random(size)
         limiter = Limiter(20, 100, 2, rng.getrandbits(64))
         before = sys.getallocatedblocks()
-        for turn in range(1_000_000):
+        for turn in range(300_000):
             limiter.check(rng.randbytes(size), NOW + turn / 100_000)
 
         assert sys.getallocatedblocks() - before < 1000

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from rdnscache.address import Address
 from rdnscache.cli.serve import check_config
-from rdnscache.config import Config, default_text, env_name, flag_name, load, options, plain, toml_name
+from rdnscache.config import Config, load, options
+from rdnscache.config_text import default_text, env_name, flag_name, plain, toml_name
 from rdnscache.endpoint import Endpoint
 from rdnscache.errors import ConfigError
 from rdnscache.redis_url import mask
@@ -30,6 +31,7 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "hosts": ("cli.hosts", "env.hosts", ["file.hosts"]),
     "block": ("cli.list", "env.list", ["file.list", "other.list"]),
     "pass_": ("cli.list", "env.list", ["file.list"]),
+    "rpz": ("cli.rpz", "axfr://192.0.2.1/rpz.example", ["file.rpz", "axfr://[::1]:54/rpz.example?ixfr=no"]),
     "list_refresh": ("3600", "7200", 60),
     "list_dir": ("/cli", "/env", "/file"),
     "block_answer": ("null", "refused", "192.0.2.1,2001:db8::1"),
@@ -40,6 +42,7 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "filter_types": ("aaaa", "A HTTPS", ["TYPE65280"]),
     "dns64": ("yes", "2001:db8::/96", False),
     "dns64_exclude": ("2001:db8::/32", "::ffff:0:0/96 64:ff9b::/96", ["2002::/16"]),
+    "view": ('{name = "a", clients = ["::1"]}', '[{name = "b", clients = "::1"}]', ['{name = "c", clients = "any"}']),
     "redis": ("redis://192.0.2.1/0", "none", "valkey+unix:///run/v.sock"),
     "prefix": ("cli", "env", "file"),
     "secret": ("1:0123456789abcdef", "2:fedcba9876543210 1:0123456789abcdef", ["3:0011223344556677"]),

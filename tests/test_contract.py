@@ -15,8 +15,8 @@ from support.samples import INFO, KEY, WIRE, stored_wire
 from rdnscache.dns import policy
 from rdnscache.dns.question import wider_key
 from rdnscache.store import contract, steering
-from rdnscache.store.contract import Names, info_text
-from rdnscache.store.decoding import Lifetime, decode, mistimed
+from rdnscache.store.contract import Names
+from rdnscache.store.decoding import Lifetime, decode, info_text, mistimed
 from rdnscache.store.scope import Scope
 
 pytestmark = pytest.mark.pure

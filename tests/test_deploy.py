@@ -18,7 +18,8 @@ import yaml
 from support import ROOT, Node, Upstream, clean_env, free_port, run
 
 from rdnscache import metrics
-from rdnscache.config import Config, env_name, options
+from rdnscache.config import Config, options
+from rdnscache.config_text import env_name
 from rdnscache.node.supervisor import KILL_MARGIN
 
 #: About processes and commands, not about the two forms of the hot modules.

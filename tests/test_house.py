@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
-from rdnscache import config, metrics
+from rdnscache import config, config_text, metrics
 
 #: About the sources, not about the two forms of the hot modules.
 pytestmark = [pytest.mark.pure, pytest.mark.once]
@@ -102,7 +102,7 @@ def test_every_option_is_documented() -> None:
     """docs/configuration.md has every flag, environment variable, default and help text."""
     text = (ROOT / "docs" / "configuration.md").read_text()
     for option in config.options():
-        for part in (config.flag_name(option), config.env_name(option), option.metadata["help"]):
+        for part in (config_text.flag_name(option), config_text.env_name(option), option.metadata["help"]):
             assert part in text, part
 
 

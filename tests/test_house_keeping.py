@@ -15,6 +15,7 @@ from support import Node, Upstream, free_port
 from rdnscache import config
 from rdnscache.errors import ConfigError
 from rdnscache.node import embedded
+from rdnscache.secrecy import has_secrets
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
@@ -47,7 +48,7 @@ class TestDumps:
             ("none", False), ("redis://192.0.2.1/0", False), ("redis://:word@192.0.2.1/0", True),
             (f"redis://192.0.2.1/0?password_file={tmp_path}/word", True),
         ):  # fmt: skip
-            assert config.has_secrets(config.load(None, base | {"redis": redis}, {})) is secret
+            assert has_secrets(config.load(None, base | {"redis": redis}, {})) is secret
 
 
 class TestRoot:

@@ -15,6 +15,7 @@ from gevent.event import AsyncResult
 from rdnscache import clock
 from rdnscache.cache import Cache
 from rdnscache.crew import GivenUp
+from rdnscache.decider import Decider
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.policy import Limits
 from rdnscache.dns.wire import Query, Reply, parse_query, parse_reply
@@ -152,7 +153,7 @@ class Worker:
         upstreams: Any = self.upstream
         self.route = Route(upstreams, Limits(failure_ttl=5), 0.2)
         parts: Any = (self.cache, self.store, self.siblings, Routes(self.route, {}, []))
-        terms = Terms(STALE_AFTER, "n1", policy or no_policy())
+        terms = Terms(STALE_AFTER, "n1", Decider(policy or no_policy(), self.cache, "n1"))
         self.resolver = Resolver(Sources(*parts), terms, QueryLog(0), Board.scrap())
         self.flights = Flights(self.resolver, 100, 1000, 1000)
         self.resolver.flights = self.flights
@@ -422,6 +423,17 @@ class TestAnotherQuestionFirst:
         entry.origin += " dns64=none"
         worker.resolver._late(flight, entry)
         assert (flight.up, client.answers) == (False, [entry])
+
+    def test_rules_that_change_meanwhile(self, worker: Worker) -> None:
+        """What is made of the one by the old rules, and of the other by the new ones, is not kept."""
+        client, none = self.ask(worker)
+        worker.upstream.answer(0, none)
+        worker.until(lambda: len(worker.upstream.asked) == 2)
+        worker.resolver.change_policy()
+        worker.upstream.answer(1, reply_of(OLD))
+        worker.until(lambda: client.answers)
+        assert client.answers[0].ancount == 1
+        assert worker.cache.kept(client.answers[0].key) is None
 
     def test_it_makes_way(self, worker: Worker) -> None:
         """When its greenlet is taken from it, nobody is left waiting, whether for AAAA or for A."""

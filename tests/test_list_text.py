@@ -14,7 +14,8 @@ from rdnscache.dns.names import name_text, parse_name
 from rdnscache.policy import list_text
 from rdnscache.policy.list_text import LONGEST_LINE, MOST_REMARKS, Item, Remark, read_list
 
-pytestmark = pytest.mark.pure
+#: About modules that are not compiled.
+pytestmark = [pytest.mark.once, pytest.mark.pure]
 
 
 def items(text: str | bytes, passes: bool = False) -> list[tuple[str, str]]:

@@ -16,7 +16,8 @@ from rdnscache.policy import name_table
 from rdnscache.policy.list_text import Item
 from rdnscache.policy.name_table import KEY_OCTETS, MOST_LISTS, Match, NameTable, build
 
-pytestmark = pytest.mark.pure
+#: About modules that are not compiled.
+pytestmark = [pytest.mark.once, pytest.mark.pure]
 
 KEY = bytes(range(KEY_OCTETS))
 Listed = list[tuple[int, Item]]

@@ -10,7 +10,8 @@ import redis
 from support import RedisServer
 
 from rdnscache.outcomes import Verdict
-from rdnscache.store.contract import CLAIM, FILL, LEASE, NOTHING_FRESH, RENEW, Script, info_text
+from rdnscache.store.contract import CLAIM, FILL, LEASE, NOTHING_FRESH, RENEW, Script
+from rdnscache.store.decoding import info_text
 
 pytestmark = [pytest.mark.both, pytest.mark.once]
 

@@ -33,7 +33,8 @@ from support import (
 )
 from support.samples import INFO, WIRE
 
-from rdnscache.config import load, options, plain
+from rdnscache.config import load, options
+from rdnscache.config_text import plain
 from rdnscache.errors import ConfigError
 from rdnscache.logs import Throttled
 from rdnscache.store.decoding import read_wake

@@ -23,6 +23,7 @@ from support import (
     ROOT,
     Node,
     RedisServer,
+    Reply,
     Upstream,
     ask,
     command,
@@ -353,7 +354,7 @@ def test_the_hottest_names(upstream: Upstream, redis_server: RedisServer) -> Non
 def test_only_what_is_answered_and_no_health_check_is_hot(redis_server: RedisServer) -> None:
     """Questions of class CH, and names that only fail, are not among the hottest; the rate is right from the start."""
 
-    def handler(query: dns.message.Message, transport: str) -> dns.message.Message | None:
+    def handler(query: dns.message.Message, transport: str) -> Reply:
         return failure(query) if "dead" in str(query.question[0].name) else default_handler(query, transport)
 
     client = redis_server.client()

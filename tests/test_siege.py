@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import clean_env
+from support import clean_env, wait_for
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
@@ -70,17 +70,23 @@ def test_the_time_of_a_reply_is_that_of_its_arrival() -> None:
     """However late a client is to look."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
-        sock = honest.sockets(server.getsockname()[1])[0]
-        with sock:
-            sock.send(query("a.test", 7))
-            question, address = server.recvfrom(4096)
-            sent = time.time()
-            server.sendto(question[:6] + b"\0\1" + question[8:], address)
-            arrived = time.time()
-            time.sleep(0.1)  # the client has something else to do
-            waiting, taken = {(sock.fileno(), 7): (sent, "hits")}, {"hits": []}
-            honest.read(sock, waiting, taken)
-    assert len(taken["hits"]) == 1 and -0.001 <= taken["hits"][0] <= arrived - sent + 0.001
+        with honest.sockets(server.getsockname()[1])[0] as sock:
+            # the kernel may take a while until it notes when datagrams arrive: until then their time is the look's
+            assert wait_for(lambda: -0.001 <= overtime(server, sock) <= 0.001)
+
+
+def overtime(server: socket.socket, sock: socket.socket) -> float:
+    """Seconds by which the time of a reply is longer than it took to arrive; the client looks later than that."""
+    sock.send(query("a.test", 7))
+    question, address = server.recvfrom(4096)
+    sent = time.time()
+    server.sendto(question[:6] + b"\0\1" + question[8:], address)
+    arrived = time.time()
+    time.sleep(0.1)  # the client has something else to do
+    waiting, taken = {(sock.fileno(), 7): (sent, "hits")}, {"hits": []}
+    honest.read(sock, waiting, taken)
+    (seconds,) = taken["hits"]
+    return max(seconds - (arrived - sent), min(seconds, 0.0))
 
 
 class TestWhatDoesNotHoldIsSeen:

@@ -189,7 +189,8 @@ class TestPrefetch:
     def test_what_was_hit_once_is_not(self, prefetching: Prefetching) -> None:
         """The one hit was in the last tenth."""
         assert len(prefetching.got["once.pre."]) == 1
-        assert len(prefetching.asked["once.pre."]) == 1
+        first, *later = prefetching.asked["once.pre."]
+        assert all(at >= first + 9.95 for at in later)  # a busy machine may be late with that hit: then it is none
 
     def test_what_lives_less_than_ten_seconds_is_not(self, prefetching: Prefetching) -> None:
         """It is asked for when it has ended."""

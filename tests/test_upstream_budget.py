@@ -18,7 +18,8 @@ from rdnscache.upstream.allowance import LEASE, NEVER, VALID, Allotment, Allowan
 from rdnscache.upstream.budget import ROOM, UNTOLD, Ask, Budget, Request, Terms, nobody
 from rdnscache.upstream.waiting import Waiter, WaitingLine
 
-pytestmark = pytest.mark.both
+#: About modules that are not compiled.
+pytestmark = [pytest.mark.once, pytest.mark.both]
 
 #: How far the clock of Redis is ahead of ours in these tests.
 AHEAD = 1000.0

@@ -18,22 +18,26 @@ from rdnscache.metrics import SERVER_RESTING, Board
 from rdnscache.upstream import ways
 from rdnscache.upstream.choice import Choice
 from rdnscache.upstream.estimate import MOST_PATIENCE, ROOM, UNKNOWN, Estimate
-from rdnscache.upstream.server import MOST_EARLY, Server
+from rdnscache.upstream.server import MOST_EARLY, Patience, Server
 from rdnscache.upstream.servers import Upstreams
 
 FLOOR, CEILING = 0.02, 1.0
+USUAL = Patience()
 
 
-def _servers(*endpoints: str, board: Board | None = None) -> list[Server]:
+def _servers(*endpoints: str, board: Board | None = None, patience: Patience = USUAL) -> list[Server]:
     parsed = [each for text in endpoints for each in Endpoint.parse(text)]
     board = board or Board(1)
     board.make_room(each.label for each in parsed)
     row = board.row(0)
-    return [Server(each, ways.find(each), board.block(each.label), row, board.numbers(each.label)) for each in parsed]
+    return [
+        Server(each, ways.find(each), board.block(each.label), row, board.numbers(each.label), patience)
+        for each in parsed
+    ]
 
 
-def _upstreams(*addresses: str, policy: str = "fastest", timeout: float = 2.0) -> Upstreams:
-    return Upstreams(_servers(*addresses), timeout, 4.5, Board(1).row(0), policy)
+def _upstreams(*addresses: str, policy: str = "fastest", timeout: float = 2.0, patience: Patience = USUAL) -> Upstreams:
+    return Upstreams(_servers(*addresses, patience=patience), timeout, 4.5, Board(1).row(0), policy)
 
 
 def _first(choice: Choice, times: int) -> Counter[str]:
@@ -212,7 +216,8 @@ class TestAsking:
         """Where nothing is lost, nothing is asked twice."""
         for policy in ("fastest", "round-robin", "ordered", "random"):
             with Upstream(delay=0.005) as first, Upstream(delay=0.01) as second:
-                upstreams = _upstreams(first.address, second.address, policy=policy)
+                patience = Patience(floor=1.0)  # a thread of ours that gets no CPU is no loss
+                upstreams = _upstreams(first.address, second.address, policy=policy, patience=patience)
                 for turn in range(20):
                     asked = [gevent.spawn(upstreams.ask, key_of(f"n{number}-{turn}.test")) for number in range(5)]
                     gevent.joinall(asked, raise_error=True)

@@ -22,7 +22,8 @@ from rdnscache.policy.hosts_text import read_hosts
 from rdnscache.policy.local_record import LocalRecord, ZoneTextError, stands_for_data
 from rdnscache.policy.zone_text import read_zone_text
 
-pytestmark = pytest.mark.pure
+#: About modules that are not compiled.
+pytestmark = [pytest.mark.once, pytest.mark.pure]
 
 #: Types whose text is read field by field, but that `support.records` has none of.
 MORE = [

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdnscache.config import Config, load, options, plain
+from rdnscache.config import Config, load, options
+from rdnscache.config_text import plain
 from rdnscache.dns.names import name_text, parse_name
 from rdnscache.dns.policy import EMPTY_ZONE_TTL, empty_zone
 from rdnscache.dns.question import question_key
@@ -26,7 +27,8 @@ from rdnscache.errors import ConfigError
 from rdnscache.forwards import MOST
 from rdnscache.zone import MOST_CHANGED, MOST_NAMES, Zone, changed
 
-pytestmark = pytest.mark.pure
+#: About modules that are not compiled.
+pytestmark = [pytest.mark.once, pytest.mark.pure]
 
 OPTION = next(option for option in options() if option.name == "zone")
 BASE = {"upstream": ("192.0.2.53",)}

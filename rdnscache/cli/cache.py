@@ -285,8 +285,9 @@ def flush(
     hidden = name != "" or not on_terminal(sys.stderr)
     try:
         # claims are looked for first, then entries
-        length = None if hidden or (keys := _keys(browser)) is None else 2 * keys // PAGE + 1
-        with click.progressbar(length=length, file=sys.stderr, label="deleting", hidden=hidden) as bar:
+        length = 1 if hidden else 2 * (_keys(browser) or 0) // PAGE + 1
+        bar: Any = click.progressbar(length=length, file=sys.stderr, label="deleting", hidden=hidden)
+        with bar:
             work.step = lambda: bar.update(1)
             proof = work.run()
     except KeyboardInterrupt:

@@ -13,6 +13,7 @@ from rdnscache import config as configuration
 from rdnscache.address import Address
 from rdnscache.cli.output import echo
 from rdnscache.config_sources import read_toml, strange_variables
+from rdnscache.config_text import env_name, toml_name
 from rdnscache.errors import ConfigError
 
 #: Where a node's file is looked for when none is named.
@@ -30,7 +31,7 @@ def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _read(ctx: click.Context, option: click.Parameter, file: str | None) -> None:
-    names = {configuration.env_name(each) for each in configuration.options()}
+    names = {env_name(each) for each in configuration.options()}
     for text in strange_variables(os.environ, names):
         echo(f"rdnscache: {text}", err=True)
     ctx.default_map = {**(ctx.default_map or {}), **node_settings(file, os.environ)}
@@ -42,7 +43,7 @@ def node_settings(file: str | None, environ: Mapping[str, str]) -> dict[str, Any
     Raises ConfigError for a file that was named; the usual one is passed over where it cannot be read.
     """
     table: dict[str, Any] = {}
-    known = {configuration.toml_name(each) for each in configuration.options()}
+    known = {toml_name(each) for each in configuration.options()}
     if file or os.access(USUAL, os.R_OK):
         table = read_toml(file or str(USUAL), known, configuration.TABLES)
     found = {ours: table[name] for name, ours in _OURS.items() if name in table}

@@ -14,10 +14,12 @@ from rdnscache.cli.policy_orders import COMMANDS
 from rdnscache.cli.serve import some_options
 from rdnscache.config import Config, load
 from rdnscache.errors import ConfigError
+from rdnscache.policy.rpz_text import RPZ
 
 #: Options that a policy is made of, beside those of a file and the environment.
-OPTIONS = ("upstream", "zone", "records", "hosts", "block", "pass_", "block_answer", "special_names",
-           "single_label", "rebind_protection", "rebind_allow", "filter_types", "dns64", "dns64_exclude")  # fmt: skip
+OPTIONS = ("upstream", "zone", "records", "hosts", "block", "pass_", "rpz", "block_answer", "special_names",
+           "single_label", "rebind_protection", "rebind_allow", "filter_types", "dns64", "dns64_exclude",
+           "view", "listen", "allow", "deny")  # fmt: skip
 
 
 @click.group()
@@ -40,20 +42,22 @@ def _load(file: str | None, given: dict[str, Any]) -> Config:
 @policy.command()
 @click.argument("name")
 @click.option("--type", "rtype", metavar="TYPE", default="A", show_default=True, help="The type asked for.")
+@click.option("--client", metavar="ADDR", default="", help="Who asks: it may be in a view.")
+@click.option("--listener", metavar="ADDR:PORT", default="", help="Where it asks; the first listener unless given.")
 @policy_options
-def explain(name: str, rtype: str, file: str | None, as_json: bool, **given: Any) -> None:
+def explain(
+    name: str, rtype: str, client: str, listener: str, file: str | None, as_json: bool, **given: Any
+) -> None:  # fmt: skip
     """Say what a node with these options would do with NAME, and why.
 
+    With --client, what its view does with it.
     The options are those of `serve`: from the command line, the environment and the file.
     """
-    from rdnscache.operator.explanation import explain as explained
-    from rdnscache.policies import compiled_here, load_policy
+    from rdnscache.operator.explanation import view_of
 
     config = _load(file, given)
-    data = load_policy(config)
-    tables = {source: table for source, (_, table) in compiled_here(data.lists).items()}
     try:
-        found = explained(config, data.policy(tables), name, rtype)
+        found = _explained(config, name, rtype, client, view_of(config, client, listener))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if as_json:
@@ -66,19 +70,40 @@ def explain(name: str, rtype: str, file: str | None, as_json: bool, **given: Any
                 echo(f"  {key}: {line}")
 
 
+def _explained(
+    config: Config, name: str, rtype: str, client: str, view: tuple[str, Config] | None
+) -> dict[str, Any]:  # fmt: skip
+    from rdnscache.lists.sources import transfers_of
+    from rdnscache.operator.explanation import explain as explained
+    from rdnscache.policies import compiled_here, load_policy
+
+    inside = view[1] if view is not None else config
+    data = load_policy(inside)
+    tables = {source: table for source, (_, table) in compiled_here(data.lists, transfers_of(inside)).items()}
+    found = explained(inside, data.policy(tables), name, rtype, client)
+    question = {"question": found.pop("question")}
+    if view is None:
+        return question | {"answer": "REFUSED: the client is not allowed"}
+    return question | ({"view": view[0]} if config.view else {}) | found
+
+
 @policy.command()
 @policy_options
 def lists(file: str | None, as_json: bool, **given: Any) -> None:
     """Show the lists that a node with these options has: how many names, and how many lines were passed over."""
-    from rdnscache.policies import facts_here, load_policy
+    from rdnscache.group_policies import load_policies
+    from rdnscache.lists.sources import all_transfers
+    from rdnscache.policies import facts_here
 
-    found = facts_here(load_policy(_load(file, given)).lists)
+    config = _load(file, given)
+    found = facts_here(load_policies(config).lists, all_transfers(config))
     if as_json:
         echo_json([{"kind": each.kind, "file": each.file, "names": each.names, "passed_over": each.refused}
                    for each in found], indent=2)  # fmt: skip
         return
     for each in found:
-        echo(f"{each.kind:5}  {each.names:>9,} names  {each.refused:>7,} lines passed over  {each.file}")
+        what = "rules" if each.kind == RPZ else "names"
+        echo(f"{each.kind:5}  {each.names:>9,} {what}  {each.refused:>7,} lines passed over  {each.file}")
     if not found:
         echo("there are no lists")
 
@@ -86,17 +111,17 @@ def lists(file: str | None, as_json: bool, **given: Any) -> None:
 @policy.command()
 @click.argument("files", metavar="FILE…", nargs=-1, required=True)
 def check(files: tuple[str, ...]) -> None:
-    """Read lists as a node would, and say what is not understood.
+    """Read lists and response policy zones as a node would, and say what is not understood.
 
     Exit code 1 when a line is passed over, 2 when a file cannot be read.
     """
     from rdnscache.lists.sources import ListSource
-    from rdnscache.policies import compile_file
+    from rdnscache.policies import compile_file, kind_of
 
     refused = 0
     for file in files:
         try:
-            facts, _ = compile_file(ListSource("block", file))
+            facts, _ = compile_file(ListSource(kind_of(file), file))
         except ConfigError as error:
             echo(f"rdnscache: {error}", err=True)
             sys.exit(2)
@@ -104,7 +129,8 @@ def check(files: tuple[str, ...]) -> None:
             echo(f"{file}, line {remark.line}: {remark.reason}")
         if facts.refused > len(facts.remarks):
             echo(f"{file}: {facts.refused - len(facts.remarks)} more lines are passed over")
-        echo(f"{file}: {facts.names:,} names, {facts.refused:,} lines passed over")
+        what = "rules" if facts.kind == RPZ else "names"
+        echo(f"{file}: {facts.names:,} {what}, {facts.refused:,} lines passed over")
         refused += facts.refused
     sys.exit(1 if refused else 0)
 

@@ -13,7 +13,8 @@ from typing import Any
 import click
 
 from rdnscache.cli.output import echo, echo_json
-from rdnscache.config import default_text, env_name, flag_name, load, options, plain, toml_name
+from rdnscache.config import TABLES, load, options
+from rdnscache.config_text import default_text, env_name, flag_name, plain, toml_name
 from rdnscache.logs import set_up
 
 log = logging.getLogger(__name__)
@@ -66,13 +67,13 @@ def serve(file: str | None, check: bool, **given: Any) -> None:
     from rdnscache.node.supervisor import Supervisor
 
     if check:
+        from rdnscache.group_policies import load_policies
         from rdnscache.kernel import raise_file_limit
         from rdnscache.node import handover
         from rdnscache.node.descriptors import fit
         from rdnscache.node.sockets import check_ports
-        from rdnscache.policies import load_policy
 
-        load_policy(config)
+        load_policies(config)
         if not handover.expected():  # else the node that asks has them
             check_ports(config)
         _, less = fit(config, raise_file_limit())
@@ -108,10 +109,12 @@ def check_config(file: str, as_json: bool) -> None:
     if as_json:
         echo_json(table, indent=2)
         return
-    zones = table.pop("zone")
+    tables = [(f"[[{name}]]", each) for name in TABLES for each in table.pop(name)]
     echo(*(_line(option, getattr(config, option.name)) for option in options() if toml_name(option) in table))
-    for zone in zones:
-        echo("[[zone]]")
-        for name, value in zone.items():
-            echo(f"{name} = {json.dumps(value)}")
+    for head, each in tables:
+        inner = [("[[view.zone]]", each) for each in (each.pop("zone") if each.get("zone") else [])]
+        for title, values in ((head, each), *inner):
+            echo(title)
+            for name, value in values.items():
+                echo(f"{name} = {json.dumps(value)}")
     echo(f"# {file} is fine")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rdnscache.clients.limit import Limiter
@@ -10,13 +11,17 @@ from rdnscache.clients.networks import Networks
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Who is answered; how often over UDP, where that is limited; who may speak for others (PROXY protocol), if any."""
+    """Who is answered; how often over UDP, where that is limited; who may speak for others (PROXY protocol), if any.
+
+    `routes` are those of views that the node's other workers may ask for, as the address that was asked.
+    """
 
     allowed: Networks
     limiter: Limiter | None = None
     proxies: Networks | None = None
+    routes: frozenset[bytes] | None = None
 
 
-def our_own_workers() -> Guard:
+def our_own_workers(routes: Iterable[bytes] = ()) -> Guard:
     """For sockets that only they reach: each says for which client it asks."""
-    return Guard(Networks(("any",)), proxies=Networks(("loopback",)))
+    return Guard(Networks(("any",)), proxies=Networks(("loopback",)), routes=frozenset(routes))

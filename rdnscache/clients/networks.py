@@ -32,8 +32,10 @@ DEFAULT_ALLOW = ("loopback", "private")
 
 _MAPPED = IPv6Network("::ffff:0:0/96")
 
-#: In a coarse table: networks of both kinds begin with these two octets.
-_MIXED = 2
+#: Groups that clients may be in.
+MOST_GROUPS = 250
+#: Who is not in a set; in a coarse table: networks of several kinds begin with these two octets.
+_OUTSIDE, _MIXED = 254, 255
 
 
 def parse_networks(text: str) -> tuple[Network, ...]:
@@ -62,44 +64,58 @@ class Networks:
     """The addresses in some networks but not in others. Where they overlap the longer prefix decides, and the
     exception where both are as long; so a network can be taken out of another, and a part of it put in again.
 
+    What is inside may be in `groups`, each a number up to MOST_GROUPS and its networks. There, too, the longer prefix
+    decides, and the later group where both are as long; who is in none has the number 0.
+
     Two octets of the address decide nearly always, by a table of all 65536 there are; networks with prefixes longer
     than 16 bits are found by bisection in a sorted list.
     """
 
-    __slots__ = ("_coarse4", "_coarse6", "_inside4", "_inside6", "_starts4", "_starts6")
+    __slots__ = ("_coarse4", "_coarse6", "_numbers4", "_numbers6", "_starts4", "_starts6")
 
-    def __init__(self, texts: Iterable[str], but_not: Iterable[str] = ()) -> None:
-        rules = [(network, True) for text in texts for network in parse_networks(text)]
-        rules += [(network, False) for text in but_not for network in parse_networks(text)]
-        starts, inside = _pieces([rule for rule in rules if rule[0].version == 4], 32)
+    def __init__(
+        self, texts: Iterable[str], but_not: Iterable[str] = (), groups: Iterable[tuple[int, Iterable[str]]] = ()
+    ) -> None:
+        rules = [(network, 0) for text in texts for network in parse_networks(text)]
+        rules += [(network, _OUTSIDE) for text in but_not for network in parse_networks(text)]
+        parts = [(network, number) for number, each in groups for text in each for network in parse_networks(text)]
+        starts, numbers = _laid_over(rules, parts, 32)
         self._starts4 = [start.to_bytes(4, "big") for start in starts]
-        self._inside4 = bytes(inside)
-        self._coarse4 = bytes(_coarse(starts, inside, 16))
-        starts, inside = _pieces([rule for rule in rules if rule[0].version == 6], 128)
+        self._numbers4 = bytes(numbers)
+        self._coarse4 = bytes(_coarse(starts, numbers, 16))
+        starts, numbers = _laid_over(rules, parts, 128)
         self._starts6 = [start.to_bytes(16, "big") for start in starts]
-        self._inside6 = bytes(inside)
-        coarse = _coarse(starts, inside, 112)
+        self._numbers6 = bytes(numbers)
+        coarse = _coarse(starts, numbers, 112)
         coarse[0] = _MIXED  # the IPv4-mapped addresses are there
         self._coarse6 = bytes(coarse)
 
     def holds(self, address: bytes) -> bool:
         """Whether an address of 4 or 16 octets is in the set; one of another size is in none."""
+        return self.group(address) >= 0
+
+    def group(self, address: bytes) -> int:
+        """The number of the group that an address is in; -1 when it is not even in the set."""
         size = len(address)
         if size == 4:
-            verdict = self._coarse4[address[0] << 8 | address[1]]
+            number = self._coarse4[address[0] << 8 | address[1]]
         elif size == 16:
-            verdict = self._coarse6[address[0] << 8 | address[1]]
+            number = self._coarse6[address[0] << 8 | address[1]]
         else:
-            return False
-        return verdict == 1 if verdict != _MIXED else self._holds_exactly(address)
+            return -1
+        if number < _OUTSIDE:
+            return number
+        return -1 if number == _OUTSIDE else self._exact_group(address)
 
-    def _holds_exactly(self, address: bytes) -> bool:
+    def _exact_group(self, address: bytes) -> int:
         """The same for addresses that two octets do not decide."""
         if len(address) == 4:
-            return self._inside4[bisect_right(self._starts4, address) - 1] == 1
-        if address.startswith(b"\0\0\0\0\0\0\0\0\0\0\xff\xff"):
-            return self.holds(address[12:])
-        return self._inside6[bisect_right(self._starts6, address) - 1] == 1
+            number = self._numbers4[bisect_right(self._starts4, address) - 1]
+        elif address.startswith(b"\0\0\0\0\0\0\0\0\0\0\xff\xff"):
+            return self.group(address[12:])
+        else:
+            number = self._numbers6[bisect_right(self._starts6, address) - 1]
+        return number if number < _OUTSIDE else -1
 
 
 def client_prefix(source: bytes) -> bytes:
@@ -114,35 +130,53 @@ def client_prefix(source: bytes) -> bytes:
     return source[:7]
 
 
-def _pieces(rules: list[tuple[Network, bool]], bits: int) -> tuple[list[int], list[bool]]:
-    """The address range in pieces: where each starts, and whether it is inside. Of equal starts the last counts."""
-    starts, inside = [0], [False]
-    #: The networks around the place we are at, the widest first: where each ends, and what it says.
-    around = [(1 << bits, False)]
-    # prefixes never cross: what starts first and is wider holds the rest; an exception comes behind its equal
-    for network, value in sorted(rules, key=lambda rule: (rule[0].network_address, rule[0].prefixlen, not rule[1])):
+_Rules = list[tuple[Network, int]]
+
+
+def _laid_over(rules: _Rules, parts: _Rules, bits: int) -> tuple[list[int], list[int]]:
+    """The address range in pieces: where each starts, and the group it is in, or _OUTSIDE."""
+    starts, inside = _pieces(rules, bits, _OUTSIDE)
+    if not parts:
+        return starts, inside
+    part_starts, groups = _pieces(parts, bits, 0)
+    both = sorted({*starts, *part_starts})
+    numbers = []
+    for start in both:
+        allowed = inside[bisect_right(starts, start) - 1] != _OUTSIDE
+        numbers.append(groups[bisect_right(part_starts, start) - 1] if allowed else _OUTSIDE)
+    return both, numbers
+
+
+def _pieces(rules: _Rules, bits: int, usual: int) -> tuple[list[int], list[int]]:
+    """The address range in pieces: where each starts, and the number there. Of equal starts the last counts."""
+    starts, numbers = [0], [usual]
+    #: The networks around the place we are at, the widest first: where each ends, and its number.
+    around = [(1 << bits, usual)]
+    mine = [(network, number) for network, number in rules if network.max_prefixlen == bits]
+    # prefixes never cross: what starts first and is wider holds the rest; of equals the last one counts
+    for network, number in sorted(mine, key=lambda rule: (rule[0].network_address, rule[0].prefixlen)):
         start = int(network.network_address)
-        _leave(around, start, starts, inside)
+        _leave(around, start, starts, numbers)
         starts.append(start)
-        inside.append(value)
-        around.append((start + network.num_addresses, value))
-    _leave(around, (1 << bits) - 1, starts, inside)
-    return starts, inside
+        numbers.append(number)
+        around.append((start + network.num_addresses, number))
+    _leave(around, (1 << bits) - 1, starts, numbers)
+    return starts, numbers
 
 
-def _leave(around: list[tuple[int, bool]], place: int, starts: list[int], inside: list[bool]) -> None:
+def _leave(around: list[tuple[int, int]], place: int, starts: list[int], numbers: list[int]) -> None:
     """A piece behind each network that ends at or before a place: what the one around it says."""
     while around[-1][0] <= place:
         end, _ = around.pop()
         starts.append(end)
-        inside.append(around[-1][1])
+        numbers.append(around[-1][1])
 
 
-def _coarse(starts: list[int], inside: list[bool], shift: int) -> bytearray:
-    """For each two octets that an address may begin with: 1 inside, 0 outside, or _MIXED."""
+def _coarse(starts: list[int], numbers: list[int], shift: int) -> bytearray:
+    """For each two octets that an address may begin with: the number there, or _MIXED."""
     table = bytearray()
-    for start, end, value in zip(starts, [*starts[1:], 1 << shift + 16], inside, strict=True):
-        table += bytes((value,)) * ((end - 1 >> shift) + 1 - len(table))
+    for start, end, number in zip(starts, [*starts[1:], 1 << shift + 16], numbers, strict=True):
+        table += bytes((number,)) * ((end - 1 >> shift) + 1 - len(table))
         if start & (1 << shift) - 1:
             table[start >> shift] = _MIXED
     return table

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from rdnscache.dns.question import with_subnet
 from rdnscache.dns.subnet import NOBODY, of_address, read_option
@@ -20,16 +22,19 @@ class SubnetTerms:
 
 
 class ClientSubnets:
-    """`terms` has None where nothing is told."""
+    """`terms` has None where nothing is told; `views` has the terms of views by their numbers."""
 
-    def __init__(self, terms: Zones[SubnetTerms | None]) -> None:
+    def __init__(
+        self, terms: Zones[SubnetTerms | None], views: Mapping[int, Zones[SubnetTerms | None]] = MappingProxyType({})
+    ) -> None:
         self._terms = terms
+        self._views = views
 
     def mark(self, query: Query) -> None:
         """Make a query's key that of its client's network. Malformed options are refused (RFC 7871 section 7.1.2)."""
         if query.error or query.qclass != IN:
             return
-        terms = self._terms.of(query.key)
+        terms = self._views.get(query.group, self._terms).of(query.key)
         if terms is None:
             return
         network: bytes | None = NOBODY

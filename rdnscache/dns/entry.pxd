@@ -3,6 +3,7 @@ from rdnscache.dns.question cimport variant
 from rdnscache.dns.wire cimport Reply, read_u32
 
 cdef class Entry:
+    cdef public int action
     cdef public Py_ssize_t additional
     cdef public int aged
     cdef public int ancount
@@ -27,6 +28,8 @@ cdef class Entry:
     cdef public int ttl
     cdef public bytes ttls
     cdef public bint visited
+    @cython.locals(other=Entry)
+    cpdef Entry under(self, bytes key)
     cpdef bint fresh(self, double now)
     cpdef bint usable(self, double now)
     cpdef bytes tail_at(self, int age)

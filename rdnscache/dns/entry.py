@@ -23,6 +23,7 @@ class Entry:
     """
 
     __slots__ = (
+        "action",
         "additional",
         "aged",
         "ancount",
@@ -70,6 +71,8 @@ class Entry:
         self.origin = origin
         #: The INFO-CODE of the Extended DNS Error it is told with, -1 without one (RFC 8914).
         self.ede = reply.ede
+        #: What is done instead of answering it: one of policy.verdict.
+        self.action = 0
         #: For how long a prefix of the client's network it holds; 0: for all (RFC 7871 section 7.3.1).
         self.scope = 0
         self.aged = 0
@@ -83,6 +86,20 @@ class Entry:
         self.renews = True
         self.newer: Entry | None = None
         self.older: Entry | None = None
+
+    def under(self, key: bytes) -> Entry:
+        """The same with another key, for another place in a cache; it ends when this one does."""
+        other = Entry.__new__(Entry)
+        other.key = key
+        other.rcode, other.authentic, other.ede, other.scope = self.rcode, self.authentic, self.ede, self.scope
+        other.ancount, other.nscount, other.arcount = self.ancount, self.nscount, self.arcount
+        other.tail, other.ttls, other.aged = self.tail, self.ttls, self.aged
+        other.additional, other.essential = self.additional, self.essential
+        other.stored, other.ttl, other.stale, other.held_until = self.stored, self.ttl, self.stale, self.held_until
+        other.origin, other.renew_at, other.renews = self.origin, self.renew_at, self.renews
+        other.action = self.action
+        other.visited, other.hits, other.newer, other.older = False, 0, None, None
+        return other
 
     def fresh(self, now: float) -> bool:
         return now < self.stored + self.ttl

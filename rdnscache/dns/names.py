@@ -8,7 +8,18 @@ from __future__ import annotations
 
 import re
 
-from rdnscache.dns.question import ANY_TYPE, VARIANT_CD, VARIANT_DO, VARIANT_SUBNET, qclass, qtype, subnet, variant
+from rdnscache.dns.question import (
+    ANY_TYPE,
+    VARIANT_CD,
+    VARIANT_DO,
+    VARIANT_ROUTE,
+    VARIANT_SUBNET,
+    qclass,
+    qtype,
+    route_of,
+    subnet,
+    variant,
+)
 from rdnscache.dns.subnet import subnet_text
 
 TYPES: dict[int, str] = {
@@ -53,6 +64,7 @@ def question_text(key: bytes) -> str:
     if qclass(key) != 1:
         text += f" {class_text(qclass(key))}"
     text += (" do" if bits & VARIANT_DO else "") + (" cd" if bits & VARIANT_CD else "")
+    text += f" via={route_of(key).hex()}" if bits & VARIANT_ROUTE else ""
     return text + (f" ecs={subnet_text(subnet(key))}" if bits & VARIANT_SUBNET else "")
 
 

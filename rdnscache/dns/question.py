@@ -3,21 +3,26 @@
     the name on the wire in lower case | type, 2 octets | class, 2 octets | variant, 1 octet
 
 All but the variant is the question section of a query (RFC 1035 section 4.1.2). The variant tells questions apart whose
-replies differ although name, type and class are the same. Where replies also depend on the client's network (RFC 7871),
-it follows the name:
+replies differ although name, type and class are the same. Where replies also depend on who asks, that follows the name:
 
-    the name | family, 1 octet | prefix length, 1 octet | address, 16 octets | type | class | variant
+    the name | group | subnet | type | class | variant
+
+The group is either the number of a view, 1 octet: what that view answers, known inside a worker only. Or it is a digest
+of a route, 8 octets: what the servers of a view say where others are asked than usual. The subnet is the client's
+network (RFC 7871): family, 1 octet, prefix length, 1 octet, address, 16 octets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rdnscache.dns.splice import splice_view
+
 #: Bits of the variant: the client wants DNSSEC records (RFC 3225); upstreams are not to check them (RFC 4035 section
-#: 3.2.2); there is a subnet in it.
-VARIANT_DO, VARIANT_CD, VARIANT_SUBNET = 1, 2, 4
-#: Octets of a subnet.
-SUBNET_SIZE = 18
+#: 3.2.2); there is a subnet in it, a view, or a route of a view's own.
+VARIANT_DO, VARIANT_CD, VARIANT_SUBNET, VARIANT_VIEW, VARIANT_ROUTE = 1, 2, 4, 8, 16
+#: Octets of a subnet, and of a route.
+SUBNET_SIZE, ROUTE_SIZE = 18, 8
 #: Stands for the type in the key of what holds for all types of a name: that it does not exist (RFC 2308 section 5).
 ANY_TYPE = 0
 
@@ -29,7 +34,13 @@ def question_key(name: bytes, number: int, class_number: int, bits: int) -> byte
 
 def qname(key: bytes) -> bytes:
     """The name, on the wire and in lower case."""
-    return key[:-23] if key[-1] & 4 else key[:-5]
+    return key[: _name_end(key)] if key[-1] & 28 else key[:-5]
+
+
+def _name_end(key: bytes) -> int:
+    bits = key[-1]
+    end = len(key) - 5 - (18 if bits & 4 else 0)
+    return end - (1 if bits & 8 else 8 if bits & 16 else 0)
 
 
 def qtype(key: bytes) -> int:
@@ -46,7 +57,7 @@ def variant(key: bytes) -> int:
 
 def section(key: bytes) -> bytes:
     """The question section of a message that asks it."""
-    return key[:-23] + key[-5:-1] if key[-1] & 4 else key[:-1]
+    return key[: _name_end(key)] + key[-5:-1] if key[-1] & 28 else key[:-1]
 
 
 def subnet(key: bytes) -> bytes:
@@ -59,13 +70,44 @@ def with_subnet(key: bytes, network: bytes) -> bytes:
     return key[:-5] + network + key[-5:-1] + bytes((key[-1] | VARIANT_SUBNET,))
 
 
+def view_number(key: bytes) -> int:
+    """Of the view whose answer it is; -1 where it is everybody's."""
+    return key[_name_end(key)] if key[-1] & 8 else -1
+
+
+def route_of(key: bytes) -> bytes:
+    """The digest of the route that is a view's own; empty where it is the usual one."""
+    end = _name_end(key)
+    return key[end : end + 8] if key[-1] & 16 else b""
+
+
+def with_view(key: bytes, number: int) -> bytes:
+    """The key of what a view answers to a question, which has no group yet."""
+    return splice_view(key, _name_end(key), number)
+
+
+def with_route(key: bytes, digest: bytes) -> bytes:
+    """The key of what other servers than the usual ones say to a question, which has no group yet."""
+    end = _name_end(key)
+    return key[:end] + digest + key[end:-1] + bytes((key[-1] | VARIANT_ROUTE,))
+
+
+def bare_key(key: bytes) -> bytes:
+    """The key of the same question for everybody: without view or route."""
+    bits = key[-1]
+    if not bits & 24:
+        return key
+    end = _name_end(key)
+    return key[:end] + key[end + (1 if bits & 8 else 8) : -1] + bytes((bits & 7,))
+
+
 def wider_key(key: bytes) -> bytes:
     """The key under which is kept what holds for more than the question.
 
     That is the NXDOMAIN of its name; of a question for clients of one network, what holds for those of all.
     """
     if key[-1] & 4:
-        return key[:-23] + key[-5:-1] + bytes((key[-1] & 3,))
+        return key[:-23] + key[-5:-1] + bytes((key[-1] & 27,))
     return key[:-5] + b"\0\0" + key[-3:]
 
 

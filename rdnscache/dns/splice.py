@@ -1,4 +1,4 @@
-"""The two places where the bytes of a hit are put together. splice.pyx is the twin that copies without slices."""
+"""The places where the bytes of a hit are put together. splice.pyx is the twin that copies without slices."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ _VARIANTS = (b"\x00", b"\x01", b"\x02", b"\x03")
 def splice_key(data: bytes, root: int, variant: int) -> bytes:
     """A key: the name up to its root byte in lower case, the four octets of type and class, the variant."""
     return data[12 : root + 1].lower() + data[root + 1 : root + 5] + _VARIANTS[variant]
+
+
+def splice_view(key: bytes, end: int, number: int) -> bytes:
+    """The key of what a view answers: its number behind the name, which ends at `end`, and a bit in the variant."""
+    return b"%b%c%b%c" % (key[:end], number, key[end:-1], key[-1] | 8)
 
 
 def splice_reply(

@@ -1,4 +1,4 @@
-"""The two places where the bytes of a hit are put together; see splice.py. Every copy is checked against its source."""
+"""The places where the bytes of a hit are put together; see splice.py. Every copy is checked against its source."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t
@@ -21,6 +21,22 @@ cpdef bytes splice_key(bytes data, Py_ssize_t root, int variant):
     memcpy(target + root - 11, source + root - 11, 4)
     target[size] = <uint8_t> variant
     return key
+
+
+cpdef bytes splice_view(bytes key, Py_ssize_t end, int number):
+    cdef Py_ssize_t size = len(key)
+    cdef const uint8_t* source
+    cdef uint8_t* target
+    if end < 1 or end > size - 5 or not 0 <= number <= 255:
+        raise IndexError(end)
+    marked = PyBytes_FromStringAndSize(NULL, size + 1)
+    source = <const uint8_t*> PyBytes_AS_STRING(key)
+    target = <uint8_t*> PyBytes_AS_STRING(marked)
+    memcpy(target, source, end)
+    target[end] = <uint8_t> number
+    memcpy(target + end + 1, source + end, size - end)
+    target[size] |= 8
+    return marked
 
 
 cpdef bytes splice_reply(

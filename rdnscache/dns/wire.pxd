@@ -19,6 +19,7 @@ cdef class Query:
     cdef public int error
     cdef public int rcode
     cdef public bytes source
+    cdef public int group
     cdef public bint trace
     cdef public bytes note
     cdef public object watch

@@ -52,8 +52,8 @@ class Query:
     """
 
     __slots__ = (
-        "data", "do", "echo", "edns", "end", "error", "key", "limit", "note", "qclass", "qtype", "rcode", "source",
-        "subnet", "trace", "watch",
+        "data", "do", "echo", "edns", "end", "error", "group", "key", "limit", "note", "qclass", "qtype", "rcode",
+        "source", "subnet", "trace", "watch",
     )  # fmt: skip
 
     def __init__(self, data: bytes, limit: int) -> None:
@@ -66,8 +66,8 @@ class Query:
         #: Octets the reply may have.
         self.limit = limit
         self.error = self.rcode = NOERROR
-        #: The client's address, 4 octets or 16; whoever received it says so.
-        self.source = b""
+        #: The client's address, 4 octets or 16, and its view's number; whoever received it says so.
+        self.source, self.group = b"", 0
         #: The data of its option of client subnets, if it has one (RFC 7871 section 6); and whether that is repeated.
         self.subnet: bytes | None = None
         self.echo = False

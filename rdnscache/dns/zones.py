@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
-from rdnscache.dns.question import qname, qtype
+from rdnscache.dns.question import qname, qtype, route_of
 from rdnscache.dns.wire import DS
 
 T = TypeVar("T")
@@ -15,21 +16,34 @@ class Zones(Generic[T]):
     """`usual` holds for whatever is in none. `inside` has the rest by the zones' names, on the wire and in lower case.
 
     The DS of a zone belongs to the one above it (RFC 4035 section 3.1.4.1), unless the zone is one of the `closed`, of
-    which nothing is to be asked outside.
+    which nothing is to be asked outside. `routes` has what holds for questions with a route of a view's own.
     """
 
-    def __init__(self, usual: T, inside: Mapping[bytes, T], closed: Collection[bytes] = ()) -> None:
+    def __init__(
+        self,
+        usual: T,
+        inside: Mapping[bytes, T],
+        closed: Collection[bytes] = (),
+        routes: Mapping[bytes, T] = MappingProxyType({}),
+    ) -> None:
         self.usual = usual
         self._inside = dict(inside)
         self._closed = frozenset(closed)
+        self._routes = routes
         #: Names that have a zone, or a part of its name, below them: they exist (RFC 8020 section 2).
         self._parents = {rest for name in inside for rest in suffixes(name)} if closed else set()
 
     def of(self, key: bytes) -> T:
         """What holds for a question."""
+        if self._routes and (digest := route_of(key)):
+            return self._routes.get(digest, self.usual)
         if not self._inside:
             return self.usual
         return self.find(qname(key), qtype(key) == DS)
+
+    def inside(self, zone: bytes) -> T:
+        """What holds in a zone that it has."""
+        return self._inside[zone]
 
     def exists(self, name: bytes) -> bool:
         """Whether a name is known to exist, since it is that of a zone or has one below it."""

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 PART = 256 << 10
 #: Seconds for which parts are kept that nobody has announced, or that are announced no more; a claim to fetch a list.
 UNANNOUNCED, FETCHING = 3600, 180
+#: Behind the word of a zone, for what says that it holds.
+HOLDS = " holds"
 #: Seconds to wait until all workers use a list.
 PATIENCE = 30.0
 #: Seconds between two warnings that a list cannot be had from Redis.
@@ -33,7 +35,7 @@ PAUSE = 60.0
 
 
 class Exchange:
-    """Every method raises StoreDown when Redis cannot be used, but `may_fetch` and `fetch_again`."""
+    """Every method raises StoreDown when Redis cannot be used, but those about fetching and transferring."""
 
     def __init__(self, config: Config, url: str, shelf: Shelf, breathe: Breathe) -> None:
         seal = Seal(config.secret) if config.secret else None
@@ -150,6 +152,32 @@ class Exchange:
         with redis_errors():
             for number in range(-(-version.octets // PART)):
                 self._browser.redis.pexpire(part_key(self._names, version.check, number), UNANNOUNCED * 1000)
+
+    def may_transfer(self, word: str) -> bool:
+        """Whether no other node transfers a zone, or has lately. Without Redis each does."""
+        try:
+            with redis_errors():
+                return bool(self._browser.redis.set(fetch_key(self._names, word), b"", nx=True, ex=FETCHING))
+        except StoreDown:
+            return True
+
+    def transferred(self, word: str, pause: float, expire: float) -> None:
+        """A zone is to be asked for again after `pause` seconds; if `expire` is not 0, it holds for so long."""
+        try:
+            with redis_errors():
+                self._browser.redis.set(fetch_key(self._names, word), b"", px=round(pause * 1000))
+                if expire:
+                    self._browser.redis.set(fetch_key(self._names, word + HOLDS), b"", ex=max(round(expire), 1))
+        except StoreDown as error:
+            log.debug("when a zone is to be transferred is not noted: %s", error)
+
+    def holds(self, word: str) -> bool:
+        """Whether any node has lately been told that its copy of a zone still holds."""
+        try:
+            with redis_errors():
+                return bool(self._browser.redis.exists(fetch_key(self._names, word + HOLDS)))
+        except StoreDown:
+            return False
 
     def may_fetch(self, source: ListSource, refresh: float, first: bool) -> bool:
         """Whether it is for us to fetch a list. Without Redis it is."""

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -23,21 +23,26 @@ from rdnscache.lists.sources import (
     ListSource,
     SourceError,
     Stamp,
+    all_sources,
+    all_transfers,
     chunks_of,
     digest_of,
     fetch,
     open_list,
-    sources_of,
 )
+from rdnscache.lists.zones import ZoneCopy, digest_of_zone
 from rdnscache.policy.compiled_list import ListFacts, compile_list, read_compiled
 from rdnscache.policy.list_version import Version
 from rdnscache.policy.name_table import KEY_OCTETS
+from rdnscache.rpz_source import RpzSource
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks; for which a node that begins waits for lists it has nothing of; between two attempts to
 #: fetch one, at first and at last.
 LOOK, FIRST_WAIT = 1.0, 10.0
+#: Seconds between two looks whether the server of a zone has said something.
+GLANCE = 0.05
 FIRST_PAUSE, LAST_PAUSE = 30.0, 3600.0
 #: Seconds between two looks for files that nobody uses.
 TIDY = 3600.0
@@ -70,23 +75,31 @@ class Librarian:
     refresh: float
     exchange: Exchange | None
     breathe: Breathe
+    #: Those that are transferred, by what they are called among the nodes.
+    transfers: Mapping[str, RpzSource] = field(default_factory=dict)
     held: list[Held] = field(init=False)
+    zones: dict[str, ZoneCopy] = field(init=False)
     _next_tidy: float = 0.0
 
     def __post_init__(self) -> None:
         noted = self.shelf.noted()
         self.held = [Held(source, self._there(noted.get(source.word))) for source in self.sources]
+        self.zones = {word: ZoneCopy.of(word, source, self.shelf, self.exchange)
+                      for word, source in self.transfers.items()}  # fmt: skip
 
     def _there(self, version: Version | None) -> Version | None:
-        return version if version is not None and self.shelf.has(version.digest) else None
+        return version if version is not None and self._usable(version.digest) else None
 
-    def round(self, patience: float = 3600.0) -> None:
+    def round(self, patience: float = 3600.0, first: bool = False) -> None:
         """See what has changed, here and in the cluster. What is fetched for the first time has `patience` seconds."""
         for held in self.held:
-            if not held.source.web:
+            if held.source.local:
                 self._read(held)
         self._meet()
         end = time.monotonic() + patience
+        for held in self.held:
+            if held.source.transferred:
+                self._step(held, max(end - time.monotonic(), 0.0) if held.version is None and first else 0.0)
         for held in self.held:
             if held.source.web and time.monotonic() < min(end, time.monotonic() + patience):
                 self._fetch(held)
@@ -109,6 +122,24 @@ class Librarian:
         if held.version is None or version.modified > held.version.modified:
             held.version = version
         return None
+
+    def _step(self, held: Held, patience: float) -> None:
+        """A zone, if it is time, or its server has answered or said that there is something new."""
+        zone = self.zones[held.source.word]
+        try:
+            text = zone.step(patience)
+            if text is None and held.version is None and not zone.busy:
+                text = zone.text()
+            if text is not None:
+                with text:
+                    held.version = self._kept(held, text, time.time(), digest_of_zone(text, self.breathe))
+        except (SourceError, OSError) as error:
+            self._problem(held, f"{held.source.place} {error}")
+
+    @property
+    def calls(self) -> bool:
+        """Whether a zone is to be looked at at once."""
+        return any(zone.calls for zone in self.zones.values())
 
     def _fetch(self, held: Held) -> None:
         """A list from the web, if it is time and nobody else of the cluster does it."""
@@ -140,14 +171,15 @@ class Librarian:
             self.exchange.fetch_again(held.source, self.refresh)
         return None
 
-    def _kept(self, held: Held, file: IO[bytes], modified: float) -> Version:
+    def _kept(self, held: Held, file: IO[bytes], modified: float, digest: str = "") -> Version:
         """The version that a text is, compiled on the shelf."""
         source = held.source
-        digest = digest_of(source.kind, file, self.breathe)
-        if not self.shelf.has(digest):
+        digest = digest or digest_of(source.kind, file, self.breathe)
+        if not self._usable(digest):
             facts = ListFacts(source.kind, source.place)
             try:
-                data = compile_list(chunks_of(file, self.breathe), facts, os.urandom(KEY_OCTETS))
+                chunks, key = chunks_of(file, self.breathe), os.urandom(KEY_OCTETS)
+                data = compile_list(chunks, facts, key, not source.transferred)
             except ValueError as error:
                 raise SourceError(str(error)) from None
             self.shelf.put(digest, data)
@@ -156,6 +188,16 @@ class Librarian:
             held.told = digest
             _tell(source, read_compiled(self.shelf.map(digest))[0])  # type: ignore[arg-type]
         return version
+
+    def _usable(self, digest: str) -> bool:
+        """Whether a compiled list is on the shelf: one that is damaged is made anew."""
+        if not self.shelf.has(digest):
+            return False
+        try:
+            read_compiled(memoryview(self.shelf.map(digest)))
+        except (OSError, ValueError):
+            return False
+        return True
 
     def _meet(self) -> None:
         """Give the cluster what is newer here, and take what is newer there."""
@@ -219,16 +261,18 @@ def run_lists(
     To `prove` is to wait until all workers of the cluster use what has changed; those of a node that begins do not yet.
     """
     exchange = Exchange(config, url, shelf, breathe) if url is not None else None
-    librarian = Librarian(shelf, sources_of(config), config.list_refresh, exchange, breathe)
+    librarian = Librarian(shelf, all_sources(config), config.list_refresh, exchange, breathe, all_transfers(config))
     if exchange is not None:
         exchange.proves = prove
-    librarian.round(FIRST_WAIT)
+    librarian.round(FIRST_WAIT, True)
     ready()
     if exchange is not None:
         exchange.proves = True
     parent = os.getppid()
     while os.getppid() == parent:
-        breathe()
-        time.sleep(LOOK)
+        until = time.monotonic() + LOOK
+        while (left := until - time.monotonic()) > 0 and not librarian.calls:
+            breathe()
+            time.sleep(min(left, GLANCE) if librarian.zones else left)
         librarian.round()
     return 0

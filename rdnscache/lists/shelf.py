@@ -33,6 +33,25 @@ class Shelf:
         self._note = directory / f"{node}.{mark}.json"
         self._orders = directory / f"{node}.{mark}.policy"
 
+    def copy(self, word: str) -> Path:
+        """The text of a zone that this node has transferred, by what the list is called."""
+        return self._own(word, "zone")
+
+    def notify(self, word: str) -> None:
+        """Somebody has said that a zone has changed."""
+        self._own(word, "told").touch()
+
+    def notified(self, word: str) -> int:
+        """Differs after `notify`."""
+        try:
+            return os.stat(self._own(word, "told")).st_mtime_ns
+        except OSError:
+            return 0
+
+    def _own(self, word: str, kind: str) -> Path:
+        name = hashlib.blake2b(word.encode(), digest_size=16).hexdigest()
+        return self._note.with_name(f"{self._note.stem}.{name}.{kind}")
+
     def path(self, digest: str) -> Path:
         return self.directory / f"{digest}.list"
 

@@ -17,8 +17,10 @@ from rdnscache import __version__
 from rdnscache.config import Config
 from rdnscache.errors import ConfigError
 from rdnscache.files import open_regular, unpacked
-from rdnscache.policy.compiled_list import BLOCK, PASS
+from rdnscache.policy.compiled_list import BLOCK, FORMAT, PASS
 from rdnscache.policy.list_text import MOST_OCTETS
+from rdnscache.policy.rpz_text import RPZ
+from rdnscache.rpz_source import SCHEME, RpzSource
 
 #: Octets read at a time.
 CHUNK = 1 << 16
@@ -29,7 +31,7 @@ _WEB = ("https://", "http://")
 
 @dataclass(frozen=True, slots=True)
 class ListSource:
-    """A list as it stands in the configuration: `block` or `pass`, and a file or a URL."""
+    """A list as it stands in the configuration: `block`, `pass` or `rpz`, and a file or a URL."""
 
     kind: str
     place: str
@@ -44,6 +46,15 @@ class ListSource:
         return self.place.startswith(_WEB)
 
     @property
+    def transferred(self) -> bool:
+        return self.place.startswith(SCHEME)
+
+    @property
+    def local(self) -> bool:
+        """Whether it is a file."""
+        return not self.web and not self.transferred
+
+    @property
     def name(self) -> str:
         """What origins of entries call it: their words are between spaces."""
         last = self.place.partition("?")[0].rstrip("/").rpartition("/")[2]
@@ -52,8 +63,25 @@ class ListSource:
 
 def sources_of(config: Config) -> tuple[ListSource, ...]:
     """In the order in which they count."""
-    found = [ListSource(BLOCK, place) for place in config.block] + [ListSource(PASS, place) for place in config.pass_]
-    return tuple(dict.fromkeys(found))
+    places = ((BLOCK, config.block), (PASS, config.pass_), (RPZ, [source.place for source in config.rpz]))
+    return tuple(dict.fromkeys(ListSource(kind, place) for kind, given in places for place in given))
+
+
+def transfers_of(config: Config) -> dict[str, RpzSource]:
+    """The zones that are transferred, by what their lists are called among the nodes."""
+    return {ListSource(RPZ, each.place).word: each for each in config.rpz if each.server is not None}
+
+
+def all_sources(config: Config) -> tuple[ListSource, ...]:
+    """Those of views as well, each once."""
+    configs = (config, *map(config.inside_view, config.view))
+    return tuple(dict.fromkeys(source for each in configs for source in sources_of(each)))
+
+
+def all_transfers(config: Config) -> dict[str, RpzSource]:
+    """Those of views as well."""
+    configs = (*map(config.inside_view, config.view), config)
+    return {word: source for each in configs for word, source in transfers_of(each).items()}
 
 
 class SourceError(Exception):
@@ -79,7 +107,7 @@ class Stamp:
 
 def digest_of(kind: str, file: IO[bytes], breathe: Callable[[], None]) -> str:
     """What a list made of this is called; the file is at its beginning then. Raises SourceError when it is too long."""
-    hashing, size = hashlib.blake2b(kind.encode() + b"\n", digest_size=16), 0
+    hashing, size = hashlib.blake2b(kind.encode() + b"\n", digest_size=16, person=FORMAT), 0
     while data := file.read(CHUNK):
         breathe()
         hashing.update(data)
@@ -113,7 +141,7 @@ def open_list(path: str) -> IO[bytes]:
 def check(sources: tuple[ListSource, ...]) -> None:
     """Raises ConfigError when the file of a list cannot be read, as far as its beginning tells."""
     for source in sources:
-        if source.web:
+        if not source.local:
             continue
         with open_list(source.place) as file:
             try:

@@ -15,9 +15,11 @@ from functools import partial
 from pathlib import Path
 
 from rdnscache import __version__, zone
-from rdnscache.config import Config, has_secrets, options, plain
+from rdnscache.config import Config, options
+from rdnscache.config_text import plain
 from rdnscache.errors import ConfigError
 from rdnscache.forms import form
+from rdnscache.group_policies import GroupPolicies, load_policies
 from rdnscache.kernel import Incarnation, forbid_dumps, raise_file_limit
 from rdnscache.lists.shelf import find_directory
 from rdnscache.metrics import REPLACED_DIED, REPLACED_HUNG, Board
@@ -32,7 +34,7 @@ from rdnscache.node.lifeline import RELOAD, RESTART, Lifeline
 from rdnscache.node.lists import Lists
 from rdnscache.node.orders import ORDER_PAUSE, Orders
 from rdnscache.node.sockets import Slot
-from rdnscache.policies import PolicyData, load_policy
+from rdnscache.secrecy import has_secrets
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +67,7 @@ class Supervisor:
     orders: Orders = field(default_factory=Orders)
     board: Board = field(init=False)
     sockets: Sockets = field(init=False)
-    policy: PolicyData = field(default_factory=PolicyData)
+    policy: GroupPolicies = field(default_factory=GroupPolicies)
     lists: Lists = field(default_factory=Lists)
     incarnation: Incarnation = field(init=False)
 
@@ -75,7 +77,7 @@ class Supervisor:
         self._protect(config)
         self.open_files = raise_file_limit()
         self._fit(config)
-        self.policy = load_policy(config)
+        self.policy = load_policies(config)
         try:
             slots, bound = sockets.bind_slots(config.listen, config.workers, handed)
             inner, siblings = sockets.bind_inner(config.workers, handed)
@@ -263,7 +265,7 @@ class Supervisor:
         try:
             wanted = self.reread()
             self._fit(replace(wanted, **keep))
-            policy = load_policy(wanted)
+            policy = load_policies(wanted)
             if policy.lists:
                 find_directory(wanted.list_dir)
         except ConfigError as error:
@@ -299,7 +301,7 @@ class Supervisor:
         self._forget_zones(zone.changed(before.zone, changed.zone))
         return "", ""
 
-    def _roll(self, before: Config, old_policy: PolicyData) -> bool:
+    def _roll(self, before: Config, old_policy: GroupPolicies) -> bool:
         """Let successors take over, worker by worker; if one does not work, those of the configuration `before`."""
         changed = self.config
         done: list[Child] = []

@@ -2,28 +2,57 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
+from rdnscache.address import Address
+from rdnscache.clients.networks import Networks
 from rdnscache.config import Config
 from rdnscache.dns.message import answer_lines
 from rdnscache.dns.names import parse_name, parse_own_name, question_text, rcode_text, type_number
 from rdnscache.dns.question import question_key
 from rdnscache.dns.wire import IN, parse_reply
 from rdnscache.dns.zones import Zones
+from rdnscache.forwards import DNS_PORT
 from rdnscache.policy.rules import Policy
+from rdnscache.policy.verdict import DROPPED, TRUNCATED
+from rdnscache.view import DEFAULT, groups_at
 from rdnscache.zone import NONE, USUAL, Zone
 
 
-def explain(config: Config, policy: Policy | None, name: str, rtype: str) -> dict[str, Any]:
-    """Each fact by its name; `question` is the first. Raises ValueError for what is no name or type."""
+def view_of(config: Config, client: str, listener: str) -> tuple[str, Config] | None:
+    """The view of a client at one of the node's listeners, the first unless told, and what holds there.
+
+    None when the client is not allowed; without one, that of everybody in no view. ValueError for what is no address.
+    """
+    if not client:
+        return DEFAULT, config
+    asked = Address.parse(listener, DNS_PORT) if listener else config.listen[0]
+    if asked not in config.listen:
+        raise ValueError(f"the node does not listen on {asked}")
+    source = ipaddress.ip_address(client).packed
+    number = Networks(config.allow, config.deny, groups_at(config.view, asked)).group(source)
+    if number < 0:
+        return None
+    return (config.view[number - 1].name, config.inside_view(config.view[number - 1])) if number else (DEFAULT, config)
+
+
+def explain(config: Config, policy: Policy | None, name: str, rtype: str, client: str = "") -> dict[str, Any]:
+    """Each fact by its name; `question` is the first. Raises ValueError for what is no name, type or address."""
     key = question_key(parse_name(name), type_number(rtype), IN, 0)
     found: dict[str, Any] = {"question": question_text(key)}
-    verdict = policy.of(key) if policy is not None else None
+    source = ipaddress.ip_address(client).packed if client else b""
+    verdict = policy.of_client(key, source) if policy is not None and source else None
+    verdict = verdict or (policy.of(key) if policy is not None else None)
     if verdict is None:
         found["asked of"] = _servers(config, key)
         terms = policy.terms_of(key) if policy is not None else None
         return found | ({"of the answer": terms.words()} if terms else {})
     found["decided by"] = verdict.why
+    if verdict.action == DROPPED:
+        return found | {"answer": "none: the query is dropped"}
+    if verdict.action == TRUNCATED:
+        return found | {"answer": "over UDP a truncated one, over TCP as usual", "asked of": _servers(config, key)}
     reply = parse_reply(verdict.wire)
     assert reply is not None
     found["answer"] = [rcode_text(reply.rcode), *(answer_lines(reply, True) if reply.ancount else [])]

@@ -9,13 +9,15 @@ from rdnscache.dns.entry import Entry
 from rdnscache.dns.names import type_text
 from rdnscache.dns.policy import failure_wire
 from rdnscache.dns.question import qname, qtype
-from rdnscache.dns.wire import AAAA, NOERROR, REFUSED, SOA, A
+from rdnscache.dns.wire import AAAA, NO_EDE, NOERROR, REFUSED, SOA, A
 from rdnscache.policy import addresses
 from rdnscache.policy.addresses import HTTPS, IPV4_HINT, IPV6_HINT, SVCB
 from rdnscache.policy.dns64 import Dns64
 from rdnscache.policy.draft import Draft, nobodys_soa
 from rdnscache.policy.plain_records import plain_records
 
+#: Extended DNS Error: left out by who runs the resolver (RFC 8914 section 4.18), as other resolvers say of a type.
+EDE_FILTERED = 17
 #: The parameter of SVCB and HTTPS that has what records of a type would have.
 _HINTS = {A: IPV4_HINT, AAAA: IPV6_HINT}
 
@@ -50,6 +52,7 @@ class Refinement:
     wire: bytes
     why: str
     refused: bool = False
+    ede: int = NO_EDE
 
 
 def refine(entry: Entry, terms: AnswerTerms) -> Refinement | None:
@@ -61,7 +64,11 @@ def refine(entry: Entry, terms: AnswerTerms) -> Refinement | None:
     if trimmed is not None:
         return Refinement(trimmed, "without=excluded")
     found = without_types(entry, terms.without) if terms.without else None
-    return Refinement(found[0], f"without={found[1]}") if found is not None else None
+    if found is None:
+        return None
+    return Refinement(
+        found[0], f"without={found[1]}", ede=EDE_FILTERED if qtype(entry.key) in terms.without else NO_EDE
+    )
 
 
 def private_address(entry: Entry) -> bytes | None:

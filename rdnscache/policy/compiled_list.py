@@ -15,6 +15,9 @@ from struct import Struct
 from rdnscache.policy import list_text, name_table
 from rdnscache.policy.list_text import Item, Remark
 from rdnscache.policy.name_table import NameTable
+from rdnscache.policy.rpz_rules import Rule
+from rdnscache.policy.rpz_table import RpzTable, build_rpz
+from rdnscache.policy.rpz_text import RPZ, read_rpz
 
 #: Remarks on a list that are kept.
 MOST_REMARKS = 20
@@ -22,7 +25,13 @@ MOST_REMARKS = 20
 LONGEST_FACTS, MOST_OCTETS = 64 << 10, 1 << 30
 _HEAD = Struct("<8sI")
 _MAGIC = b"rdnslst1"
+#: Changes whenever a table of the same text would be another one: what one version has made, another does not take for
+#: its own.
+FORMAT = b"3"
 BLOCK, PASS = "block", "pass"
+
+#: What is looked up in.
+Table = NameTable | RpzTable
 
 
 @dataclass(slots=True)
@@ -35,9 +44,9 @@ class ListFacts:
     refused: int = 0
     remarks: list[Remark] = field(default_factory=list)
 
-    def note(self, found: Item | Remark) -> bool:
-        """Count what was read; whether it is a name."""
-        if isinstance(found, Item):
+    def note(self, found: Item | Rule | Remark) -> bool:
+        """Count what was read; whether it is a name or a rule."""
+        if not isinstance(found, Remark):
             self.names += 1
             return True
         self.refused += found.lines
@@ -54,9 +63,12 @@ def read_items(chunks: Iterable[bytes], facts: ListFacts) -> Iterator[Item]:
             yield found
 
 
-def compile_list(chunks: Iterable[bytes], facts: ListFacts, key: bytes) -> bytes:
+def compile_list(chunks: Iterable[bytes], facts: ListFacts, key: bytes, lined: bool = True) -> bytes:
     """A list from its text; takes seconds for a million names. `key`: see `name_table.build`."""
-    table = name_table.build(((0, item) for item in read_items(chunks, facts)), key)
+    if facts.kind == RPZ:
+        table = build_rpz(read_rpz(chunks), key, facts, lined)
+    else:
+        table = name_table.build(((0, item) for item in read_items(chunks, facts)), key)
     remarks = [list(remark) for remark in facts.remarks]
     told = {"kind": facts.kind, "file": facts.file, "names": facts.names, "refused": facts.refused, "remarks": remarks}
     text = json.dumps(told).encode()
@@ -64,7 +76,7 @@ def compile_list(chunks: Iterable[bytes], facts: ListFacts, key: bytes) -> bytes
     return head + bytes(-len(head) % 8) + table
 
 
-def read_compiled(data: bytes | memoryview) -> tuple[ListFacts, NameTable]:
+def read_compiled(data: bytes | memoryview) -> tuple[ListFacts, Table]:
     """The facts and the table, which is not copied. ValueError when it is none, or one that is cut short."""
     view = memoryview(data).cast("B")
     if len(view) < _HEAD.size:
@@ -80,4 +92,5 @@ def read_compiled(data: bytes | memoryview) -> tuple[ListFacts, NameTable]:
         facts = ListFacts(kind, file, int(told["names"]), int(told["refused"]), remarks[:MOST_REMARKS])
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError("the facts of the list cannot be read") from None
-    return facts, NameTable(view[end + -end % 8 :])
+    rest = view[end + -end % 8 :]
+    return facts, RpzTable(rest) if kind == RPZ else NameTable(rest)

@@ -75,7 +75,7 @@ class _LineError(ValueError):
     """A line that gives no name, with the reason."""
 
 
-class _EndError(ValueError):
+class EndError(ValueError):
     """What comes is not read any further, with the reason."""
 
 
@@ -92,14 +92,14 @@ def read_list(chunks: Iterable[bytes], passes: bool = False) -> Iterator[Item | 
     number = names = faults = first_untold = 0
     head, chunks = _begun(chunks)
     try:
-        for number, line in _json_lines(chunks) if is_json(head) else enumerate(_lines(chunks), 1):
+        for number, line in _json_lines(chunks) if is_json(head) else enumerate(lines_of(chunks), 1):
             usual = _usual_rule(line)
             if not usual and not names:
-                _expect_a_list(line)
+                expect_text(line)
             try:
                 for name, below, excepted in (usual,) if usual else _rules(line):
                     if names == MOST_ITEMS:
-                        raise _EndError(f"the list has more than {MOST_ITEMS} names")
+                        raise EndError(f"the list has more than {MOST_ITEMS} names")
                     names += 1
                     yield Item(name, below, number, passes or excepted)
             except _LineError as error:
@@ -107,7 +107,7 @@ def read_list(chunks: Iterable[bytes], passes: bool = False) -> Iterator[Item | 
                 if faults <= MOST_REMARKS:
                     yield Remark(number, str(error))
                 first_untold = first_untold or (number if faults > MOST_REMARKS else 0)
-    except _EndError as error:
+    except EndError as error:
         yield Remark(number or 1, f"nothing is read from here on: {error}")
     if first_untold:
         more = faults - MOST_REMARKS
@@ -133,7 +133,7 @@ def _json_lines(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
         for chunk in chunks:
             octets += len(chunk)
             if octets > MOST_OCTETS:
-                raise _EndError(f"the list has more than {MOST_OCTETS} octets")
+                raise EndError(f"the list has more than {MOST_OCTETS} octets")
             yield chunk
 
     try:
@@ -145,10 +145,10 @@ def _json_lines(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
                 key, line = found
                 yield line, b"%s[]" % key[:100]
     except JsonError as error:
-        raise _EndError(f"line {error.line}: {error}") from None
+        raise EndError(f"line {error.line}: {error}") from None
 
 
-def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The lines without their newlines. Of one longer than LONGEST_LINE, at least that much, and not all of it."""
     pending, passing_over, octets = b"", False, 0
     for chunk in chunks:
@@ -156,7 +156,7 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
             portion = chunk[start : start + _PORTION]
             octets += len(portion)
             if octets > MOST_OCTETS:
-                raise _EndError(f"the list has more than {MOST_OCTETS} octets")
+                raise EndError(f"the list has more than {MOST_OCTETS} octets")
             lines = (pending + portion).split(b"\n")
             pending = lines.pop()
             if passing_over and lines:
@@ -176,7 +176,7 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 _USUAL = re.compile(rb"(0\.0\.0\.0[ \t]+|127\.0\.0\.1[ \t]+|\|\||\*\.)?([A-Za-z0-9_.-]{1,255})(\^)?[ \t\r]*")
 _WIDE = (b"||", b"*.")
 #: A label's length octet. Labels of no octets, and of too many, are not in it.
-_SIZES = {size: bytes((size,)) for size in range(1, 64)}
+SIZES = {size: bytes((size,)) for size in range(1, 64)}
 #: What hosts files name beside their lists.
 _OF_THE_HOST = frozenset(
     b"localhost localhost.localdomain localhost4 localhost4.localdomain4 localhost6 localhost6.localdomain6 local "
@@ -196,23 +196,23 @@ def _usual_rule(line: bytes) -> _Rule | None:
     if len(labels) < 2 or labels[-1].isdigit() or (caret and lead != b"||") or text in _OF_THE_HOST:
         return None
     try:
-        name = b"".join([_SIZES[len(label)] + label for label in labels]) + b"\0"
+        name = b"".join([SIZES[len(label)] + label for label in labels]) + b"\0"
     except KeyError:
         return None
     return (name, lead in _WIDE, False) if len(name) < 256 else None
 
 
-def _expect_a_list(line: bytes) -> None:
+def expect_text(line: bytes) -> None:
     """Before the first name was read: what is no list at all is told once, not for each line."""
     head = line[:4]
     # Text in UTF-16 has a zero in every other octet
     in_turn = {(not head[0], not head[2]), (not head[1], not head[3])} if len(head) == 4 else set()
     if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or in_turn == {(True, True), (False, False)}:
-        raise _EndError("it is UTF-16; only UTF-8 is read")
+        raise EndError("it is UTF-16; only UTF-8 is read")
     if head[:2] == b"\x1f\x8b" or head in (b"PK\3\4", codecs.BOM_UTF32_BE):
-        raise _EndError("it is not a text")
+        raise EndError("it is not a text")
     if line.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html", b"<?xml")):
-        raise _EndError("it is a web page, not a list")
+        raise EndError("it is a web page, not a list")
 
 
 #: Of browsers: which parts of a page to hide, for which sites.

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from rdnscache.policy.directives import NOTHING, Directives
 from rdnscache.policy.name_table import Match, NameTable
+from rdnscache.policy.rpz import ResponsePolicy, RpzZone
 
 #: The list of names that operators have ordered to be blocked, as origins call it.
 ORDERED = "cluster"
@@ -24,20 +25,26 @@ class Found(NamedTuple):
 
     why: str
     passes: bool
+    #: An operator has said so.
+    ordered: bool = False
 
 
 class Lists:
     """An exception in any list comes before all blocks. Of several blocks the longest name counts, then the first
     list; an order of an operator comes before all lists."""
 
-    def __init__(self, lists: Sequence[Listed] = (), directives: Directives = NOTHING) -> None:
+    def __init__(
+        self, lists: Sequence[Listed] = (), directives: Directives = NOTHING, zones: Sequence[RpzZone] = ()
+    ) -> None:
         self._finds = [(listed.table.find, listed.name) for listed in lists]
         self._directives = directives if directives else None
         self._paused = directives.paused
+        #: Response policy zones, as far as they decide anything now.
+        self.rpz = ResponsePolicy(() if directives.paused else zones)
 
     def __bool__(self) -> bool:
         """Whether anything may be blocked."""
-        return not self._paused and (bool(self._finds) or self._directives is not None)
+        return not self._paused and (bool(self._finds or self.rpz) or self._directives is not None)
 
     def find(self, name: bytes) -> Found | None:
         """What decides about a name (wire form, lower case); None when nothing does."""
@@ -46,7 +53,7 @@ class Lists:
                 return None
             ordered = self._directives.passes(name)
             if ordered is not None:
-                return Found(f"{'pass' if ordered else 'block'}={ORDERED}", ordered)
+                return Found(f"{'pass' if ordered else 'block'}={ORDERED}", ordered, True)
         best: Match | None = None
         for find, listed in self._finds:
             match = find(name)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from itertools import accumulate, pairwise
 from operator import le
@@ -38,14 +38,18 @@ MOST_LISTS = 1 << 16
 #: directory and a checksum follow.
 _HEADER = Struct("=Q16sIBBBB")
 _CHECKSUM_OCTETS = 16
-_MAGIC = 0x72646E736E616D31
+_MAGIC = 0x72646E736E616D32
 #: The last bits of a hash, which say what kind of line it is: there may be an entry for each kind.
 _PASSES, _BELOW, _KIND = 1, 2, 3
 #: Of a value: the line is below, the list above. The lower value is the line that comes first.
-_LIST_SHIFT = 40
+_LIST_SHIFT = 48
 _LINE_MASK = (1 << _LIST_SHIFT) - 1
 #: How many leading bits of a hash decide in which pile it is sorted. Of one pile at a time the numbers are objects.
 _PILE_BITS = 10
+
+
+#: The highest number of a line.
+MOST_LINES = _LINE_MASK
 
 
 class Match(NamedTuple):
@@ -60,12 +64,14 @@ class Match(NamedTuple):
     name: bytes
 
 
-def build(items: Iterable[tuple[int, Item]], key: bytes) -> bytes:
+def build(
+    items: Iterable[tuple[int, Item]], key: bytes, merge: Callable[[int, int, int], int] | None = None
+) -> bytes:
     """A table of the names, each given with the number of the list it is from. `key` is KEY_OCTETS random octets.
 
-    Lists are given in the order in which they count: of lines of one kind for one name, the first one stays. Takes
-    seconds for a million names, so it is for a process in which nobody waits. ValueError when there are more names or
-    lists than a table may have.
+    Lists are given in the order in which they count: of lines of one kind for one name, the first one stays, or what
+    `merge` makes of list, line and a further line of that list. Takes seconds for a million names, so it is for a
+    process in which nobody waits. ValueError when there are more names or lists than a table may have.
     """
     if len(key) != KEY_OCTETS:
         raise ValueError(f"the key of a table has {KEY_OCTETS} octets")
@@ -78,6 +84,8 @@ def build(items: Iterable[tuple[int, Item]], key: bytes) -> bytes:
         pile = piles.pop()
         pile.reverse()  # the first line is put in last, and stays
         firsts = dict(zip(pile[1::2], pile[::2], strict=True))
+        if merge is not None and 2 * len(firsts) < len(pile):
+            firsts = _merged(pile, merge)
         in_order = sorted(firsts)
         hashes.extend(in_order)
         values.extend(map(firsts.__getitem__, in_order))
@@ -115,6 +123,18 @@ def _gathered(items: Iterable[tuple[int, Item]], key: bytes) -> tuple[list[array
         tails.append(crc32(name[before:]))
         depths.add(depth)
     return piles, tails, depths
+
+
+def _merged(pile: array[int], merge: Callable[[int, int, int], int]) -> dict[int, int]:
+    """Values by hash, those of one list put together. The pile has the last line first."""
+    found: dict[int, int] = {}
+    for at in range(len(pile) - 1, 0, -2):
+        number, value = pile[at], pile[at - 1]
+        first = found.setdefault(number, value)
+        if first is not value and first >> _LIST_SHIFT == value >> _LIST_SHIFT:
+            source = value >> _LIST_SHIFT
+            found[number] = source << _LIST_SHIFT | merge(source, first & _LINE_MASK, value & _LINE_MASK)
+    return found
 
 
 def _starts(name: bytes) -> list[int]:
@@ -169,6 +189,10 @@ class NameTable:
         """Its entries."""
         return len(self._hashes)
 
+    def values(self) -> Iterator[int]:
+        """The lines of all entries."""
+        return (value & _LINE_MASK for value in self._values)
+
     def check(self) -> None:
         """ValueError unless the table is as it was made, and no look-up can leave it.
 
@@ -186,18 +210,43 @@ class NameTable:
         An exception comes before any block. Otherwise the name itself comes first, then the longest of its parents
         whose line means what is below it as well.
         """
+        return self._search(name) if self._may_have(name) else None
+
+    def first(self, name: bytes) -> Match | None:
+        """The line of the first list that means a name, where lines mean a name or what is below it, not both.
+
+        Within the list the name itself comes first, then the longest of its parents.
+        """
+        found: Match | None = None
+        for start, lines in self._lines(name) if self._may_have(name) else ():
+            for kind, value in lines:
+                if (kind == _BELOW) == (start > 0) and (found is None or value >> _LIST_SHIFT < found.source):
+                    found = Match(value >> _LIST_SHIFT, value & _LINE_MASK, False, name[start:])
+        return found
+
+    def _may_have(self, name: bytes) -> bool:
         before = last = at = 0
         while size := name[at]:
             before, last = last, at
             at += 1 + size
         bit = crc32(name[before:]) & self._mask
-        if not self._filter[bit >> 3] & 1 << (bit & 7):
-            return None
-        return self._search(name)
+        return bool(self._filter[bit >> 3] & 1 << (bit & 7))
 
     def _search(self, name: bytes) -> Match | None:
-        hashes = self._hashes
         blocked: Match | None = None
+        for start, found in self._lines(name):
+            lines = [(not kind & _PASSES, value) for kind, value in found if not start or kind & _BELOW]
+            if lines:
+                blocks, value = min(lines)
+                match = Match(value >> _LIST_SHIFT, value & _LINE_MASK, not blocks, name[start:])
+                if not blocks:
+                    return match
+                blocked = blocked or match
+        return blocked
+
+    def _lines(self, name: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+        """What there is of a name and its parents: where each begins in the name, kinds of lines and their values."""
+        hashes, values = self._hashes, self._values
         starts = _starts(name)
         labels = len(starts) - 1
         # Parents of more or fewer labels than any listed name need no look
@@ -208,15 +257,9 @@ class NameTable:
             place = number >> self._shift
             end = self._directory[place + 1]
             at = bisect_left(hashes, number, self._directory[place], end)
-            lines = []
+            found = []
             while at < end and (kind := hashes[at] ^ number) <= _KIND:
-                if not start or kind & _BELOW:
-                    lines.append((not kind & _PASSES, self._values[at]))
+                found.append((kind, values[at]))
                 at += 1
-            if lines:
-                blocks, value = min(lines)
-                match = Match(value >> _LIST_SHIFT, value & _LINE_MASK, not blocks, name[start:])
-                if not blocks:
-                    return match
-                blocked = blocked or match
-        return blocked
+            if found:
+                yield start, found

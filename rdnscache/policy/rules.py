@@ -1,38 +1,28 @@
 """What is decided about a question before anybody is asked, and about an answer before a client has it. Pure.
 
-Local records come first, then names that are never blocked, then those that are, then names of special use.
+Local records come first, then names that are never blocked, then response policy zones, then names that are blocked,
+then names of special use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from rdnscache.dns.entry import Entry
-from rdnscache.dns.question import qclass, qname, section
+from rdnscache.dns.question import qclass, qname, qtype, section
 from rdnscache.dns.records import Names, plain_data, plain_name, records_of
-from rdnscache.dns.wire import CNAME, HEADER_SIZE, IN, NO_EDE, Reply, parse_reply
+from rdnscache.dns.wire import AAAA, CNAME, HEADER_SIZE, IN, A, Reply, parse_reply
 from rdnscache.dns.zones import Zones
 from rdnscache.policy.answers import AnswerTerms, Refinement, refine
 from rdnscache.policy.blocking import EDE_BLOCKED, BlockAnswer
 from rdnscache.policy.dns64 import Dns64
-from rdnscache.policy.lists import Lists
+from rdnscache.policy.lists import Found, Lists
 from rdnscache.policy.local_zones import LocalZones
 from rdnscache.policy.special_names import SpecialNames
+from rdnscache.policy.verdict import TRUNCATED, Verdict
 
 #: See `Policy`.
 FILE_SHIFT = 24
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is answered, and why: `block=ads.txt:17`, the list and its line."""
-
-    wire: bytes
-    why: str
-    ede: int = NO_EDE
-    #: What an alias that leads out of the local records leads to, on the wire: to be followed.
-    target: bytes | None = None
 
 
 class Policy:
@@ -72,20 +62,31 @@ class Policy:
             if found is not None:
                 file, line = self._files[found.line >> FILE_SHIFT], found.line & (1 << FILE_SHIFT) - 1
                 return Verdict(found.wire, f"local={file}:{line}", target=found.target)
-        return self._blocked(key, qname(key)) or self._of_special_use(key)
+        verdict = self._listed(key, qname(key))
+        if verdict is None or verdict.action == TRUNCATED:  # what is to be asked may be nobody else's business
+            verdict = self._of_special_use(key) or verdict
+        return verdict
 
     def of_answer(self, key: bytes, tail: bytes, ancount: int) -> Verdict | None:
-        """About an answer, whose aliases may lead to a blocked name: that of an advertiser behind the site's own."""
-        if not self.lists or not ancount or qclass(key) != IN:
+        """About an answer. Its aliases may lead to a blocked name: that of an advertiser behind the site's own."""
+        lists, rpz = self.lists, self.lists.rpz
+        if not lists or not (ancount or rpz) or qclass(key) != IN or self._passes(qname(key)):
             return None
-        own = self.lists.find(qname(key))
-        if own is not None and own.passes:
-            return None
-        for target in _targets(key, tail, ancount):
-            found = self._blocked(key, target)
+        names, addresses = _told(key, tail, ancount, rpz.about_addresses) if ancount else ([], [])
+        if rpz:
+            followed = [qname(key), *(name for name in names if not self._passes(name))]
+            found = rpz.of_answer(followed, addresses)
             if found is not None:
-                return found
-        return None
+                return rpz.verdict(key, found)
+        return next(filter(None, (self._blocked(key, name) for name in names)), None)
+
+    def of_client(self, key: bytes, source: bytes) -> Verdict | None:
+        """About a question because of who asks it, at an address of 4 or 16 octets."""
+        rpz = self.lists.rpz
+        if qclass(key) != IN or self._passes(qname(key)) or (self._local and self._local.answer(key) is not None):
+            return None
+        found = rpz.of_client(qname(key), source)
+        return rpz.verdict(key, found) if found is not None else None
 
     def refined(self, entry: Entry) -> Refinement | None:
         """What an answer that is not blocked becomes before clients have it; None when it stays as it is."""
@@ -98,6 +99,13 @@ class Policy:
         found = terms.dns64 if terms is not None else None
         return found if found is not None and found.lacks(entry) else None
 
+    def completes(self, key: bytes) -> bool:
+        """Whether an answer to a question may take others, for addresses that are made of them or aliases of ours."""
+        if self.lists.rpz.aliases:
+            return True
+        terms = self.terms_of(key) if qtype(key) == AAAA else None
+        return terms is not None and terms.dns64 is not None
+
     def terms_of(self, key: bytes) -> AnswerTerms | None:
         """What holds for the answer to a question."""
         return self._terms.of(key) if self._terms is not None and qclass(key) == IN else None
@@ -106,8 +114,22 @@ class Policy:
         found = self._special.of(key) if self._special is not None else None
         return Verdict(found.wire, found.why, target=found.target) if found is not None else None
 
-    def _blocked(self, key: bytes, name: bytes) -> Verdict | None:
+    def _passes(self, name: bytes) -> bool:
         found = self.lists.find(name)
+        return found is not None and found.passes
+
+    def _listed(self, key: bytes, name: bytes) -> Verdict | None:
+        found, rpz = self.lists.find(name), self.lists.rpz
+        if rpz and (found is None or not (found.passes or found.ordered)):
+            hit, waits = rpz.of_name(name)
+            if hit is not None:
+                return None if waits else rpz.verdict(key, hit)
+        return self._by_list(key, found)
+
+    def _blocked(self, key: bytes, name: bytes) -> Verdict | None:
+        return self._by_list(key, self.lists.find(name))
+
+    def _by_list(self, key: bytes, found: Found | None) -> Verdict | None:
         return None if found is None or found.passes else Verdict(self._answer.wire(key), found.why, EDE_BLOCKED)
 
 
@@ -116,16 +138,20 @@ def no_policy() -> Policy:
     return Policy(None, (), Lists(), BlockAnswer())
 
 
-def _targets(key: bytes, tail: bytes, ancount: int) -> Iterator[bytes]:
-    """The names that the aliases of an answer lead to, on the wire and in lower case."""
+def _told(key: bytes, tail: bytes, ancount: int, addressed: bool) -> tuple[list[bytes], list[bytes]]:
+    """The names that the aliases of an answer lead to, on the wire and in lower case; its addresses if `addressed`."""
     head = bytes((0, 0, 0x81, 0x80, 0, 1)) + ancount.to_bytes(2, "big") + bytes(4)
     reply = parse_reply(head + section(key) + tail)
-    if reply is None or CNAME not in reply.types:
-        return
+    if reply is None or not (CNAME in reply.types or (addressed and (A in reply.types or AAAA in reply.types))):
+        return [], []
     names = Names(reply.wire)
+    targets, addresses = [], []
     for record in records_of(reply, names, 0, reply.ancount, reply.end):
         if record.rtype == CNAME:
-            yield plain_name(names, names.read(record.ttl_at + 6))
+            targets.append(plain_name(names, names.read(record.ttl_at + 6)))
+        elif addressed and record.rtype in (A, AAAA):
+            addresses.append(reply.wire[record.ttl_at + 6 : record.end])
+    return targets, addresses
 
 
 def joined(first: Reply, rest: Reply) -> bytes:

@@ -14,12 +14,14 @@ from rdnscache.policy.words import Word, is_seconds, name_wire, seconds
 
 #: Seconds that a record may be kept where neither it nor the text says so.
 DEFAULT_TTL = 3600
+#: Characters of a record, comments inside its brackets included.
+LONGEST_ENTRY = 1 << 20
 
 _IN_QUOTES = r'(?:[^"\\\n]|\\[^\n])*+'
 _PLAIN = r'[^ \t\r\f\v\n;()"\\]++|\\[^\n]'
 #: Each alternative begins with characters of its own and gives nothing back: a text is read in one pass.
 _TOKEN = re.compile(
-    rf"""(?P<space>[ \t\r\f\v]++)|(?P<comment>;[^\n]*+)|(?P<end>\n)|(?P<bracket>[()])"""
+    rf"""(?P<space>[ \t\r\f\v]++)|(?P<comment>;[^\n]*+)|(?P<bracket>[()])"""
     rf"""|"(?P<quoted>{_IN_QUOTES})"|(?P<word>(?:{_PLAIN})(?:{_PLAIN}|"{_IN_QUOTES}")*+)"""
 )
 _CLASS = re.compile(r"IN|CH|HS|NONE|ANY|CLASS[0-9]+", re.IGNORECASE)
@@ -43,67 +45,108 @@ def read_zone_text(text: str, origin: str = ".", ttl: int = DEFAULT_TTL) -> list
 
 def zone_records(text: str, origin: str = ".", ttl: int = DEFAULT_TTL) -> Iterator[LocalRecord]:
     """The same one by one, for those who have something else to do in between."""
-    reader, count = _Reader(name_wire(origin, b"\0"), ttl), 0
-    for entry in _entries(text):
-        try:
-            record = reader.read(entry)
-            count += record is not None
-            if count > MOST_RECORDS:
-                raise ValueError(f"there are more than {MOST_RECORDS} records")
-        except ValueError as error:
-            raise ZoneTextError(entry.line, str(error)) from None
+    reader, count = ZoneReader(name_wire(origin, b"\0"), ttl), 0
+    for number, line in enumerate(text.split("\n"), 1):
+        record = reader.read(number, line)
         if record is not None:
+            count += 1
+            if count > MOST_RECORDS:
+                raise ZoneTextError(record.line, f"there are more than {MOST_RECORDS} records")
             yield record
+    reader.end()
 
 
-def _entries(text: str) -> Iterator[_Entry]:
-    """What ends with its line, unless there are brackets around the line's end."""
-    at, line, first, continued, opened = 0, 1, 1, False, 0
-    words: list[Word] = []
-    fresh = True
-    while at < len(text):
-        token = _TOKEN.match(text, at)
-        if token is None:
-            raise ZoneTextError(line, _why_no_token(text[at]))
-        at, kind = token.end(), token.lastgroup
-        if kind == "space":
-            continued = continued or fresh
-        elif kind in ("word", "quoted"):
-            first = first if words else line
-            words.append(Word(token[kind], kind == "quoted"))
-        elif kind == "bracket":
-            opened += 1 if token[0] == "(" else -1
-            if opened not in (0, 1):
-                raise ZoneTextError(line, "a bracket inside brackets" if opened > 1 else "a bracket that none opens")
-        elif kind == "end":
-            line += 1
-            if not opened:
-                if words:
-                    yield _Entry(first, continued, words)
-                words, continued, fresh = [], False, True
-                continue
-        fresh = False
-    if opened:
-        raise ZoneTextError(first if words else line, "a bracket is not closed")
-    if words:
-        yield _Entry(first, continued, words)
+class _Entries:
+    """Lines put together: an entry ends with its line, unless there are brackets around the line's end."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Go on as at the beginning of a text."""
+        self.opened, self.first, self.octets, self.continued = 0, 0, 0, False
+        self._words: list[Word] = []
+
+    def line(self, number: int, text: str) -> _Entry | None:
+        """The entry that ends with this line. Of an unfinished one, LONGEST_ENTRY characters are kept at most."""
+        at, words, fresh = 0, self._words, not self.opened
+        self.octets += len(text)
+        if self.octets > LONGEST_ENTRY:
+            raise ZoneTextError(self.first or number, f"a record has more than {LONGEST_ENTRY} characters")
+        while at < len(text):
+            token = _TOKEN.match(text, at)
+            if token is None:
+                raise ZoneTextError(number, _why_no_token(text[at]))
+            at, kind = token.end(), token.lastgroup
+            if kind == "space":
+                self.continued = self.continued or fresh
+            elif kind in ("word", "quoted"):
+                self.first = self.first if words else number
+                words.append(Word(token[kind], kind == "quoted"))
+            elif kind == "bracket":
+                self.opened += 1 if token[0] == "(" else -1
+                if self.opened not in (0, 1):
+                    why = "a bracket inside brackets" if self.opened > 1 else "a bracket that none opens"
+                    raise ZoneTextError(number, why)
+                self.first = self.first or number
+            fresh = False
+        if self.opened:
+            return None
+        found = _Entry(self.first, self.continued, words) if words else None
+        self.forget()
+        return found
 
 
 def _why_no_token(char: str) -> str:
     return "a quoted string does not end in its line" if char == '"' else "a backslash stands at the end of the line"
 
 
-class _Reader:
-    """What the lines so far say about the next: origin, last owner, TTLs (RFC 2308 section 4, RFC 1035 section 5.1)."""
+class ZoneReader:
+    """Reads a text line by line.
+
+    What the lines so far say about the next: origin, last owner, TTLs (RFC 2308 section 4, RFC 1035 section 5.1).
+    """
 
     def __init__(self, origin: bytes, ttl: int) -> None:
-        self._origin = origin
+        self._entries = _Entries()
+        #: Names that do not end in a dot are below it.
+        self.origin = origin
         self._owner: bytes | None = None
         #: What `$TTL` says, -1 without one; else what the last record has said.
         self._set_ttl = -1
         self._last_ttl = ttl
 
-    def read(self, entry: _Entry) -> LocalRecord | None:
+    @property
+    def between(self) -> bool:
+        """Whether an entry begins with the next line."""
+        return not self._entries.opened
+
+    def read(self, number: int, line: str) -> LocalRecord | None:
+        """The record that ends with a line, if one does. Raises ZoneTextError, and can go on with the next line."""
+        try:
+            entry = self._entries.line(number, line)
+        except ZoneTextError:
+            self._entries.forget()
+            raise
+        try:
+            return self._record(entry) if entry is not None else None
+        except ValueError as error:
+            raise ZoneTextError(entry.line if entry is not None else number, str(error)) from None
+
+    def end(self) -> None:
+        """There are no more lines. Raises ZoneTextError when one is missing."""
+        if self._entries.opened:
+            raise ZoneTextError(self._entries.first, "a bracket is not closed")
+
+    def follow(self, owner: bytes, ttl: int) -> int:
+        """Note a record that somebody else has read, with its TTL, or -1 where it has none; the TTL that it gets."""
+        self._owner = owner
+        if ttl >= 0:
+            self._last_ttl = ttl
+            return ttl
+        return self._set_ttl if self._set_ttl >= 0 else self._last_ttl
+
+    def _record(self, entry: _Entry) -> LocalRecord | None:
         """The record, or None for a directive."""
         words = entry.words
         if words[0].text.startswith("$") and not words[0].quoted and not entry.continued:
@@ -113,11 +156,11 @@ class _Reader:
             owner, words = words[0], words[1:]
             if owner.quoted:
                 raise ValueError(f"{shown(owner.text)} stands in quotes where a name is expected")
-            self._owner = name_wire(owner.text, self._origin)
+            self._owner = name_wire(owner.text, self.origin)
         if self._owner is None:
             raise ValueError("the first record has no name: only a line below another may begin with a space")
         ttl, rtype, data = self._head(words)
-        rdata = rdata_wire(rtype, data, self._origin)
+        rdata = rdata_wire(rtype, data, self.origin)
         check(self._owner, rtype, rdata)
         return LocalRecord(self._owner, rtype, ttl, rdata, entry.line)
 
@@ -131,7 +174,7 @@ class _Reader:
         if len(words) != 2 or words[1].quoted:
             raise ValueError(f"{what} has one {'name' if what == '$ORIGIN' else 'time'} behind it, and nothing else")
         if what == "$ORIGIN":
-            self._origin = name_wire(words[1].text, self._origin)
+            self.origin = name_wire(words[1].text, self.origin)
         else:
             self._set_ttl = seconds(words[1].text)
 

@@ -3,6 +3,7 @@ cimport cython
 from rdnscache.cache cimport Cache
 from rdnscache.dns.compose cimport compose
 from rdnscache.dns.entry cimport Entry
+from rdnscache.dns.question cimport view_number, with_view
 from rdnscache.dns.wire cimport Query
 from rdnscache.flights cimport Flights
 from rdnscache.query_log cimport QueryLog
@@ -18,10 +19,16 @@ cdef class Answering:
     cdef bint _renews
     cdef object _departure
     cdef public bint rotates
+    cdef public bint enforces
+    cdef public object notified
     cdef public object subnets
+    cdef public bytes marks
+    cdef public object views
 
     @cython.locals(entry=Entry)
     cpdef bytes lookup(self, Query query, double now)
+    cdef bytes _enforce(self, Query query, Entry entry, double now)
+    @cython.locals(left=int)
     cdef object _renew(self, Entry entry, bytes key)
     @cython.locals(layer=int, reply=bytes, entry=Entry, outcome=int)
     cpdef bytes take(self, object channel, Query query, object client, double now)

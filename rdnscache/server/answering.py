@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Collection
 from typing import Any
 
 from rdnscache import clock, metrics, outcomes
@@ -13,11 +14,15 @@ from rdnscache.clients.subnets import ClientSubnets
 from rdnscache.departure import Departure
 from rdnscache.dns.compose import EDE_NOT_READY, EDE_PROHIBITED, compose, compose_error, compose_truncated
 from rdnscache.dns.entry import FAR, Entry
+from rdnscache.dns.notify import is_notify
 from rdnscache.dns.policy import Identity, answer_ourselves
-from rdnscache.dns.wire import CH, REFUSED, SERVFAIL, Query
+from rdnscache.dns.question import ROUTE_SIZE, view_number, with_route, with_view
+from rdnscache.dns.wire import CH, REFUSED, SERVFAIL, TCP_SIZE, Query
 from rdnscache.flights import Channel, Flights
 from rdnscache.metrics import Counters
+from rdnscache.policy.verdict import DROPPED
 from rdnscache.query_log import QueryLog
+from rdnscache.views import Views
 
 log = logging.getLogger(__name__)
 
@@ -46,31 +51,62 @@ class Answering:
         self._departure = departure
         #: Whether the address that comes first is another from reply to reply.
         self.rotates = False
+        #: Whether what policy has done instead of answering is done here; where workers ask each other it is not.
+        self.enforces = True
+        #: What answers a server that says that a zone has changed, if any zone is transferred.
+        self.notified: Callable[[Query], bytes] | None = None
         #: Where upstreams are told of clients' networks: which one a query is for.
         self.subnets: ClientSubnets | None = None
+        #: Where there are views: what their keys are marked with, by number; and those themselves.
+        self.marks: bytes | None = None
+        self.views: Views | None = None
 
     def lookup(self, query: Query, now: float) -> bytes | None:
-        """Step 3: the reply from L1, if it is there and fresh. Those to be traced or logged take the longer way."""
+        """Step 3: the reply from L1, if it is there and fresh; empty: there is none.
+
+        Those to be traced or logged take the longer way.
+        """
         if self.subnets is not None:
             self.subnets.mark(query)
+        if self.marks is not None and not query.error:
+            query.key = with_view(query.key, self.marks[query.group])
         if query.error or query.trace or query.watch is not None:
             return None
         entry = self.cache.get(query.key, now)
         if entry is None:
             return None
-        if now >= entry.renew_at and entry.hits > 1:
-            self._renew(entry, query.key)
+        if now >= entry.renew_at:
+            if entry.action and self.enforces:
+                return self._enforce(query, entry, now)
+            if entry.hits > 1:
+                self._renew(entry, query.key)
+        return compose(query, entry, now, self.rotates)
+
+    def _enforce(self, query: Query, entry: Entry, now: float) -> bytes:
+        """What a client hears where policy says more than an answer; nothing is an empty reply."""
+        if entry.action == DROPPED:
+            self.counters[metrics.POLICY_DROPPED] += 1
+            return b""
+        if query.limit != TCP_SIZE:
+            self.counters[metrics.POLICY_TRUNCATED] += 1
+            return compose_truncated(query)
         return compose(query, entry, now, self.rotates)
 
     def _renew(self, entry: Entry, key: bytes) -> None:
         """Ask anew for an entry that is in use and about to end; once."""
         entry.renew_at = FAR
-        if self._renews and self._flights.renew(key, entry.ttl // 10 + 1):
+        if not self._renews:
+            return
+        left = entry.ttl // 10 + 1
+        asked = key if self.views is None or view_number(key) < 0 else self.views.to_renew(key, left, clock.now())
+        if asked is not None and self._flights.renew(asked, left):
             self.counters[metrics.PREFETCHES] += 1
 
     def take(self, channel: Channel, query: Query, client: Any, now: float) -> bytes | None:
         """Step 4: the reply when there is one already; None when `channel.answer` will be called later."""
         layer = outcomes.LOCAL
+        if self.notified is not None and is_notify(query):
+            return self.notified(query)
         reply = answer_ourselves(query, self._identity)
         if self._departure.begun and query.qclass == CH and not query.error:
             reply = compose_error(query, SERVFAIL, EDE_NOT_READY)
@@ -78,6 +114,10 @@ class Answering:
             entry = self.cache.get(query.key, now)
             if entry is not None:
                 return self.finish(query, entry, outcomes.L1)
+        if reply is None and self.views is not None and view_number(query.key) >= 0:
+            told = self.views.told(query, now)
+            if told is not None:
+                return self.finish(query, *told)
         if reply is None:
             outcome = self._flights.join(channel, query, client, now)
             if outcome == outcomes.JOINED:
@@ -92,18 +132,28 @@ class Answering:
         return reply
 
     def finish(self, query: Query, entry: Entry, layer: int) -> bytes:
-        """The reply from an entry; counted, traced and logged."""
+        """The reply from an entry, empty where there is to be none; counted, traced and logged."""
+        if self.views is not None and view_number(query.key) < 0:
+            entry = self.views.answer(query, entry)
         now = clock.now()
-        self.counters[metrics.ANSWERS + layer] += 1
         if query.trace and self._worker_name:
             query.note = trace_text(self._worker_name, entry, layer, now)
-        reply = compose(query, entry, now, self.rotates)
+            if self.views is not None:
+                query.note += f" view={self.views.names[query.group]}".encode()
+        if entry.action and self.enforces:
+            reply = self._enforce(query, entry, now)
+        else:
+            reply = compose(query, entry, now, self.rotates)
+        if reply:
+            self.counters[metrics.ANSWERS + layer] += 1
         if query.watch is not None:
             query.watch(layer)
         return reply
 
     def deny(self, query: Query) -> bytes:
         """The reply to a client that is not allowed (RFC 8914 section 4.19)."""
+        if self.notified is not None and is_notify(query):  # who is believed there is another matter
+            return self.notified(query)
         self.counters[metrics.DENIED] += 1
         reply = compose_error(query, REFUSED, EDE_PROHIBITED)
         if query.watch is not None:
@@ -115,6 +165,19 @@ class Answering:
         slips = verdict == SLIP and not query.error
         self.counters[metrics.LIMITED_TRUNCATED if slips else metrics.LIMITED_DROPPED] += 1
         return compose_truncated(query) if slips else None
+
+    def routed(self, query: Query, asked: bytes, routes: Collection[bytes]) -> bytes | None:
+        """Give a query of another worker the route that it comes with; what to say when that is none of ours.
+
+        During a reload one of us has the views of before.
+        """
+        route = asked[:ROUTE_SIZE]
+        if not any(route) or query.error:
+            return None
+        if route not in routes:
+            return compose_error(query, SERVFAIL, EDE_NOT_READY)
+        query.key = with_route(query.key, route)
+        return None
 
     def forged(self, data: bytes) -> bool:
         """Whether something is a PROXY header from somebody who may not send one; counted."""

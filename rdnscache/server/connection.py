@@ -45,9 +45,11 @@ class TcpConnection:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         guard = listener.guard
         self.source = source
-        #: Whether the client may ask, as far as is known.
-        self._allowed = guard.allowed.holds(source)
+        #: The client's view; -1 when it may not ask, as far as is known.
+        self._group = guard.allowed.group(source)
         self._awaits_header = guard.proxies is not None and guard.proxies.holds(source)
+        #: The address that a proxy says was asked.
+        self._asked = b""
         self._answering = answering
         self.listener = listener
         self._pool = listener.pool
@@ -208,8 +210,8 @@ class TcpConnection:
         self._awaits_header = False
         if proxied.source:
             self._pool.leave(self)
-            self.source = proxied.source
-            self._allowed = self.listener.guard.allowed.holds(proxied.source)
+            self.source, self._asked = proxied.source, proxied.destination
+            self._group = self.listener.guard.allowed.group(proxied.source)
             self._pool.join(self)
         return True
 
@@ -221,26 +223,32 @@ class TcpConnection:
             self._flush()
             self.close()
             return
-        query.source = self.source
+        query.source, query.group = self.source, self._group
         answering.counters[metrics.QUERIES_TCP] += 1
         if answering.query_log.due(1):
             query.watch = answering.query_log.watch(query, "tcp", self.source)
-        if not self._allowed:
+        if self._group < 0:
             self._send(query, answering.deny(query))
+            return
+        routes = self.listener.guard.routes
+        if routes is not None and (reply := answering.routed(query, self._asked, routes)) is not None:
+            self._send(query, reply)
             return
         answering.query_log.heat(query.key, 1)
         reply = answering.lookup(query, now)
-        if reply is not None:
+        if reply is None:
+            reply = answering.take(self, query, None, now)
+        elif reply:
             answering.counters[metrics.ANSWERS + outcomes.L1] += 1
             observe(answering.counters, metrics.L1_SECONDS, clock.now() - now, 1)
-        else:
-            reply = answering.take(self, query, None, now)
         if reply is None:
             self.pending += 1
         else:
             self._send(query, reply)
 
     def _send(self, query: Query, reply: bytes) -> None:
+        if not reply:
+            return
         count_reply(self._answering.counters, metrics.REPLIES_TCP, query.rcode)
         if len(reply) <= TCP_SIZE:
             self._made += (len(reply).to_bytes(2, "big"), reply)

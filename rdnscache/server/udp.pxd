@@ -24,6 +24,7 @@ cdef class UdpListener:
     cdef Networks _allowed
     cdef Limiter _limiter
     cdef Networks _proxies
+    cdef object _routes
 
     @cython.locals(
         batch=Batch, answering=Answering, now=double, count=int, hits=int, plain=int, index=int, watched=int,
@@ -32,7 +33,7 @@ cdef class UdpListener:
     )
     cpdef object drain(self)
     @cython.locals(
-        batch=Batch, answering=Answering, data=bytes, source=bytes, stream=bint, proxied=Proxied, query=Query,
+        batch=Batch, answering=Answering, data=bytes, source=bytes, asked=bytes, stream=bint, proxied=Proxied, query=Query,
         verdict=int,
         reply=bytes
     )

@@ -29,6 +29,7 @@ class UdpListener:
         self._allowed = guard.allowed
         self._limiter = guard.limiter
         self._proxies = guard.proxies
+        self._routes = guard.routes
         self._batch = Batch(sock, wildcard)
         self._loop = get_hub().loop
         self._watcher = self._loop.io(sock.fileno(), READ)
@@ -81,11 +82,11 @@ class UdpListener:
                     continue
                 key = query.key
                 reply = answering.lookup(query, now)
-                if reply is not None:
-                    hits += 1
-                else:
+                if reply is None:
                     reply = answering.take(self, query, batch.client(index), now)
-                if reply is not None:
+                elif reply:
+                    hits += 1
+                if reply:  # an empty one is none
                     batch.reply(index, reply)
                     if query.rcode == 0:
                         plain += 1
@@ -108,7 +109,7 @@ class UdpListener:
     def _admit(self, index: int, now: float, watched: bool) -> Query | None:
         """The query in a datagram, when it is to be answered; else what is to be said instead is queued."""
         batch, answering = self._batch, self._answering
-        data, source, stream = batch.data(index), batch.source(index), False
+        data, source, stream, asked = batch.data(index), batch.source(index), False, b""
         if self._proxies is not None and self._proxies.holds(source):
             proxied = parse_proxy(data)
             if proxied is None:
@@ -116,6 +117,7 @@ class UdpListener:
                 self._dropped += 1
                 return None
             data, source, stream = data[proxied.end :], proxied.source or source, proxied.stream
+            asked = proxied.destination
         query = parse_query(data, False)
         if query is None or (query.error and answering.forged(data)):
             self._dropped += 1
@@ -124,9 +126,13 @@ class UdpListener:
         if watched:
             query.watch = answering.query_log.watch(query, "udp", source)
         verdict = PASS if self._limiter is None or stream else self._limiter.check(source, now)
-        if verdict == PASS and self._allowed.holds(source):
-            return query
-        reply = answering.deny(query) if verdict == PASS else answering.limit(query, verdict)
+        query.group = self._allowed.group(source)
+        if verdict == PASS and query.group >= 0:
+            reply = answering.routed(query, asked, self._routes) if self._routes is not None else None
+            if reply is None:
+                return query
+        else:
+            reply = answering.deny(query) if verdict == PASS else answering.limit(query, verdict)
         if reply is not None:
             count_reply(answering.counters, metrics.REPLIES_UDP, query.rcode)
             batch.reply(index, reply)
@@ -136,6 +142,8 @@ class UdpListener:
         """Queue a reply; what lands in one turn of the hub leaves together."""
         answering = self._answering
         reply = answering.finish(query, entry, layer)
+        if not reply:
+            return
         count_reply(answering.counters, metrics.REPLIES_UDP, query.rcode)
         self._batch.reply_to(client, reply)
         if not self._flushing:

@@ -22,16 +22,14 @@ from rdnscache.store.contract import (
     CLAIM,
     FAILURE,
     FILL,
-    NO_SCOPE,
     NOTHING_FRESH,
     RELEASE,
     RENEW,
     STORE,
     STORE_NAME,
     Names,
-    info_text,
 )
-from rdnscache.store.decoding import Lifetime
+from rdnscache.store.decoding import NO_SCOPE, Lifetime, info_text
 from rdnscache.store.interface import Claim
 from rdnscache.store.odd import guessable
 from rdnscache.store.servers import Command, Servers

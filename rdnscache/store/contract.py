@@ -38,6 +38,8 @@ so the braces hold the whole name, and an entry, its claim and its followers are
 The class is left out where it is IN. Behind `:cd` there may be `:ecs=192.0.2.0/24`: the client subnet that was told to
 the upstream (RFC 7871), with its lead and wait keys. What comes back with scope 0, for all, is stored under the key
 without it; everything else has `scope` in its `info`, behind `why`, as the upstream told it.
+Before that there may be `:via=0123456789abcdef`: a view has other servers asked than usual. The digest is made of
+whom it asks, how, and how long it keeps that, so it is the same for the same servers in views of other nodes.
 
 NXDOMAIN holds for a name, not for a type (RFC 2308 section 5), so such a reply is stored once, at the name's NXDOMAIN
 key, whatever type was asked for; and whatever else is stored of a name deletes it there. A reply with a CNAME in front
@@ -106,30 +108,31 @@ from rdnscache.dns.names import (
     class_text,
     name_text,
     parse_name,
-    rcode_text,
     type_number,
     type_text,
 )
 from rdnscache.dns.question import (
     ANY_TYPE,
+    ROUTE_SIZE,
     VARIANT_CD,
     VARIANT_DO,
+    VARIANT_ROUTE,
     VARIANT_SUBNET,
     qclass,
     qtype,
     question_key,
+    route_of,
     subnet,
     variant,
+    with_route,
     with_subnet,
 )
 from rdnscache.dns.subnet import parse_subnet, subnet_text
-from rdnscache.dns.wire import IN, NO_EDE, TCP_SIZE
+from rdnscache.dns.wire import IN, TCP_SIZE
 
 VERSION = "1"
 #: In the keys and channels that all versions share.
 STEERING = "1"
-#: Where an entry's `info` has no `scope`.
-NO_SCOPE = -1
 #: How `stored` is written, in UTC.
 TIME_FORM = "%Y-%m-%dT%H:%M:%SZ"
 #: Control events kept for nodes that lost their connection.
@@ -274,8 +277,8 @@ return #waiting
 
 
 _NAME_KIND = b"}:" + NAME_WORD.encode()
-#: Stands before a client subnet in an entry's key.
-_SUBNET_WORD = ":ecs="
+#: Stand before a route of a view's own, and before a client subnet, in an entry's key.
+_ROUTE_WORD, _SUBNET_WORD = ":via=", ":ecs="
 
 
 class Names:
@@ -292,11 +295,12 @@ class Names:
         self.hot = f"{self.steering}hot".encode()
         self.odd = f"{self.root}{{odd}}:entries".encode()
         #: Characters of an entry's key: more is not looked at.
-        self._longest = len(self.root) + LONGEST_TEXT + 100
+        self._longest = len(self.root) + LONGEST_TEXT + 130
         self._key = re.compile(
             re.escape(self.root)
             + rf"\{{(?P<name>{OWN_NAME})\}}:"
             + r"(?P<type>[A-Z0-9-]+)(?::(?P<class>[A-Z0-9]+))?(?P<do>:do)?(?P<cd>:cd)?"
+            + rf"(?:{_ROUTE_WORD}(?P<route>[0-9a-f]{{{2 * ROUTE_SIZE}}}))?"
             + rf"(?:{_SUBNET_WORD}(?P<subnet>[0-9a-f.:]{{2,39}}/[0-9]{{1,3}}))?"
         )
 
@@ -342,6 +346,8 @@ class Names:
             text += ":do"
         if bits & VARIANT_CD:
             text += ":cd"
+        if bits & VARIANT_ROUTE:
+            text += f"{_ROUTE_WORD}{route_of(key).hex()}"
         if bits & VARIANT_SUBNET:
             text += f"{_SUBNET_WORD}{subnet_text(subnet(key))}"
         return text.encode("ascii")
@@ -375,25 +381,8 @@ class Names:
             return None
         bits = (VARIANT_DO if match["do"] else 0) | (VARIANT_CD if match["cd"] else 0)
         key = question_key(name, number, klass, bits)
+        if match["route"]:
+            key = with_route(key, bytes.fromhex(match["route"]))
         if network:
             key = with_subnet(key, network)
         return key if self.entry(key).decode("ascii") == text else None
-
-
-def info_text(
-    rcode: int,
-    ttl: int,
-    stale: int,
-    stored: str,
-    source: str,
-    node: str,
-    why: str = "",
-    ede: int = NO_EDE,
-    route: str = "",
-    scope: int = NO_SCOPE,
-) -> str:
-    text = f"rcode={rcode_text(rcode)} ttl={ttl} stale={stale} stored={stored} from={source} node={node}"
-    text += f" route={route}" if route else ""
-    text += f" why={why}" if why else ""
-    text += f" scope={scope}" if scope != NO_SCOPE else ""
-    return text + (f" ede={ede}" if ede != NO_EDE else "")

@@ -1,4 +1,5 @@
-"""Reading what Redis holds, in the form that `contract` describes. Nothing of it is trusted."""
+"""Reading what Redis holds, in the form that `contract` describes, of which nothing is trusted; and how a fill writes
+`info`."""
 
 from __future__ import annotations
 
@@ -6,15 +7,18 @@ import re
 from enum import Enum
 
 from rdnscache.dns.entry import Entry
+from rdnscache.dns.names import rcode_text
 from rdnscache.dns.policy import Limits, holds_for_name
 from rdnscache.dns.question import ANY_TYPE, qtype, section, wider_key
-from rdnscache.dns.wire import Reply, parse_reply, read_u32
+from rdnscache.dns.wire import NO_EDE, Reply, parse_reply, read_u32
 
 _INFO = re.compile(
     rb"rcode=[A-Z0-9]+ ttl=([0-9]{1,7}) stale=([0-9]{1,7}) stored=[0-9TZ:-]{1,30} "
     rb"(from=[!-~]{1,100} node=[!-~]{1,100}(?: route=[!-~]{1,1100})?(?: why=[a-z]{1,20})?)"
     rb"(?: scope=([0-9]{1,3}))?(?: ede=([0-9]{1,5}))?"
 )
+#: Where an entry's `info` has no `scope`.
+NO_SCOPE = -1
 #: The limits of a node that was told none.
 LIMITS = Limits()
 
@@ -117,3 +121,23 @@ def _capped(reply: Reply, ttl_max: int) -> bytes:
         at = reply.ttls[index] << 8 | reply.ttls[index + 1]
         out[at : at + 4] = min(read_u32(reply.wire, at), ttl_max).to_bytes(4, "big")
     return bytes(out)
+
+
+def info_text(
+    rcode: int,
+    ttl: int,
+    stale: int,
+    stored: str,
+    source: str,
+    node: str,
+    why: str = "",
+    ede: int = NO_EDE,
+    route: str = "",
+    scope: int = NO_SCOPE,
+) -> str:
+    """How an entry came about, in words."""
+    text = f"rcode={rcode_text(rcode)} ttl={ttl} stale={stale} stored={stored} from={source} node={node}"
+    text += f" route={route}" if route else ""
+    text += f" why={why}" if why else ""
+    text += f" scope={scope}" if scope != NO_SCOPE else ""
+    return text + (f" ede={ede}" if ede != NO_EDE else "")

@@ -1,4 +1,5 @@
-"""Entries whose keys cannot be guessed from a name: types without a mnemonic, other classes, networks of clients.
+"""Entries whose keys cannot be guessed from a name: types without a mnemonic, other classes, networks of clients, and
+routes of views.
 
 All others are found key by key. Of these there is an index, which a leader writes before it claims and before it fills:
 so whoever forgets a name need not search all keys for it. In a Redis Cluster the index is on another server than the
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rdnscache.dns.names import TYPES
-from rdnscache.dns.question import VARIANT_SUBNET, qclass, qtype, questions, variant
+from rdnscache.dns.question import VARIANT_ROUTE, VARIANT_SUBNET, qclass, qtype, questions, variant
 from rdnscache.dns.wire import IN
 from rdnscache.store.contract import Names, Script
 
@@ -46,7 +47,11 @@ return 0
 
 def guessable(key: bytes) -> bool:
     """Whether a question is among those that are tried for its name."""
-    return not variant(key) & VARIANT_SUBNET and qclass(key) == IN and (qtype(key) in TYPES or not qtype(key))
+    return (
+        not variant(key) & (VARIANT_SUBNET | VARIANT_ROUTE)
+        and qclass(key) == IN
+        and (qtype(key) in TYPES or not qtype(key))
+    )
 
 
 def guesses(names: Names, name: bytes, listed: Sequence[Any]) -> Iterator[str]:

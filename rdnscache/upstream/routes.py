@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from rdnscache.dns.policy import Limits, empty_zone
 from rdnscache.dns.question import qname
@@ -27,6 +28,8 @@ class Route:
     #: The zone's name on the wire, and in presentation form; empty for the usual upstreams.
     name: bytes = b""
     zone: str = ""
+    #: Of a view's own: which names its zones know to exist.
+    exists: Callable[[bytes], bool] | None = None
 
     @property
     def mark(self) -> str:
@@ -35,20 +38,30 @@ class Route:
 
 
 class Routes(Zones[Route]):
-    """All of a worker's; `servers` has each server once, whatever asks it."""
+    """All of a worker's; `servers` has each server once, whatever asks it, `own` the routes that views have of their
+    own, by their digests."""
 
     def __init__(
-        self, usual: Route, inside: Mapping[bytes, Route], servers: Sequence[Server], checks: Checks | None = None
+        self,
+        usual: Route,
+        inside: Mapping[bytes, Route],
+        servers: Sequence[Server],
+        checks: Checks | None = None,
+        own: Mapping[bytes, Route] = MappingProxyType({}),
     ) -> None:
-        super().__init__(usual, inside, [name for name, route in inside.items() if route.upstreams is None])
+        super().__init__(usual, inside, [name for name, route in inside.items() if route.upstreams is None], own)
         self.servers = list(servers)
+        #: The digests of the routes that views have of their own.
+        self.own = frozenset(own)
         self._checks = checks
-        self._upstreams = {id(each): each for route in (usual, *inside.values()) if (each := route.upstreams)}.values()
+        routes = (usual, *inside.values(), *own.values())
+        self._upstreams = {id(each): each for route in routes if (each := route.upstreams)}.values()
 
     def denial(self, key: bytes, route: Route) -> Reply:
         """What is said of a question that must not leave (RFC 6303)."""
         name = qname(key)
-        return empty_zone(key, route.name, name == route.name or self.exists(name))
+        exists = route.exists or self.exists
+        return empty_zone(key, route.name, name == route.name or exists(name))
 
     def latency(self) -> float:
         """Seconds that the usual servers take, those at work, averaged; 0 when that is not known."""

@@ -16,6 +16,7 @@ from rdnscache.clients.proxy import build_proxy
 from rdnscache.departure import Departure
 from rdnscache.dns import policy
 from rdnscache.dns.compose import EDE_NOT_READY, EDE_OTHER
+from rdnscache.dns.question import route_of, subnet
 from rdnscache.dns.wire import NOTIMP, REFUSED, SERVFAIL, Reply
 from rdnscache.errors import UpstreamFailed
 from rdnscache.upstream.exchange import exchange
@@ -41,11 +42,14 @@ class Siblings:
         `client` is the prefix of who asks (`client_prefix`).
         Raises UpstreamFailed when it found no answer either.
         """
+        route = route_of(key)
+        if route and subnet(key):  # which networks are told to whom is not known by the route alone
+            return None
         owner = crc32(key) % len(self._addresses)
         if owner == self._worker or self._departure.draining:  # then the others are ending too
             return None
         try:
-            reply = exchange(self._addresses[owner], key, True, self._patience, header(client))
+            reply = exchange(self._addresses[owner], key, True, self._patience, header(client, route))
         except UpstreamFailed as failure:
             log.debug("a sibling does not answer: %s", failure)
             return None
@@ -58,7 +62,13 @@ class Siblings:
 
 
 @lru_cache(1024)
-def header(client: bytes) -> bytes:
-    """A PROXY header with the first address of a client prefix; all zeros when it is for nobody: a prefetch."""
+def header(client: bytes, route: bytes = b"") -> bytes:
+    """A PROXY header with the first address of a client prefix; all zeros when it is for nobody: a prefetch.
+
+    As the address that was asked it has a route, where that is a view's own.
+    """
     size = 16 if len(client) == 7 else 4
-    return build_proxy(client.ljust(size, b"\0"), 0, bytes(size), 0, False)
+    source = client.ljust(size, b"\0")
+    if route and size == 4:
+        source, size = b"\0\0\0\0\0\0\0\0\0\0\xff\xff" + source, 16
+    return build_proxy(source, 0, route.ljust(size, b"\0"), 0, False)

@@ -115,6 +115,9 @@ def become(asked: dict[str, object], files: list[int]) -> None:
         os.dup2(each, number)
     os.environ.clear()
     os.environ.update(env)
+    encoding, _, errors = str(env.get("PYTHONIOENCODING", "")).partition(":")
+    for stream in (sys.stdin, sys.stdout, sys.stderr) if encoding else ():
+        stream.reconfigure(encoding=encoding, errors=errors or stream.errors)  # type: ignore[union-attr]
     sys.argv = [str(Path(rdnscache.__path__[0], "__main__.py")), *words]
     sys.orig_argv = [sys.executable, "-m", "rdnscache", *words]
     sys.modules["__main__"].__package__ = "rdnscache"  # `python -m rdnscache`, as its usage says

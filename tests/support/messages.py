@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,20 +24,32 @@ Handler = Callable[[dns.message.Message, str], "Reply | list[bytes]"]
 
 def ask(
     port: int, name: Any, rtype: Any = "A", *, tcp: bool = False, timeout: float = 2.0, tries: int = 1,
-    host: str = "127.0.0.1", **make_query_kwargs: Any,
+    host: str = "127.0.0.1", source: str | None = None, **make_query_kwargs: Any,
 ) -> dns.message.Message:  # fmt: skip
     """The reply of a server to one question; `name` may be a text or a dns.name.Name."""
     query = dns.message.make_query(name, rtype, **make_query_kwargs)
     for left in reversed(range(tries)):
         try:
             if tcp:
-                return dns.query.tcp(query, host, timeout, port)
+                return dns.query.tcp(query, host, timeout, port, source=source)
             # a late reply to an earlier socket may reach the port that was its, and is ours now
-            return dns.query.udp(query, host, timeout, port, ignore_unexpected=True)
+            return dns.query.udp(query, host, timeout, port, source=source, ignore_unexpected=True)
         except (dns.exception.Timeout, OSError):
             if not left:
                 raise
     raise AssertionError("tries is 0")
+
+
+def rcode_of(port: int, name: str, rtype: str = "A", rdclass: str = "IN", host: str = "127.0.0.1") -> str:
+    """What a server that is being started answers with, or nothing: where nobody listens yet, this is known at once."""
+    query = dns.message.make_query(name, rtype, rdclass)
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        try:
+            sock.connect((host, port))  # or the kernel would not tell that there is nobody
+            return dns.rcode.to_text(dns.query.udp(query, host, 0.5, port, sock=sock).rcode())
+        except (dns.exception.Timeout, OSError):
+            return ""
 
 
 def answer(query: dns.message.Message, *records: str) -> dns.message.Message:

@@ -11,15 +11,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import dns.exception
 import dns.message
 
-from .messages import answer_of, ask
+from .messages import answer_of, rcode_of
 from .ports import free_port
 from .processes import ROOT, Forked, alive, children_of, clean_env, command, forkable
 from .upstream import Upstream
@@ -77,11 +76,7 @@ class Node:
     def _answers(self) -> bool:
         if self.process.poll() is not None:
             raise AssertionError(f"the node ended with {self.process.returncode}:\n{self.log()}")
-        try:
-            ask(self.port, "id.server", "TXT", rdclass="CH", timeout=0.5, host=self.host)
-        except (dns.exception.Timeout, OSError):
-            return False
-        return True
+        return rcode_of(self.port, "id.server", "TXT", "CH", self.host) != ""
 
     def log(self) -> str:
         """What it has printed so far, stdout and stderr."""
@@ -108,6 +103,9 @@ class Node:
         """Whatever it takes."""
         children = self.children() if self.process.poll() is None else []
         self.process.kill()
+        for pid in children:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
         for pid in children:
             wait_for(lambda pid=pid: not alive(pid), 5)

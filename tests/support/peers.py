@@ -11,12 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import dns.exception
-import dns.rcode
 import pytest
 
 from .certificates import Authority
-from .messages import ask
+from .messages import rcode_of
 from .ports import free_port
 from .waiting import wait_for
 
@@ -102,7 +100,7 @@ def peer(program: str, folder: Path, name: str = "dns.example", days: int = 2) -
     with (folder / f"{program}.log").open("wb") as log:
         server = subprocess.Popen([where, *arguments(file)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        wait_for(lambda: _answers(found.plain), 15)
+        wait_for(lambda: rcode_of(found.plain, "up.test") == "NOERROR", 15)
         yield found
     except AssertionError:
         print((folder / f"{program}.log").read_text())
@@ -114,10 +112,3 @@ def peer(program: str, folder: Path, name: str = "dns.example", days: int = 2) -
         except subprocess.TimeoutExpired:  # kresd may wait for itself
             server.kill()
             server.wait()
-
-
-def _answers(port: int) -> bool:
-    try:
-        return ask(port, "up.test", timeout=0.2).rcode() == dns.rcode.NOERROR
-    except (OSError, dns.exception.DNSException):
-        return False

@@ -28,24 +28,22 @@ def clean_env(extra: dict[str, str] | None = None) -> dict[str, str]:
 
 def children_of(pid: int) -> list[int]:
     """The child processes of `pid`, by /proc."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                stat = (folder / "stat").read_text()
-            except OSError:
-                continue
-            state, parent = stat.rpartition(")")[2].split()[:2]
-            if int(parent) == pid and state != "Z":
-                found.append(int(folder.name))
-    return sorted(found)
+    pairs = ((each, _state(each)) for each in os.listdir("/proc") if each.isdigit())
+    return sorted(int(each) for each, (state, parent) in pairs if parent == pid and state not in "ZX")
 
 
 def alive(pid: int) -> bool:
+    return _state(pid)[0] not in "ZX"
+
+
+def _state(pid: int | str) -> tuple[str, int]:
+    """The letter that says what a process does, and its parent; of one that is gone, as of one that is dead."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            state, parent = stat.read().rpartition(b")")[2].split()[:2]
     except OSError:
-        return False
+        return "X", 0
+    return state.decode(), int(parent)
 
 
 def run(
@@ -82,9 +80,8 @@ def command(
 
 def forkable(env: Iterable[str]) -> bool:
     """Whether variables of these names are read only after what the forker has done already."""
-    return all(
-        name == "XDG_RUNTIME_DIR" or (name.startswith("RDNSCACHE_") and name != "RDNSCACHE_PURE") for name in env
-    )
+    later = ("XDG_RUNTIME_DIR", "PYTHONIOENCODING")
+    return all(name in later or (name.startswith("RDNSCACHE_") and name != "RDNSCACHE_PURE") for name in env)
 
 
 class Forked:

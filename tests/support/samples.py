@@ -7,7 +7,7 @@ import dns.rrset
 
 from rdnscache.dns import policy
 from rdnscache.dns.wire import parse_reply
-from rdnscache.store.contract import info_text
+from rdnscache.store.decoding import info_text
 
 KEY = b"\3www\7example\3com\0\0\1\0\1\0"
 INFO = info_text(0, 300, 3600, "2026-11-23T07:00:00Z", "192.0.2.53", "n1").encode()

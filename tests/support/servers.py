@@ -59,6 +59,7 @@ class RedisServer:
             "save": "",
             "appendonly": "no",
             "daemonize": "no",
+            "repl-diskless-sync-delay": "0",
         }
         command = [self.binary] + [part for name, value in options.items() for part in (f"--{name}", value)]
         with (self.folder / "log").open("ab") as log:

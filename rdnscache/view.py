@@ -1,0 +1,171 @@
+"""Views: groups of clients with policies and upstreams of their own, as configured."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
+from typing import Any
+
+from rdnscache.address import Address
+from rdnscache.clients.networks import MOST_GROUPS, Network, parse_networks
+from rdnscache.dns.names import shown
+from rdnscache.zone import Setting
+
+#: The options of a node that may be different in a view; a view has what it does not set from the node.
+OPTIONS = (
+    "upstream", "zone", "records", "hosts", "block", "pass_", "rpz", "block_answer", "special_names", "single_label",
+    "rebind_protection", "rebind_allow", "filter_types", "dns64", "dns64_exclude",
+)  # fmt: skip
+#: Of these, those that say who is asked.
+ROUTING = ("upstream", "zone")
+#: Networks of clients in all views together.
+MOST_NETWORKS = 100_000
+#: What the group of everybody else is called.
+DEFAULT = "default"
+#: Keys of a table beside those of options; and options by their keys.
+_OWN = ("name", "clients", "listen")
+_OPTIONS = {option.removesuffix("_"): option for option in OPTIONS}
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Clients in some networks, or in any where there are none; at some of a node's listeners, or at all."""
+
+    name: str
+    clients: tuple[str, ...] = ()
+    listen: tuple[Address, ...] = ()
+    #: Options of a node that are different here, and their values.
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}={','.join([*self.clients, *map(str, self.listen)])}"
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        return self.clients or ("any",)
+
+    @property
+    def routes(self) -> bool:
+        """Whether it may have others asked than usual."""
+        return any(option in ROUTING for option, _ in self.settings)
+
+    @property
+    def decides(self) -> bool:
+        """Whether it has policy options of its own."""
+        return any(option not in ROUTING for option, _ in self.settings)
+
+    def table(self) -> dict[str, Any]:
+        """As in TOML."""
+        told: dict[str, Any] = {"name": self.name}
+        if self.clients:
+            told["clients"] = list(self.clients)
+        if self.listen:
+            told["listen"] = [str(each) for each in self.listen]
+        return told | {option.removesuffix("_"): _plain(value) for option, value in self.settings}
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, tuple):
+        return value
+    return [each.table() if hasattr(each, "table") else str(each) for each in value]
+
+
+def read(raw: Any, setting: Setting) -> tuple[View, ...]:
+    """The views in tables, or in a text with the same in TOML. Raises ValueError with one sentence."""
+    found: list[View] = []
+    for table in _tables(raw):
+        view = _view(table, setting)
+        if any(view.name == each.name for each in found):
+            raise ValueError(f"there are two views with the name {view.name}")
+        found.append(view)
+    if len(found) > MOST_GROUPS:
+        raise ValueError(f"there are {len(found)} views; {MOST_GROUPS} is the limit")
+    _refuse_equals(found)
+    return tuple(found)
+
+
+def _tables(raw: Any) -> Iterator[dict[str, Any]]:
+    for item in raw if isinstance(raw, list | tuple) else [raw]:
+        if isinstance(item, str):
+            try:
+                found = tomllib.loads(f"view = {item}")["view"]
+            except (ValueError, RecursionError):
+                found = None
+        else:
+            found = item
+        for table in found if isinstance(found, list) else [found]:
+            if not isinstance(table, dict):
+                raise ValueError(f"{shown(str(item))} is no view, which is a table: "
+                                 '{name = "kids", clients = ["192.0.2.0/24"], block = ["kids.txt"]}')  # fmt: skip
+            yield table
+
+
+def _view(table: dict[str, Any], setting: Setting) -> View:
+    keys = (*_OWN, *_OPTIONS)
+    unknown = next((key for key in table if key not in keys), None)
+    if unknown is not None:
+        close = difflib.get_close_matches(unknown.replace("-", "_"), keys, 1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(keys)}"
+        raise ValueError(f"{shown(unknown)} is no key of a view: {hint}")
+    name = table.get("name")
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None:
+        raise ValueError("a view has a name of 1 to 64 letters, digits, '_', '-' and, not first, '.'")
+    if name == DEFAULT:
+        raise ValueError(f"the name {DEFAULT} is that of all clients in no view")
+    found: dict[str, Any] = {}
+    for key, option in (("clients", "allow"), ("listen", "listen"), *_OPTIONS.items()):
+        if key in table:
+            try:
+                found[option] = setting(option, table[key])
+            except ValueError as error:
+                raise ValueError(f"view {name}: {key}: {error}") from None
+    clients, listen = found.pop("allow", ()), found.pop("listen", ())
+    if not clients and not listen:
+        raise ValueError(f"view {name} has no clients: name their networks in clients, or listeners in listen")
+    return View(name, clients, listen, tuple(found.items()))
+
+
+def _refuse_equals(views: Sequence[View]) -> None:
+    """No client at a listener may be in two views by networks of the same length."""
+    known: dict[tuple[Network, Address | None], str] = {}
+    for view in views:
+        for network in (each for text in view.networks for each in parse_networks(text)):
+            for listener in view.listen or (None,):
+                other = known.setdefault((network, listener), view.name)
+                if len(known) > MOST_NETWORKS:
+                    raise ValueError(f"the views have more than {MOST_NETWORKS} networks of clients, the limit")
+                if other != view.name:
+                    where = f" at {listener}" if listener else ""
+                    raise ValueError(f"{network}{where} is in two views, {other} and {view.name}")
+
+
+def shut_out(views: Iterable[View], allow: Sequence[str]) -> Iterator[str]:
+    """A sentence about each view none of whose clients is answered."""
+    allowed = _ranges(allow)
+    for view in views if allowed else ():
+        found = ((each, bisect_right(allowed, (each[0], each[2], 1 << 128)) - 1) for each in _ranges(view.networks))
+        # the last of those that begin before its end: as none of them are inside of others, it is that or none
+        if not any(at >= 0 and allowed[at][0] == each[0] and allowed[at][2] >= each[1] for each, at in found):
+            yield f"view {view.name}: none of its clients is answered, allow has other networks"
+
+
+def _ranges(texts: Sequence[str]) -> list[tuple[int, int, int]]:
+    """Version, first and last address of networks, none inside of another, in order."""
+    networks = [network for text in texts for network in parse_networks(text)]
+    v4 = collapse_addresses(each for each in networks if isinstance(each, IPv4Network))
+    v6 = collapse_addresses(each for each in networks if isinstance(each, IPv6Network))
+    found: list[Network] = [*v4, *v6]
+    return [(each.version, int(each.network_address), int(each.broadcast_address)) for each in found]
+
+
+def groups_at(views: Sequence[View], listener: Address) -> list[tuple[int, tuple[str, ...]]]:
+    """The numbers of the views that count at a listener, and their networks. Of equal networks the last one counts:
+    that of a view that names the listener."""
+    numbered = [(number, view) for number, view in enumerate(views, 1) if not view.listen or listener in view.listen]
+    return [(number, view.networks) for number, view in sorted(numbered, key=lambda each: bool(each[1].listen))]

@@ -1,0 +1,173 @@
+"""Views at work: what groups of clients are answered, each by its own policy and routes.
+
+A question is resolved once, whoever asks: with the bare key, or with the key of a route where a view has others asked
+than usual. Everybody who waits is on the flight of that key. What a view says instead is decided for each who is
+answered, and kept in L1 under the view's own key, where its hits find it; neither Redis nor other workers know of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rdnscache import clock, outcomes
+from rdnscache.cache import Cache
+from rdnscache.decider import Decider, Errand
+from rdnscache.dns.compose import EDE_NOT_READY
+from rdnscache.dns.entry import Entry
+from rdnscache.dns.names import question_text
+from rdnscache.dns.policy import without_records
+from rdnscache.dns.question import bare_key, view_number, wider_key, with_route, with_view
+from rdnscache.dns.wire import SERVFAIL, Query
+from rdnscache.dns.zones import Zones
+from rdnscache.flights import Flight, Flights
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a group of clients has of its own. `routes` has the digest of the route for a question."""
+
+    name: str
+    decider: Decider
+    routes: Zones[bytes] | None = None
+
+
+def _mark(views: Sequence[View], view: View) -> int:
+    """The number of the first view that answers as this one."""
+    return [(each.decider, each.routes) for each in views].index((view.decider, view.routes))
+
+
+class Views:
+    """Those of a worker by number; 0 is that of everybody else. `usual` has the digests of the usual routes."""
+
+    def __init__(self, views: Sequence[View], usual: Zones[bytes], cache: Cache) -> None:
+        self._views = views
+        self._usual = usual
+        self._cache = cache
+        #: By number, what its keys are marked with: views that have all in common share what they answer.
+        self.marks = bytes(_mark(views, view) for view in views)
+        self.names = [each.name for each in views]
+
+    def raw_key(self, key: bytes) -> bytes:
+        """The question that is asked for a view's."""
+        bare, routes = bare_key(key), self._views[view_number(key)].routes
+        digest = routes.of(bare) if routes is not None else b""
+        return with_route(bare, digest) if digest and digest != self._usual.of(bare) else bare
+
+    def change(self) -> None:
+        """The policies decide otherwise from now on."""
+        for view in self._views:
+            view.decider.change()
+
+    def told(self, query: Query, now: float) -> tuple[Entry, int] | None:
+        """What a query's view answers without a flight, and from which layer; None: it is to join that of its key.
+
+        The key is then the one to be asked, unless deciding takes questions of our own.
+        """
+        key = query.key
+        entry, asks = self._views[view_number(key)].decider.at_once(key)
+        if entry is not None:
+            if entry.ttl:
+                self._cache.put(entry, now)
+            return entry, outcomes.LOCAL
+        if asks:
+            return None
+        raw = self.raw_key(key)
+        found = self._cache.get(raw, now)
+        if found is not None:
+            return self._own(found, raw, key), outcomes.L1
+        query.key = raw
+        return None
+
+    def answer(self, query: Query, entry: Entry) -> Entry:
+        """What a query's view says, the flight of its question having landed with this entry."""
+        key = with_view(bare_key(query.key), self.marks[query.group])
+        wide = wider_key(key) if entry.key != query.key else key
+        known = self._cache.peek(wide)  # made for somebody who waited with us
+        if known is not None and known.origin is entry.origin and known.stored == entry.stored:
+            known.held_until = entry.held_until
+            return known
+        decided, _ = self._views[view_number(key)].decider.at_once(key)  # otherwise than when it asked, perhaps
+        return self._own(entry, query.key, key) if decided is None else decided
+
+    def to_renew(self, key: bytes, left: int, now: float) -> bytes | None:
+        """The question to be asked anew, before an entry of a view ends; None where somebody has done so already."""
+        raw = self.raw_key(key)
+        found = self._cache.kept(raw)
+        if found is None or now + left >= found.stored + found.ttl:
+            return raw
+        self._own(found, raw, key)
+        return None
+
+    def decides(self, flight: Flight, flights: Flights) -> bool:
+        """Land a view's flight; False for what is asked for all."""
+        number = view_number(flight.key)
+        if number < 0:
+            return False
+        decider = self._views[number].decider
+        if decider.decides(flight, flights):
+            return True
+        raw = self.raw_key(flight.key)
+        found = Errand(raw, flight.recursion).brought(self._cache, flights)
+        if found is not None:
+            told = decider.settled(_moved(found, raw, flight.key), flight, flights)
+            entry = self._kept(told, found, flight.key) if not flight.flushed else told
+            layer = outcomes.FLIGHT
+        else:
+            reply = without_records(flight.key, SERVFAIL, EDE_NOT_READY)
+            entry, layer = Entry(flight.key, reply, clock.now(), 0, 0), outcomes.FAILURE
+        if flight.up:  # it may have had to make way
+            flights.land(flight, entry, layer)
+        return True
+
+    def minds(self, entry: Entry) -> bool:
+        """Nobody minds what is known of a question itself: views decide when they answer."""
+        return False
+
+    def lacks(self, entry: Entry) -> bool:
+        """Nor does it lack anything."""
+        return False
+
+    def settled(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
+        """What a question brings is kept as it is."""
+        return entry
+
+    def decides_otherwise(self, entry: Entry) -> bool:
+        """Whether an entry would be another one now, since lists or orders have changed."""
+        number = view_number(entry.key)
+        return number >= 0 and self._views[number].decider.decides_otherwise(entry)
+
+    def held(self, key: bytes) -> Iterator[tuple[str, Entry]]:
+        """What L1 has of a bare question for views, each with the question in words; views that share it have one."""
+        asked = set()
+        for number in sorted({*self.marks}):
+            mine = with_view(key, number)
+            entry = self._cache.peek(mine)
+            if entry is not None:
+                names = [name for name, mark in zip(self.names, self.marks, strict=True) if mark == number]
+                yield f"{question_text(key)} view={','.join(names)}", entry
+            if self._views[number].routes is not None:
+                asked.add(self.raw_key(mine))
+        for raw in sorted(asked - {key}):
+            entry = self._cache.peek(raw)
+            if entry is not None:
+                yield question_text(raw), entry
+
+    def _own(self, entry: Entry, raw: bytes, key: bytes) -> Entry:
+        """What the view of a key says where an entry answers the question asked for it."""
+        decider, mine = self._views[view_number(key)].decider, _moved(entry, raw, key)
+        told = decider.decided(mine, key)
+        if told is mine and decider.lacks(mine):  # what that takes is for a flight of its own
+            return mine
+        return self._kept(told, entry, key)
+
+    def _kept(self, told: Entry, entry: Entry, key: bytes) -> Entry:
+        """What is told, kept where the entry is that it was made of: its flight may have been flushed."""
+        if told.ttl and self._cache.peek(entry.key) is entry:
+            self._cache.learn(key, told, clock.now())
+        return told
+
+
+def _moved(entry: Entry, raw: bytes, key: bytes) -> Entry:
+    """The answer to a raw question, as that to a view's: what is decided about it leaves the other as it is."""
+    return entry.under(key if entry.key == raw else wider_key(key))
