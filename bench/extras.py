@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from bench import load
@@ -20,6 +20,7 @@ CAREFUL = {
     "private clients only": (),
     "and a rate limit": ("--rate-limit", "1000000", "--rate-limit-exempt", "192.0.2.1"),
 }
+SEGMENTS = {"replies one by one": ("--udp-segments", "no"), "replies to a client together": ()}
 
 
 @contextmanager
@@ -55,14 +56,18 @@ def _watched(kinds: Sequence[Kind], _: bool) -> list[Case]:
     return [Case(label, OURS[0], way(*how)) for label, how in WATCHED.items() if OURS[0] in kinds]
 
 
-def _careful(kinds: Sequence[Kind], _: bool) -> list[Case]:
+def _with_options(options: Mapping[str, Sequence[str]]) -> Callable[[Sequence[Kind], bool], list[Case]]:
     def way(args: Sequence[str]) -> Callable[[Lab, Kind], Figures]:
         return lambda lab, kind: measure(lab, kind, args)
 
-    return [Case(label, OURS[0], way(args)) for label, args in CAREFUL.items() if OURS[0] in kinds]
+    def cases(kinds: Sequence[Kind], _: bool) -> list[Case]:
+        return [Case(label, OURS[0], way(args)) for label, args in options.items() if OURS[0] in kinds]
+
+    return cases
 
 
 EXTRAS = [
     Row("watched", "hits, with and without somebody who reads /metrics", _watched, grows=True),
-    Row("careful", "hits, with and without a look at the client", _careful, grows=True),
+    Row("careful", "hits, with and without a look at the client", _with_options(CAREFUL), grows=True),
+    Row("segments", "hits, with and without UDP_SEGMENT", _with_options(SEGMENTS), grows=True),
 ]

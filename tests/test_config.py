@@ -88,6 +88,7 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "max_waiting": ("10001", "10002", 10003),
     "max_client_waiting": ("10", "20", 30),
     "max_outstanding": ("10", "20", 30),
+    "udp_segments": ("no", "yes", False),
     "tcp_idle": ("1", "2.5", 3),
     "tcp_connections": ("10", "20", 30),
     "hang_time": ("1", "2.5", 0),

@@ -178,7 +178,9 @@ def _counted(browser: Browser) -> Iterator[tuple[tuple[str, str, str], int]]:
 
 
 @cache.command()
-@click.option("--limit", metavar="N", default=20, show_default=True, type=click.IntRange(1, 1000), help="So many.")
+@click.option(
+    "--limit", metavar="N", default=20, show_default=True, type=click.IntRange(1, 1000), help="Questions to list."
+)
 @redis_options
 def top(limit: int, url: str | None, prefix: str, as_json: bool) -> None:
     """List the questions the cluster is asked most, with queries a second.

@@ -36,7 +36,7 @@ from rdnscache.store.slots import tag_of
 from rdnscache.store.sweeping import PAGE, STEP, sweep
 
 TIMEOUT = 5.0
-#: How often deleting is begun anew where servers fail or change, and the seconds before that.
+#: How often deleting is restarted where servers fail or change, and the seconds before that.
 ATTEMPTS, PAUSE = 3, 0.3
 #: The state of an entry that no node would believe.
 NOT_SIGNED = "not signed"
@@ -142,7 +142,7 @@ class Browser:
     def sweep(self, scope: Scope, flush: bytes = b"") -> Iterator[int]:
         """Delete the entries a scope holds from Redis; how many, page by page.
 
-        A server whose connection is lost over it is begun with anew. In a Redis Cluster each primary is marked as swept
+        A server whose connection is lost meanwhile is swept again. In a Redis Cluster each primary is marked as swept
         for the flush, and looked at again at the end: one that took over meanwhile may lack what was deleted.
         """
         done: set[int | None] = set()

@@ -2,7 +2,7 @@
 
 The first line says what the file is; each further line is an entry: its key without the prefix, the time it still has,
 `info`, and `wire` in base64. Whoever wrote the file need not be trusted: a line counts only when it would count if it
-were found in Redis, under the very key it names; the text for people is made anew from the wire.
+were found in Redis, under the very key it names; the text for people is made again from the wire.
 
 With a secret, only what is signed is exported; signatures stay behind, and who imports signs for the whole file.
 """

@@ -64,9 +64,7 @@ class Match(NamedTuple):
     name: bytes
 
 
-def build(
-    items: Iterable[tuple[int, Item]], key: bytes, merge: Callable[[int, int, int], int] | None = None
-) -> bytes:
+def build(items: Iterable[tuple[int, Item]], key: bytes, merge: Callable[[int, int, int], int] | None = None) -> bytes:
     """A table of the names, each given with the number of the list it is from. `key` is KEY_OCTETS random octets.
 
     Lists are given in the order in which they count: of lines of one kind for one name, the first one stays, or what

@@ -6,6 +6,9 @@ cdef enum:
     _BATCH = 64
     _QUERY_SIZE = 4096
     _CONTROL_WORDS = 8
+    # Of a reply that is sent together with others: its octets, which have to fit any path, and those of all of them.
+    _SEGMENT_SIZE = 1232
+    _MOST_TOGETHER = 60000
 
 
 cdef struct Slot:
@@ -23,12 +26,18 @@ cdef struct Space:
     iovec outgoing[_BATCH]
     Slot slots[_BATCH]
     int order[_BATCH]
+    # Replies of one size to one client are one message, of which the kernel makes datagrams.
+    mmsghdr together[_BATCH]
+    iovec gathered[_BATCH]
+    size_t controls[_BATCH][_CONTROL_WORDS + 4]
+    bint taken[_BATCH]
 
 
 cdef class Batch:
     cdef object _sock
     cdef int _fd
     cdef bint _wildcard
+    cdef bint _segments
     cdef int _used
     cdef int _count
     cdef list _replies
@@ -43,4 +52,8 @@ cdef class Batch:
     cpdef object reply_to(self, tuple client, bytes data)
     cdef int _slot(self, int index) except -1
     cdef void _offer(self, int index) noexcept
+    cdef int _gather(self, int count) noexcept
+    cdef void _segment(self, int group, size_t size) noexcept
+    cdef int _apart(self, int first, int count) noexcept
+    cdef object _send(self, mmsghdr* messages, int count)
     cdef object _queue(self, msghdr* to, object client, bytes data)

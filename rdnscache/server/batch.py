@@ -21,10 +21,11 @@ class Batch:
     """Up to 64 datagrams from one socket, and the replies to some of them.
 
     With `wildcard`, replies leave from the address they were asked at (IP_PKTINFO; RFC 3542 section 6).
-    What cannot be sent at once is dropped: this is UDP.
+    What cannot be sent at once is dropped: this is UDP. With `segments`, replies of one size to one client are handed
+    to Linux as one message (UDP_SEGMENT) in the compiled form.
     """
 
-    def __init__(self, sock: socket.socket, wildcard: bool) -> None:
+    def __init__(self, sock: socket.socket, wildcard: bool, segments: bool = True) -> None:
         self._sock = sock
         self._wildcard = wildcard
         self._received: list[tuple[bytes, Any]] = []

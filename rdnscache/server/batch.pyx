@@ -3,21 +3,28 @@
 import socket
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.errno cimport EAGAIN, EINTR, errno
+from libc.errno cimport EAGAIN, EINTR, EINVAL, EIO, EOPNOTSUPP, errno
+from libc.stdint cimport uint8_t, uint16_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy
 
 from rdnscache.server.linux cimport (
     AF_INET,
     CMSG_DATA,
     CMSG_FIRSTHDR,
+    CMSG_LEN,
+    CMSG_SPACE,
     IP_PKTINFO,
     IPPROTO_IP,
     IPPROTO_IPV6,
     IPV6_PKTINFO,
     MSG_DONTWAIT,
+    SOL_UDP,
+    UDP_SEGMENT,
     cmsghdr,
     in6_pktinfo,
     in_pktinfo,
+    iovec,
     mmsghdr,
     msghdr,
     recvmmsg,
@@ -40,7 +47,7 @@ cdef class Batch:
     def __dealloc__(self):
         free(self._space)
 
-    def __init__(self, sock, bint wildcard):
+    def __init__(self, sock, bint wildcard, bint segments=True):
         self._sock = sock
         self._fd = sock.fileno()
         self._wildcard = wildcard
@@ -50,6 +57,7 @@ cdef class Batch:
         elif wildcard:
             sock.setsockopt(IPPROTO_IP, IP_PKTINFO, 1)
         self._used = _BATCH
+        self._segments = segments and _can_segment(sock)
 
     cdef void _offer(self, int index) noexcept:
         """Make a slot ready for the kernel to fill."""
@@ -136,17 +144,109 @@ cdef class Batch:
 
     cpdef object flush(self):
         """Send what `reply` collected. Whom the kernel refuses is left out; when its queue is full, so are the rest."""
-        cdef mmsghdr* queued = self._space.queued
         cdef int count = <int> len(self._replies)
+        if self._segments and count > 1:
+            self._send(self._space.together, self._gather(count))
+        else:
+            self._send(self._space.queued, count)
+        self._replies.clear()
+
+    cdef object _send(self, mmsghdr* messages, int count):
         cdef int done = 0, sent
         while done < count:
-            sent = sendmmsg(self._fd, queued + done, count - done, MSG_DONTWAIT)
+            sent = sendmmsg(self._fd, messages + done, count - done, MSG_DONTWAIT)
             if sent < 0 and errno == EAGAIN:
                 break
             if sent < 0 and errno == EINTR:
                 continue
+            if sent < 0 and errno in (EIO, EINVAL, EOPNOTSUPP) and messages[done].msg_hdr.msg_iovlen > 1:
+                self._segments = False  # not on this device: for good
+                return self._send(self._space.queued, self._apart(done, count))
             done += max(sent, 1)
-        self._replies.clear()
+
+    cdef int _gather(self, int count) noexcept:
+        """Put replies of one size to one client, from one address, into one message; how many messages there are."""
+        cdef Space* space = self._space
+        cdef int index, other, start, groups = 0, filled = 0
+        cdef size_t size
+        cdef msghdr* header
+        for index in range(count):
+            space.taken[index] = False
+        for index in range(count):
+            if space.taken[index]:
+                continue
+            start = filled
+            size = space.outgoing[index].iov_len
+            space.gathered[filled] = space.outgoing[index]
+            filled += 1
+            for other in range(index + 1, count if 0 < size <= _SEGMENT_SIZE else 0):
+                if space.outgoing[other].iov_len != size or space.taken[other]:
+                    continue
+                if (filled - start + 1) * size > _MOST_TOGETHER:
+                    break
+                if _same(&space.queued[index].msg_hdr, &space.queued[other].msg_hdr):
+                    space.taken[other] = True
+                    space.gathered[filled] = space.outgoing[other]
+                    filled += 1
+            header = &space.together[groups].msg_hdr
+            header[0] = space.queued[index].msg_hdr
+            header.msg_iov = &space.gathered[start]
+            header.msg_iovlen = filled - start
+            if filled - start > 1:
+                self._segment(groups, size)
+            groups += 1
+        return groups
+
+    cdef void _segment(self, int group, size_t size) noexcept:
+        """Have the kernel make datagrams of this size of a message, behind what else it is told."""
+        cdef msghdr* header = &self._space.together[group].msg_hdr
+        cdef uint8_t* control = <uint8_t*> self._space.controls[group]
+        cdef size_t before = header.msg_controllen
+        cdef cmsghdr* told = <cmsghdr*> (control + before)
+        if before:
+            memcpy(control, header.msg_control, before)
+        told.cmsg_level = SOL_UDP
+        told.cmsg_type = UDP_SEGMENT
+        told.cmsg_len = CMSG_LEN(sizeof(uint16_t))
+        (<uint16_t*> CMSG_DATA(told))[0] = <uint16_t> size
+        header.msg_control = control
+        header.msg_controllen = before + CMSG_SPACE(sizeof(uint16_t))
+
+    cdef int _apart(self, int first, int count) noexcept:
+        """Make single datagrams again of the messages from `first` on; how many there are."""
+        cdef Space* space = self._space
+        cdef int group, single = 0
+        cdef size_t part
+        cdef msghdr* header
+        for group in range(first, count):
+            header = &space.together[group].msg_hdr
+            if header.msg_iovlen > 1:
+                header.msg_controllen -= CMSG_SPACE(sizeof(uint16_t))
+            for part in range(header.msg_iovlen):
+                space.queued[single].msg_hdr = header[0]
+                space.queued[single].msg_hdr.msg_iov = header.msg_iov + part
+                space.queued[single].msg_hdr.msg_iovlen = 1
+                single += 1
+        return single
+
+
+def _can_segment(sock):
+    """Whether Linux can make datagrams of one message (since 4.18)."""
+    try:
+        sock.setsockopt(SOL_UDP, UDP_SEGMENT, 0)
+    except OSError:
+        return False
+    return True
+
+
+cdef bint _same(msghdr* one, msghdr* other) noexcept:
+    """Whether two replies go to one client, from one address. Control messages are aligned, or not there."""
+    return (
+        one.msg_namelen == other.msg_namelen
+        and one.msg_controllen == other.msg_controllen
+        and memcmp(one.msg_name, other.msg_name, one.msg_namelen) == 0
+        and (one.msg_controllen == 0 or memcmp(one.msg_control, other.msg_control, one.msg_controllen) == 0)
+    )
 
 
 cdef void _turn_round(msghdr* header) noexcept:

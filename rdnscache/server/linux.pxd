@@ -1,4 +1,4 @@
-# What batch.pyx uses of Linux' sockets (recvmmsg(2), sendmmsg(2), cmsg(3), ip(7), ipv6(7)).
+# What batch.pyx uses of Linux' sockets (recvmmsg(2), sendmmsg(2), cmsg(3), ip(7), ipv6(7), udp(7)).
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
@@ -8,7 +8,11 @@ cdef extern from * nogil:
     #define _GNU_SOURCE
     #endif
     #include <netinet/in.h>
+    #include <netinet/udp.h>
     #include <sys/socket.h>
+    #ifndef UDP_SEGMENT
+    #define UDP_SEGMENT 103
+    #endif
     """
     struct iovec:
         void* iov_base
@@ -46,8 +50,10 @@ cdef extern from * nogil:
         in6_addr sin6_addr
 
     int AF_INET, IPPROTO_IP, IP_PKTINFO, IPPROTO_IPV6, IPV6_PKTINFO
-    int MSG_DONTWAIT
+    int MSG_DONTWAIT, SOL_UDP, UDP_SEGMENT
     cmsghdr* CMSG_FIRSTHDR(msghdr*)
     uint8_t* CMSG_DATA(cmsghdr*)
+    size_t CMSG_LEN(size_t)
+    size_t CMSG_SPACE(size_t)
     int recvmmsg(int, mmsghdr*, unsigned int, int, void*)
     int sendmmsg(int, mmsghdr*, unsigned int, int)

@@ -22,7 +22,9 @@ from rdnscache.stream import READ
 class UdpListener:
     """Steps 1 to 4 for datagrams. Nothing that raises stops the reading."""
 
-    def __init__(self, sock: socket.socket, wildcard: bool, answering: Answering, guard: Guard) -> None:
+    def __init__(
+        self, sock: socket.socket, wildcard: bool, answering: Answering, guard: Guard, segments: bool = True
+    ) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._answering = answering
@@ -30,7 +32,7 @@ class UdpListener:
         self._limiter = guard.limiter
         self._proxies = guard.proxies
         self._routes = guard.routes
-        self._batch = Batch(sock, wildcard)
+        self._batch = Batch(sock, wildcard, segments)
         self._loop = get_hub().loop
         self._watcher = self._loop.io(sock.fileno(), READ)
         self._flushing = False

@@ -1,7 +1,7 @@
 """Deleting what a flush means from one server, over one connection.
 
 Who asks must not open another connection where it is lost: another server, or one that has been started again, does not
-know how far SCAN has come, and may have entries again that were deleted. It is begun anew, or it has not been done.
+know how far SCAN has come, and may have entries again that were deleted. It starts again, or it has not been done.
 """
 
 from __future__ import annotations
