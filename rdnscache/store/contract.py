@@ -361,6 +361,11 @@ class Names:
         _, colon, more = kind.partition(b":")
         return name + _NAME_KIND + colon + more
 
+    def words(self, text: str) -> tuple[str, str] | None:
+        """Name and type of an entry, as its Redis key has them; None where it has not the form of one."""
+        match = self._key.fullmatch(text) if len(text) <= self._longest else None
+        return (match["name"], match["type"]) if match is not None else None
+
     def question(self, text: str) -> bytes | None:
         """The key a Redis key stands for; None when it is not an entry's."""
         match = self._key.fullmatch(text) if len(text) <= self._longest else None
