@@ -71,19 +71,28 @@ class Decider:
         verdict = self._policy.of(flight.key) if self._policy else None
         if verdict is None or verdict.action == TRUNCATED:  # who asks over TCP gets an answer
             return False
-        entry = self._told(flight, verdict, flights)
+        entry = self.told(flight, verdict, flights)
         if entry.ttl and not flight.flushed:
             self._cache.put(entry, clock.now())
         if flight.up:  # while an alias was followed, it may have had to make way
             flights.land(flight, entry, outcomes.LOCAL)
         return True
 
+    @property
+    def about_clients(self) -> bool:
+        """Whether who asks can make a difference."""
+        return self._policy.lists.rpz.about_clients
+
+    def of_client(self, key: bytes, source: bytes) -> Verdict | None:
+        """What is decided because of who asks, at an address of 4 or 16 octets."""
+        return self._policy.of_client(key, source)
+
     def at_once(self, key: bytes) -> tuple[Entry | None, bool]:
         """What is answered without asking anybody, if anything; and whether deciding takes questions of our own."""
         verdict = self._policy.of(key)
         if verdict is None or verdict.action == TRUNCATED:
             return None, self._policy.completes(key)
-        return (self._entry_of(key, verdict), False) if verdict.target is None else (None, True)
+        return (self.entry_of(key, verdict), False) if verdict.target is None else (None, True)
 
     def minds(self, entry: Entry) -> bool:
         """Whether something else is decided about what an entry answers."""
@@ -103,7 +112,7 @@ class Decider:
         found = self.instead_of(entry, flight, flights)
         verdict = self._policy.of(flight.key) if flight.since <= self._changed else None
         if verdict is not None and verdict.action != TRUNCATED:
-            found = self._told(flight, verdict, flights)
+            found = self.told(flight, verdict, flights)
         if changed != self._changed:  # while something else was asked, perhaps by the old rules
             found.ttl = 0
         return found
@@ -112,7 +121,7 @@ class Decider:
         """The entry, or what is said in its place. Of what is not to be kept, nothing is."""
         verdict = self._policy.of_answer(flight.key, entry.tail, entry.ancount)
         if verdict is not None and verdict.target is not None:
-            found = self._told(flight, verdict, flights)
+            found = self.told(flight, verdict, flights)
             found.ttl = found.ttl if entry.ttl else 0
             return found
         if verdict is not None and verdict.action != TRUNCATED:
@@ -133,14 +142,14 @@ class Decider:
             return self._without_some(entry, key)
         if verdict.action:
             return self._marked(self._without_some(entry, key) if verdict.action == TRUNCATED else entry, verdict)
-        found = self._entry_of(key, verdict)
+        found = self.entry_of(key, verdict)
         found.ttl = found.ttl if entry.ttl else 0
         return found
 
-    def _told(self, flight: Flight, verdict: Verdict, flights: Flights) -> Entry:
+    def told(self, flight: Flight, verdict: Verdict, flights: Flights) -> Entry:
         """What a verdict says, where it may take its time."""
         if verdict.target is None:
-            return self._entry_of(flight.key, verdict)
+            return self.entry_of(flight.key, verdict)
         return self._followed(flight, flights, verdict, verdict.target)
 
     def _without_some(self, entry: Entry, key: bytes) -> Entry:
@@ -152,7 +161,7 @@ class Decider:
             return _refined(entry, refinement)
         asked = question_text(key)
         self._refused.warn(f"refused: {asked} leads into a network ({refinement.why})", time.monotonic())
-        found = self._entry_of(key, Verdict(refinement.wire, refinement.why, EDE_BLOCKED))
+        found = self.entry_of(key, Verdict(refinement.wire, refinement.why, EDE_BLOCKED))
         found.ttl = found.ttl if entry.ttl else 0
         return found
 
@@ -171,7 +180,8 @@ class Decider:
             return True
         return source.startswith(LISTED) if verdict is None else source != verdict.why
 
-    def _entry_of(self, key: bytes, verdict: Verdict) -> Entry:
+    def entry_of(self, key: bytes, verdict: Verdict) -> Entry:
+        """What a verdict says."""
         reply = parse_reply(verdict.wire)
         assert reply is not None
         return self._entry(key, reply, verdict)

@@ -18,6 +18,7 @@ from gevent.lock import BoundedSemaphore
 from rdnscache import __version__, clock, metrics
 from rdnscache.assembly import make_deciders, make_guards, make_rulebook
 from rdnscache.cache import Cache
+from rdnscache.client_rules import ClientRules
 from rdnscache.clients.guard import our_own_workers
 from rdnscache.config import Config
 from rdnscache.departure import Departure
@@ -122,6 +123,7 @@ class Worker:
         self.answering.rotates = config.rotate == "id"
         self.answering.subnets = make_subnets(config)
         self.answering.notified = make_notified(config, self.rulebook.shelf)
+        self._client_rules = ClientRules(self._deciders, self.flights, self.answering)
         if self.views is not None:
             self.answering.views, self.answering.marks = self.views, self.views.marks
             query_log.views = self.views.names
@@ -221,6 +223,7 @@ class Worker:
         """Go by the lists and orders that there are now; how many entries are forgotten because of that."""
         if not self.rulebook.look(time.time()):
             return 0
+        self._client_rules.change()
         count = self._sweeper.sweep_meant(self.resolver.change_policy(), at_once)
         log.info("names are decided otherwise now, %s; %d entries forgotten", self.rulebook.summary, count)
         return count

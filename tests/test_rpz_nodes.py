@@ -8,9 +8,22 @@ from pathlib import Path
 import dns.exception
 import dns.flags
 import dns.message
+import dns.query
 import dns.rcode
 import pytest
-from support import Node, Reply, Upstream, addresses, answer_of, ask, command, extended_errors, numbers, watched
+from support import (
+    Node,
+    Reply,
+    Upstream,
+    addresses,
+    answer_of,
+    ask,
+    command,
+    extended_errors,
+    numbers,
+    wait_for,
+    watched,
+)
 
 ZONE = """$TTL 300
 @ SOA ns.rpz.example. root.rpz.example. 7 3600 600 86400 60
@@ -126,6 +139,40 @@ class TestAnswers:
         """In a trace."""
         done = command("query", "nx.test", "--trace", "--server", f"127.0.0.1:{node.port}")
         assert "from=rpz=ads.rpz:4" in done.stdout
+
+
+class TestClients:
+    def test_who_asks(self, upstream: Upstream, tmp_path: Path) -> None:
+        """A rule for a client holds for all names, those that others have brought into L1 as well, and for it alone."""
+        file = tmp_path / "clients.rpz"
+        rules = {
+            "127.0.0.2": "CNAME .", "127.0.0.3": "CNAME rpz-drop.", "127.0.0.4": "CNAME rpz-tcp-only.",
+            "127.0.0.5": "CNAME garden.example.", "127.0.0.6": "A 192.0.2.66",
+        }  # fmt: skip
+        lines = [f"32.{source[-1]}.0.0.127.rpz-client-ip {data}\n" for source, data in rules.items()]
+        file.write_text("$TTL 60\n@ SOA ns root 7 3600 600 86400 60\n" + "".join(lines))
+        with Node([upstream.address], workers=2, args=("--rpz", str(file))) as node:
+
+            def asked(source: str, tcp: bool = False) -> dns.message.Message:
+                query = dns.message.make_query("any.example.", "A", use_edns=0)
+                send = dns.query.tcp if tcp else dns.query.udp
+                return send(query, "127.0.0.1", 0.7, node.port, source=source)
+
+            for _ in range(6):
+                assert addresses(asked("127.0.0.1")) == ["192.0.2.1"]
+                denied = asked("127.0.0.2")
+                assert (denied.rcode(), extended_errors(denied)) == (dns.rcode.NXDOMAIN, [17])
+                assert asked("127.0.0.2", tcp=True).rcode() == dns.rcode.NXDOMAIN
+                assert asked("127.0.0.4").flags & dns.flags.TC
+                assert addresses(asked("127.0.0.4", tcp=True)) == ["192.0.2.1"]
+                for tcp in (False, True):
+                    assert [each.rdtype for each in asked("127.0.0.5", tcp).answer] == [5, 1]
+                assert addresses(asked("127.0.0.6")) == ["192.0.2.66"]
+            for tcp in (False, True):
+                with pytest.raises(dns.exception.Timeout):
+                    asked("127.0.0.3", tcp)
+            file.write_text("$TTL 60\n@ SOA ns root 8 3600 600 86400 60\n")
+            wait_for(lambda: asked("127.0.0.2").rcode() == dns.rcode.NOERROR)
 
 
 class TestCommands:

@@ -92,12 +92,11 @@ class ResponsePolicy:
 
     def of_client(self, name: bytes, source: bytes) -> RpzHit | None:
         """The rule for who asks, unless an earlier zone has one for the name asked for."""
-        for zone in self._zones:
+        for number, zone in enumerate(self._zones):
             hit = zone.table.of_client(source) if zone.table.about_clients else None
             if hit is not None:
-                return RpzHit(zone, hit)
-            if zone.table.of_name(name) is not None:
-                return None
+                earlier = any(each.table.of_name(name) for each in self._zones[:number])
+                return None if earlier else RpzHit(zone, hit)
         return None
 
     def verdict(self, key: bytes, found: RpzHit) -> Verdict | None:
@@ -109,7 +108,7 @@ class ResponsePolicy:
         if hit.action == DROP:
             return Verdict(failure_wire(key, REFUSED), why, ede, ttl=hit.ttl, action=DROPPED)
         if hit.action == TCP_ONLY:
-            return Verdict(b"", why, ttl=hit.ttl, action=TRUNCATED)
+            return Verdict(failure_wire(key, NOERROR), why, ttl=hit.ttl, action=TRUNCATED)
         if hit.action in (NXDOMAIN, NODATA):
             rcode = NO_SUCH_NAME if hit.action == NXDOMAIN else NOERROR
             return Verdict(_denial(key, table, rcode, hit.ttl), why, ede, ttl=hit.ttl)

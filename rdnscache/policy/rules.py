@@ -83,10 +83,10 @@ class Policy:
     def of_client(self, key: bytes, source: bytes) -> Verdict | None:
         """About a question because of who asks it, at an address of 4 or 16 octets."""
         rpz = self.lists.rpz
-        if qclass(key) != IN or self._passes(qname(key)) or (self._local and self._local.answer(key) is not None):
+        found = rpz.of_client(qname(key), source) if qclass(key) == IN else None
+        if found is None or self._passes(qname(key)) or (self._local and self._local.answer(key) is not None):
             return None
-        found = rpz.of_client(qname(key), source)
-        return rpz.verdict(key, found) if found is not None else None
+        return rpz.verdict(key, found)
 
     def refined(self, entry: Entry) -> Refinement | None:
         """What an answer that is not blocked becomes before clients have it; None when it stays as it is."""

@@ -15,7 +15,6 @@ ANSWERED, DROPPED, TRUNCATED = range(3)
 class Verdict:
     """What is answered, and why: `block=ads.txt:17`, the list and its line."""
 
-    #: Empty where an action says it all.
     wire: bytes
     why: str
     ede: int = NO_EDE

@@ -21,6 +21,7 @@ cdef class Answering:
     cdef public bint rotates
     cdef public bint enforces
     cdef public object notified
+    cdef public object by_client
     cdef public object subnets
     cdef public bytes marks
     cdef public object views
@@ -30,7 +31,7 @@ cdef class Answering:
     cdef bytes _enforce(self, Query query, Entry entry, double now)
     @cython.locals(left=int)
     cdef object _renew(self, Entry entry, bytes key)
-    @cython.locals(layer=int, reply=bytes, entry=Entry, outcome=int)
+    @cython.locals(layer=int, reply=bytes, entry=Entry, mine=Entry, outcome=int)
     cpdef bytes take(self, object channel, Query query, object client, double now)
     @cython.locals(now=double, reply=bytes)
     cpdef bytes finish(self, Query query, Entry entry, int layer)

@@ -55,6 +55,8 @@ class Answering:
         self.enforces = True
         #: What answers a server that says that a zone has changed, if any zone is transferred.
         self.notified: Callable[[Query], bytes] | None = None
+        #: What is decided because of who asks (see `client_rules`), where anything is.
+        self.by_client: Any = None
         #: Where upstreams are told of clients' networks: which one a query is for.
         self.subnets: ClientSubnets | None = None
         #: Where there are views: what their keys are marked with, by number; and those themselves.
@@ -71,6 +73,8 @@ class Answering:
         if self.marks is not None and not query.error:
             query.key = with_view(query.key, self.marks[query.group])
         if query.error or query.trace or query.watch is not None:
+            return None
+        if self.by_client is not None and self.by_client.minds(query):
             return None
         entry = self.cache.get(query.key, now)
         if entry is None:
@@ -93,7 +97,7 @@ class Answering:
         return compose(query, entry, now, self.rotates)
 
     def _renew(self, entry: Entry, key: bytes) -> None:
-        """Ask anew for an entry that is in use and about to end; once."""
+        """Start one prefetch of an entry that is in use and about to expire."""
         entry.renew_at = FAR
         if not self._renews:
             return
@@ -110,6 +114,12 @@ class Answering:
         reply = answer_ourselves(query, self._identity)
         if self._departure.begun and query.qclass == CH and not query.error:
             reply = compose_error(query, SERVFAIL, EDE_NOT_READY)
+        if reply is None and self.by_client is not None:
+            mine, later = self.by_client.told(channel, query, client)
+            if later:
+                return None
+            if mine is not None:
+                return self.finish(query, mine, outcomes.LOCAL)
         if reply is None and (query.trace or query.watch is not None):
             entry = self.cache.get(query.key, now)
             if entry is not None:
@@ -167,7 +177,7 @@ class Answering:
         return compose_truncated(query) if slips else None
 
     def routed(self, query: Query, asked: bytes, routes: Collection[bytes]) -> bytes | None:
-        """Give a query of another worker the route that it comes with; what to say when that is none of ours.
+        """Give a query of another worker the route that it comes with; what to say when we have no such route.
 
         During a reload one of us has the views of before.
         """

@@ -1,0 +1,69 @@
+"""Rules of response policy zones about who asks: decided for each query, since L1 knows only questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gevent
+
+from rdnscache.decider import Decider
+from rdnscache.dns.entry import Entry
+from rdnscache.dns.wire import TCP_SIZE, Query
+from rdnscache.flights import Channel, Flight, Flights
+from rdnscache.outcomes import LOCAL
+from rdnscache.policy.verdict import TRUNCATED, Verdict
+from rdnscache.server.answering import Answering
+
+#: Aliases followed at a time; who comes then gets no answer.
+MOST_FOLLOWED = 1000
+#: Before an IPv4 address in an IPv6 one (RFC 4291 section 2.5.5.2).
+_MAPPED = bytes(10) + b"\xff\xff"
+
+
+class ClientRules:
+    """Those of a worker. `deciders` are those of its groups of clients, by number."""
+
+    def __init__(self, deciders: Sequence[Decider], flights: Flights, answering: Answering) -> None:
+        self._deciders = deciders
+        self._flights = flights
+        self._answering = answering
+        self._followed = 0
+        self.change()
+
+    def change(self) -> None:
+        """There may be other rules. Where none is about clients, no query is looked at."""
+        some = any(decider.about_clients for decider in self._deciders)
+        self._answering.by_client = self if some else None
+
+    def minds(self, query: Query) -> bool:
+        """Whether a query is answered because of who asks."""
+        return self._verdict(query) is not None
+
+    def told(self, channel: Channel, query: Query, client: Any) -> tuple[Entry | None, bool]:
+        """What is answered because of who asks, if anything; and whether `channel.answer` will be called later."""
+        verdict = self._verdict(query)
+        if verdict is None:
+            return None, False
+        decider = self._deciders[query.group]
+        if verdict.target is None:
+            return decider.entry_of(query.key, verdict), False
+        if self._followed < MOST_FOLLOWED:
+            self._followed += 1
+            gevent.spawn(self._follow, decider, verdict, channel, query, client)
+        return None, True
+
+    def _follow(self, decider: Decider, verdict: Verdict, channel: Channel, query: Query, client: Any) -> None:
+        try:
+            flight = Flight(query.key, 0.0, b"")
+            flight.recursion = query.data[2] & 1 != 0
+            channel.answer(query, client, decider.told(flight, verdict, self._flights), LOCAL)
+        finally:
+            self._followed -= 1
+
+    def _verdict(self, query: Query) -> Verdict | None:
+        source = query.source.removeprefix(_MAPPED) if len(query.source) == 16 else query.source
+        verdict = self._deciders[query.group].of_client(query.key, source)
+        if verdict is not None and verdict.action == TRUNCATED and query.limit == TCP_SIZE:
+            return None
+        return verdict
