@@ -93,7 +93,8 @@ class BuildOrGoWithout(build_ext):
                 Path(self.get_ext_fullpath(name)).unlink(missing_ok=True)
             print(f"rdnscache: the plain Python form is installed ({error})")
         else:
-            print("rdnscache: the compiled form is installed")
+            if self.extensions:
+                print("rdnscache: the compiled form is installed")
 
     def translate(self):
         """To C; only here, since an sdist and the metadata need none of it."""

@@ -1,4 +1,4 @@
-"""What each row of the table does. A row is a list of cases; a case is one server in one situation, started anew each
+"""What each row of the table does. A row is a list of cases; a case is one server in one situation, started again each
 time it is measured. Rounds go through all cases of a row before they begin again, so that drift meets all alike."""
 
 from __future__ import annotations

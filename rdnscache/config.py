@@ -88,7 +88,7 @@ class Config:
         rpz_source.read, "none",
     )  # fmt: skip
     list_refresh: int = _option(
-        86400, "SECONDS", "Fetch lists that are URLs anew after this; one node does.", values.number(int, 60, 10**7)
+        86400, "SECONDS", "Fetch lists that are URLs again after this; one node does.", values.number(int, 60, 10**7)
     )
     list_dir: str = _option(
         "", "DIR", "Keep lists here, for all workers, and for a start without Redis or network.", values.text,
@@ -197,9 +197,7 @@ class Config:
         "off", "off|id", "Which of several addresses comes first: as the upstream has them, or by the query's ID.",
         values.one_of("off", "id"),
     )  # fmt: skip
-    prefetch: bool = _option(
-        True, "yes|no", "Ask anew for entries in use shortly before their end.", values.switch, "yes"
-    )
+    prefetch: bool = _option(True, "yes|no", "Refresh entries in use shortly before they expire.", values.switch, "yes")
     stale_window: int = _option(
         3600, "SECONDS", "Keep entries past their TTL, for when no upstream answers (RFC 8767).",
         values.number(int, 0, 259200),

@@ -46,7 +46,7 @@ class Pilot(Protocol):
         """Resolve it, and end by landing it. Runs on a greenlet of the crew."""
 
     def joined(self, flight: Flight) -> None:
-        """Somebody waits on a flight that was begun with nobody waiting."""
+        """A client joins a flight that was begun with nobody waiting."""
 
     def shed(self, flight: Flight, reason: int) -> None:
         """Land one that has waited too long or makes room for others, and count those who waited."""
@@ -77,7 +77,7 @@ class Flight(Task):
         self.route: Any = None
         #: Whether somebody set RD; without, nothing is forwarded.
         self.recursion = False
-        #: Seconds an entry must have left to count as fresh: nobody waits, one that is about to end is asked for anew.
+        #: Seconds an entry must have left to count as fresh: nobody waits, an entry about to expire is being refreshed.
         self.renewal = 0
         #: What those who wait are answered with when it takes long, or fails; and the timer that goes off then.
         self.stale: Entry | None = None
@@ -183,7 +183,7 @@ class Flights:
         return JOINED
 
     def renew(self, key: bytes, left: int) -> bool:
-        """Ask anew for what is still fresh, but not for `left` seconds more. Not when much is going on; True if so."""
+        """Start a prefetch of an entry that expires within `left` seconds, unless we are busy; True if started."""
         if key in self._up or self._count >= self._max_flights // 2:
             return False
         flight = self._begin(key, b"", clock.now())
@@ -228,7 +228,7 @@ class Flights:
         return [flight for key, flight in self._up.items() if holds(key)]
 
     def set_aside(self, flight: Flight) -> None:
-        """Let nobody join it any more: whoever asks from now on starts anew. It lands for those who wait already."""
+        """Let nobody join it any more: later questions start a new flight. It lands for those who wait already."""
         if self._up.get(flight.key) is flight:
             del self._up[flight.key]
 
@@ -237,7 +237,7 @@ class Flights:
         self._answer_all(flight, entry, layer, layer)
 
     def land(self, flight: Flight, entry: Entry, layer: int) -> None:
-        """End a flight: whoever asks from now on finds L1 or starts a new one; then everybody is answered.
+        """End a flight: later questions find L1 or start a new one; then everybody who waits is answered.
 
         `layer` is where the entry comes from; those who joined have it from the flight.
         """

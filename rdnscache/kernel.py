@@ -92,7 +92,7 @@ def born(pid: int) -> int:
 class Incarnation:
     """One life of a node: from the first image of its supervisor, over all that follow it, to its end.
 
-    Two nodes of one name differ in it, and so does a node that was started anew.
+    Two nodes of one name differ in it, and so does a node after a restart.
     """
 
     #: 8 hexadecimal digits; part of what this node is called in Redis.

@@ -116,7 +116,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("wakes_lost", "Followers that found the answer by looking: the message was lost, or late."),
     Metric("rechecks", "Followers that looked again because no message came."),
     Metric("events_missed", "Control events learnt after the fact, because the link was away."),
-    Metric("prefetches", "Entries asked for anew before their end."),
+    Metric("prefetches", "Entries asked for again before they expired."),
     Metric("l1_entries", "Entries in L1.", kind=GAUGE),
     Metric("l1_bytes", "Bytes held by L1.", kind=GAUGE),
     Metric("l1_evictions", "Entries pushed out of L1."),

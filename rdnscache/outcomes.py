@@ -17,7 +17,7 @@ L2 = 2
 FOLLOWER = 3
 #: from an upstream, which this worker has asked;
 UPSTREAM = 4
-#: an entry past its TTL, since asking anew takes long or has failed (RFC 8767);
+#: an entry past its TTL, since a refresh takes long or has failed (RFC 8767);
 STALE = 5
 #: no answer could be had, or too many wait: SERVFAIL, or what upstreams say;
 FAILURE = 6

@@ -21,7 +21,6 @@ from rdnscache.lists.sources import (
     SourceError,
     check,
     chunks_of,
-    fetch,
     open_list,
     sources_of,
     transfers_of,
@@ -171,6 +170,8 @@ def facts_here(lists: Sequence[ListSource], zones: Mapping[str, RpzSource]) -> l
     found = []
     for source in lists:
         if source.web:
+            from rdnscache.lists.web import fetch
+
             facts = ListFacts(source.kind, source.place)
             try:
                 with fetch(source.place, "", _nobody_waits).file or BytesIO() as file:

@@ -47,7 +47,7 @@ class QueryLog:
             heat[key] = queries
 
     def turn(self, answered: Callable[[bytes], bool] = lambda key: True) -> None:
-        """An interval is over: see what was asked most, and begin to count anew. What is not `answered` is left out."""
+        """An interval is over: see what was asked most, and count afresh. What is not `answered` is left out."""
         heat, self._heat = self._heat, {}
         most = nlargest(2 * HOTTEST, heat.items(), key=lambda item: item[1])
         self.hottest = [item for item in most if answered(item[0])][:HOTTEST]

@@ -35,7 +35,7 @@ _EXAMPLES = {
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who we are to a server. A password in a file is read anew for every connection, so it may change."""
+    """Who we are to a server. A password file is read for every connection, so it may change."""
 
     username: str = ""
     password: str = field(default="", repr=False)

@@ -41,7 +41,7 @@ UNFORESEEN = UpstreamFailed("an error of our own", ede=EDE_OTHER, why=LOCAL)
 SHORT_PATIENCE, MISTRUST = 1.0, 60.0
 #: A follower looks again after this many seconds, doubled up to the last: a message may be lost.
 FIRST_LOOK, LAST_LOOK = 0.1, 0.2
-#: Added to the upstream deadline for the longest lease, and to the lease before claiming anew.
+#: Added to the upstream deadline for the longest lease, and to the lease before claiming again.
 LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
 #: Seconds by which the workers of a node may learn of a flush one after the other: until then a sibling's answer may be
 #: from before it, and L1, which has been swept, does not keep it.
@@ -123,7 +123,7 @@ class Resolver:
         route: Route = flight.route
         assert route.upstreams is not None
         now, thrift = time.monotonic(), None
-        if route.upstreams.budgeted:  # who has followed does not wait anew
+        if route.upstreams.budgeted:  # who has followed does not wait again
             until = now + PATIENCE - (clock.now() - flight.since)
             thrift = Thrift(flight.client, until, flight.renewal > 0, partial(self._answer_stale, flight))
         return route.upstreams.ask(flight.key, partial(self._give_back, route, claim, now), thrift)
@@ -169,7 +169,7 @@ class Resolver:
         self.flights.answer(flight, stale, outcomes.STALE)
 
     def _hold(self, stale: Entry, now: float) -> None:
-        """Answer with a stale entry for a while: asking anew has just failed, or takes long."""
+        """Answer with a stale entry for a while: a refresh has just failed, or takes long."""
         stale.held_until = now + self._routes.of(stale.key).limits.failure_ttl
         stale.renew_at = FAR
         kept = self.cache.peek(stale.key)
@@ -261,7 +261,7 @@ class Resolver:
         return claim.fill(*what)
 
     def _outdated(self, flight: Flight) -> bool:
-        """Whether a flush means what its upstream was asked for. Those who follow it are to ask anew, one for all."""
+        """Whether a flush means what its upstream was asked for. Those who follow it are to ask again, one for all."""
         return flight.flushed and flight.asked != self.flushes
 
     def _fail(self, flight: Flight, claim: Claim, failure: UpstreamFailed) -> None:
@@ -365,7 +365,7 @@ class Resolver:
     def _failure(self, key: bytes, failure: UpstreamFailed) -> Entry:
         route = self._routes.of(key)
         origin = f"from={failure.source} {self._node}{route.mark} why={failure.why}"
-        ttl = route.limits.failure_ttl if failure.why != SPENT else 0  # who asks anew may be luckier
+        ttl = route.limits.failure_ttl if failure.why != SPENT else 0  # who asks again may be luckier
         return Entry(key, without_records(key, failure.rcode, failure.ede), clock.now(), ttl, 0, origin)
 
     def delay(self, now: float) -> float:

@@ -58,7 +58,7 @@ class Rulebook:
         return not self._missing(document)
 
     def look(self, wall: float) -> bool:
-        """Use what there is now; whether anything is decided otherwise than before."""
+        """Use what there is now; True if any decision differs from before."""
         if self.shelf is not None:
             self._stamp = self.shelf.stamp()
         tables = self._current()

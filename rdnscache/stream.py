@@ -192,7 +192,7 @@ class Stream(_Ending):
         self._writer.stop()
 
     def _forget(self, sent: int) -> None:
-        """So many octets have left."""
+        """This many octets have been sent."""
         pieces = self._pieces
         self.unsent -= sent
         while sent:

@@ -16,7 +16,7 @@ from rdnscache.store.scope import Scope
 Test = Callable[[Entry], bool]
 #: Entries that are looked at before others may have their turn.
 STEP = 100
-#: How often a walk begins anew because the entry it had come to is gone.
+#: How often a walk restarts because the entry it had reached is gone.
 ANEW = 3
 
 
@@ -50,7 +50,7 @@ class Sweeper:
         return count
 
     def _sweep_aside(self, means: Test) -> int:
-        """Set everything aside, and bring back what is not meant, nor has been learnt anew."""
+        """Set everything aside, then bring back what is out of scope and has not been replaced since."""
         cache, aside, count = self._cache, self._cache.set_aside(), 0
         tests = [means]
         self._returning.append(tests)
@@ -78,7 +78,7 @@ class Sweeper:
                 if entry is last:
                     return count
             breath.take()
-            if kept is not None and cache.peek(kept.key) is not kept:  # evicted or renewed: it is begun with anew
+            if kept is not None and cache.peek(kept.key) is not kept:  # evicted or renewed: start again
                 anew += 1
                 if anew > ANEW:
                     return count + self._forget()

@@ -91,7 +91,7 @@ class Views:
         return self._own(entry, query.key, key) if decided is None else decided
 
     def to_renew(self, key: bytes, left: int, now: float) -> bytes | None:
-        """The question to be asked anew, before an entry of a view ends; None where somebody has done so already."""
+        """The question to prefetch before an entry of a view expires; None where that has been done already."""
         raw = self.raw_key(key)
         found = self._cache.kept(raw)
         if found is None or now + left >= found.stored + found.ttl:

@@ -93,7 +93,7 @@ def read(raw: Any, setting: Setting) -> tuple[Zone, ...]:
 
 
 def changed(before: Iterable[Zone], after: Iterable[Zone]) -> list[str]:
-    """The names of zones that are asked otherwise than before, none below another; the root where they are too many."""
+    """The names of zones whose servers have changed, none below another; the root where they are too many."""
     old, new = _by_name(before), _by_name(after)
     names = sorted((name for name in {*old, *new} if old.get(name) != new.get(name)), key=len)
     found: set[str] = set()

@@ -23,7 +23,7 @@ from rdnscache.clients.proxy import parse_proxy, proxy_end
 from rdnscache.dns.compose import compose, compose_error, compose_local
 from rdnscache.dns.entry import Entry, aged_tail
 from rdnscache.dns.policy import Identity, Limits, answer_ourselves, distill, failure_wire, settle
-from rdnscache.dns.splice import splice_key, splice_reply
+from rdnscache.dns.splice import splice_key, splice_reply, splice_view
 from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import NO_EDE, Query, Reply, build_query, parse_error, parse_query, parse_reply, read_u32
 from rdnscache.forms import form
@@ -201,6 +201,9 @@ def number_at(data: bytes, at: int) -> Facts:
 
 def key_spliced(data: bytes, root: int, variant: int) -> Facts:
     yield fact("splice_key", lambda: splice_key(data, root, variant))
+    key = splice_key(data, root, variant)
+    for number in (0, 7, 250):
+        yield fact(f"splice_view {number}", lambda number=number: splice_view(key, len(key) - 5, number))
 
 
 def reply_spliced(
@@ -270,10 +273,12 @@ def proxied(data: bytes) -> Facts:
 
 
 def held(texts: list[str], but_not: list[str], addresses: list[str]) -> Facts:
-    """Which addresses, in hexadecimal, are in a set of networks."""
+    """Which addresses, in hexadecimal, are in a set of networks, and in which group."""
     networks = Networks(texts, but_not)
+    grouped = Networks(texts, but_not, [(1, texts[:2]), (250, texts[1:])])
     for address in addresses:
         yield fact(address, lambda address=address: networks.holds(bytes.fromhex(address)))
+        yield fact(f"group {address}", lambda address=address: grouped.group(bytes.fromhex(address)))
 
 
 def limited(arguments: list[Any], exempt: list[str], queries: list[tuple[str, float]]) -> Facts:

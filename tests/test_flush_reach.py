@@ -98,6 +98,21 @@ def test_a_name_is_not_searched_for(redis_server: RedisServer, stack: ExitStack)
     assert client.info("commandstats")["cmdstat_scan"]["calls"] == 1  # to see whether it may be done
 
 
+def test_what_is_imported_is_found_by_its_name(redis_server: RedisServer, stack: ExitStack, tmp_path: Path) -> None:
+    """An entry of a type without a mnemonic that comes from a snapshot is flushed with its name."""
+    client, url = redis_server.client(), ("--redis", redis_server.url)
+    node = start(stack, Node, stack.enter_context(Upstream()), redis_server, "n1")
+    ask(node.port, "odd.test.", "TYPE65400")
+    ask(node.port, "odd.test.", "A")
+    wait_for(lambda: len(client.keys("rdns:1:{odd.test.}:*")) == 2)
+    file = str(tmp_path / "snapshot")
+    assert "exported 2 entries" in command("cache", "export", file, *url).stderr
+    client.flushall()
+    assert "stored 2, already there 0, refused 0" in command("cache", "import", file, *url).stdout
+    assert "stored 0, already there 2, refused 0" in command("cache", "import", file, *url).stdout
+    assert "2 entries in Redis" in command("cache", "flush", "odd.test", *url).stdout
+
+
 def test_when_the_index_is_full_names_are_searched_for(redis_server: RedisServer, stack: ExitStack) -> None:
     """What it does not list is found and deleted all the same."""
     client = redis_server.client()

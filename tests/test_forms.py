@@ -22,7 +22,7 @@ from support import ROOT, clean_env
 from support.compiled import outdated
 
 from rdnscache.clients.proxy import LOCAL_HEADER, build_proxy
-from rdnscache.dns.splice import splice_key, splice_reply
+from rdnscache.dns.splice import splice_key, splice_reply, splice_view
 from rdnscache.forms import form
 from rdnscache.server.batch import BATCH, QUERY_SIZE, Batch
 
@@ -318,6 +318,17 @@ def test_no_key_is_read_from_beyond_a_message(root: int) -> None:
 
 
 @in_c
+@pytest.mark.parametrize("end", [number for number in FAR if number != 1] + [4])
+def test_no_key_of_a_view_is_made_from_beyond_a_key(end: int) -> None:
+    """The end of a name that lies outside of the key, or in what follows it, is an error; so is a number too large."""
+    key = b"\1a\0\0\1\0\1\0"
+    with pytest.raises(IndexError):
+        splice_view(key, end, 1)
+    with pytest.raises(IndexError):
+        splice_view(key, 3, 256)
+
+
+@in_c
 @pytest.mark.parametrize("end", [*FAR, len(MESSAGE) + 1])
 def test_no_reply_is_made_from_beyond_a_query(end: int) -> None:
     """An end of the question that lies outside of the query is an error, not memory of others."""
@@ -340,12 +351,15 @@ def test_splices_take_bytes_and_nothing_else() -> None:
             splice_reply(data, 12, 0, 0, 0, 0, tail, 0, opt)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         splice_key(None, 12, 0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        splice_view(None, 1, 0)  # type: ignore[arg-type]
 
 
 def test_ends_of_the_range_are_inside() -> None:
     """The first and the last offset there may be."""
     assert splice_key(MESSAGE, 14, 3) == b"\1a\0\0\1\0\1\3"
     assert splice_key(MESSAGE[:12] + b"\0AABB", 12, 0) == b"\0AABB\0"
+    assert splice_view(b"\1a\0\0\1\0\1\2", 3, 250) == b"\1a\0\xfa\0\1\0\1\x0a"
     ident, counts = MESSAGE[:2], b"\0\1\0\2\0\3"
     whole = splice_reply(MESSAGE, len(MESSAGE), 0x8180, 1, 2, 3, b"tail", 4, b"opt")
     assert whole == ident + b"\x81\x80\0\1" + counts + MESSAGE[12:] + b"tailopt"

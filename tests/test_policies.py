@@ -39,7 +39,7 @@ from rdnscache.dns.question import question_key
 from rdnscache.dns.wire import Query
 from rdnscache.flights import Flight
 from rdnscache.outcomes import JOINED
-from rdnscache.policy.rules import Verdict
+from rdnscache.policy.verdict import Verdict
 
 ZONE = """$ORIGIN office.test.
 $TTL 600

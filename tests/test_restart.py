@@ -1,4 +1,4 @@
-"""A node that starts anew on the sockets it has."""
+"""A node that restarts on the sockets it has."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def test_the_name_in_the_certificate_counts(server: Server, papers: Papers) -> N
 
 
 def test_a_password_that_changes(tmp_path: Path) -> None:
-    """The file is read anew for each connection: the next one comes with the new password."""
+    """The file is read for each connection: the next one comes with the new password."""
     secret = tmp_path / "secret"
     secret.write_text("old\n")
     with Server(str(REDIS), {"requirepass": "old"}) as server, Upstream(telling) as upstream:

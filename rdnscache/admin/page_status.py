@@ -102,7 +102,7 @@ class PageStatus:
         return found
 
     def lookup(self, name: str, rtype: str) -> dict[str, Any]:
-        """What the cluster holds of a name. Raises ValueError for what is none, StoreDown."""
+        """What the cluster holds of a name. Raises ValueError for an invalid name, StoreDown."""
         tools = self._tools("there is no shared cache to look into")
         return {"entries": [_plain(view) for view in lookup(*tools, name, rtype)]}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +17,7 @@ from rdnscache.cli.access import open_browser, open_cluster, redis_options, secr
 from rdnscache.cli.output import echo, echo_json, on_terminal
 from rdnscache.cli.warm import warm
 from rdnscache.dns.names import parse_name, question_text, rcode_number, rcode_text, type_number, type_text
-from rdnscache.errors import ConfigError
+from rdnscache.errors import ConfigError, StoreDown
 from rdnscache.store.patterns import is_pattern, pattern_text
 from rdnscache.store.scope import Scope
 
@@ -96,7 +97,7 @@ def list_entries(
         raise click.UsageError(str(error)) from None
     browser = open_browser(url, prefix, secrets)
     if is_pattern(pattern):
-        candidates = progress(browser.find(text, wanted_type), browser)
+        candidates = progress(browser.find(text, wanted_type), browser, prints=sort is None)
     else:
         candidates = browser.of_name(parse_name(pattern), (wanted_type,) if wanted_type else (), search=True)
     found = (
@@ -122,13 +123,26 @@ SORTS: dict[str, Callable[[View], Any]] = {
 }
 
 
-def progress(items: Iterable[T], browser: Browser) -> Iterator[T]:
-    """The same items; how far we are is shown where a person waits and the output goes elsewhere."""
-    if on_terminal(sys.stdout) or not on_terminal(sys.stderr):
+def progress(items: Iterable[T], browser: Browser, prints: bool = False, each: int = 1) -> Iterator[T]:
+    """The same items; how far we are is shown to who waits, unless what comes of them is printed before that person.
+
+    `each` is how many keys of Redis stand behind an item.
+    """
+    if not on_terminal(sys.stderr) or (prints and on_terminal(sys.stdout)):
         yield from items
         return
-    with click.progressbar(items, length=browser.count(), file=sys.stderr, label="reading") as bar:
+    length = _keys(browser)
+    steps = None if length is None else length // each + 1
+    with click.progressbar(items, steps, file=sys.stderr, label="reading", update_min_steps=1 + 1000 // each) as bar:
         yield from bar
+
+
+def _keys(browser: Browser) -> int | None:
+    """About how many keys there are; None where the user may not ask."""
+    try:
+        return browser.count()
+    except StoreDown:
+        return None
 
 
 @cache.command()
@@ -138,12 +152,11 @@ def stats(url: str | None, prefix: str, secrets: tuple[str, ...], as_json: bool)
     """Count the entries by type, RCODE and state."""
     browser = open_browser(url, prefix, secrets)
     counts = {name: Counter[str]() for name in ("types", "rcodes", "states")}
-    total = 0
-    for view in progress(browser.find("*"), browser):
-        total += 1
-        counts["types"][view.key.rpartition("}:")[2].partition(":")[0]] += 1
-        counts["rcodes"][view.rcode] += 1
-        counts["states"][view.state] += 1
+    for (kind, rcode, state), count in _counted(browser):
+        counts["types"][kind] += count
+        counts["rcodes"][rcode] += count
+        counts["states"][state] += count
+    total = counts["states"].total()
     if as_json:
         echo_json({"entries": total, **{name: dict(each.most_common()) for name, each in counts.items()}})
         return
@@ -152,8 +165,22 @@ def stats(url: str | None, prefix: str, secrets: tuple[str, ...], as_json: bool)
         echo(f"{name:8} {', '.join(f'{label} {count}' for label, count in each.most_common()) or '-'}")
 
 
+def _counted(browser: Browser) -> Iterator[tuple[tuple[str, str, str], int]]:
+    """How many entries there are by type, RCODE and state; with a secret, each is looked at whether it counts."""
+    from rdnscache.operator.pages import KEYS
+
+    if browser.seal is not None:
+        for view in progress(browser.find("*"), browser):
+            yield (view.key.rpartition("}:")[2].partition(":")[0], view.rcode, view.state), 1
+        return
+    for page in progress(browser.counts(Scope().pattern(browser.names)), browser, each=KEYS):
+        yield from page.items()
+
+
 @cache.command()
-@click.option("--limit", metavar="N", default=20, show_default=True, type=click.IntRange(1, 1000), help="So many.")
+@click.option(
+    "--limit", metavar="N", default=20, show_default=True, type=click.IntRange(1, 1000), help="Questions to list."
+)
 @redis_options
 def top(limit: int, url: str | None, prefix: str, as_json: bool) -> None:
     """List the questions the cluster is asked most, with queries a second.
@@ -181,7 +208,7 @@ def export_entries(file: TextIO, url: str | None, prefix: str, secrets: tuple[st
         raise ConfigError("standard output is closed")
     browser = open_browser(url, prefix, secrets)
     count = -1  # the first line is no entry
-    for line in progress(export(browser), browser):
+    for line in progress(export(browser), browser, prints=file.name == "-"):
         file.write(line + "\n")
         count += 1
     text = json.dumps({"exported": count}) if as_json else f"exported {entries(count)}"
@@ -207,7 +234,10 @@ def import_entries(
     signers = [member.node for member in open_cluster(url, prefix).members() if member.signs]
     if signers and not secrets:
         raise ConfigError(f"{signers[0]} believes only what is signed: give --secret, as to the node")
-    counts = load(browser, file, replace)
+    size = os.fstat(file.fileno()).st_size if file.seekable() and on_terminal(sys.stderr) else 0
+    bar: Any = click.progressbar(length=size, file=sys.stderr, label="storing", hidden=not size)
+    with bar:
+        counts = load(browser, file, replace, lambda: bar.update(file.tell() - bar.pos) if size else None)
     if as_json:
         echo_json(asdict(counts))
     else:
@@ -257,8 +287,9 @@ def flush(
     hidden = name != "" or not on_terminal(sys.stderr)
     try:
         # claims are looked for first, then entries
-        length = 1 if hidden else 2 * browser.count() // PAGE + 1
-        with click.progressbar(length=length, file=sys.stderr, label="deleting", hidden=hidden) as bar:
+        length = 1 if hidden else 2 * (_keys(browser) or 0) // PAGE + 1
+        bar: Any = click.progressbar(length=length, file=sys.stderr, label="deleting", hidden=hidden)
+        with bar:
             work.step = lambda: bar.update(1)
             proof = work.run()
     except KeyboardInterrupt:

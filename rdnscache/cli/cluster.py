@@ -197,7 +197,7 @@ def reload(node: str | None, patience: float, url: str | None, prefix: str, as_j
 @_wait_option
 @redis_options
 def restart(node: str | None, patience: float, url: str | None, prefix: str, as_json: bool) -> None:
-    """Make nodes start anew on the sockets they have, without a lost query: for a new version, or any option.
+    """Make nodes restart on the sockets they have, without a lost query: for a new version, or any option.
 
     Each node says how it went: one that could not start with what is there now goes on as it is.
     Exit code 1 when a node has refused or said nothing, or none is there.

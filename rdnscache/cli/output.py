@@ -34,6 +34,8 @@ def on_terminal(stream: TextIO | None) -> bool:
 
 
 def _write(text: str, err: bool) -> None:
+    if not err and text and sys.stdout is None:  # closed before we began: click would say nothing
+        raise OSError(errno.EBADF, "standard output is closed")
     click.echo(text, nl=False, err=err)
 
 

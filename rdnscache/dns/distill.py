@@ -275,7 +275,7 @@ class _Distillation:
                 record.place = place if record.rclass == self._qclass else -1
 
     def _assembled(self) -> Reply | None:
-        """The reply with what has a place: itself when that is all, cut off where the rest begins, or written anew."""
+        """The reply with what has a place: unchanged when all has, cut off where the rest begins, or rewritten."""
         reply = self._reply
         answers, authority = _kept(self._answers), _kept(self._authority)
         if self._made or not self._in_order(answers) or not self._first(answers, authority):

@@ -80,7 +80,7 @@ class Entry:
         self.held_until = 0.0
         self.visited = False
         self.hits = 0
-        #: In the last tenth of its life it is worth asking for anew, when it is in use.
+        #: In the last tenth of its life it is worth a prefetch, when it is in use.
         self.renew_at = stored + 0.9 * ttl if ttl >= RENEWABLE_TTL else FAR
         #: Whether that brings a new life, and not the rest of the old one from an upstream that is a cache.
         self.renews = True

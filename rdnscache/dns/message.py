@@ -86,7 +86,7 @@ class Shaped(dnslib.RD):  # type: ignore[misc]
 
 
 class Generic(dnslib.RD):  # type: ignore[misc]
-    """Data of a type, or of a shape, that nobody knows."""
+    """Data of an unknown type or shape."""
 
     def __repr__(self) -> str:
         return generic_text(self.data)
@@ -125,7 +125,7 @@ def build_query(ident: int, key: bytes, options: Iterable[int] = ()) -> bytes:
 
 
 def read(data: bytes) -> dnslib.DNSRecord | None:
-    """A reply in full; None for what is none."""
+    """A reply in full; None for anything else."""
     reply = parse_reply(data)
     if reply is None:
         return None

@@ -178,7 +178,7 @@ def empty_zone(key: bytes, zone: bytes, exists: bool, ttl: int = EMPTY_ZONE_TTL)
 
 
 def without_records(key: bytes, rcode: int, ede: int = NO_EDE) -> Reply:
-    """A reply that says nothing but why there is none."""
+    """A reply that says only why there is no answer."""
     reply = _read(failure_wire(key, rcode))
     reply.ede = ede
     return reply

@@ -1,4 +1,4 @@
-"""The records of a message one by one, its names as numbers, and records written into a message anew."""
+"""The records of a message one by one, its names as numbers, and records rewritten into a message."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def records_of(reply: Reply, names: Names, first: int, count: int, start: int) -
 
 
 class Writer:
-    """Writes records of one message into another, names compressed anew."""
+    """Writes records of one message into another, names compressed again."""
 
     __slots__ = ("_names", "_out", "_reply", "_written")
 
@@ -192,7 +192,7 @@ class Writer:
             out[start - 2 : start] = size.to_bytes(2, "big")
 
     def _data(self, record: Record) -> None:
-        """The record's data; only names that may have come compressed are written anew."""
+        """The record's data; only names that may have been compressed are rewritten."""
         wire, out = self._reply.wire, self._out
         at = record.ttl_at + 6
         for start, end in names_of(wire, record.rtype, record.rclass, at, record.end):

@@ -188,7 +188,7 @@ class Exchange:
             return first
 
     def fetch_again(self, source: ListSource, seconds: float) -> None:
-        """Somebody is to fetch it after so many seconds."""
+        """Note that a node is to fetch it after this many seconds."""
         try:
             with redis_errors():
                 self._browser.redis.pexpire(fetch_key(self._names, source.word), round(seconds * 1000))

@@ -27,9 +27,9 @@ from rdnscache.lists.sources import (
     all_transfers,
     chunks_of,
     digest_of,
-    fetch,
     open_list,
 )
+from rdnscache.lists.web import fetch
 from rdnscache.lists.zones import ZoneCopy, digest_of_zone
 from rdnscache.policy.compiled_list import ListFacts, compile_list, read_compiled
 from rdnscache.policy.list_version import Version

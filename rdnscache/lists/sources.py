@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import IO
 
-from rdnscache import __version__
 from rdnscache.config import Config
 from rdnscache.errors import ConfigError
 from rdnscache.files import open_regular, unpacked
@@ -24,9 +20,7 @@ from rdnscache.rpz_source import SCHEME, RpzSource
 
 #: Octets read at a time.
 CHUNK = 1 << 16
-#: Seconds that a server may be silent.
-SILENCE = 15.0
-_WEB = ("https://", "http://")
+WEB = ("https://", "http://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +37,7 @@ class ListSource:
 
     @property
     def web(self) -> bool:
-        return self.place.startswith(_WEB)
+        return self.place.startswith(WEB)
 
     @property
     def transferred(self) -> bool:
@@ -148,55 +142,3 @@ def check(sources: tuple[ListSource, ...]) -> None:
                 next(chunks_of(file, lambda: None), b"")
             except SourceError as error:
                 raise ConfigError(f"{source.place} {error}") from None
-
-
-@dataclass(slots=True)
-class Fetched:
-    """What a server sent; `tag` is for asking whether it has changed. Without a file it has not."""
-
-    file: IO[bytes] | None
-    tag: str = ""
-
-
-class _Web(urllib.request.HTTPRedirectHandler):
-    """To other servers, but not to other kinds of them."""
-
-    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
-        if not newurl.startswith(_WEB) or (req.full_url.startswith("https:") and not newurl.startswith("https:")):
-            raise urllib.error.URLError(f"it leads to {newurl[:100]}")
-        return urllib.request.HTTPRedirectHandler.redirect_request(self, req, fp, code, msg, headers, newurl)
-
-
-def fetch(url: str, tag: str, breathe: Callable[[], None]) -> Fetched:
-    """A list by HTTP, into a file that has no name. Raises SourceError."""
-    headers = {"User-Agent": f"rdnscache/{__version__}", "Accept-Encoding": "identity"}
-    if tag:
-        headers["If-None-Match"] = tag
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - `web` has seen to that
-    opener = urllib.request.build_opener(_Web())
-    file: IO[bytes] = TemporaryFile()  # noqa: SIM115 - whoever asked for it closes it
-    try:
-        with opener.open(request, timeout=SILENCE) as reply:
-            size = 0
-            while data := reply.read1(CHUNK):
-                breathe()
-                size += len(data)
-                if size > MOST_OCTETS:
-                    raise SourceError(f"is larger than {MOST_OCTETS >> 20} MiB")
-                file.write(data)
-            expected = reply.headers.get("Content-Length", "")
-            if expected.isdigit() and int(expected) != size:
-                raise SourceError(f"has ended after {size} of {expected} octets")
-            found = str(reply.headers.get("ETag", ""))[:200]
-    except urllib.error.HTTPError as error:
-        if error.code == 304 and tag:
-            return Fetched(None, tag)
-        raise SourceError(f"answers {error.code} {error.reason}") from None
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-    ) as error:  # URLError is an OSError, http.client's errors are ValueErrors or not
-        raise SourceError(f"cannot be fetched: {getattr(error, 'reason', error)}") from None
-    file.seek(0)
-    return Fetched(file, found)

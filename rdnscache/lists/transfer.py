@@ -16,7 +16,6 @@ from itertools import chain
 from pathlib import Path
 from struct import Struct
 
-from rdnscache.breath import Breathe
 from rdnscache.dns.names import parse_name
 from rdnscache.dns.wire import SOA
 from rdnscache.lists.zone_session import AXFR, IXFR, NotIncremental, Record, Session, TransferError, require_dnspython
@@ -55,7 +54,7 @@ class Transfer:
     """The copy of one zone at `path`. `breathe` is called between short steps; `clock` is monotonic, in seconds."""
 
     def __init__(
-        self, source: RpzSource, path: Path, breathe: Breathe, clock: Callable[[], float] = time.monotonic
+        self, source: RpzSource, path: Path, breathe: Callable[[], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         require_dnspython()
         self.source = source

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from rdnscache.breath import Breathe
 from rdnscache.dns.names import name_text, rcode_text, type_text
 from rdnscache.dns.wire import CNAME, NOERROR, SOA
 from rdnscache.dns.zones import is_below
@@ -66,7 +65,9 @@ def require_dnspython() -> None:
 class Session:
     """`breathe` is called between short steps. Every method raises TransferError or OSError."""
 
-    def __init__(self, source: RpzSource, zone: bytes, rtype: int, breathe: Breathe, serial: int = 0) -> None:
+    def __init__(
+        self, source: RpzSource, zone: bytes, rtype: int, breathe: Callable[[], None], serial: int = 0
+    ) -> None:
         import dns.message  # only who transfers zones needs it
         import dns.name
         import dns.rdatatype

@@ -1,4 +1,4 @@
-"""From one image of a supervisor to the next: it executes itself anew, and keeps its process, sockets and children.
+"""From one image of a supervisor to the next: it executes itself again, and keeps its process, sockets and children.
 
 The new image finds here what it was left, and lets its own workers succeed the old ones, one by one, on the same
 sockets: a new version takes over and no query is lost.
@@ -54,7 +54,7 @@ class Handover:
         return found
 
     def close(self) -> None:
-        """Close what nobody has taken."""
+        """Close what has not been taken."""
         for place in list(self.sockets):
             for sock in self.take(place):
                 sock.close()

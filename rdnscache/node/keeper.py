@@ -40,14 +40,14 @@ class Keeper:
             os.write(self.fd, told)
         except BlockingIOError:  # it is stopped, or starved: the next word counts
             self._told = b""
-        except OSError:  # somebody has ended it
+        except OSError:  # it has been killed
             os.close(self.fd)
             self.fd = _start()
             self._told = b""
 
 
 def _start() -> int:
-    """A new keeper, which is nobody's child: what the supervisor knows of its children stays true. Where to write."""
+    """Start a keeper that is not our child, or the supervisor would take it for one of its own. Where to write."""
     if not hasattr(os, "pidfd_open"):
         return -1
     reader, writer = os.pipe()
@@ -61,7 +61,7 @@ def _start() -> int:
                     _keep(reader)
             finally:
                 os._exit(0)
-    except OSError:  # no process to be had: the kernel's SIGTERM has to do
+    except OSError:  # no process can be started: the kernel's SIGTERM has to do
         log.warning("the keeper cannot be started: workers may go on when this process is killed")
         os.close(writer)
         return -1

@@ -55,7 +55,7 @@ class Sockets:
 
 @dataclass(slots=True)
 class Supervisor:
-    """One node. `run` returns the exit code for the command; `reread` makes the configuration anew, or raises."""
+    """One node. `run` returns the exit code for the command; `reread` reads the configuration again, or raises."""
 
     config: Config
     reread: Callable[[], Config]
@@ -160,7 +160,7 @@ class Supervisor:
         return problem
 
     def _hindrance(self) -> str:
-        """Why we could not start anew with the configuration as it is now."""
+        """Why we could not restart with the configuration as it is now."""
         try:
             wanted = self.reread()
             fit(wanted, self.open_files)
@@ -174,7 +174,7 @@ class Supervisor:
         return ""
 
     def _restart(self, path: Path | None) -> str:
-        """Execute ourselves anew; our workers go on meanwhile. Returns why that cannot be done."""
+        """Execute ourselves again; our workers go on meanwhile. Returns why that cannot be done."""
         problem = self._hindrance() or handover.check()
         if problem:
             log.error("not restarted, the next image could not run: %s", problem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -19,6 +20,7 @@ from rdnscache.dns.message import answer_lines
 from rdnscache.dns.names import name_text, question_text
 from rdnscache.dns.wire import parse_reply
 from rdnscache.errors import StoreDown
+from rdnscache.operator import pages
 from rdnscache.printable import printable
 from rdnscache.redis_url import parse
 from rdnscache.store.complaint import may_not, sentence
@@ -26,7 +28,7 @@ from rdnscache.store.connect import Line, client, has_slots, primaries, slotted,
 from rdnscache.store.contract import FLUSHED, Names
 from rdnscache.store.decoding import decode
 from rdnscache.store.marks import read, write
-from rdnscache.store.odd import guesses, listed
+from rdnscache.store.odd import guessable, guesses, listed
 from rdnscache.store.patterns import glob_escape
 from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
@@ -34,7 +36,7 @@ from rdnscache.store.slots import tag_of
 from rdnscache.store.sweeping import PAGE, STEP, sweep
 
 TIMEOUT = 5.0
-#: How often deleting is begun anew where servers fail or change, and the seconds before that.
+#: How often deleting is restarted where servers fail or change, and the seconds before that.
 ATTEMPTS, PAUSE = 3, 0.3
 #: The state of an entry that no node would believe.
 NOT_SIGNED = "not signed"
@@ -85,9 +87,11 @@ class Browser:
     def find(self, name_pattern: str, rtype: str = "") -> Iterator[View]:
         """The entries whose name fits a pattern (see `contract.pattern_text`), of one type or of all."""
         pattern = f"{glob_escape(self.names.root)}{{{name_pattern}}}:{rtype or '*'}{'*' if rtype else ''}"
-        for keys in self.pages(pattern):
-            entries = [key for key in keys if self.names.question(key) and (not rtype or _type_of(key) == rtype)]
-            yield from self._views(entries)
+        fields = self._shown()
+        for page in self.walk(pattern, *fields):
+            for key, left, values in page:
+                if not rtype or _type_of(key) == rtype:
+                    yield from self._seen(key, values, left)
 
     def of_name(self, name: bytes, kinds: Collection[str] = (), search: bool = False) -> Iterator[View]:
         """The entries of one name, of these types or of all, tried key by key.
@@ -138,7 +142,7 @@ class Browser:
     def sweep(self, scope: Scope, flush: bytes = b"") -> Iterator[int]:
         """Delete the entries a scope holds from Redis; how many, page by page.
 
-        A server whose connection is lost over it is begun with anew. In a Redis Cluster each primary is marked as swept
+        A server whose connection is lost meanwhile is swept again. In a Redis Cluster each primary is marked as swept
         for the flush, and looked at again at the end: one that took over meanwhile may lack what was deleted.
         """
         done: set[int | None] = set()
@@ -178,17 +182,6 @@ class Browser:
         """The same at once; how many in all."""
         return sum(self.sweep(scope))
 
-    def pages(self, pattern: str) -> Iterator[list[str]]:
-        """Keys that fit a pattern, as SCAN brings them, of one primary after the other."""
-        with redis_errors():
-            servers = primaries(self.redis)
-        for server in servers:
-            cursor = -1
-            while cursor:
-                with redis_errors():
-                    cursor, raw = server.scan(max(cursor, 0), match=pattern, count=PAGE)
-                yield [key.decode("utf-8", "replace") for key in raw]
-
     def read(self, keys: list[str], *fields: str) -> Iterator[tuple[str, Any, Any]]:
         """Each key, these fields of its hash and its PTTL; or whatever Redis said instead."""
         with redis_errors():
@@ -199,13 +192,50 @@ class Browser:
             replies: list[Any] = pipeline.execute(raise_on_error=False)
         yield from zip(keys, replies[::2], replies[1::2], strict=True)
 
+    def note_odd(self, entries: Sequence[tuple[str, int]]) -> None:
+        """Before entries are stored: list those whose keys cannot be guessed; with the ms each has left."""
+        odd = {key: left for key, left in entries if not guessable(self.names.question(key) or b"")}
+        if not odd or has_slots(self.redis):
+            return
+        with redis_errors():
+            seconds, _ = self.redis.time()
+            longest = max(*odd.values(), self.redis.pttl(self.names.odd))
+            self.redis.zadd(self.names.odd, {key: seconds + left / 1000 + 1 for key, left in odd.items()})
+            self.redis.pexpire(self.names.odd, longest + 1000)
+
+    def walk(self, pattern: str, *fields: str) -> Iterator[list[pages.Row]]:
+        """The hashes whose keys fit a pattern, of one primary after the other: key, ms left, fields."""
+        with redis_errors():
+            servers = primaries(self.redis)
+        for server in servers:
+            found = pages.read(server, pattern, *fields)
+            while True:
+                with redis_errors():
+                    page = next(found, None)
+                if page is None:
+                    break
+                late = [key for key, left, _ in page if left == pages.NOT_TOLD]
+                page = [row for row in page if row[1] != pages.NOT_TOLD]
+                yield page + [(key, left, told) for key, told, left in self.read(late, *fields) if _is_row(told, left)]
+
+    def counts(self, pattern: str) -> Iterator[Counter[tuple[str, str, str]]]:
+        """How many entries there are by type, RCODE and state, page by page; signatures are not looked at."""
+        with redis_errors():
+            for server in primaries(self.redis):
+                yield from pages.count(server, pattern)
+
+    def _shown(self) -> tuple[str, ...]:
+        return ("info", "answer", "wire", "mac") if self.seal or self.whole else ("info", "answer")
+
     def _views(self, keys: list[str]) -> Iterator[View]:
-        more = ("wire", "mac") if self.seal or self.whole else ()
-        for key, fields, left in self.read(keys, "info", "answer", *more):
-            view = self._view(key, fields, left)
-            if view is not None:
-                yield self._checked(view, fields, left) if more else view
-            self._breathe()
+        for key, fields, left in self.read(keys, *self._shown()):
+            yield from self._seen(key, fields, left)
+
+    def _seen(self, key: str, fields: Any, left: Any) -> Iterator[View]:
+        view = self._view(key, fields, left)
+        if view is not None:
+            yield self._checked(view, fields, left) if len(fields) > 2 else view
+        self._breathe()
 
     def _checked(self, view: View, fields: list[Any], left_ms: int) -> View:
         """With the text of what nodes would send; with the state `not signed` for what they would not believe."""
@@ -214,6 +244,10 @@ class Browser:
         if self.seal is not None and (reply is None or self.problem(view.key, info, wire, mac, left_ms)):
             return replace(view, state=NOT_SIGNED)
         return view if reply is None else replace(view, answer=answer_lines(reply, self.whole))
+
+    def believed(self, key: str, info: Any, wire: Any, mac: Any, left_ms: int) -> bool:
+        """Whether nodes would believe it, as far as can be known: without a secret everything is believed."""
+        return self.seal is None or not self.problem(key, info, wire, mac, left_ms)
 
     def problem(self, key: str, info: Any, wire: Any, mac: Any, left_ms: int) -> str:
         """Why nodes would not believe an entry; empty when they would, or when that is not known for want of a secret.
@@ -252,6 +286,10 @@ class Browser:
             route=info.get("route", ""),
             answer=[printable(line) for line in (fields[1] or b"").decode("utf-8", "replace").split("\n") if line],
         )
+
+
+def _is_row(fields: Any, left: Any) -> bool:
+    return isinstance(fields, list) and isinstance(left, int)
 
 
 def _type_of(key: str) -> str:

@@ -97,7 +97,7 @@ class Answering:
         return compose(query, entry, now, self.rotates)
 
     def _renew(self, entry: Entry, key: bytes) -> None:
-        """Ask anew for an entry that is in use and about to end; once."""
+        """Start one prefetch of an entry that is in use and about to expire."""
         entry.renew_at = FAR
         if not self._renews:
             return
@@ -177,7 +177,7 @@ class Answering:
         return compose_truncated(query) if slips else None
 
     def routed(self, query: Query, asked: bytes, routes: Collection[bytes]) -> bytes | None:
-        """Give a query of another worker the route that it comes with; what to say when that is none of ours.
+        """Give a query of another worker the route that it comes with; what to say when we have no such route.
 
         During a reload one of us has the views of before.
         """

@@ -169,7 +169,7 @@ class TcpConnection:
         return self._stream.unsent <= self._pool.mark()
 
     def _next_query(self) -> bytes | None:
-        """The next whole query; None when there is none yet, or never will be."""
+        """The next whole query; None when it has not arrived yet, or never will."""
         stream = self._stream
         while not stream.closed:
             data = self._whole_query()

@@ -38,7 +38,7 @@ MAX_UNSENT = 16 << 20
 #: Seconds to wait for all sentinels, when one has answered; between two looks at one; before the next one is heard.
 ALL_SENTINELS, SENTINEL_LOOK, SENTINEL_PAUSE = 0.3, 5.0, 0.5
 
-#: What CLIENT LIST shows of us. redis-py's own is looked up anew for every connection, and leaves garbage behind.
+#: What CLIENT LIST shows of us. redis-py looks its own up for every connection, and leaves garbage behind.
 WHO = DriverInfo("rdnscache", __version__)
 
 OnData = Callable[[bytes], None]
@@ -80,7 +80,7 @@ class SentinelOpener(Opener):
         self._watcher: gevent.Greenlet | None = None
 
     def open(self, client_name: str, on_data: OnData, on_end: OnEnd) -> AnyStream:
-        """As above. Raises StoreDown when no sentinel knows a primary, or the one it names is none."""
+        """As above. Raises StoreDown when no sentinel knows a primary, or the server it names is not one."""
         self._found = discover(self._url)
         primary = connection(self._url, self._found[1], client_name)
         if not _leads(primary):
@@ -142,7 +142,7 @@ def some_primary(found: Any) -> Any:
 
 
 def slotted(found: Any) -> list[tuple[Any, int | None]]:
-    """The same, looked at anew, each with the first slot it has; None where it is no cluster's."""
+    """The same, checked again, each with the first slot it has; None where it is no cluster's."""
     if not has_slots(found):
         return [(found, None)]
     found.nodes_manager.initialize(disconnect_startup_nodes_pools=False)

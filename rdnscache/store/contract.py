@@ -10,7 +10,7 @@ Keys (`rdns` is the configurable prefix, 1 the version of this contract):
     rdns:1:{<name>}:NXDOMAIN[:<CLASS>][:do][:cd]      HASH    an entry that holds for all types: the name does not exist
     rdns:1:control                                    STREAM  the last control events (flushes), capped
     rdns:1:{probe}:probe#lead, …#wait                 as above; claimed to see whether Redis works again
-    rdns:1:{<server>}:budget                          HASH    what the cluster may ask of a server, and who has which
+    rdns:1:{<server>}:budget                          HASH    what the cluster may ask a server, and each node's share
                                                               share of that; see `allotment`
     rdns:1:hot                                        ZSET    the questions asked most, as entry keys without prefix
     rdns:1:{odd}:entries                              ZSET    entries that cannot be guessed from their name, and until
@@ -83,7 +83,7 @@ on the control channel; each says on the channel for acknowledgements, as `held`
 Only the holder of a claim stores: a fill with another token, or one that comes when the claim has run out, does
 nothing.
 A flush puts the token `flushed` in place of those of the leaders it meets: what these bring is for their own clients,
-their followers are woken with nothing, and whoever comes anew leads.
+their followers are woken with nothing, and the next to ask leads.
 
 The mark of a primary of a Redis Cluster is the IDs of the flushes whose entries are deleted there, the newest first, a
 space between, 200 at most; `<ID>?` where a worker has deleted them while the flush was under way. `<tag>` is six octal
@@ -221,7 +221,7 @@ return {3, rest, left, for_name, wire, info, mac}
     % {b"wire": TCP_SIZE, b"info": LONGEST_INFO, b"lease": round(LEASE * 1000)}
 )
 
-#: KEYS entry, lead, wait; ARGV token, lease in ms. From a leader that is still at work: its lease begins anew.
+#: KEYS entry, lead, wait; ARGV token, lease in ms. From a leader that is still at work: renews its lease.
 RENEW = Script(
     b"""
 if redis.pcall('GET', KEYS[2]) == ARGV[1] then redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
@@ -360,6 +360,11 @@ class Names:
         name, _, kind = entry.rpartition(b"}:")
         _, colon, more = kind.partition(b":")
         return name + _NAME_KIND + colon + more
+
+    def words(self, text: str) -> tuple[str, str] | None:
+        """Name and type of an entry, as its Redis key has them; None where it has not the form of one."""
+        match = self._key.fullmatch(text) if len(text) <= self._longest else None
+        return (match["name"], match["type"]) if match is not None else None
 
     def question(self, text: str) -> bytes | None:
         """The key a Redis key stands for; None when it is not an entry's."""

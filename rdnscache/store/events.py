@@ -286,7 +286,7 @@ class Control:
     def _lost(self, known: bytes) -> list[tuple[bytes, Scope]]:
         """The flushes that Redis has forgotten; none when it has forgotten the entries as well."""
         if self.stream.register_age() < time.monotonic() - self._sure + NEW:
-            return []  # a new register: Redis has begun anew with nothing
+            return []  # a new register: Redis has restarted empty
         return self.flushes.lost(known, self.stream.before(known))
 
     def _set_last(self, event_id: bytes, raw: bytes) -> None:

@@ -54,5 +54,6 @@ def rate(score: float, seconds: float, left_ms: int) -> float:
     """Queries a second that a score amounts to, `seconds` being the score of SECONDS; 0 where none can be told."""
     quiet = max((LIFETIME - left_ms) / 1000 - 2 * INTERVAL, 0.0) if left_ms >= 0 else 0.0
     part = 0.5 ** (quiet / HALF_LIFE)
-    weight = seconds * part + FULL * (1 - part)
-    return score * part / weight if math.isfinite(weight) and weight >= 1.0 else 0.0
+    weight = max(seconds * part + FULL * (1 - part), 1e-9)
+    known = math.isfinite(weight) and weight >= 1.0
+    return score * part / weight if known or not math.isfinite(score) else 0.0

@@ -77,7 +77,7 @@ class Link(Pipe):
         self._opener.watch(self._moved)
 
     def close(self) -> None:
-        """Send what is waiting to be sent, then leave for good."""
+        """Send what is waiting to be sent, then close for good."""
         if self._greenlet is not None:
             self._greenlet.kill(block=False)
         self._opener.close()
@@ -90,7 +90,7 @@ class Link(Pipe):
             self.give_up(reason)
 
     def give_up(self, reason: str) -> None:
-        """Attach anew, as to a server that is not known yet."""
+        """Attach again, as to an unknown server."""
         if self._stream is not None:
             self._detach(reason)
 

@@ -25,7 +25,7 @@ TURN = 0.002
 
 
 #: Small numbers as text, and the lines that say how many parts a command has and how many octets a part: made once, as
-#: formatting them anew would be a tenth of what a miss costs. The line break before a size ends the part before it.
+#: formatting them is a tenth of the cost of a miss. The line break before a size ends the part before it.
 _MANY = 2048
 _TEXTS = [b"%d" % number for number in range(_MANY)]
 _COUNTS = [b"*%d" % number for number in range(64)]

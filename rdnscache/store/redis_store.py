@@ -222,7 +222,7 @@ class RedisStore:
         return self._second_text
 
     def note_odd(self, name: bytes, lifetime: int) -> None:
-        """An entry whose key cannot be guessed may be there for so many ms; to be sent in front of what stores it."""
+        """Note an entry whose key cannot be guessed, for this many ms; sent before the command that stores it."""
         self.servers.send((b"EVAL", NOTE.source, NOTE.keys, self.names.odd, name, lifetime), self.filled)
 
     def read_command(self, name: bytes) -> Command:
@@ -242,7 +242,7 @@ class RedisStore:
             self._lost_with.add(name)
 
     def discard(self, name: bytes) -> None:
-        """Delete a value nobody can use."""
+        """Delete a value that no node can use."""
         self.counters[metrics.DISCARDS] += 1
         text = f"deleting a value in Redis that is not a usable entry: {name.decode('ascii')}"
         self._unusable.warn(text, time.monotonic())
@@ -302,7 +302,7 @@ class RedisStore:
         self._control.learn_anew()
 
     def _look_again(self) -> None:
-        """Wake every follower to claim anew: messages may have been lost."""
+        """Wake every follower to claim again: messages may have been lost."""
         self._settled.set()
         for claim in self._followers():
             claim.wake(None)

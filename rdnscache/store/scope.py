@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from rdnscache.dns.names import name_text, parse_own_name, rcode_number, rcode_text, type_number, type_text
+from rdnscache.dns.names import NAME_WORD, name_text, parse_own_name, rcode_number, rcode_text, type_number, type_text
 from rdnscache.dns.question import ANY_TYPE, qname, qtype
 from rdnscache.dns.zones import is_below
 from rdnscache.store.contract import Names
 from rdnscache.store.patterns import glob_escape
+
+
+class Words(NamedTuple):
+    """Which entries a flush means, whatever their RCODE, by what is in their keys: in a key each dot ends a label."""
+
+    name: str | None
+    zone: str | None
+    kinds: Collection[str] | None
+
+    def holds(self, words: tuple[str, str] | None, any_type: bool = False) -> bool:
+        if words is None:
+            return False
+        name, kind = words
+        if self.name not in (None, name) or (self.kinds is not None and not any_type and kind not in self.kinds):
+            return False
+        return self.zone is None or name == self.zone or name.endswith("." + self.zone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +55,14 @@ class Scope:
 
     def holds_question(self, key: bytes) -> bool:
         """Whether what a question brings may be meant: with any RCODE, and NXDOMAIN is of every type."""
-        return replace(self, qtype=None, rcode=None).holds(key, 0)
+        name = qname(key)
+        return self.name in (None, name) and (self.zone is None or is_below(name, self.zone))
+
+    def in_words(self) -> Words:
+        """The same in the words of Redis keys."""
+        kinds = None if self.qtype is None else (type_text(self.qtype), NAME_WORD)
+        zone = None if self.zone in (None, b"\0") else name_text(self.zone or b"")
+        return Words(None if self.name is None else name_text(self.name), zone, kinds)
 
     def pattern(self, names: Names) -> str:
         """A SCAN pattern that finds all the keys meant, and perhaps more."""

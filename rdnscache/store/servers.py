@@ -107,7 +107,7 @@ class Servers:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Send what is waiting to be sent, then leave for good."""
+        """Send what is waiting to be sent, then close for good."""
         raise NotImplementedError
 
     def usable(self) -> bool:

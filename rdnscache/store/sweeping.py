@@ -1,13 +1,12 @@
 """Deleting what a flush means from one server, over one connection.
 
 Who asks must not open another connection where it is lost: another server, or one that has been started again, does not
-know how far SCAN has come, and may have entries again that were deleted. It is begun anew, or it has not been done.
+know how far SCAN has come, and may have entries again that were deleted. It starts again, or it has not been done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -29,18 +28,21 @@ def sweep(
 
     Leaders under way lose their claim, so that what they are about to bring is not stored. All of them do before
     entries are looked for: one that fills meanwhile could store behind the search, and its claim would be gone.
-    `moved` is for commands about keys that have left a server of a Redis Cluster since it told of them. With `guess`
-    the keys of a single name are tried one by one, as far as all can be known, instead of searching through everything.
+    `moved` is for commands about keys that have left a server of a Redis Cluster since it told of them. With `guess`,
+    for a server that has all keys, those of a single name are tried one by one instead of searched for, where all can
+    be known.
     """
+    wanted = scope.in_words()
     for keys in _places(ask, names, scope, page, guess, CLAIM_SUFFIX):
-        claims = [key for key in keys if _claims(names, scope, key)]
+        claims = [key for key in keys if wanted.holds(names.words(key.removesuffix(CLAIM_SUFFIX)), any_type=True)]
         _run(ask, [(b"SET", key, FLUSHED, b"XX", b"KEEPTTL") for key in claims], moved)
         yield 0
     for keys in _places(ask, names, scope, page, guess):
-        entries = [key for key in keys if not key.endswith(CLAIM_SUFFIX) and _in_name(names, scope, key)]
+        entries = [key for key in keys if wanted.holds(names.words(key))]
         if scope.rcode is not None:
             entries = list(_with_rcode(ask, entries, scope.rcode))
-        yield _run(ask, [(b"UNLINK", key) for key in entries], moved)
+        groups = [entries] if guess and entries else [[key] for key in entries]
+        yield _run(ask, [(b"UNLINK", *group) for group in groups], moved)
 
 
 def _places(ask: Ask, names: Names, scope: Scope, page: int, guess: bool, suffix: str = "") -> Iterator[Sequence[str]]:
@@ -79,18 +81,6 @@ def _run(ask: Ask, commands: list[tuple[bytes | str, ...]], moved: Ask | None) -
 
 def _failed(told: object) -> Sequence[Any]:
     raise StoreDown(f"not all can be deleted: {told}"[:200])
-
-
-def _claims(names: Names, scope: Scope, key: str) -> bool:
-    """Whether what the holder of a claim brings may be in the scope."""
-    question = names.question(key.removesuffix(CLAIM_SUFFIX))
-    return question is not None and scope.holds_question(question)
-
-
-def _in_name(names: Names, scope: Scope, key: str) -> bool:
-    """Whether an entry's key is in the scope, whatever its RCODE."""
-    question = names.question(key)
-    return question is not None and replace(scope, rcode=None).holds(question, 0)
 
 
 def _with_rcode(ask: Ask, keys: list[str], rcode: int) -> Iterable[str]:

@@ -32,7 +32,7 @@ class Terms:
 
 
 class Trust:
-    """`terms` are those of this node for each zone; `discard(name)` deletes a value nobody can use."""
+    """`terms` are those of this node for each zone; `discard(name)` deletes a value that no node can use."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Trust:
     def entry_of(self, key: bytes, name: bytes, fields: list[Any], left_ms: object) -> Entry | None:
         """The entry for a question from its `wire`, `info` and perhaps `mac`; None when it cannot be used.
 
-        What nobody can use is deleted. What we do not believe others may, so it is left where it is.
+        What no node can use is deleted. What we do not believe, others may, so it stays.
         """
         now, limits = clock.now(), self._terms.of(key).limits
         if not limits.keep and left_ms is not Lifetime.WHOLE:  # somebody else keeps it

@@ -170,7 +170,7 @@ class Budget:
         return True
 
     def spare(self, send: Callable[[float], None], now: float) -> bool:
-        """Have something sent that nobody waits for; False when nothing is left for that."""
+        """Send something that no client waits for; False when no budget is left for that."""
         if self.near(now):
             return False
         if self.take(now):

@@ -75,7 +75,7 @@ def pinned(certificate: bytes | None, pins: tuple[str, ...]) -> bool:
 
 
 def public_key(certificate: bytes) -> bytes:
-    """The SubjectPublicKeyInfo in a certificate (RFC 5280 section 4.1), DER; empty when there is none to be found."""
+    """The SubjectPublicKeyInfo in a certificate (RFC 5280 section 4.1), DER; empty when none is found."""
     try:
         at, _ = _element(certificate, 0)  # Certificate
         at, _ = _element(certificate, at)  # TBSCertificate

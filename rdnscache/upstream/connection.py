@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds for which replies are handed out before others get their turn.
 TURN = 0.002
-#: A query given up after so many seconds in which nothing at all came casts doubt on its connection.
+#: A query given up after this many seconds without any data casts doubt on its connection.
 DOUBTFUL = 0.3
 
 
@@ -137,7 +137,7 @@ class Connection(ABC):
             self.retiring = True
 
     def _answered(self, number: int, data: bytes) -> bool:
-        """`data` is the answer to the query of this number; False when there is none."""
+        """Take `data` as the answer to the query with this number; False when there is no such query."""
         if number not in self.outstanding:
             return False
         self.answers += 1
@@ -156,7 +156,7 @@ class Connection(ABC):
         return query
 
     def _dropped(self, number: int) -> Query | None:
-        """The same, wherever it is; to be extended by whoever keeps more of it."""
+        """The same, wherever it is; to be extended by subclasses that keep more of it."""
         return self._forget(number) if number in self.outstanding else None
 
     def _fail(self, number: int, why: str) -> None:

@@ -2,7 +2,7 @@
 
 That is the letter case of the name (draft-vixie-dnsext-dns0x20) and a cookie (RFC 7873). A reply that fits but for one
 of them is a near miss: the question is asked over TCP. A server with several of them in a row cannot do better, and is
-spared it for a while. One reply that fits begins the count anew, so nobody can make us spare a server that can.
+spared it for a while. One reply that fits restarts the count, so nobody can make us spare a server that can.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Cookies(Guard):
         self.forget()
 
     def forget(self) -> None:
-        """Whether the server sends cookies is to be found out anew."""
+        """Find out again whether the server sends cookies."""
         self.known, self._due, self._lost = False, False, 0
         self._set(self._client)
 

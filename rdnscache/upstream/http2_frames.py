@@ -29,7 +29,7 @@ class Frames:
         self._at = 0
 
     def next(self, most: int) -> bytes | Farewell | None:
-        """At most so many frames in one piece, or a GOAWAY; None when more has to come first.
+        """At most this many frames in one piece, or a GOAWAY; None when more has to come first.
 
         ValueError for a frame that is too long, before its octets are there.
         """

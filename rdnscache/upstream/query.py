@@ -60,7 +60,7 @@ class Query:
         return True
 
     def guessed(self) -> None:
-        """Many datagrams have come that are no reply to it: somebody guesses."""
+        """Many datagrams that do not answer it have arrived: somebody is guessing."""
 
     def failed(self, failure: UpstreamFailed) -> None:
         """Nothing will come."""
@@ -76,7 +76,7 @@ class Transport(Protocol):
         """It is overdue: what was sent may be lost, or its connection dead."""
 
     def cancel(self, query: Query) -> None:
-        """Nobody waits for it any more: what comes for it is nobody's."""
+        """Nobody waits for it any more: late replies to it are dropped."""
 
     def close(self) -> None:
         """End all connections; what is on its way fails."""

@@ -45,4 +45,4 @@ class QuicQueries(Connection):
         """Of a stream."""
 
     def _hand_out(self) -> None:
-        """All is handed out as it comes: a channel reads no more than others can bear."""
+        """Everything is handed out on arrival: a channel never reads more than others can bear."""

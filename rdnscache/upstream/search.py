@@ -122,7 +122,7 @@ class Search:
         self._forgive(time.monotonic() - until)
 
     def _forgive(self, late: float) -> None:
-        """The wait has ended so many seconds late. If that is much, it proves nothing, and time is given back."""
+        """The wait ended this many seconds late. If that is long, silence proves nothing: the time is given back."""
         self.late = late if late > LATE and not self._told else 0.0
         if not self.late:
             return

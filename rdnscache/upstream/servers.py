@@ -132,7 +132,7 @@ class Upstreams:
         return order
 
     def _probe(self, server: Server, key: bytes, now: float) -> None:
-        """Ask a server that rests what somebody else is asked for the client: no client waits for it."""
+        """Probe a resting server with a question that another answers for the client: no client waits for the probe."""
         if server.budget is None:
             self._send_probe(server, key, now)
         else:
@@ -306,7 +306,7 @@ class Upstreams:
     def _otherwise(self, search: Search, before: Attempt, reply: Reply, now: float) -> bool:
         """Ask again with the cookie the server has just sent, or without any, or without EDNS.
 
-        Perhaps it does not know them (RFC 7873 section 5.3, RFC 6891 section 6.2.2). False if it is none of that.
+        Perhaps it does not know them (RFC 7873 section 5.3, RFC 6891 section 6.2.2). False if that is not why.
         """
         renewed = reply.rcode == BADCOOKIE and not before.second
         over_udp = before.health is before.server.health
