@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import gevent
-
 #: Called after every short step of long work.
 Breathe = Callable[[], None]
 #: Seconds of work after which others in this worker get their turn.
@@ -25,5 +23,7 @@ class Breath:
 
     def take(self) -> None:
         if time.perf_counter() - self._since > BREATH:
+            import gevent  # here, since a supervisor knows of breath too, and is without it
+
             gevent.sleep(BREATH)  # longer than no time, so that sockets are looked at as well
             self._since = time.perf_counter()

@@ -16,6 +16,7 @@ from rdnscache.config import Config
 from rdnscache.dns.zones import Zones
 from rdnscache.errors import ConfigError
 from rdnscache.files import read_text
+from rdnscache.lists.compiling import compile_text
 from rdnscache.lists.sources import (
     ListSource,
     SourceError,
@@ -126,7 +127,7 @@ def compile_file(source: ListSource, breathe: Callable[[], None] = _nobody_waits
     facts = ListFacts(source.kind, source.place)
     try:
         with open_list(source.place) as file:
-            return facts, compile_list(chunks_of(file, breathe), facts, os.urandom(KEY_OCTETS))
+            return facts, compile_text(chunks_of(file, breathe), facts, os.urandom(KEY_OCTETS), breathe)
     except (SourceError, ValueError) as error:
         raise ConfigError(f"{source.place} {error}") from None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,10 +22,12 @@ from support import (
     ask,
     command,
     extended_errors,
+    free_port,
     numbers,
     wait_for,
     watched,
 )
+from support.peers import WHERE, needs_unbound
 
 ZONE = """$TTL 300
 @ SOA ns.rpz.example. root.rpz.example. 7 3600 600 86400 60
@@ -231,3 +235,55 @@ class TestCommands:
             file.mkdir()
         done = command("serve", "--check", "--upstream", "192.0.2.53", "--rpz", str(file))
         assert (done.returncode, done.stderr.count("\n"), f"{file} cannot be read" in done.stderr) == (2, 1, True)
+
+
+UNBOUND = """server:
+ interface: 127.0.0.1@{port}
+ num-threads: 1
+ do-daemonize: no
+ username: ""
+ chroot: ""
+ pidfile: ""
+ use-syslog: no
+ do-not-query-localhost: no
+ module-config: "respip iterator"
+ local-zone: test. nodefault
+rpz:
+ name: rpz.example.
+ zonefile: {zone}
+forward-zone:
+ name: .
+ forward-addr: {upstream}
+remote-control:
+ control-enable: no
+"""
+
+
+@needs_unbound
+def test_the_same_as_unbound(node: Node, upstream: Upstream, file: Path, tmp_path: Path) -> None:
+    """Of one zone, for one upstream: RCODE and addresses, also of what is dropped and truncated."""
+    zone, config, port = tmp_path / "zone", tmp_path / "unbound.conf", free_port()
+    zone.write_text("$ORIGIN rpz.example.\n" + file.read_text())
+    place = upstream.address.replace(":", "@")
+    config.write_text(UNBOUND.format(port=port, zone=zone, upstream=place))
+    program = shutil.which("unbound", path=WHERE)
+    assert program is not None
+    names = ["nx", "nodata", "pass", "other", "deep.below", "tcp", "drop"]
+    asked = [f"{name}.test." for name in names] + ["local.example.", "plain.example.", "cloaked.example.", *ANSWERS]
+
+    def told(where: int, name: str, tcp: bool) -> object:
+        try:
+            reply = ask(where, name, tcp=tcp, timeout=0.6)
+        except (dns.exception.Timeout, EOFError):
+            return "nothing"
+        found = [rdata.to_text() for rrset in reply.answer if rrset.rdtype == 1 for rdata in rrset]
+        return reply.rcode(), found, bool(reply.flags & dns.flags.TC)
+
+    with subprocess.Popen([program, "-d", "-c", str(config)], stderr=subprocess.DEVNULL) as unbound:
+        try:
+            wait_for(lambda: told(port, "pass.test.", False) != "nothing", 10)
+            for name in asked:
+                for tcp in (False, True) if name.endswith("test.") else (False,):  # its cache lets answers pass
+                    assert told(node.port, name, tcp) == told(port, name, tcp), (name, tcp)
+        finally:
+            unbound.terminate()

@@ -17,6 +17,7 @@ from typing import IO
 from rdnscache.breath import Breathe
 from rdnscache.config import Config
 from rdnscache.errors import ConfigError, StoreDown
+from rdnscache.lists.compiling import compile_text
 from rdnscache.lists.exchange import Exchange
 from rdnscache.lists.shelf import Shelf
 from rdnscache.lists.sources import (
@@ -31,7 +32,7 @@ from rdnscache.lists.sources import (
 )
 from rdnscache.lists.web import fetch
 from rdnscache.lists.zones import ZoneCopy, digest_of_zone
-from rdnscache.policy.compiled_list import ListFacts, compile_list, read_compiled
+from rdnscache.policy.compiled_list import ListFacts, read_compiled
 from rdnscache.policy.list_version import Version
 from rdnscache.policy.name_table import KEY_OCTETS
 from rdnscache.rpz_source import RpzSource
@@ -179,7 +180,7 @@ class Librarian:
             facts = ListFacts(source.kind, source.place)
             try:
                 chunks, key = chunks_of(file, self.breathe), os.urandom(KEY_OCTETS)
-                data = compile_list(chunks, facts, key, not source.transferred)
+                data = compile_text(chunks, facts, key, self.breathe, not source.transferred)
             except ValueError as error:
                 raise SourceError(str(error)) from None
             self.shelf.put(digest, data)

@@ -8,13 +8,14 @@ It is made once for the cluster, and mapped into the memory of all workers of a 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from struct import Struct
+from typing import NamedTuple
 
 from rdnscache.policy import list_text, name_table
 from rdnscache.policy.list_text import Item, Remark
-from rdnscache.policy.name_table import NameTable
+from rdnscache.policy.name_table import Gathered, NameTable
 from rdnscache.policy.rpz_rules import Rule
 from rdnscache.policy.rpz_table import RpzTable, build_rpz
 from rdnscache.policy.rpz_text import RPZ, read_rpz
@@ -55,9 +56,9 @@ class ListFacts:
         return False
 
 
-def read_items(chunks: Iterable[bytes], facts: ListFacts) -> Iterator[Item]:
+def read_items(chunks: Iterable[bytes], facts: ListFacts, goes_on: bool = False) -> Iterator[Item]:
     """The names of a list; what is noticed on the way is put down."""
-    for found in list_text.read_list(chunks, passes=facts.kind == PASS):
+    for found in list_text.read_list(chunks, facts.kind == PASS, goes_on):
         if facts.note(found):
             assert isinstance(found, Item)
             yield found
@@ -69,6 +70,39 @@ def compile_list(chunks: Iterable[bytes], facts: ListFacts, key: bytes, lined: b
         table = build_rpz(read_rpz(chunks), key, facts, lined)
     else:
         table = name_table.build(((0, item) for item in read_items(chunks, facts)), key)
+    return with_facts(facts, table)
+
+
+class Portion(NamedTuple):
+    """Some lines of a list, read and gathered, and what was found in them."""
+
+    facts: ListFacts
+    gathered: Gathered
+
+
+def gather_portion(text: bytes, kind: str, first_line: int, key: bytes) -> Portion:
+    """Lines of a list of names, of which the first has this number. They can be read in another process."""
+    facts = ListFacts(kind, "")
+    before = first_line - 1
+    items = (
+        (0, Item(name, below, before + line, passes))
+        for name, below, line, passes in read_items([text], facts, before > 0)
+    )
+    gathered = name_table.gather(items, key)
+    facts.remarks = [remark._replace(line=before + remark.line) for remark in facts.remarks]
+    return Portion(facts, gathered)
+
+
+def join_portions(portions: Sequence[Portion], facts: ListFacts, key: bytes) -> bytes:
+    """A list from all of its lines."""
+    for portion in portions:
+        facts.names += portion.facts.names
+        facts.refused += portion.facts.refused
+        facts.remarks += portion.facts.remarks[: MOST_REMARKS - len(facts.remarks)]
+    return with_facts(facts, name_table.put_together([portion.gathered for portion in portions], key))
+
+
+def with_facts(facts: ListFacts, table: bytes) -> bytes:
     remarks = [list(remark) for remark in facts.remarks]
     told = {"kind": facts.kind, "file": facts.file, "names": facts.names, "refused": facts.refused, "remarks": remarks}
     text = json.dumps(told).encode()

@@ -83,18 +83,19 @@ class EndError(ValueError):
 _Rule = tuple[bytes, bool, bool]
 
 
-def read_list(chunks: Iterable[bytes], passes: bool = False) -> Iterator[Item | Remark]:
+def read_list(chunks: Iterable[bytes], passes: bool = False, goes_on: bool = False) -> Iterator[Item | Remark]:
     """The names of a list, given in portions of any size, and remarks about lines that were not understood.
 
-    With `passes` each name is an exception, as in a list of names never to block. No content raises, and no more of it
-    is kept than a portion and a line. Between two portions `chunks` may let others run.
+    With `passes` each name is an exception, as in a list of names never to block; what `goes_on` is not the beginning
+    of a list. No content raises, and no more of it is kept than a portion and a line. Between two portions `chunks` may
+    let others run.
     """
     number = names = faults = first_untold = 0
-    head, chunks = _begun(chunks)
+    head, chunks = begun(chunks, _HEAD) if not goes_on else (b"", chunks)
     try:
         for number, line in _json_lines(chunks) if is_json(head) else enumerate(lines_of(chunks), 1):
             usual = _usual_rule(line)
-            if not usual and not names:
+            if not usual and not names and not goes_on:
                 expect_text(line)
             try:
                 for name, below, excepted in (usual,) if usual else _rules(line):
@@ -114,12 +115,12 @@ def read_list(chunks: Iterable[bytes], passes: bool = False) -> Iterator[Item | 
         yield Remark(first_untold, f"from here on, {more} more lines were not understood", more)
 
 
-def _begun(chunks: Iterable[bytes]) -> tuple[bytes, Iterable[bytes]]:
-    """The first octets, and all of them."""
+def begun(chunks: Iterable[bytes], octets: int) -> tuple[bytes, Iterable[bytes]]:
+    """The first octets, at least as many if there are, and all of them."""
     chunks, head = iter(chunks), b""
     for chunk in chunks:
         head += chunk
-        if len(head) >= _HEAD:
+        if len(head) >= octets:
             break
     return head.removeprefix(codecs.BOM_UTF8), chain((head,), chunks)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import accumulate, pairwise
 from operator import le
@@ -71,9 +71,16 @@ def build(items: Iterable[tuple[int, Item]], key: bytes, merge: Callable[[int, i
     `merge` makes of list, line and a further line of that list. Takes seconds for a million names, so it is for a
     process in which nobody waits. ValueError when there are more names or lists than a table may have.
     """
-    if len(key) != KEY_OCTETS:
-        raise ValueError(f"the key of a table has {KEY_OCTETS} octets")
-    piles, tails, depths = _gathered(items, key)
+    return put_together([gather(items, key)], key, merge)
+
+
+def put_together(
+    portions: Sequence[Gathered], key: bytes, merge: Callable[[int, int, int], int] | None = None
+) -> bytes:
+    """A table of what was gathered with one key, portion by portion, in the order in which they count."""
+    piles, tails, depths = _joined(portions)
+    if len(tails) > MOST_NAMES:
+        raise ValueError(f"a table has at most {MOST_NAMES} names")
     place_bits = max(0, len(tails).bit_length() - 2)
     hashes, values = array("Q"), array("Q")
     sizes = array("I", bytes(4 << place_bits))
@@ -97,8 +104,21 @@ def build(items: Iterable[tuple[int, Item]], key: bytes, merge: Callable[[int, i
     return b"".join((*parts, _checksum(*parts)))
 
 
-def _gathered(items: Iterable[tuple[int, Item]], key: bytes) -> tuple[list[array[int]], array[int], set[int]]:
-    """Piles of hashes and values by turns, the filter's number of each name, and how many labels names have."""
+class Gathered(NamedTuple):
+    """What is known of names before they are sorted; it may come from another process."""
+
+    #: Hashes and values by turns, each pile as octets.
+    piles: list[bytes]
+    #: The filter's number of each name.
+    tails: bytes
+    #: How many labels names have.
+    depths: set[int]
+
+
+def gather(items: Iterable[tuple[int, Item]], key: bytes) -> Gathered:
+    """The greater part of the work, which can be done in portions at the same time. Raises ValueError as `build`."""
+    if len(key) != KEY_OCTETS:
+        raise ValueError(f"the key of a table has {KEY_OCTETS} octets")
     piles = [array("Q") for _ in range(1 << _PILE_BITS)]
     tails, depths = array("I"), set()
     keyed = blake2b(key=key, digest_size=8)
@@ -120,6 +140,16 @@ def _gathered(items: Iterable[tuple[int, Item]], key: bytes) -> tuple[list[array
             depth += 1
         tails.append(crc32(name[before:]))
         depths.add(depth)
+    return Gathered([pile.tobytes() for pile in piles], tails.tobytes(), depths)
+
+
+def _joined(portions: Sequence[Gathered]) -> tuple[list[array[int]], array[int], set[int]]:
+    piles, tails, depths = [array("Q") for _ in range(1 << _PILE_BITS)], array("I"), set()
+    for portion in portions:
+        for pile, octets in zip(piles, portion.piles, strict=True):
+            pile.frombytes(octets)
+        tails.frombytes(portion.tails)
+        depths |= portion.depths
     return piles, tails, depths
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from rdnscache.dns.names import shown
@@ -38,10 +39,15 @@ _DIRECTIVE = re.compile(rb"^(?:\$(?:TTL|ORIGIN)[ \t]|[^;#!\n]*[ \t]SOA[ \t])", r
 #: What nearly every line of nearly every zone is: a name, and an action.
 _USUAL = re.compile(
     rb"([A-Za-z0-9_*.-]{1,255})[ \t]+(?:([0-9]{1,9})[ \t]+)?(?:IN[ \t]+)?CNAME[ \t]+"
-    rb"(\.|\*\.|rpz-passthru\.|rpz-drop\.|rpz-tcp-only\.)[ \t\r]*(?:;.*)?",
+    rb"((?:\*\.)?(?:[A-Za-z0-9_-]{1,63}\.)*|\.)[ \t\r]*(?:;.*)?",
     re.IGNORECASE,
 )
-_NAMES = {name.encode(): name_wire(name, b"\0") for name in (".", "*.", "rpz-passthru.", "rpz-drop.", "rpz-tcp-only.")}
+
+
+@lru_cache(1000)
+def _target(text: bytes) -> bytes:
+    """Where an alias leads: to actions and to a few gardens."""
+    return name_wire(text.decode(), b"\0")
 
 
 def read_rpz(chunks: Iterable[bytes], origin: str = ".") -> Iterator[ZoneRecord | Remark]:
@@ -83,11 +89,12 @@ def _usual(reader: ZoneReader, number: int, line: bytes) -> ZoneRecord | None:
         labels = [SIZES[len(label)] + label for label in text.lower().removesuffix(b".").split(b".")]
         name = b"".join(labels) + rest
         limit = seconds(ttl.decode()) if ttl else -1
+        rdata = _target(target.lower())
     except (KeyError, ValueError):
         return None
     if len(name) > 255:
         return None
-    return ZoneRecord(name, CNAME, reader.follow(name, limit), _NAMES[target.lower()], number)
+    return ZoneRecord(name, CNAME, reader.follow(name, limit), rdata, number)
 
 
 def _read(reader: ZoneReader, number: int, line: bytes, count: int) -> ZoneRecord | Remark | None:
