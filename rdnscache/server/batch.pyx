@@ -24,7 +24,6 @@ from rdnscache.server.linux cimport (
     cmsghdr,
     in6_pktinfo,
     in_pktinfo,
-    iovec,
     mmsghdr,
     msghdr,
     recvmmsg,
