@@ -33,7 +33,8 @@ cdef class UdpListener:
     )
     cpdef object drain(self)
     @cython.locals(
-        batch=Batch, answering=Answering, data=bytes, source=bytes, asked=bytes, stream=bint, proxied=Proxied, query=Query,
+        batch=Batch, answering=Answering, data=bytes, source=bytes, asked=bytes, stream=bint, proxied=Proxied,
+        query=Query,
         verdict=int,
         reply=bytes
     )
