@@ -69,7 +69,7 @@ from rdnscache.stream import Stream
 
 done, looks, turns = [], [], []
 shared = Pool(10, 1000, [lambda: looks.append(len(done))])
-guard = SimpleNamespace(allowed=SimpleNamespace(holds=lambda source: True), proxies=None)
+guard = SimpleNamespace(allowed=SimpleNamespace(holds=lambda source: True, group=lambda source: 0), proxies=None)
 listener = SimpleNamespace(guard=guard, pool=shared, held=False)
 
 
@@ -134,7 +134,7 @@ from rdnscache.server.pool import Pool
 
 gc.disable()
 pool = Pool(10, 1000, [])
-guard = SimpleNamespace(allowed=SimpleNamespace(holds=lambda source: True), proxies=None)
+guard = SimpleNamespace(allowed=SimpleNamespace(holds=lambda source: True, group=lambda source: 0), proxies=None)
 listener = SimpleNamespace(guard=guard, pool=pool, held=False)
 one = socket.create_server(("127.0.0.1", 0))
 other = socket.create_connection(one.getsockname())

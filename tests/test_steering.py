@@ -260,7 +260,7 @@ def test_status_tells_of_nodes_rates_and_differences(redis_server: RedisServer) 
         assert set(found) == {"a", "b"}
         assert (found["a"]["workers_present"], found["a"]["attached"]) == (2, 2)
         remarks = found["a"]["remarks"] + found["b"]["remarks"]
-        assert len(remarks) == 1
+        assert len(remarks) == 2  # of two nodes nobody can say which one is wrong
         assert "ttl_max" in remarks[0]
         table = command("cluster", "status", *url)
         assert table.returncode == 0

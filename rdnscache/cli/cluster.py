@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rdnscache.operator.members import Members
     from rdnscache.store.membership import Member
 
+#: Seconds in which a node that is there answers.
+ANSWERS = 1.0
 #: Seconds between two looks with --watch.
 LOOK = 2.0
 
@@ -100,12 +102,11 @@ def config(node: str, url: str | None, prefix: str, as_json: bool) -> None:
 def forget(node: str, force: bool, url: str | None, prefix: str, as_json: bool) -> None:
     """Stop expecting NODE: it ended without a goodbye and will not come back.
 
-    Exit code 1 when no node is called so, 2 when it is there.
+    Exit code 1 when no node is called so, 2 when it answers.
     """
     members = open_cluster(url, prefix)
-    there = [each for each in members.members() if each.present and node in (each.node, each.full_name)]
-    if there and not force:
-        raise ConfigError(f"{node} is there, heard of {min(each.age for each in there):.0f} s ago: end it first")
+    if not force and members.answering(node, ANSWERS):
+        raise ConfigError(f"{node} is there, and answers: end it first")
     count = members.forget(node)
     if as_json:
         echo_json({"node": node, "workers": count})

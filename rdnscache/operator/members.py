@@ -151,22 +151,38 @@ class Members:
 
     def look(self, name: bytes, patience: float) -> list[dict[str, Any]]:
         """What the workers hold of a name in L1, each entry with its `node` and `worker`; `patience` in seconds."""
-        asked = os.urandom(8).hex()
         found: list[dict[str, Any]] = []
+        _, workers, _ = self._workers(MOST_WORKERS)
+        waiting = {WorkerId.parse(text) for text, age in workers.items() if age < SILENCE} - {None}
+        for told in self._answers(name, patience, waiting):
+            who = {"node": told["node"], "worker": told["worker"]}
+            found += [who | _held(entry) for entry in told["held"][:MOST_HELD] if isinstance(entry, dict)]
+            if len(found) >= MOST_HELD:
+                break
+        return found[:MOST_HELD]
+
+    def answering(self, node: str, patience: float) -> list[Member]:
+        """The workers of a node that answer when they are asked something; `patience` in seconds."""
+        there = [each for each in self.members() if each.present and node in (each.node, each.full_name)]
+        by_id = {WorkerId(each.node, each.incarnation, each.worker): each for each in there}
+        told = self._answers(b"\0", patience, set(by_id))
+        ids = [WorkerId(each["node"], each["incarnation"], each["worker"]) for each in told]
+        return [by_id[each] for each in ids if each in by_id]
+
+    def _answers(
+        self, name: bytes, patience: float, waiting: set[WorkerId | None] | set[WorkerId]
+    ) -> Iterator[dict[str, Any]]:
+        """What workers say to the question what they hold of a name, until those waited for have said it."""
+        asked, deadline = os.urandom(8).hex(), time.monotonic() + patience
         with self.listening(patience) as ear:
-            _, workers, _ = self._workers(MOST_WORKERS)
-            waiting = {WorkerId.parse(text) for text, age in workers.items() if age < SILENCE} - {None}
             question = json.dumps({"event": "look", "id": asked, "name": name_text(name)})
             self._redis.publish(self._names.control, LOOK.decode() + " " + question)
-            deadline = time.monotonic() + patience
-            while waiting and len(found) < MOST_HELD and (left := deadline - time.monotonic()) > 0:
+            while waiting and (left := deadline - time.monotonic()) > 0:
                 for told in map(read_message, ear.hear(left)):
                     self.breathe()
                     if told.get("event") == asked and isinstance(told.get("held"), list):
                         waiting.discard(WorkerId(told["node"], told["incarnation"], told["worker"]))
-                        who = {"node": told["node"], "worker": told["worker"]}
-                        found += [who | _held(entry) for entry in told["held"][:MOST_HELD] if isinstance(entry, dict)]
-        return found[:MOST_HELD]
+                        yield told
 
 
 def _of_node(told: Mapping[str, Any]) -> dict[str, Any]:
