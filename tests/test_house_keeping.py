@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import Node, Upstream, free_port
+from support import Node, Upstream, free_port, wait_for
 
 from rdnscache import config
 from rdnscache.errors import ConfigError
@@ -120,7 +120,7 @@ class TestFolder:
     def test_a_node_in_a_shared_place(self, shared: Path, upstream: Upstream) -> None:
         """It works there, the command finds it, and its folder is empty in the end."""
         with Node([upstream.address], "embedded", 1, env={"XDG_RUNTIME_DIR": str(shared)}) as node:
-            (path,) = shared.glob("rdnscache-*/*/redis.sock")
+            (path,) = wait_for(lambda: list(shared.glob("rdnscache-*/*/redis.sock")))
             assert str(path) in node.log()
             assert embedded.running_sockets() == [path]
             assert node.stop() == 0
