@@ -82,7 +82,7 @@ class Rulebook:
         """What is in force, in words."""
         names = sum(len(table) for _, table in self._tables.values())
         ordered = len(self._document.blocked) + len(self._document.passed)
-        text = f"{len(self._tables)} lists of {names} names, {ordered} names ordered"
+        text = f"lists: {len(self._tables)}, names in them: {names}, names ordered: {ordered}"
         return f"{text}, blocking paused" if self._paused else text
 
     def _read(self, raw: bytes) -> PolicyDocument:

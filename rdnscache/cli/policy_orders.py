@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rdnscache.cli.access import open_browser, redis_options, secret_option
+from rdnscache.cli.cache import entries
 from rdnscache.cli.output import echo, echo_json
 from rdnscache.dns.names import name_text, parse_name
 from rdnscache.errors import ConfigError
@@ -155,7 +156,7 @@ def _order(
     if as_json:
         echo_json({"done": done} | proof.as_json())
     else:
-        echo(f"{done}; {proof.entries} entries forgotten in local caches; confirmed by {proof}")
+        echo(f"{done}; {entries(proof.entries)} forgotten in local caches; confirmed by {proof}")
         for problem in proof.problems:
             echo(f"rdnscache: {problem}", err=True)
     sys.exit(0 if proof.complete else 1)
