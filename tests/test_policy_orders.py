@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -332,6 +333,22 @@ class TestLibrarian:
         assert first.exchange is not None
         first.exchange.meet([f"block {file}"], first.held_versions(), first._take)
         assert first.held[0].version == second.held[0].version
+
+    def test_an_older_file_moved_in_its_place(self, redis_server: RedisServer, tmp_path: Path) -> None:
+        """What somebody brings back counts, while the node runs and at its next start, however old it is."""
+        file, before = tmp_path / "ads.txt", tmp_path / "ads.txt.before"
+        for anew in (False, True):
+            file.write_text("one.test\n")
+            before.write_text("two.test\n")
+            os.utime(before, (1e9, 1e9))
+            librarian = self.librarian(tmp_path / "a", str(file), redis_server)
+            librarian.round()
+            assert self.blocked(librarian) == ["one"]
+            before.replace(file)
+            if anew:
+                librarian = self.librarian(tmp_path / "a", str(file), redis_server)
+            librarian.round()
+            assert self.blocked(librarian) == ["two"]
 
     def test_redis_has_lost_it(self, redis_server: RedisServer, tmp_path: Path) -> None:
         """Orders and lists are put back by who has them."""

@@ -102,7 +102,7 @@ class Librarian:
             if held.source.transferred:
                 self._step(held, max(end - time.monotonic(), 0.0) if held.version is None and first else 0.0)
         for held in self.held:
-            if held.source.web and time.monotonic() < min(end, time.monotonic() + patience):
+            if held.source.web and time.monotonic() < end:
                 self._fetch(held)
         self._meet()
         self._note()
@@ -114,7 +114,7 @@ class Librarian:
             return None
         try:
             with open_list(held.source.place) as file:
-                version = self._kept(held, file, stamp.modified / 1e9 if stamp is not None else time.time())
+                version = self._kept(held, file, _modified(stamp, held.version))
         except (ConfigError, SourceError, OSError) as error:
             return self._problem(held, str(error))
         if Stamp.of(held.source.place) != stamp:
@@ -236,6 +236,14 @@ class Librarian:
         if text != held.problem:
             held.problem = text
             log.warning("%s list: %s", held.source.kind, text)
+
+
+def _modified(stamp: Stamp | None, known: Version | None) -> float:
+    """When a file was changed, in seconds since 1970. One that has come in place of a list we know was changed then,
+    however old it says it is: a copy from before, moved there, is what somebody wants now."""
+    if stamp is None:
+        return time.time()
+    return (stamp.modified if known is None else max(stamp.modified, stamp.changed)) / 1e9
 
 
 def version_of(digest: str, modified: float, shelf: Shelf) -> Version:

@@ -84,9 +84,10 @@ class SourceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Tells whether a file has changed since."""
+    """Tells whether a file has changed since. Times are in nanoseconds; `changed` is when it came to be there."""
 
     modified: int
+    changed: int
     size: int
     inode: int
 
@@ -96,7 +97,7 @@ class Stamp:
             found = os.stat(path)
         except OSError:
             return None
-        return cls(found.st_mtime_ns, found.st_size, found.st_ino)
+        return cls(found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
 
 
 def digest_of(kind: str, file: IO[bytes], breathe: Callable[[], None]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -14,8 +15,8 @@ from rdnscache import __version__
 from rdnscache.lists.sources import CHUNK, WEB, SourceError
 from rdnscache.policy.list_text import MOST_OCTETS
 
-#: Seconds that a server may be silent.
-SILENCE = 15.0
+#: Seconds that a server may be silent, and that all of it may take.
+SILENCE, LONGEST = 15.0, 600.0
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ def fetch(url: str, tag: str, breathe: Callable[[], None]) -> Fetched:
         headers["If-None-Match"] = tag
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - `web` has seen to that
     opener = urllib.request.build_opener(_Web())
+    end = time.monotonic() + LONGEST
     file: IO[bytes] = TemporaryFile()  # noqa: SIM115 - whoever asked for it closes it
     try:
         with opener.open(request, timeout=SILENCE) as reply:
@@ -51,6 +53,8 @@ def fetch(url: str, tag: str, breathe: Callable[[], None]) -> Fetched:
                 size += len(data)
                 if size > MOST_OCTETS:
                     raise SourceError(f"is larger than {MOST_OCTETS >> 20} MiB")
+                if time.monotonic() > end:
+                    raise SourceError(f"has not ended after {LONGEST:g} s")
                 file.write(data)
             expected = reply.headers.get("Content-Length", "")
             if expected.isdigit() and int(expected) != size:

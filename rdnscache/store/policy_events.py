@@ -13,8 +13,10 @@ from rdnscache.store.local import Local
 from rdnscache.store.policy_document import LONGEST_DOCUMENT, policy_key
 from rdnscache.store.servers import Servers
 
-#: Seconds between two attempts: a list may still be on its way to this node. Events that wait to be confirmed.
-AGAIN, MOST_EVENTS = 0.05, 1000
+#: Seconds between two attempts, doubled up to the last: a list may still be on its way to this node.
+AGAIN, LAST_AGAIN = 0.05, 2.0
+#: Events that wait to be confirmed.
+MOST_EVENTS = 1000
 
 
 class PolicyEvents:
@@ -44,6 +46,7 @@ class PolicyEvents:
 
     def _read_on(self) -> None:
         """Until there is nothing that waits, or the connection is lost: then it is learnt while attaching."""
+        pause = AGAIN
         try:
             while True:
                 events = list(self._waiting)
@@ -54,7 +57,8 @@ class PolicyEvents:
                     if not self._waiting:
                         return
                 else:
-                    gevent.sleep(AGAIN)
+                    gevent.sleep(pause)
+                    pause = min(pause * 2, LAST_AGAIN)
         except StoreDown:
             return
         finally:
