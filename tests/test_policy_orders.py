@@ -371,6 +371,20 @@ class TestLibrarian:
             other.exchange.meet([f"block {file}"], {}, other._take)
             assert other.held[0].version == librarian.held[0].version
 
+    def test_what_nobody_has_signed_is_not_kept(self, redis_server: RedisServer, tmp_path: Path) -> None:
+        """With a secret: the copy of the orders stays what it was, and is put back in place of what is not believed."""
+        secret = "a:0123456789abcdef0123"
+        shelf, names = Shelf(tmp_path, "n1", redis_server.url), Names("rdns")
+        exchange = Exchange(Config(secret=(secret,)), redis_server.url, shelf, go_on)
+        order = command("policy", "block", "a.test", "--secret", secret, "--redis", redis_server.url)
+        assert "blocked a.test." in order.stdout
+        exchange.meet([], {}, lambda word, version: None)
+        with redis.Redis(port=redis_server.port) as client:
+            client.set(policy_key(names), PolicyDocument(1 << 50, blocked=("b.test.",)).text())
+            exchange.meet([], {}, lambda word, version: None)
+            for raw in (client.get(policy_key(names)), shelf.kept_orders()):
+                assert read_document(raw, policy_key(names), Seal((secret,))).blocked == ("a.test.",)
+
     def test_a_list_that_somebody_has_changed_in_redis(self, redis_server: RedisServer, tmp_path: Path) -> None:
         """What is not what was announced is not used."""
         file = tmp_path / "ads.txt"

@@ -56,9 +56,9 @@ class Exchange:
         `wanted` are all lists of this node, by what they are called; `ours` those that it has.
         """
         raw, document = self._orders.read()
-        if not raw and self._kept:
-            raw, document = self._orders.restore(self._kept)
-        if raw != self._kept:
+        if not document.version and self._kept:  # lost, or not signed by one of us
+            raw, document = self._orders.restore(self._kept, raw)
+        if raw != self._kept and document.version:
             self._shelf.keep_orders(raw)
             self._kept = raw
         for word in wanted:

@@ -64,13 +64,13 @@ class PolicyOrders:
                 return before, Proof()
         raise ConfigError("others keep changing the cluster's policy at the same moment: try again")
 
-    def restore(self, raw: bytes) -> tuple[bytes, PolicyDocument]:
-        """Put back a copy into a Redis that has lost it; what there is then."""
+    def restore(self, raw: bytes, instead_of: bytes) -> tuple[bytes, PolicyDocument]:
+        """Put back a copy into a Redis that has lost it, or has what nobody believes; what there is then."""
         try:
             kept = read_document(raw, policy_key(self.browser.names), self.browser.seal)
         except ValueError:
             return b"", PolicyDocument()
-        if self._replaced(kept.next(time.time()), b""):
+        if self._replaced(kept.next(time.time()), instead_of):
             self.members().announce(EVENT)
         return self.read()
 
