@@ -18,7 +18,7 @@ from setuptools.command.build_ext import build_ext
 #: The path of a hit and of a miss: ordinary modules, most with their types beside them in a .pxd; twins in a .pyx where
 #: C is called.
 COMPILED = {
-    "rdnscache.cache": ".py",
+    "rdnscache.cache": ".pyx",
     "rdnscache.clients.limit": ".py",
     "rdnscache.clients.networks": ".py",
     "rdnscache.clients.proxy": ".py",

@@ -1,29 +1,89 @@
-cimport cython
+from cpython.object cimport PyObject
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
+
 from rdnscache.dns.entry cimport Entry
-from rdnscache.dns.question cimport wider_key
+from rdnscache.dns.wire cimport Query
+
+
+cdef packed struct Cell:
+    # An entry. The octets behind it are its key, the places of its TTLs, and its tail as it was when it was stored.
+    Cell* chain  # the next of the same bucket
+    Cell* newer
+    Cell* older
+    PyObject* origin
+    double stored
+    uint32_t hash
+    float held  # seconds after `stored`
+    int32_t ttl
+    int32_t stale
+    int32_t ede
+    uint16_t key_size
+    uint16_t places_size
+    uint16_t tail_size
+    uint16_t additional
+    uint16_t essential
+    uint16_t ancount
+    uint16_t nscount
+    uint16_t arcount
+    uint16_t rcode
+    uint8_t action
+    uint8_t scope
+    uint8_t flags
+    uint16_t colour
+    uint8_t octets[1]
+
 
 cdef class Cache:
-    cdef readonly dict _entries
-    cdef readonly Entry _hand
-    cdef readonly Entry _newest
-    cdef readonly Entry _oldest
-    cdef public long evictions
-    cdef public long max_bytes
-    cdef public long max_entries
-    cdef public long size
-    @cython.locals(entry=Entry)
-    cpdef object get(self, bytes key, double now)
-    @cython.locals(own=Entry, name=Entry)
+    cdef public Py_ssize_t max_entries
+    cdef public Py_ssize_t max_bytes
+    cdef readonly Py_ssize_t overhead
+    cdef public Py_ssize_t size
+    cdef public Py_ssize_t evictions
+    cdef Py_ssize_t _count
+    # Buckets are in segments; the first `_buckets` of them are in use, and `_mask` is the next power of two less one.
+    cdef Cell*** _segments
+    cdef size_t _room
+    cdef size_t _buckets
+    cdef size_t _mask
+    cdef Cell* _newest
+    cdef Cell* _oldest
+    cdef Cell* _hand
+    cdef list _sweeps
+    cdef uint16_t _colour
+    cdef dict _origins
+
+    cpdef object hand(self)
+    cpdef bytes hit(self, Query query, double now, bint rotate)
+    cpdef Entry get(self, bytes key, double now)
+    cpdef Entry peek(self, bytes key)
     cpdef Entry kept(self, bytes key)
-    @cython.locals(known=Entry, size=long)
+    cpdef bint has(self, Entry entry) except -1
     cpdef object put(self, Entry entry, double now)
     cpdef object learn(self, bytes key, Entry entry, double now)
-    @cython.locals(following=Entry)
-    cpdef list after(self, Entry entry, Py_ssize_t count)
-    @cython.locals(aside=Cache)
-    cpdef Cache set_aside(self)
-    @cython.locals(entry=Entry)
-    cdef object _evict(self, double now)
-    cdef object _remove(self, Entry entry)
+    cpdef object hold(self, bytes key, double until)
+    cpdef object renewed(self, bytes key)
+    cpdef object drop(self, bytes key)
+    cpdef Entry oldest(self)
+    cpdef bint release(self, Py_ssize_t count) except -1
+    cdef Cell* _find(self, bytes key) except? NULL
+    cdef int _stays(self, Cell* cell) except -2
+    cdef Cell* _current(self, bytes key, double now) except? NULL
+    cdef Cell* _packed(self, Entry entry) except? NULL
+    cdef Cell** _bucket(self, uint32_t hash) noexcept
+    cdef void _add(self, Cell* cell) noexcept
+    cdef object _remove(self, Cell* cell)
+    cdef int _evict(self, double now, int patience) except -1
+    cdef void _split(self) noexcept
+    cdef void _merge(self) noexcept
 
-cdef long _cost(Entry entry)
+
+cdef class Sweep:
+    cdef Cache _cache
+    cdef object _test
+    cdef tuple _suffixes
+    cdef uint16_t _colour
+    cdef Cell* _at
+    cdef Cell* _last
+
+    cpdef bint step(self, int looks=*) except -1
+    cpdef object close(self)

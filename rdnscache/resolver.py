@@ -176,7 +176,7 @@ class Resolver:
         if kept is None or kept.stored <= stale.stored:
             self.cache.put(stale, now)
         else:
-            kept.held_until = stale.held_until
+            self.cache.hold(stale.key, stale.held_until)
 
     def _late(self, flight: Flight, entry: Entry) -> None:
         """Redis has the answer after all: whoever is first answers. What is on its way from an upstream is stored.

@@ -84,8 +84,9 @@ class Views:
         key = with_view(bare_key(query.key), self.marks[query.group])
         wide = wider_key(key) if entry.key != query.key else key
         known = self._cache.peek(wide)  # made for somebody who waited with us
-        if known is not None and known.origin is entry.origin and known.stored == entry.stored:
+        if known is not None and known.origin == entry.origin and known.stored == entry.stored:
             known.held_until = entry.held_until
+            self._cache.hold(wide, entry.held_until)
             return known
         decided, _ = self._views[view_number(key)].decider.at_once(key)  # otherwise than when it asked, perhaps
         return self._own(entry, query.key, key) if decided is None else decided
@@ -163,7 +164,7 @@ class Views:
 
     def _kept(self, told: Entry, entry: Entry, key: bytes) -> Entry:
         """What is told, kept where the entry is that it was made of: its flight may have been flushed."""
-        if told.ttl and self._cache.peek(entry.key) is entry:
+        if told.ttl and self._cache.has(entry):
             self._cache.learn(key, told, clock.now())
         return told
 

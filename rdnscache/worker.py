@@ -207,24 +207,24 @@ class Worker:
     def flushed_at(self) -> float:
         return self.resolver.flushed_at
 
-    def sweep(self, scopes: Sequence[Scope], at_once: bool) -> int:
-        count = self._sweeper.sweep(scopes, at_once)
+    def sweep(self, scopes: Sequence[Scope]) -> list[int]:
+        counts = self._sweeper.sweep(scopes)
         for scope in scopes:
             self.resolver.end_flush(scope)
-        return count
+        return counts
 
-    def order_policy(self, raw: bytes, at_once: bool) -> int | None:
+    def order_policy(self, raw: bytes) -> int | None:
         with self._changing:
             complete = self.rulebook.take(raw)
-            count = self._change_policy(at_once)
+            count = self._change_policy()
             return count if complete else None
 
-    def _change_policy(self, at_once: bool) -> int:
+    def _change_policy(self) -> int:
         """Go by the lists and orders that there are now; how many entries are forgotten because of that."""
         if not self.rulebook.look(time.time()):
             return 0
         self._client_rules.change()
-        count = self._sweeper.sweep_meant(self.resolver.change_policy(), at_once)
+        count = self._sweeper.sweep_meant(self.resolver.change_policy())
         log.info("names are decided otherwise now (%s); entries forgotten: %d", self.rulebook.summary, count)
         return count
 
@@ -294,7 +294,7 @@ class Worker:
         while not self._stopping.wait(BEAT_INTERVAL):
             if self.rulebook.due(time.time()):
                 with self._changing:
-                    self._change_policy(at_once=False)
+                    self._change_policy()
 
     def _tell_order(self) -> None:
         """Tell who ordered something how it ended: each worker does, for one of them may hang."""

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from support.compiled import modules
+from support.entries import held as entries
+from support.entries import same
 
 from rdnscache.cache import Cache
 from rdnscache.clients.limit import Limiter
@@ -214,7 +216,7 @@ def reply_spliced(
 
 def cached(max_entries: int, max_bytes: int, operations: list[tuple[str, int, int, int]]) -> Facts:
     """A life of a cache: after every step, what it said and what it holds, oldest first."""
-    cache, now = Cache(max_entries, max_bytes), NOW
+    cache, now = Cache(max_entries, max_bytes, 100), NOW
 
     def entry_for(key: bytes, size: int, ttl: int, stale: int) -> Entry:
         record = b"\xc0\x0c\0\x10\0\1\0\0\1\x2c" + size.to_bytes(2, "big") + b"x" * size
@@ -226,41 +228,37 @@ def cached(max_entries: int, max_bytes: int, operations: list[tuple[str, int, in
         nonlocal now
         label = f"n{number // 4}".encode()
         key = bytes((len(label),)) + label + b"\0\0" + bytes((1 + number % 2,)) + b"\0\1" + bytes((number // 2 % 2,))
-        held = cache.peek(key)
+        there = cache.peek(key)
         match name:
             case "put":
                 return cache.put(entry_for(key, size, seconds, seconds % 3), now)
             case "again":
-                return None if held is None else cache.put(held, now)
+                return None if there is None else cache.put(there, now)
             case "get":
                 found = cache.get(key, now)
-                return None if found is None else (found is held, found.key, found.visited)
+                return None if found is None else (same(found, there), found.key, found.visited)
             case "drop":
                 return cache.drop(key)
             case "drop_name":
-                gone = [entry.key for entry in cache.after(None, 100) if entry.key[:-5] == key[:-5]]
-                for each in gone:
-                    cache.drop(each)
-                return gone
+                gone: list[bytes] = []
+                sweep = cache.sweep(lambda entry: gone.append(entry.key) is None, [key[:-5]])
+                return [cache.peek(key) is None, sweep.step(), gone]
             case "clear":
                 return len(cache.set_aside())
             case "hold":
-                if held is None:
-                    return None
-                held.held_until = now + seconds
-                return [cache.get(key, now + seconds + more) is held for more in (0.25, 0.0, -0.25)]
+                cache.hold(key, now + seconds)
+                return [same(cache.get(key, now + seconds + more), there) for more in (0.25, 0.0, -0.25)]
+            case "hit":
+                query = parse_query(build_query(b"ab", key, size % 2 == 0), False)
+                return query and (cache.hit(query, now, bool(seconds % 2)), query.rcode)
             case _:
                 now += seconds
                 return now
 
     for operation in operations:
         yield fact(operation[0], lambda operation=operation: step(*operation))
-        order, entry = [], cache._oldest
-        while entry is not None:
-            order.append((entry.key, entry.visited))
-            entry = entry.newer
-        hand = cache._hand.key if cache._hand is not None else None
-        yield fact("holds", lambda order=order, hand=hand: (order, hand, len(cache), cache.size, cache.evictions))
+        order = [(entry.key, entry.visited) for entry in entries(cache)]
+        yield fact("holds", lambda order=order: (order, cache.hand(), len(cache), cache.size, cache.evictions))
 
 
 def proxied(data: bytes) -> Facts:
@@ -311,7 +309,7 @@ def facts(item: list[Any]) -> list[str]:
 
 
 #: Where each form has a source of its own.
-TWINS = ("rdnscache.dns.splice", "rdnscache.server.batch")
+TWINS = ("rdnscache.cache", "rdnscache.dns.splice", "rdnscache.server.batch")
 #: All that are compiled.
 HOT = tuple(modules())
 
@@ -324,7 +322,7 @@ def described(name: str) -> dict[str, object]:
         if label.startswith("_"):
             continue
         if inspect.isclass(value) and value.__module__ == name:
-            methods = [each for each in dir(value) if not each.startswith("_")]
+            methods = [each for each in dir(value) if not each.startswith("_") and callable(getattr(value, each))]
             out |= {f"{label}.{each}": list(inspect.signature(getattr(value, each)).parameters) for each in methods}
         elif callable(value) and getattr(value, "__module__", "") == name:
             out[label] = list(inspect.signature(value).parameters)

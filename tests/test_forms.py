@@ -205,7 +205,7 @@ def packets(rng: random.Random) -> Iterator[bytes]:
         yield b"\0\0\x81\x80\0\1\0\1\0\0\0\0\1A\0\0\1\0\1" + noise
 
 
-OPERATIONS = ("put", "put", "put", "put", "get", "get", "get", "again", "drop", "drop_name", "hold", "wait")
+OPERATIONS = (*["put"] * 4, *["get"] * 3, *["hit"] * 2, "again", "drop", "drop_name", "hold", "wait")
 
 
 NETWORKS = (

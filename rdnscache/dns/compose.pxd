@@ -10,6 +10,8 @@ from rdnscache.dns.wire cimport Query
 )
 cpdef bytes compose(Query query, Entry entry, double now, bint rotate=*)
 
+cpdef bytes opt_record(Query query, int ede, int rcode=*)
+
 cdef int _entry_ede(Entry entry, int age) except? -2
 
 @cython.locals(

@@ -35,7 +35,7 @@ def compose(query: Query, entry: Entry, now: float, rotate: bool = False) -> byt
     flags = 0x8080 | (data[2] & 0x01) << 8 | data[3] & 0x10 | entry.rcode
     if entry.authentic and (query.do or data[3] & 0x20):
         flags |= 0x20
-    opt = _opt(query, _entry_ede(entry, age)) if query.edns else b""
+    opt = opt_record(query, _entry_ede(entry, age)) if query.edns else b""
     if query.echo:
         opt = _with_subnet(opt, query.subnet, entry.scope)
     room = query.limit - query.end - len(opt)
@@ -99,7 +99,7 @@ def _rotated(tail: bytes, entry: Entry, qtype: int, ident: int) -> bytes:
     return bytes(out)
 
 
-def _opt(query: Query, ede: int, rcode: int = 0) -> bytes:
+def opt_record(query: Query, ede: int, rcode: int = 0) -> bytes:
     """Our OPT record: size 1232, version 0, the client's DO, the RCODE's upper bits; an EDE where there is one to tell.
 
     A note goes along as its text; alone it has the code Other (RFC 8914 sections 2 and 4.1).
@@ -128,14 +128,14 @@ def compose_error(query: Query, rcode: int, ede: int = NO_EDE) -> bytes:
     flags = 0x8000 | (data[2] & 0x79) << 8 | rcode & 0x0F
     if data[2] & 0x78 == 0:
         flags |= 0x80 | data[3] & 0x10
-    opt = _opt(query, ede, rcode) if query.edns else b""
+    opt = opt_record(query, ede, rcode) if query.edns else b""
     return splice_reply(data, query.end, flags, 0, 0, 1 if opt else 0, b"", 0, opt)
 
 
 def compose_truncated(query: Query) -> bytes:
     """No records, TC set: a client that means it asks again over TCP."""
     flags = 0x8280 | (query.data[2] & 0x01) << 8 | query.data[3] & 0x10
-    opt = _opt(query, NO_EDE) if query.edns else b""
+    opt = opt_record(query, NO_EDE) if query.edns else b""
     return splice_reply(query.data, query.end, flags, 0, 0, 1 if opt else 0, b"", 0, opt)
 
 
@@ -143,5 +143,5 @@ def compose_local(query: Query, rdata: bytes, rtype: int, qclass: int, ttl: int)
     """A reply with one record of our own, owned by the name asked for."""
     record = b"\xc0\x0c" + _RECORD.pack(rtype, qclass, ttl, len(rdata)) + rdata
     flags = 0x8080 | (query.data[2] & 0x01) << 8 | query.data[3] & 0x10
-    opt = _opt(query, NO_EDE) if query.edns else b""
+    opt = opt_record(query, NO_EDE) if query.edns else b""
     return splice_reply(query.data, query.end, flags, 1, 0, 1 if opt else 0, record, len(record), opt)

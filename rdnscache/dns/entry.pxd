@@ -17,9 +17,7 @@ cdef class Entry:
     cdef public bint renews
     cdef public int scope
     cdef public bytes key
-    cdef public Entry newer
     cdef public int nscount
-    cdef public Entry older
     cdef public str origin
     cdef public int rcode
     cdef public int stale

@@ -19,7 +19,8 @@ class Entry:
     `stored` is a moment of the monotonic clock, `ttl` and `stale` are seconds: fresh until `stored + ttl`, of use when
     all upstreams fail until `stored + ttl + stale`.
     `origin` says which upstream it came from and which node asked: `from=192.0.2.53 node=n1`.
-    `visited`, `hits`, `newer` and `older` belong to the cache that holds the entry.
+    `visited` and `hits` are the cache's: whether it was asked for since eviction last came by, and how often at all; of
+    more than one hit it may not keep count.
     """
 
     __slots__ = (
@@ -34,9 +35,7 @@ class Entry:
         "held_until",
         "hits",
         "key",
-        "newer",
         "nscount",
-        "older",
         "origin",
         "rcode",
         "renew_at",
@@ -84,8 +83,6 @@ class Entry:
         self.renew_at = stored + 0.9 * ttl if ttl >= RENEWABLE_TTL else FAR
         #: Whether that brings a new life, and not the rest of the old one from an upstream that is a cache.
         self.renews = True
-        self.newer: Entry | None = None
-        self.older: Entry | None = None
 
     def under(self, key: bytes) -> Entry:
         """The same with another key, for another place in a cache; it ends when this one does."""
@@ -98,7 +95,7 @@ class Entry:
         other.stored, other.ttl, other.stale, other.held_until = self.stored, self.ttl, self.stale, self.held_until
         other.origin, other.renew_at, other.renews = self.origin, self.renew_at, self.renews
         other.action = self.action
-        other.visited, other.hits, other.newer, other.older = False, 0, None, None
+        other.visited, other.hits = False, 0
         return other
 
     def fresh(self, now: float) -> bool:

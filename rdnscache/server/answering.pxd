@@ -26,7 +26,7 @@ cdef class Answering:
     cdef public bytes marks
     cdef public object views
 
-    @cython.locals(entry=Entry)
+    @cython.locals(entry=Entry, reply=bytes)
     cpdef bytes lookup(self, Query query, double now)
     cdef bytes _enforce(self, Query query, Entry entry, double now)
     @cython.locals(left=int)

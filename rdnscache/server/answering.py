@@ -13,7 +13,7 @@ from rdnscache.clients.proxy import SIGNATURE
 from rdnscache.clients.subnets import ClientSubnets
 from rdnscache.departure import Departure
 from rdnscache.dns.compose import EDE_NOT_READY, EDE_PROHIBITED, compose, compose_error, compose_truncated
-from rdnscache.dns.entry import FAR, Entry
+from rdnscache.dns.entry import Entry
 from rdnscache.dns.notify import is_notify
 from rdnscache.dns.policy import Identity, answer_ourselves
 from rdnscache.dns.question import ROUTE_SIZE, view_number, with_route, with_view
@@ -76,14 +76,16 @@ class Answering:
             return None
         if self.by_client is not None and self.by_client.minds(query):
             return None
+        reply = self.cache.hit(query, now, self.rotates)
+        if reply is None or reply:
+            return reply
         entry = self.cache.get(query.key, now)
         if entry is None:
             return None
-        if now >= entry.renew_at:
-            if entry.action and self.enforces:
-                return self._enforce(query, entry, now)
-            if entry.hits > 1:
-                self._renew(entry, query.key)
+        if entry.action and self.enforces:
+            return self._enforce(query, entry, now)
+        if entry.hits > 1:
+            self._renew(entry, query.key)
         return compose(query, entry, now, self.rotates)
 
     def _enforce(self, query: Query, entry: Entry, now: float) -> bytes:
@@ -98,7 +100,7 @@ class Answering:
 
     def _renew(self, entry: Entry, key: bytes) -> None:
         """Start one prefetch of an entry that is in use and about to expire."""
-        entry.renew_at = FAR
+        self.cache.renewed(entry.key)
         if not self._renews:
             return
         left = entry.ttl // 10 + 1

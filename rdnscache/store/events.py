@@ -232,7 +232,7 @@ class Control:
             if events:
                 self._set_last(*events[-1])
             events = [event for event in events if event[0] not in self.flushes]
-            self._apply(events, at_once=attaching)
+            self._apply(events)
         self._servers.verify()
         orders = [event_id for event_id, raw in events if _is_policy(raw)]
         if orders or not attaching:
@@ -252,7 +252,7 @@ class Control:
         if events:
             self._forget()
 
-    def _apply(self, events: list[tuple[bytes, bytes]], at_once: bool) -> None:
+    def _apply(self, events: list[tuple[bytes, bytes]]) -> None:
         """Events that were missed, in their order."""
         self.missed += len(events)
         scopes = []
@@ -266,7 +266,7 @@ class Control:
         for scope in scopes:
             self._local.begin_flush(scope)
         if scopes:
-            count = self._local.sweep(scopes, at_once)
+            count = sum(self._local.sweep(scopes))
             log.info("flushed %d entries from L1, missed before: %s", count, "; ".join(map(str, scopes)))
 
     def _lose(self, known: bytes, events: list[tuple[bytes, bytes]]) -> None:
@@ -336,7 +336,7 @@ class Control:
 
     def _forget(self) -> None:
         self._local.begin_flush(Scope())
-        self._local.sweep([Scope()], at_once=True)
+        self._local.sweep([Scope()])
 
     def _flush(self, scope: Scope, event_id: bytes, first: bytes) -> None:
         self.flushes.note(event_id, scope, first)
@@ -361,11 +361,13 @@ class Control:
         try:
             while self._waiting:
                 breath.take()  # many small ones are long as well
-                scope, ids = self._waiting.popleft()
-                count = self._local.sweep([scope], at_once=False)
-                self._confirm(ids, count, learnt=False)
-                if count:  # of two announcements, the second finds nothing
-                    log.info("flushed %d entries from L1: %s", count, scope)
+                waiting = list(self._waiting)
+                self._waiting.clear()
+                counts = self._local.sweep([scope for scope, _ in waiting])
+                for (scope, ids), count in zip(waiting, counts, strict=True):
+                    self._confirm(ids, count, learnt=False)
+                    if count:  # of two announcements, the second finds nothing
+                        log.info("flushed %d entries from L1: %s", count, scope)
         finally:
             self._sweeper = None
 

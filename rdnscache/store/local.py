@@ -26,13 +26,13 @@ class Local(Protocol):
     def look(self, name: bytes) -> list[dict[str, Any]]:
         """What L1 holds of a name, in words for people."""
 
-    def sweep(self, scopes: Sequence[Scope], at_once: bool) -> int:
-        """Forget what the scopes hold; how many entries. Others run meanwhile, with `at_once` without these entries."""
+    def sweep(self, scopes: Sequence[Scope]) -> list[int]:
+        """Forget what the scopes hold; how many entries by each. Others run meanwhile, without these entries."""
 
-    def order_policy(self, raw: bytes, at_once: bool) -> int | None:
+    def order_policy(self, raw: bytes) -> int | None:
         """Go by what Redis has as the cluster's policy; how many entries that has forgotten, None: not all of it yet.
 
-        Others run meanwhile; with `at_once` without the entries that are decided otherwise now.
+        Others run meanwhile, without the entries that are decided otherwise now.
         """
 
     def order(self, what: str, event: str) -> None:

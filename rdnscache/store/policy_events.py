@@ -41,7 +41,7 @@ class PolicyEvents:
 
     def learn(self) -> None:
         """What was missed: before L1 answers again. Raises StoreDown when Redis cannot tell now."""
-        if self._local.order_policy(self._value(), True) is None or self._waiting:
+        if self._local.order_policy(self._value()) is None or self._waiting:
             self.order(())
 
     def _read_on(self) -> None:
@@ -50,7 +50,7 @@ class PolicyEvents:
         try:
             while True:
                 events = list(self._waiting)
-                count = self._local.order_policy(self._value(), False)
+                count = self._local.order_policy(self._value())
                 if count is not None:
                     self._confirm(events, count, False)
                     del self._waiting[: len(events)]

@@ -43,6 +43,11 @@ class Scope:
     def everything(self) -> bool:
         return self == Scope()
 
+    @property
+    def suffix(self) -> bytes:
+        """The octets that every name ends in that is meant; none where names do not matter."""
+        return self.name if self.name is not None else self.zone or b""
+
     def holds(self, key: bytes, rcode: int) -> bool:
         """Whether an entry with this key and RCODE is meant."""
         if self.name is not None and qname(key) != self.name:
