@@ -235,7 +235,7 @@ def test_warm_says_who_did_not_answer() -> None:
 
     with Upstream(refusing) as upstream, Node([upstream.address]) as node:
         done = command("cache", "warm", "-", "--server", f"127.0.0.1:{node.port}", "--json", stdin="a.test\n")
-        assert json.loads(done.stdout) == {"answered": 0, "refused": 0, "failed": 1, "silent": 0}
+        assert json.loads(done.stdout) == {"answered": 0, "refused": 1, "failed": 0, "silent": 0}
         assert done.returncode == 1
 
 
