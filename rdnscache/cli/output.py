@@ -28,6 +28,10 @@ def echo_json(told: Any, indent: int | None = None) -> None:
     _write(json.dumps(told, indent=indent) + "\n", False)
 
 
+def entries(count: int) -> str:
+    return f"{count} {'entry' if count == 1 else 'entries'}"
+
+
 def on_terminal(stream: TextIO | None) -> bool:
     """Whether a person reads it as it is written; None is one that was closed before we began."""
     return stream is not None and stream.isatty()

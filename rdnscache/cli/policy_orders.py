@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rdnscache.cli.access import open_browser, redis_options, secret_option
-from rdnscache.cli.cache import entries
-from rdnscache.cli.output import echo, echo_json
+from rdnscache.cli.output import echo, echo_json, entries
 from rdnscache.dns.names import name_text, parse_name
 from rdnscache.errors import ConfigError
 from rdnscache.store.policy_document import LONGEST_PAUSE, UNTIL_RESUMED
