@@ -8,6 +8,7 @@ SERVE_STAMP := $(VENV)/.installed-serve
 BUILD_STAMP := $(VENV)/.installed-build
 DEV_STAMP := $(VENV)/.installed-dev
 RELEASE_STAMP := $(VENV)/.installed-release
+DEPLOY_STAMP := $(VENV)/.installed-deploy
 COMPILED_STAMP := $(VENV)/.compiled
 # The versions the tests ran with; CONSTRAINTS= takes the newest instead.
 CONSTRAINTS ?= constraints.txt
@@ -25,7 +26,7 @@ comma := ,
 upstream_options := $(foreach each,$(subst $(comma),$(space),$(UPSTREAM)),--upstream $(each))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv serve first-answer test quick bench chaos siege compile lint types check compose-test constraints dist wheels sbom clean
+.PHONY: help venv serve first-answer test quick bench chaos siege compile lint types check deploy-test compose-test constraints dist wheels chart sbom clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | \
@@ -85,6 +86,11 @@ types: $(DEV_STAMP)  ## Check the types, those of tests and tools as well
 
 check: test lint types  ## Everything a change has to pass
 
+deploy-test: $(DEPLOY_STAMP)  ## Render the Helm chart, and check it and the manifests against the schemas of Kubernetes
+	$(BIN)/python -m pytest -q tests/test_chart.py tests/test_deploy.py -k 'test_chart or kubernetes or kustomize or alert'
+	@if command -v helm > /dev/null; then for values in deploy/helm/rdnscache/ci/*.yaml; do \
+		helm lint --strict --quiet --values $$values deploy/helm/rdnscache || exit 1; done; fi
+
 compose-test: $(DEV_STAMP)  ## Try docker-compose.yml in real containers; wants Docker and compose, or root and dockerd
 	$(BIN)/python tests/compose
 
@@ -99,6 +105,9 @@ dist: $(RELEASE_STAMP)  ## Build the sdist, and from it the compiled wheel, into
 
 wheels: $(RELEASE_STAMP)  ## Build the wheels of this architecture for every Python, in containers, into dist/
 	$(BIN)/cibuildwheel --archs native --output-dir dist
+
+chart:  ## Package the Helm chart, without links, into dist/; wants helm
+	helm package --destination dist deploy/helm/rdnscache
 
 sbom: $(RELEASE_STAMP)  ## List what an installation consists of, in dist/rdnscache.cdx.json
 	rm -rf build/sbom && $(PYTHON) -m venv build/sbom && mkdir -p dist
@@ -141,6 +150,11 @@ $(BUILD_STAMP): pyproject.toml constraints.txt | $(SERVE_STAMP)
 
 $(RELEASE_STAMP): pyproject.toml | $(SERVE_STAMP)
 	$(PLAINLY) $(INSTALL) --editable '.[embedded,release]'
+	@touch $@
+
+# 190 MB, so not among what every developer installs.
+$(DEPLOY_STAMP): pyproject.toml | $(DEV_STAMP)
+	$(PLAINLY) $(INSTALL) --no-compile --editable '.[embedded,dev,deploy]'
 	@touch $@
 
 # Without a C compiler this leaves the plain form, and is tried again the next time.
