@@ -30,7 +30,7 @@ Thing = dict[str, Any]
 
 @cache
 def chart() -> Any:
-    helm = pytest.importorskip("helm_python", reason="pip install helm-python-sdk, 85 MB")
+    helm = pytest.importorskip("helm_python", reason="`make manifests` brings it")
     return helm.Chart.load(CHART)
 
 
@@ -72,7 +72,7 @@ def pods(found: list[Thing]) -> list[Thing]:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_kubernetes_accepts_what_is_rendered(variant: str) -> None:
     """Every object fits its schema, strictly, has a name of its own, and is in the release's namespace."""
-    validate = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate, 100 MB of schemas")
+    validate = pytest.importorskip("kubernetes_validate", reason="`make manifests` brings it")
     found = things(variant)
     for each in found:
         if each["kind"] not in FOREIGN:

@@ -80,7 +80,7 @@ def test_env_example_lists_every_variable_with_its_default() -> None:
 
 def test_options_in_the_environment_exist() -> None:
     """Every RDNSCACHE_ variable that a container, pod or unit is given is an option."""
-    known = {env_name(option) for option in options()} | {"RDNSCACHE_CONFIG", "RDNSCACHE_IMAGE"}
+    known = {env_name(option) for option in options()} | {"RDNSCACHE_CONFIG", "RDNSCACHE_SERVER", "RDNSCACHE_IMAGE"}
     for path in [ROOT / "Dockerfile", ROOT / "docker-compose.yml", *DEPLOY.rglob("*")]:
         if path.is_file():
             assert set(re.findall(r"\bRDNSCACHE_[A-Z][A-Z0-9_]*", path.read_text())) <= known, path
