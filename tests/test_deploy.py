@@ -231,6 +231,15 @@ def test_kustomize_takes_all_that_there_is() -> None:
         assert kind == "ConfigMap" and name.startswith("rdnscache-redis-")
 
 
+def test_the_admin_port_is_not_for_everybody() -> None:
+    """In Kubernetes DNS is open to all, the admin port to Prometheus."""
+    policy = yaml.safe_load((DEPLOY / "kubernetes/network.yaml").read_text())["spec"]
+    open_to_all = {port["port"] for rule in policy["ingress"] if "from" not in rule for port in rule["ports"]}
+
+    assert open_to_all == {"dns-udp", "dns-tcp"}
+    assert [rule["ports"] for rule in policy["ingress"] if "from" in rule] == [[{"port": "admin", "protocol": "TCP"}]]
+
+
 def test_kubernetes_accepts_the_manifests() -> None:
     """Every object fits its schema, strictly."""
     validate = pytest.importorskip("kubernetes_validate", reason="`make manifests` has the schemas, 100 MB")
