@@ -194,10 +194,10 @@ class Worker:
         from rdnscache.admin.page_status import PageStatus
         from rdnscache.admin.server import Admin
 
-        config, token = self.config, self.config.admin_token
-        page = PageStatus(config.node_id, inherited.redis_url, config.prefix, self.board, seal, bool(token))
-        rest = config.admin_host, self._departure, config.admin_read_token
-        return Admin(inherited.admin, self.board, page, token, *rest)
+        config = self.config
+        can_flush = bool(config.admin_token)
+        page = PageStatus(config.node_id, inherited.redis_url, config.prefix, self.board, seal, can_flush)
+        return Admin(inherited.admin, self.board, page, config, self._departure)
 
     def begin_flush(self, scope: Scope) -> None:
         self.resolver.begin_flush(scope)

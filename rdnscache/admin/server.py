@@ -20,9 +20,11 @@ from urllib.parse import parse_qs, urlsplit
 
 from rdnscache.address import Address
 from rdnscache.admin.http import Answer, HttpServer, Request, Response, refusal
+from rdnscache.admin.own_certificates import own_certificates
 from rdnscache.admin.page_status import PageStatus
 from rdnscache.admin.prometheus import CONTENT_TYPE, exposition
 from rdnscache.admin.tokens import Attempts, is_one_of, shown_token
+from rdnscache.config import Config
 from rdnscache.departure import Departure
 from rdnscache.errors import StoreDown
 from rdnscache.metrics import WARM, Board
@@ -74,30 +76,21 @@ class Gate:
 
 
 class Admin:
-    """The worker's part in the admin port. With a `token`, looking up and flushing need it; without, flushing is off.
-
-    With a `read_token`, everything but health needs that or the other one.
-    `hosts` are names under which the page is served beside addresses and `localhost`.
+    """The worker's part in the admin port. With an admin token, looking up and flushing need it; without, flushing is
+    off. With a read token, everything but health needs one of them.
     """
 
     def __init__(
-        self,
-        listener: socket.socket,
-        board: Board,
-        page_status: PageStatus,
-        token: str,
-        hosts: tuple[str, ...],
-        departure: Departure,
-        read_token: str = "",
+        self, listener: socket.socket, board: Board, page_status: PageStatus, config: Config, departure: Departure
     ) -> None:
         #: Whether only this machine can ask us: then only its own addresses may be in the address bar.
         self._local = Address(*listener.getsockname()[:2]).loopback
         self._server = HttpServer(listener, self._answer, _SAFE)
-        self._board = board
+        self._board, self._own = board, own_certificates(config)
         self._page_status = page_status
         self._orders = {"/api/flush": page_status.flush, "/api/blocking": page_status.blocking}
-        self._token, self._read_token = token.encode(), read_token.encode()
-        self._hosts = frozenset(host.lower().rstrip(".") for host in hosts)
+        self._token, self._read_token = config.admin_token.encode(), config.admin_read_token.encode()
+        self._hosts = frozenset(host.lower().rstrip(".") for host in config.admin_host)
         folder = files("rdnscache.admin") / "page"
         self._files = {path: (kind, (folder / name).read_bytes()) for path, (name, kind) in _PAGE.items()}
         self._attempts = Attempts()
@@ -120,7 +113,7 @@ class Admin:
         if refused is not None:
             return refused
         if path == "/metrics":
-            return lambda: Response(200, CONTENT_TYPE, exposition(self._board))
+            return lambda: Response(200, CONTENT_TYPE, exposition(self._board, self._own))
         if not self._may_be_called(request.headers.get("host", "")):
             return refusal(421, "the page is not served under this name: use an address, or see --admin-host")
         if path in self._files:
