@@ -176,7 +176,7 @@ def test_an_operator_may_do_what_the_commands_do_and_nothing_else(redis_server: 
             for name in ("a.test.", "b.test.", "c.test."):
                 ask(one.port, name)
             ask(one.port, "c.test.", "TYPE65400")  # listed where it is imported
-            wait_for(lambda: len(server.cli("cache", "ls").stdout.splitlines()) == 4)
+            wait_for(lambda: len(server.cli("cache", "ls", "--jsonl").stdout.splitlines()) == 4)
             flushed = server.cli("cache", "flush", "a.test.")
             assert "confirmed by 2/2 nodes" in flushed.stdout, flushed.stdout + flushed.stderr
             assert server.cli("cluster", "status").returncode == 0
