@@ -148,7 +148,7 @@ class Config:
         "off", fixed=True, own=True,
     )  # fmt: skip
     admin_token: str = _option(
-        "", "TEXT|file:PATH", "What looking up and flushing on the live page need; without, flushing is off.",
+        "", "TEXT|file:PATH", "What orders, look-ups and lists of clients on the live page need; without, orders are off.",
         values.secret, "none",
     )  # fmt: skip
     admin_host: tuple[str, ...] = _option(
