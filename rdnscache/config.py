@@ -148,8 +148,12 @@ class Config:
         "off", fixed=True, own=True,
     )  # fmt: skip
     admin_token: str = _option(
-        "", "TEXT|file:PATH", "What orders, look-ups and lists of clients on the live page need; without, orders are off.",
+        "", "TEXT|file:PATH", "What orders, look-ups and clients on the live page need; without, orders are off.",
         values.secret, "none",
+    )  # fmt: skip
+    admin_read_token: str = _option(
+        "", "TEXT|file:PATH", "What metrics and the live page need, as Bearer token or password; the admin token does "
+        "as well.", values.secret, "none",
     )  # fmt: skip
     admin_host: tuple[str, ...] = _option(
         (), "NAME", "Serve the live page under this host name, beside addresses and localhost; repeatable.",

@@ -117,6 +117,10 @@ METRICS: tuple[Metric, ...] = (
     Metric("wakes_lost", "Followers that found the answer by looking: the message was lost, or late."),
     Metric("rechecks", "Followers that looked again because no message came."),
     Metric("events_missed", "Control events learnt after the fact, because the link was away."),
+    Metric(
+        "flushes_unconfirmed",
+        "Flushes and orders that not everybody confirmed in time; one worker of the cluster counts each.",
+    ),
     Metric("prefetches", "Entries asked for again before they expired."),
     Metric("l1_entries", "Entries in L1.", kind=GAUGE),
     Metric("l1_bytes", "Bytes held by L1.", kind=GAUGE),
@@ -157,6 +161,12 @@ BUDGET_METRICS: tuple[Metric, ...] = (
     Metric("upstream_budget", "Queries a second that the cluster may send to an upstream.", kind=GAUGE),
     Metric("upstream_budget_used", "Queries that it has been allowed in the last second.", kind=GAUGE),
     Metric("upstream_budget_reserved", "Of a budget, what is reserved for workers that may be cut off.", kind=GAUGE),
+)
+#: What a node tells of its own certificates.
+CERTIFICATE_EXPIRY = Metric(
+    "certificate_expiry_timestamp_seconds",
+    "When a certificate ends that the node shows to upstreams or Redis, as it was read at the start.",
+    kind=GAUGE,
 )
 #: Where in the shared numbers of an upstream those of its budget begin: these three, and more.
 BUDGET_NUMBERS = 28
@@ -204,6 +214,7 @@ WAKES_SENT, WAKES, WAKES_LOST = COLUMN["wakes_sent"], COLUMN["wakes_received"], 
 #: Followers, by how they come to their answer.
 FOLLOWED = {Ending.WOKEN: WAKES, Ending.SEEN: WAKES_LOST}
 RECHECKS, EVENTS_MISSED = COLUMN["rechecks"], COLUMN["events_missed"]
+FLUSHES_UNCONFIRMED = COLUMN["flushes_unconfirmed"]
 L1_ENTRIES, L1_BYTES, L1_EVICTIONS = COLUMN["l1_entries"], COLUMN["l1_bytes"], COLUMN["l1_evictions"]
 FLIGHTS_UP, WAITING, WARM = COLUMN["flights"], COLUMN["clients_waiting"], COLUMN["warm"]
 REPLACED_DIED, REPLACED_HUNG = COLUMN["workers_replaced.died"], COLUMN["workers_replaced.hung"]

@@ -202,8 +202,7 @@ class Worker:
         config = self.config
         page = PageStatus(config, inherited.redis_url, self.board, seal)
         orders = PageOrders(config.node_id, page.tools, self.order)
-        parts = inherited.admin, self.board, page, orders
-        return Admin(*parts, config.admin_token, config.admin_host, self._departure)
+        return Admin(inherited.admin, self.board, page, orders, config, self._departure)
 
     def begin_flush(self, scope: Scope) -> None:
         self.resolver.begin_flush(scope)

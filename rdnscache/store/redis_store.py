@@ -153,6 +153,7 @@ class RedisStore:
             (metrics.REDIS_COMMANDS, servers.commands),
             (metrics.REDIS_DETACHMENTS, servers.detachments),
             (metrics.EVENTS_MISSED, self._control.missed),
+            (metrics.FLUSHES_UNCONFIRMED, self._control.unconfirmed),
         ):
             self.counters[column] += total - counted.get(column, 0)
             counted[column] = total
