@@ -24,6 +24,7 @@ from rdnscache.outcomes import (
     SHED_REASONS,
     Ending,
 )
+from rdnscache.query_sample import QueryRing
 from rdnscache.shared import Doubles, doubles
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
@@ -193,6 +194,8 @@ ANSWERS = COLUMN["answers.l1"]
 #: The histogram of each layer; -1 where it has none.
 SECONDS_OF = tuple(COLUMN.get(f"answer_seconds.{layer}", -1) for layer in LAYERS)
 L1_SECONDS = COLUMN["answer_seconds.l1"]
+#: For each bucket, its columns in the histograms of all layers.
+SECONDS_COLUMNS = tuple(tuple(first + place for first in SECONDS_OF if first >= 0) for place in range(_SUM))
 SAVED_BY_OWN, SAVED_BY_OTHER = COLUMN["upstream_queries_saved.own_node"], COLUMN["upstream_queries_saved.other_node"]
 DROPPED = COLUMN["queries_dropped"]
 #: The first of four: add the reason.
@@ -251,7 +254,10 @@ class Board:
     def __init__(self, workers: int) -> None:
         self._rows = memoryview(mmap.mmap(-1, workers * _WIDTH * 8)).cast("B").cast("Q")
         self._reports = [_Report() for _ in range(workers)]
+        self._hours = [_Report() for _ in range(workers)]
         self._order = _Report()
+        #: The latest sampled queries of each worker.
+        self.rings = [QueryRing() for _ in range(workers)]
         #: Which upstream has which place, those gone included; and those in use.
         self._servers: list[str] = []
         self._numbers = memoryview(mmap.mmap(-1, SERVER_ROOM * SERVER_NUMBERS * 8)).cast("B").cast("d")
@@ -335,6 +341,14 @@ class Board:
     def tell(self, worker: int, report: bytes) -> None:
         """Leave a worker's report, in place of its last one."""
         self._reports[worker].write(report)
+
+    def tell_hour(self, worker: int, told: bytes) -> None:
+        """Leave what a worker has counted in each minute of the last hour."""
+        self._hours[worker].write(told)
+
+    def hours(self) -> list[bytes]:
+        """The same of every worker; empty where there is none."""
+        return [each.read() for each in self._hours]
 
     def tell_order(self, told: bytes) -> None:
         """Leave how the supervisor has carried out its last order."""
