@@ -265,4 +265,4 @@ def hand_over(tell: Callable[[Any], None], what: object) -> None:
     try:
         tell(what)
     except Exception:  # or those behind it would hang
-        log.exception("a query failed at its end")
+        log.exception("a query could not be completed because of an internal error")
