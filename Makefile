@@ -25,7 +25,7 @@ comma := ,
 upstream_options := $(foreach each,$(subst $(comma),$(space),$(UPSTREAM)),--upstream $(each))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv serve first-answer test quick bench chaos siege compile lint types manifests check compose-test constraints dist wheels sbom clean
+.PHONY: help venv serve first-answer test quick bench chaos siege compile lint types manifests check compose-test constraints dist wheels chart sbom clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | \
@@ -91,9 +91,13 @@ lint: $(DEV_STAMP)  ## Look for mistakes and style
 types: $(DEV_STAMP)  ## Check the types, those of tests and tools as well
 	nice $(BIN)/mypy
 
-manifests: $(DEV_STAMP)  ## Check what is for Kubernetes against its schemas, which are 100 MB
-	nice $(INSTALL) --no-compile --target build/kubernetes 'kubernetes-validate>=1.37'
-	PYTHONPATH=build/kubernetes nice $(PYTEST) -p no:cacheprovider tests/test_deploy.py -k kubernetes
+# What renders the chart is Helm as a library.
+manifests: $(DEV_STAMP)  ## Render the Helm chart, and check it and the manifests against the schemas of Kubernetes; 190 MB
+	nice $(INSTALL) --no-compile --target build/kubernetes 'kubernetes-validate>=1.37' 'helm-python-sdk>=0.2.2,<0.3'
+	PYTHONPATH=build/kubernetes nice $(PYTEST) -p no:cacheprovider tests/test_chart.py tests/test_deploy.py \
+		-k 'test_chart or kubernetes or kustomize or alert'
+	@if command -v helm > /dev/null; then for values in deploy/helm/rdnscache/ci/*.yaml; do \
+		helm lint --strict --quiet --values $$values deploy/helm/rdnscache || exit 1; done; fi
 
 check: test lint types  ## Everything a change has to pass
 
@@ -111,6 +115,9 @@ dist: $(RELEASE_STAMP)  ## Build the sdist, and from it the compiled wheel, into
 
 wheels: $(RELEASE_STAMP)  ## Build the wheels of this architecture for every Python, in containers, into dist/
 	$(BIN)/cibuildwheel --archs native --output-dir dist
+
+chart:  ## Package the Helm chart, without links, into dist/; wants helm
+	helm package --destination dist deploy/helm/rdnscache
 
 sbom: $(RELEASE_STAMP)  ## List what an installation consists of, in dist/rdnscache.cdx.json
 	rm -rf build/sbom && $(PYTHON) -m venv build/sbom && mkdir -p dist

@@ -11,6 +11,7 @@ import click
 from rdnscache import config as configuration
 from rdnscache import option_parsers as values
 from rdnscache.cli.node_file import config_option, unreadable
+from rdnscache.cli.output import json_options
 from rdnscache.errors import ConfigError
 from rdnscache.node import embedded
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def redis_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for decorate in (
-        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+        json_options,
         click.option(
             "--prefix", metavar="WORD", envvar="RDNSCACHE_PREFIX", default="rdns", show_default=True,
             help="First part of every key.",

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 import click
 
 from rdnscache.cli.access import open_browser, open_cluster, redis_options, secret_option
+from rdnscache.cli.completion import names, rcodes, types
 from rdnscache.cli.flush import flush
-from rdnscache.cli.output import echo, echo_json, entries, on_terminal
+from rdnscache.cli.output import echo, echo_items, echo_json, echo_nothing, echo_table, entries, on_terminal
 from rdnscache.cli.progress import progress
 from rdnscache.cli.warm import warm
 from rdnscache.dns.names import parse_name, question_text, rcode_number, rcode_text, type_number, type_text
 from rdnscache.errors import ConfigError
+from rdnscache.printable import printable
 from rdnscache.store.patterns import is_pattern, pattern_text
 from rdnscache.store.scope import Scope
 
@@ -39,11 +41,11 @@ cache.add_command(warm)
 
 
 @cache.command()
-@click.argument("name")
-@click.argument("rtype", metavar="[TYPE]", default="")
+@click.argument("name", shell_complete=names)
+@click.argument("rtype", metavar="[TYPE]", default="", shell_complete=types)
 @secret_option
 @redis_options
-def get(name: str, rtype: str, url: str | None, prefix: str, secrets: tuple[str, ...], as_json: bool) -> None:
+def get(name: str, rtype: str, url: str | None, prefix: str, secrets: tuple[str, ...], as_json: str) -> None:
     """Show what the cluster holds of NAME: all types and variants, or one TYPE; in Redis and in local caches.
 
     Exit code 1 when there is nothing.
@@ -59,7 +61,7 @@ def get(name: str, rtype: str, url: str | None, prefix: str, secrets: tuple[str,
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if as_json:
-        echo_json([asdict(view) for view in views], indent=2)
+        echo_json([asdict(view) for view in views], as_json)
     else:
         for view in views:
             echo(*_long(view))
@@ -69,9 +71,9 @@ def get(name: str, rtype: str, url: str | None, prefix: str, secrets: tuple[str,
 
 
 @cache.command("ls")
-@click.argument("pattern", default="*")
-@click.option("--type", "rtype", metavar="TYPE", help="Only this type.")
-@click.option("--rcode", metavar="RCODE", help="Only this RCODE, such as NXDOMAIN.")
+@click.argument("pattern", default="*", shell_complete=names)
+@click.option("--type", "rtype", metavar="TYPE", shell_complete=types, help="Only this type.")
+@click.option("--rcode", metavar="RCODE", shell_complete=rcodes, help="Only this RCODE, such as NXDOMAIN.")
 @click.option("--older", metavar="SECONDS", type=click.IntRange(0), help="Only entries at least so old.")
 @click.option("--expiring", metavar="SECONDS", type=click.IntRange(0), help="Only entries fresh no longer than this.")
 @click.option("--sort", type=click.Choice(["name", "age", "ttl", "rcode"]), help="Wait for all, then sort by this.")
@@ -89,7 +91,7 @@ def list_entries(
     url: str | None,
     prefix: str,
     secrets: tuple[str, ...],
-    as_json: bool,
+    as_json: str,
 ) -> None:
     """List the entries whose name fits PATTERN, such as '*.example.com'; all of them without one."""
     try:
@@ -109,12 +111,12 @@ def list_entries(
         and (older is None or view.age >= older)
         and (expiring is None or view.ttl_left <= expiring)
     )
-    views = sorted(found, key=SORTS[sort]) if sort else found
-    for view in itertools.islice(views, limit):
-        if as_json:
-            echo_json(asdict(view))
-        else:
-            echo(_short(view))
+    views = itertools.islice(sorted(found, key=SORTS[sort]) if sort else found, limit)
+    if as_json:
+        echo_items(map(asdict, views), as_json)
+        return
+    if not echo_table(HEAD, map(_short, views)):
+        echo_nothing("no entry is stored" if pattern == "*" else f"no entry fits {pattern}")
 
 
 SORTS: dict[str, Callable[[View], Any]] = {
@@ -128,7 +130,7 @@ SORTS: dict[str, Callable[[View], Any]] = {
 @cache.command()
 @secret_option
 @redis_options
-def stats(url: str | None, prefix: str, secrets: tuple[str, ...], as_json: bool) -> None:
+def stats(url: str | None, prefix: str, secrets: tuple[str, ...], as_json: str) -> None:
     """Count the entries by type, RCODE and state."""
     browser = open_browser(url, prefix, secrets)
     counts = {name: Counter[str]() for name in ("types", "rcodes", "states")}
@@ -138,7 +140,7 @@ def stats(url: str | None, prefix: str, secrets: tuple[str, ...], as_json: bool)
         counts["states"][state] += count
     total = counts["states"].total()
     if as_json:
-        echo_json({"entries": total, **{name: dict(each.most_common()) for name, each in counts.items()}})
+        echo_json({"entries": total, **{name: dict(each.most_common()) for name, each in counts.items()}}, as_json)
         return
     echo(f"{total} entries")
     for name, each in counts.items():
@@ -162,7 +164,7 @@ def _counted(browser: Browser) -> Iterator[tuple[tuple[str, str, str], int]]:
     "--limit", metavar="N", default=20, show_default=True, type=click.IntRange(1, 1000), help="Questions to list."
 )
 @redis_options
-def top(limit: int, url: str | None, prefix: str, as_json: bool) -> None:
+def top(limit: int, url: str | None, prefix: str, as_json: str) -> None:
     """List the questions the cluster is asked most, with queries a second.
 
     An average over all nodes in which a minute ago counts half, from samples told every ten seconds. Names that only
@@ -170,8 +172,10 @@ def top(limit: int, url: str | None, prefix: str, as_json: bool) -> None:
     """
     hottest = open_cluster(url, prefix).hottest(limit)
     if as_json:
-        echo_json([{"question": question_text(key), "qps": round(rate, 3)} for key, rate in hottest])
+        echo_json([{"question": question_text(key), "qps": round(rate, 3)} for key, rate in hottest], as_json)
         return
+    if not hottest:
+        echo_nothing("no question is asked often enough to be listed")
     for key, rate in hottest:
         echo(f"{rate:12,.2f}  {question_text(key)}")
 
@@ -180,7 +184,7 @@ def top(limit: int, url: str | None, prefix: str, as_json: bool) -> None:
 @click.argument("file", type=click.File("w", lazy=True))
 @secret_option
 @redis_options
-def export_entries(file: TextIO, url: str | None, prefix: str, secrets: tuple[str, ...], as_json: bool) -> None:
+def export_entries(file: TextIO, url: str | None, prefix: str, secrets: tuple[str, ...], as_json: str) -> None:
     """Write all entries to FILE, '-' for standard output: one JSON object a line."""
     from rdnscache.operator.snapshot import export
 
@@ -201,7 +205,7 @@ def export_entries(file: TextIO, url: str | None, prefix: str, secrets: tuple[st
 @secret_option
 @redis_options
 def import_entries(
-    file: BinaryIO, replace: bool, url: str | None, prefix: str, secrets: tuple[str, ...], as_json: bool
+    file: BinaryIO, replace: bool, url: str | None, prefix: str, secrets: tuple[str, ...], as_json: str
 ) -> None:
     """Store the entries of a snapshot, '-' for standard input. What is not an entry is refused and counted.
 
@@ -219,7 +223,7 @@ def import_entries(
     with bar:
         counts = load(browser, file, replace, lambda: bar.update(file.tell() - bar.pos) if size else None)
     if as_json:
-        echo_json(asdict(counts))
+        echo_json(asdict(counts), as_json)
     else:
         echo(f"stored {counts.stored}, already there {counts.known}, refused {counts.refused}")
     sys.exit(1 if counts.refused else 0)
@@ -236,7 +240,13 @@ def _long(view: View) -> list[str]:
     return lines
 
 
-def _short(view: View) -> str:
+#: Of a list of entries.
+HEAD = ("NAME", "TYPE", "RCODE", "STATE", ">TTL", "ANSWER")
+
+
+def _short(view: View) -> tuple[str, ...]:
+    """A line of it; the type has the flags of the question behind it, as in the key."""
     first = view.answer[0].split(" ", 4)[-1] if view.answer else "-"
     more = f" (+{len(view.answer) - 1})" if len(view.answer) > 1 else ""
-    return f"{view.key} {view.rcode} {view.state} {view.ttl_left}s {first}{more}"
+    name, _, kind = view.key.partition("{")[2].rpartition("}:")
+    return printable(name), printable(kind), printable(view.rcode), view.state, str(view.ttl_left), f"{first}{more}"
