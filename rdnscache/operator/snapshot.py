@@ -23,8 +23,8 @@ from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import TCP_SIZE, parse_reply
 from rdnscache.errors import RdnscacheError
 from rdnscache.files import read_lines, unpacked
-from rdnscache.operator.entries import Browser, redis_errors
-from rdnscache.store.connect import has_slots
+from rdnscache.operator.entries import Browser
+from rdnscache.operator.places import has_slots, redis_errors
 from rdnscache.store.contract import LONGEST_INFO, TIME_FORM, VERSION, Script
 from rdnscache.store.decoding import decode
 from rdnscache.store.scope import Scope
