@@ -151,6 +151,10 @@ class Config:
         "", "TEXT|file:PATH", "What looking up and flushing on the live page need; without, flushing is off.",
         values.secret, "none",
     )  # fmt: skip
+    admin_read_token: str = _option(
+        "", "TEXT|file:PATH", "What metrics and the live page need, as Bearer token or password; the admin token does "
+        "as well.", values.secret, "none",
+    )  # fmt: skip
     admin_host: tuple[str, ...] = _option(
         (), "NAME", "Serve the live page under this host name, beside addresses and localhost; repeatable.",
         values.hosts, "none",

@@ -196,7 +196,8 @@ class Worker:
 
         config, token = self.config, self.config.admin_token
         page = PageStatus(config.node_id, inherited.redis_url, config.prefix, self.board, seal, bool(token))
-        return Admin(inherited.admin, self.board, page, token, config.admin_host, self._departure)
+        rest = config.admin_host, self._departure, config.admin_read_token
+        return Admin(inherited.admin, self.board, page, token, *rest)
 
     def begin_flush(self, scope: Scope) -> None:
         self.resolver.begin_flush(scope)

@@ -213,7 +213,7 @@ class TestOrders:
         """One sentence, and nothing is changed."""
         done = command("policy", *words, "--redis", redis_server.url)
         assert (done.returncode, said in done.stderr) == (2, True)
-        assert "nothing is ordered" in command("policy", "orders", "--redis", redis_server.url).stdout
+        assert "nothing is ordered" in command("policy", "orders", "--redis", redis_server.url).stderr
 
 
 class TestLists:

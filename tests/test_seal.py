@@ -255,7 +255,7 @@ def test_a_forged_wake_up_wakes_nobody(redis_server: RedisServer) -> None:
         ):
             asking = [
                 subprocess.Popen(
-                    [sys.executable, "-m", "rdnscache", "query", "--json", "--server", f"127.0.0.1:{node.port}",
+                    [sys.executable, "-m", "rdnscache", "query", "--jsonl", "--server", f"127.0.0.1:{node.port}",
                      "a.example"],
                     stdout=subprocess.PIPE, text=True, env=clean_env(),
                 )

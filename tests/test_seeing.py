@@ -282,7 +282,7 @@ def test_an_answer_tells_where_it_came_from(upstream: Upstream, redis_server: Re
         done = command("query", "a.test", "--server", f"127.0.0.1:{first.port}", "--trace")
         assert "layer=l1 worker=a.0 age=" in done.stdout
         told = json.loads(
-            command("query", "a.test", "--server", f"127.0.0.1:{second.port}", "--trace", "--json").stdout
+            command("query", "a.test", "--server", f"127.0.0.1:{second.port}", "--trace", "--jsonl").stdout
         )
         assert told["extended"][0].startswith("EDE 0 (Other): layer=l1 worker=b.0")
 
@@ -347,7 +347,7 @@ def test_the_hottest_names(upstream: Upstream, redis_server: RedisServer) -> Non
         assert "hot.test. A" in command("cache", "top", "--redis", redis_server.url).stdout.splitlines()[0]
         server = ("--server", f"127.0.0.1:{first.port}")
         done = command("cache", "warm", "--top", "2", *server, "--redis", redis_server.url)
-        assert (done.returncode, done.stdout) == (0, "2 answered, 0 failed, 0 silent\n")
+        assert (done.returncode, done.stdout) == (0, "2 answered, 0 refused, 0 failed, 0 silent\n")
     assert command("cache", "warm", "--redis", redis_server.url).returncode == 2
 
 

@@ -6,7 +6,6 @@ anything else could hold.
 
 from __future__ import annotations
 
-import hmac
 import json
 import logging
 import re
@@ -23,6 +22,7 @@ from rdnscache.address import Address
 from rdnscache.admin.http import Answer, HttpServer, Request, Response, refusal
 from rdnscache.admin.page_status import PageStatus
 from rdnscache.admin.prometheus import CONTENT_TYPE, exposition
+from rdnscache.admin.tokens import Attempts, is_one_of, shown_token
 from rdnscache.departure import Departure
 from rdnscache.errors import StoreDown
 from rdnscache.metrics import WARM, Board
@@ -33,8 +33,6 @@ log = logging.getLogger(__name__)
 MAX_NAME, MAX_TYPE = 1100, 32
 #: Who may wait for a look at the cluster at a time; look-ups and flushes go one by one.
 MAX_LOOKERS = 8
-#: Wrong tokens after which a client has to wait, and the seconds in which they count; clients that are remembered.
-ATTEMPTS, ATTEMPT_TIME, CLIENTS_KEPT = 10, 60.0, 1024
 _PAGE = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -75,28 +73,10 @@ class Gate:
             self._free += 1
 
 
-class Attempts:
-    """Wrong tokens by client: after a few, a client is not even looked at until a minute has passed."""
-
-    def __init__(self) -> None:
-        #: The end of the minute, and how many in it.
-        self._wrong: dict[bytes, tuple[float, int]] = {}
-
-    def wait(self, client: bytes, now: float) -> int:
-        """Seconds until the client may try again."""
-        end, count = self._wrong.get(client, (0.0, 0))
-        return int(end - now) + 1 if count >= ATTEMPTS and now < end else 0
-
-    def note(self, client: bytes, now: float) -> None:
-        end, count = self._wrong.pop(client, (0.0, 0))
-        self._wrong[client] = (end, count + 1) if now < end else (now + ATTEMPT_TIME, 1)
-        if len(self._wrong) > CLIENTS_KEPT:
-            del self._wrong[next(iter(self._wrong))]
-
-
 class Admin:
     """The worker's part in the admin port. With a `token`, looking up and flushing need it; without, flushing is off.
 
+    With a `read_token`, everything but health needs that or the other one.
     `hosts` are names under which the page is served beside addresses and `localhost`.
     """
 
@@ -108,6 +88,7 @@ class Admin:
         token: str,
         hosts: tuple[str, ...],
         departure: Departure,
+        read_token: str = "",
     ) -> None:
         #: Whether only this machine can ask us: then only its own addresses may be in the address bar.
         self._local = Address(*listener.getsockname()[:2]).loopback
@@ -115,7 +96,7 @@ class Admin:
         self._board = board
         self._page_status = page_status
         self._orders = {"/api/flush": page_status.flush, "/api/blocking": page_status.blocking}
-        self._token = token.encode()
+        self._token, self._read_token = token.encode(), read_token.encode()
         self._hosts = frozenset(host.lower().rstrip(".") for host in hosts)
         folder = files("rdnscache.admin") / "page"
         self._files = {path: (kind, (folder / name).read_bytes()) for path, (name, kind) in _PAGE.items()}
@@ -135,6 +116,9 @@ class Admin:
             return refusal(200, "ok")
         if path == "/readyz":
             return self._readiness()
+        refused = self._may_read(request) if self._read_token else None
+        if refused is not None:
+            return refused
         if path == "/metrics":
             return lambda: Response(200, CONTENT_TYPE, exposition(self._board))
         if not self._may_be_called(request.headers.get("host", "")):
@@ -200,18 +184,29 @@ class Admin:
         return self._work(self._flushes, lambda: _bytes(obey(_object(request.body))))
 
     def _authorise(self, request: Request) -> Response | None:
-        """The refusal for who has not sent the token, and for who has sent too many wrong ones."""
-        now, given = time.monotonic(), request.headers.get("authorization", "")
+        """The refusal for who has not sent the admin token, and for who has sent too many wrong ones."""
+        given = request.headers.get("authorization", "")
+        return self._refused(request, "admin", is_one_of(shown_token(given, basic=False), self._token), "Bearer")
+
+    def _may_read(self, request: Request) -> Response | None:
+        """The same for one of the tokens; browsers ask for it, and send it as a password."""
+        given = shown_token(request.headers.get("authorization", ""), basic=True)
+        known = is_one_of(given, self._read_token, self._token)
+        return self._refused(request, "read", known, 'Basic realm="rdnscache: any name, and the read token"')
+
+    def _refused(self, request: Request, kind: str, known: bool, challenge: str) -> Response | None:
+        now = time.monotonic()
         wait = self._attempts.wait(request.client, now)
         if wait:
             error = {"error": f"too many wrong tokens: try again in {wait} s"}
             return replace(_json(429, error), headers=(("Retry-After", str(wait)),))
-        if hmac.compare_digest(given.removeprefix("Bearer ").encode("latin-1", "replace"), self._token):
+        if known:
             return None
+        given = "authorization" in request.headers
         if given:
             self._attempts.note(request.client, now)
-        error = {"error": "this is not the admin token" if given else "this needs the admin token"}
-        return replace(_json(401, error), headers=(("WWW-Authenticate", "Bearer"),))
+        error = {"error": f"this is not the {kind} token" if given else f"this needs the {kind} token"}
+        return replace(_json(401, error), headers=(("WWW-Authenticate", challenge),))
 
     def _may_be_called(self, host: str) -> bool:
         """Whether the page may be served under a Host.

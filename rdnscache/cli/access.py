@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rdnscache.cli.node_file import config_option, unreadable
+from rdnscache.cli.output import json_options
 from rdnscache.errors import ConfigError
 from rdnscache.node import embedded
 from rdnscache.redis_url import canonical, parse
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def redis_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for decorate in (
-        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+        json_options,
         click.option(
             "--prefix", metavar="WORD", envvar="RDNSCACHE_PREFIX", default="rdns", show_default=True,
             help="First part of every key.",

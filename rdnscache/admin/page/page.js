@@ -6,7 +6,7 @@ const PATIENCE = 8000;
 /** From the bottom of the chart to its top, the hits first: layer, what it is called, what it means. */
 const LAYERS = [
   ["l1", "L1", "local cache"],
-  ["flight", "joined", "a flight already up"],
+  ["flight", "flight", "a flight already up"],
   ["l2", "L2", "Redis"],
   ["follower", "follower", "the leader’s reply"],
   ["upstream", "upstream", "asked just now"],
@@ -183,7 +183,7 @@ function showFigures(nodes, alone) {
   const upstreams = new Set(present.flatMap((node) => node.upstreams.map((each) => each.address))).size;
   const figures = [
     ["Queries/s", rate(qps), `to ${count(total("workers_present"), "worker")}`],
-    ["Hit ratio", qps ? share(ratio) : "–", "L1, joined, L2, follower"],
+    ["Hit ratio", qps ? share(ratio) : "–", "L1, flight, L2, follower"],
     ["Upstream queries/s", rate(total("upstream_qps")), `to ${count(upstreams, "upstream")}`],
     ["Queries saved/s", rate(total("saved_qps")), "another node asked upstream"],
     ["Nodes present", `${present.length}/${nodes.length}`, absent ? `not heard of: ${absent}` : "all there", absent],
