@@ -177,16 +177,21 @@ def import_entries(
     With a secret they are signed: then be sure of where FILE is from.
     Exit code 1 when a line was refused, 2 when FILE is no snapshot, or the nodes have a secret and none is given.
     """
-    from rdnscache.operator.snapshot import load
+    from rdnscache.operator.snapshot import Counts, load
 
     browser = open_browser(url, prefix, secrets)
     signers = [member.node for member in open_cluster(url, prefix).members() if member.signs]
     if signers and not secrets:
         raise ConfigError(f"{signers[0]} believes only what is signed: give --secret, as to the node")
     size = os.fstat(file.fileno()).st_size if file.seekable() and on_terminal(sys.stderr) else 0
+    counts = Counts()
     bar: Any = click.progressbar(length=size, file=sys.stderr, label="storing", hidden=not size)
-    with bar:
-        counts = load(browser, file, replace, lambda: bar.update(file.tell() - bar.pos) if size else None)
+    try:
+        with bar:
+            load(browser, file, replace, counts, lambda: bar.update(file.tell() - bar.pos) if size else None)
+    except KeyboardInterrupt:
+        echo(f"rdnscache: interrupted: {entries(counts.stored)} stored, perhaps some more", err=True)
+        sys.exit(130)
     if as_json:
         echo_json(asdict(counts), as_json)
     else:

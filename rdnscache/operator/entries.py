@@ -130,7 +130,12 @@ class Browser:
     def count(self) -> int:
         """About how many keys there are, ours and others'."""
         with redis_errors():
-            return sum(int(server.dbsize()) for server in primaries(self.redis))
+            servers = primaries(self.redis)
+        return sum(map(self._size, servers))
+
+    def _size(self, server: Any) -> int:
+        with redis_errors():
+            return int(server.dbsize())
 
     def try_rights(self, scope: Scope) -> None:
         """See whether we may do what sweeping takes, with keys that are nobody's. Raises StoreDown where we may not."""
@@ -142,6 +147,12 @@ class Browser:
             for told in one.ask(*commands):
                 if isinstance(told, Exception) and may_not(told):
                     raise StoreDown(f"nothing has been flushed: {sentence(told)}")
+
+    def apart(self) -> Browser:
+        """The same with connections of its own, for another process."""
+        other = copy(self)
+        vars(other).pop("redis", None)
+        return other
 
     def of_version(self, version: str) -> Browser:
         """The same for entries of another version of the contract."""
@@ -207,9 +218,9 @@ class Browser:
             replies: list[Any] = pipeline.execute(raise_on_error=False)
         yield from zip(keys, replies[::2], replies[1::2], strict=True)
 
-    def note_odd(self, entries: Sequence[tuple[str, int]]) -> None:
-        """Before entries are stored: list those whose keys cannot be guessed; with the ms each has left."""
-        odd = {key: left for key, left in entries if not guessable(self.names.question(key) or b"")}
+    def note_odd(self, entries: Sequence[tuple[str, bytes, int]]) -> None:
+        """Before entries are stored: list those whose keys cannot be guessed; key, question, the ms each has left."""
+        odd = {key: left for key, question, left in entries if not guessable(question)}
         if not odd or has_slots(self.redis):
             return
         with redis_errors():
@@ -242,12 +253,18 @@ class Browser:
     def counts(self, zone: bytes | None = None, sample: bool = True) -> Iterator[Counts]:
         """How many entries there are, in all or of a zone: what is known so far, step by step.
 
-        With `sample` they are estimated where there are many. With a secret, each that is looked at is checked.
+        With `sample` they are estimated where there are many, and we may ask how many. With a secret, each that is
+        looked at is checked.
         """
         most = SAMPLE if self.seal is None else SIGNED_SAMPLE
         with redis_errors():
             servers = primaries(self.redis)
-            sizes = [int(server.dbsize()) if sample else 0 for server in servers]
+        try:
+            sizes = [self._size(server) if sample else 0 for server in servers]
+        except StoreDown as error:
+            if not may_not(str(error)):
+                raise
+            sizes = [0] * len(servers)
         counts = Counts(keys=sum(sizes), exact=sum(sizes) <= most)
         for server, size in zip(servers, sizes, strict=True):
             share = 0 if counts.exact else math.ceil(most * size / counts.keys)

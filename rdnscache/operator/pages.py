@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from rdnscache.errors import StoreDown
+from rdnscache.operator.places import line
+from rdnscache.store.complaint import sentence
 from rdnscache.store.contract import Script
 
 #: Keys of a step; octets of values after which the rest of a page is told without them, to be read one by one.
@@ -51,16 +53,20 @@ class Page(list[Row]):
 
 
 def read(server: Any, pattern: str, *fields: str) -> Iterator[Page]:
-    """The hashes whose keys fit a pattern. Raises what redis-py does, StoreDown."""
+    """The hashes whose keys fit a pattern, a page while Redis gets the next. Raises what a client does, StoreDown."""
     cursor, width = b"0", len(fields) + 2
-    while True:
-        reply = server.eval(READ.source.decode(), 0, cursor, pattern, KEYS, *fields)
-        if not isinstance(reply, list) or len(reply) != 3:
-            raise StoreDown(f"entries cannot be read: {reply}"[:200])
-        cursor, told, keys = reply
-        starts = range(0, len(told), width)
-        page = Page((told[at].decode("utf-8", "replace"), told[at + 1], told[at + 2 : at + width]) for at in starts)
-        page.keys = keys
-        yield page
-        if cursor == b"0":
-            return
+    with line(server) as one:
+        one.send((b"EVAL", READ.source, 0, cursor, pattern, KEYS, *fields))
+        while True:
+            reply = one.receive()
+            if not isinstance(reply, list) or len(reply) != 3:
+                raise StoreDown(sentence(reply) if isinstance(reply, Exception) else "entries cannot be read")
+            cursor, told, keys = reply
+            if cursor != b"0":
+                one.send((b"EVAL", READ.source, 0, cursor, pattern, KEYS, *fields))
+            starts = range(0, len(told), width)
+            page = Page((told[at].decode("utf-8", "replace"), told[at + 1], told[at + 2 : at + width]) for at in starts)
+            page.keys = keys
+            yield page
+            if cursor == b"0":
+                return

@@ -154,6 +154,15 @@ class Line:
         self._connection.send_packed_command(self._connection.pack_commands(told))
         return [self._reply() for _ in commands]
 
+    def send(self, command: Sequence[Any]) -> None:
+        """Ask, without waiting for the reply."""
+        told = [str(part) if isinstance(part, int) else part for part in command]
+        self._connection.send_packed_command(self._connection.pack_commands([told]))
+
+    def receive(self) -> Any:
+        """The next reply; an error is one as well."""
+        return self._reply()
+
     def _reply(self) -> Any:
         try:
             return self._connection.read_response()

@@ -60,6 +60,13 @@ class DirectConnection:
         except (OSError, ValueError) as error:
             raise self._lost(error) from None
 
+    def receive(self) -> Any:
+        """The next reply; an error is one as well."""
+        try:
+            return self._reply()
+        except (OSError, ValueError) as error:
+            raise self._lost(error) from None
+
     def disconnect(self) -> None:
         self._sock.close()
 
@@ -250,3 +257,11 @@ class DirectLine:
 
     def ask(self, *commands: Sequence[Any]) -> list[Any]:
         return self._connection.ask(commands)
+
+    def send(self, command: Sequence[Any]) -> None:
+        """Ask, without waiting for the reply."""
+        self._connection.send_command(*command)
+
+    def receive(self) -> Any:
+        """The next reply; an error is one as well."""
+        return self._connection.receive()
