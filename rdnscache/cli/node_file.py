@@ -31,14 +31,20 @@ def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _read(ctx: click.Context, option: click.Parameter, file: str | None) -> None:
-    if any(name.startswith(ENVIRONMENT) and name not in _KNOWN for name in os.environ):
+    try:
+        settings = node_settings(file, os.environ)
+    except ConfigError:
+        if not ctx.resilient_parsing:  # else a shell wants to know how the command may go on
+            raise
+        settings = {}
+    if not ctx.resilient_parsing and any(name.startswith(ENVIRONMENT) and name not in _KNOWN for name in os.environ):
         from rdnscache import config as configuration
         from rdnscache.config_sources import strange_variables
         from rdnscache.config_text import env_name
 
         for text in strange_variables(os.environ, {env_name(each) for each in configuration.options()}):
             echo(f"rdnscache: {text}", err=True)
-    ctx.default_map = {**(ctx.default_map or {}), **node_settings(file, os.environ)}
+    ctx.default_map = {**(ctx.default_map or {}), **settings}
 
 
 def node_settings(file: str | None, environ: Mapping[str, str]) -> dict[str, Any]:

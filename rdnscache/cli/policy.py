@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from rdnscache.cli.completion import types
 from rdnscache.cli.output import echo, echo_json, echo_nothing, json_options
 from rdnscache.cli.policy_orders import COMMANDS
 from rdnscache.cli.serve import some_options
@@ -41,7 +42,9 @@ def _load(file: str | None, given: dict[str, Any]) -> Config:
 
 @policy.command()
 @click.argument("name")
-@click.option("--type", "rtype", metavar="TYPE", default="A", show_default=True, help="The type asked for.")
+@click.option(
+    "--type", "rtype", metavar="TYPE", shell_complete=types, default="A", show_default=True, help="The type asked for."
+)
 @click.option("--client", metavar="ADDR", default="", help="Who asks: it may be in a view.")
 @click.option("--listener", metavar="ADDR:PORT", default="", help="Where it asks; the first listener unless given.")
 @policy_options

@@ -65,7 +65,7 @@ class Flush:
                 self._announcer.round(ear, self._event())
             except StoreDown as error:
                 raise StoreDown(f"{error}; {self.deleted} entries are deleted; {UNTOLD}; flush again") from None
-        return self._tally.proof()
+        return self._announcer.proof()
 
     def _left_undone(self) -> str:
         """What is to be said when sweeping failed. Whatever has been deleted is forgotten by the workers as well."""

@@ -234,7 +234,7 @@ class TcpConnection:
         if routes is not None and (reply := answering.routed(query, self._asked, routes)) is not None:
             self._send(query, reply)
             return
-        answering.query_log.heat(query.key, 1)
+        answering.query_log.heat(query.key, query, 1)
         reply = answering.lookup(query, now)
         if reply is None:
             reply = answering.take(self, query, None, now)

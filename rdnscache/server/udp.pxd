@@ -28,7 +28,7 @@ cdef class UdpListener:
 
     @cython.locals(
         batch=Batch, answering=Answering, now=double, count=int, hits=int, plain=int, index=int, watched=int,
-        query=Query,
+        query=Query, seen=Query,
         reply=bytes, key=bytes, query_log=QueryLog
     )
     cpdef object drain(self)

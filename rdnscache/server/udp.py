@@ -74,7 +74,7 @@ class UdpListener:
         if count == 0:
             return
         hits = plain = 0
-        counters, query_log, key = answering.counters, answering.query_log, b""
+        counters, query_log, key, seen = answering.counters, answering.query_log, b"", None
         watched = count - 1 if query_log.due(count) else -1
         self._dropped = 0
         for index in range(count):
@@ -82,7 +82,7 @@ class UdpListener:
                 query = self._admit(index, now, index == watched)
                 if query is None:
                     continue
-                key = query.key
+                key, seen = query.key, query
                 reply = answering.lookup(query, now)
                 if reply is None:
                     reply = answering.take(self, query, batch.client(index), now)
@@ -105,8 +105,8 @@ class UdpListener:
         if hits:
             counters[metrics.ANSWERS + outcomes.L1] += hits
             observe(counters, metrics.L1_SECONDS, clock.now() - now, hits)
-        if key:
-            query_log.heat(key, count - self._dropped)
+        if seen is not None:
+            query_log.heat(key, seen, count - self._dropped)
 
     def _admit(self, index: int, now: float, watched: bool) -> Query | None:
         """The query in a datagram, when it is to be answered; else what is to be said instead is queued."""

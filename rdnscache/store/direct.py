@@ -163,6 +163,13 @@ class _Commands:
         expiry = (() if ex is None else ("EX", ex)) + (() if px is None else ("PX", px))
         return self.execute_command("SET", key, value, *expiry, *(("NX",) if nx else ()))
 
+    def zrevrange(self, key: Any, start: int, end: int, withscores: bool) -> Any:
+        """Members with scores, in pairs; it is not asked for without."""
+        return self.execute_command("ZREVRANGE", key, start, end, "WITHSCORES")
+
+    def zscore(self, key: Any, member: Any) -> Any:
+        return self.execute_command("ZSCORE", key, member)
+
     def zrem(self, key: Any, member: Any) -> Any:
         return self.execute_command("ZREM", key, member)
 
@@ -209,13 +216,9 @@ class Direct(_Commands):
             raise told
         return told
 
-    def zrevrange(self, key: Any, start: int, end: int, withscores: bool) -> list[tuple[bytes, float]]:
-        """With scores, as told: it is not asked for without."""
-        return [(member, score) for member, score in self.execute_command("ZREVRANGE", key, start, end, "WITHSCORES")]
-
-    def zscore(self, key: Any, member: Any) -> float | None:
-        score: float | None = self.execute_command("ZSCORE", key, member)
-        return score
+    def info(self, section: str) -> dict[str, Any]:
+        lines = (line.partition(":") for line in self.execute_command("INFO", section).decode().splitlines())
+        return {name: int(told) if told.isdecimal() else told for name, _, told in lines}
 
     def pipeline(self, transaction: bool = False) -> DirectPipeline:
         return DirectPipeline(self)

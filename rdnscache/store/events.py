@@ -33,7 +33,7 @@ from rdnscache.store.local import Local
 from rdnscache.store.policy_events import PolicyEvents
 from rdnscache.store.scope import Scope
 from rdnscache.store.servers import Servers
-from rdnscache.store.steering import LONGEST_EVENT, SEEN, WorkerId
+from rdnscache.store.steering import LONGEST_EVENT, SEEN, UNCONFIRMED, WorkerId
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +100,8 @@ class Control:
         self.odd = Throttled(log)
         #: Events learnt after the fact, or not at all.
         self.missed = 0
+        #: Events of which we were told that not everybody confirmed them.
+        self.unconfirmed = 0
         #: The event after our last one, as of the last look, if there was one.
         self._later = b""
         #: Whether our last event could not be read: then it may be of any size, and is not asked for again.
@@ -128,6 +130,8 @@ class Control:
             self._flush(self._scope(told), event_id, _first_of(told, event_id))
         elif told["event"] == POLICY:
             self._policy.order([event_id])
+        elif told["event"] == UNCONFIRMED:
+            self.unconfirmed += self._worker_id.items() <= told.items()
         elif told["event"] in ORDERS and told.get("node") in (None, self._node):
             self._local.order(told["event"], event_id.decode())
         return None
