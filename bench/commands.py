@@ -123,7 +123,7 @@ def measure(lab: Lab, kind: Kind, text: str) -> Figures:
             time.sleep(1)
         before = server.program.cpu(), node.program.cpu()
         with _asking(node.port, hot[0]) as times:
-            wall, cpu = _run([*words, "--redis", redis_url(server)])
+            wall, cpu = _run(lab, [*words, "--redis", redis_url(server)])
         after = server.program.cpu(), node.program.cpu()
     return {
         "wall_s": wall, "client_cpu_s": cpu, "redis_cpu_s": after[0] - before[0], "node_cpu_s": after[1] - before[1],
@@ -131,13 +131,12 @@ def measure(lab: Lab, kind: Kind, text: str) -> Figures:
     }  # fmt: skip
 
 
-def _run(words: Sequence[str]) -> tuple[float, float]:
-    """Seconds and CPU seconds of a command with its processes. BenchError when it fails."""
+def _run(lab: Lab, words: Sequence[str]) -> tuple[float, float]:
+    """Seconds and CPU seconds of a command with its processes, on both CPUs. BenchError when it fails."""
+    root, where = Path(__file__).absolute().parents[1], ["taskset", "-c", f"{lab.server_cpu},{lab.load_cpu}"]
+    command = [*where, sys.executable, "-m", "rdnscache", *words]
     began, before = time.perf_counter(), os.times()
-    root = Path(__file__).absolute().parents[1]
-    done = subprocess.run(
-        [sys.executable, "-m", "rdnscache", *words], capture_output=True, text=True, check=False, cwd=root
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
     wall, after = time.perf_counter() - began, os.times()
     if done.returncode:
         raise BenchError(f"{shlex.join(words)}: {done.stderr.strip()[-300:]}")

@@ -10,6 +10,7 @@ With a secret, only what is signed is exported; signatures stay behind, and who 
 from __future__ import annotations
 
 import binascii
+import gc
 import json
 import multiprocessing
 import os
@@ -192,6 +193,7 @@ _place: list[tuple[Browser, bool]] = []
 def _begin(browser: Browser, replace: bool, parent: int) -> None:
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: what has been begun is brought to its end
+    gc.disable()  # no cycles are made here, and many small objects
     _place.append((browser, replace))
 
 
