@@ -114,8 +114,8 @@ def measure(lab: Lab, kind: Kind, text: str) -> Figures:
         hot = load.hot_names(1)
         lab.warm(node, hot)
         fill(server.port, count)
-        if "FILE" in text and not file.exists():
-            _run([*["cache", "export"], str(file), "--redis", redis_url(server)])
+        if "import" in text and not file.exists():
+            _run(lab, ["cache", "export", str(file), "--redis", redis_url(server)])
         with redis.Redis("127.0.0.1", server.port) as client:
             wait_for(lambda: float(client.zcard("rdns:1:nodes")) >= 2, 10, "the node is not in the register")
         time.sleep(4)  # until the register is old enough for a flush not to wait

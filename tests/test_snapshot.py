@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import dns.message
 import dns.rrset
 import pytest
-from support import RedisServer, command
+from support import ROOT, RedisServer, clean_env, command, wait_for
 
 from rdnscache.operator.snapshot import PORTION
 
@@ -69,3 +72,20 @@ def test_one_that_is_damaged_in_its_midst(redis_server: RedisServer, tmp_path: P
     stored = redis_server.client().dbsize()
     assert done.returncode == 2 and PORTION <= stored < len(names)
     assert f"{stored} entries before that are stored" in done.stderr, done.stderr
+
+
+def test_ctrl_c_says_how_far_it_came(redis_server: RedisServer) -> None:
+    """A sentence and no traceback, while a snapshot is waited for."""
+    client = redis_server.client()
+    words = [sys.executable, "-m", "rdnscache", "cache", "import", "-", "--redis", redis_server.url]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, text=True, env=clean_env(), cwd=ROOT, stdin=pipe, stderr=pipe) as process:
+        assert process.stdin is not None
+        many = [json.dumps(line(name, wire_of(name))) for name in (f"n{number}.test." for number in range(PORTION))]
+        process.stdin.write("\n".join([HEAD, *many, *many[:200]]) + "\n")
+        process.stdin.flush()
+        wait_for(lambda: client.dbsize() >= PORTION, 20)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said == f"rdnscache: interrupted: {PORTION} entries stored, perhaps some more\n"

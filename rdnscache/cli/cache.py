@@ -158,9 +158,13 @@ def export_entries(file: TextIO, url: str | None, prefix: str, secrets: tuple[st
         raise ConfigError("standard output is closed")
     browser = open_browser(url, prefix, secrets)
     count = -1  # the first line is no entry
-    for line in progress(export(browser), browser, prints=file.name == "-"):
-        file.write(line + "\n")
-        count += 1
+    try:
+        for line in progress(export(browser), browser, prints=file.name == "-"):
+            file.write(line + "\n")
+            count += 1
+    except KeyboardInterrupt:
+        echo(f"rdnscache: interrupted: {entries(max(count, 0))} exported, not all", err=True)
+        sys.exit(130)
     text = json.dumps({"exported": count}) if as_json else f"exported {entries(count)}"
     echo(text, err=True)
 
