@@ -148,7 +148,7 @@ class Config:
         "off", fixed=True, own=True,
     )  # fmt: skip
     admin_token: str = _option(
-        "", "TEXT|file:PATH", "What looking up and flushing on the live page need; without, flushing is off.",
+        "", "TEXT|file:PATH", "What orders, look-ups and clients on the live page need; without, orders are off.",
         values.secret, "none",
     )  # fmt: skip
     admin_read_token: str = _option(
@@ -160,6 +160,13 @@ class Config:
         values.hosts, "none",
         own=True,
     )  # fmt: skip
+    admin_clients: str = _option(
+        "networks", "no|networks|addresses", "What the live page tells of clients; networks are /24 and /56.",
+        values.one_of("no", "networks", "addresses"),
+    )  # fmt: skip
+    admin_sample: int = _option(
+        0, "N", "Keep one of N queries to be looked through on the live page; 0: none.", values.number(int, 0, 10**9)
+    )
     identity: bool = _option(
         True, "yes|no", "Answer version.bind, id.server and the like in class CH.", values.switch, "yes"
     )

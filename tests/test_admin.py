@@ -452,7 +452,7 @@ class TestMembers:
     def test_each_node_is_looked_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Twice the members are twice the work, not four times."""
         looked: list[int] = []
-        monkeypatch.setattr(status, "_number", lambda value: looked.append(1) or 0.0)
+        monkeypatch.setattr(status, "number", lambda value: looked.append(1) or 0.0)
         work = []
         for count in (100, 200):
             looked.clear()

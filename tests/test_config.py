@@ -53,6 +53,8 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "admin_token": ("cli", "env", "file"),
     "admin_read_token": ("cli", "env", "file"),
     "admin_host": ("a.example", "b.example, c.example", ["d.example"]),
+    "admin_clients": ("no", "addresses", "networks"),
+    "admin_sample": ("1", "2", 3),
     "identity": ("no", "off", False),
     "allow": ("any", "loopback 192.0.2.0/24", ["private", "2001:db8::/32"]),
     "deny": ("192.0.2.1", "192.0.2.2,10.0.0.0/9", ["::1"]),

@@ -177,9 +177,8 @@ def test_every_alert_is_tried_and_has_a_runbook() -> None:
 
 def test_dashboards_and_alerts_use_metrics_that_exist() -> None:
     """No panel can be empty, and no alert silent, because of a name."""
-    known = {
-        f"rdnscache_{metric.name}" for metric in (*metrics.METRICS, *metrics.SERVER_METRICS, *metrics.BUDGET_METRICS)
-    } | {"rdnscache_build"}
+    every = (*metrics.METRICS, *metrics.SERVER_METRICS, *metrics.BUDGET_METRICS, metrics.CERTIFICATE_EXPIRY)
+    known = {f"rdnscache_{metric.name}" for metric in every} | {"rdnscache_build"}
     for path in [*(DEPLOY / "grafana").glob("*.json"), DEPLOY / "prometheus/rules.yml"]:
         used = re.findall(r"\brdnscache_[a-z0-9_]+", path.read_text())
         assert used, path

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import dns.edns
+import dns.message
 import dns.rcode
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -39,8 +40,9 @@ from support import (
 )
 
 from rdnscache import metrics, outcomes
+from rdnscache.dns.wire import parse_query
 from rdnscache.metrics import BOUNDS, SERVER_ROOM, Board, observe
-from rdnscache.query_log import HEAT_ROOM, HOTTEST, QueryLog, address_text
+from rdnscache.query_log import HEAT_ROOM, HOTTEST, QueryLog
 from rdnscache.store.heat import HALF_LIFE, HEAT, KEPT, LIFETIME, rate
 from rdnscache.store.steering import STEP
 from rdnscache.worker_status import History
@@ -419,12 +421,13 @@ def test_hot_names_cool_down(redis_server: RedisServer) -> None:
 def test_what_a_journal_counts() -> None:
     """The hottest of an interval, the largest first; a flood of names does not grow it without end."""
     query_log = QueryLog(0)
-    query_log.heat(KEY, 3)
-    query_log.heat(KEY, 4)
-    query_log.heat(b"", 9)
+    query = parse_query(dns.message.make_query("a.test", "A").to_wire(), False)
+    query_log.heat(KEY, query, 3)
+    query_log.heat(KEY, query, 4)
+    query_log.heat(b"", query, 9)
     for number in range(HEAT_ROOM + 500):
-        query_log.heat(number.to_bytes(4, "big") + KEY, 1)
-    query_log.heat(KEY, 1)
+        query_log.heat(number.to_bytes(4, "big") + KEY, query, 1)
+    query_log.heat(KEY, query, 1)
     query_log.turn()
     assert query_log.hottest[0] == (KEY, 8)
     assert len(query_log.hottest) == HOTTEST
@@ -434,8 +437,6 @@ def test_what_a_journal_counts() -> None:
     every_fifth = QueryLog(5)
     assert [every_fifth.due(1) for _ in range(12)].count(True) == 2
     assert [every_fifth.due(64) for _ in range(3)] == [True, True, True]
-    assert address_text(bytes((192, 0, 2, 7))) == "192.0.2.7"
-    assert address_text(bytes(15) + b"\1") == "::1"
 
 
 def test_history_in_steps_of_the_wall_clock() -> None:

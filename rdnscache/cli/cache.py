@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 import click
 
 from rdnscache.cli.access import open_browser, open_cluster, redis_options, secret_option
+from rdnscache.cli.completion import names, rcodes, types
 from rdnscache.cli.flush import flush
 from rdnscache.cli.output import echo, echo_items, echo_json, echo_nothing, echo_table, entries, on_terminal
 from rdnscache.cli.progress import progress
@@ -40,8 +41,8 @@ cache.add_command(warm)
 
 
 @cache.command()
-@click.argument("name")
-@click.argument("rtype", metavar="[TYPE]", default="")
+@click.argument("name", shell_complete=names)
+@click.argument("rtype", metavar="[TYPE]", default="", shell_complete=types)
 @secret_option
 @redis_options
 def get(name: str, rtype: str, url: str | None, prefix: str, secrets: tuple[str, ...], as_json: str) -> None:
@@ -70,9 +71,9 @@ def get(name: str, rtype: str, url: str | None, prefix: str, secrets: tuple[str,
 
 
 @cache.command("ls")
-@click.argument("pattern", default="*")
-@click.option("--type", "rtype", metavar="TYPE", help="Only this type.")
-@click.option("--rcode", metavar="RCODE", help="Only this RCODE, such as NXDOMAIN.")
+@click.argument("pattern", default="*", shell_complete=names)
+@click.option("--type", "rtype", metavar="TYPE", shell_complete=types, help="Only this type.")
+@click.option("--rcode", metavar="RCODE", shell_complete=rcodes, help="Only this RCODE, such as NXDOMAIN.")
 @click.option("--older", metavar="SECONDS", type=click.IntRange(0), help="Only entries at least so old.")
 @click.option("--expiring", metavar="SECONDS", type=click.IntRange(0), help="Only entries fresh no longer than this.")
 @click.option("--sort", type=click.Choice(["name", "age", "ttl", "rcode"]), help="Wait for all, then sort by this.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rdnscache.cli.access import open_cluster, redis_options
+from rdnscache.cli.completion import nodes
 from rdnscache.cli.output import echo, echo_json, echo_nothing
 from rdnscache.cli.status_table import status_lines
 from rdnscache.errors import ConfigError
@@ -81,7 +82,7 @@ def _member(each: Member) -> dict[str, str | int | float]:
 
 
 @cluster.command()
-@click.argument("node")
+@click.argument("node", shell_complete=nodes)
 @redis_options
 def config(node: str, url: str | None, prefix: str, as_json: str) -> None:
     """Show with which options NODE runs, defaults included; secrets and passwords are masked.
@@ -102,7 +103,7 @@ def config(node: str, url: str | None, prefix: str, as_json: str) -> None:
 
 
 @cluster.command()
-@click.argument("node")
+@click.argument("node", shell_complete=nodes)
 @click.option("--force", is_flag=True, help="Also a node that is there: it enters itself again with its next word.")
 @redis_options
 def forget(node: str, force: bool, url: str | None, prefix: str, as_json: str) -> None:
@@ -130,7 +131,7 @@ _wait_option = click.option(
 
 
 @click.command()
-@click.option("--node", metavar="WORD", help="Only this node.")
+@click.option("--node", metavar="WORD", shell_complete=nodes, help="Only this node.")
 @_wait_option
 @redis_options
 def reload(node: str | None, patience: float, url: str | None, prefix: str, as_json: str) -> None:
@@ -143,7 +144,7 @@ def reload(node: str | None, patience: float, url: str | None, prefix: str, as_j
 
 
 @click.command()
-@click.option("--node", metavar="WORD", help="Only this node.")
+@click.option("--node", metavar="WORD", shell_complete=nodes, help="Only this node.")
 @_wait_option
 @redis_options
 def restart(node: str | None, patience: float, url: str | None, prefix: str, as_json: str) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from rdnscache.cli.access import open_browser, open_cluster, redis_options
+from rdnscache.cli.completion import names, rcodes, types
+from rdnscache.cli.completion import words as words_of
 from rdnscache.cli.output import echo, echo_json, entries, on_terminal
 from rdnscache.cli.progress import keys
 from rdnscache.cli.question_words import sort_out
@@ -21,10 +23,16 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("words", metavar="[NAME]... [TYPE]...", nargs=-1)
-@click.option("--type", "rtypes", metavar="TYPE", multiple=True, help="Only this type of NAME or --zone; repeatable.")
-@click.option("--zone", "zones", metavar="NAME", multiple=True, help="This name and everything below it; repeatable.")
-@click.option("--rcode", metavar="RCODE", help="Only entries with this RCODE, such as SERVFAIL.")
+@click.argument("words", metavar="[NAME]... [TYPE]...", nargs=-1, shell_complete=words_of)
+@click.option(
+    "--type", "rtypes", metavar="TYPE", multiple=True, shell_complete=types,
+    help="Only this type of NAME or --zone; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--zone", "zones", metavar="NAME", multiple=True, shell_complete=names,
+    help="This name and everything below it; repeatable.",
+)  # fmt: skip
+@click.option("--rcode", metavar="RCODE", shell_complete=rcodes, help="Only entries with this RCODE, such as SERVFAIL.")
 @click.option("--all", "everything", is_flag=True, help="Every entry.")
 @click.option(
     "--wait",

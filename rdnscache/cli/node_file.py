@@ -32,9 +32,15 @@ def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _read(ctx: click.Context, option: click.Parameter, file: str | None) -> None:
     names = {env_name(each) for each in configuration.options()}
-    for text in strange_variables(os.environ, names):
+    try:
+        settings = node_settings(file, os.environ)
+    except ConfigError:
+        if not ctx.resilient_parsing:  # else a shell wants to know how the command may go on
+            raise
+        settings = {}
+    for text in () if ctx.resilient_parsing else strange_variables(os.environ, names):
         echo(f"rdnscache: {text}", err=True)
-    ctx.default_map = {**(ctx.default_map or {}), **node_settings(file, os.environ)}
+    ctx.default_map = {**(ctx.default_map or {}), **settings}
 
 
 def node_settings(file: str | None, environ: Mapping[str, str]) -> dict[str, Any]:

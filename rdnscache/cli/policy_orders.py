@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rdnscache.cli import completion
 from rdnscache.cli.access import open_browser, redis_options, secret_option
 from rdnscache.cli.output import echo, echo_json, echo_nothing, entries
 from rdnscache.dns.names import name_text, parse_name
@@ -45,7 +46,7 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("names", metavar="NAME…", nargs=-1, required=True)
+@click.argument("names", metavar="NAME…", nargs=-1, required=True, shell_complete=completion.names)
 @order_options
 def block(names: tuple[str, ...], **told: Any) -> None:
     """Block NAME and everything below it on all nodes, until `clear`.
@@ -62,7 +63,7 @@ def block(names: tuple[str, ...], **told: Any) -> None:
 
 
 @click.command("pass")
-@click.argument("names", metavar="NAME…", nargs=-1, required=True)
+@click.argument("names", metavar="NAME…", nargs=-1, required=True, shell_complete=completion.names)
 @order_options
 def pass_names(names: tuple[str, ...], **told: Any) -> None:
     """Never block NAME and what is below it, whatever lists say, until `clear`.
@@ -78,7 +79,7 @@ def pass_names(names: tuple[str, ...], **told: Any) -> None:
 
 
 @click.command()
-@click.argument("names", metavar="NAME…", nargs=-1, required=True)
+@click.argument("names", metavar="NAME…", nargs=-1, required=True, shell_complete=completion.names)
 @order_options
 def clear(names: tuple[str, ...], **told: Any) -> None:
     """Take back what was ordered about NAME with `block` or `pass`: lists decide again.

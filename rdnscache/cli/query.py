@@ -14,6 +14,8 @@ import click
 from click.core import ParameterSource
 
 from rdnscache.address import Address
+from rdnscache.cli.completion import types
+from rdnscache.cli.completion import words as words_of
 from rdnscache.cli.node_file import config_option
 from rdnscache.cli.output import echo, echo_items, json_options
 from rdnscache.cli.question_words import Words, find_server, one_name, reverse_name, sort_out
@@ -32,13 +34,15 @@ _FLAGS = ("aa", "tc", "rd", "ra", "ad", "cd")
 
 
 @click.command()
-@click.argument("words", metavar="[@SERVER] NAME [TYPE]...", nargs=-1)
+@click.argument("words", metavar="[@SERVER] NAME [TYPE]...", nargs=-1, shell_complete=words_of)
 @click.option(
     "--server", metavar="ADDR[:PORT]", default="127.0.0.1:5300", envvar="RDNSCACHE_SERVER", show_default=True,
     help="Whom to ask: an address or a name; the same as @SERVER.",
 )  # fmt: skip
 @click.option("-p", "--port", metavar="PORT", type=click.IntRange(1, 65535), help="Of the server, where it has none.")
-@click.option("-t", "--type", "rtypes", metavar="TYPE", multiple=True, help="The same as TYPE as a word.")
+@click.option(
+    "-t", "--type", "rtypes", metavar="TYPE", multiple=True, shell_complete=types, help="The same as TYPE as a word."
+)
 @click.option("-x", "--reverse", metavar="ADDR", help="Instead of NAME: ask for the name of this address.")
 @click.option("--short", is_flag=True, help="Print only the data of the answer; the same as +short.")
 @click.option("--tcp", is_flag=True, help="Ask over TCP; the same as +tcp.")

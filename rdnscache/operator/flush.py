@@ -60,7 +60,7 @@ class Flush:
             except StoreDown as error:
                 raise StoreDown(f"{error}; {self._left_undone()}") from None
             self._announcer.round(ear, self._event())
-        return self._tally.proof()
+        return self._announcer.proof()
 
     def _left_undone(self) -> str:
         """What is to be said when sweeping failed. Whatever has been deleted is forgotten by the workers as well."""

@@ -123,7 +123,7 @@ class Members:
                     self._redis.hdel(self._names.budget(place), f"{each.node}.{each.worker}")
         return len(workers)
 
-    def announce(self, told: Mapping[str, str]) -> str:
+    def announce(self, told: Mapping[str, str | int]) -> str:
         """Tell every worker, and those that are away when they return; the event's ID."""
         control = self._names.control
         with redis_errors():

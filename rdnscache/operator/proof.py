@@ -155,6 +155,14 @@ class Tally:
                 proof.missing[names[life]] = self._reason(life, lacking)
         return proof
 
+    def witness(self) -> dict[str, str | int] | None:
+        """A worker that has confirmed something, the last round before all; None where nobody has."""
+        for each in reversed(self.rounds):
+            for (node, incarnation), workers in each.acks.items():
+                if workers and (node, incarnation) in self._workers:
+                    return {"node": node, "incarnation": incarnation, "worker": min(workers)}
+        return None
+
     def _reason(self, life: Life, lacking: list[int]) -> str:
         if life in self._silent:
             return f"not heard of for {self._silent[life]:.0f} s"

@@ -165,7 +165,7 @@ class QuicChannel:
             try:
                 self._quic.receive_datagram(data, address, now=now)
             except Exception:  # nothing that others send may stop the hub
-                log.exception("a datagram of %s cannot be read: the connection is given up", self.endpoint.label)
+                log.exception("a datagram from %s cannot be read: the connection is closed", self.endpoint.label)
                 return self._end(UpstreamFailed(f"{self.endpoint.label}: what came cannot be read", why=UNREACHABLE))
             self._take_events()
             if self.closed:
