@@ -56,7 +56,7 @@ class TestRoot:
     def test_it_is_warned_of_once(self, upstream: Upstream) -> None:
         """Where no port needs it."""
         with Node([upstream.address], "none", 2, ("--admin", f"127.0.0.1:{free_port()}")) as node:
-            assert node.log().count("running as root, which nothing here needs") == 1
+            assert node.log().count("running as root, which is not needed") == 1
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can listen there")
     def test_who_needs_it_is_not_warned(self, upstream: Upstream) -> None:

@@ -267,7 +267,7 @@ def answer(query: Query, data: bytes) -> None:
     try:
         query.arrived(data)
     except Exception:  # or those behind it would hang
-        log.exception("a query failed at its end")
+        log.exception("internal error while a query ended: its question may go unanswered")
 
 
 def give_up(query: Query, failure: UpstreamFailed) -> None:
@@ -275,4 +275,4 @@ def give_up(query: Query, failure: UpstreamFailed) -> None:
     try:
         query.failed(failure)
     except Exception:
-        log.exception("a query failed at its end")
+        log.exception("internal error while a query ended: its question may go unanswered")

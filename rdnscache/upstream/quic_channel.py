@@ -135,7 +135,7 @@ class QuicChannel:
             self._step()
 
     def _unreadable(self, error: Exception) -> UpstreamFailed:
-        log.error("what %s sends cannot be read: the connection is given up", self.endpoint.label, exc_info=error)
+        log.error("a datagram from %s cannot be read: the connection is closed", self.endpoint.label, exc_info=error)
         return UpstreamFailed(f"{self.endpoint.label}: what came cannot be read", why=UNREACHABLE)
 
     @property
