@@ -231,7 +231,7 @@ class Worker:
             return 0
         self._client_rules.change()
         count = self._sweeper.sweep_meant(self.resolver.change_policy(), at_once)
-        log.info("names are decided otherwise now (%s); entries forgotten: %d", self.rulebook.summary, count)
+        log.info("the policy has changed (%s): %d entries removed from L1", self.rulebook.summary, count)
         return count
 
     def hold(self) -> None:

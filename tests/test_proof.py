@@ -115,7 +115,7 @@ class TestTwoNodesOfOneName:
                 (dead,) = members(redis_server.url)
                 (second,) = twins(redis_server.url, upstream=upstream)
                 with second:
-                    wait_for(lambda: "is dead: this node has taken its place" in second.log(), 10)
+                    wait_for(lambda: "is gone: this node has replaced it" in second.log(), 10)
                     code, told, complaints = flush(redis_server.url)
                     assert (code, list(told["confirmed_ms"])) == (0, ["n1"]), complaints
                     assert len(members(redis_server.url)) == 1

@@ -69,7 +69,7 @@ def warn_of_root(config: Config) -> None:
     first = first_free_port()
     ports = [address.port for address in (*config.listen, *([config.admin] if config.admin else []))]
     if os.geteuid() == 0 and all(port == 0 or port >= first for port in ports):
-        log.warning("running as root, which nothing here needs: run it as a user of its own")
+        log.warning("running as root, which is not needed: run it as a user of its own")
 
 
 def where(config: Config) -> str:

@@ -49,7 +49,7 @@ def announce_again(url: str, prefix: str, servers: Servers, lost: Sequence[tuple
             if deleted is not None:
                 ours.append((event_id, scope, deleted))
         except StoreRefused as problem:
-            log.error("entries that were flushed may be in use again (%s): %s", scope, problem)
+            log.error("Redis has lost a flush, and entries may be in use again (%s): %s", scope, problem)
     if ours:
         gevent.spawn(_announce, Browser(url, prefix), servers, ours)
 
@@ -71,7 +71,7 @@ def _announce(browser: Browser, servers: Servers, lost: Sequence[Lost]) -> None:
             _flush(browser, scope, deleted)
         except StoreDown as error:
             servers.send((b"DEL", browser.names.again(event_id.decode())))
-            log.error("the flush of %s, which Redis has lost, could not be announced again: %s", scope, error)
+            log.error("Redis has lost the flush of %s, and it could not be announced again: %s", scope, error)
 
 
 def _flush(browser: Browser, scope: Scope, deleted: int) -> None:

@@ -220,7 +220,7 @@ class Control:
         try:
             events = self.stream.latest(REMEMBERED) if known is None else self.stream.since(known)
         except StoreRefused as problem:
-            log.warning("a flush may be missed, so L1 is forgotten: %s", problem)
+            log.warning("flush events cannot be read, so L1 is emptied: %s", problem)
             return self._forget()
         if known is None:  # whatever L1 holds may be older than the last flush
             self._first_look(events)
@@ -271,7 +271,7 @@ class Control:
             self._local.begin_flush(scope)
         if scopes:
             count = self._local.sweep(scopes, at_once)
-            log.info("flushed %d entries from L1, missed before: %s", count, "; ".join(map(str, scopes)))
+            log.info("flushed %d entries from L1, of flushes that were missed: %s", count, "; ".join(map(str, scopes)))
 
     def _lose(self, known: bytes, events: list[tuple[bytes, bytes]]) -> None:
         """The last event we know is not in the stream: too many came since, or Redis does not know of it any more.
@@ -281,7 +281,7 @@ class Control:
         lost = self._lost(known) if len(events) < EVENTS_KEPT - 1 else []
         self._forget()
         if lost:
-            log.warning("Redis does not know of the flush of %s any more: it is announced again", lost[-1][1])
+            log.warning("Redis has lost the flush of %s: it is announced again", lost[-1][1])
             self._again(self._servers, lost)
         self._set_last(*(events or self.stream.newest(1) or FIRST)[-1])
         self.missed += len(events)

@@ -83,4 +83,4 @@ class Marks:
         write(ask, mark, debt.marks)
         ask((b"DEL", lock))
         what = ", ".join(map(str, debt.scopes))
-        log.warning("%s has lost flushes: deleted again there, before it is used: %s; %d entries", shard, what, deleted)
+        log.warning("%s has lost flushes: they were repeated before it is used: %s; %d entries", shard, what, deleted)
