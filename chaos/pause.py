@@ -105,8 +105,8 @@ def events(cluster: Cluster, began: float, words: Sequence[str]) -> dict[str, fl
     for node in cluster.nodes:
         for line in node.log.read_text(errors="replace").splitlines():
             if any(word in line for word in words):
-                stamp, pid = line[:23], line.partition("[")[2].partition("]")[0]
-                moment = datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S,%f").timestamp() - log_time(began)
+                stamp, pid = line[:24], line.partition("[")[2].partition("]")[0]
+                moment = datetime.fromisoformat(stamp).timestamp() - log_time(began)
                 if moment > 0:
                     found.setdefault(pid, moment)
     return found

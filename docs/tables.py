@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rdnscache.config import options
 from rdnscache.config_text import default_text, env_name, flag_name, toml_name
-from rdnscache.metrics import BUDGET_METRICS, COUNTER, METRICS, SERVER_METRICS
+from rdnscache.metrics import BUDGET_METRICS, CERTIFICATE_EXPIRY, COUNTER, METRICS, SERVER_METRICS
 
 FOLDER = Path(__file__).parent
 
@@ -37,6 +37,8 @@ def metric_rows() -> Iterator[str]:
             shown = "`upstream`: its address"
         full = f"rdnscache_{name}" + ("_total" if same[0].kind == COUNTER else "")
         yield f"| `{full}` | {same[0].kind} | {shown} | {same[0].help} |"
+    ends = CERTIFICATE_EXPIRY
+    yield f"| `rdnscache_{ends.name}` | {ends.kind} | `file`: where it is | {ends.help} |"
     yield "| `rdnscache_build_info` | info | `version`, `form` | The version, and the form of the hot modules. |"
 
 

@@ -148,14 +148,25 @@ class Config:
         "off", fixed=True, own=True,
     )  # fmt: skip
     admin_token: str = _option(
-        "", "TEXT|file:PATH", "What looking up and flushing on the live page need; without, flushing is off.",
+        "", "TEXT|file:PATH", "What orders, look-ups and clients on the live page need; without, orders are off.",
         values.secret, "none",
+    )  # fmt: skip
+    admin_read_token: str = _option(
+        "", "TEXT|file:PATH", "What metrics and the live page need, as Bearer token or password; the admin token does "
+        "as well.", values.secret, "none",
     )  # fmt: skip
     admin_host: tuple[str, ...] = _option(
         (), "NAME", "Serve the live page under this host name, beside addresses and localhost; repeatable.",
         values.hosts, "none",
         own=True,
     )  # fmt: skip
+    admin_clients: str = _option(
+        "networks", "no|networks|addresses", "What the live page tells of clients; networks are /24 and /56.",
+        values.one_of("no", "networks", "addresses"),
+    )  # fmt: skip
+    admin_sample: int = _option(
+        0, "N", "Keep one of N queries to be looked through on the live page; 0: none.", values.number(int, 0, 10**9)
+    )
     identity: bool = _option(
         True, "yes|no", "Answer version.bind, id.server and the like in class CH.", values.switch, "yes"
     )

@@ -348,7 +348,7 @@ class Crew:
 
     def _say(self, greediest: Share | None) -> None:
         who = f"; {greediest.count} are for {greediest}" if greediest is not None else ""
-        log.warning("%d questions are being resolved: old ones give way to new ones%s", len(self._flying), who)
+        log.warning("the limit of %d questions at a time is reached: old ones are dropped%s", len(self._flying), who)
 
     def _look_later(self) -> None:
         if self._ticker is None:

@@ -103,6 +103,8 @@ class Decider:
 
     def lacks(self, entry: Entry) -> bool:
         """Whether `instead_of` has to ask something else first, and takes its time."""
+        if not self._policy.about_answers:
+            return False
         verdict = self._policy.of_answer(entry.key, entry.tail, entry.ancount)
         return self._policy.dns64(entry) is not None if verdict is None else verdict.target is not None
 
@@ -119,6 +121,8 @@ class Decider:
 
     def instead_of(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
         """The entry, or what is said in its place. Of what is not to be kept, nothing is."""
+        if not self._policy.about_answers:
+            return entry
         verdict = self._policy.of_answer(flight.key, entry.tail, entry.ancount)
         if verdict is not None and verdict.target is not None:
             found = self.told(flight, verdict, flights)

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from rdnscache.address import Address
+from rdnscache.files import locate
 
 UDP, TCP, TLS, HTTPS, QUIC, H3 = "udp", "tcp", "tls", "https", "quic", "h3"
 #: The port of each, unless one is given (RFC 1035, 7858, 8484, 9250).
@@ -295,7 +296,7 @@ def _file(raw: str) -> str:
     file = unquote(raw)
     if not file.isprintable():
         raise ValueError(f"{file[:60]!r} is not the path of a file")
-    return file
+    return locate(file)
 
 
 def _weight(raw: str) -> int:

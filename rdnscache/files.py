@@ -13,6 +13,8 @@ from typing import BinaryIO, cast
 
 #: Octets of a file of options, servers or secrets; real ones have a few thousand.
 LONGEST_FILE = 1 << 20
+#: The variable in which systemd tells a service where its credentials are (systemd.exec(5)).
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
 
 
 def read_text(path: str | os.PathLike[str], errors: str = "strict") -> str:
@@ -37,10 +39,24 @@ def read_text(path: str | os.PathLike[str], errors: str = "strict") -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def locate(path: str | os.PathLike[str]) -> str:
+    """The path of a file; one that begins with $CREDENTIALS_DIRECTORY is in the folder that systemd made for a service.
+
+    Raises ValueError like `read_text`.
+    """
+    text = os.fspath(path)
+    if not text.startswith(f"${CREDENTIALS}/"):
+        return text
+    folder = os.environ.get(CREDENTIALS)
+    if not folder:
+        raise ValueError(f"cannot be read: {CREDENTIALS} is not set, as it is in a service with LoadCredential=")
+    return os.path.join(folder, text.removeprefix(f"${CREDENTIALS}/"))
+
+
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """A file to be read, not a FIFO or a terminal, for which one might wait. Raises ValueError like `read_text`."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(locate(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
     file = open(descriptor, "rb")  # noqa: SIM115 - whoever asked for it closes it

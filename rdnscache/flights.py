@@ -176,7 +176,7 @@ class Flights:
         try:
             self._pilot.fly(flight)
         except Exception:
-            log.exception("a flight failed")
+            log.exception("internal error while a question was resolved: its clients get SERVFAIL")
         finally:
             if flight.up:  # an error, or the flight that needs it makes way, and this one with it
                 self._pilot.shed(flight, SHED_CROWDED)
@@ -275,7 +275,7 @@ class Flights:
             try:
                 channel.answer(query, client, entry, layer)
             except Exception:
-                log.exception("an answer could not be sent")
+                log.exception("internal error while an answer was sent: it is lost")
             layer = others
         if stop < len(waiters):
             self._hub.loop.run_callback(self._deliver, waiters, stop, entry, layer, others)
@@ -289,7 +289,7 @@ class Flights:
         try:
             self._pilot.fly(flight)
         except Exception:
-            log.exception("a flight failed")
+            log.exception("internal error while a question was resolved: its clients get SERVFAIL")
         finally:
             if flight.up:
                 self.land(flight, self._pilot.give_up(flight), FAILURE)

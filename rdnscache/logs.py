@@ -77,7 +77,10 @@ class HoldBack(logging.Filter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line of text. A traceback below it keeps its lines."""
+    """A line of text, its time in UTC. A traceback below it keeps its lines."""
+
+    converter = staticmethod(time.gmtime)
+    default_time_format, default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03dZ"
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = clean(record.message)

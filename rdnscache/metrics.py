@@ -24,6 +24,7 @@ from rdnscache.outcomes import (
     SHED_REASONS,
     Ending,
 )
+from rdnscache.query_sample import QueryRing
 from rdnscache.shared import Doubles, doubles
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
@@ -116,6 +117,10 @@ METRICS: tuple[Metric, ...] = (
     Metric("wakes_lost", "Followers that found the answer by looking: the message was lost, or late."),
     Metric("rechecks", "Followers that looked again because no message came."),
     Metric("events_missed", "Control events learnt after the fact, because the link was away."),
+    Metric(
+        "flushes_unconfirmed",
+        "Flushes and orders that not everybody confirmed in time; one worker of the cluster counts each.",
+    ),
     Metric("prefetches", "Entries asked for again before they expired."),
     Metric("l1_entries", "Entries in L1.", kind=GAUGE),
     Metric("l1_bytes", "Bytes held by L1.", kind=GAUGE),
@@ -157,6 +162,12 @@ BUDGET_METRICS: tuple[Metric, ...] = (
     Metric("upstream_budget_used", "Queries that it has been allowed in the last second.", kind=GAUGE),
     Metric("upstream_budget_reserved", "Of a budget, what is reserved for workers that may be cut off.", kind=GAUGE),
 )
+#: What a node tells of its own certificates.
+CERTIFICATE_EXPIRY = Metric(
+    "certificate_expiry_timestamp_seconds",
+    "When a certificate ends that the node shows to upstreams or Redis, as it was read at the start.",
+    kind=GAUGE,
+)
 #: Where in the shared numbers of an upstream those of its budget begin: these three, and more.
 BUDGET_NUMBERS = 28
 
@@ -183,6 +194,8 @@ ANSWERS = COLUMN["answers.l1"]
 #: The histogram of each layer; -1 where it has none.
 SECONDS_OF = tuple(COLUMN.get(f"answer_seconds.{layer}", -1) for layer in LAYERS)
 L1_SECONDS = COLUMN["answer_seconds.l1"]
+#: For each bucket, its columns in the histograms of all layers.
+SECONDS_COLUMNS = tuple(tuple(first + place for first in SECONDS_OF if first >= 0) for place in range(_SUM))
 SAVED_BY_OWN, SAVED_BY_OTHER = COLUMN["upstream_queries_saved.own_node"], COLUMN["upstream_queries_saved.other_node"]
 DROPPED = COLUMN["queries_dropped"]
 #: The first of four: add the reason.
@@ -201,6 +214,7 @@ WAKES_SENT, WAKES, WAKES_LOST = COLUMN["wakes_sent"], COLUMN["wakes_received"], 
 #: Followers, by how they come to their answer.
 FOLLOWED = {Ending.WOKEN: WAKES, Ending.SEEN: WAKES_LOST}
 RECHECKS, EVENTS_MISSED = COLUMN["rechecks"], COLUMN["events_missed"]
+FLUSHES_UNCONFIRMED = COLUMN["flushes_unconfirmed"]
 L1_ENTRIES, L1_BYTES, L1_EVICTIONS = COLUMN["l1_entries"], COLUMN["l1_bytes"], COLUMN["l1_evictions"]
 FLIGHTS_UP, WAITING, WARM = COLUMN["flights"], COLUMN["clients_waiting"], COLUMN["warm"]
 REPLACED_DIED, REPLACED_HUNG = COLUMN["workers_replaced.died"], COLUMN["workers_replaced.hung"]
@@ -240,7 +254,10 @@ class Board:
     def __init__(self, workers: int) -> None:
         self._rows = memoryview(mmap.mmap(-1, workers * _WIDTH * 8)).cast("B").cast("Q")
         self._reports = [_Report() for _ in range(workers)]
+        self._hours = [_Report() for _ in range(workers)]
         self._order = _Report()
+        #: The latest sampled queries of each worker.
+        self.rings = [QueryRing() for _ in range(workers)]
         #: Which upstream has which place, those gone included; and those in use.
         self._servers: list[str] = []
         self._numbers = memoryview(mmap.mmap(-1, SERVER_ROOM * SERVER_NUMBERS * 8)).cast("B").cast("d")
@@ -324,6 +341,14 @@ class Board:
     def tell(self, worker: int, report: bytes) -> None:
         """Leave a worker's report, in place of its last one."""
         self._reports[worker].write(report)
+
+    def tell_hour(self, worker: int, told: bytes) -> None:
+        """Leave what a worker has counted in each minute of the last hour."""
+        self._hours[worker].write(told)
+
+    def hours(self) -> list[bytes]:
+        """The same of every worker; empty where there is none."""
+        return [each.read() for each in self._hours]
 
     def tell_order(self, told: bytes) -> None:
         """Leave how the supervisor has carried out its last order."""

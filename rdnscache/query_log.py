@@ -1,19 +1,21 @@
-"""What a worker notes of its queries for people: the hottest names, the latest slow ones, a sampled log."""
+"""What a worker notes of its queries for people: the hottest names, the latest slow ones, a sampled log, a sample to be
+looked through, and who asks."""
 
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from heapq import nlargest
 from typing import Any
 
+from rdnscache.audience import Audience, client_text
 from rdnscache.dns.names import name_text, rcode_text, type_text
-from rdnscache.dns.question import qclass, qtype
+from rdnscache.dns.question import qclass, qname, qtype
 from rdnscache.dns.wire import IN, Query
 from rdnscache.outcomes import LAYERS
+from rdnscache.query_sample import QueryRing, Sampled
 
 log = logging.getLogger("rdnscache.queries")
 
@@ -23,14 +25,55 @@ HEAT_ROOM = 10_000
 HOTTEST = 100
 #: A flight that takes this many seconds is slow; how many of them are remembered.
 SLOW, SLOW_KEPT = 0.25, 10
+#: Queries looked at for their client in an interval, where there are many: each then stands for several.
+SAMPLES = 1000
+#: Kinds of queries, by their places in `audience.KINDS`.
+ASKED, DENIED, LIMITED = 0, 1, 2
+
+
+class Pace:
+    """Which of many events are looked at: all of a few, of many about SAMPLES in an interval."""
+
+    def __init__(self) -> None:
+        self._stride = self._total = self._since = 0
+        self._left = SAMPLES
+
+    def due(self, events: int) -> int:
+        """For how many events the last of these stands; 0 when it is not to be looked at."""
+        self._since += events
+        if self._since < self._stride:
+            return 0
+        stands, self._since = self._since, 0
+        self._total += stands
+        self._left -= 1
+        if self._left == 0:  # more than in the interval before: look at half as many from now on
+            self._left = SAMPLES
+            self._stride = 2 * max(self._stride, self._total // SAMPLES)
+        return stands
+
+    def turn(self) -> None:
+        """An interval is over."""
+        self._stride = self._total // SAMPLES
+        self._total, self._left = 0, SAMPLES
 
 
 class QueryLog:
-    """One per worker. `every` is how many queries there are to one in the log; 0 for none."""
+    """One per worker. `every` is how many queries there are to one in the log, `kept_every` to one in the sample; 0 for
+    none. Without an audience nobody wants to know who asks.
+    """
 
-    def __init__(self, every: int) -> None:
+    def __init__(
+        self, every: int, kept_every: int = 0, sample: QueryRing | None = None, audience: Audience | None = None
+    ) -> None:
         self._every = every
         self._until_next = every
+        self._kept_every = kept_every if sample is not None and audience is not None else 0
+        self._until_kept = kept_every
+        self._sample = sample
+        #: Whether the query that was due last is for the log, and for the sample.
+        self._logs = self._keeps = False
+        self.audience = audience
+        self._asked, self._denied, self._limited = Pace(), Pace(), Pace()
         self._heat: dict[bytes, int] = {}
         #: The questions asked most in the last whole interval, and how often.
         self.hottest: list[tuple[bytes, int]] = []
@@ -38,48 +81,90 @@ class QueryLog:
         self.views: Sequence[str] = ()
         self._slow: deque[dict[str, Any]] = deque(maxlen=SLOW_KEPT)
 
-    def heat(self, key: bytes, queries: int) -> None:
-        """Count queries for a question. Of a batch, one question stands for all: a fair sample."""
+    def heat(self, key: bytes, query: Query, queries: int) -> None:
+        """Count queries for a question, whose key is for everybody, and for a client.
+
+        Of a batch, one query stands for all: a fair sample.
+        """
         heat = self._heat
         if key in heat:
             heat[key] += queries
         elif key and len(heat) < HEAT_ROOM and qclass(key) == IN:  # other classes are for health checks
             heat[key] = queries
+        if self.audience is not None:
+            stands = self._asked.due(queries)
+            if stands > 0:
+                self.audience.count(ASKED, query.source, stands)
+                if key:
+                    self.audience.count_type(query.qtype, stands)
+
+    def denied(self, source: bytes) -> None:
+        """A query of this client was refused because of who it is."""
+        if self.audience is not None and (stands := self._denied.due(1)) > 0:
+            self.audience.count(DENIED, source, stands)
+
+    def limited(self, source: bytes) -> None:
+        """A query of this client was over the rate limit."""
+        if self.audience is not None and (stands := self._limited.due(1)) > 0:
+            self.audience.count(LIMITED, source, stands)
 
     def turn(self, answered: Callable[[bytes], bool] = lambda key: True) -> None:
         """An interval is over: see what was asked most, and count afresh. What is not `answered` is left out."""
         heat, self._heat = self._heat, {}
         most = nlargest(2 * HOTTEST, heat.items(), key=lambda item: item[1])
         self.hottest = [item for item in most if answered(item[0])][:HOTTEST]
+        for pace in (self._asked, self._denied, self._limited):
+            pace.turn()
+        if self.audience is not None:
+            self.audience.turn(time.monotonic())
 
     def due(self, queries: int) -> bool:
-        """Whether one of these queries is to be logged."""
-        if self._every == 0:
+        """Whether one of these queries is to be watched: for the log, or for the sample."""
+        if self._every == 0 and self._kept_every == 0:
             return False
-        self._until_next -= queries
-        if self._until_next > 0:
-            return False
-        self._until_next = max(self._until_next + self._every, 1)
-        return True
+        self._logs = self._keeps = False
+        if self._every:
+            self._until_next -= queries
+            if self._until_next <= 0:
+                self._until_next, self._logs = max(self._until_next + self._every, 1), True
+        if self._kept_every:
+            self._until_kept -= queries
+            if self._until_kept <= 0:
+                self._until_kept, self._keeps = max(self._until_kept + self._kept_every, 1), True
+        return self._logs or self._keeps
 
     def watch(self, query: Query, transport: str, source: bytes) -> Callable[[int], None]:
-        """What is to be called when a query is answered: it writes a line of the query log."""
-        began = time.monotonic()
-        client = address_text(source)
+        """What is to be called when a query that was due is answered: it logs or keeps it, or both."""
+        began, logs, keeps = time.monotonic(), self._logs, self._keeps
 
         def answered(layer: int) -> None:
-            told = {
-                "client": client,
-                "transport": transport,
-                **({"view": self.views[query.group] if query.group >= 0 else "-"} if self.views else {}),
-                **_question(query.key),
-                "rcode": rcode_text(query.rcode),
-                "layer": LAYERS[layer],
-                "ms": round((time.monotonic() - began) * 1000, 3),
-            }
-            log.info("query %s", " ".join(f"{name}={value}" for name, value in told.items()), extra={"fields": told})
+            ms = (time.monotonic() - began) * 1000
+            if keeps:
+                self._keep(query, transport, source, layer, ms)
+            if logs:
+                self._log(query, transport, source, layer, ms)
 
         return answered
+
+    def _log(self, query: Query, transport: str, source: bytes, layer: int, ms: float) -> None:
+        told = {
+            "client": client_text(source),
+            "transport": transport,
+            **({"view": self.views[query.group] if query.group >= 0 else "-"} if self.views else {}),
+            **_question(query.key),
+            "rcode": rcode_text(query.rcode),
+            "layer": LAYERS[layer],
+            "ms": round(ms, 3),
+        }
+        log.info("query %s", " ".join(f"{name}={value}" for name, value in told.items()), extra={"fields": told})
+
+    def _keep(self, query: Query, transport: str, source: bytes, layer: int, ms: float) -> None:
+        if self._sample is not None and self.audience is not None:
+            client, stream = self.audience.shown(source), transport == "tcp"
+            name = qname(query.key) if query.key else b""
+            self._sample.write(
+                Sampled(time.time(), ms, query.qtype, query.rcode, query.group, layer, stream, client, name)
+            )
 
     def note_slow(self, key: bytes, layer: int, seconds: float) -> None:
         """A flight took as long as `SLOW`, or longer."""
@@ -95,7 +180,3 @@ def _question(key: bytes) -> dict[str, str]:
     if not key:
         return {"name": "-", "type": "-"}
     return {"name": name_text(key), "type": type_text(qtype(key))}
-
-
-def address_text(source: bytes) -> str:
-    return socket.inet_ntop(socket.AF_INET if len(source) == 4 else socket.AF_INET6, source)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from rdnscache.files import read_text
+from rdnscache.files import locate, read_text
 
 SERVER, SENTINEL, CLUSTER = "server", "sentinel", "cluster"
 #: A host and a port.
@@ -99,9 +99,10 @@ def _yes(raw: str) -> bool:
 
 
 def _file(raw: str) -> str:
-    if not os.access(raw, os.R_OK) or not os.path.isfile(raw):
+    file = locate(raw)
+    if not os.access(file, os.R_OK) or not os.path.isfile(file):
         raise ValueError(f"{raw} is not a file that can be read")
-    return raw
+    return file
 
 
 def _folder(raw: str) -> str:

@@ -9,7 +9,8 @@ from rdnscache.redis_url import parse
 
 def has_secrets(config: Config) -> bool:
     """Whether there is a secret, a key, a token, or a password for Redis."""
-    if config.secret or config.admin_token or any(each.key for each in all_transfers(config).values()):
+    tokens = config.admin_token or config.admin_read_token
+    if config.secret or tokens or any(each.key for each in all_transfers(config).values()):
         return True
     if config.redis in ("embedded", "none"):
         return False

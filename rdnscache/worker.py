@@ -17,6 +17,7 @@ from gevent.lock import BoundedSemaphore
 
 from rdnscache import __version__, clock, metrics
 from rdnscache.assembly import make_deciders, make_guards, make_rulebook
+from rdnscache.audience import Audience
 from rdnscache.cache import Cache
 from rdnscache.client_rules import ClientRules
 from rdnscache.clients.guard import our_own_workers
@@ -27,6 +28,8 @@ from rdnscache.dns.wire import SERVFAIL
 from rdnscache.endpoint import UNLIMITED, Endpoint
 from rdnscache.flights import Flights
 from rdnscache.group_policies import GroupPolicies
+from rdnscache.hour import HourKeeper
+from rdnscache.limited import LimitReport
 from rdnscache.logs import log_uncaught
 from rdnscache.node.children import SUCCEEDED
 from rdnscache.node.inherited import Inherited
@@ -65,8 +68,6 @@ LONGEST_HOLD = 0.05
 FIRST_HOLD = 0.25
 #: Seconds between two looks at the gauges, and at what is still in flight while draining.
 GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
-#: Prefixes over the limit that are named in the log.
-LIMITED_NAMED = 5
 #: Seconds between two beats of the hub, and between two looks whether the node has other lists.
 BEAT_INTERVAL = 0.25
 #: Seconds between two looks whether Redis is there, at the start.
@@ -89,7 +90,9 @@ class Worker:
         self.counters = counters = board.row(worker)
         self.cache = Cache(config.l1_entries, config.l1_memory)
         self._sweeper = Sweeper(self.cache)
-        self.query_log = query_log = QueryLog(config.log_queries)
+        audience = Audience(config.admin_clients, time.monotonic())
+        sample = board.rings[worker]
+        self.query_log = query_log = QueryLog(config.log_queries, config.admin_sample, sample, audience)
         self._status = WorkerStatus(config, worker, counters, inherited.incarnation, departure)
         seal = Seal(config.secret) if config.secret else None
         self.rulebook = make_rulebook(config, inherited, policies, seal)
@@ -108,6 +111,7 @@ class Worker:
                 seal,
             )
             self.store = RedisStore(settings, self, partial(announce_again, settings.url, settings.prefix), counters)
+        self._hour = HourKeeper(board, worker, self.store)
         self._deciders = make_deciders(self.rulebook, policies, self.cache, config.node_id)
         self.views = make_views(config, self._deciders, self.cache) if config.view else None
         self.routes = make_routes(config, board, counters, self._make_budget)
@@ -137,7 +141,7 @@ class Worker:
         self._next_beat = 0.0
         self._stopping = Event()
         self._evictions = 0
-        self._limited = self._count_limited()
+        self._limited = LimitReport(self.guards[0].limiter, counters)
         #: How the supervisor's last order ended, as we have told it.
         self._told_order = b""
 
@@ -191,12 +195,14 @@ class Worker:
         if inherited.admin is None:
             return None
         # only some workers have one, and they begin before they serve: an import would hold up the hub
+        from rdnscache.admin.page_orders import PageOrders
         from rdnscache.admin.page_status import PageStatus
         from rdnscache.admin.server import Admin
 
-        config, token = self.config, self.config.admin_token
-        page = PageStatus(config.node_id, inherited.redis_url, config.prefix, self.board, seal, bool(token))
-        return Admin(inherited.admin, self.board, page, token, config.admin_host, self._departure)
+        config = self.config
+        page = PageStatus(config, inherited.redis_url, self.board, seal)
+        orders = PageOrders(config.node_id, page.tools, self.order)
+        return Admin(inherited.admin, self.board, page, orders, config, self._departure)
 
     def begin_flush(self, scope: Scope) -> None:
         self.resolver.begin_flush(scope)
@@ -225,7 +231,7 @@ class Worker:
             return 0
         self._client_rules.change()
         count = self._sweeper.sweep_meant(self.resolver.change_policy())
-        log.info("names are decided otherwise now (%s); entries forgotten: %d", self.rulebook.summary, count)
+        log.info("the policy has changed (%s): %d entries removed from L1", self.rulebook.summary, count)
         return count
 
     def hold(self) -> None:
@@ -252,6 +258,7 @@ class Worker:
         text = json.dumps(told)
         self.board.tell(self.worker, text.encode())
         self.store.beat(text)
+        self._hour.tell()
 
     def order(self, what: str, event: str) -> None:
         self._line.say(f"{what} {event}")
@@ -281,7 +288,7 @@ class Worker:
             if now >= next_turn:
                 self.query_log.turn(self._answered)
                 self.store.heat(self.query_log.hottest)
-                self._tell_limited(now)
+                self._limited.tell(now)
                 next_turn = now + HEAT_INTERVAL
             self.routes.catch_up(now)
             self._measure()
@@ -343,21 +350,6 @@ class Worker:
         entry = self.cache.kept(key)
         return entry is None or entry.rcode != SERVFAIL
 
-    def _count_limited(self) -> int:
-        return self.counters[metrics.LIMITED_DROPPED] + self.counters[metrics.LIMITED_TRUNCATED]
-
-    def _tell_limited(self, now: float) -> None:
-        """Say who has been over the rate limit since the last time, while they are."""
-        count, before = self._count_limited(), self._limited
-        self._limited = count
-        limiter = self.guards[0].limiter
-        if limiter is None or count == before:
-            return
-        over = limiter.limited(now)
-        more = f" and {len(over) - LIMITED_NAMED} more" if len(over) > LIMITED_NAMED else ""
-        who = f"; over the limit now: {', '.join(over[:LIMITED_NAMED])}{more}" if over else ""
-        log.warning("rate limit: %d replies held back or truncated%s", count - before, who)
-
     def _measure(self) -> None:
         counters, cache = self.counters, self.cache
         self.store.measure()
@@ -375,11 +367,14 @@ class Worker:
             self.introduce()
         for listener in self.outer:
             listener.stop()
+        if self.admin is not None and self._departure.succeeded:
+            self.admin.stop()
         deadline = time.monotonic() + self.config.drain
-        while (len(self.flights) or any(map(len, self.tcp))) and time.monotonic() < deadline:
+        while self._busy() and time.monotonic() < deadline:
             if self._departure.farewell:
                 self._beat()
             gevent.sleep(DRAIN_STEP)
+        self._hour.tell(ends=True)
         if self._departure.farewell:
             self.store.leave()
         self.store.close()
@@ -392,6 +387,10 @@ class Worker:
             metrics.WAITING,
         ):
             self.counters[gauge] = 0
+
+    def _busy(self) -> bool:
+        """Whether somebody waits for us."""
+        return bool(len(self.flights) or any(map(len, self.tcp)) or (self.admin is not None and self.admin.busy))
 
 
 def run_worker(config: Config, inherited: Inherited, line: Lifeline, policies: GroupPolicies) -> int:

@@ -25,7 +25,7 @@ from rdnscache.dns.question import questions
 from rdnscache.dns.wire import IN
 from rdnscache.forms import form
 from rdnscache.kernel import Incarnation, born
-from rdnscache.metrics import ANSWERS, COLUMN, HISTOGRAM, METRICS, Counters
+from rdnscache.metrics import ANSWERS, COLUMN, HISTOGRAM, L1_SECONDS, METRICS, SECONDS_COLUMNS, Counters
 from rdnscache.outcomes import LAYERS
 from rdnscache.query_log import QueryLog
 from rdnscache.store.contract import VERSION
@@ -72,6 +72,7 @@ class WorkerStatus:
         }
         self._looks: deque[tuple[float, list[int]]] = deque([(time.monotonic(), counters.tolist())])
         self._history = History(time.time(), self._looks[0][1])
+        self._durations = Durations(*self._looks[0])
 
     def of(
         self, now: float, wall: float, store: Store, servers: Sequence[Server], query_log: QueryLog
@@ -84,6 +85,7 @@ class WorkerStatus:
             looks.popleft()
         since, before = looks[0]
         self._history.note(wall, counts)
+        self._durations.note(now, counts)
         return self._lasting | {
             "time": wall,
             "redis_ms": round(store.latency * 1000, 2),
@@ -95,6 +97,8 @@ class WorkerStatus:
             "recent_seconds": round(max(now - since, 0.001), 3),
             "history": self._history.told(),
             "slow": query_log.slow(),
+            "durations": self._durations.told(now),
+            "audience": query_log.audience.told(now) if query_log.audience is not None else {},
             "upstreams": [_upstream(server, now) for server in servers[:MOST_SERVERS]],
         }
 
@@ -150,6 +154,31 @@ class History:
     def told(self) -> list[list[float]]:
         """A list for each step: its number, and the answers of each layer."""
         return [[number, *(round(each, 1) for each in answers)] for number, answers in self._steps]
+
+
+class Durations:
+    """How long the answers of the last minutes took: how many in each bucket of `metrics.BOUNDS`."""
+
+    def __init__(self, now: float, counts: list[int]) -> None:
+        self._looks = deque([(now, self._sums(counts))])
+
+    @staticmethod
+    def _sums(counts: list[int]) -> list[list[int]]:
+        hits = counts[L1_SECONDS : L1_SECONDS + len(SECONDS_COLUMNS)]
+        return [[sum(counts[column] for column in columns) for columns in SECONDS_COLUMNS], hits]
+
+    def note(self, now: float, counts: list[int]) -> None:
+        looks = self._looks
+        looks.append((now, self._sums(counts)))
+        while len(looks) > 2 and looks[1][0] <= now - STEP * STEPS:
+            looks.popleft()
+
+    def told(self, now: float) -> dict[str, Any]:
+        """Of all answers, and of those that were not in L1; and of how many seconds."""
+        (since, first), (_, last) = self._looks[0], self._looks[-1]
+        every, hits = ([b - a for a, b in zip(*pair, strict=True)] for pair in zip(first, last, strict=True))
+        missed = [one - hit for one, hit in zip(every, hits, strict=True)]
+        return {"seconds": round(now - since, 1), "all": every, "missed": missed}
 
 
 def held_of(cache: Cache, views: Views | None, name: bytes) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -21,7 +22,8 @@ from support import Node, RedisServer, Upstream, ask, free_port, page_status, re
 
 from rdnscache.admin.http import MAX_BODY, MAX_HEAD, MAX_OF_CLIENT, REQUEST_TIME, BadRequest, body_size, parse_head
 from rdnscache.admin.page_status import MAX_MEMBERS
-from rdnscache.admin.server import ATTEMPT_TIME, ATTEMPTS, CLIENTS_KEPT, MAX_NAME, Attempts
+from rdnscache.admin.server import MAX_NAME
+from rdnscache.admin.tokens import ATTEMPT_TIME, ATTEMPTS, CLIENTS_KEPT, Attempts, is_one_of, shown_token
 from rdnscache.breath import Breath
 from rdnscache.operator import cluster_status as status
 from rdnscache.operator.cluster_status import MAX_REMARKS, summarize
@@ -251,6 +253,45 @@ class TestLookups:
         assert attempts.wait(b"me", 6.0) == 0
 
 
+class TestReading:
+    """With a read token."""
+
+    def test_everything_but_health_needs_it(self, upstream: Upstream) -> None:
+        """As a Bearer token or a password; the admin token does as well, and what it alone may do stays with it."""
+        port = free_port()
+        tokens = ("--admin-token", TOKEN, "--admin-read-token", "to-read")
+        bearer, admin = {"Authorization": "Bearer to-read"}, {"Authorization": f"Bearer {TOKEN}"}
+        basic = {"Authorization": f"Basic {base64.b64encode(b'anybody:to-read').decode()}"}
+        with Node([upstream.address], "none", 1, ("--admin", f"{LOCAL}:{port}", *tokens)):
+            wait_for(lambda: request(port, "/readyz")[0] == 200)
+            assert request(port, "/healthz")[0] == 200
+            for path in ("/metrics", "/", "/page.js", "/api/cluster", "/nothing"):
+                status, headers, _ = request(port, path)
+                assert (status, headers["WWW-Authenticate"].split(" ")[0]) == (401, "Basic"), path
+            for path in ("/metrics", "/", "/page.js", "/api/cluster"):
+                assert [request(port, path, each)[0] for each in (bearer, basic, admin)] == [200] * 3, path
+            assert request(port, "/api/flush", bearer, "POST", "{}")[0] == 401
+            assert request(port, "/api/flush", admin, "POST", "{}")[0] in (400, 503)  # nothing is named, and no Redis
+            for _ in range(ATTEMPTS):
+                request(port, "/metrics", {"Authorization": "Bearer wrong"})
+            assert (request(port, "/metrics", bearer)[0], request(port, "/healthz")[0]) == (429, 200)
+
+    def test_without_an_admin_token_nothing_else_is_right(self, upstream: Upstream) -> None:
+        """An empty one above all."""
+        port = free_port()
+        with Node([upstream.address], "none", 1, ("--admin", f"{LOCAL}:{port}", "--admin-read-token", "to-read")):
+            wait_for(lambda: request(port, "/readyz")[0] == 200)
+            for given in ("", "Bearer ", "Bearer", "Basic ", "Basic Og==", "Basic !", "Digest to-read", "to-read"):
+                assert request(port, "/metrics", {"Authorization": given})[0] in (401, 429), given
+
+    def test_what_a_token_is(self) -> None:
+        """Both ways to send it; what is not set is nobody's."""
+        assert shown_token("bearer x", basic=False) == b"x"
+        assert shown_token("Basic OmE6Yg==", basic=True) == b"a:b"
+        assert shown_token("Basic OmE6Yg==", basic=False) == b""
+        assert is_one_of(b"a", b"b", b"a") and not is_one_of(b"", b"", b"a")
+
+
 def _quoted(path: str) -> str:
     return "".join(char if "!" <= char <= "~" else f"%{ord(char):02X}" for char in path)
 
@@ -411,7 +452,7 @@ class TestMembers:
     def test_each_node_is_looked_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Twice the members are twice the work, not four times."""
         looked: list[int] = []
-        monkeypatch.setattr(status, "_number", lambda value: looked.append(1) or 0.0)
+        monkeypatch.setattr(status, "number", lambda value: looked.append(1) or 0.0)
         work = []
         for count in (100, 200):
             looked.clear()

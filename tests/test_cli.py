@@ -105,10 +105,10 @@ def test_query(upstream: Upstream) -> None:
         text = command("query", "cli.test", "--server", server)
         assert text.returncode == 0 and "192.0.2.1" in text.stdout and "NOERROR" in text.stdout
         for extra in ((), ("--tcp",), ("--do",), ("--cd",)):
-            found = json.loads(command("query", "cli.test", "a", "--server", server, "--json", *extra).stdout)
+            (found,) = json.loads(command("query", "cli.test", "a", "--server", server, "--json", *extra).stdout)
             assert (found["name"], found["type"], found["rcode"]) == ("cli.test.", "A", "NOERROR")
             assert len(found["answer"]) == 1 and "ra" in found["flags"]
-        missing = json.loads(command("query", "cli.nx", "--json", env={"RDNSCACHE_SERVER": server}).stdout)
+        missing = json.loads(command("query", "cli.nx", "--jsonl", env={"RDNSCACHE_SERVER": server}).stdout)
         assert missing["rcode"] == "NXDOMAIN" and missing["authority"]
 
 
@@ -158,7 +158,7 @@ def test_cache(redis_server: RedisServer) -> None:
         wait_for(lambda: all(listed() for _ in range(8)), 10)
         assert all_have("www.cli.test", "192.0.2.1")
 
-        rows = [json.loads(line) for line in command("cache", "ls", "*.cli.test", "--json", *url).stdout.splitlines()]
+        rows = [json.loads(line) for line in command("cache", "ls", "*.cli.test", "--jsonl", *url).stdout.splitlines()]
         assert [(row["rcode"], row["state"]) for row in rows] == [("NOERROR", "fresh")]
         assert "www.cli.test" in command("cache", "ls", env={"RDNSCACHE_REDIS": redis_server.tcp_url}).stdout
         for words in (("www.cli.test",), ("WWW.cli.test.", "a")):

@@ -51,7 +51,10 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "node_id": ("cli", "env", "file"),
     "admin": ("127.0.0.1:9001", "[::1]:9002", "127.0.0.1:9003"),
     "admin_token": ("cli", "env", "file"),
+    "admin_read_token": ("cli", "env", "file"),
     "admin_host": ("a.example", "b.example, c.example", ["d.example"]),
+    "admin_clients": ("no", "addresses", "networks"),
+    "admin_sample": ("1", "2", 3),
     "identity": ("no", "off", False),
     "allow": ("any", "loopback 192.0.2.0/24", ["private", "2001:db8::/32"]),
     "deny": ("192.0.2.1", "192.0.2.2,10.0.0.0/9", ["::1"]),
@@ -124,7 +127,7 @@ def test_what_check_config_prints_can_be_read_again(
     result = CliRunner().invoke(check_config, [str(first)])
     assert result.exit_code == 0, result.output
     second.write_text(result.output)
-    if option.name in ("secret", "admin_token"):
+    if option.name in ("secret", "admin_token", "admin_read_token"):
         assert f"# {option.name} is set, and not shown" in result.output
         first.write_text('upstream = ["192.0.2.53"]\n')
     assert load(str(second), {}, {}) == load(str(first), {}, {})

@@ -88,7 +88,7 @@ class TestMissed:
             redis.delete("rdns:1:{first.test.}:A")
             redis.xadd(STREAM, event("first.test."))
             assert command("cache", "flush", "second.test", "--redis", redis_server.url).returncode == 0
-            wait_for(lambda: "missed before: first.test." in node.log())
+            wait_for(lambda: "that were missed: first.test." in node.log())
             assert answer_of(node.port, "first.test.") == answer_of(node.port, "second.test.") == "192.0.2.2"
             assert node.log().count("attached to Redis") == 1
 
@@ -96,7 +96,7 @@ class TestMissed:
         """The newest event is looked at with each heartbeat, also where there is one Redis only."""
         with Upstream() as upstream, cluster([redis_server.url], upstream, 1) as (node,):
             redis_server.client().xadd(STREAM, event("silent.test."))
-            wait_for(lambda: "missed before: silent.test." in node.log(), 15)
+            wait_for(lambda: "that were missed: silent.test." in node.log(), 15)
 
     @pytest.mark.parametrize("what", ["too long", "no json", "no event", "a flood", "another type"])
     def test_what_cannot_be_read_means_everything(self, redis_server: RedisServer, what: str) -> None:

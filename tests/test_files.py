@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.certificates import Authority
 
 from rdnscache import config
 from rdnscache.address import Address
@@ -222,6 +223,31 @@ def test_secrets_as_editors_leave_them(tmp_path: Path) -> None:
     )
     assert found.admin_token == read_password(str(tmp_path / "word")) == "sesame"
     assert found.secret == ("1:0123456789abcdef", "2:fedcba9876543210")
+
+
+def test_secrets_in_the_credentials_of_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every secret can be in a file, and that in the folder systemd has made: also where a file of options names it."""
+    (tmp_path / "word").write_text("sesame\n")
+    paper = Authority(tmp_path).sign("client.test")
+    paper.certificate.rename(tmp_path / "own.crt")
+    paper.key.rename(tmp_path / "own.key")
+    (tmp_path / "tsig").write_text("c2VzYW1lc2VzYW1lc2VzYW1l\n")
+    (tmp_path / "secrets").write_text("1:0123456789abcdef\n")
+    place = "$CREDENTIALS_DIRECTORY"
+    given = {
+        "admin_token": f"file:{place}/word", "admin_read_token": f"file:{place}/word",
+        "secret": (f"file:{place}/secrets",), "redis": f"redis://192.0.2.1/0?password_file={place}/word",
+        "rpz": (f"axfr://192.0.2.1/rpz.test?tsig=key.test:hmac-sha256:file:{place}/tsig",),
+        "upstream": (f"tls://192.0.2.1#dns.test?cert={place}/own.crt&key={place}/own.key",),
+    }  # fmt: skip
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    found, _ = loaded(**given)
+    assert (found.admin_token, found.admin_read_token, found.secret) == ("sesame", "sesame", ("1:0123456789abcdef",))
+    assert found.upstream[0].key == str(tmp_path / "own.key")
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    for name, value in given.items():
+        with pytest.raises(ConfigError, match="CREDENTIALS_DIRECTORY is not set"):
+            loaded(**{"upstream": ("192.0.2.1",), name: value})
 
 
 @pytest.mark.parametrize("key", ["secret", "admin_token"])

@@ -109,7 +109,7 @@ def test_every_option_is_documented() -> None:
 def test_every_metric_is_documented() -> None:
     """docs/metrics.md names every metric with its meaning, and every label value."""
     text = (ROOT / "docs" / "metrics.md").read_text()
-    for metric in (*metrics.METRICS, *metrics.SERVER_METRICS):
+    for metric in (*metrics.METRICS, *metrics.SERVER_METRICS, metrics.CERTIFICATE_EXPIRY):
         for part in (f"rdnscache_{metric.name}", metric.help, *(value for _, value in metric.labels)):
             assert part in text, part
 

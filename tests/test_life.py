@@ -78,7 +78,7 @@ class TestHanging:
             wait_for(lambda: not alive(old[0]), 15)
             wait_for(lambda: len(node.children()) == 2, 15)
             assert old[1] in node.children()
-            assert re.search(r"worker \d hangs: it is stopped, and nothing has moved in it for \d\.\d s", node.log())
+            assert re.search(r"worker \d hangs: it is stopped and has made no progress for \d\.\d s", node.log())
             for number in range(20):
                 assert ask(node.port, f"a{number}.test", tries=5).answer
             assert node.stop() == 0
@@ -197,7 +197,7 @@ class TestOrphans:
         with ExecutedNode([upstream.address], "none", 1) as node:
             (keeper,) = wait_for(lambda: relatives(node))
             node.process.send_signal(signal.SIGUSR2)
-            wait_for(lambda: "the next image takes over" in node.log(), 30)
+            wait_for(lambda: "the new process image takes over" in node.log(), 30)
             old = node.children()
             wait_for(lambda: not any(map(alive, old)), 30)
             assert relatives(node) == [keeper]
@@ -255,7 +255,7 @@ class TestOrders:
             assert command("restart", "--redis", redis_server.url).returncode == 0
             wait_for(lambda: not any(map(alive, old)), 60)
             wait_for(lambda: node.log().count("attached to Redis") == 6, 20)
-            assert node.log().count("the next image takes over") == 1
+            assert node.log().count("the new process image takes over") == 1
 
 
 def worker_of(server: RedisServer, pid: int) -> int:

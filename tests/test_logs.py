@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import socket
 import sys
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from io import StringIO
 
 import pytest
@@ -55,6 +58,19 @@ def test_a_line_is_one_line(written: StringIO) -> None:
     logging.getLogger("x").warning("name %s", "a\n2026 ERROR forged\x1b[31m" + "b" * 10_000)
     text = written.getvalue()
     assert text.count("\n") == 1 and "\x1b" not in text and len(text) < 800
+
+
+def test_the_zone_is_in_every_line(written: StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the machine is, the time is UTC, and says so."""
+    monkeypatch.setenv("TZ", "America/St_Johns")
+    time.tzset()
+    try:
+        logging.getLogger("x").warning("something")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    (stamp,) = re.findall(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", written.getvalue())
+    assert abs(datetime.fromisoformat(stamp).timestamp() - time.time()) < 60
 
 
 def test_a_traceback_is_cut(written: StringIO) -> None:

@@ -115,7 +115,7 @@ class TestTwoNodesOfOneName:
                 (dead,) = members(redis_server.url)
                 (second,) = twins(redis_server.url, upstream=upstream)
                 with second:
-                    wait_for(lambda: "is dead: this node has taken its place" in second.log(), 10)
+                    wait_for(lambda: "is gone: this node has replaced it" in second.log(), 10)
                     code, told, complaints = flush(redis_server.url)
                     assert (code, list(told["confirmed_ms"])) == (0, ["n1"]), complaints
                     assert len(members(redis_server.url)) == 1
@@ -408,7 +408,7 @@ class TestManyWorkers:
 
     def test_what_is_no_report_says_nothing(self) -> None:
         """Whatever a server answers in its place: an error, a list, a number."""
-        members = Members(SimpleNamespace(), Names("rdns"))  # type: ignore[arg-type]
+        members = Members(SimpleNamespace(), Names("rdns"))
         for raw in (None, [b"x"], 7, ValueError("no"), b"{", b""):
             assert members._part("n1.ffffffff.0", raw) == {}
         assert members._part("n1.ffffffff.0", b'{"workers": 2}') == {"workers": 2}

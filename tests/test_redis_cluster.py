@@ -150,7 +150,7 @@ def look_around(cluster: RedisCluster, nodes: list[Node]) -> None:
         return found.stdout
 
     held = sum(len(list(client.scan_iter("rdns:1:{*.}*"))) for client in cluster.clients[:3])
-    listed = [json.loads(line) for line in run("cache", "ls", "--json").splitlines()]
+    listed = [json.loads(line) for line in run("cache", "ls", "--jsonl").splitlines()]
     assert len(listed) == held > 20
     file = str(nodes[0].folder / "snapshot")
     run("cache", "export", file)

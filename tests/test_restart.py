@@ -35,7 +35,7 @@ pytestmark = pytest.mark.once
 
 
 def restarts(node: ExecutedNode) -> int:
-    return node.log().count("restarting: the next image takes over")
+    return node.log().count("restarting: the new process image takes over")
 
 
 def restart(node: ExecutedNode, workers: int) -> None:
@@ -153,7 +153,7 @@ def test_what_cannot_run_is_not_begun(upstream: Upstream, tmp_path: Path) -> Non
     ):
         workers = node.children()
         for text, problem in (
-            ("ttl_max = 'no'\n", "not restarted, the next image could not run: ttl_max in"),
+            ("ttl_max = 'no'\n", "not restarted, since the new process image would not run: ttl_max in"),
             (f'admin = "127.0.0.1:{taken.getsockname()[1]}"\n', "cannot listen on 127.0.0.1:"),
         ):
             file.write_text(text)

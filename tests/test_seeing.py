@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import dns.edns
+import dns.message
 import dns.rcode
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -39,8 +40,9 @@ from support import (
 )
 
 from rdnscache import metrics, outcomes
+from rdnscache.dns.wire import parse_query
 from rdnscache.metrics import BOUNDS, SERVER_ROOM, Board, observe
-from rdnscache.query_log import HEAT_ROOM, HOTTEST, QueryLog, address_text
+from rdnscache.query_log import HEAT_ROOM, HOTTEST, QueryLog
 from rdnscache.store.heat import HALF_LIFE, HEAT, KEPT, LIFETIME, rate
 from rdnscache.store.steering import STEP
 from rdnscache.worker_status import History
@@ -282,7 +284,7 @@ def test_an_answer_tells_where_it_came_from(upstream: Upstream, redis_server: Re
         done = command("query", "a.test", "--server", f"127.0.0.1:{first.port}", "--trace")
         assert "layer=l1 worker=a.0 age=" in done.stdout
         told = json.loads(
-            command("query", "a.test", "--server", f"127.0.0.1:{second.port}", "--trace", "--json").stdout
+            command("query", "a.test", "--server", f"127.0.0.1:{second.port}", "--trace", "--jsonl").stdout
         )
         assert told["extended"][0].startswith("EDE 0 (Other): layer=l1 worker=b.0")
 
@@ -347,7 +349,7 @@ def test_the_hottest_names(upstream: Upstream, redis_server: RedisServer) -> Non
         assert "hot.test. A" in command("cache", "top", "--redis", redis_server.url).stdout.splitlines()[0]
         server = ("--server", f"127.0.0.1:{first.port}")
         done = command("cache", "warm", "--top", "2", *server, "--redis", redis_server.url)
-        assert (done.returncode, done.stdout) == (0, "2 answered, 0 failed, 0 silent\n")
+        assert (done.returncode, done.stdout) == (0, "2 answered, 0 refused, 0 failed, 0 silent\n")
     assert command("cache", "warm", "--redis", redis_server.url).returncode == 2
 
 
@@ -419,12 +421,13 @@ def test_hot_names_cool_down(redis_server: RedisServer) -> None:
 def test_what_a_journal_counts() -> None:
     """The hottest of an interval, the largest first; a flood of names does not grow it without end."""
     query_log = QueryLog(0)
-    query_log.heat(KEY, 3)
-    query_log.heat(KEY, 4)
-    query_log.heat(b"", 9)
+    query = parse_query(dns.message.make_query("a.test", "A").to_wire(), False)
+    query_log.heat(KEY, query, 3)
+    query_log.heat(KEY, query, 4)
+    query_log.heat(b"", query, 9)
     for number in range(HEAT_ROOM + 500):
-        query_log.heat(number.to_bytes(4, "big") + KEY, 1)
-    query_log.heat(KEY, 1)
+        query_log.heat(number.to_bytes(4, "big") + KEY, query, 1)
+    query_log.heat(KEY, query, 1)
     query_log.turn()
     assert query_log.hottest[0] == (KEY, 8)
     assert len(query_log.hottest) == HOTTEST
@@ -434,8 +437,6 @@ def test_what_a_journal_counts() -> None:
     every_fifth = QueryLog(5)
     assert [every_fifth.due(1) for _ in range(12)].count(True) == 2
     assert [every_fifth.due(64) for _ in range(3)] == [True, True, True]
-    assert address_text(bytes((192, 0, 2, 7))) == "192.0.2.7"
-    assert address_text(bytes(15) + b"\1") == "::1"
 
 
 def test_history_in_steps_of_the_wall_clock() -> None:

@@ -48,12 +48,12 @@ def filled(redis_server: RedisServer, *names: str) -> Iterator[tuple[Node, Upstr
         wait_for(lambda: "attached to Redis" in node.log())
         for name in names:
             ask(node.port, name)
-        wait_for(lambda: len(redis_server.client().keys("rdns:1:{*")) == len(names))
+        wait_for(lambda: len(redis_server.client().keys("rdns:1:{*.}*")) == len(names))
         yield node, upstream
 
 
 def listed(redis_server: RedisServer, *words: str) -> list[str]:
-    done = command("cache", "ls", *words, "--json", "--redis", redis_server.url)
+    done = command("cache", "ls", *words, "--jsonl", "--redis", redis_server.url)
     assert done.returncode == 0, done.stderr
     return [json.loads(line)["key"].partition("{")[2].partition("}")[0] for line in done.stdout.splitlines()]
 
@@ -77,7 +77,7 @@ def test_stats_count(redis_server: RedisServer) -> None:
     with filled(redis_server, "b.test.", "a.test.", "nx.test."):
         found = json.loads(command("cache", "stats", "--json", "--redis", redis_server.url).stdout)
         assert found == {
-            "entries": 3, "types": {"A": 2, "NXDOMAIN": 1}, "rcodes": {"NOERROR": 2, "NXDOMAIN": 1},
+            "entries": 3, "exact": True, "types": {"A": 2, "NXDOMAIN": 1}, "rcodes": {"NOERROR": 2, "NXDOMAIN": 1},
             "states": {"fresh": 3},
         }  # fmt: skip
         assert command("cache", "stats", "--redis", redis_server.url).stdout.startswith("3 entries\n")
@@ -89,11 +89,11 @@ def test_a_snapshot_brings_back_what_was_exported(redis_server: RedisServer, tmp
     url = ("--redis", redis_server.url)
     with filled(redis_server, "b.test.", "a.test.", "nx.test.") as (_, upstream):
         redis = redis_server.client()
-        before = {key: redis.hgetall(key) for key in redis.keys("rdns:1:{*")}
+        before = {key: redis.hgetall(key) for key in redis.keys("rdns:1:{*.}*")}
         assert command("cache", "export", file, *url).stderr == "exported 3 entries\n"
         assert command("cache", "flush", "--all", *url).returncode == 0
         assert command("cache", "import", file, *url).stdout == "stored 3, already there 0, refused 0\n"
-        assert {key: redis.hgetall(key) for key in redis.keys("rdns:1:{*")} == before
+        assert {key: redis.hgetall(key) for key in redis.keys("rdns:1:{*.}*")} == before
         assert all(0 < redis.pttl(key) <= 3_900_000 for key in before)
         assert command("cache", "import", file, *url).stdout == "stored 0, already there 3, refused 0\n"
         assert command("cache", "import", file, "--replace", *url).stdout == "stored 3, already there 0, refused 0\n"
@@ -205,7 +205,7 @@ def test_warm_asks_for_a_list(redis_server: RedisServer) -> None:
         done = command(
             "cache", "warm", "-", *server, stdin="a.test\nA.test. a\n# comment\n\nb.test AAAA # why\nnx.test\n"
         )
-        assert done.stdout == "3 answered, 0 failed, 0 silent\n", done.stderr
+        assert done.stdout == "3 answered, 0 refused, 0 failed, 0 silent\n", done.stderr
         assert upstream.counts == {("a.test.", "A"): 1, ("b.test.", "AAAA"): 1, ("nx.test.", "A"): 1}
         for bad in ("a.test\nb..test\n", "a.test A A\n", "a.test WHAT\n", "new.test\n1,google.com\n"):
             refused = command("cache", "warm", "-", *server, stdin=bad)
@@ -214,7 +214,7 @@ def test_warm_asks_for_a_list(redis_server: RedisServer) -> None:
         assert sum(upstream.counts.values()) == 3
         ranked = "1,a.test\n2,c.test\n3,d.test\n"
         done = command("cache", "warm", "-", *server, "--format", "csv", "--limit", "2", stdin=ranked)
-        assert done.stdout == "2 answered, 0 failed, 0 silent\n", done.stderr
+        assert done.stdout == "2 answered, 0 refused, 0 failed, 0 silent\n", done.stderr
         assert ("d.test.", "A") not in upstream.counts
 
 
@@ -235,7 +235,7 @@ def test_warm_says_who_did_not_answer() -> None:
 
     with Upstream(refusing) as upstream, Node([upstream.address]) as node:
         done = command("cache", "warm", "-", "--server", f"127.0.0.1:{node.port}", "--json", stdin="a.test\n")
-        assert json.loads(done.stdout) == {"answered": 0, "failed": 1, "silent": 0}
+        assert json.loads(done.stdout) == {"answered": 0, "refused": 1, "failed": 0, "silent": 0}
         assert done.returncode == 1
 
 

@@ -211,7 +211,7 @@ class TestNodes:
                 info = redis_server.client().hget(key, "info").decode()
                 assert info.endswith(" scope=24")
                 shown = command("cache", "ls", "www.test", "--redis", redis_server.url).stdout
-                assert key in shown
+                assert "A:ecs=192.0.2.0/24" in shown
                 assert command("cache", "flush", "www.test", "--redis", redis_server.url).returncode == 0
                 assert not list(redis_server.client().scan_iter("rdns:1:{www.test.}*"))
 

@@ -21,7 +21,7 @@ from rdnscache.errors import SAID
 from rdnscache.upstream.certificates import Identity, context
 from rdnscache.upstream.connection import Limits
 from rdnscache.upstream.http2_frames import MAX_FRAME, Farewell, Frames
-from rdnscache.upstream.http2_headers import RememberingEncoder
+from rdnscache.upstream.http2_headers import REMEMBERED, RememberingDecoder, RememberingEncoder
 from rdnscache.upstream.pool import Pool
 from rdnscache.upstream.tls import Secured
 from rdnscache.upstream.transports import over_https
@@ -406,3 +406,25 @@ def test_remembered_headers_are_those_that_were_meant(said: list[list[tuple[byte
             encoder.header_table_size = each
         else:
             assert list(decoder.decode(encoder.encode(each), raw=True)) == each
+
+
+@given(st.lists(st.one_of(st.lists(FIELD, min_size=1, max_size=6), st.sampled_from([0, 40, 80, 4096])), max_size=30))
+def test_remembered_blocks_are_read_as_if_they_were_new(said: list[list[tuple[bytes, bytes]] | int]) -> None:
+    """Whatever a server puts into its table in between; each is said twice, so that the second may be known."""
+    encoder, decoder = RememberingEncoder(), RememberingDecoder()
+    for each in said:
+        if isinstance(each, int):
+            encoder.header_table_size = each
+        else:
+            for _ in range(2):
+                assert list(decoder.decode(encoder.encode(each), raw=True)) == each
+
+
+def test_few_blocks_are_remembered() -> None:
+    """A server that never says the same twice does not fill the memory."""
+    decoder = RememberingDecoder()
+    for number in range(10 * REMEMBERED):
+        value = b"%d" % number
+        block = b"\x0f\x0d" + bytes((len(value),)) + value  # content-length, not to be put into the table
+        assert list(decoder.decode(block, raw=True)) == [(b"content-length", value)]
+    assert len(decoder._known) <= REMEMBERED

@@ -134,11 +134,22 @@ class HttpServer:
         #: By client, the oldest first.
         self._connections: dict[bytes, dict[Connection, None]] = {}
         self._count = 0
+        self._accepts = True
         self.odd = Throttled(log)
 
     def start(self) -> None:
         self._watcher.start(self._accept)
         self._sweeper.start(self._sweep)
+
+    def stop(self) -> None:
+        """Accept no more: others do who have the same listener."""
+        self._accepts = False
+        self._watcher.stop()
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is being found, or has not left."""
+        return any(each.at_work or each.unsent for mine in self._connections.values() for each in mine)
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS):
@@ -194,7 +205,7 @@ class HttpServer:
             each.close()
 
     def _sweep(self) -> None:
-        if not self._watcher.active:
+        if self._accepts and not self._watcher.active:
             self._watcher.start(self._accept)
         now = time.monotonic()
         self.odd.catch_up(now)

@@ -1,4 +1,5 @@
-"""What the live page shows, as plain data: the cluster as its workers tell of it, what is held of a name, a flush."""
+"""What the live page shows, as plain data: the cluster as its workers tell of it, its last hour, its clients, sampled
+queries, what is held of a name, the options of a node."""
 
 from __future__ import annotations
 
@@ -9,23 +10,26 @@ from typing import Any
 
 from gevent.lock import BoundedSemaphore
 
+from rdnscache.admin.query_search import search
 from rdnscache.breath import Breath
-from rdnscache.dns.names import parse_name, question_text
+from rdnscache.config import Config, options
+from rdnscache.config_text import plain
+from rdnscache.dns.names import question_text
 from rdnscache.errors import StoreDown
 from rdnscache.metrics import Board
 from rdnscache.operator import cluster_status as status
+from rdnscache.operator import traffic
 from rdnscache.operator.entries import Browser, View
-from rdnscache.operator.flush import Flush
+from rdnscache.operator.hours import minutes_until, of_cluster, of_node, series
 from rdnscache.operator.lookup import lookup
 from rdnscache.operator.members import Members
-from rdnscache.operator.policy_orders import PolicyOrders
+from rdnscache.operator.redis_memory import redis_memory
+from rdnscache.operator.told import as_dict
 from rdnscache.store.membership import Member
-from rdnscache.store.policy_document import LONGEST_PAUSE, UNTIL_RESUMED
-from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
 
-#: Seconds for which one look at the cluster serves everybody who asks; for the workers to confirm a flush.
-FRESH, FLUSH_PATIENCE = 1.0, 2.0
+#: Seconds for which one look at the cluster serves everybody who asks; one at Redis' memory; one at the last hour.
+FRESH, MEMORY_FRESH, HOUR_FRESH = 1.0, 5.0, 15.0
 #: Lines of the lists.
 HOT, SLOW = 20, 20
 #: Workers that are shown; a cluster that has more is looked at with `rdnscache cluster status`.
@@ -35,15 +39,15 @@ MAX_MEMBERS = 1000
 class PageStatus:
     """Without Redis, or while it is away, this node alone is shown, from what its workers leave on the board."""
 
-    def __init__(
-        self, node: str, redis_url: str | None, prefix: str, board: Board, seal: Seal | None, can_flush: bool
-    ) -> None:
-        self._node = node
-        self._can_flush = can_flush
+    def __init__(self, config: Config, redis_url: str | None, board: Board, seal: Seal | None) -> None:
+        self._config = config
+        self._node = config.node_id
         self._board = board
-        self._browser = Browser(redis_url, prefix, seal, Breath().take) if redis_url is not None else None
-        self._last = b""
-        self._looked = -FRESH
+        self._browser = Browser(redis_url, config.prefix, seal, Breath().take) if redis_url is not None else None
+        self._last = self._clients = self._hour = b""
+        self._looked = self._hour_at = self._memory_at = -HOUR_FRESH
+        self._hour_until = 0
+        self._memory: dict[str, Any] = {}
         self._looking = BoundedSemaphore(1)
 
     def cluster(self) -> bytes:
@@ -61,11 +65,12 @@ class PageStatus:
         problem, more, hot = "", 0, []
         breathe = Breath().take
         try:
-            _, cluster = self._tools("there is none")
+            browser, cluster = self.tools("there is none")
             members, more = cluster.some_members(MAX_MEMBERS)
             hot = cluster.hottest(HOT)
+            self._look_at_memory(browser)
         except StoreDown as error:
-            members, problem = self._own_members(), str(error)
+            members, problem, self._memory = self._own_members(), str(error), {}
         nodes = []
         for node in status.summarize(members, breathe):
             nodes.append(json.dumps(node.as_json()))
@@ -75,11 +80,18 @@ class PageStatus:
             "node": self._node,
             "redis": problem or "ok",
             "more": f"{more} workers more are registered in Redis than the {len(members)} shown here." if more else "",
-            "can_flush": self._can_flush,
+            "can_flush": bool(self._config.admin_token),
+            "shows_clients": self._config.admin_clients,
+            "one_of": self._config.admin_sample,
             "history": status.history(members, breathe),
+            "rcodes": traffic.rcodes(members, breathe),
+            "types": traffic.types(members, breathe),
+            "latency": traffic.latency(members, breathe),
+            "redis_memory": self._memory,
             "hot": [{"question": question_text(key), "qps": round(rate, 2)} for key, rate in hot],
             "slow": status.slow(members, SLOW, breathe),
         }
+        self._clients = json.dumps({"node": self._node, "redis": problem or "ok"} | traffic.clients(members)).encode()
         while members:  # what they told goes one by one: all at once would take 20 ms
             members.pop()
             breathe()
@@ -87,7 +99,13 @@ class PageStatus:
         breathe()
         return f'{head}, "nodes": [{", ".join(nodes)}]}}'.encode()
 
-    def _tools(self, without: str) -> tuple[Browser, Members]:
+    def _look_at_memory(self, browser: Browser) -> None:
+        """Raises StoreDown."""
+        if time.monotonic() - self._memory_at >= MEMORY_FRESH:
+            self._memory = redis_memory(browser.redis)
+            self._memory_at = time.monotonic()
+
+    def tools(self, without: str) -> tuple[Browser, Members]:
         """Raises StoreDown: `without` when there is no Redis; or when a Redis Cluster cannot be reached."""
         if self._browser is None:
             raise StoreDown(without)
@@ -103,39 +121,54 @@ class PageStatus:
 
     def lookup(self, name: str, rtype: str) -> dict[str, Any]:
         """What the cluster holds of a name. Raises ValueError for an invalid name, StoreDown."""
-        tools = self._tools("there is no shared cache to look into")
+        tools = self.tools("there is no shared cache to look into")
         return {"entries": [_plain(view) for view in lookup(*tools, name, rtype)]}
 
-    def flush(self, told: Any) -> dict[str, Any]:
-        """Make the cluster forget `name`, `zone`, `type`, `rcode`, or with `all` everything, and say who confirmed.
+    def hour(self) -> bytes:
+        """What was counted in each minute of the last hour, as JSON: by the cluster; by us alone where it is away."""
+        wanted = minutes_until(time.time())
+        with self._looking:
+            if self._hour_until != wanted.stop or time.monotonic() - self._hour_at >= HOUR_FRESH:
+                self._hour = self._look_back(wanted)
+                self._hour_until, self._hour_at = wanted.stop, time.monotonic()
+            return self._hour
 
-        Raises ValueError for what cannot be read, StoreDown.
-        """
-        browser, cluster = self._tools("there is no shared cache to flush")
-        if not isinstance(told, dict):
-            raise ValueError("a JSON object is wanted")
-        if any("*" in str(told.get(name, "")) for name in ("name", "zone")):
-            raise ValueError("'*' is no pattern here: flush a zone for all below a name; in a name it is \\042")
-        scope = Scope.of(told, parse_name)
-        if scope.everything != (told.get("all") is True):
-            raise ValueError("give a name, a zone or an rcode; or all alone")
-        flush = Flush(browser, cluster, scope, FLUSH_PATIENCE)
-        proof = flush.run()
-        return {"flushed": str(scope), "entries": flush.deleted, "complete": proof.complete} | proof.as_json()
+    def _look_back(self, wanted: range) -> bytes:
+        breathe, problem = Breath().take, ""
+        try:
+            browser, _ = self.tools("there is none")
+            minutes = of_cluster(browser.redis, browser.names, wanted, breathe)
+        except StoreDown as error:
+            minutes, problem = of_node(self._board.hours(), breathe), str(error)
+        return json.dumps({"node": self._node, "redis": problem or "ok"} | series(minutes, wanted)).encode()
 
-    def blocking(self, told: Any) -> dict[str, Any]:
-        """Pause blocking on all nodes for `pause` seconds; until somebody resumes with true, and not any more with 0.
+    def clients(self) -> bytes:
+        """The busiest clients, those denied and those limited, as JSON."""
+        self.cluster()
+        return self._clients
 
-        Raises ValueError for what cannot be read, StoreDown.
-        """
-        browser, cluster = self._tools("there is no Redis through which others could be told")
-        pause = told.get("pause") if isinstance(told, dict) else None
-        if pause is not True and not (isinstance(pause, int) and 0 <= pause <= LONGEST_PAUSE):
-            raise ValueError(f"pause is true, or seconds up to {LONGEST_PAUSE}")
-        until = UNTIL_RESUMED if pause is True else time.time() + pause if pause else 0.0
-        _, proof = PolicyOrders(browser, lambda: cluster, FLUSH_PATIENCE).change(lambda _: {"paused_until": until})
-        done = "Blocking is paused" if until else "Blocking is resumed"
-        return {"done": done, "complete": proof.complete} | proof.as_json()
+    def queries(self, text: str) -> bytes:
+        """The sampled queries of this node in which these words are, as JSON."""
+        found = search(self._board.rings, text, Breath().take)
+        return json.dumps({"node": self._node, "one_of": self._config.admin_sample} | found).encode()
+
+    def options(self, node: str) -> bytes:
+        """With which options a node runs, as JSON; secrets are masked. Raises ValueError when none is called so."""
+        try:
+            _, cluster = self.tools("there is none")
+            members = cluster.members()
+        except StoreDown:
+            members = self._own_members()
+        found = [each for each in members if (node or self._node) in (each.node, each.full_name)]
+        if not found:
+            raise ValueError(f"no node is called {node}")
+        latest = min(found, key=lambda each: each.age)
+        parts = (latest.told.get("own"), latest.told.get("config"))
+        values = {name: value for part in parts for name, value in as_dict(part).items()}
+        usual = {option.name: plain(option, option.default) for option in options()}
+        told = [{"option": name, "value": value, "default": name in usual and usual[name] == value}
+                for name, value in sorted(values.items())]  # fmt: skip
+        return json.dumps({"node": latest.node, "options": told}).encode()
 
 
 def _plain(view: View) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Written out here: a node with 31 upstreams has 1,000 lines, and a library that m
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 from rdnscache import __version__
@@ -17,11 +17,11 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BOUND_TEXTS = (*(repr(bound) for bound in BOUNDS), "+Inf")
 
 
-def exposition(board: Board) -> bytes:
-    """The text; the samples of a metric are together, as they are on the board."""
+def exposition(board: Board, own: Sequence[Sample] = ()) -> bytes:
+    """The text, of the board and of what the node knows itself; the samples of a metric are together."""
     lines: list[str] = []
     last = ""
-    for sample in board.samples():
+    for sample in (*board.samples(), *own):
         name = f"rdnscache_{sample.metric.name}" + ("_total" if sample.metric.kind == COUNTER else "")
         if name != last:
             lines += (f"# HELP {name} {sample.metric.help}", f"# TYPE {name} {sample.metric.kind}")

@@ -6,7 +6,6 @@ anything else could hold.
 
 from __future__ import annotations
 
-import hmac
 import json
 import logging
 import re
@@ -21,8 +20,13 @@ from urllib.parse import parse_qs, urlsplit
 
 from rdnscache.address import Address
 from rdnscache.admin.http import Answer, HttpServer, Request, Response, refusal
+from rdnscache.admin.own_certificates import own_certificates
+from rdnscache.admin.page_orders import PageOrders
 from rdnscache.admin.page_status import PageStatus
 from rdnscache.admin.prometheus import CONTENT_TYPE, exposition
+from rdnscache.admin.query_search import LONGEST_SEARCH
+from rdnscache.admin.tokens import Attempts, is_one_of, shown_token
+from rdnscache.config import Config
 from rdnscache.departure import Departure
 from rdnscache.errors import StoreDown
 from rdnscache.metrics import WARM, Board
@@ -31,10 +35,10 @@ log = logging.getLogger(__name__)
 
 #: Characters of a name (one of 255 octets has at most 1,016) and of a type that is looked up.
 MAX_NAME, MAX_TYPE = 1100, 32
+#: Characters of the name of a node, with its incarnation.
+MAX_NODE = 266
 #: Who may wait for a look at the cluster at a time; look-ups and flushes go one by one.
 MAX_LOOKERS = 8
-#: Wrong tokens after which a client has to wait, and the seconds in which they count; clients that are remembered.
-ATTEMPTS, ATTEMPT_TIME, CLIENTS_KEPT = 10, 60.0, 1024
 _PAGE = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -75,29 +79,9 @@ class Gate:
             self._free += 1
 
 
-class Attempts:
-    """Wrong tokens by client: after a few, a client is not even looked at until a minute has passed."""
-
-    def __init__(self) -> None:
-        #: The end of the minute, and how many in it.
-        self._wrong: dict[bytes, tuple[float, int]] = {}
-
-    def wait(self, client: bytes, now: float) -> int:
-        """Seconds until the client may try again."""
-        end, count = self._wrong.get(client, (0.0, 0))
-        return int(end - now) + 1 if count >= ATTEMPTS and now < end else 0
-
-    def note(self, client: bytes, now: float) -> None:
-        end, count = self._wrong.pop(client, (0.0, 0))
-        self._wrong[client] = (end, count + 1) if now < end else (now + ATTEMPT_TIME, 1)
-        if len(self._wrong) > CLIENTS_KEPT:
-            del self._wrong[next(iter(self._wrong))]
-
-
 class Admin:
-    """The worker's part in the admin port. With a `token`, looking up and flushing need it; without, flushing is off.
-
-    `hosts` are names under which the page is served beside addresses and `localhost`.
+    """The worker's part in the admin port. With an admin token, orders and what is private need it; without, orders are
+    off. With a read token, everything but health needs one of them.
     """
 
     def __init__(
@@ -105,18 +89,31 @@ class Admin:
         listener: socket.socket,
         board: Board,
         page_status: PageStatus,
-        token: str,
-        hosts: tuple[str, ...],
+        orders: PageOrders,
+        config: Config,
         departure: Departure,
     ) -> None:
         #: Whether only this machine can ask us: then only its own addresses may be in the address bar.
         self._local = Address(*listener.getsockname()[:2]).loopback
         self._server = HttpServer(listener, self._answer, _SAFE)
-        self._board = board
+        self._board, self._own = board, own_certificates(config)
         self._page_status = page_status
-        self._orders = {"/api/flush": page_status.flush, "/api/blocking": page_status.blocking}
-        self._token = token.encode()
-        self._hosts = frozenset(host.lower().rstrip(".") for host in hosts)
+        self._orders = {
+            "/api/flush": orders.flush,
+            "/api/blocking": orders.blocking,
+            "/api/reload": orders.reload,
+            "/api/restart": orders.restart,
+            "/api/forget": orders.forget,
+        }
+        #: What tells names of clients, names they asked for, or addresses of ours: with a token, it needs that.
+        self._private: dict[str, Callable[[Request], Answer]] = {
+            "/api/lookup": self._lookup,
+            "/api/clients": lambda _: self._work(self._lookers, page_status.clients),
+            "/api/queries": self._queries,
+            "/api/config": self._config,
+        }
+        self._token, self._read_token = config.admin_token.encode(), config.admin_read_token.encode()
+        self._hosts = frozenset(host.lower().rstrip(".") for host in config.admin_host)
         folder = files("rdnscache.admin") / "page"
         self._files = {path: (kind, (folder / name).read_bytes()) for path, (name, kind) in _PAGE.items()}
         self._attempts = Attempts()
@@ -125,6 +122,14 @@ class Admin:
 
     def start(self) -> None:
         self._server.start()
+
+    def stop(self) -> None:
+        """A successor has the same listener."""
+        self._server.stop()
+
+    @property
+    def busy(self) -> bool:
+        return self._server.busy
 
     def _answer(self, request: Request) -> Answer:
         """Called in the hub: what takes longer than a moment is given back as work."""
@@ -135,8 +140,11 @@ class Admin:
             return refusal(200, "ok")
         if path == "/readyz":
             return self._readiness()
+        refused = self._may_read(request) if self._read_token else None
+        if refused is not None:
+            return refused
         if path == "/metrics":
-            return lambda: Response(200, CONTENT_TYPE, exposition(self._board))
+            return lambda: Response(200, CONTENT_TYPE, exposition(self._board, self._own))
         if not self._may_be_called(request.headers.get("host", "")):
             return refusal(421, "the page is not served under this name: use an address, or see --admin-host")
         if path in self._files:
@@ -145,8 +153,11 @@ class Admin:
             return _json(403, {"error": "other sites may not ask this"})
         if path == "/api/cluster":
             return self._work(self._lookers, self._page_status.cluster)
-        if path == "/api/lookup":
-            return self._lookup(request)
+        if path == "/api/hour":
+            return self._work(self._lookers, self._page_status.hour)
+        if path in self._private:
+            refused = self._authorise(request) if self._token else None
+            return refused if refused is not None else self._private[path](request)
         if path in self._orders:
             return self._order(request, self._orders[path])
         return refusal(404, "try /, /metrics, /healthz or /readyz")
@@ -176,42 +187,59 @@ class Admin:
         return work
 
     def _lookup(self, request: Request) -> Answer:
-        refused = self._authorise(request) if self._token else None
-        if refused is not None:
-            return refused
-        try:
-            asked = parse_qs(request.query, max_num_fields=8)
-        except ValueError:
-            asked = {}
-        name, rtype = asked.get("name", [""])[0], asked.get("type", [""])[0]
+        asked = _asked(request)
+        name, rtype = asked.get("name", ""), asked.get("type", "")
         if not 0 < len(name) <= MAX_NAME or len(rtype) > MAX_TYPE:
             return _json(400, {"error": f"a name of 1 to {MAX_NAME} characters is wanted, and perhaps a type"})
         return self._work(self._lookups, lambda: _bytes(self._page_status.lookup(name, rtype)))
+
+    def _queries(self, request: Request) -> Answer:
+        words = _asked(request).get("words", "")
+        if len(words) > LONGEST_SEARCH:
+            return _json(400, {"error": f"words of {LONGEST_SEARCH} characters are looked for at most"})
+        return self._work(self._lookups, lambda: self._page_status.queries(words))
+
+    def _config(self, request: Request) -> Answer:
+        node = _asked(request).get("node", "")
+        if len(node) > MAX_NODE:
+            return _json(400, {"error": "that is no name of a node"})
+        return self._work(self._lookups, lambda: self._page_status.options(node))
 
     def _order(self, request: Request, obey: Callable[[Any], dict[str, Any]]) -> Answer:
         """Needs the token in a header of its own, which no other site's page can make a browser send."""
         if request.method != "POST":
             return refusal(405, "try POST", ("Allow", "POST"))
         if not self._token:
-            return _json(403, {"error": "flushing and pausing are off: no admin token is set"})
+            return _json(403, {"error": "flushing, pausing and other orders are off: no admin token is set"})
         refused = self._authorise(request)
         if refused is not None:
             return refused
         return self._work(self._flushes, lambda: _bytes(obey(_object(request.body))))
 
     def _authorise(self, request: Request) -> Response | None:
-        """The refusal for who has not sent the token, and for who has sent too many wrong ones."""
-        now, given = time.monotonic(), request.headers.get("authorization", "")
+        """The refusal for who has not sent the admin token, and for who has sent too many wrong ones."""
+        given = request.headers.get("authorization", "")
+        return self._refused(request, "admin", is_one_of(shown_token(given, basic=False), self._token), "Bearer")
+
+    def _may_read(self, request: Request) -> Response | None:
+        """The same for one of the tokens; browsers ask for it, and send it as a password."""
+        given = shown_token(request.headers.get("authorization", ""), basic=True)
+        known = is_one_of(given, self._read_token, self._token)
+        return self._refused(request, "read", known, 'Basic realm="rdnscache: any name, and the read token"')
+
+    def _refused(self, request: Request, kind: str, known: bool, challenge: str) -> Response | None:
+        now = time.monotonic()
         wait = self._attempts.wait(request.client, now)
         if wait:
             error = {"error": f"too many wrong tokens: try again in {wait} s"}
             return replace(_json(429, error), headers=(("Retry-After", str(wait)),))
-        if hmac.compare_digest(given.removeprefix("Bearer ").encode("latin-1", "replace"), self._token):
+        if known:
             return None
+        given = "authorization" in request.headers
         if given:
             self._attempts.note(request.client, now)
-        error = {"error": "this is not the admin token" if given else "this needs the admin token"}
-        return replace(_json(401, error), headers=(("WWW-Authenticate", "Bearer"),))
+        error = {"error": f"this is not the {kind} token" if given else f"this needs the {kind} token"}
+        return replace(_json(401, error), headers=(("WWW-Authenticate", challenge),))
 
     def _may_be_called(self, host: str) -> bool:
         """Whether the page may be served under a Host.
@@ -246,9 +274,18 @@ def _from_elsewhere(headers: dict[str, str]) -> bool:
     return headers.get("user-agent", "").startswith("Mozilla/") and PAGE_HEADER not in headers
 
 
+def _asked(request: Request) -> dict[str, str]:
+    """What is asked for behind the path; nothing where that cannot be read."""
+    try:
+        found = parse_qs(request.query, max_num_fields=8)
+    except ValueError:
+        return {}
+    return {name: values[0] for name, values in found.items()}
+
+
 def _object(body: bytes) -> Any:
     if not body:
-        raise ValueError("a JSON object is wanted: to flush, with name, zone, type, rcode or all; to pause, with pause")
+        raise ValueError("a JSON object is wanted: to flush, with name, zone, type, rcode or all; else, pause or node")
     return json.loads(body)
 
 

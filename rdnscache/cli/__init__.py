@@ -28,6 +28,10 @@ COMMANDS = {
 }
 
 
+#: What a shell sets when it wants to know how a command goes on.
+COMPLETE = "_RDNSCACHE_COMPLETE"
+
+
 class Commands(click.Group):
     """A group whose commands end with one sentence and an exit code where we know what went wrong."""
 
@@ -43,6 +47,7 @@ class Commands(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:
         if sys.stdin is None:  # closed before we began: as if it were empty
             sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
+        extra.setdefault("complete_var", COMPLETE)  # click would make it of the path we are called by
         try:
             return super().main(*args, **extra)
         except OSError as error:
@@ -60,6 +65,9 @@ class Commands(click.Group):
         except RdnscacheError as error:
             echo(f"rdnscache: {error}", err=True)
             sys.exit(2)
+        except KeyboardInterrupt:
+            echo("rdnscache: interrupted", err=True)
+            sys.exit(130)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

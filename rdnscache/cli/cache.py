@@ -6,26 +6,26 @@ import itertools
 import json
 import os
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import click
 
 from rdnscache.cli.access import open_browser, open_cluster, redis_options, secret_option
-from rdnscache.cli.output import echo, echo_json, on_terminal
+from rdnscache.cli.completion import names, rcodes, types
+from rdnscache.cli.flush import flush
+from rdnscache.cli.output import echo, echo_items, echo_json, echo_nothing, echo_table, entries, on_terminal
+from rdnscache.cli.progress import progress
+from rdnscache.cli.stats import stats
 from rdnscache.cli.warm import warm
 from rdnscache.dns.names import parse_name, question_text, rcode_number, rcode_text, type_number, type_text
-from rdnscache.errors import ConfigError, StoreDown
+from rdnscache.errors import ConfigError
+from rdnscache.printable import printable
 from rdnscache.store.patterns import is_pattern, pattern_text
-from rdnscache.store.scope import Scope
 
 if TYPE_CHECKING:
-    from rdnscache.operator.entries import Browser, View
-    from rdnscache.operator.flush import Flush
-
-T = TypeVar("T")
+    from rdnscache.operator.entries import View
 
 
 @click.group()
@@ -33,15 +33,17 @@ def cache() -> None:
     """Look into the shared cache, move it, and flush it."""
 
 
+cache.add_command(flush)
+cache.add_command(stats)
 cache.add_command(warm)
 
 
 @cache.command()
-@click.argument("name")
-@click.argument("rtype", metavar="[TYPE]", default="")
+@click.argument("name", shell_complete=names)
+@click.argument("rtype", metavar="[TYPE]", default="", shell_complete=types)
 @secret_option
 @redis_options
-def get(name: str, rtype: str, url: str | None, prefix: str, secrets: tuple[str, ...], as_json: bool) -> None:
+def get(name: str, rtype: str, url: str | None, prefix: str, secrets: tuple[str, ...], as_json: str) -> None:
     """Show what the cluster holds of NAME: all types and variants, or one TYPE; in Redis and in local caches.
 
     Exit code 1 when there is nothing.
@@ -57,7 +59,7 @@ def get(name: str, rtype: str, url: str | None, prefix: str, secrets: tuple[str,
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if as_json:
-        echo_json([asdict(view) for view in views], indent=2)
+        echo_json([asdict(view) for view in views], as_json)
     else:
         for view in views:
             echo(*_long(view))
@@ -67,9 +69,9 @@ def get(name: str, rtype: str, url: str | None, prefix: str, secrets: tuple[str,
 
 
 @cache.command("ls")
-@click.argument("pattern", default="*")
-@click.option("--type", "rtype", metavar="TYPE", help="Only this type.")
-@click.option("--rcode", metavar="RCODE", help="Only this RCODE, such as NXDOMAIN.")
+@click.argument("pattern", default="*", shell_complete=names)
+@click.option("--type", "rtype", metavar="TYPE", shell_complete=types, help="Only this type.")
+@click.option("--rcode", metavar="RCODE", shell_complete=rcodes, help="Only this RCODE, such as NXDOMAIN.")
 @click.option("--older", metavar="SECONDS", type=click.IntRange(0), help="Only entries at least so old.")
 @click.option("--expiring", metavar="SECONDS", type=click.IntRange(0), help="Only entries fresh no longer than this.")
 @click.option("--sort", type=click.Choice(["name", "age", "ttl", "rcode"]), help="Wait for all, then sort by this.")
@@ -87,7 +89,7 @@ def list_entries(
     url: str | None,
     prefix: str,
     secrets: tuple[str, ...],
-    as_json: bool,
+    as_json: str,
 ) -> None:
     """List the entries whose name fits PATTERN, such as '*.example.com'; all of them without one."""
     try:
@@ -107,12 +109,12 @@ def list_entries(
         and (older is None or view.age >= older)
         and (expiring is None or view.ttl_left <= expiring)
     )
-    views = sorted(found, key=SORTS[sort]) if sort else found
-    for view in itertools.islice(views, limit):
-        if as_json:
-            echo_json(asdict(view))
-        else:
-            echo(_short(view))
+    views = itertools.islice(sorted(found, key=SORTS[sort]) if sort else found, limit)
+    if as_json:
+        echo_items(map(asdict, views), as_json)
+        return
+    if not echo_table(HEAD, map(_short, views)):
+        echo_nothing("no entry is stored" if pattern == "*" else f"no entry fits {pattern}")
 
 
 SORTS: dict[str, Callable[[View], Any]] = {
@@ -123,66 +125,12 @@ SORTS: dict[str, Callable[[View], Any]] = {
 }
 
 
-def progress(items: Iterable[T], browser: Browser, prints: bool = False, each: int = 1) -> Iterator[T]:
-    """The same items; how far we are is shown to who waits, unless what comes of them is printed before that person.
-
-    `each` is how many keys of Redis stand behind an item.
-    """
-    if not on_terminal(sys.stderr) or (prints and on_terminal(sys.stdout)):
-        yield from items
-        return
-    length = _keys(browser)
-    steps = None if length is None else length // each + 1
-    with click.progressbar(items, steps, file=sys.stderr, label="reading", update_min_steps=1 + 1000 // each) as bar:
-        yield from bar
-
-
-def _keys(browser: Browser) -> int | None:
-    """About how many keys there are; None where the user may not ask."""
-    try:
-        return browser.count()
-    except StoreDown:
-        return None
-
-
-@cache.command()
-@secret_option
-@redis_options
-def stats(url: str | None, prefix: str, secrets: tuple[str, ...], as_json: bool) -> None:
-    """Count the entries by type, RCODE and state."""
-    browser = open_browser(url, prefix, secrets)
-    counts = {name: Counter[str]() for name in ("types", "rcodes", "states")}
-    for (kind, rcode, state), count in _counted(browser):
-        counts["types"][kind] += count
-        counts["rcodes"][rcode] += count
-        counts["states"][state] += count
-    total = counts["states"].total()
-    if as_json:
-        echo_json({"entries": total, **{name: dict(each.most_common()) for name, each in counts.items()}})
-        return
-    echo(f"{total} entries")
-    for name, each in counts.items():
-        echo(f"{name:8} {', '.join(f'{label} {count}' for label, count in each.most_common()) or '-'}")
-
-
-def _counted(browser: Browser) -> Iterator[tuple[tuple[str, str, str], int]]:
-    """How many entries there are by type, RCODE and state; with a secret, each is looked at whether it counts."""
-    from rdnscache.operator.pages import KEYS
-
-    if browser.seal is not None:
-        for view in progress(browser.find("*"), browser):
-            yield (view.key.rpartition("}:")[2].partition(":")[0], view.rcode, view.state), 1
-        return
-    for page in progress(browser.counts(Scope().pattern(browser.names)), browser, each=KEYS):
-        yield from page.items()
-
-
 @cache.command()
 @click.option(
     "--limit", metavar="N", default=20, show_default=True, type=click.IntRange(1, 1000), help="Questions to list."
 )
 @redis_options
-def top(limit: int, url: str | None, prefix: str, as_json: bool) -> None:
+def top(limit: int, url: str | None, prefix: str, as_json: str) -> None:
     """List the questions the cluster is asked most, with queries a second.
 
     An average over all nodes in which a minute ago counts half, from samples told every ten seconds. Names that only
@@ -190,8 +138,10 @@ def top(limit: int, url: str | None, prefix: str, as_json: bool) -> None:
     """
     hottest = open_cluster(url, prefix).hottest(limit)
     if as_json:
-        echo_json([{"question": question_text(key), "qps": round(rate, 3)} for key, rate in hottest])
+        echo_json([{"question": question_text(key), "qps": round(rate, 3)} for key, rate in hottest], as_json)
         return
+    if not hottest:
+        echo_nothing("no question is asked often enough to be listed")
     for key, rate in hottest:
         echo(f"{rate:12,.2f}  {question_text(key)}")
 
@@ -200,7 +150,7 @@ def top(limit: int, url: str | None, prefix: str, as_json: bool) -> None:
 @click.argument("file", type=click.File("w", lazy=True))
 @secret_option
 @redis_options
-def export_entries(file: TextIO, url: str | None, prefix: str, secrets: tuple[str, ...], as_json: bool) -> None:
+def export_entries(file: TextIO, url: str | None, prefix: str, secrets: tuple[str, ...], as_json: str) -> None:
     """Write all entries to FILE, '-' for standard output: one JSON object a line."""
     from rdnscache.operator.snapshot import export
 
@@ -208,9 +158,13 @@ def export_entries(file: TextIO, url: str | None, prefix: str, secrets: tuple[st
         raise ConfigError("standard output is closed")
     browser = open_browser(url, prefix, secrets)
     count = -1  # the first line is no entry
-    for line in progress(export(browser), browser, prints=file.name == "-"):
-        file.write(line + "\n")
-        count += 1
+    try:
+        for line in progress(export(browser), browser, prints=file.name == "-"):
+            file.write(line + "\n")
+            count += 1
+    except KeyboardInterrupt:
+        echo(f"rdnscache: interrupted: {entries(max(count, 0))} exported, not all", err=True)
+        sys.exit(130)
     text = json.dumps({"exported": count}) if as_json else f"exported {entries(count)}"
     echo(text, err=True)
 
@@ -221,122 +175,33 @@ def export_entries(file: TextIO, url: str | None, prefix: str, secrets: tuple[st
 @secret_option
 @redis_options
 def import_entries(
-    file: BinaryIO, replace: bool, url: str | None, prefix: str, secrets: tuple[str, ...], as_json: bool
+    file: BinaryIO, replace: bool, url: str | None, prefix: str, secrets: tuple[str, ...], as_json: str
 ) -> None:
     """Store the entries of a snapshot, '-' for standard input. What is not an entry is refused and counted.
 
     With a secret they are signed: then be sure of where FILE is from.
     Exit code 1 when a line was refused, 2 when FILE is no snapshot, or the nodes have a secret and none is given.
     """
-    from rdnscache.operator.snapshot import load
+    from rdnscache.operator.snapshot import Counts, load
 
     browser = open_browser(url, prefix, secrets)
     signers = [member.node for member in open_cluster(url, prefix).members() if member.signs]
     if signers and not secrets:
         raise ConfigError(f"{signers[0]} believes only what is signed: give --secret, as to the node")
     size = os.fstat(file.fileno()).st_size if file.seekable() and on_terminal(sys.stderr) else 0
+    counts = Counts()
     bar: Any = click.progressbar(length=size, file=sys.stderr, label="storing", hidden=not size)
-    with bar:
-        counts = load(browser, file, replace, lambda: bar.update(file.tell() - bar.pos) if size else None)
+    try:
+        with bar:
+            load(browser, file, replace, counts, lambda: bar.update(file.tell() - bar.pos) if size else None)
+    except KeyboardInterrupt:
+        echo(f"rdnscache: interrupted: {entries(counts.stored)} stored, perhaps some more", err=True)
+        sys.exit(130)
     if as_json:
-        echo_json(asdict(counts))
+        echo_json(asdict(counts), as_json)
     else:
         echo(f"stored {counts.stored}, already there {counts.known}, refused {counts.refused}")
     sys.exit(1 if counts.refused else 0)
-
-
-@cache.command()
-@click.argument("name", default="")
-@click.option("--type", "rtype", metavar="TYPE", help="Only this type of NAME.")
-@click.option("--zone", metavar="NAME", help="This name and everything below it.")
-@click.option("--rcode", metavar="RCODE", help="Only entries with this RCODE, such as SERVFAIL.")
-@click.option("--all", "everything", is_flag=True, help="Every entry.")
-@click.option(
-    "--wait",
-    "patience",
-    metavar="SECONDS",
-    default=2.0,
-    show_default=True,
-    type=click.FloatRange(0.05, 60),
-    help="For the workers to confirm.",
-)
-@redis_options
-def flush(
-    name: str,
-    rtype: str | None,
-    zone: str | None,
-    rcode: str | None,
-    everything: bool,
-    patience: float,
-    url: str | None,
-    prefix: str,
-    as_json: bool,
-) -> None:
-    """Make the whole cluster forget NAME, a zone, an RCODE, or everything: Redis and the local cache of every worker.
-
-    Workers are told before the entries are deleted from Redis and again afterwards, and confirm both; the output says
-    how long that took. When Redis has just been started or emptied it takes 3 s more, until all nodes are known again.
-    Exit code 1 when one has not confirmed, or no node is there; who was away applies the flush when it returns.
-    """
-    from rdnscache.operator.flush import Flush
-    from rdnscache.store.sweeping import PAGE
-
-    scope = _scope(name, rtype, zone, rcode, everything)
-    browser = open_browser(url, prefix)
-    work = Flush(browser, open_cluster(url, prefix), scope, patience)
-    hidden = name != "" or not on_terminal(sys.stderr)
-    try:
-        # claims are looked for first, then entries
-        length = 1 if hidden else 2 * (_keys(browser) or 0) // PAGE + 1
-        bar: Any = click.progressbar(length=length, file=sys.stderr, label="deleting", hidden=hidden)
-        with bar:
-            work.step = lambda: bar.update(1)
-            proof = work.run()
-    except KeyboardInterrupt:
-        _interrupted(work)
-    if as_json:
-        echo_json({"flushed": str(scope), "entries": work.deleted} | proof.as_json())
-    else:
-        local = f"{proof.entries} in local caches"
-        echo(f"flushed {scope}: {entries(work.deleted)} in Redis, {local}; confirmed by {proof}")
-        for problem in proof.problems:
-            echo(f"rdnscache: {problem}", err=True)
-    sys.exit(0 if proof.complete else 1)
-
-
-def _interrupted(work: Flush) -> NoReturn:
-    """Ctrl-C: whatever has been deleted is forgotten by the workers as well; and a person is told how far it came."""
-    if work.begun:  # something may have been deleted that we have not heard of yet
-        work.announce()
-    told = "every worker was told" if work.announced else "no worker was told"
-    rest = "" if work.swept else ", perhaps not all"
-    echo(f"rdnscache: interrupted: {entries(work.deleted)} deleted{rest}; {told}, none was waited for", err=True)
-    sys.exit(130)
-
-
-def entries(count: int) -> str:
-    return f"{count} {'entry' if count == 1 else 'entries'}"
-
-
-def _scope(name: str, rtype: str | None, zone: str | None, rcode: str | None, everything: bool) -> Scope:
-    """What to flush; UsageError for what does not go together or cannot be read."""
-    if everything == bool(name or zone or rcode):
-        raise click.UsageError("give a NAME, --zone, --rcode, or --all alone")
-    if name and zone:
-        raise click.UsageError("give a NAME or --zone, not both")
-    if rtype and not (name or zone):
-        raise click.UsageError("--type needs a NAME or --zone")
-    if "*" in name + (zone or ""):
-        raise click.UsageError("'*' is no pattern here: --zone NAME is NAME and all below it; in a name it is \\042")
-    try:
-        return Scope(
-            name=parse_name(name) if name else None,
-            zone=parse_name(zone) if zone else None,
-            qtype=type_number(rtype) if rtype else None,
-            rcode=rcode_number(rcode) if rcode else None,
-        )
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
 
 
 def _long(view: View) -> list[str]:
@@ -350,7 +215,13 @@ def _long(view: View) -> list[str]:
     return lines
 
 
-def _short(view: View) -> str:
+#: Of a list of entries.
+HEAD = ("NAME", "TYPE", "RCODE", "STATE", ">TTL", "ANSWER")
+
+
+def _short(view: View) -> tuple[str, ...]:
+    """A line of it; the type has the flags of the question behind it, as in the key."""
     first = view.answer[0].split(" ", 4)[-1] if view.answer else "-"
     more = f" (+{len(view.answer) - 1})" if len(view.answer) > 1 else ""
-    return f"{view.key} {view.rcode} {view.state} {view.ttl_left}s {first}{more}"
+    name, _, kind = view.key.partition("{")[2].rpartition("}:")
+    return printable(name), printable(kind), printable(view.rcode), view.state, str(view.ttl_left), f"{first}{more}"

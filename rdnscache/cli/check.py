@@ -17,7 +17,7 @@ CODES = {"ok": 0, "note": 0, "risky": 1, "wrong": 2}
 @click.command("check-redis")
 @click.argument("place", metavar="[URL]", default="")
 @redis_options
-def check_redis(place: str, url: str | None, prefix: str, as_json: bool) -> None:
+def check_redis(place: str, url: str | None, prefix: str, as_json: str) -> None:
     """See whether the Redis at URL will do: versions, memory, rights, latency, clocks, and who else gets in.
 
     What a node does is tried with keys of no name. Give the URL as the node has it, with its user and password.
@@ -28,7 +28,7 @@ def check_redis(place: str, url: str | None, prefix: str, as_json: bool) -> None
 
     findings = list(judge_all(examine(find_redis(place or url), prefix)))
     if as_json:
-        echo_json([asdict(finding) for finding in findings], indent=2)
+        echo_json([asdict(finding) for finding in findings], as_json)
     else:
         for finding in findings:
             echo(f"{finding.level:6} {finding.subject:12} {finding.text}")

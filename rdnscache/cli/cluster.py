@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from rdnscache.cli.access import open_cluster, redis_options
-from rdnscache.cli.output import echo, echo_json
-from rdnscache.endpoint import rate_text
+from rdnscache.cli.completion import nodes
+from rdnscache.cli.output import echo, echo_json, echo_nothing
+from rdnscache.cli.status_table import status_lines
 from rdnscache.errors import ConfigError
-from rdnscache.operator.cluster_status import NodeStatus, budgets, summarize
-from rdnscache.operator.policy_status import policy_lines
+from rdnscache.operator.cluster_status import summarize
 from rdnscache.operator.proof import called
-from rdnscache.printable import printable
 
 if TYPE_CHECKING:
     from rdnscache.operator.members import Members
@@ -36,11 +35,15 @@ def cluster() -> None:
 @cluster.command()
 @click.option("--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
 @redis_options
-def status(watch: bool, url: str | None, prefix: str, as_json: bool) -> None:
+def status(watch: bool, url: str | None, prefix: str, as_json: str) -> None:
     """Show nodes, workers, versions, rates, where answers come from, and what differs.
 
-    Rates are those of the last seconds; `gaps` are links to Redis given up, events learnt late, wake-ups lost.
-    Exit code 1 when a node is missing.
+    Rates are those of the last seconds. Answers are told by layer, in percent, as metrics and the page do: l1 is the
+    worker's local cache, flight a question on its way already, l2 Redis, follower what another worker or node was
+    asking just then, upstream a server that was asked, stale an entry past its TTL, failure no answer, local what needs
+    neither cache nor upstream.
+    Gaps are counted since the workers began: links to Redis given up / events learnt late / wake-ups lost.
+    Exit code 1 when a node is missing, or none is there.
     """
     members = open_cluster(url, prefix)
     while True:
@@ -48,9 +51,11 @@ def status(watch: bool, url: str | None, prefix: str, as_json: bool) -> None:
         if watch and not as_json:
             click.clear()
         if as_json:
-            echo_json([node.as_json() for node in nodes])
+            echo_json([node.as_json() for node in nodes], as_json)
+        elif nodes:
+            echo(*status_lines(nodes))
         else:
-            echo(*_table(nodes))
+            echo_nothing("no node is there")
         if not watch:
             sys.exit(0 if nodes and all(node.present for node in nodes) else 1)
         time.sleep(LOOK)
@@ -58,12 +63,14 @@ def status(watch: bool, url: str | None, prefix: str, as_json: bool) -> None:
 
 @cluster.command("members")
 @redis_options
-def list_members(url: str | None, prefix: str, as_json: bool) -> None:
+def list_members(url: str | None, prefix: str, as_json: str) -> None:
     """List every worker, and when it last said something."""
     found = open_cluster(url, prefix).members()
     if as_json:
-        echo_json([_member(each) for each in found])
+        echo_json([_member(each) for each in found], as_json)
         return
+    if not found:
+        echo_nothing("no worker is there")
     names = called({(each.node, each.incarnation) for each in found})
     for each in found:
         name = names[each.node, each.incarnation]
@@ -75,9 +82,9 @@ def _member(each: Member) -> dict[str, str | int | float]:
 
 
 @cluster.command()
-@click.argument("node")
+@click.argument("node", shell_complete=nodes)
 @redis_options
-def config(node: str, url: str | None, prefix: str, as_json: bool) -> None:
+def config(node: str, url: str | None, prefix: str, as_json: str) -> None:
     """Show with which options NODE runs, defaults included; secrets and passwords are masked.
 
     Exit code 1 when no node is called so.
@@ -90,16 +97,16 @@ def config(node: str, url: str | None, prefix: str, as_json: bool) -> None:
     parts = (told.get("own"), told.get("config"))
     values = {name: value for part in parts if isinstance(part, dict) for name, value in part.items()}
     if as_json:
-        echo_json(values, indent=2)
+        echo_json(values, as_json)
     else:
         echo(*(f"{name} = {json.dumps(value)}" for name, value in sorted(values.items())))
 
 
 @cluster.command()
-@click.argument("node")
+@click.argument("node", shell_complete=nodes)
 @click.option("--force", is_flag=True, help="Also a node that is there: it enters itself again with its next word.")
 @redis_options
-def forget(node: str, force: bool, url: str | None, prefix: str, as_json: bool) -> None:
+def forget(node: str, force: bool, url: str | None, prefix: str, as_json: str) -> None:
     """Stop expecting NODE: it ended without a goodbye and will not come back.
 
     Exit code 1 when no node is called so, 2 when it answers.
@@ -109,69 +116,12 @@ def forget(node: str, force: bool, url: str | None, prefix: str, as_json: bool) 
         raise ConfigError(f"{node} is there, and answers: end it first")
     count = members.forget(node)
     if as_json:
-        echo_json({"node": node, "workers": count})
+        echo_json({"node": node, "workers": count}, as_json)
     elif count:
         echo(f"forgot {node}: {count} worker{'' if count == 1 else 's'}")
     else:
         echo(f"rdnscache: no node is called {node}", err=True)
     sys.exit(0 if count else 1)
-
-
-#: Columns of layers, and what they are called there.
-_LAYERS = {
-    "l1": "l1", "flight": "joined", "l2": "l2", "follower": "other", "upstream": "upstream", "stale": "stale",
-    "failure": "failed",
-}  # fmt: skip
-
-
-def _table(nodes: list[NodeStatus]) -> list[str]:
-    if not nodes:
-        return ["no node is there"]
-    head = ("node", "workers", "version", "up", "queries/s", *_LAYERS.values(), "Redis", "gaps", "upstreams")
-    rows = [head, *(tuple(map(printable, _cells(node))) for node in nodes)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    for upstream, told in budgets(nodes).items():
-        kept = f", {told['reserved']:.0f}/s reserved for who may be cut off" if told["reserved"] >= 0.5 else ""
-        lines.append(f"budget {printable(upstream)}: {told['used']:.0f}/s of {rate_text(told['budget'])}{kept}")
-    lines += map(printable, policy_lines(nodes))
-    for node in nodes:
-        lines += [f"{node.node}: {text}" for text in node.remarks]
-    return lines
-
-
-def _cells(node: NodeStatus) -> tuple[str, ...]:
-    if not node.present:
-        return (
-            node.node,
-            "-",
-            node.version,
-            f"silent for {node.silent:.0f} s",
-            *("-" for _ in range(len(_LAYERS) + 4)),
-        )
-    shares = (f"{node.shares[layer]:.1%}" if node.qps else "-" for layer in _LAYERS)
-    redis = "away" if not node.attached else f"{node.redis_ms:.1f} ms"
-    if 0 < node.attached < node.workers:
-        redis = f"{node.attached}/{node.workers} workers"
-    if node.redis_state not in ("attached", "away"):
-        redis = f"{node.redis_state}, {redis}"
-    gaps = f"{node.detachments}/{node.events_missed}/{node.wakes_lost}"
-    ups = " ".join(f"{up['address']}{_health(up)}" for up in node.upstreams)
-    workers = f"{node.workers_present}/{node.workers}"
-    return (node.node, workers, node.version, _duration(node.uptime), f"{node.qps:,.0f}", *shares, redis, gaps, ups)
-
-
-def _health(upstream: dict[str, Any]) -> str:
-    if upstream["rests"]:
-        return f" (rests {upstream['rests']:.0f} s)"
-    return f" {upstream['ms']:.1f} ms" if upstream["ms"] else " (not asked yet)"
-
-
-def _duration(seconds: float) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f}{unit}"
-    return f"{seconds:.0f}s"
 
 
 _wait_option = click.option(
@@ -181,10 +131,10 @@ _wait_option = click.option(
 
 
 @click.command()
-@click.option("--node", metavar="WORD", help="Only this node.")
+@click.option("--node", metavar="WORD", shell_complete=nodes, help="Only this node.")
 @_wait_option
 @redis_options
-def reload(node: str | None, patience: float, url: str | None, prefix: str, as_json: bool) -> None:
+def reload(node: str | None, patience: float, url: str | None, prefix: str, as_json: str) -> None:
     """Make nodes read their configuration again and take over what changed, worker by worker, without a lost query.
 
     Each node says how it went: a configuration that cannot be used is refused, and the old one stays.
@@ -194,10 +144,10 @@ def reload(node: str | None, patience: float, url: str | None, prefix: str, as_j
 
 
 @click.command()
-@click.option("--node", metavar="WORD", help="Only this node.")
+@click.option("--node", metavar="WORD", shell_complete=nodes, help="Only this node.")
 @_wait_option
 @redis_options
-def restart(node: str | None, patience: float, url: str | None, prefix: str, as_json: bool) -> None:
+def restart(node: str | None, patience: float, url: str | None, prefix: str, as_json: str) -> None:
     """Make nodes restart on the sockets they have, without a lost query: for a new version, or any option.
 
     Each node says how it went: one that could not start with what is there now goes on as it is.
@@ -206,7 +156,7 @@ def restart(node: str | None, patience: float, url: str | None, prefix: str, as_
     _order("restart", node, patience, open_cluster(url, prefix), as_json)
 
 
-def _order(what: str, node: str | None, patience: float, members: Members, as_json: bool) -> None:
+def _order(what: str, node: str | None, patience: float, members: Members, as_json: str) -> None:
     """Tell one node or all of them, and say what came of it."""
     from rdnscache.operator.orders import named, order
 
@@ -214,12 +164,12 @@ def _order(what: str, node: str | None, patience: float, members: Members, as_js
     if not nodes:
         echo("rdnscache: no node is there" if node is None else f"rdnscache: no node is called {node}", err=True)
         if as_json:
-            echo_json({what: [], "refused": {}, "silent": []})
+            echo_json({what: [], "refused": {}, "silent": []}, as_json)
         sys.exit(1)
     names = sorted({life[0] for life in nodes})
     found = order(members, what, None if node is None else names[0], nodes, patience)
     if as_json:
-        echo_json({what: sorted(found.done), "refused": found.refused, "silent": found.silent})
+        echo_json({what: sorted(found.done), "refused": found.refused, "silent": found.silent}, as_json)
     elif patience == 0:
         echo(f"told {', '.join(sorted(nodes.values()))}; how it went is in `rdnscache cluster status`")
     else:

@@ -6,7 +6,10 @@ import errno
 import json
 import os
 import sys
-from typing import Any, TextIO
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -14,6 +17,19 @@ from rdnscache.printable import printable
 
 #: What writing fails with when a disk is full or a terminal gone.
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
+#: In which form JSON is printed; a command has one of these, or an empty text for people.
+JSON, JSONL = "json", "jsonl"
+#: Rows of a table, and seconds, that are waited for before the first is printed; the most a column is made wide.
+AHEAD, AHEAD_TIME, WIDEST = 500, 0.3, 48
+
+T = TypeVar("T")
+
+
+def json_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--json` and `--jsonl`, of which the last one counts."""
+    lines = click.option("--jsonl", "as_json", flag_value=JSONL, help="Print JSON, an element of the array a line.")
+    array = click.option("--json", "as_json", flag_value=JSON, default="", help="Print JSON.")
+    return array(lines(function))
 
 
 def echo(*lines: str, err: bool = False) -> None:
@@ -23,9 +39,70 @@ def echo(*lines: str, err: bool = False) -> None:
     _write("".join(f"{printable(line)}\n" for line in lines), err)
 
 
-def echo_json(told: Any, indent: int | None = None) -> None:
-    """Print JSON, in ASCII."""
-    _write(json.dumps(told, indent=indent) + "\n", False)
+def echo_json(told: Any, form: str = JSON) -> None:
+    """Print one thing as JSON, in ASCII; a list as `echo_items` does."""
+    if isinstance(told, list):
+        echo_items(told, form)
+    else:
+        _write(json.dumps(told, indent=2 if form == JSON else None) + "\n", False)
+
+
+def echo_items(items: Iterable[Any], form: str) -> None:
+    """Print what there can be several of, as it is found: an array, an element a line, or only the elements."""
+    if form == JSONL:
+        for item in items:
+            _write(json.dumps(item) + "\n", False)
+        return
+    before = "[\n"
+    for item in items:
+        _write(before + json.dumps(item), False)
+        before = ",\n"
+    _write("[]\n" if before == "[\n" else "\n]\n", False)
+
+
+def echo_nothing(text: str) -> None:
+    """Say that there is nothing to list: to a person, not to what reads the list."""
+    echo(f"rdnscache: {text}", err=True)
+
+
+def echo_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> bool:
+    """Print rows below their heads, aligned, as they come. Whether there are any; else nothing is printed."""
+    line = ""
+    for line in aligned(head, rows):
+        echo(line)
+    return line != ""
+
+
+def aligned(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """The lines of a table; none where there are no rows.
+
+    Widths are those of the rows that come first; what is longer further down moves its own line only. The last column
+    is as wide as it is; one whose head begins with a '>' stands to the right.
+    """
+    coming = iter(rows)
+    first = list(_first(coming))
+    if not first:
+        return
+    right = [each.startswith(">") for each in head[:-1]]
+    heads = [each.lstrip(">") for each in head]
+    widths = [min(max(len(row[at]) for row in (heads, *first)), WIDEST) for at in range(len(right))]
+    for row in chain([heads], first, coming):
+        cells = [cell.rjust(width) if to_right else cell.ljust(width)
+                 for cell, width, to_right in zip(row, widths, right, strict=False)]  # fmt: skip
+        yield "  ".join([*cells, row[-1]]).rstrip()
+
+
+def _first(rows: Iterator[T]) -> Iterator[T]:
+    """As many rows as come within a moment."""
+    end = time.monotonic() + AHEAD_TIME
+    for row in islice(rows, AHEAD):
+        yield row
+        if time.monotonic() >= end:
+            return
+
+
+def entries(count: int) -> str:
+    return f"{count} {'entry' if count == 1 else 'entries'}"
 
 
 def on_terminal(stream: TextIO | None) -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from rdnscache.cli.output import echo, echo_json
+from rdnscache.cli.completion import types
+from rdnscache.cli.output import echo, echo_json, echo_nothing, json_options
 from rdnscache.cli.policy_orders import COMMANDS
 from rdnscache.cli.serve import some_options
 from rdnscache.config import Config, load
@@ -19,7 +20,7 @@ from rdnscache.policy.rpz_text import RPZ
 #: Options that a policy is made of, beside those of a file and the environment.
 OPTIONS = ("upstream", "zone", "records", "hosts", "block", "pass_", "rpz", "block_answer", "special_names",
            "single_label", "rebind_protection", "rebind_allow", "filter_types", "dns64", "dns64_exclude",
-           "view", "listen", "allow", "deny")  # fmt: skip
+           "view", "listen", "allow", "deny", "proxy_from")  # fmt: skip
 
 
 @click.group()
@@ -29,7 +30,7 @@ def policy() -> None:
 
 def policy_options(function: Callable[..., Any]) -> Callable[..., Any]:
     function = some_options(OPTIONS)(function)
-    function = click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+    function = json_options(function)
     return click.option(
         "--config", "file", metavar="FILE.toml", envvar="RDNSCACHE_CONFIG", help="Read options from this file."
     )(function)
@@ -41,12 +42,15 @@ def _load(file: str | None, given: dict[str, Any]) -> Config:
 
 @policy.command()
 @click.argument("name")
-@click.option("--type", "rtype", metavar="TYPE", default="A", show_default=True, help="The type asked for.")
+@click.option(
+    "--type", "rtype", metavar="TYPE", shell_complete=types, default="A", show_default=True, help="The type asked for."
+)
 @click.option("--client", metavar="ADDR", default="", help="Who asks: it may be in a view.")
 @click.option("--listener", metavar="ADDR:PORT", default="", help="Where it asks; the first listener unless given.")
+@click.option("--tls-name", metavar="NAME", default="", help="The host it names in TLS, as a balancer tells.")
 @policy_options
 def explain(
-    name: str, rtype: str, client: str, listener: str, file: str | None, as_json: bool, **given: Any
+    name: str, rtype: str, client: str, listener: str, tls_name: str, file: str | None, as_json: str, **given: Any
 ) -> None:  # fmt: skip
     """Say what a node with these options would do with NAME, and why.
 
@@ -57,11 +61,11 @@ def explain(
 
     config = _load(file, given)
     try:
-        found = _explained(config, name, rtype, client, view_of(config, client, listener))
+        found = _explained(config, name, rtype, client, view_of(config, client, listener, tls_name))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if as_json:
-        echo_json(found, indent=2)
+        echo_json(found, as_json)
         return
     echo(found["question"])
     for key, value in found.items():
@@ -89,7 +93,7 @@ def _explained(
 
 @policy.command()
 @policy_options
-def lists(file: str | None, as_json: bool, **given: Any) -> None:
+def lists(file: str | None, as_json: str, **given: Any) -> None:
     """Show the lists that a node with these options has: how many names, and how many lines were passed over."""
     from rdnscache.group_policies import load_policies
     from rdnscache.lists.sources import all_transfers
@@ -99,13 +103,13 @@ def lists(file: str | None, as_json: bool, **given: Any) -> None:
     found = facts_here(load_policies(config).lists, all_transfers(config))
     if as_json:
         echo_json([{"kind": each.kind, "file": each.file, "names": each.names, "passed_over": each.refused}
-                   for each in found], indent=2)  # fmt: skip
+                   for each in found], as_json)  # fmt: skip
         return
     for each in found:
         what = "rules" if each.kind == RPZ else "names"
         echo(f"{each.kind:5}  {each.names:>9,} {what}  {each.refused:>7,} lines passed over  {each.file}")
     if not found:
-        echo("there are no lists")
+        echo_nothing("there are no lists")
 
 
 @policy.command()

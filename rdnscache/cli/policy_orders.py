@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rdnscache.cli import completion
 from rdnscache.cli.access import open_browser, redis_options, secret_option
-from rdnscache.cli.cache import entries
-from rdnscache.cli.output import echo, echo_json
+from rdnscache.cli.output import echo, echo_json, echo_nothing, entries
 from rdnscache.dns.names import name_text, parse_name
 from rdnscache.errors import ConfigError
 from rdnscache.store.policy_document import LONGEST_PAUSE, UNTIL_RESUMED
@@ -46,7 +46,7 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("names", metavar="NAME…", nargs=-1, required=True)
+@click.argument("names", metavar="NAME…", nargs=-1, required=True, shell_complete=completion.names)
 @order_options
 def block(names: tuple[str, ...], **told: Any) -> None:
     """Block NAME and everything below it on all nodes, until `clear`.
@@ -63,7 +63,7 @@ def block(names: tuple[str, ...], **told: Any) -> None:
 
 
 @click.command("pass")
-@click.argument("names", metavar="NAME…", nargs=-1, required=True)
+@click.argument("names", metavar="NAME…", nargs=-1, required=True, shell_complete=completion.names)
 @order_options
 def pass_names(names: tuple[str, ...], **told: Any) -> None:
     """Never block NAME and what is below it, whatever lists say, until `clear`.
@@ -79,7 +79,7 @@ def pass_names(names: tuple[str, ...], **told: Any) -> None:
 
 
 @click.command()
-@click.argument("names", metavar="NAME…", nargs=-1, required=True)
+@click.argument("names", metavar="NAME…", nargs=-1, required=True, shell_complete=completion.names)
 @order_options
 def clear(names: tuple[str, ...], **told: Any) -> None:
     """Take back what was ordered about NAME with `block` or `pass`: lists decide again.
@@ -122,28 +122,30 @@ def resume(**told: Any) -> None:
 @click.command()
 @secret_option
 @redis_options
-def orders(secrets: tuple[str, ...], url: str | None, prefix: str, as_json: bool) -> None:
+def orders(secrets: tuple[str, ...], url: str | None, prefix: str, as_json: str) -> None:
     """Show what is ordered for the whole cluster, and which versions of lists it uses."""
     _, found = _open(url, prefix, secrets, 1.0).read()
     if as_json:
         lists = {word: {"names": each.names, "modified": each.modified, "version": each.digest}
                  for word, each in found.lists.items()}  # fmt: skip
         paused = found.paused_until if found.paused(time.time()) else 0
-        echo_json({"paused_until": paused, "blocked": found.blocked, "passed": found.passed, "lists": lists}, indent=2)
+        echo_json({"paused_until": paused, "blocked": found.blocked, "passed": found.passed, "lists": lists}, as_json)
         return
     lines = [f"blocking is paused {_until(found.paused_until)}"] if found.paused(time.time()) else []
     lines += [f"block  {name}" for name in found.blocked] + [f"pass   {name}" for name in found.passed]
     for word, each in found.lists.items():
         changed = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(each.modified))
         lines.append(f"list   {word}: {each.names:,} names, version {each.digest[:8]} of {changed}")
-    echo(*(lines or ["nothing is ordered"]))
+    echo(*lines)
+    if not lines:
+        echo_nothing("nothing is ordered, and there are no lists")
 
 
 COMMANDS = (block, pass_names, clear, pause, resume, orders)
 
 
 def _order(
-    changes: Changes, done: str, patience: float, url: str | None, prefix: str, secrets: Sequence[str], as_json: bool
+    changes: Changes, done: str, patience: float, url: str | None, prefix: str, secrets: Sequence[str], as_json: str
 ) -> None:
     work = _open(url, prefix, secrets, patience)
     signer = next((each.node for each in work.members().members() if each.signs), "")
@@ -154,7 +156,7 @@ def _order(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if as_json:
-        echo_json({"done": done} | proof.as_json())
+        echo_json({"done": done} | proof.as_json(), as_json)
     else:
         echo(f"{done}; {entries(proof.entries)} forgotten in local caches; confirmed by {proof}")
         for problem in proof.problems:

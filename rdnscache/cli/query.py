@@ -1,4 +1,4 @@
-"""`rdnscache query`: one question to a server, its reply for people or as JSON."""
+"""`rdnscache query`: questions to a server, its replies for people or as JSON."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from rdnscache.address import Address
+from rdnscache.cli.completion import types
+from rdnscache.cli.completion import words as words_of
 from rdnscache.cli.node_file import config_option
-from rdnscache.cli.output import echo, echo_json
+from rdnscache.cli.output import echo, echo_items, json_options
+from rdnscache.cli.question_words import Words, find_server, one_name, reverse_name, sort_out
 from rdnscache.clients.proxy import build_proxy
 from rdnscache.dns.names import class_number, class_text, name_text, parse_name, rcode_text, type_number, type_text
 from rdnscache.dns.question import VARIANT_CD, VARIANT_DO, qclass, qtype, question_key
 from rdnscache.dns.wire import TCP_SIZE, TRACE_OPTION
+from rdnscache.errors import ConfigError
 
 if TYPE_CHECKING:
     from dnslib import DNSRecord
@@ -27,46 +34,108 @@ _FLAGS = ("aa", "tc", "rd", "ra", "ad", "cd")
 
 
 @click.command()
-@click.argument("name")
-@click.argument("rtype", metavar="[TYPE]", default="A")
+@click.argument("words", metavar="[@SERVER] NAME [TYPE]...", nargs=-1, shell_complete=words_of)
 @click.option(
     "--server", metavar="ADDR[:PORT]", default="127.0.0.1:5300", envvar="RDNSCACHE_SERVER", show_default=True,
-    help="Whom to ask.",
+    help="Whom to ask: an address or a name; the same as @SERVER.",
 )  # fmt: skip
-@click.option("--tcp", is_flag=True, help="Ask over TCP.")
-@click.option("--do", "want_dnssec", is_flag=True, help="Ask for DNSSEC records.")
-@click.option("--cd", "no_checking", is_flag=True, help="Set the CD flag.")
-@click.option("--class", "klass", metavar="CLASS", default="IN", show_default=True, help="Such as CH.")
+@click.option("-p", "--port", metavar="PORT", type=click.IntRange(1, 65535), help="Of the server, where it has none.")
+@click.option(
+    "-t", "--type", "rtypes", metavar="TYPE", multiple=True, shell_complete=types, help="The same as TYPE as a word."
+)
+@click.option("-x", "--reverse", metavar="ADDR", help="Instead of NAME: ask for the name of this address.")
+@click.option("--short", is_flag=True, help="Print only the data of the answer; the same as +short.")
+@click.option("--tcp", is_flag=True, help="Ask over TCP; the same as +tcp.")
+@click.option("--do", "want_dnssec", is_flag=True, help="Ask for DNSSEC records; the same as +dnssec.")
+@click.option("--cd", "no_checking", is_flag=True, help="Set the CD flag; the same as +cd.")
+@click.option("--class", "klass", metavar="CLASS", default="IN", show_default=True, help="Such as CH, or CH as a word.")
 @click.option("--trace", is_flag=True, help="Ask the node where the answer comes from.")
 @click.option("--client", metavar="ADDR", help="Say that this client asks, in a PROXY v2 header, as a balancer does.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_options
 @config_option
+@click.pass_context
 def query(
-    name: str, rtype: str, server: str, tcp: bool, want_dnssec: bool, no_checking: bool, klass: str, trace: bool,
-    client: str | None, as_json: bool,
-) -> None:  # fmt: skip
-    """Ask a server for NAME, of TYPE A unless given. Exit code 1 when no reply comes."""
+    ctx: click.Context,
+    words: tuple[str, ...],
+    server: str,
+    port: int | None,
+    rtypes: tuple[str, ...],
+    reverse: str | None,
+    short: bool,
+    tcp: bool,
+    want_dnssec: bool,
+    no_checking: bool,
+    klass: str,
+    trace: bool,
+    client: str | None,
+    as_json: str,
+) -> None:
+    """Ask a server for NAME, for the TYPEs given or A; words may come in any order, as with dig.
+
+    \b
+    rdnscache query example.com
+    rdnscache query @192.0.2.1 AAAA example.com
+    rdnscache query @ns.example#5353 -x 192.0.2.7 +short
+
+    SERVER is an address or a name, with a port behind '#' or ':'; 53 where none is given.
+    Exit code 1 when no reply comes.
+    """
     try:
-        address = Address.parse(server, 53)
-        bits = (VARIANT_DO if want_dnssec else 0) | (VARIANT_CD if no_checking else 0)
-        key = question_key(parse_name(name), type_number(rtype), class_number(klass), bits)
+        asked = sort_out(words, reverse is None)
+        asked.types += rtypes
+        flags = {"short": short, "tcp": tcp, "do": want_dnssec, "cd": no_checking} | asked.flags
+        bits = (VARIANT_DO if flags["do"] else 0) | (VARIANT_CD if flags["cd"] else 0)
+        keys = _keys(asked, reverse, klass, bits)
+        given = ctx.get_parameter_source("server") is ParameterSource.COMMANDLINE
+        addresses = _servers(asked.servers, server, given, port)
         asker = Address.parse(client, 0) if client else None
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
-    from rdnscache.dns.message import build_query
-
-    message = build_query(int.from_bytes(os.urandom(2), "big"), key, [TRACE_OPTION] if trace else [])
-    started = time.monotonic()
-    try:
-        reply = ask(address, message, tcp, asker)
+        raise ConfigError(str(error)) from None
     except OSError as error:
-        echo(f"rdnscache: no reply from {address}: {error.strerror or error}", err=True)
+        echo(f"rdnscache: no address of {(asked.servers or [server])[0]}: {error.strerror}", err=True)
         sys.exit(1)
-    told = _told(key, reply, address, round((time.monotonic() - started) * 1000, 1))
-    if as_json:
-        echo_json(told)
-    else:
-        echo(*_as_text(key, told))
+    replies = (_told(key, addresses, flags["tcp"], trace, asker) for key in keys)
+    try:
+        if as_json:
+            echo_items(replies, as_json)
+        else:
+            _print(keys, replies, flags["short"])
+    except NoReply as error:
+        echo(f"rdnscache: {error}", err=True)
+        sys.exit(1)
+
+
+class NoReply(Exception):
+    """No server has answered."""
+
+
+def _keys(asked: Words, reverse: str | None, klass: str, bits: int) -> list[bytes]:
+    """The questions. Raises ValueError."""
+    if reverse is not None and asked.names:
+        raise ValueError(f"give a NAME or -x, not both: {asked.names[0]}")
+    name = parse_name(one_name(asked.names) if reverse is None else reverse_name(reverse))
+    number = class_number([klass, *asked.classes][-1])
+    types = asked.types or ["PTR" if reverse is not None else "A"]
+    return [question_key(name, rtype, number, bits) for rtype in dict.fromkeys(map(type_number, types))]
+
+
+def _servers(named: list[str], server: str, given: bool, port: int | None) -> list[Address]:
+    """Whom to ask. A port on the command line counts where the server has none, or is the usual one."""
+    if len(named) + given > 1:
+        raise ValueError("one server at a time")
+    if named or given:
+        return find_server(named[0] if named else server, port)
+    return [replace(address, port=port or address.port) for address in find_server(server, None)]
+
+
+def _print(keys: list[bytes], replies: Iterable[dict[str, Any]], short: bool) -> None:
+    for number, (key, told) in enumerate(zip(keys, replies, strict=True)):
+        if not short:
+            echo(*([""] if number else []), *_as_text(key, told))
+            continue
+        echo(*(line.split(" ", 4)[-1] for line in told["answer"]))
+        if told["rcode"] != "NOERROR":
+            echo(f"rdnscache: {told['name']} {told['type']}: {told['rcode']}", err=True)
 
 
 def ask(address: Address, query: bytes, tcp: bool, client: Address | None) -> DNSRecord:
@@ -119,9 +188,21 @@ def _ask_udp(address: Address, query: bytes, header: bytes) -> DNSRecord:
     raise TimeoutError("timed out")
 
 
-def _told(key: bytes, reply: DNSRecord, address: Address, took: float) -> dict[str, Any]:
-    from rdnscache.dns.message import extended_errors, lines, rcode
+def _told(
+    key: bytes, addresses: list[Address], tcp: bool, trace: bool, client: Address | None
+) -> dict[str, Any]:  # fmt: skip
+    """Ask, and say what was replied. Raises NoReply."""
+    from rdnscache.dns.message import build_query, extended_errors, lines, rcode
 
+    message = build_query(int.from_bytes(os.urandom(2), "big"), key, [TRACE_OPTION] if trace else [])
+    for number, address in enumerate(addresses, 1):
+        started = time.monotonic()
+        try:
+            reply = ask(address, message, tcp, client)
+            break
+        except OSError as error:
+            if number == len(addresses):
+                raise NoReply(f"no reply from {address}: {error.strerror or error}") from None
     return {
         "name": name_text(key),
         "type": type_text(qtype(key)),
@@ -132,7 +213,7 @@ def _told(key: bytes, reply: DNSRecord, address: Address, took: float) -> dict[s
         "authority": lines(reply.auth),
         "additional": lines(reply.ar),
         "server": str(address),
-        "ms": took,
+        "ms": round((time.monotonic() - started) * 1000, 1),
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from rdnscache.cli.output import echo, echo_json
+from rdnscache.cli.output import echo, echo_json, json_options
 from rdnscache.config import TABLES, load, options
 from rdnscache.config_text import default_text, env_name, flag_name, plain, toml_name
 from rdnscache.logs import set_up
@@ -97,8 +97,8 @@ def _line(option: Field[Any], value: Any) -> str:
 
 @click.command("check-config")
 @click.argument("file")
-@click.option("--json", "as_json", is_flag=True, help="Print the configuration as JSON.")
-def check_config(file: str, as_json: bool) -> None:
+@json_options
+def check_config(file: str, as_json: str) -> None:
     """Check a configuration file; print what a node would use, defaults included, as a file that can be read again.
 
     Secrets and passwords are not shown.
@@ -107,7 +107,7 @@ def check_config(file: str, as_json: bool) -> None:
     config = load(file, {}, {}, lambda note: echo(f"rdnscache: {note}", err=True))
     table = {toml_name(option): plain(option, getattr(config, option.name)) for option in options()}
     if as_json:
-        echo_json(table, indent=2)
+        echo_json(table, as_json)
         return
     tables = [(f"[[{name}]]", each) for name in TABLES for each in table.pop(name)]
     echo(*(_line(option, getattr(config, option.name)) for option in options() if toml_name(option) in table))

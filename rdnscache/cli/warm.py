@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import BinaryIO, TypeVar
 
 import click
 
 from rdnscache.address import Address
 from rdnscache.cli.access import open_cluster, redis_options
 from rdnscache.cli.lists import FORMS, read_keys
-from rdnscache.cli.output import echo, echo_json, on_terminal
-from rdnscache.dns.wire import NOERROR, NXDOMAIN, build_query
+from rdnscache.cli.output import echo, echo_json, echo_nothing, on_terminal
+from rdnscache.cli.question_words import find_server
+from rdnscache.dns.wire import NOERROR, NXDOMAIN, REFUSED, build_query
 from rdnscache.errors import ConfigError
 
 #: Seconds a question may wait for its reply, how many may be open, and how often each is asked.
 TIMEOUT, WINDOW, TRIES = 5.0, 256, 2
+#: Replies after which we give up when every one was REFUSED.
+MOST_REFUSED = 20
+#: What a socket says when nobody is there.
+_NOBODY = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
+
+T = TypeVar("T")
+
+
+class Away(Exception):
+    """Nobody is there, or nobody who answers us."""
 
 
 @click.command()
@@ -44,42 +57,54 @@ TIMEOUT, WINDOW, TRIES = 5.0, 256, 2
 @redis_options
 def warm(
     file: BinaryIO | None, form: str, limit: int | None, top: int | None, server: str, rate: int, url: str | None,
-    prefix: str, as_json: bool,
+    prefix: str, as_json: str,
 ) -> None:  # fmt: skip
     """Ask a node for every line of FILE, '-' for standard input: `NAME [TYPE]`, A without one, '#' begins a comment.
 
     FILE may be packed with gzip, and hold a million names.
     With --top, ask it for the names the cluster is asked most, so that those that have expired are there again.
-    Exit code 1 when one had no answer, 2 when a line is no name; then nothing is asked.
+    Exit code 1 when one had no answer, at once when nobody is there; 2 when a line is no name; then nothing is asked.
     """
     if (file is None) == (top is None):
         raise click.UsageError("give a FILE or --top N")
     try:
-        address = Address.parse(server, 53)
+        address = find_server(server, None)[0]
         if file is not None:
             keys = read_keys(file, form, limit)
         else:
             keys = [key for key, _ in open_cluster(url, prefix).hottest(top or 0)]
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    results = {"answered": 0, "failed": 0, "silent": 0}
+    except OSError as error:
+        raise ConfigError(f"no address of {server}: {error.strerror}") from None
+    if not keys:
+        echo_nothing("there is no name to ask for")
+    results = {"answered": 0, "refused": 0, "failed": 0, "silent": 0}
     hidden = not on_terminal(sys.stderr)
     with click.progressbar(length=len(keys), file=sys.stderr, label="asking", hidden=hidden) as bar:
-        for outcome in ask_all(address, keys, rate):
-            results[outcome] += 1
-            bar.update(1)
+        try:
+            for outcome in ask_all(address, keys, rate):
+                results[outcome] += 1
+                bar.update(1)
+                if results["refused"] == MOST_REFUSED == sum(results.values()):
+                    raise Away(f"{address} refuses what we ask: a node answers clients it knows, see --allow")
+        except Away as error:
+            bar.render_finish()
+            echo(f"rdnscache: {error}", err=True)
+            sys.exit(1)
     if as_json:
-        echo_json(results)
+        echo_json(results, as_json)
     else:
         echo(", ".join(f"{count} {name}" for name, count in results.items()))
-    sys.exit(1 if results["failed"] or results["silent"] else 0)
+    sys.exit(0 if results["answered"] == len(keys) else 1)
 
 
 def ask_all(address: Address, keys: list[bytes], rate: int) -> Iterator[str]:
-    """Ask each question, at `rate` a second; `answered`, `failed` or `silent` for each as it is known.
+    """Ask each question, at `rate` a second; `answered`, `refused`, `failed` or `silent` for each as it is known.
 
-    Raises ConfigError when there is no way to the server.
+    Raises ConfigError when there is no way to the server, Away when nobody is there from the beginning.
     """
+    heard = False
     waiting: dict[int, tuple[float, bytes, int]] = {}
     again: list[tuple[bytes, int]] = []
     left = len(keys)
@@ -96,12 +121,16 @@ def ask_all(address: Address, keys: list[bytes], rate: int) -> Iterator[str]:
                 left -= attempt == 1
                 ident = (ident + 1) % 65536
                 waiting[ident] = (now + TIMEOUT, key, attempt)
-                _send(sock, build_query(ident.to_bytes(2, "big"), key, edns=True))
+                message = build_query(ident.to_bytes(2, "big"), key, edns=True)
+                _carry(partial(sock.send, message), address, heard)
                 due = max(due + 1 / rate, now - 0.1)
             first = min((at for at, _, _ in waiting.values()), default=now + 1)
             wake = min(first, due) if (left or again) and len(waiting) < WINDOW else first
-            if select.select([sock], [], [], max(wake - now, 0))[0] and (outcome := _receive(sock, waiting)):
-                yield outcome
+            if select.select([sock], [], [], max(wake - now, 0))[0]:
+                data = _carry(partial(sock.recv, 4096), address, heard)
+                if outcome := _outcome(data or b"", waiting):
+                    heard = True
+                    yield outcome
             for number in [number for number, (at, _, _) in waiting.items() if at <= time.monotonic()]:
                 _, key, attempt = waiting.pop(number)
                 if attempt < TRIES:
@@ -110,21 +139,23 @@ def ask_all(address: Address, keys: list[bytes], rate: int) -> Iterator[str]:
                     yield "silent"
 
 
-def _send(sock: socket.socket, data: bytes) -> None:
+def _carry(act: Callable[[], T], address: Address, heard: bool) -> T | None:
+    """Send or receive. What fails once the server has been heard is a lost datagram: the timeout will tell.
+
+    Raises Away where nothing has ever come and the system says that nobody is there.
+    """
     try:
-        sock.send(data)
-    except OSError:  # nobody listens there; the timeout will tell
-        pass
+        return act()
+    except OSError as error:
+        if error.errno in _NOBODY and not heard:
+            raise Away(f"{address} cannot be asked: {error.strerror}") from None
+        return None
 
 
-def _receive(sock: socket.socket, waiting: dict[int, tuple[float, bytes, int]]) -> str:
+def _outcome(data: bytes, waiting: dict[int, tuple[float, bytes, int]]) -> str:
     """The outcome a reply brings; empty when it is none of ours."""
-    try:
-        data = sock.recv(4096)
-    except OSError:
-        return ""
     ident = int.from_bytes(data[:2], "big")
     if len(data) < 12 or ident not in waiting:
         return ""
     del waiting[ident]
-    return "answered" if data[3] & 15 in (NOERROR, NXDOMAIN) else "failed"
+    return {NOERROR: "answered", NXDOMAIN: "answered", REFUSED: "refused"}.get(data[3] & 15, "failed")

@@ -28,6 +28,8 @@ class Zones(Generic[T]):
     ) -> None:
         self.usual = usual
         self._inside = dict(inside)
+        #: How names end that may be in one: most are not, and need not be taken apart.
+        self._ends = tuple({suffixes(name)[-1] for name in inside if len(name) > 1})
         self._closed = frozenset(closed)
         self._routes = routes
         #: Names that have a zone, or a part of its name, below them: they exist (RFC 8020 section 2).
@@ -51,6 +53,8 @@ class Zones(Generic[T]):
 
     def find(self, name: bytes, from_above: bool = False) -> T:
         """What holds at a name; `from_above` for what the zone above says of it."""
+        if not name.endswith(self._ends):
+            return self.usual
         for rest in suffixes(name):
             found = self._inside.get(rest)
             if found is not None and (not from_above or rest != name or rest in self._closed):

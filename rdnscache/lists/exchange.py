@@ -12,8 +12,9 @@ from rdnscache.config import Config
 from rdnscache.errors import StoreDown
 from rdnscache.lists.shelf import Shelf
 from rdnscache.lists.sources import ListSource
-from rdnscache.operator.entries import Browser, redis_errors
+from rdnscache.operator.entries import Browser
 from rdnscache.operator.members import Members
+from rdnscache.operator.places import redis_errors
 from rdnscache.operator.policy_orders import PolicyOrders
 from rdnscache.policy.compiled_list import MOST_OCTETS, read_compiled
 from rdnscache.policy.list_version import Version, newer
@@ -82,9 +83,9 @@ class Exchange:
             except (ValueError, OSError) as error:
                 if time.monotonic() >= self._next_warning:
                     self._next_warning = time.monotonic() + PAUSE
-                    log.warning("the list %s cannot be had from the cluster, the old one stays: %s", word, error)
+                    log.warning("list %s: not fetched from the cluster, the old version stays: %s", word, error)
                 return
-            log.info("%s: %d names, from the cluster", word, version.names)
+            log.info("list %s: %d names, fetched from the cluster", word, version.names)
         take(word, version)
 
     def _whole(self, version: Version) -> bytes:
@@ -120,7 +121,7 @@ class Exchange:
             log.info("%s: %d names, version %s is the cluster's%s", word, version.names, version.digest[:8],
                      f"; confirmed by {proof}" if self.proves else "")  # fmt: skip
         for problem in proof.problems if self.proves else ():
-            log.warning("not everybody uses the new lists yet: %s", problem)
+            log.warning("not all workers use the new lists yet: %s", problem)
 
     def _upload(self, version: Version) -> None:
         data = self._shelf.map(version.digest)
@@ -143,7 +144,7 @@ class Exchange:
             with redis_errors():
                 there = [self._browser.redis.exists(part_key(self._names, mine.check, each)) for each in {0, last}]
             if not all(there):
-                log.info("%s: parts of it are gone from Redis, they are stored again", word)
+                log.info("list %s: parts are missing from Redis and are stored again", word)
                 self._upload(mine)
 
     def _expire(self, version: Version | None) -> None:

@@ -230,7 +230,7 @@ class Librarian:
                     self.shelf.use(version.digest)
                 self.shelf.tidy(version.digest for version in versions.values())
         except OSError as error:
-            log.warning("lists cannot be noted in %s: %s", self.shelf.directory, error)
+            log.warning("the state of the lists cannot be saved in %s: %s", self.shelf.directory, error)
 
     def _problem(self, held: Held, text: str) -> None:
         if text != held.problem:
@@ -258,7 +258,7 @@ def _tell(source: ListSource, facts: ListFacts) -> None:
     log.info("%s list %s: %d names", source.kind, source.place, facts.names)
     if facts.refused:
         first = facts.remarks[0]
-        log.warning("%s list %s: %d lines are passed over, the first is line %d: %s (rdnscache policy check)",
+        log.warning("%s list %s: %d lines are skipped, the first is line %d: %s (`rdnscache policy check` shows them)",
                     source.kind, source.place, facts.refused, first.line, first.reason)  # fmt: skip
 
 

@@ -113,7 +113,7 @@ class Transfer:
         if reason != self.problem:
             self.problem = reason
             stays = "there is no copy yet" if self.soa is None else f"serial {self.soa.serial} stays"
-            log.warning("%s is not transferred: %.300s; %s", self.source, reason, stays)
+            log.warning("%s: the zone transfer failed: %.300s; %s", self.source, reason, stays)
 
     def _refresh(self) -> bool:
         """Whether the copy has changed."""

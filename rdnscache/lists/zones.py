@@ -100,7 +100,7 @@ class ZoneCopy:
         try:
             self._changed = self.transfer.refresh()
         except Exception:
-            log.exception("%s is not transferred", self.transfer.source)
+            log.exception("%s: the zone transfer failed because of an internal error", self.transfer.source)
             self.transfer.due = time.monotonic() + LOOK * 60
 
     def _end(self) -> IO[bytes] | None:
@@ -118,7 +118,7 @@ class ZoneCopy:
             if self.cluster is not None and self.cluster.holds(self.word):
                 return None
             self.expired = True
-            log.warning("%s has been confirmed by nobody for longer than its SOA allows: it decides nothing",
+            log.warning("%s: unconfirmed for longer than its SOA allows, and not applied until it is",
                         transfer.source)  # fmt: skip
             return self.text()
         return None

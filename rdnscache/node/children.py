@@ -191,7 +191,7 @@ class ProcessGroup:
             if child.silent >= longest + LAST_WORDS and child.condemned:
                 os.kill(child.pid, signal.SIGKILL)
             elif child.silent >= longest and not child.condemned:
-                log.error("%s hangs: it is %s, and nothing has moved in it for %.1f s; it is ended", child.name,
+                log.error("%s hangs: it is %s and has made no progress for %.1f s; it is ended", child.name,
                           does_what(child.pid), child.silent)  # fmt: skip
                 child.condemned = True
                 os.kill(child.pid, signal.SIGABRT)

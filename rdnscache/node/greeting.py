@@ -28,7 +28,7 @@ def greet(config: Config, bound: list[Address], admin_port: int, redis_url: str 
         print(f"  zones       {_zones_text(config)}")
     print(f"  Redis       {_redis_text(config, redis_url)}")
     if config.admin:
-        print(f"  admin       http://{Address(config.admin.host, admin_port)}/  (a live page; /metrics, /readyz)")
+        print(f"  admin       http://{Address(config.admin.host, admin_port)}/  ({_admin_text(config.admin, config)})")
     print(f"  try         dig @{host} -p {first.port} example.com")
     if path is not None:
         print(f"              redis-cli -s {path} --scan")
@@ -36,6 +36,13 @@ def greet(config: Config, bound: list[Address], admin_port: int, redis_url: str 
         where = redis_url.removeprefix("unix://")
         print(f"              redis-cli {'-u' if where == redis_url else '-s'} {where} --scan")
     sys.stdout.flush()
+
+
+def _admin_text(admin: Address, config: Config) -> str:
+    """What is there, and who may read it."""
+    if config.admin_read_token:
+        return "a live page, /metrics: with a token; /readyz"
+    return "a live page; /metrics, /readyz" + ("" if admin.loopback else ": whoever gets there may read")
 
 
 def _zones_text(config: Config) -> str:
@@ -62,7 +69,7 @@ def warn_of_root(config: Config) -> None:
     first = first_free_port()
     ports = [address.port for address in (*config.listen, *([config.admin] if config.admin else []))]
     if os.geteuid() == 0 and all(port == 0 or port >= first for port in ports):
-        log.warning("running as root, which nothing here needs: run it as a user of its own")
+        log.warning("running as root, which is not needed: run it as a user of its own")
 
 
 def where(config: Config) -> str:

@@ -62,7 +62,7 @@ def _start() -> int:
             finally:
                 os._exit(0)
     except OSError:  # no process can be started: the kernel's SIGTERM has to do
-        log.warning("the keeper cannot be started: workers may go on when this process is killed")
+        log.warning("the keeper cannot be started: if this process is killed, its workers may keep running")
         os.close(writer)
         return -1
     finally:

@@ -194,7 +194,7 @@ class Supervisor:
         """Execute ourselves again; our workers go on meanwhile. Returns why that cannot be done."""
         problem = self._hindrance() or handover.check(self.manager.beat)
         if problem:
-            log.error("not restarted, the next image could not run: %s", problem)
+            log.error("not restarted, since the new process image would not run: %s", problem)
             return problem
         handed = Handover(workers=[worker.pid for worker in self.workers])
         handed.incarnation, handed.begun = self.incarnation.name, self.incarnation.begun
@@ -211,7 +211,7 @@ class Supervisor:
         handed.keeper, handed.orders = self.processes.keeper_fd, list(self.orders.done)
         handed.events = list(self.orders.events.get(RESTART, ()))
         handed.zones = zone.changed(self.config.zone, self.reread().zone)
-        log.info("restarting: the next image takes over")
+        log.info("restarting: the new process image takes over")
         self.lists.end(self.processes)
         try:
             handover.execute(handed)
@@ -287,7 +287,7 @@ class Supervisor:
             if policy.lists:
                 find_directory(wanted.list_dir)
         except ConfigError as error:
-            log.error("the configuration is refused, the old one stays: %s", error)
+            log.error("the new configuration is refused, the old one stays in use: %s", error)
             return str(error), ""
         self.orders.waiting = []
         for option in options():
@@ -315,7 +315,7 @@ class Supervisor:
         self._protect(changed)
         logging.getLogger().setLevel(changed.log_level.upper())
         if not self._roll(before, old_policy):
-            return "the new configuration does not work, the old one stays", ""
+            return "no worker starts with the new configuration: the old one stays in use", ""
         self._forget_zones(zone.changed(before.zone, changed.zone))
         return "", ""
 
@@ -336,7 +336,7 @@ class Supervisor:
         for worker in done:
             self.processes.succeed(worker, before.drain + KILL_MARGIN)
         self._begin_lists(wait=False)
-        log.error("the new configuration does not work, the old one stays")
+        log.error("no worker starts with the new configuration: the old one stays in use")
         return False
 
     def _forget_zones(self, names: list[str]) -> None:

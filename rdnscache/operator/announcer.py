@@ -6,11 +6,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rdnscache.errors import StoreDown
 from rdnscache.operator.ear import Ear
 from rdnscache.operator.members import Members
 from rdnscache.operator.proof import Proof, Tally
 from rdnscache.store.contract import BEAT, VERSION
 from rdnscache.store.membership import Member, read_ack
+from rdnscache.store.steering import UNCONFIRMED
 
 #: Seconds after which everybody who can has entered itself in a register: in a younger one, somebody may be missing.
 SETTLED = BEAT + 1.0
@@ -38,7 +40,18 @@ class Announcer:
         """One round, and who has confirmed it."""
         with self.cluster.listening(self.patience) as ear:
             self.round(ear, event)
-        return self.tally.proof()
+        return self.proof()
+
+    def proof(self) -> Proof:
+        """Who has confirmed; where that is not everybody, one who has is told, and counts it in its metrics."""
+        proof = self.tally.proof()
+        witness = None if proof.complete else self.tally.witness()
+        if witness is not None:
+            try:
+                self.cluster.announce({"event": UNCONFIRMED} | witness)
+            except StoreDown:
+                pass  # who has ordered it hears of that all the same
+        return proof
 
     def announce(self, event: Mapping[str, str]) -> None:
         """Tell all workers, and wait for nobody."""

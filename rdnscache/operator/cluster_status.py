@@ -11,8 +11,9 @@ from typing import Any
 
 from rdnscache.operator.policy_status import lagging, policy_of
 from rdnscache.operator.proof import called
+from rdnscache.operator.told import as_dict, as_list, number, word
+from rdnscache.operator.traffic import l1_of, order_of
 from rdnscache.outcomes import LAYERS
-from rdnscache.printable import printable
 from rdnscache.store.membership import Member
 from rdnscache.store.steering import STEP, STEPS
 
@@ -44,6 +45,10 @@ class NodeStatus:
     upstream_qps: float = 0.0
     saved_qps: float = 0.0
     upstreams: list[dict[str, Any]] = field(default_factory=list)
+    #: Of all its workers: entries, octets and evictions of L1, and how many entries and octets may be there.
+    l1: dict[str, int] = field(default_factory=dict)
+    #: How it has carried out its last order, `reload` or `restart`.
+    order: dict[str, Any] = field(default_factory=dict)
     #: What it goes by: the version of the cluster's orders, whether blocking is paused, and of each list the version.
     policy: dict[str, Any] = field(default_factory=dict)
     #: What a person should know: silent workers, options that differ from the others'.
@@ -94,7 +99,7 @@ def summarize(members: Sequence[Member], breathe: Callable[[], None] = _go_on) -
     _compare(found, {names[life]: workers for life, workers in lives.items()}, breathe)
     for life, workers in lives.items():
         remarks = found[names[life]].remarks
-        if any(_list(member.told.get("twins")) for member in workers):
+        if any(as_list(member.told.get("twins")) for member in workers):
             remarks.insert(0, f"another node is called {life[0]} too: give each its own --node-id")
         more = len(remarks) - MAX_REMARKS
         remarks[MAX_REMARKS:] = [f"and {more} more"] if more > 0 else []
@@ -106,20 +111,21 @@ def _summary(called_so: str, members: list[Member], breathe: Callable[[], None])
     present = [member for member in members if member.present]
     latest = min(members, key=lambda member: member.age).told
     status = NodeStatus(called_so, bool(present), min(member.age for member in members))
-    status.version = f"{_text(latest.get('version'))} ({_text(latest.get('form'))})"
+    status.version = f"{word(latest.get('version'))} ({word(latest.get('form'))})"
     if not present:
         return status
-    status.uptime = max(0.0, *(_by_its_clock(member) - _number(member.told.get("started")) for member in present))
-    status.workers = int(_number(latest.get("workers")))
+    status.uptime = max(0.0, *(_by_its_clock(member) - number(member.told.get("started")) for member in present))
+    status.workers = int(number(latest.get("workers")))
     status.workers_present = len(present)
     status.attached = sum(int(_counter(member, "redis_attached")) for member in present)
-    status.redis_ms = max(_number(member.told.get("redis_ms")) for member in present)
+    status.redis_ms = max(number(member.told.get("redis_ms")) for member in present)
     states = {str(member.told.get("redis_state")) for member in present}
     status.redis_state = max((state for state in STATES if state in states), key=STATES.index, default="?")
     for name, counter in (("detachments", "redis_detachments"), ("events_missed",) * 2, ("wakes_lost",) * 2):
         setattr(status, name, sum(int(_counter(member, counter)) for member in present))
     status.upstreams = _upstreams(present, breathe)
     status.policy = policy_of(present)
+    status.l1, status.order = l1_of(present), order_of(present)
     status.remarks = [
         f"worker {member.worker} is silent for {member.age:.0f} s" for member in members if not member.present
     ] + _said(present)
@@ -138,7 +144,7 @@ def _summary(called_so: str, members: list[Member], breathe: Callable[[], None])
 
 def _by_its_clock(member: Member) -> float:
     """What the clock of a member's machine shows now."""
-    return _number(member.told.get("time")) + member.age
+    return number(member.told.get("time")) + member.age
 
 
 def _said(present: Sequence[Member]) -> list[str]:
@@ -148,13 +154,13 @@ def _said(present: Sequence[Member]) -> list[str]:
     ahead = _by_its_clock(latest) - time.time()
     if latest.told.get("time") is not None and abs(ahead) >= SKEW:
         remarks.append(f"its clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} ours")
-    order = max((_dict(member.told.get("order")) for member in present), key=lambda told: _number(told.get("time")))
-    refused, waiting = _text(order.get("refused", ""), 500), _list(order.get("waiting"))
+    order = max((as_dict(member.told.get("order")) for member in present), key=lambda told: number(told.get("time")))
+    refused, waiting = word(order.get("refused", ""), 500), as_list(order.get("waiting"))
     if refused:
-        when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(_number(order.get("time"))))
-        remarks.append(f"it has refused a {_text(order.get('what'))} at {when}: {refused}")
+        when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(number(order.get("time"))))
+        remarks.append(f"it has refused a {word(order.get('what'))} at {when}: {refused}")
     if waiting:
-        remarks.append(f"changed, but not before a restart: {', '.join(map(_text, waiting[:10]))}")
+        remarks.append(f"changed, but not before a restart: {', '.join(map(word, waiting[:10]))}")
     return remarks
 
 
@@ -166,8 +172,8 @@ def _compare(
     for name, members in lives.items():
         for member in members:
             if member.present:
-                same = {word: member.told[told] for told, word in _SAME.items() if told in member.told}
-                configs[name] = same | _dict(member.told.get("config"))
+                same = {name_of: member.told[told] for told, name_of in _SAME.items() if told in member.told}
+                configs[name] = same | as_dict(member.told.get("config"))
         breathe()
     known: Counter[str] = Counter()
     for config in configs.values():
@@ -198,13 +204,13 @@ def history(members: Sequence[Member], breathe: Callable[[], None] = _go_on) -> 
     numbers = range(last - STEPS + 2, last + 1)
     sums: dict[int, list[float]] = defaultdict(lambda: [0.0] * len(LAYERS))
     for member in members:
-        for step in _list(member.told.get("history"))[-STEPS - 1 :]:
-            if isinstance(step, list) and len(step) == len(LAYERS) + 1 and int(_number(step[0])) in numbers:
-                number, *answers = (_number(each) for each in step)
-                sums[int(number)] = [a + b for a, b in zip(sums[int(number)], answers, strict=True)]
+        for step in as_list(member.told.get("history"))[-STEPS - 1 :]:
+            if isinstance(step, list) and len(step) == len(LAYERS) + 1 and int(number(step[0])) in numbers:
+                place, *answers = (number(each) for each in step)
+                sums[int(place)] = [a + b for a, b in zip(sums[int(place)], answers, strict=True)]
         breathe()
     layers = {
-        layer: [round(max(sums[number][index], 0) / STEP, 2) if number in sums else 0.0 for number in numbers]
+        layer: [round(max(sums[place][index], 0) / STEP, 2) if place in sums else 0.0 for place in numbers]
         for index, layer in enumerate(LAYERS)
     }
     return {"step": STEP, "end": (last + 1) * STEP, "layers": layers}
@@ -214,10 +220,10 @@ def slow(members: Sequence[Member], count: int, breathe: Callable[[], None] = _g
     """The latest slow queries, the newest first."""
     found: list[dict[str, Any]] = []
     for member in members:
-        for each in map(_dict, _list(member.told.get("slow"))[-MAX_SLOW:]):
-            told = {name: _number(each.get(name)) for name in ("time", "ms")}
-            words = {name: _text(each.get(name)) for name in ("type", "layer")}
-            found.append({"node": member.node, "name": _text(each.get("name"), MAX_NAME)} | told | words)
+        for each in map(as_dict, as_list(member.told.get("slow"))[-MAX_SLOW:]):
+            told = {name: number(each.get(name)) for name in ("time", "ms")}
+            words = {name: word(each.get(name)) for name in ("type", "layer")}
+            found.append({"node": member.node, "name": word(each.get("name"), MAX_NAME)} | told | words)
         if len(found) > 2 * MAX_SLOW:
             found = _latest(found, count)
         breathe()
@@ -225,30 +231,16 @@ def slow(members: Sequence[Member], count: int, breathe: Callable[[], None] = _g
 
 
 def _latest(found: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    return sorted(found, key=lambda each: -_number(each["time"]))[:count]
+    return sorted(found, key=lambda each: -number(each["time"]))[:count]
 
 
 def _counter(member: Member, name: str) -> float:
-    return _number(_dict(member.told.get("counters")).get(name))
+    return number(as_dict(member.told.get("counters")).get(name))
 
 
 def _rate(member: Member, name: str) -> float:
     """Events a second."""
-    return _number(_dict(member.told.get("recent")).get(name)) / max(_number(member.told.get("recent_seconds")), 0.001)
-
-
-#: No count, rate or time that is true comes near this; it also keeps columns narrow.
-_ABSURD = 1e15
-
-
-def _number(value: Any) -> float:
-    """A number somebody told; 0 for what is none, or cannot be true."""
-    return float(value) if isinstance(value, int | float) and abs(value) < _ABSURD else 0.0
-
-
-def _text(value: Any, longest: int = 100) -> str:
-    """A word somebody told, cut and on one line."""
-    return printable(str(value)[:longest]) if isinstance(value, str | int) else "?"
+    return number(as_dict(member.told.get("recent")).get(name)) / max(number(member.told.get("recent_seconds")), 0.001)
 
 
 def _shown(value: Any) -> str:
@@ -258,14 +250,6 @@ def _shown(value: Any) -> str:
 
 def _cut(value: Any) -> Any:
     return value[:100] if isinstance(value, str) else "?" if isinstance(value, list | dict) else value
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 #: What is told of a budget.
@@ -286,14 +270,14 @@ def _upstreams(members: Sequence[Member], breathe: Callable[[], None]) -> list[d
     """A node's upstreams, each as the worker sees it for whom it is slowest; its budget as told last."""
     found: dict[str, dict[str, Any]] = {}
     for member in sorted(members, key=lambda member: -member.age):
-        for told in map(_dict, _list(member.told.get("upstreams"))[:MAX_UPSTREAMS]):
-            address = _text(told.get("address"))
+        for told in map(as_dict, as_list(member.told.get("upstreams"))[:MAX_UPSTREAMS]):
+            address = word(told.get("address"))
             if address not in found and len(found) == MAX_UPSTREAMS:
                 continue
             seen = found.setdefault(address, {"address": address, "ms": 0.0, "rests": 0.0})
             for name in ("ms", "rests"):
-                seen[name] = max(seen[name], _number(told.get(name)))
-            if _number(told.get("budget")):
-                seen |= {name: _number(told.get(name)) for name in _OF_A_BUDGET}
+                seen[name] = max(seen[name], number(told.get(name)))
+            if number(told.get("budget")):
+                seen |= {name: number(told.get(name)) for name in _OF_A_BUDGET}
         breathe()
     return list(found.values())

@@ -30,7 +30,7 @@ def forget_zones(url: str, prefix: str, zones: Sequence[str]) -> int:
     for scope in (Scope(zone=parse_own_name(zone)) for zone in zones):
         problems = _forget(browser, scope, deadline)
         for problem in problems:
-            log.warning("%s: the zone's servers have changed, but not everybody has forgotten the old answers: %s; "
+            log.warning("%s: the zone's servers have changed, but old answers may still be in use: %s; "
                         "flush it again with `rdnscache cache flush`", scope, problem)  # fmt: skip
         code |= bool(problems)
     return code
@@ -45,7 +45,7 @@ def _forget(browser: Browser, scope: Scope, deadline: float) -> Sequence[str]:
         except StoreDown as error:
             if time.monotonic() + PAUSE >= deadline:
                 return [str(error)]
-            log.warning("%s: not flushed yet after the change of its servers, Redis is away: tried again", scope)
+            log.warning("%s: its servers have changed, but it cannot be flushed while Redis is away: retrying", scope)
             time.sleep(PAUSE)
             continue
         log.info("flushed %s, whose servers have changed: %d entries in Redis, %d in local caches; confirmed by %s",

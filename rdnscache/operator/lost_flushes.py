@@ -17,7 +17,7 @@ from rdnscache.store.alone import by_one
 from rdnscache.store.contract import Names
 from rdnscache.store.scope import Scope
 from rdnscache.store.servers import Ask, Servers
-from rdnscache.store.sweeping import STEP, sweep
+from rdnscache.store.sweeping import STEP, Where, sweep
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +42,15 @@ def announce_again(url: str, prefix: str, servers: Servers, lost: Sequence[tuple
     for event_id, scope in lost:
 
         def pages(scope: Scope = scope) -> Iterable[int]:
-            return () if servers.marked else sweep(servers.setup, names, scope, STEP, guess=True)
+            steps = () if servers.marked else sweep(servers.setup, names, scope, STEP, where=Where.INDEX)
+            return (step.deleted for step in steps)
 
         try:
             deleted = _delete(servers.setup, names.again(event_id.decode()), pages)
             if deleted is not None:
                 ours.append((event_id, scope, deleted))
         except StoreRefused as problem:
-            log.error("entries that were flushed may be in use again (%s): %s", scope, problem)
+            log.error("Redis has lost a flush, and entries may be in use again (%s): %s", scope, problem)
     if ours:
         gevent.spawn(_announce, Browser(url, prefix), servers, ours)
 
@@ -71,7 +72,7 @@ def _announce(browser: Browser, servers: Servers, lost: Sequence[Lost]) -> None:
             _flush(browser, scope, deleted)
         except StoreDown as error:
             servers.send((b"DEL", browser.names.again(event_id.decode())))
-            log.error("the flush of %s, which Redis has lost, could not be announced again: %s", scope, error)
+            log.error("Redis has lost the flush of %s, and it could not be announced again: %s", scope, error)
 
 
 def _flush(browser: Browser, scope: Scope, deleted: int) -> None:

@@ -31,6 +31,14 @@ class Proof:
         """Whether there is anybody, and all have confirmed."""
         return bool(self.confirmed) and not self.missing
 
+    def joined(self, other: Proof) -> Proof:
+        """That of two flushes, one after the other: confirmed is who has confirmed both."""
+        missing = self.missing | {node: why for node, why in other.missing.items() if node not in self.missing}
+        both = {**self.confirmed, **other.confirmed}
+        times = {node: self.confirmed.get(node, 0.0) + other.confirmed.get(node, 0.0) for node in both}
+        confirmed = {node: seconds for node, seconds in times.items() if node not in missing}
+        return Proof(confirmed, missing, self.entries + other.entries)
+
     @property
     def problems(self) -> list[str]:
         """A sentence for each reason why it is not complete."""
@@ -146,6 +154,14 @@ class Tally:
             else:
                 proof.missing[names[life]] = self._reason(life, lacking)
         return proof
+
+    def witness(self) -> dict[str, str | int] | None:
+        """A worker that has confirmed something, the last round before all; None where nobody has."""
+        for each in reversed(self.rounds):
+            for (node, incarnation), workers in each.acks.items():
+                if workers and (node, incarnation) in self._workers:
+                    return {"node": node, "incarnation": incarnation, "worker": min(workers)}
+        return None
 
     def _reason(self, life: Life, lacking: list[int]) -> str:
         if life in self._silent:

@@ -41,10 +41,11 @@ class Lists:
         self._paused = directives.paused
         #: Response policy zones, as far as they decide anything now.
         self.rpz = ResponsePolicy(() if directives.paused else zones)
+        self._block = not directives.paused and (bool(lists or self.rpz) or self._directives is not None)
 
     def __bool__(self) -> bool:
         """Whether anything may be blocked."""
-        return not self._paused and (bool(self._finds or self.rpz) or self._directives is not None)
+        return self._block
 
     def find(self, name: bytes) -> Found | None:
         """What decides about a name (wire form, lower case); None when nothing does."""

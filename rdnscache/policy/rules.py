@@ -51,7 +51,12 @@ class Policy:
 
     def __bool__(self) -> bool:
         """Whether there is anything to decide."""
-        return any(each is not None for each in (self._local, self._special, self._terms)) or bool(self.lists)
+        return self._special is not None or self._local is not None or self.about_answers
+
+    @property
+    def about_answers(self) -> bool:
+        """Whether anything may become of an answer."""
+        return self._terms is not None or bool(self.lists)
 
     def of(self, key: bytes) -> Verdict | None:
         """About a question; None when it is to be asked as usual."""

@@ -125,7 +125,9 @@ class Answering:
         if reply is None and (query.trace or query.watch is not None):
             entry = self.cache.get(query.key, now)
             if entry is not None:
-                return self.finish(query, entry, outcomes.L1)
+                reply = self.finish(query, entry, outcomes.L1)
+                metrics.observe(self.counters, metrics.L1_SECONDS, clock.now() - now, 1)
+                return reply
         if reply is None and self.views is not None and view_number(query.key) >= 0:
             told = self.views.told(query, now)
             if told is not None:
@@ -167,6 +169,7 @@ class Answering:
         if self.notified is not None and is_notify(query):  # who is believed there is another matter
             return self.notified(query)
         self.counters[metrics.DENIED] += 1
+        self.query_log.denied(query.source)
         reply = compose_error(query, REFUSED, EDE_PROHIBITED)
         if query.watch is not None:
             query.watch(outcomes.LOCAL)
@@ -174,6 +177,7 @@ class Answering:
 
     def limit(self, query: Query, verdict: int) -> bytes | None:
         """The reply to a client that asks too much over UDP: a truncated one, or none."""
+        self.query_log.limited(query.source)
         slips = verdict == SLIP and not query.error
         self.counters[metrics.LIMITED_TRUNCATED if slips else metrics.LIMITED_DROPPED] += 1
         return compose_truncated(query) if slips else None

@@ -2,7 +2,7 @@ cimport cython
 
 from rdnscache.clients.limit cimport Limiter
 from rdnscache.clients.networks cimport Networks
-from rdnscache.clients.proxy cimport Proxied, parse_proxy
+from rdnscache.clients.proxy cimport Proxied, parse_proxy, tls_name
 from rdnscache.dns.entry cimport Entry
 from rdnscache.dns.wire cimport Query, parse_query
 from rdnscache.query_log cimport QueryLog
@@ -25,16 +25,17 @@ cdef class UdpListener:
     cdef Limiter _limiter
     cdef Networks _proxies
     cdef object _routes
+    cdef object _tls_names
 
     @cython.locals(
         batch=Batch, answering=Answering, now=double, count=int, hits=int, plain=int, index=int, watched=int,
-        query=Query,
+        query=Query, seen=Query,
         reply=bytes, key=bytes, query_log=QueryLog
     )
     cpdef object drain(self)
     @cython.locals(
-        batch=Batch, answering=Answering, data=bytes, source=bytes, asked=bytes, stream=bint, proxied=Proxied,
-        query=Query,
+        batch=Batch, answering=Answering, data=bytes, source=bytes, asked=bytes, named=bytes, stream=bint,
+        proxied=Proxied, query=Query,
         verdict=int,
         reply=bytes
     )

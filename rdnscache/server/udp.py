@@ -10,7 +10,7 @@ from gevent import get_hub
 from rdnscache import clock, metrics, outcomes
 from rdnscache.clients.guard import Guard
 from rdnscache.clients.limit import PASS
-from rdnscache.clients.proxy import parse_proxy
+from rdnscache.clients.proxy import parse_proxy, tls_name
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import Query, parse_query
 from rdnscache.metrics import count_reply, observe
@@ -32,6 +32,7 @@ class UdpListener:
         self._limiter = guard.limiter
         self._proxies = guard.proxies
         self._routes = guard.routes
+        self._tls_names = guard.tls_names
         self._batch = Batch(sock, wildcard, segments)
         self._loop = get_hub().loop
         self._watcher = self._loop.io(sock.fileno(), READ)
@@ -74,7 +75,7 @@ class UdpListener:
         if count == 0:
             return
         hits = plain = 0
-        counters, query_log, key = answering.counters, answering.query_log, b""
+        counters, query_log, key, seen = answering.counters, answering.query_log, b"", None
         watched = count - 1 if query_log.due(count) else -1
         self._dropped = 0
         for index in range(count):
@@ -82,7 +83,7 @@ class UdpListener:
                 query = self._admit(index, now, index == watched)
                 if query is None:
                     continue
-                key = query.key
+                key, seen = query.key, query
                 reply = answering.lookup(query, now)
                 if reply is None:
                     reply = answering.take(self, query, batch.client(index), now)
@@ -105,19 +106,21 @@ class UdpListener:
         if hits:
             counters[metrics.ANSWERS + outcomes.L1] += hits
             observe(counters, metrics.L1_SECONDS, clock.now() - now, hits)
-        if key:
-            query_log.heat(key, count - self._dropped)
+        if seen is not None:
+            query_log.heat(key, seen, count - self._dropped)
 
     def _admit(self, index: int, now: float, watched: bool) -> Query | None:
         """The query in a datagram, when it is to be answered; else what is to be said instead is queued."""
         batch, answering = self._batch, self._answering
-        data, source, stream, asked = batch.data(index), batch.source(index), False, b""
+        data, source, stream, asked, named = batch.data(index), batch.source(index), False, b"", b""
         if self._proxies is not None and self._proxies.holds(source):
             proxied = parse_proxy(data)
             if proxied is None:
                 answering.counters[metrics.PROXY_ERRORS] += 1
                 self._dropped += 1
                 return None
+            if self._tls_names is not None and proxied.source:
+                named = tls_name(data, proxied.end)
             data, source, stream = data[proxied.end :], proxied.source or source, proxied.stream
             asked = proxied.destination
         query = parse_query(data, False)
@@ -129,6 +132,8 @@ class UdpListener:
             query.watch = answering.query_log.watch(query, "udp", source)
         verdict = PASS if self._limiter is None or stream else self._limiter.check(source, now)
         query.group = self._allowed.group(source)
+        if named and self._tls_names is not None:
+            query.group = self._tls_names.group(named, source, query.group)
         if verdict == PASS and query.group >= 0:
             reply = answering.routed(query, asked, self._routes) if self._routes is not None else None
             if reply is None:

@@ -15,6 +15,7 @@ Keys (`rdns` is the configurable prefix, 1 the version of this contract):
     rdns:1:hot                                        ZSET    the questions asked most, as entry keys without prefix
     rdns:1:{odd}:entries                              ZSET    entries that cannot be guessed from their name, and until
                                                               when each may be there
+    rdns:1:{hour}:<minute since 1970>                 ZSET    what the cluster counted in a minute, see `hours`
     rdns:1:nodes                                      ZSET    the register: `<node>.<incarnation>.<worker>` of every
                                                               worker, and when it last spoke; `since`: when it began
     rdns:1:node:<node>.<incarnation>.<worker>         STRING  what a worker says of itself, as JSON
@@ -28,10 +29,10 @@ Keys (`rdns` is the configurable prefix, 1 the version of this contract):
 
 Entries, claims, followers, marks and locks are of one version (VERSION). All else steers the whole cluster and stays
 under 1 (STEERING), whatever the version of the entries: the register, what workers say of themselves, events and their
-channels, budgets, the hottest questions, wake channels. Its form is only ever added to. A worker tells its version in
-its report, as `contract`; who flushes deletes the entries of each version that somebody there tells of. So two things
-hold for every version: keys begin `<prefix>:<version>:{<name>}:<TYPE>`, with `#lead` behind for a claim, and `info`
-begins with `rcode=`.
+channels, budgets, the hottest questions, the last hour, wake channels. Its form is only ever added to. A worker tells
+its version in its report, as `contract`; who flushes deletes the entries of each version that somebody there tells of.
+So two things hold for every version: keys begin `<prefix>:<version>:{<name>}:<TYPE>`, with `#lead` behind for a claim,
+and `info` begins with `rcode=`.
 
 `<name>` is the lower-case presentation form with its final dot; every octet of a label outside `[a-z0-9_-]` is `\\DDD`,
 so the braces hold the whole name, and an entry, its claim and its followers are in one cluster slot.
@@ -331,6 +332,9 @@ class Names:
 
     def sweeping(self, tag: str) -> bytes:
         return f"{self.root}{{{tag}}}:sweeping".encode()
+
+    def hour(self, minute: int) -> bytes:
+        return f"{self.steering}{{hour}}:{minute}".encode()
 
     def entries_of(self, name: bytes) -> str:
         """What begins the keys of all entries of a name."""

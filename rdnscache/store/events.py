@@ -33,7 +33,7 @@ from rdnscache.store.local import Local
 from rdnscache.store.policy_events import PolicyEvents
 from rdnscache.store.scope import Scope
 from rdnscache.store.servers import Servers
-from rdnscache.store.steering import LONGEST_EVENT, SEEN, WorkerId
+from rdnscache.store.steering import LONGEST_EVENT, SEEN, UNCONFIRMED, WorkerId
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +100,8 @@ class Control:
         self.odd = Throttled(log)
         #: Events learnt after the fact, or not at all.
         self.missed = 0
+        #: Events of which we were told that not everybody confirmed them.
+        self.unconfirmed = 0
         #: The event after our last one, as of the last look, if there was one.
         self._later = b""
         #: Whether our last event could not be read: then it may be of any size, and is not asked for again.
@@ -128,6 +130,8 @@ class Control:
             self._flush(self._scope(told), event_id, _first_of(told, event_id))
         elif told["event"] == POLICY:
             self._policy.order([event_id])
+        elif told["event"] == UNCONFIRMED:
+            self.unconfirmed += self._worker_id.items() <= told.items()
         elif told["event"] in ORDERS and told.get("node") in (None, self._node):
             self._local.order(told["event"], event_id.decode())
         return None
@@ -216,7 +220,7 @@ class Control:
         try:
             events = self.stream.latest(REMEMBERED) if known is None else self.stream.since(known)
         except StoreRefused as problem:
-            log.warning("a flush may be missed, so L1 is forgotten: %s", problem)
+            log.warning("flush events cannot be read, so L1 is emptied: %s", problem)
             return self._forget()
         if known is None:  # whatever L1 holds may be older than the last flush
             self._first_look(events)
@@ -267,7 +271,7 @@ class Control:
             self._local.begin_flush(scope)
         if scopes:
             count = sum(self._local.sweep(scopes))
-            log.info("flushed %d entries from L1, missed before: %s", count, "; ".join(map(str, scopes)))
+            log.info("flushed %d entries from L1, of flushes that were missed: %s", count, "; ".join(map(str, scopes)))
 
     def _lose(self, known: bytes, events: list[tuple[bytes, bytes]]) -> None:
         """The last event we know is not in the stream: too many came since, or Redis does not know of it any more.
@@ -277,7 +281,7 @@ class Control:
         lost = self._lost(known) if len(events) < EVENTS_KEPT - 1 else []
         self._forget()
         if lost:
-            log.warning("Redis does not know of the flush of %s any more: it is announced again", lost[-1][1])
+            log.warning("Redis has lost the flush of %s: it is announced again", lost[-1][1])
             self._again(self._servers, lost)
         self._set_last(*(events or self.stream.newest(1) or FIRST)[-1])
         self.missed += len(events)

@@ -114,6 +114,9 @@ class Store(Protocol):
     def heat(self, hottest: Sequence[tuple[bytes, int]]) -> None:
         """Tell the cluster which questions were asked most, and how often."""
 
+    def add_hour(self, minute: int, counts: Mapping[str, int]) -> None:
+        """Add to what the cluster has counted in a minute since 1970."""
+
     def answer_order(self, told: Mapping[str, Any]) -> None:
         """Tell those who ordered it how our supervisor has carried something out."""
 
@@ -154,6 +157,9 @@ class NullStore:
         pass
 
     def heat(self, hottest: Sequence[tuple[bytes, int]]) -> None:
+        pass
+
+    def add_hour(self, minute: int, counts: Mapping[str, int]) -> None:
         pass
 
     def answer_order(self, told: Mapping[str, Any]) -> None:

@@ -33,6 +33,7 @@ from rdnscache.store.decoding import read_wake
 from rdnscache.store.events import Again, Control
 from rdnscache.store.flushes import Flushes
 from rdnscache.store.heat import HEAT
+from rdnscache.store.hours import ADD
 from rdnscache.store.interface import Claim
 from rdnscache.store.local import Local
 from rdnscache.store.odd import NOTE
@@ -152,6 +153,7 @@ class RedisStore:
             (metrics.REDIS_COMMANDS, servers.commands),
             (metrics.REDIS_DETACHMENTS, servers.detachments),
             (metrics.EVENTS_MISSED, self._control.missed),
+            (metrics.FLUSHES_UNCONFIRMED, self._control.unconfirmed),
         ):
             self.counters[column] += total - counted.get(column, 0)
             counted[column] = total
@@ -174,6 +176,10 @@ class RedisStore:
                 part for key, queries in hottest for part in (self.names.entry(key)[len(self.names.root) :], queries)
             ]
             self.servers.send((b"EVAL", HEAT.source, b"1", self.names.hot, *told))
+
+    def add_hour(self, minute: int, counts: Mapping[str, int]) -> None:
+        told = [part for counted in counts.items() for part in counted]
+        self.servers.send((b"EVAL", ADD.source, ADD.keys, self.names.hour(minute), *told), self._noted)
 
     def answer_order(self, told: Mapping[str, Any]) -> None:
         who = self._worker_id

@@ -106,11 +106,11 @@ class Register:
     def _refused(self, reply: Any, now: float) -> None:
         if isinstance(reply, hiredis.ReplyError) and now - self._warned >= WARN_AGAIN:
             self._warned = now
-            log.warning("the cluster's register cannot be written, so flushes do not wait for this node: %s", reply)
+            log.warning("not entered in the cluster's register, so flushes do not wait for this node: %s", reply)
 
     def _restore(self, lost: Mapping[str, float], now: float) -> None:
         if lost:
-            log.info("the register of workers was lost: the %d we know of are entered again", len(lost))
+            log.info("Redis has lost the register of workers: the %d that are known here are entered again", len(lost))
             told = [part for worker_id, at in lost.items() for part in (worker_id, f"{now - at:.3f}")]
             self._servers.send((b"EVAL", RESTORE.source, b"1", self._names.nodes, *told))
 
@@ -155,7 +155,7 @@ class Register:
         def told(result: Any) -> None:
             reply = result[0] if isinstance(result, list) else None
             if replaced(reply, self._life, age, time.monotonic() - self._life.begun):
-                log.info("%s is dead: this node has taken its place", worker_id)
+                log.info("%s is gone: this node has replaced it", worker_id)
                 if len(self._dead) < MOST_DEAD:
                     self._dead.add(worker_id)
                 self._strike_out(worker_id)

@@ -156,7 +156,7 @@ class RedisServer(Servers):
 
     def _opened(self) -> None:
         self.counters[metrics.BREAKER_OPENED] += 1
-        log.warning("%s is not used until a probe succeeds: %s", self.label, self.breaker.reason)
+        log.warning("%s is left alone until a probe succeeds: %s", self.label, self.breaker.reason)
         self._probe_later()
 
     def _probe_later(self) -> None:

@@ -104,6 +104,8 @@ return told
 
 #: Workers of the register that are looked at: those that have spoken last.
 MOST_WORKERS = 2000
+#: The event that says that one before was not confirmed by everybody in time; a worker is named that counts it.
+UNCONFIRMED = "unconfirmed"
 #: Octets of a control event; a longer one means everything.
 LONGEST_EVENT = 4096
 

@@ -106,6 +106,6 @@ class Trust:
         if not self.clocks.judge(time.monotonic()):
             return
         if self.clocks.wrong:
-            log.warning("the clock of this host disagrees with most nodes': nothing is shared through Redis meanwhile")
+            log.warning("this host's clock differs from most nodes': nothing is shared through Redis until it agrees")
         else:
-            log.info("sharing through Redis again: the clock of this host does not disagree with most any more")
+            log.info("this host's clock agrees with most nodes' again: sharing through Redis again")

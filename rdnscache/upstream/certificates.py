@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from rdnscache.errors import ConfigError
+from rdnscache.files import read_text
+
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 #: Why a certificate is refused (X509_V_ERR_* of OpenSSL), for people.
 _REFUSALS = {
@@ -87,6 +92,34 @@ def public_key(certificate: bytes) -> bytes:
     except IndexError:
         return b""
     return certificate[at:end] if end <= len(certificate) else b""
+
+
+def expiry(certificate: bytes) -> float:
+    """When a certificate ends, as Unix time (RFC 5280 section 4.1.2.5). Raises ValueError for what is none."""
+    try:
+        at, _ = _element(certificate, 0)  # Certificate
+        at, _ = _element(certificate, at)  # TBSCertificate
+        if certificate[at] == 0xA0:  # version
+            at = _element(certificate, at)[1]
+        for _ in range(3):  # serial number, algorithm, issuer
+            at = _element(certificate, at)[1]
+        at, _ = _element(certificate, at)  # Validity
+        at = _element(certificate, at)[1]  # notBefore
+        start, end = _element(certificate, at)
+    except IndexError:
+        raise ValueError("it is not a certificate") from None
+    text = certificate[start:end].decode("ascii", "replace")
+    if certificate[at] == 0x17:  # UTCTime, of the years 1950 to 2049
+        text = ("19" if text >= "5" else "20") + text
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
+
+
+def expiry_of_file(path: str) -> float:
+    """When the first of the certificates in a PEM file ends, those of its issuers included. Raises ValueError."""
+    found = _PEM.findall(read_text(path))
+    if not found:
+        raise ValueError("there is no certificate in it")
+    return min(expiry(ssl.PEM_cert_to_DER_cert(each)) for each in found)
 
 
 def _element(data: bytes, at: int) -> tuple[int, int]:

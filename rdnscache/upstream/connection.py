@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -60,8 +59,11 @@ class Owner(Protocol):
 OpenChannel = Callable[[Callable[[], None], Callable[[bytes], None], Callable[[UpstreamFailed], None]], Channel]
 
 
-class Connection(ABC):
-    """Opens at once. Moments are of the monotonic clock, in seconds."""
+class Connection:
+    """Opens at once. Moments are of the monotonic clock, in seconds.
+
+    `send`, `_received` and `_hand_out` are for subclasses to fill in.
+    """
 
     def __init__(self, owner: Owner, name: str, open_channel: OpenChannel, limits: Limits) -> None:
         #: Whether it is open, or has been; closed; ended by the server.
@@ -102,9 +104,9 @@ class Connection(ABC):
         """Queries that somebody waits for."""
         return len(self.outstanding) - self.cancelled
 
-    @abstractmethod
     def send(self, query: Query) -> None:
         """Send it together with others of this turn of the hub; only with `room`."""
+        raise NotImplementedError
 
     def _take(self, query: Query, number: int) -> None:
         """It is on its way."""
@@ -143,7 +145,7 @@ class Connection(ABC):
         self.answers += 1
         query = self._forget(number)
         if query is not None:
-            hand_over(query.arrived, data)
+            answer(query, data)
         return True
 
     def _forget(self, number: int) -> Query | None:
@@ -164,7 +166,7 @@ class Connection(ABC):
         query = self._dropped(number)
         self.answers += 1
         if query is not None:
-            hand_over(query.failed, UpstreamFailed(f"{self._name}: {why}", why=SAID))
+            give_up(query, UpstreamFailed(f"{self._name}: {why}", why=SAID))
 
     def _give_back(self, number: int, failure: UpstreamFailed) -> None:
         """The server has not taken the query."""
@@ -172,18 +174,18 @@ class Connection(ABC):
         if query is not None and self._owner is not None:
             self._owner.undone(query, failure)
 
-    @abstractmethod
     def _received(self, data: bytes) -> None:
         """Octets have come: `_is_alive`, and what is in them."""
+        raise NotImplementedError
 
     def _is_alive(self) -> None:
         """Something has come."""
         self.heard = time.monotonic()
         self.doubtful = False
 
-    @abstractmethod
     def _hand_out(self) -> None:
         """Give what has come to whom it is for, TURN seconds long."""
+        raise NotImplementedError
 
     def _pause(self) -> None:
         """Hand out the rest when others have had their turn, and read no more until then."""
@@ -260,9 +262,17 @@ class Connection(ABC):
         return left
 
 
-def hand_over(tell: Callable[[Any], None], what: object) -> None:
-    """Tell a query how it ended."""
+def answer(query: Query, data: bytes) -> None:
+    """Tell a query that this has come for it."""
     try:
-        tell(what)
+        query.arrived(data)
     except Exception:  # or those behind it would hang
-        log.exception("a query failed at its end")
+        log.exception("internal error while a query ended: its question may go unanswered")
+
+
+def give_up(query: Query, failure: UpstreamFailed) -> None:
+    """Tell a query that nothing comes for it."""
+    try:
+        query.failed(failure)
+    except Exception:
+        log.exception("internal error while a query ended: its question may go unanswered")

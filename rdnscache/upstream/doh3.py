@@ -12,7 +12,8 @@ from rdnscache.upstream.connection import Limits, Owner
 from rdnscache.upstream.http_messages import LEAST, NO_ID, objection, request_head
 from rdnscache.upstream.pool import Pool
 from rdnscache.upstream.query import Query
-from rdnscache.upstream.quic_channel import QuicChannel, Tickets
+from rdnscache.upstream.quic_channel import QuicChannel
+from rdnscache.upstream.quic_identity import Tickets
 from rdnscache.upstream.quic_queries import BLOCK, QuicQueries
 
 try:
@@ -67,7 +68,7 @@ class Doh3Connection(QuicQueries):
         try:
             found = self._http.handle_event(event)
         except Exception:  # nothing that others send may stop the hub
-            log.exception("what comes of %s cannot be read as HTTP/3: the connection is given up", self._name)
+            log.exception("%s does not speak proper HTTP/3: the connection is closed", self._name)
             self._end(UpstreamFailed(f"{self._name}: what comes is not HTTP/3", why=SAID))
             return
         for each in found:

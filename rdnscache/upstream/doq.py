@@ -6,11 +6,12 @@ from typing import Any
 
 from rdnscache.endpoint import Endpoint
 from rdnscache.errors import SAID, UNREACHABLE, UpstreamFailed
-from rdnscache.upstream.connection import Limits, Owner, hand_over
+from rdnscache.upstream.connection import Limits, Owner, give_up
 from rdnscache.upstream.framing import framed
 from rdnscache.upstream.pool import Pool
 from rdnscache.upstream.query import Query
-from rdnscache.upstream.quic_channel import QuicChannel, Tickets
+from rdnscache.upstream.quic_channel import QuicChannel
+from rdnscache.upstream.quic_identity import Tickets
 from rdnscache.upstream.quic_queries import BLOCK, QuicQueries
 
 try:
@@ -74,7 +75,7 @@ class DoqConnection(QuicQueries):
         if stream in self.outstanding:
             query = self._forget(stream)
             if query is not None:
-                hand_over(query.failed, UpstreamFailed(f"{self._name}: {reason}", why=UNREACHABLE))
+                give_up(query, UpstreamFailed(f"{self._name}: {reason}", why=UNREACHABLE))
 
     def _leave(self) -> list[Query]:
         self._came.clear()

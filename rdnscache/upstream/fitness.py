@@ -45,12 +45,12 @@ class Fitness:
         self._failures += 1
         if not self._unfit and self._failures >= FAILURES_BEFORE_UNFIT and now - self._failing_since >= FAILING:
             self._unfit = True
-            log.warning("no upstream%s can be used from here: claims are left to other nodes until one can (%s)",
+            log.warning("no upstream%s can be reached from here: questions are left to other nodes until one can (%s)",
                         self._whose, failure)  # fmt: skip
 
     def answered(self) -> None:
         """One of them has answered."""
         if self._unfit:
-            log.info("an upstream%s can be used again: claiming as before", self._whose)
+            log.info("an upstream%s can be reached again: this node asks by itself again", self._whose)
         self._unfit = self._cut_off = False
         self._failures = 0

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
     DataReceived,
@@ -18,18 +16,15 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.exceptions import ProtocolError
-from h2.settings import SettingCodes
 
 from rdnscache.dns.wire import TCP_SIZE
 from rdnscache.errors import SAID, UNREACHABLE, UpstreamFailed
 from rdnscache.upstream.connection import TURN, Connection, Limits, OpenChannel, Owner
 from rdnscache.upstream.http2_frames import Farewell, Frames
-from rdnscache.upstream.http2_headers import RememberingEncoder
+from rdnscache.upstream.http2_session import WINDOW, Session
 from rdnscache.upstream.http_messages import LEAST, NO_ID, objection, request_head
 from rdnscache.upstream.query import Query
 
-#: Octets of the headers of a response, of one response with its padding, of all together that may be on their way.
-MAX_HEADERS, MAX_BODY, WINDOW = 8192, 1 << 17, 1 << 20
 #: Frames that are taken before the next look at the clock.
 GROUP = 16
 #: Streams at a time before the server has said how many (RFC 9113 section 6.5.2).
@@ -46,11 +41,6 @@ class Http2Connection(Connection):
     ) -> None:
         self._block = block
         self._head = request_head(*url)
-        config = H2Configuration(client_side=True, header_encoding=None)
-        config.validate_outbound_headers = config.normalize_outbound_headers = False  # ours are the same each time
-        config.validate_inbound_headers = config.normalize_inbound_headers = False  # two are read, none passed on
-        self._http = H2Connection(config)
-        self._http.encoder = RememberingEncoder()
         #: Streams at a time: what the server says, once it has.
         self._streams = UNTOLD
         #: By stream: what is to be sent when the server has room, and what has come.
@@ -59,19 +49,10 @@ class Http2Connection(Connection):
         self._frames = Frames()
         self._eaten = 0
         super().__init__(owner, name, open_channel, limits)
+        self._http = Session(self.outstanding)
 
     def _channel_open(self) -> None:
-        http = self._http
-        http.update_settings({
-            SettingCodes.ENABLE_PUSH: 0,
-            SettingCodes.INITIAL_WINDOW_SIZE: MAX_BODY,
-            SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADERS,
-        })  # fmt: skip
-        http.clear_outbound_data_buffer()
-        http.local_settings.acknowledge()  # they hold from the beginning, whenever the server has read them
-        http.decoder.max_header_list_size = MAX_HEADERS
-        http.initiate_connection()
-        http.increment_flow_control_window(WINDOW)
+        self._http.begin()
         super()._channel_open()
         self._put(b"")
 

@@ -1,13 +1,15 @@
-"""Headers that are the same in each query, compressed once (RFC 7541)."""
+"""Headers that are the same in each query, or each response, compressed and read once (RFC 7541)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from hpack import Encoder
+from hpack import Decoder, Encoder
 
 #: The bit of a field that is all in the tables (RFC 7541 section 6.1).
 _INDEXED = 0x80
+#: Blocks that are remembered, and the octets of the longest: a server's responses differ in few ways at a time.
+REMEMBERED, LONGEST = 64, 256
 
 
 class RememberingEncoder(Encoder):
@@ -42,3 +44,30 @@ class RememberingEncoder(Encoder):
         else:
             self._known.clear()
         return block
+
+
+class RememberingDecoder(Decoder):
+    """Knows the fields of a block again while that stays true: it changes no table, and none has changed since."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[bytes, Any] = {}
+
+    def decode(self, data: bytes, raw: bool = False) -> Any:
+        """The same as hpack's; `raw` is always asked for."""
+        found = self._known.get(data)
+        if found is not None:
+            return found
+        entries = self.header_table.dynamic_entries
+        before, first = self._sizes(), entries[0] if entries else None
+        found = super().decode(data, raw)
+        if before != self._sizes() or (entries and entries[0] is not first):  # a new entry comes first
+            self._known.clear()
+        elif len(data) <= LONGEST:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known[data] = found
+        return found
+
+    def _sizes(self) -> tuple[int, int]:
+        return self.header_table.maxsize, len(self.header_table.dynamic_entries)

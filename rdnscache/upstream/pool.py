@@ -13,7 +13,7 @@ from typing import Any
 from gevent import get_hub
 
 from rdnscache.errors import LOCAL, UpstreamFailed
-from rdnscache.upstream.connection import DOUBTFUL, Connection, Limits, Owner, hand_over
+from rdnscache.upstream.connection import DOUBTFUL, Connection, Limits, Owner, give_up
 from rdnscache.upstream.query import Query
 
 #: How often a query is sent again, since the connection that carried it has ended.
@@ -43,6 +43,8 @@ class Pool:
         self._name = name
         self._open_connection = open_connection
         self._limits = limits
+        #: With more queries than this on one connection, there is work for another.
+        self._crowded = limits.queries // 4
         self._waiting: dict[Query, None] = {}
         #: Queries that have come to nothing, and will hear of it when this turn of the hub is over.
         self._lost: dict[Query, UpstreamFailed] = {}
@@ -71,7 +73,7 @@ class Pool:
         connection = None if self._waiting else self._best()
         if connection is not None:
             connection.send(query)
-            if connection.doubtful or len(connection.outstanding) > self._limits.queries // 4:
+            if connection.doubtful or len(connection.outstanding) > self._crowded:
                 self._grow(now, 1)
         elif len(self._waiting) < self._limits.waiting:
             self._waiting[query] = None
@@ -91,6 +93,8 @@ class Pool:
 
     def cancel(self, query: Query) -> None:
         carrier = query.carrier
+        if carrier is None:  # it is answered
+            return
         if isinstance(carrier, Connection):
             carrier.cancel(query)
         elif carrier is self:
@@ -258,4 +262,4 @@ class Pool:
             query = next(iter(self._lost))
             failure = self._lost.pop(query)
             query.carrier = None
-            hand_over(query.failed, failure)
+            give_up(query, failure)

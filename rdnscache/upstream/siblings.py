@@ -42,6 +42,8 @@ class Siblings:
         `client` is the prefix of who asks (`client_prefix`).
         Raises UpstreamFailed when it found no answer either.
         """
+        if len(self._addresses) == 1:
+            return None
         route = route_of(key)
         if route and subnet(key):  # which networks are told to whom is not known by the route alone
             return None

@@ -22,6 +22,8 @@ PACKAGES = {
     "PROMETHEUS_IMAGE": ("prometheus",),
 }
 CA_BUNDLE, PIP_CONF = Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pip.conf")
+#: Seconds for one image: a busy machine needs long to compile.
+BUILDING = 1800
 PIP_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_DEFAULT_TIMEOUT", "PIP_CERT")
 
 
@@ -48,7 +50,7 @@ def _build(engine: Engine, tag: str, folder: Path, arguments: dict[str, str]) ->
         command += ["--build-arg", f"{name}={value}"]
     if PIP_CONF.exists():
         command += ["--secret", f"id=pip.conf,src={PIP_CONF}"]
-    engine.run(*command, str(folder), env={"DOCKER_BUILDKIT": "1"})
+    engine.run(*command, str(folder), env={"DOCKER_BUILDKIT": "1"}, timeout=BUILDING)
 
 
 def _import_base(engine: Engine) -> None:

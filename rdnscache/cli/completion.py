@@ -1,0 +1,112 @@
+"""What a shell offers when somebody presses Tab: types, names that the cluster holds, nodes that are there.
+
+It is quick, has an end, and is silent: whoever types has not asked for anything yet.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from threading import Thread
+from typing import Any
+
+import click
+
+from rdnscache.cli.access import find_redis
+from rdnscache.cli.question_words import FLAGS
+from rdnscache.dns.names import RCODES, TYPES, parse_own_name
+from rdnscache.errors import RdnscacheError
+
+#: Seconds for all that Redis is asked; keys it looks at for each question; names and nodes that are offered.
+PATIENCE, PORTION, MOST = 0.75, 2000, 50
+
+_NODE = re.compile(r"[A-Za-z0-9._-]{1,255}")
+Offer = Callable[[click.Context, click.Parameter, str], list[str]]
+
+
+def types(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+    """Types of records, without those of questions alone."""
+    return [name for number, name in TYPES.items() if name.startswith(begun.upper()) and not 128 <= number < 256]
+
+
+def rcodes(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+    return [name for number, name in RCODES.items() if name.startswith(begun.upper()) and number < 16]
+
+
+def words(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+    """Of `query` and `flush`: flags, types, names."""
+    if begun.startswith("+"):
+        return [f"+{name}" for name in FLAGS if name.startswith(begun[1:].lower())] if ctx.info_name == "query" else []
+    if begun.startswith("@"):
+        return []
+    return [*names(ctx, param, begun), *types(ctx, param, begun)]
+
+
+def names(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+    """Names of entries, as far as they are found in a moment."""
+    from rdnscache.store.patterns import glob_escape
+
+    def find(redis: Any, known: Any, end: float) -> Iterator[str]:
+        cursor, pattern = 0, f"{glob_escape(known.root)}{{{glob_escape(begun.lower())}*"
+        while time.monotonic() < end:
+            told, keys = redis.execute_command("SCAN", cursor, "MATCH", pattern, "COUNT", PORTION)
+            cursor = int(told)
+            for key in keys:
+                yield key.decode("utf-8", "replace").partition("{")[2].rpartition("}:")[0]
+            if cursor == 0:
+                return
+
+    return _found(ctx, find, _is_name)
+
+
+def nodes(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+    """Nodes in the register."""
+    from rdnscache.store.steering import WorkerId
+
+    def find(redis: Any, known: Any, end: float) -> Iterator[str]:
+        for place in redis.execute_command("ZREVRANGE", known.nodes, 0, 2 * PORTION):
+            worker = WorkerId.parse(place.decode("utf-8", "replace"))
+            if worker is not None and worker.node.startswith(begun):
+                yield worker.node
+
+    return _found(ctx, find, lambda node: _NODE.fullmatch(node) is not None)
+
+
+def _is_name(text: str) -> bool:
+    """Whether it is a name, and one that no shell makes something else of."""
+    try:
+        parse_own_name(text)
+    except ValueError:
+        return False
+    return "\\" not in text
+
+
+def _found(
+    ctx: click.Context, find: Callable[[Any, Any, float], Iterator[str]], fits: Callable[[str], bool]
+) -> list[str]:  # fmt: skip
+    """What is found in Redis, each once; nothing where it is away, or may not be asked, and no more than in time."""
+    from rdnscache.operator.places import connect, redis_errors, some_primary
+    from rdnscache.redis_url import parse
+    from rdnscache.store.contract import Names
+
+    found: dict[str, None] = {}
+
+    def look() -> None:
+        end = time.monotonic() + PATIENCE
+        try:
+            url = parse(find_redis(ctx.params.get("url") or ctx.lookup_default("url")))
+            known = Names(ctx.params.get("prefix") or ctx.lookup_default("prefix") or "rdns")
+            with redis_errors():
+                for text in find(some_primary(connect(url, PATIENCE)), known, end):
+                    if fits(text):
+                        found[text] = None
+                    if len(found) >= MOST or time.monotonic() >= end:
+                        return
+        except (RdnscacheError, ValueError):
+            pass
+
+    looking = Thread(target=look, daemon=True)  # nothing else can end a look for an address
+    looking.start()
+    looking.join(2 * PATIENCE)
+    return sorted(found.copy())

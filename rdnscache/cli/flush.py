@@ -1,0 +1,150 @@
+"""`rdnscache cache flush`: the whole cluster forgets, and says so."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from rdnscache.cli.access import open_browser, open_cluster, redis_options
+from rdnscache.cli.completion import names, rcodes, types
+from rdnscache.cli.completion import words as words_of
+from rdnscache.cli.output import echo, echo_json, entries, on_terminal
+from rdnscache.cli.progress import keys
+from rdnscache.cli.question_words import sort_out
+from rdnscache.dns.names import parse_name, rcode_number, type_number
+from rdnscache.operator.proof import Proof
+from rdnscache.store.scope import Scope
+
+if TYPE_CHECKING:
+    from rdnscache.operator.flush import Flush
+
+
+@click.command()
+@click.argument("words", metavar="[NAME]... [TYPE]...", nargs=-1, shell_complete=words_of)
+@click.option(
+    "--type", "rtypes", metavar="TYPE", multiple=True, shell_complete=types,
+    help="Only this type of NAME or --zone; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--zone", "zones", metavar="NAME", multiple=True, shell_complete=names,
+    help="This name and everything below it; repeatable.",
+)  # fmt: skip
+@click.option("--rcode", metavar="RCODE", shell_complete=rcodes, help="Only entries with this RCODE, such as SERVFAIL.")
+@click.option("--all", "everything", is_flag=True, help="Every entry.")
+@click.option(
+    "--wait",
+    "patience",
+    metavar="SECONDS",
+    default=2.0,
+    show_default=True,
+    type=click.FloatRange(0.05, 60),
+    help="For the workers to confirm.",
+)
+@redis_options
+def flush(
+    words: tuple[str, ...],
+    rtypes: tuple[str, ...],
+    zones: tuple[str, ...],
+    rcode: str | None,
+    everything: bool,
+    patience: float,
+    url: str | None,
+    prefix: str,
+    as_json: str,
+) -> None:
+    """Make the whole cluster forget NAMEs, zones, an RCODE, or everything: Redis and the local cache of every worker.
+
+    With TYPEs, only these. What could be either is a type, unless no name is given: a final dot makes it a name.
+
+    Workers are told before the entries are deleted from Redis and again afterwards, and confirm both; the output says
+    how long that took. When Redis has just been started or emptied it takes 3 s more, until all nodes are known again.
+    Several names are flushed one after the other.
+    Exit code 1 when one has not confirmed, or no node is there; who was away applies the flush when it returns.
+    """
+    from rdnscache.operator.flush import Flush
+
+    scopes = _scopes(words, rtypes, zones, rcode, everything)
+    browser = open_browser(url, prefix)
+    cluster = open_cluster(url, prefix)
+    proof, deleted = Proof(), 0
+    for number, scope in enumerate(scopes):
+        work = Flush(browser, cluster, scope, patience)
+        found = _run(work, deleted)
+        proof = found if number == 0 else proof.joined(found)
+        deleted += work.deleted
+    flushed = "; ".join(map(str, scopes))
+    if as_json:
+        echo_json({"flushed": flushed, "entries": deleted} | proof.as_json(), as_json)
+    else:
+        echo(f"flushed {flushed}: {entries(deleted)} in Redis, {proof.entries} in local caches; confirmed by {proof}")
+        for problem in proof.problems:
+            echo(f"rdnscache: {problem}", err=True)
+    sys.exit(0 if proof.complete else 1)
+
+
+def _run(work: Flush, before: int) -> Proof:
+    """Flush, and show how far it is where it takes long. `before` is how many entries have been deleted already."""
+    hidden = work.scope.name is not None or not on_terminal(sys.stderr)
+    try:
+        length = 1 if hidden else (keys(work.browser) or 0) + 1
+        bar: Any = click.progressbar(length=length, file=sys.stderr, label="deleting", hidden=hidden)
+        with bar:
+            work.step = bar.update
+            return work.run()
+    except KeyboardInterrupt:
+        _interrupted(work, before)
+
+
+def _interrupted(work: Flush, before: int) -> NoReturn:
+    """Ctrl-C: whatever has been deleted is forgotten by the workers as well; and a person is told how far it came."""
+    if work.begun:  # something may have been deleted that we have not heard of yet
+        work.announce()
+    told = "every worker was told" if work.announced else "no worker was told"
+    rest = "" if work.swept else ", perhaps not all"
+    echo(
+        f"rdnscache: interrupted: {entries(before + work.deleted)} deleted{rest}; {told}, none was waited for", err=True
+    )
+    sys.exit(130)
+
+
+def _scopes(
+    words: Sequence[str], rtypes: Sequence[str], zones: Sequence[str], rcode: str | None, everything: bool
+) -> list[Scope]:  # fmt: skip
+    """What to flush; UsageError for what does not go together or cannot be read."""
+    try:
+        said = sort_out(words, named=not zones)
+        names = [*said.names, *said.classes]
+        odd = [*(f"@{server}" for server in said.servers), *(f"+{flag}" for flag in said.flags)]
+        if odd:
+            raise ValueError(f"{odd[0]} is no name to flush")
+        types = [*said.types, *rtypes]
+        _refuse(names, types, zones, rcode, everything)
+        numbers: list[int | None] = [*dict.fromkeys(map(type_number, types))]
+        kind = rcode_number(rcode) if rcode else None
+        whole = [Scope(rcode=kind)] if not (names or zones) else []
+        return whole + [
+            Scope(name=name, zone=zone, qtype=number, rcode=kind)
+            for name, zone in dict.fromkeys(
+                [(parse_name(each), None) for each in names] + [(None, parse_name(each)) for each in zones]
+            )
+            for number in numbers or [None]
+        ]
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _refuse(
+    names: Sequence[str], types: Sequence[str], zones: Sequence[str], rcode: str | None, everything: bool
+) -> None:  # fmt: skip
+    """Raises ValueError."""
+    if everything == bool(names or zones or rcode):
+        raise ValueError("give a NAME, --zone, --rcode, or --all alone")
+    if names and zones:
+        raise ValueError("give a NAME or --zone, not both")
+    if types and not (names or zones):
+        raise ValueError("a TYPE needs a NAME or --zone")
+    if any("*" in each for each in (*names, *zones)):
+        raise ValueError("'*' is no pattern here: --zone NAME is NAME and all below it; in a name it is \\042")

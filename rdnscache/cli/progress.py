@@ -1,0 +1,39 @@
+"""How far a command has got, for a person who waits."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from rdnscache.cli.output import on_terminal
+from rdnscache.errors import StoreDown
+
+if TYPE_CHECKING:
+    from rdnscache.operator.entries import Browser
+
+T = TypeVar("T")
+
+
+def progress(items: Iterable[T], browser: Browser, prints: bool = False, each: int = 1) -> Iterator[T]:
+    """The same items; how far we are is shown to who waits, unless what comes of them is printed before that person.
+
+    `each` is how many keys of Redis stand behind an item.
+    """
+    if not on_terminal(sys.stderr) or (prints and on_terminal(sys.stdout)):
+        yield from items
+        return
+    length = keys(browser)
+    steps = None if length is None else length // each + 1
+    with click.progressbar(items, steps, file=sys.stderr, label="reading", update_min_steps=1 + 1000 // each) as bar:
+        yield from bar
+
+
+def keys(browser: Browser) -> int | None:
+    """About how many keys there are; None where the user may not ask."""
+    try:
+        return browser.count()
+    except StoreDown:
+        return None
