@@ -17,7 +17,7 @@ from rdnscache.rulebook import Rulebook
 from rdnscache.store.contract import Names
 from rdnscache.store.policy_document import policy_key
 from rdnscache.store.seal import Seal
-from rdnscache.view import groups_at
+from rdnscache.view import groups_at, tls_names_at
 
 #: A prefix that has paused may have the replies of this many seconds at once.
 RATE_BURST = 5.0
@@ -47,4 +47,5 @@ def make_guards(config: Config) -> list[Guard]:
     proxies = Networks(config.proxy_from) if config.proxy_from else None
     groups = [tuple(groups_at(config.view, address)) for address in config.listen]
     known = {each: Networks(config.allow, config.deny, each) for each in groups}  # mostly one for all of them
-    return [Guard(known[each], limiter, proxies) for each in groups]
+    named = [tls_names_at(config.view, address) for address in config.listen]
+    return [Guard(known[each], limiter, proxies, tls_names=names) for each, names in zip(groups, named, strict=True)]

@@ -38,6 +38,8 @@ def refuse(config: Any) -> None:
         for address in view.listen:
             if address not in config.listen:
                 raise ConfigError(f"view {view.name}: the node does not listen on {address}, which is in its listen")
+        if view.tls_names and not config.proxy_from:
+            raise ConfigError(f"view {view.name} has tls_names, which balancers tell: name those in proxy_from")
     _refuse_inside("", config)
     for view in config.view:
         inside = config.inside_view(view)

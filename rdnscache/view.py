@@ -9,11 +9,14 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
+from itertools import product
 from typing import Any
 
 from rdnscache.address import Address
-from rdnscache.clients.networks import MOST_GROUPS, Network, parse_networks
-from rdnscache.dns.names import shown
+from rdnscache.clients.networks import MOST_GROUPS, Network, Networks, parse_networks
+from rdnscache.clients.proxy import host_name
+from rdnscache.clients.tls_names import TlsNames
+from rdnscache.dns.names import name_text, parse_name, shown
 from rdnscache.zone import Setting
 
 #: The options of a node that may be different in a view; a view has what it does not set from the node.
@@ -25,26 +28,31 @@ OPTIONS = (
 ROUTING = ("upstream", "zone")
 #: Networks of clients in all views together.
 MOST_NETWORKS = 100_000
+#: Names in TLS of all views together.
+MOST_TLS_NAMES = 10_000
 #: What the group of everybody else is called.
 DEFAULT = "default"
 #: Keys of a table beside those of options; and options by their keys.
-_OWN = ("name", "clients", "listen")
+_OWN = ("name", "clients", "listen", "tls_names")
 _OPTIONS = {option.removesuffix("_"): option for option in OPTIONS}
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Clients in some networks, or in any where there are none; at some of a node's listeners, or at all."""
+    """Clients in some networks, or in any where there are none; at some of a node's listeners, or at all; who name one
+    of some hosts in TLS, or none of them."""
 
     name: str
     clients: tuple[str, ...] = ()
     listen: tuple[Address, ...] = ()
+    #: In lower case; `*.example.com` is every name below `example.com`.
+    tls_names: tuple[str, ...] = ()
     #: Options of a node that are different here, and their values.
     settings: tuple[tuple[str, Any], ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.name}={','.join([*self.clients, *map(str, self.listen)])}"
+        return f"{self.name}={','.join([*self.clients, *map(str, self.listen), *self.tls_names])}"
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -67,6 +75,8 @@ class View:
             told["clients"] = list(self.clients)
         if self.listen:
             told["listen"] = [str(each) for each in self.listen]
+        if self.tls_names:
+            told["tls_names"] = list(self.tls_names)
         return told | {option.removesuffix("_"): _plain(value) for option, value in self.settings}
 
 
@@ -126,23 +136,41 @@ def _view(table: dict[str, Any], setting: Setting) -> View:
             except ValueError as error:
                 raise ValueError(f"view {name}: {key}: {error}") from None
     clients, listen = found.pop("allow", ()), found.pop("listen", ())
-    if not clients and not listen:
-        raise ValueError(f"view {name} has no clients: name their networks in clients, or listeners in listen")
-    return View(name, clients, listen, tuple(found.items()))
+    tls_names = _tls_names(name, table.get("tls_names", ()))
+    if not clients and not listen and not tls_names:
+        raise ValueError(f"view {name} has no clients: name their networks in clients, listeners in listen, or what "
+                         "they name in TLS in tls_names")  # fmt: skip
+    return View(name, clients, listen, tls_names, tuple(found.items()))
+
+
+def _tls_names(view: str, raw: Any) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for item in raw if isinstance(raw, list | tuple) else [raw]:
+        text = item.removeprefix("*.") if isinstance(item, str) else ""
+        try:
+            name = host_name(name_text(parse_name(text)).encode()).decode()
+        except ValueError:
+            name = ""
+        if not name:
+            raise ValueError(f"view {view}: tls_names: {shown(str(item))} is neither a host name nor *. before one")
+        found[f"*.{name}" if text != item else name] = None
+    return tuple(found)
 
 
 def _refuse_equals(views: Sequence[View]) -> None:
-    """No client at a listener may be in two views by networks of the same length."""
-    known: dict[tuple[Network, Address | None], str] = {}
+    """No client at a listener may be in two views by networks of the same length, whatever it names in TLS."""
+    if sum(len(view.tls_names) for view in views) > MOST_TLS_NAMES:
+        raise ValueError(f"the views have more than {MOST_TLS_NAMES} tls_names, the limit")
+    known: dict[tuple[Network, Address | None, str], str] = {}
     for view in views:
-        for network in (each for text in view.networks for each in parse_networks(text)):
-            for listener in view.listen or (None,):
-                other = known.setdefault((network, listener), view.name)
-                if len(known) > MOST_NETWORKS:
-                    raise ValueError(f"the views have more than {MOST_NETWORKS} networks of clients, the limit")
-                if other != view.name:
-                    where = f" at {listener}" if listener else ""
-                    raise ValueError(f"{network}{where} is in two views, {other} and {view.name}")
+        networks = [each for text in view.networks for each in parse_networks(text)]
+        for network, listener, named in product(networks, view.listen or (None,), view.tls_names or ("",)):
+            other = known.setdefault((network, listener, named), view.name)
+            if len(known) > MOST_NETWORKS:
+                raise ValueError(f"the views have more than {MOST_NETWORKS} networks of clients, the limit")
+            if other != view.name:
+                where = (f" at {listener}" if listener else "") + (f" with {named}" if named else "")
+                raise ValueError(f"{network}{where} is in two views, {other} and {view.name}")
 
 
 def shut_out(views: Iterable[View], allow: Sequence[str]) -> Iterator[str]:
@@ -164,8 +192,29 @@ def _ranges(texts: Sequence[str]) -> list[tuple[int, int, int]]:
     return [(each.version, int(each.network_address), int(each.broadcast_address)) for each in found]
 
 
-def groups_at(views: Sequence[View], listener: Address) -> list[tuple[int, tuple[str, ...]]]:
-    """The numbers of the views that count at a listener, and their networks. Of equal networks the last one counts:
-    that of a view that names the listener."""
+_Groups = list[tuple[int, tuple[str, ...]]]
+
+
+def groups_at(views: Sequence[View], listener: Address) -> _Groups:
+    """The numbers of the views that count at a listener whatever is named in TLS, and their networks. Of equal networks
+    the last one counts: that of a view that names the listener."""
+    return [(number, view.networks) for number, view in _at(views, listener) if not view.tls_names]
+
+
+def tls_names_at(views: Sequence[View], listener: Address) -> TlsNames | None:
+    """What those who name a host in TLS are in at a listener; None where that makes no difference."""
+    groups: dict[str, _Groups] = {}
+    for number, view in _at(views, listener):
+        for name in view.tls_names:
+            groups.setdefault(name, []).append((number, view.networks))
+    known: dict[tuple[tuple[int, tuple[str, ...]], ...], int | Networks] = {}
+    for each in map(tuple, groups.values()):
+        if each not in known:
+            alone = len(each) == 1 and each[0][1] == ("any",)
+            known[each] = each[0][0] if alone else Networks(("any",), groups=each)
+    return TlsNames({name: known[tuple(each)] for name, each in groups.items()}) if groups else None
+
+
+def _at(views: Sequence[View], listener: Address) -> list[tuple[int, View]]:
     numbered = [(number, view) for number, view in enumerate(views, 1) if not view.listen or listener in view.listen]
-    return [(number, view.networks) for number, view in sorted(numbered, key=lambda each: bool(each[1].listen))]
+    return sorted(numbered, key=lambda each: bool(each[1].listen))

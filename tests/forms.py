@@ -19,7 +19,7 @@ from support.compiled import modules
 from rdnscache.cache import Cache
 from rdnscache.clients.limit import Limiter
 from rdnscache.clients.networks import Networks
-from rdnscache.clients.proxy import parse_proxy, proxy_end
+from rdnscache.clients.proxy import parse_proxy, proxy_end, tls_name
 from rdnscache.dns.compose import compose, compose_error, compose_local
 from rdnscache.dns.entry import Entry, aged_tail
 from rdnscache.dns.policy import Identity, Limits, answer_ourselves, distill, failure_wire, settle
@@ -270,6 +270,8 @@ def proxied(data: bytes) -> Facts:
     yield f"proxied {header is not None}"
     if header is not None:
         yield from attributes("proxied", header, PROXIED)
+        if header.source:
+            yield fact("tls_name", lambda: tls_name(data, header.end))
 
 
 def held(texts: list[str], but_not: list[str], addresses: list[str]) -> Facts:

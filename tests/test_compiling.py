@@ -12,7 +12,7 @@ from rdnscache.breath import go_on
 from rdnscache.lists import compiling
 from rdnscache.lists.compiling import compile_text, portions_of
 from rdnscache.policy.compiled_list import ListFacts, compile_list, gather_portion, join_portions, read_compiled
-from rdnscache.policy.list_text import LONGEST_LINE
+from rdnscache.policy.list_forms import LONGEST_LINE
 from rdnscache.policy.name_table import KEY_OCTETS, NameTable
 
 KEY = bytes(KEY_OCTETS)

@@ -229,6 +229,7 @@ def about_clients(rng: random.Random) -> Iterator[Item]:
         build_proxy(rng.randbytes(size), rng.randrange(65536), rng.randbytes(size), 53, stream, rng.randbytes(fields))
         for size in (4, 16) for stream in (False, True) for fields in (0, 7, 480)
     ]  # fmt: skip
+    headers.append(build_proxy(bytes(4), 1, bytes(4), 53, True, b"\1\0\1x\2\0\x0cOffice.test."))
     for header in [*headers, LOCAL_HEADER]:
         yield from (["proxied", octets(header[:size])] for size in (0, 11, 12, 13, 15, 16, 27, 28, 51, len(header)))
     yield from (["proxied", octets(damaged(rng, headers) + bytes(30))] for _ in range(600))

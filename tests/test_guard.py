@@ -5,18 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import socket
+import ssl
 import struct
 import time
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dns.edns
 import dns.flags
 import dns.message
+import dns.query
 import dns.rcode
 import pytest
 from support import Node, Upstream, ask, command, extended_errors, free_port, numbers, wait_for, watched
+from support.peers import WHERE, peer
 
 from rdnscache.clients.proxy import LOCAL_HEADER, build_proxy
 
@@ -150,6 +156,67 @@ class TestProxy:
             assert numbers(admin)["proxy_errors_total"] - before == 3
             assert udp(node.port, query(), "127.0.0.1").answer
             assert upstream.total() == 1
+
+
+BALANCER = """setLocal('127.0.0.1:{{plain}}')
+addTLSLocal('127.0.0.1:{{tls}}', '{{certificate}}', '{{key}}')
+newServer({{{{address = '127.0.0.1:{port}', useProxyProtocol = true, source = '127.0.0.9'}}}})
+setSecurityPollSuffix('')
+addAction(AllRule(), LuaAction(function(dq)
+    local name = dq:getServerNameIndication()
+    if name ~= '' then
+        dq:addProxyProtocolValue(2, name)
+    end
+    return DNSAction.None, ''
+end))
+"""
+
+
+class TestTlsNames:
+    """Views by what clients name in TLS, as a balancer says it in the PROXY header."""
+
+    @pytest.fixture
+    def node(self, upstream: Upstream, tmp_path: Path) -> Iterator[Node]:
+        (tmp_path / "office.txt").write_text("games.test\n")
+        office = f'{{name="office", tls_names=["office.dns.example"], block=["{tmp_path}/office.txt"]}}'
+        plain = '{name="lab", clients=["10.0.0.0/8"], hosts=[]}'
+        things = (
+            f'{{name="things", clients=["10.0.0.0/8"], tls_names=["*.iot.example"], block=["{tmp_path}/office.txt"]}}'
+        )
+        views = [each for view in (office, plain, things) for each in ("--view", view)]
+        args = ("--proxy-from", "127.0.0.9", "--allow", "loopback,10.0.0.0/8", *views)
+        with Node([upstream.address], "none", 1, args) as started:
+            yield started
+
+    def test_over_udp_and_tcp(self, node: Node) -> None:
+        """The name counts before networks; who names none, or another, is in the view of its network."""
+        for client, name, rcode in (
+            ("10.0.0.1", b"Office.DNS.example", dns.rcode.NXDOMAIN),
+            ("10.0.0.1", b"other.example", dns.rcode.NOERROR),
+            ("10.0.0.1", b"no name", dns.rcode.NOERROR),
+            ("10.0.0.1", b"a.b.iot.example", dns.rcode.NXDOMAIN),
+            ("127.0.0.5", b"a.b.iot.example", dns.rcode.NOERROR),
+            ("127.0.0.5", b"office.dns.example", dns.rcode.NXDOMAIN),
+            ("11.0.0.1", b"office.dns.example", dns.rcode.REFUSED),
+        ):
+            fields = b"\x04\0\1\0\x02" + len(name).to_bytes(2, "big") + name
+            assert udp(node.port, header(client, fields=fields) + query("games.test"), "127.0.0.9").rcode() == rcode
+            head = header(client, True, fields)
+            replies = tcp(node.port, head[:40], head[40:] + framed(query("games.test")) + framed(query("games.test")))
+            assert [reply.rcode() for reply in replies] == [rcode, rcode]
+        assert udp(node.port, header("10.0.0.1") + query("games.test"), "127.0.0.9").rcode() == dns.rcode.NOERROR
+
+    @pytest.mark.skipif(not shutil.which("dnsdist", path=WHERE), reason="no dnsdist")
+    def test_behind_dnsdist(self, node: Node, tmp_path: Path) -> None:
+        """Which says who asked over TLS, and what for, as in the docs."""
+        text = BALANCER.format(port=node.port)
+        with peer("dnsdist", tmp_path, "office.dns.example", "dns.example", configuration=text) as balancer:
+            context = ssl.create_default_context(cafile=str(balancer.ca))
+            for name, rcode in (("office.dns.example", dns.rcode.NXDOMAIN), ("dns.example", dns.rcode.NOERROR)):
+                asked = dns.message.make_query("games.test", "A")
+                reply = dns.query.tls(asked, "127.0.0.1", 5, balancer.tls, ssl_context=context, server_hostname=name)
+                assert reply.rcode() == rcode
+            assert ask(balancer.plain, "games.test").rcode() == dns.rcode.NOERROR
 
 
 def flood(port: int, count: int, source: str, data: bytes) -> Counter[str]:

@@ -12,10 +12,19 @@ from hypothesis import strategies as st
 
 from rdnscache.dns.names import name_text, parse_name
 from rdnscache.policy import list_text
-from rdnscache.policy.list_text import LONGEST_LINE, MOST_REMARKS, Item, Remark, read_list
+from rdnscache.policy.list_forms import LONGEST_LINE
+from rdnscache.policy.list_text import MOST_REMARKS, Item, Remark
 
 #: About modules that are not compiled.
 pytestmark = [pytest.mark.once, pytest.mark.pure]
+
+
+def read_list(chunks: Iterable[bytes], passes: bool = False) -> list[Item | Remark]:
+    """Names and remarks in the order of their lines."""
+    found: list[Item | Remark] = []
+    for each in list_text.read_list(chunks, passes):
+        found += [each] if isinstance(each, Remark) else each
+    return sorted(found, key=lambda each: (each.line, isinstance(each, Remark)))
 
 
 def items(text: str | bytes, passes: bool = False) -> list[tuple[str, str]]:
@@ -181,7 +190,7 @@ class TestFiles:
         for size in (LONGEST_LINE + 1, LONGEST_LINE * 2, 300_000):
             data = b"a.example\n" + b"x" * size + b"\nb.example\n" + b"y." * size
             for step in (1000, 65536, len(data)):
-                found = list(read_list([data[at : at + step] for at in range(0, len(data), step)]))
+                found = read_list([data[at : at + step] for at in range(0, len(data), step)])
                 assert [each.line for each in found] == [1, 2, 3, 4]
                 assert [type(each) for each in found] == [Item, Remark, Item, Remark]
 
@@ -220,13 +229,13 @@ class TestFiles:
     def test_octets_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What is beyond the limit is not read, and told."""
         monkeypatch.setattr(list_text, "MOST_OCTETS", 1000)
-        found = list(read_list([b"a.example\n"] * 101))
+        found = read_list([b"a.example\n"] * 101)
         assert [type(each) for each in found] == [Item] * 100 + [Remark]
         assert found[-1].line == 100
 
     def test_an_empty_list_is_empty(self) -> None:
         """No octets, no portions, only comments: no names and no remarks."""
-        assert [list(read_list(each)) for each in ([], [b""], [b"\n\n"], [b"# none\n"])] == [[], [], [], []]
+        assert [read_list(each) for each in ([], [b""], [b"\n\n"], [b"# none\n"])] == [[], [], [], []]
 
 
 LABEL = st.from_regex(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,20}[A-Za-z0-9_])?", fullmatch=True)
@@ -252,8 +261,8 @@ class TestAnyContent:
     @example(b"\xff\xfe", [1])
     def test_anything_is_read_and_portions_make_no_difference(self, data: bytes, cuts: list[int]) -> None:
         """No content raises; names are names of two labels or more in wire form, in the order of their lines."""
-        found = list(read_list([data]))
-        assert list(read_list(split(data, cuts))) == found
+        found = read_list([data])
+        assert read_list(split(data, cuts)) == found
         lines = [each.line for each in found]
         assert lines == sorted(lines) and all(1 <= line <= data.count(b"\n") + 1 for line in lines)
         for each in found:
@@ -266,14 +275,14 @@ class TestAnyContent:
     @given(st.lists(NAME, min_size=1), st.sampled_from(["{}", "||{}^", "0.0.0.0 {}", "{} ", "*.{}", "{}."]))
     def test_names_are_read_as_people_write_them(self, wanted: list[str], form: str) -> None:
         """The quick way for usual lines says what parse_name says."""
-        found = list(read_list([("\n".join(form.format(name) for name in wanted)).encode()]))
+        found = read_list([("\n".join(form.format(name) for name in wanted)).encode()])
         wide = form.startswith(("||", "*."))
         assert found == [Item(parse_name(name), wide, line, False) for line, name in enumerate(wanted, 1)]
 
 
 def read_json(text: bytes, size: int = 1 << 16) -> tuple[list[tuple[str, bool]], list[str]]:
     """The names of a list in JSON, given in portions of `size`, each with whether it passes; and the remarks."""
-    found = list(read_list(text[start : start + size] for start in range(0, len(text), size)))
+    found = read_list(text[start : start + size] for start in range(0, len(text), size))
     names = [(name_text(each.name), each.passes) for each in found if isinstance(each, Item)]
     return names, [each.reason for each in found if isinstance(each, Remark)]
 

@@ -17,7 +17,7 @@ from rdnscache.policy.list_text import Item
 from rdnscache.policy.name_table import KEY_OCTETS, MOST_LISTS, Match, NameTable, build
 
 #: About modules that are not compiled.
-pytestmark = [pytest.mark.once, pytest.mark.pure]
+pytestmark = pytest.mark.pure
 
 KEY = bytes(range(KEY_OCTETS))
 Listed = list[tuple[int, Item]]
@@ -31,7 +31,12 @@ def item(name: str, line: int = 1, passes: bool = False) -> Item:
 def table(*names: str) -> NameTable:
     """One list, a name in each line; `@@` before an exception."""
     lines = enumerate(names, 1)
-    return NameTable(build([(0, item(n.removeprefix("@@"), line, n.startswith("@@"))) for line, n in lines], KEY))
+    return NameTable(build([(0, [item(n.removeprefix("@@"), line, n.startswith("@@")) for line, n in lines])], KEY))
+
+
+def by_list(listed: Listed) -> list[tuple[int, list[Item]]]:
+    """Each with its number, in the order given."""
+    return [(source, [each]) for source, each in listed]
 
 
 def found(names: NameTable, name: str) -> tuple[int, bool] | None:
@@ -90,7 +95,7 @@ class TestFind:
     def test_the_first_line_of_a_repeated_name_counts(self) -> None:
         """The first list before the second, and the first line of a list."""
         listed = [(0, item("a.example", 9)), (0, item("a.example", 10)), (1, item("a.example", 1))]
-        names = NameTable(build(listed, KEY))
+        names = NameTable(build(by_list(listed), KEY))
         assert names.find(parse_name("a.example")) == Match(0, 9, False, parse_name("a.example"))
         assert len(names) == 1
 
@@ -117,7 +122,7 @@ class TestFind:
     def test_many_names(self) -> None:
         """Thirty thousand of them and no other, in less than thirty octets each."""
         wanted = [f"n{number}.d{number % 700}.example" for number in range(30_000)]
-        data = build([(0, item(name, line)) for line, name in enumerate(wanted, 1)], KEY)
+        data = build([(0, [item(name, line) for line, name in enumerate(wanted, 1)])], KEY)
         names = NameTable(data)
         names.check()
         assert len(data) < 30 * len(wanted)
@@ -136,7 +141,7 @@ class TestModel:
     def test_it_says_what_a_dictionary_would_say(self, listed: Listed, asked: list[bytes]) -> None:
         """For names that are listed, their children, and any others."""
         listed.sort(key=lambda pair: (pair[0], pair[1].line))
-        names = NameTable(build(listed, KEY))
+        names = NameTable(build(by_list(listed), KEY))
         names.check()
         for name in asked + [each.name for _, each in listed] + [b"\1a" + each.name for _, each in listed]:
             assert names.find(name) == naive(listed, name)
@@ -146,7 +151,7 @@ class TestModel:
     def test_any_key_and_any_size(self, numbers: list[int], key: bytes) -> None:
         """Sizes around the steps of the directory and the filter."""
         listed = [(0, item(f"n{number}.example", line)) for line, number in enumerate(numbers, 1)]
-        names = NameTable(build(listed, key))
+        names = NameTable(build(by_list(listed), key))
         for number in {*numbers, *range(20)}:
             match = names.find(parse_name(f"n{number}.example"))
             assert (match.line if match else 0) == (numbers.index(number) + 1 if number in numbers else 0)
@@ -168,7 +173,7 @@ class TestMemory:
     def test_a_mapped_file_serves_as_well_as_octets(self, tmp_path: Path) -> None:
         """Nothing of it is copied or written."""
         file = tmp_path / "table"
-        file.write_bytes(build([(7, item("*.a.example", 1234567))], KEY))
+        file.write_bytes(build([(7, [item("*.a.example", 1234567)])], KEY))
         with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             names = NameTable(memoryview(mapped))
             names.check()
@@ -179,11 +184,11 @@ class TestMemory:
     def test_what_is_no_table_is_refused(self, damage: Callable[[bytearray], bytes]) -> None:
         """Cut short, too long, from a machine of the other byte order, or something else."""
         with pytest.raises(ValueError, match="table of names"):
-            NameTable(damage(bytearray(build([(0, item("a.example"))], KEY))))
+            NameTable(damage(bytearray(build([(0, [item("a.example")])], KEY))))
 
     def test_a_changed_octet_is_noticed(self) -> None:
         """Wherever a table was changed, it is refused, or `check` says so."""
-        data = build([(0, item(f"{label}.example")) for label in "abcdefgh"], KEY)
+        data = build([(0, [item(f"{label}.example") for label in "abcdefgh"])], KEY)
         for at in range(len(data)):
             changed = bytearray(data)
             changed[at] ^= 0x40
@@ -193,7 +198,7 @@ class TestMemory:
     @given(st.data())
     def test_no_change_leads_out_of_it(self, data: st.DataObject) -> None:
         """Whoever changes a table and knows how to seal it: it is refused, or `find` works."""
-        whole = bytearray(build([(0, item(f"{label}.example")) for label in "abcdefgh"], KEY))
+        whole = bytearray(build([(0, [item(f"{label}.example") for label in "abcdefgh"])], KEY))
         for _ in range(data.draw(st.integers(1, 4))):
             whole[data.draw(st.integers(8, len(whole) - 17))] = data.draw(st.integers(0, 255))
         whole[-16:] = blake2b(whole[:-16], digest_size=16).digest()
@@ -208,9 +213,9 @@ class TestMemory:
     def test_bounds(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Too many lists or names, or a key of another size, are refused."""
         with pytest.raises(ValueError, match="lists"):
-            build([(MOST_LISTS, item("a.example"))], KEY)
+            build([(MOST_LISTS, [item("a.example")])], KEY)
         with pytest.raises(ValueError, match="key"):
             build([], b"short")
         monkeypatch.setattr(name_table, "MOST_NAMES", 1)
         with pytest.raises(ValueError, match="names"):
-            build([(0, item("a.example")), (0, item("b.example"))], KEY)
+            build([(0, [item("a.example"), item("b.example")])], KEY)

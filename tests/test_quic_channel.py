@@ -6,6 +6,7 @@ import os
 import re
 import select
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +17,15 @@ import pytest
 from support.quic import QuicServer
 
 from rdnscache.endpoint import Endpoint
-from rdnscache.errors import UNREACHABLE, UpstreamFailed
+from rdnscache.errors import LOCAL, UNREACHABLE, UpstreamFailed
 
 pytest.importorskip("aioquic", reason="aioquic is not installed")
 
+from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import StreamDataReceived, StreamReset
 
-from rdnscache.upstream.quic_channel import QuicChannel, Tickets
+from rdnscache.upstream.quic_channel import QuicChannel
+from rdnscache.upstream.quic_identity import Tickets
 
 pytestmark = pytest.mark.once
 
@@ -166,3 +169,44 @@ def test_nobody_there(tmp_path: Path) -> None:
     client = Client(f"quic://127.0.0.1:{port + 1 if port < 65535 else 1}")
     client.until(lambda: client.failures)
     assert client.failures[0].why == UNREACHABLE
+
+
+def test_handshakes_are_computed_by_other_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take milliseconds, for which hits would wait; what follows is for the hub."""
+    took: list[tuple[int, bool]] = []
+    real = QuicConnection.receive_datagram
+
+    def noted(self: QuicConnection, *args: Any, **more: Any) -> None:
+        if self._is_client:
+            took.append((threading.get_ident(), client.channel.open))
+        real(self, *args, **more)
+
+    monkeypatch.setattr(QuicConnection, "receive_datagram", noted)
+    with QuicServer(tmp_path, echo) as server:
+        client = Client(url_of(server))
+        client.until(lambda: client.opened)
+        stream = client.ask(b"one")
+        client.until(lambda: client.whole == [stream])
+        client.channel.close()
+    hub = threading.get_ident()
+    assert {ident == hub for ident, opened in took if not opened} == {False}
+    assert {ident == hub for ident, opened in took if opened} == {True}
+
+
+def test_a_file_of_ours_that_has_gone_is_told(tmp_path: Path) -> None:
+    """It is read in a thread, and no fault of the server's."""
+    with QuicServer(tmp_path, echo) as server:
+        client = Client(url_of(server, more=f"&cert={tmp_path / 'gone.pem'}"))
+        client.until(lambda: client.failures)
+        assert client.failures[0].why == LOCAL
+        assert "No such file" in str(client.failures[0])
+
+
+def test_one_that_is_closed_in_its_handshake_tells_nobody(tmp_path: Path) -> None:
+    """A thread may have it at that moment."""
+    with QuicServer(tmp_path, echo) as server:
+        client = Client(url_of(server))
+        client.until(lambda: client.channel._stepping)
+        client.channel.close()
+        client.until(lambda: not client.channel._stepping)
+        assert (client.opened, client.failures) == (0, [])

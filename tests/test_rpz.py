@@ -56,7 +56,7 @@ def zone(text: str | bytes, name: str = "z.rpz", notes: Notes | None = None, hea
     return RpzZone(name, RpzTable(build_rpz(read_rpz([octets]), KEY, notes or Notes())))
 
 
-def policy(*texts: str, lists: Iterable[tuple[int, Item]] = ()) -> Policy:
+def policy(*texts: str, lists: Iterable[tuple[int, list[Item]]] = ()) -> Policy:
     zones = [zone(text, f"z{number}.rpz") for number, text in enumerate(texts)]
     table = NameTable(build(lists, KEY))
     return Policy(None, (), Lists([Listed("list", table)], zones=zones), BlockAnswer())
@@ -221,7 +221,7 @@ class TestAnswers:
     def test_an_earlier_zone_with_addresses_is_waited_for(self) -> None:
         """A later zone's rule for the name counts only when no address of the answer is in the earlier one's."""
         rules = policy("24.0.2.0.192.rpz-ip A 198.51.100.1\n", "a.test CNAME .\nb.test CNAME rpz-passthru.\n",
-                       lists=[(0, Item(parse_name("b.test"), False, 1, False))])  # fmt: skip
+                       lists=[(0, [Item(parse_name("b.test"), False, 1, False)])])  # fmt: skip
         assert rules.of(key_of("a.test")) is None
         assert told(rules.of_answer(*reply_to("a.test", "A", "a.test. 9 A 192.0.2.1")))[1] == [
             "a.test. 300 IN A 198.51.100.1"
@@ -242,7 +242,7 @@ class TestPrecedence:
 
     def test_lists(self) -> None:
         """Names never to be blocked come before zones, and what zones let pass is not blocked by lists."""
-        lists = [(0, Item(parse_name(name), False, 1, passes)) for name, passes in
+        lists = [(0, [Item(parse_name(name), False, 1, passes)]) for name, passes in
                  (("never.test", True), ("pass.test", False), ("listed.test", False))]  # fmt: skip
         rules = policy("never.test CNAME .\npass.test CNAME rpz-passthru.\n", lists=lists)
         assert rules.of(key_of("never.test")) is None

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dns.message
@@ -24,7 +25,7 @@ from rdnscache.errors import UNREACHABLE, ConfigError
 from rdnscache.upstream.certificates import Identity, context, public_key
 from rdnscache.upstream.connection import Limits
 from rdnscache.upstream.pool import Pool
-from rdnscache.upstream.tls import Secured
+from rdnscache.upstream.tls import COPIES, Secured
 from rdnscache.upstream.transports import over_tls
 
 pytestmark = pytest.mark.once
@@ -157,6 +158,35 @@ def test_connections_are_resumed(authority: Authority) -> None:
                 assert answered(ask(pool, 2))
         turning(lambda: server.resumed == 2)
         assert (secured.full, secured.resumed) == (1, 2)
+
+
+class _Ended:
+    """A connection at its end, with a session that is copied for who asks for it."""
+
+    def __init__(self, has_ticket: bool) -> None:
+        self.copies = 0
+        self.has_ticket = has_ticket
+
+    @property
+    def session(self) -> Any:
+        self.copies += 1
+        return SimpleNamespace(has_ticket=self.has_ticket)
+
+    def version(self) -> str:
+        return "TLSv1.3"
+
+
+@pytest.mark.parametrize(("has_ticket", "copies", "later"), [(True, COPIES, 2 * COPIES), (False, 1, 1)])
+def test_few_sessions_are_copied(authority: Authority, has_ticket: bool, copies: int, later: int) -> None:
+    """A server that ends each connection does not have us copy each session, nor any where it gives no tickets."""
+    identity = Identity("dns.example", ca=str(authority.file))
+    secured, ended = Secured(identity, context(identity, "dot")), _Ended(has_ticket)
+    for now, count in ((100.0, copies), (101.0, later)):
+        for _ in range(200):
+            secured.keep_session(ended, now)  # type: ignore[arg-type]
+        assert ended.copies == count
+    assert (secured.take_session() is not None) == has_ticket
+    assert secured.take_session() is None
 
 
 def test_queries_are_padded(authority: Authority) -> None:

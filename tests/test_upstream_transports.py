@@ -54,7 +54,7 @@ def test_a_certificate_that_is_wrong_is_refused_and_said(
 ) -> None:
     """The client gets SERVFAIL, the log one clear sentence."""
     args = ["--upstream-timeout", "1", "--upstream-deadline", "1"]
-    with peer("unbound", tmp_path, name, days) as server, Node([server.url(transport)], args=args) as node:
+    with peer("unbound", tmp_path, name, days=days) as server, Node([server.url(transport)], args=args) as node:
         for number in range(4):
             assert ask(node.port, f"n{number}.test", timeout=5).rcode() == dns.rcode.SERVFAIL
         wait_for(lambda: f"its certificate is refused: {told}" in node.log())

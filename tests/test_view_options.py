@@ -156,7 +156,18 @@ class TestOptions:
         [
             ('{name = "a", clients = ["10.0.0.0/8"], blok = ["x"]}', "'blok' is no key of a view: did you mean block?"),
             ('{name = "a", clients = ["10.0.0.0/8"], secret = "x"}', "'secret' is no key of a view: there are name, "),
-            ('{name = "a"}', "view a has no clients: name their networks in clients, or listeners in listen"),
+            ('{name = "a"}', "view a has no clients: name their networks in clients, listeners in listen, or"),
+            ('{name = "a", tls_names = ["a b.test"]}', "tls_names: 'a b.test' is neither a host name nor *."),
+            ('{name = "a", tls_names = ["*"]}', "view a: tls_names: '*' is neither a host name"),
+            ('{name = "a", tls_names = ["*.*.test"]}', "view a: tls_names: '*.*.test' is neither a host name"),
+            ('{name = "a", tls_names = [""]}', "view a: tls_names: '' is neither a host name"),
+            ('{name = "a", tls_names = ["."]}', "view a: tls_names: '.' is neither a host name"),
+            ('{name = "a", tls_names = [7]}', "view a: tls_names: '7' is neither a host name"),
+            ('{name = "a", tls_names = "x.test"}', "view a has tls_names, which balancers tell: name "),
+            ('[{name = "a", tls_names = "X.test."}, {name = "b", tls_names = ["y.test", "x.test"]}]',
+             "0.0.0.0/0 with x.test is in two views, a and b"),
+            ('[{name = "a", tls_names = [' + ",".join(f'"n{number}.test"' for number in range(10_001)) + "]}]",
+             "the views have more than 10000 tls_names, the limit"),
             ('{name = "a", clients = []}', "view a: clients: [] is not a list of networks"),
             ('{name = "a", clients = ["10.0.0.0/33"]}', "view a: clients: '10.0.0.0/33' has a prefix"),
             ('{clients = ["10.0.0.0/8"]}', "a view has a name of 1 to 64 letters"),
@@ -190,6 +201,14 @@ class TestOptions:
             config(text)
         assert reason in str(told.value)
         assert "\n" not in str(told.value)
+
+    def test_names_in_tls(self) -> None:
+        """In lower case, by IDNA, each once; as configured they can be read again."""
+        text = '{name = "a", tls_names = ["Office.DNS.example.", "*.bücher.example", "office.dns.example"]}'
+        found = config(text, proxy_from=("loopback",)).view[0]
+
+        assert found.tls_names == ("office.dns.example", "*.xn--bcher-kva.example")
+        assert load(None, {"view": (found.table(),), "proxy_from": ("::1",)}, {}).view == (found,)
 
     def test_clients_that_are_not_allowed(self) -> None:
         """A view of nobody is pointed out: `allow` is another matter."""

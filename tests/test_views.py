@@ -485,6 +485,19 @@ class TestCommands:
         assert "view: default" in explained(OTHER)
         assert "REFUSED" in explained("198.51.100.1")
 
+    def test_explain_what_is_named_in_tls(self, options: Path) -> None:
+        """It chooses the view before the network does; what is no host name is refused."""
+        named = '{name = "office", tls_names = ["*.dns.example"], block = []}'
+        args = ("--view", named, "--proxy-from", "loopback", "--upstream", "192.0.2.53", "--client", "127.0.0.1")
+
+        done = command("policy", "explain", "kids.test", *args, "--tls-name", "Office.dns.example")
+        assert "view: office" in done.stdout
+        assert "view: default" in command("policy", "explain", "kids.test", *args, "--tls-name", "x.test").stdout
+        done = command("policy", "explain", "kids.test", *args, "--tls-name", "a b")
+        assert (done.returncode, "'a b' is not a host name" in done.stderr) == (2, True)
+        done = command("policy", "explain", "kids.test", *args[:-2], "--tls-name", "office.dns.example")
+        assert (done.returncode, "--tls-name goes with --client" in done.stderr) == (2, True)
+
     def test_check_config_shows_views(self, options: Path) -> None:
         """In a form that can be read again."""
         with options.open("a") as file:

@@ -20,7 +20,7 @@ from rdnscache.policy.rpz_text import RPZ
 #: Options that a policy is made of, beside those of a file and the environment.
 OPTIONS = ("upstream", "zone", "records", "hosts", "block", "pass_", "rpz", "block_answer", "special_names",
            "single_label", "rebind_protection", "rebind_allow", "filter_types", "dns64", "dns64_exclude",
-           "view", "listen", "allow", "deny")  # fmt: skip
+           "view", "listen", "allow", "deny", "proxy_from")  # fmt: skip
 
 
 @click.group()
@@ -47,9 +47,10 @@ def _load(file: str | None, given: dict[str, Any]) -> Config:
 )
 @click.option("--client", metavar="ADDR", default="", help="Who asks: it may be in a view.")
 @click.option("--listener", metavar="ADDR:PORT", default="", help="Where it asks; the first listener unless given.")
+@click.option("--tls-name", metavar="NAME", default="", help="The host it names in TLS, as a balancer tells.")
 @policy_options
 def explain(
-    name: str, rtype: str, client: str, listener: str, file: str | None, as_json: str, **given: Any
+    name: str, rtype: str, client: str, listener: str, tls_name: str, file: str | None, as_json: str, **given: Any
 ) -> None:  # fmt: skip
     """Say what a node with these options would do with NAME, and why.
 
@@ -60,7 +61,7 @@ def explain(
 
     config = _load(file, given)
     try:
-        found = _explained(config, name, rtype, client, view_of(config, client, listener))
+        found = _explained(config, name, rtype, client, view_of(config, client, listener, tls_name))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if as_json:

@@ -10,10 +10,13 @@ anybody, so it is read from trusted peers only. Nothing here raises for what it 
     14-15    octets that follow in the header
     16-      source and destination address, source and destination port, then type-length-value fields
 
-The fields are passed over unread, a checksum (CRC32C) among them: UDP and TCP have one of their own.
+Of the fields only the name that the client asked for over TLS is read, where somebody wants it; a checksum (CRC32C) is
+not: UDP and TCP have one of their own.
 """
 
 from __future__ import annotations
+
+import re
 
 #: What every header begins with; as a query it would be a broken one.
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -24,6 +27,12 @@ MAX_HEADER = 536
 
 #: What `proxy_end` says when it cannot tell yet, and when there is no header that we take.
 MORE, REFUSED = 0, -1
+
+#: The field with the host name that the client named in TLS (PP2_TYPE_AUTHORITY).
+AUTHORITY = 0x02
+#: Octets of a host name, without a dot at its end (RFC 1035 section 2.3.4), and what it looks like.
+MAX_HOST = 253
+_HOST = re.compile(rb"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}")
 
 #: What a proxy sends before a query of its own.
 LOCAL_HEADER = SIGNATURE + b"\x20\0\0\0"
@@ -89,6 +98,28 @@ def parse_proxy(data: bytes) -> Proxied | None:
         proxied.destination_port = data[ports + 2] << 8 | data[ports + 3]
         proxied.stream = data[13] & 0x0F == 1
     return proxied
+
+
+def tls_name(data: bytes, end: int) -> bytes:
+    """The host name that the client named in TLS, in lower case; empty where the header says none.
+
+    `data` begins with a header that `parse_proxy` has read, which ends at `end` and has the client's address.
+    """
+    at = 16 + _addresses_size(data[13])
+    while at + 3 <= end:
+        start = at + 3
+        at = start + (data[start - 2] << 8 | data[start - 1])
+        if data[start - 3] == AUTHORITY:
+            return host_name(data[start:at]) if at <= end else b""
+    return b""
+
+
+def host_name(text: bytes) -> bytes:
+    """A host name in lower case, without a dot at its end; empty for what is none."""
+    if len(text) > MAX_HOST + 1:
+        return b""
+    text = text.lower().removesuffix(b".")
+    return text if len(text) <= MAX_HOST and _HOST.fullmatch(text) is not None else b""
 
 
 def build_proxy(

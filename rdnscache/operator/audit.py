@@ -261,7 +261,7 @@ def _settings(facts: Facts) -> Iterator[Finding]:
         return
     size = int(settings.get("hash-max-listpack-value", LISTPACK))
     if size < LISTPACK:
-        text = f"hash-max-listpack-value is {size}: with 2048 an entry takes 330 instead of 550 octets"
+        text = f"hash-max-listpack-value is {size}: with 2048 an entry takes 510 instead of 700 octets"
         yield Finding(NOTE, "entries", text)
     else:
         yield Finding(OK, "entries", f"hash-max-listpack-value is {size}")

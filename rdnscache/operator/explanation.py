@@ -7,24 +7,29 @@ from typing import Any
 
 from rdnscache.address import Address
 from rdnscache.clients.networks import Networks
+from rdnscache.clients.proxy import host_name
 from rdnscache.config import Config
 from rdnscache.dns.message import answer_lines
-from rdnscache.dns.names import parse_name, parse_own_name, question_text, rcode_text, type_number
+from rdnscache.dns.names import parse_name, parse_own_name, question_text, rcode_text, shown, type_number
 from rdnscache.dns.question import question_key
 from rdnscache.dns.wire import IN, parse_reply
 from rdnscache.dns.zones import Zones
 from rdnscache.forwards import DNS_PORT
 from rdnscache.policy.rules import Policy
 from rdnscache.policy.verdict import DROPPED, TRUNCATED
-from rdnscache.view import DEFAULT, groups_at
+from rdnscache.view import DEFAULT, groups_at, tls_names_at
 from rdnscache.zone import NONE, USUAL, Zone
 
 
-def view_of(config: Config, client: str, listener: str) -> tuple[str, Config] | None:
+def view_of(config: Config, client: str, listener: str, tls_name: str = "") -> tuple[str, Config] | None:
     """The view of a client at one of the node's listeners, the first unless told, and what holds there.
+    `tls_name` is what it names in TLS.
 
     None when the client is not allowed; without one, that of everybody in no view. ValueError for what is no address.
     """
+    named = host_name(tls_name.encode())
+    if tls_name and not (client and named):
+        raise ValueError(f"{shown(tls_name)} is not a host name" if client else "--tls-name goes with --client")
     if not client:
         return DEFAULT, config
     asked = Address.parse(listener, DNS_PORT) if listener else config.listen[0]
@@ -32,6 +37,8 @@ def view_of(config: Config, client: str, listener: str) -> tuple[str, Config] | 
         raise ValueError(f"the node does not listen on {asked}")
     source = ipaddress.ip_address(client).packed
     number = Networks(config.allow, config.deny, groups_at(config.view, asked)).group(source)
+    names = tls_names_at(config.view, asked) if named else None
+    number = names.group(named, source, number) if names is not None else number
     if number < 0:
         return None
     return (config.view[number - 1].name, config.inside_view(config.view[number - 1])) if number else (DEFAULT, config)

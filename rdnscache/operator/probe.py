@@ -21,6 +21,7 @@ from rdnscache.errors import RdnscacheError
 from rdnscache.operator.audit import SETTINGS, Command, Facts, needed, unneeded
 from rdnscache.operator.entries import TIMEOUT
 from rdnscache.redis_url import Login, RedisUrl, parse
+from rdnscache.store.complaint import sentence
 from rdnscache.store.connect import client, primaries
 from rdnscache.store.contract import Names
 
@@ -50,7 +51,7 @@ def examine(url: str, prefix: str) -> dict[str, Facts]:
             _look_for_excess(each, mark, fact)
             fact.pings = _pings(each)
     except (redis.RedisError, OSError, ValueError, RdnscacheError) as error:
-        return {"": Facts(problem=str(error))}
+        return {"": Facts(problem=sentence(error))}
     return facts
 
 

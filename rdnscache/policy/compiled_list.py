@@ -45,8 +45,8 @@ class ListFacts:
     refused: int = 0
     remarks: list[Remark] = field(default_factory=list)
 
-    def note(self, found: Item | Rule | Remark) -> bool:
-        """Count what was read; whether it is a name or a rule."""
+    def note(self, found: Rule | Remark) -> bool:
+        """Count what was read; whether it is a rule."""
         if not isinstance(found, Remark):
             self.names += 1
             return True
@@ -56,12 +56,14 @@ class ListFacts:
         return False
 
 
-def read_items(chunks: Iterable[bytes], facts: ListFacts, goes_on: bool = False) -> Iterator[Item]:
+def _read_names(chunks: Iterable[bytes], facts: ListFacts, first_line: int = 1) -> Iterator[Item]:
     """The names of a list; what is noticed on the way is put down."""
-    for found in list_text.read_list(chunks, facts.kind == PASS, goes_on):
-        if facts.note(found):
-            assert isinstance(found, Item)
-            yield found
+    for found in list_text.read_list(chunks, facts.kind == PASS, first_line):
+        if isinstance(found, Remark):
+            facts.note(found)
+        else:
+            facts.names += len(found)
+            yield from found
 
 
 def compile_list(chunks: Iterable[bytes], facts: ListFacts, key: bytes, lined: bool = True) -> bytes:
@@ -69,7 +71,7 @@ def compile_list(chunks: Iterable[bytes], facts: ListFacts, key: bytes, lined: b
     if facts.kind == RPZ:
         table = build_rpz(read_rpz(chunks), key, facts, lined)
     else:
-        table = name_table.build(((0, item) for item in read_items(chunks, facts)), key)
+        table = name_table.build([(0, _read_names(chunks, facts))], key)
     return with_facts(facts, table)
 
 
@@ -83,14 +85,7 @@ class Portion(NamedTuple):
 def gather_portion(text: bytes, kind: str, first_line: int, key: bytes) -> Portion:
     """Lines of a list of names, of which the first has this number. They can be read in another process."""
     facts = ListFacts(kind, "")
-    before = first_line - 1
-    items = (
-        (0, Item(name, below, before + line, passes))
-        for name, below, line, passes in read_items([text], facts, before > 0)
-    )
-    gathered = name_table.gather(items, key)
-    facts.remarks = [remark._replace(line=before + remark.line) for remark in facts.remarks]
-    return Portion(facts, gathered)
+    return Portion(facts, name_table.gather([(0, _read_names([text], facts, first_line))], key))
 
 
 def join_portions(portions: Sequence[Portion], facts: ListFacts, key: bytes) -> bytes:

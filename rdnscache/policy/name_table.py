@@ -64,14 +64,16 @@ class Match(NamedTuple):
     name: bytes
 
 
-def build(items: Iterable[tuple[int, Item]], key: bytes, merge: Callable[[int, int, int], int] | None = None) -> bytes:
-    """A table of the names, each given with the number of the list it is from. `key` is KEY_OCTETS random octets.
+def build(
+    lists: Iterable[tuple[int, Iterable[Item]]], key: bytes, merge: Callable[[int, int, int], int] | None = None
+) -> bytes:
+    """A table of the names in lists, each given with its number. `key` is KEY_OCTETS random octets.
 
     Lists are given in the order in which they count: of lines of one kind for one name, the first one stays, or what
     `merge` makes of list, line and a further line of that list. Takes seconds for a million names, so it is for a
     process in which nobody waits. ValueError when there are more names or lists than a table may have.
     """
-    return put_together([gather(items, key)], key, merge)
+    return put_together([gather(lists, key)], key, merge)
 
 
 def put_together(
@@ -115,31 +117,32 @@ class Gathered(NamedTuple):
     depths: set[int]
 
 
-def gather(items: Iterable[tuple[int, Item]], key: bytes) -> Gathered:
+def gather(lists: Iterable[tuple[int, Iterable[Item]]], key: bytes) -> Gathered:
     """The greater part of the work, which can be done in portions at the same time. Raises ValueError as `build`."""
     if len(key) != KEY_OCTETS:
         raise ValueError(f"the key of a table has {KEY_OCTETS} octets")
     piles = [array("Q") for _ in range(1 << _PILE_BITS)]
     tails, depths = array("I"), set()
-    keyed = blake2b(key=key, digest_size=8)
-    for source, (name, below, line, passes) in items:
+    copy, to_pile = blake2b(key=key, digest_size=8).copy, 64 - _PILE_BITS
+    for source, items in lists:
         if not 0 <= source < MOST_LISTS:
             raise ValueError(f"a table has at most {MOST_LISTS} lists")
-        if len(tails) == MOST_NAMES:
-            raise ValueError(f"a table has at most {MOST_NAMES} names")
-        hashing = keyed.copy()
-        hashing.update(name)
-        number = int.from_bytes(hashing.digest(), "little") & ~_KIND
-        pile = piles[number >> (64 - _PILE_BITS)]
-        pile.append(number | (below and _BELOW) | (passes and _PASSES))
-        pile.append(source << _LIST_SHIFT | line)
-        before = last = at = depth = 0
-        while size := name[at]:
-            before, last = last, at
-            at += 1 + size
-            depth += 1
-        tails.append(crc32(name[before:]))
-        depths.add(depth)
+        for name, below, line, passes in items:
+            if len(tails) == MOST_NAMES:
+                raise ValueError(f"a table has at most {MOST_NAMES} names")
+            hashing = copy()
+            hashing.update(name)
+            number = int.from_bytes(hashing.digest(), "little") & ~_KIND
+            pile = piles[number >> to_pile]
+            pile.append(number | (below and _BELOW) | (passes and _PASSES))
+            pile.append(source << _LIST_SHIFT | line)
+            before = last = at = depth = 0
+            while size := name[at]:
+                before, last = last, at
+                at += 1 + size
+                depth += 1
+            tails.append(crc32(name[before:]))
+            depths.add(depth)
     return Gathered([pile.tobytes() for pile in piles], tails.tobytes(), depths)
 
 

@@ -96,14 +96,14 @@ class _Builder:
 
     def build(self, records: Iterable[ZoneRecord | Remark], key: bytes) -> bytes:
         reader = RuleReader()
-        names = name_table.build(self._items(reader.rules(records)), key, self._merged)
+        names = name_table.build([(0, self._items(reader.rules(records)))], key, self._merged)
         networks = [build_addresses(self._networks[each], each[1]) for each in _FAMILIES]
         told = {"apex": reader.apex.hex(), "soa": reader.soa.hex(),
                 "ttl": max(self._ttl, 0), "rules": self._counts, "aliases": self._aliases}  # fmt: skip
         parts = [json.dumps(told).encode(), names, *networks, self._ends.tobytes(), bytes(self._sets)]
         return _HEADER.pack(_MAGIC, *map(len, parts)) + b"".join(parts)
 
-    def _items(self, rules: Iterable[Rule | Remark]) -> Iterator[tuple[int, Item]]:
+    def _items(self, rules: Iterable[Rule | Remark]) -> Iterator[Item]:
         """Those of names; the others are put down."""
         for rule in rules:
             if not self._note.note(rule) or isinstance(rule, Remark):
@@ -119,7 +119,7 @@ class _Builder:
                 what = self._set(pack(CNAME, rule.ttl, TARGETS[what]))
             value = what << _SET_SHIFT | (min(rule.line, _LINE_MASK) if self._lined else 0)
             if rule.network is None:
-                yield 0, Item(rule.name, rule.below, value, False)
+                yield Item(rule.name, rule.below, value, False)
                 continue
             address, prefix = rule.network
             found = self._networks[rule.trigger, len(address)]

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from rdnscache.dns.names import shown
 from rdnscache.dns.wire import CNAME
-from rdnscache.policy.list_text import LONGEST_LINE, MOST_ITEMS, SIZES, EndError, Remark, expect_text, lines_of
+from rdnscache.policy.list_forms import LONGEST_LINE
+from rdnscache.policy.list_text import MOST_ITEMS, SIZES, EndError, Remark, expect_text, lines_of
 from rdnscache.policy.local_record import ZoneTextError
 from rdnscache.policy.words import name_wire, seconds
 from rdnscache.policy.zone_text import ZoneReader

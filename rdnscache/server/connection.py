@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from rdnscache import clock, metrics, outcomes
 from rdnscache.clients.guard import Guard
-from rdnscache.clients.proxy import MAX_HEADER, MORE, REFUSED, parse_proxy, proxy_end
+from rdnscache.clients.proxy import MAX_HEADER, MORE, REFUSED, parse_proxy, proxy_end, tls_name
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import HEADER_SIZE, TCP_SIZE, Query, parse_query
 from rdnscache.metrics import count_reply, observe
@@ -201,7 +201,8 @@ class TcpConnection:
         end = proxy_end(bytes(self._buffer[:MAX_HEADER]))
         if end == MORE:
             return False
-        proxied = parse_proxy(bytes(self._buffer[:end])) if end != REFUSED else None
+        header = bytes(self._buffer[:end]) if end != REFUSED else b""
+        proxied = parse_proxy(header)
         if proxied is None:
             self._answering.counters[metrics.PROXY_ERRORS] += 1
             self.close()
@@ -211,7 +212,10 @@ class TcpConnection:
         if proxied.source:
             self._pool.leave(self)
             self.source, self._asked = proxied.source, proxied.destination
-            self._group = self.listener.guard.allowed.group(proxied.source)
+            guard = self.listener.guard
+            self._group = guard.allowed.group(proxied.source)
+            if guard.tls_names is not None:
+                self._group = guard.tls_names.group(tls_name(header, end), proxied.source, self._group)
             self._pool.join(self)
         return True
 

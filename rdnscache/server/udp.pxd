@@ -2,7 +2,7 @@ cimport cython
 
 from rdnscache.clients.limit cimport Limiter
 from rdnscache.clients.networks cimport Networks
-from rdnscache.clients.proxy cimport Proxied, parse_proxy
+from rdnscache.clients.proxy cimport Proxied, parse_proxy, tls_name
 from rdnscache.dns.entry cimport Entry
 from rdnscache.dns.wire cimport Query, parse_query
 from rdnscache.query_log cimport QueryLog
@@ -25,6 +25,7 @@ cdef class UdpListener:
     cdef Limiter _limiter
     cdef Networks _proxies
     cdef object _routes
+    cdef object _tls_names
 
     @cython.locals(
         batch=Batch, answering=Answering, now=double, count=int, hits=int, plain=int, index=int, watched=int,
@@ -33,8 +34,8 @@ cdef class UdpListener:
     )
     cpdef object drain(self)
     @cython.locals(
-        batch=Batch, answering=Answering, data=bytes, source=bytes, asked=bytes, stream=bint, proxied=Proxied,
-        query=Query,
+        batch=Batch, answering=Answering, data=bytes, source=bytes, asked=bytes, named=bytes, stream=bint,
+        proxied=Proxied, query=Query,
         verdict=int,
         reply=bytes
     )

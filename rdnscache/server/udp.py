@@ -10,7 +10,7 @@ from gevent import get_hub
 from rdnscache import clock, metrics, outcomes
 from rdnscache.clients.guard import Guard
 from rdnscache.clients.limit import PASS
-from rdnscache.clients.proxy import parse_proxy
+from rdnscache.clients.proxy import parse_proxy, tls_name
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import Query, parse_query
 from rdnscache.metrics import count_reply, observe
@@ -32,6 +32,7 @@ class UdpListener:
         self._limiter = guard.limiter
         self._proxies = guard.proxies
         self._routes = guard.routes
+        self._tls_names = guard.tls_names
         self._batch = Batch(sock, wildcard, segments)
         self._loop = get_hub().loop
         self._watcher = self._loop.io(sock.fileno(), READ)
@@ -111,13 +112,15 @@ class UdpListener:
     def _admit(self, index: int, now: float, watched: bool) -> Query | None:
         """The query in a datagram, when it is to be answered; else what is to be said instead is queued."""
         batch, answering = self._batch, self._answering
-        data, source, stream, asked = batch.data(index), batch.source(index), False, b""
+        data, source, stream, asked, named = batch.data(index), batch.source(index), False, b"", b""
         if self._proxies is not None and self._proxies.holds(source):
             proxied = parse_proxy(data)
             if proxied is None:
                 answering.counters[metrics.PROXY_ERRORS] += 1
                 self._dropped += 1
                 return None
+            if self._tls_names is not None and proxied.source:
+                named = tls_name(data, proxied.end)
             data, source, stream = data[proxied.end :], proxied.source or source, proxied.stream
             asked = proxied.destination
         query = parse_query(data, False)
@@ -129,6 +132,8 @@ class UdpListener:
             query.watch = answering.query_log.watch(query, "udp", source)
         verdict = PASS if self._limiter is None or stream else self._limiter.check(source, now)
         query.group = self._allowed.group(source)
+        if named and self._tls_names is not None:
+            query.group = self._tls_names.group(named, source, query.group)
         if verdict == PASS and query.group >= 0:
             reply = answering.routed(query, asked, self._routes) if self._routes is not None else None
             if reply is None:

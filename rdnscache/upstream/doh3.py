@@ -12,7 +12,8 @@ from rdnscache.upstream.connection import Limits, Owner
 from rdnscache.upstream.http_messages import LEAST, NO_ID, objection, request_head
 from rdnscache.upstream.pool import Pool
 from rdnscache.upstream.query import Query
-from rdnscache.upstream.quic_channel import QuicChannel, Tickets
+from rdnscache.upstream.quic_channel import QuicChannel
+from rdnscache.upstream.quic_identity import Tickets
 from rdnscache.upstream.quic_queries import BLOCK, QuicQueries
 
 try:

@@ -10,7 +10,8 @@ from rdnscache.upstream.connection import Limits, Owner, give_up
 from rdnscache.upstream.framing import framed
 from rdnscache.upstream.pool import Pool
 from rdnscache.upstream.query import Query
-from rdnscache.upstream.quic_channel import QuicChannel, Tickets
+from rdnscache.upstream.quic_channel import QuicChannel
+from rdnscache.upstream.quic_identity import Tickets
 from rdnscache.upstream.quic_queries import BLOCK, QuicQueries
 
 try:

@@ -1,7 +1,10 @@
-"""The steps of TLS handshakes, in threads: what is computed there takes a millisecond, and OpenSSL lets others run."""
+"""The steps of handshakes, in threads: what is computed there takes milliseconds. OpenSSL lets others run meanwhile;
+where it is Python, they get their turn often enough.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +14,8 @@ from gevent.threadpool import ThreadPool
 
 #: Steps at a time: more would only take turns with the hub.
 THREADS = 2
+#: Seconds after which Python code in one thread lets another run, which is the hub.
+TURN = 0.0005
 #: Steps that wait; a step beyond fails.
 WAITING = 1000
 
@@ -20,6 +25,7 @@ class Handshakes:
 
     def __init__(self) -> None:
         self._pool: Any = ThreadPool(THREADS + 1)  # its slots are free again only after `done` of the step before
+        sys.setswitchinterval(TURN)
         self._running = 0
         self._waiting: deque[tuple[Callable[[], Any], Callable[[Any], None]]] = deque()
 

@@ -1,4 +1,5 @@
-"""A QUIC connection to an upstream (RFC 9000): its packets, its timer, and whom it is with. All of it in the hub.
+"""A QUIC connection to an upstream (RFC 9000): its packets and its timer. Its handshake is computed in threads, what
+follows in the hub.
 
 aioquic does the protocol and no I/O. It is an extra, and nobody gets here without it (`forwards`); importing it takes
 0.2 s, so this module is to be imported before a worker serves.
@@ -6,11 +7,8 @@ aioquic does the protocol and no I/O. It is an extra, and nobody gets here witho
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 import socket
-import ssl
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,13 +19,13 @@ from gevent import get_hub
 from rdnscache.endpoint import Endpoint
 from rdnscache.errors import LOCAL, UNREACHABLE, UpstreamFailed
 from rdnscache.stream import READ, RawSocket
+from rdnscache.upstream import handshakes
+from rdnscache.upstream.quic_handshake import Step
+from rdnscache.upstream.quic_identity import Tickets, configuration, cut, objection
 
 try:
-    from aioquic.quic.configuration import QuicConfiguration
     from aioquic.quic.connection import QuicConnection
     from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, QuicEvent
-    from aioquic.tls import Alert, verify_certificate
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 except ImportError:  # the rest of the house can be looked at without
     pass
 
@@ -37,28 +35,8 @@ logging.getLogger("quic").setLevel(logging.WARNING)
 
 #: Datagrams, and seconds for which they are read, before others get their turn; octets of the largest.
 DATAGRAMS, TURN, LARGEST = 64, 0.002, 65535
-#: Octets that the server may send and nobody has taken: on one stream, which a message and its length fit into, and on
-#: all of them.
-STREAM_DATA, ALL_DATA = 1 << 17, 1 << 21
 #: Events of a server that are kept until it is known who it is: settings, mostly.
 MOST_EARLY = 64
-#: Seconds of silence after which the connection is gone for both sides (RFC 9000 section 10.1).
-SILENCE = 30.0
-
-
-class Tickets:
-    """What lets the next connection to a server begin without a certificate (RFC 8446 section 2.2): the last ticket."""
-
-    def __init__(self) -> None:
-        self._last: Any = None
-
-    def take(self) -> Any:
-        """Each once, or the connections could be told to belong together."""
-        found, self._last = self._last, None
-        return found
-
-    def keep(self, ticket: Any) -> None:
-        self._last = ticket
 
 
 class QuicChannel:
@@ -92,25 +70,73 @@ class QuicChannel:
         self._timer: Any = None
         self._armed = 0.0
         self._flushing = False
+        self._alpn = alpn
         self._quic: QuicConnection | None = None
+        #: Whether a thread has the connection for itself; what has come meanwhile, and what was found out about it.
+        self._stepping = False
+        self._came: list[bytes] = []
+        self._verdict: str | None = None
         try:
-            self._begin(alpn)
-        except (OSError, ValueError) as error:
-            text = getattr(error, "strerror", None) or str(error)
-            self._loop.run_callback(self._end, UpstreamFailed(f"{endpoint.label}: {text}", why=LOCAL))
+            self._begin()
+        except OSError as error:
+            failure = UpstreamFailed(f"{endpoint.label}: {error.strerror or error}", why=LOCAL)
+            self._loop.run_callback(self._end, failure)
 
-    def _begin(self, alpn: str) -> None:
+    def _begin(self) -> None:
         address = self.endpoint.address
-        self._quic = QuicConnection(
-            configuration=_configuration(self.endpoint, alpn, self._tickets.take()),
-            session_ticket_handler=self._ticket_came,
-        )
         sock = self._sock = RawSocket(address.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         sock.connect(address.sockaddr)
         self._watcher = self._loop.io(sock.fileno(), READ)
         self._watcher.start(self._readable)
-        self._quic.connect(address.sockaddr, now=time.monotonic())
-        self.flush_soon()
+        self._loop.run_callback(self._step)
+
+    def _make(self) -> QuicConnection:
+        """Called in a thread."""
+        made = QuicConnection(
+            configuration=configuration(self.endpoint, self._alpn, self._tickets.take()),
+            session_ticket_handler=self._ticket_came,
+        )
+        made.connect(self.endpoint.address.sockaddr, now=time.monotonic())
+        return made
+
+    def _step(self) -> None:
+        """Go on with the handshake in a thread: what is computed there takes milliseconds."""
+        if self.closed or self._stepping:
+            return
+        step = Step(self._quic, self._make, self.endpoint.address.sockaddr, self._came)
+        self._came = []
+        self._stepping = handshakes.of_this_worker().do(step, self._stepped)
+        if not self._stepping:
+            self._end(UpstreamFailed(f"{self.endpoint.label}: too many handshakes at a time", why=LOCAL))
+
+    def _stepped(self, step: Step) -> None:
+        self._stepping = False
+        if self.closed:
+            return
+        self._quic = step.quic
+        if step.error is not None:
+            ours = step.quic is None and isinstance(step.error, OSError | ValueError)  # a file that it takes
+            text = getattr(step.error, "strerror", None) or str(step.error)
+            failure = UpstreamFailed(f"{self.endpoint.label}: {text}", why=LOCAL)
+            self._end(failure if ours else self._unreadable(step.error))
+            return
+        self._send(step.out)
+        if not self.closed:
+            self._take_events()
+        verdict, self._verdict = self._verdict, None
+        if verdict is not None:
+            self._opened(verdict)
+        if self.open:
+            came, self._came = self._came, []
+            for data in came:
+                self._take(data)
+        self._flush()
+        if self._came:
+            self._step()
+
+    def _unreadable(self, error: Exception) -> UpstreamFailed:
+        log.error("a datagram from %s cannot be read: the connection is closed", self.endpoint.label, exc_info=error)
+        return UpstreamFailed(f"{self.endpoint.label}: what came cannot be read", why=UNREACHABLE)
 
     @property
     def streams_left(self) -> int:
@@ -151,7 +177,6 @@ class QuicChannel:
 
     def _readable(self) -> None:
         assert self._sock is not None
-        address = self.endpoint.address.sockaddr
         begun = time.monotonic()
         for _ in range(DATAGRAMS):
             try:
@@ -160,20 +185,23 @@ class QuicChannel:
                 break
             except OSError as error:
                 return self._end(UpstreamFailed(f"{self.endpoint.label}: {error.strerror}", why=UNREACHABLE))
-            assert self._quic is not None
-            now = time.monotonic()
-            try:
-                self._quic.receive_datagram(data, address, now=now)
-            except Exception:  # nothing that others send may stop the hub
-                log.exception("a datagram from %s cannot be read: the connection is closed", self.endpoint.label)
-                return self._end(UpstreamFailed(f"{self.endpoint.label}: what came cannot be read", why=UNREACHABLE))
-            self._take_events()
+            if self.open:
+                self._take(data)
+            elif len(self._came) < DATAGRAMS:  # else it is lost, as any datagram may be
+                self._came.append(data)
             if self.closed:
                 return None
-            if now - begun > TURN:
+            if time.monotonic() - begun > TURN:
                 break
-        self._flush()
-        return None
+        return self._flush() if self.open else self._step()
+
+    def _take(self, data: bytes) -> None:
+        """A datagram has come over a connection that is open."""
+        try:
+            self.connection.receive_datagram(data, self.endpoint.address.sockaddr, now=time.monotonic())
+        except Exception as error:  # nothing that others send may stop the hub
+            self._end(self._unreadable(error))
+        self._take_events()
 
     def _take_events(self) -> None:
         while not self.closed and self._quic is not None and (event := self._quic.next_event()) is not None:
@@ -181,7 +209,7 @@ class QuicChannel:
                 self._shaken_hands(event.session_resumed)
             elif isinstance(event, ConnectionTerminated):
                 self.ended_by_server = self.open
-                text = _cut(event.reason_phrase) or f"it was ended, code {event.error_code:#x}"
+                text = cut(event.reason_phrase) or f"it was ended, code {event.error_code:#x}"
                 self._end(UpstreamFailed(f"{self.endpoint.label}: {text}", why=UNREACHABLE))
             elif self.open:
                 self._on_event(event)
@@ -205,8 +233,11 @@ class QuicChannel:
         try:
             reason = get_hub().threadpool.apply(objection, (self.endpoint, certificate, chain))
         except Exception as error:  # a file that has gone meanwhile, a key of a kind nobody knows
-            reason = f"its certificate cannot be judged: {_cut(str(error))}"
-        self._opened(reason)
+            reason = f"its certificate cannot be judged: {cut(str(error))}"
+        if self._stepping:
+            self._verdict = reason
+        else:
+            self._opened(reason)
 
     def _opened(self, reason: str) -> None:
         if self.closed:
@@ -233,20 +264,23 @@ class QuicChannel:
     def _flush(self) -> None:
         """Send what is to be sent, and wait for what is due next."""
         self._flushing = False
-        if self.closed or self._quic is None or self._sock is None:
+        if self.closed or self._stepping or self._quic is None:
             return
         now = time.monotonic()
+        self._send([data for data, _ in self._quic.datagrams_to_send(now=now)])
+        self._take_events()
+        if not self.closed:
+            self._arm(now)
+
+    def _send(self, datagrams: list[bytes]) -> None:
         try:
-            for data, _ in self._quic.datagrams_to_send(now=now):
-                self._sock.send(data)
+            for data in datagrams:
+                if self._sock is not None:
+                    self._sock.send(data)
         except BlockingIOError:  # lost as any datagram may be
             pass
         except OSError as error:
             self._end(UpstreamFailed(f"{self.endpoint.label}: {error.strerror}", why=UNREACHABLE))
-            return
-        self._take_events()
-        if not self.closed:
-            self._arm(now)
 
     def _arm(self, now: float) -> None:
         assert self._quic is not None
@@ -267,7 +301,7 @@ class QuicChannel:
 
     def _due(self) -> None:
         self._disarm()
-        if self.closed or self._quic is None:
+        if self.closed or self._stepping or self._quic is None:
             return
         now = time.monotonic()
         due = self._quic.get_timer()
@@ -293,7 +327,7 @@ class QuicChannel:
             self._watcher.close()
         if self._sock is not None:
             try:
-                if self._quic is not None:
+                if self._quic is not None and not self._stepping:
                     self._quic.close()
                     for data, _ in self._quic.datagrams_to_send(now=time.monotonic()):
                         self._sock.send(data)
@@ -306,36 +340,3 @@ class QuicChannel:
 
 def _nobody(*_: object) -> None:
     """Of a channel that is closed nothing is heard any more."""
-
-
-def _cut(reason: str) -> str:
-    return "".join(char for char in reason[:100] if char.isprintable())
-
-
-def _configuration(endpoint: Endpoint, alpn: str, ticket: Any) -> Any:
-    """Whom the server is, is for `objection` to see: aioquic would look at it in the hub."""
-    found = QuicConfiguration(
-        is_client=True, alpn_protocols=[alpn], server_name=endpoint.name or None, verify_mode=ssl.CERT_NONE,
-        max_data=ALL_DATA, max_stream_data=STREAM_DATA, idle_timeout=SILENCE, session_ticket=ticket,
-    )  # fmt: skip
-    if endpoint.certificate:
-        found.load_cert_chain(endpoint.certificate, endpoint.key or None)
-    return found
-
-
-def objection(endpoint: Endpoint, certificate: Any, chain: list[Any]) -> str:
-    """Why this is not the server we mean; empty when it is. It takes milliseconds, and runs in a thread of its own."""
-    if endpoint.pins:
-        key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        pin = base64.b64encode(hashlib.sha256(key).digest()).decode()
-        if pin not in endpoint.pins:
-            return f"its key is not among the pins: it is {pin}"
-    if not endpoint.name:
-        return ""
-    system = ssl.get_default_verify_paths()
-    file, folder = (endpoint.ca, None) if endpoint.ca else (system.cafile, system.capath)
-    try:
-        verify_certificate(certificate, chain, server_name=endpoint.name, cafile=file, capath=folder)
-    except Alert as error:
-        return f"its certificate is refused: {_cut(str(error))}"
-    return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,11 @@ from rdnscache.upstream.channel import CHUNK, Channel
 
 #: Octets of a handshake that a server may send: certificates have a few thousand.
 MAX_HANDSHAKE = 128 << 10
+#: Sessions that are copied in a second, at most: ssl takes the hub half a millisecond to copy one, and as long to take
+#: it up, more than a whole handshake does, which is computed elsewhere.
+COPIES = 10
+#: Seconds for which no session is looked for where the server gave none.
+NONE_GIVEN = 60.0
 
 
 @dataclass(slots=True)
@@ -29,6 +35,27 @@ class Secured:
     #: Handshakes in full, and resumed.
     full: int = 0
     resumed: int = 0
+    #: Sessions copied since this moment (monotonic), which may be still to come.
+    copied: int = 0
+    since: float = 0.0
+
+    def take_session(self) -> ssl.SSLSession | None:
+        """Each once, or the connections could be told to belong together (RFC 8446 appendix C.4)."""
+        found, self.session = self.session, None
+        return found
+
+    def keep_session(self, tls: ssl.SSLObject, now: float) -> None:
+        """That of a connection which is at its end, if there is one to resume."""
+        if now - self.since >= 1.0:
+            self.since, self.copied = now, 0
+        if now < self.since or self.copied >= COPIES:
+            return
+        self.copied += 1
+        session = tls.session
+        if session is not None and (session.has_ticket or tls.version() != "TLSv1.3"):
+            self.session = session
+        else:
+            self.since = now + NONE_GIVEN
 
 
 @dataclass(slots=True)
@@ -76,7 +103,10 @@ class TlsChannel(Channel):
         secured = self._secured
         try:
             self._tls = secured.context.wrap_bio(
-                self._incoming, self._outgoing, server_hostname=secured.identity.name or None, session=secured.session
+                self._incoming,
+                self._outgoing,
+                server_hostname=secured.identity.name or None,
+                session=secured.take_session(),
             )
         except (OSError, ValueError) as error:
             self._end(UpstreamFailed(f"{self.address}: no TLS: {error}", why=LOCAL))
@@ -197,7 +227,7 @@ class TlsChannel(Channel):
         if self.closed:
             return
         if tls is not None and self._shaken:
-            self._secured.session = tls.session or self._secured.session
+            self._secured.keep_session(tls, time.monotonic())
             try:
                 tls.unwrap()
             except OSError:  # the other side need not answer

@@ -86,15 +86,15 @@ class Peer:
 
 
 @contextmanager
-def peer(program: str, folder: Path, name: str = "dns.example", days: int = 2) -> Iterator[Peer]:
-    """A server with a certificate for `name` that is over in `days`."""
+def peer(program: str, folder: Path, *names: str, days: int = 2, configuration: str = "") -> Iterator[Peer]:
+    """A server with a certificate for dns.example, or for `names`, that is over in `days`."""
     authority = Authority(folder)
-    made = authority.sign(name, days=days)
+    made = authority.sign(*names or ("dns.example",), days=days)
     found = Peer(free_port(), free_port(), free_port(), authority.file)
     text, arguments = PROGRAMS[program]
     file = folder / f"{program}.conf"
     ports = {"plain": found.plain, "tls": found.tls, "https": found.https}
-    file.write_text(text.format(**ports, key=made.key, certificate=made.certificate))
+    file.write_text((configuration or text).format(**ports, key=made.key, certificate=made.certificate))
     where = shutil.which(program, path=WHERE)
     assert where is not None
     with (folder / f"{program}.log").open("wb") as log:
