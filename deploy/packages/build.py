@@ -162,6 +162,7 @@ def units(folder: Path) -> None:
     for name in ("rdnscache.service", "rdnscache.socket"):
         text = (ROOT / "deploy/systemd" / name).read_text()
         text = re.sub(r"/opt/rdnscache/bin/", "/usr/bin/", text).replace("192.0.2.11:53", "127.0.0.1:53")
+        text = re.sub(r"^(Documentation=)", r"\1man:rdnscache-serve(1) ", text, flags=re.MULTILINE)
         (folder / name).write_text(text)
 
 
