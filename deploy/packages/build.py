@@ -86,6 +86,7 @@ def install(place: Path, found: Path) -> None:
     said = run(place / "bin/rdnscache", "--version")
     if "compiled" not in said:
         sys.exit(f"build: not the compiled form: {said}")
+    run(place / "bin/python", "-c", "import rdnscache.worker")  # all that is compiled fits together
     packages = place / f"lib/python{VERSION}/site-packages"
     for tests in list(packages.rglob("tests")):
         shutil.rmtree(tests)
