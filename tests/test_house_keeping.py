@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -110,6 +111,23 @@ class TestFolder:
         os.chown(other, 12345, 12345)
         assert embedded.runtime_folder() != other
         assert embedded.running_sockets() == []
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root may look there")
+    def test_root_finds_that_of_the_service(self, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its folder is another user's, who can lead root to no other socket by a link."""
+        monkeypatch.setattr(embedded, "SERVICE", shared / "service")
+        for node in ("n1", "n2"):
+            (shared / "service/rdnscache" / node).mkdir(parents=True)
+            os.chown(shared / "service/rdnscache" / node, 12345, 12345)
+        path = shared / "service/rdnscache/n1/redis.sock"
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(str(path))
+            sock.listen()
+            (shared / "service/rdnscache/n2/redis.sock").symlink_to(path)
+            (shared / "service/rdnscache/n3").symlink_to(path.parent)
+            assert embedded.running_sockets() == [path]
+            monkeypatch.setattr(os, "getuid", lambda: 12345)
+            assert embedded.running_sockets() == []
 
     def test_where_others_may_rename_it_there_is_none(self, shared: Path) -> None:
         """A place for everybody without the sticky bit."""

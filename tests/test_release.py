@@ -221,8 +221,8 @@ def test_workflows_run_what_developers_run() -> None:
 
     assert made <= targets
     assert here and here <= made
-    assert {words[0] for words in commands} <= {"make", "rm", "mkdir", "sudo"}
-    assert {tuple(words[:3]) for words in commands if words[0] == "sudo"} <= {("sudo", "apt-get", "install")}
+    assert {words[0] for words in commands} <= {"make", "rm", "mkdir", "sudo", "apt-get"}
+    assert {words[1] for words in commands if words[0] == "sudo"} <= {"apt-get"}
 
 
 def test_workflows_may_do_little() -> None:

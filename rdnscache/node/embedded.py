@@ -18,6 +18,8 @@ from rdnscache.errors import ConfigError
 _MAX_SOCKET_PATH = 107
 #: Of the folder; where others may make folders, it goes on with something nobody can foresee.
 NAME = "rdnscache"
+#: The runtime directory that deploy/systemd gives the service, whose user nobody else is.
+SERVICE = Path("/run/rdnscache")
 
 
 def find_server() -> str | None:
@@ -100,11 +102,15 @@ def socket_path(node_id: str) -> Path:
 
 
 def running_sockets() -> list[Path]:
-    """The sockets where embedded servers of this user's nodes can be reached."""
-    return [path for folder in _folders() for path in sorted(folder.glob("*/redis.sock")) if _reachable(path)]
+    """The sockets where embedded servers of this user's nodes can be reached; for root, those of the service too."""
+    folders = [*_folders(), *([SERVICE / NAME] if os.getuid() == 0 else [])]
+    paths = [path for folder in dict.fromkeys(folders) for path in sorted(folder.glob("*/redis.sock"))]
+    return [path for path in paths if _reachable(path)]
 
 
 def _reachable(path: Path) -> bool:
+    if path.is_symlink() or path.parent.is_symlink():  # who owns the folder is not to lead root elsewhere
+        return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         return sock.connect_ex(str(path)) == 0
 

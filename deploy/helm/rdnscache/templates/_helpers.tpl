@@ -61,7 +61,7 @@ labels:
 {{ $name }}: {{ $key }}
 {{- end }}{{ end -}}
 {{- else -}}
-{{- $made := dict "redisPassword" "redis-password" "operatorPassword" "operator-password" "sentinelPassword" "sentinel-password" "signing" "signing" "adminToken" "admin-token" -}}
+{{- $made := dict "redisPassword" "redis-password" "operatorPassword" "operator-password" "sentinelPassword" "sentinel-password" "signing" "signing" "adminToken" "admin-token" "readToken" "read-token" -}}
 {{- $bundled := include "rdnscache.bundled" . -}}
 {{- range $name, $key := $made }}{{ if or (index $secrets $name) (and $bundled (has $name (list "redisPassword" "operatorPassword"))) }}
 {{ $name }}: {{ $key }}

@@ -1,0 +1,16 @@
+#!/bin/sh
+# dpkg says `remove`, `purge` or `upgrade`, rpm how many versions are left. Configuration stays until a purge, as do lists
+# that have been fetched.
+set -e
+case "$1" in
+remove | purge | 0) ;;
+*) exit 0 ;;
+esac
+rm -rf /usr/lib/rdnscache # what Python may have compiled there
+if [ "$1" = purge ]; then
+    rm -rf /var/lib/private/rdnscache /var/lib/rdnscache
+    [ ! -d /etc/rdnscache ] || rmdir --ignore-fail-on-non-empty /etc/rdnscache
+fi
+if [ -d /run/systemd/system ]; then
+    systemctl daemon-reload
+fi
