@@ -31,6 +31,9 @@ from support import (
     wait_for,
 )
 
+from rdnscache.store.contract import Names
+from rdnscache.store.hours import ADD
+
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
 
@@ -193,6 +196,12 @@ class Page:
         self.click("#search .main")
         self.wait_text("#found", r"\S")
 
+    def unlock(self) -> None:
+        """Have clients and sampled queries shown."""
+        self.run(f"document.querySelector('#unlock-key').value = '{TOKEN}'")
+        self.run("document.querySelector('#unlock').requestSubmit()")
+        self.wait_text("#asked", r"\S")
+
     def complaints(self) -> list[str]:
         """Errors of the console, exceptions, and what the Content-Security-Policy has stopped."""
         self.run("1")
@@ -263,9 +272,10 @@ def place() -> Iterator[Place]:
     def delay(query: dns.message.Message) -> float:
         return 0.3 if query.question[0].rdtype == dns.rdatatype.TXT else 0.0
 
+    first = ("--admin-token", TOKEN, "--admin-sample", "1")
     with RedisServer() as redis, Upstream(hostile, delay) as upstream:
         with (
-            Node([upstream.address], redis.url, 1, admin(ports[0], "n0", "--admin-token", TOKEN)) as one,
+            Node([upstream.address], redis.url, 1, admin(ports[0], "n0", *first)) as one,
             Node(
                 [upstream.address], redis.url, 1, admin(ports[1], "n1", "--ttl-max", "3600", "--hang-time", "0")
             ) as two,
@@ -328,7 +338,7 @@ class TestHttp:
         """No inline script, style or handler, no library, no HTML made from texts."""
         texts = {path.name: path.read_text() for path in FILES.iterdir()}
 
-        assert sum(len(text.encode()) for text in texts.values()) < 44_000
+        assert sum(len(text.encode()) for text in texts.values()) < 64_000
         assert not re.search(r"<style|\sstyle=|\son\w+=|https?://(?!www\.w3\.org)", texts["page.html"])
         assert re.findall(r"<script[^>]*>(.*?)</script>", texts["page.html"]) == [""]
         assert not re.search(r"erHTML|insertAdjacent|document\.write|eval\(|Storage|cookie", texts["page.js"])
@@ -391,7 +401,10 @@ class TestView:
         assert page.run("innerWidth") == width
         assert page.run("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
         assert page.run("document.documentElement.scrollWidth") <= width
-        for part in ("#lookup", "#hot", "#slow"):
+        page.unlock()
+        page.click("#sift button")
+        page.wait_text("#sample", "a-label-of-sixty-three")
+        for part in ("#lookup", "#hot", "#slow", "#who", "#caches", "#node-orders"):
             element = f"document.querySelector('{part}')"
             assert page.run(f"{element}.scrollWidth - {element}.clientWidth") <= 0, part
         page.click("#flush-zone")
@@ -423,7 +436,7 @@ class TestView:
             for node in nodes
             if not node["ignored"] and node["role"]["value"] in wanted
         ]
-        assert {"Look up", "Name", "Nodes", "Moment of the last five minutes"} <= {name for _, name in named}
+        assert {"Look up", "Name", "Nodes", "Moment of the time shown"} <= {name for _, name in named}
         assert [role for role, name in named if not name and role != "search"] == []
 
     def test_without_redis(self, browser: Browser, upstream: Upstream) -> None:
@@ -440,6 +453,9 @@ class TestView:
             assert page.text("#figures").count("this node only") == 4
             assert page.run("[...document.querySelector('#search').elements].every((each) => each.disabled)")
             assert page.run("document.querySelector('#flush').hidden")
+            assert page.run("[...document.querySelector('#which').options].map((each) => each.value)") == ["alone"]
+            assert page.run("document.querySelector('#flush-orders').checkVisibility()") is False
+            page.wait_text("#caches", r"L2\s+none")
 
     def test_while_redis_is_away_nothing_is_said_of_others(self, browser: Browser, upstream: Upstream) -> None:
         """What is shown of this node only says so; when Redis is back, so are the others."""
@@ -656,6 +672,136 @@ class TestFlush:
         finally:
             os.kill(worker, signal.SIGCONT)
         page.wait_text("#figures", "2/2\\s+all there")
+
+
+@needs_browser
+class TestTraffic:
+    def test_what_comes_and_how_quick_answers_are(self, page: Page, place: Place) -> None:
+        """RCODEs, types and times; the memory of L1 and Redis with what was pushed out of them."""
+        for each in range(3):
+            ask(place.nodes[0].port, f"t{each}.traffic.test", "TXT", tries=3)
+        page.wait_text("#rcodes", r"NOERROR\s+[\d.]+/s")
+        page.wait_text("#types", r"TXT\s+[\d.<>]+%")
+        page.wait_text("#latency", r"99% within\s+\d\S* (ms|µs|s)")
+        assert re.search(r"Of \d+ answers? of the last", page.text("#latency-span"))
+        caches = page.text("#caches")
+        assert re.search(
+            r"L1\s+\d+ entries, room for 200,000\s+\S+ [KM]?i?B of 128.0 MiB \(\S+\)\s+0 evictions", caches
+        )
+        assert re.search(r"L2\s+\d+ keys, claims and the like included\s+\S+ [KM]iB, no limit\s+0 evictions", caches)
+
+    def test_an_hour_is_shown_when_it_is_asked_for(self, page: Page, place: Place) -> None:
+        """From Redis, in steps of a minute, with times; and back to the last minutes."""
+        names, minute = Names("rdns"), int(time.time()) // 60
+        for each in range(minute - 30, minute - 10):
+            place.redis.eval(ADD.source.decode(), 1, names.hour(each), "l1", 6000, "seconds.5", 6000)
+        page.click("#hour")
+        page.wait("document.querySelector('#at').max == '59'")
+        assert page.run("document.querySelector('#hour').ariaPressed") == "true"
+        assert page.text("#when") == "last minute"
+        page.run("document.querySelector('#at').focus()")
+        for _ in range(20):
+            page.press("ArrowLeft", 37)
+        page.wait_text("#total", "100 answers/s")
+        page.wait_text("#moment-times", r"In this minute half of the answers took up to 1\.8 ms, 99% up to 2\.5 ms")
+        page.click("#minutes")
+        page.wait_text("#when", "now")
+
+    def test_clients_and_sampled_queries_want_the_token(self, page: Page, place: Place) -> None:
+        """Then who asks, and queries by words; a name that is HTML is only text."""
+        name = dns.name.Name([HURT.encode(), b"sampled", b"test", b""])
+        ask(place.nodes[0].port, name, "A", tries=3)
+        page.wait_text("#who-state", "are shown to who has the admin token")
+        assert page.run("document.querySelector('#who').checkVisibility()") is False
+        page.unlock()
+        page.wait_text("#asked", r"127\.0\.0\.1\s+\d+")
+        page.wait_text("#who-state", r"Networks of clients \(/24, /56\), queries of the last")
+        assert page.text("#limited") == "none"
+        page.run("document.querySelector('#words').value = 'SAMPLED.test noerror'")
+        page.click("#sift button")
+        assert "onerror" in page.wait_text("#sample", r"sampled\.test\. A")
+        assert re.search(r"\d+ of \d+ sampled queries of n0", page.text("#sample-state"))
+        assert "127.0.0.1" in page.text("#sample")
+
+    def test_a_tab_that_is_hidden_asks_nothing(self, page: Page) -> None:
+        """And goes on at once when it is seen again."""
+        page.run(
+            "window.asked = 0; window.fetched = fetch;"
+            "window.fetch = (...all) => { window.asked += 1; return fetched(...all); }"
+        )
+        hide = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
+        event = "document.dispatchEvent(new Event('visibilitychange'))"
+        page.run(hide % "true" + event)
+        page.run("window.asked = 0")
+        assert page.run("new Promise((done) => setTimeout(() => done(window.asked), 3000))") == 0
+        page.run(hide % "false" + event)
+        page.wait("window.asked > 0", 2)
+
+
+@needs_browser
+class TestNodes:
+    def test_many_are_sorted_and_filtered(self, page: Page, place: Place) -> None:
+        """By any column, both ways, and by words of their names and remarks; absent ones can be forgotten."""
+        workers = {f"many{number}.1a2b3c4d.0": number for number in range(12)}
+        for who, number in workers.items():
+            told = {"workers": 1, "started": time.time() - 100 * number, "time": time.time(), "version": "1",
+                    "recent": {"queries.udp": 60 * number}, "recent_seconds": 6}  # fmt: skip
+            place.redis.set(f"rdns:1:node:{who}", json.dumps(told), ex=3600)
+            place.redis.zadd("rdns:1:nodes", {who: time.time() + (600 if number else -60)})
+        rows = "[...document.querySelectorAll('#nodes tbody th')].map((each) => each.lastChild.textContent)"
+        try:
+            page.wait(f"{rows}.length == 14")
+            page.run("document.querySelector('#filter').value = 'many'")
+            page.run("document.querySelector('#filter').dispatchEvent(new Event('input'))")
+            assert page.run(rows) == [f"many{number}" for number in range(12)]
+            assert "12 of 14 are shown" in page.text("#nodes-state")
+            for wanted in (range(11, -1, -1), range(12)):
+                page.click("#heads th:nth-child(4) button")
+                assert page.run(rows) == [f"many{number}" for number in wanted]
+            assert page.run("document.querySelector('[aria-sort]').ariaSort") == "ascending"
+            page.run("document.querySelector('#which').value = 'many0'")
+            page.run("document.querySelector('#which').dispatchEvent(new Event('change'))")
+            assert page.run("document.querySelector('#reload').checkVisibility()") is False
+            page.click("#forget")
+            page.type(TOKEN)
+            page.press("Enter", 13, "\r")
+            page.wait_text("#order-proof", "many0 is not expected any more")
+            page.wait(f"!{rows}.includes('many0')")
+        finally:
+            for who in workers:
+                place.redis.zrem("rdns:1:nodes", who)
+                place.redis.delete(f"rdns:1:node:{who}")
+
+    def test_options_and_a_reload(self, page: Page, place: Place) -> None:
+        """What differs from the defaults, then all; every node says how it has done what was ordered."""
+        page.unlock()
+        page.run("document.querySelector('#which').value = 'n0'")
+        page.click("#show-config")
+        page.wait_text("#config-options", r"admin_token\s+\*\*\*")
+        assert "ttl_max" not in page.text("#config-options")
+        page.click("#config-set")
+        page.wait_text("#config-options", r"ttl_max\s+86400")
+        assert TOKEN not in page.text("#config-options")
+        page.click("#config-close")
+        page.run("document.querySelector('#which').value = ''")
+        page.click("#reload")
+        assert page.text("#ask-title") == "Reload all nodes?"
+        page.click("#go")
+        page.wait_text("#order-proof", r"Reload done by 2/2 nodes\.$", 60)
+
+    def test_answers_of_one_rcode_are_flushed(self, page: Page, place: Place) -> None:
+        """With the proof; the others stay."""
+        place.fill("stays.rcode.test.")
+        ask(place.nodes[0].port, "gone.nx", tries=3)
+        wait_for(lambda: place.held("gone.nx.", "NXDOMAIN"))
+        page.unlock()
+        page.run("document.querySelector('#rcode').value = 'NXDOMAIN'")
+        page.click("#flush-rcode")
+        assert page.text("#ask-title") == "Flush all NXDOMAIN answers?"
+        page.click("#go")
+        page.wait_text("#flush-proof", "Flushed rcode NXDOMAIN: .*confirmed by 2/2 nodes")
+        assert not place.held("gone.nx.", "NXDOMAIN")
+        assert place.held("stays.rcode.test.")
 
 
 class TestBlocking:

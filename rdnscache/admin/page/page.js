@@ -82,7 +82,7 @@ function keep(parent, items, key, build, skip = 0) {
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 const whole = (value) => Math.round(value).toLocaleString("en");
 const rate = (value, tenthsBelow = 99.95) => (value && value < tenthsBelow ? value.toFixed(1) : whole(value));
-const ms = (value) => (value < 1000 ? `${rate(value, 10)} ms` : `${rate(value / 1000)} s`);
+const ms = (value) => (value && value < 0.1 ? `${whole(value * 1000)} µs` : value < 1000 ? `${rate(value, 10)} ms` : `${rate(value / 1000)} s`);
 const count = (number, one, many = `${one}s`) => `${whole(number)} ${number === 1 ? one : many}`;
 const time = (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB");
 
@@ -105,9 +105,10 @@ async function ask(path, options = {}) {
     throw new Error(`${self} does not answer`);
   });
   if (response.status === 401) token = "";
-  const told = await response.json().catch(() => ({}));
-  if (response.ok) return told;
-  throw Object.assign(new Error(told.error ?? `${self} says ${response.status}`), { status: response.status });
+  const told = await response.json().catch(() => null);
+  if (response.ok && told) return told;
+  const problem = response.ok ? `${self} broke off its answer` : `${self} says ${response.status}`;
+  throw Object.assign(new Error(told?.error ?? problem), { status: response.status });
 }
 
 const watch = { turn: 0, timer: 0, heard: 0 };
@@ -133,17 +134,23 @@ function show(told) {
   watch.heard = told.time;
   self = told.node;
   canFlush = told.can_flush;
+  needsToken = canFlush;
   offerKey();
   say($("self"), self);
   showNotice(told.redis, told.more);
   showFigures(told.nodes, told.redis !== "ok");
-  chart.history = told.history;
-  drawChart();
-  showNodes(told.nodes);
+  spans.minutes = told.history;
+  showSpan();
+  showTraffic(told);
+  Object.assign(nodes, { told: told.nodes, alone: told.redis !== "ok" });
+  showNodes();
+  followOrder(told.nodes);
+  showCaches(told);
   showBlocking(told.nodes, told.redis);
   showUpstreams(told.nodes);
   showHot(told.hot, told.redis);
   showSlow(told.slow);
+  showWho(told);
 }
 
 /** Which lists are in force where; whether blocking is paused. Without Redis there is nothing to order. */
@@ -167,6 +174,106 @@ function showNotice(redis, more) {
     : `cannot use Redis (${redis.replace(/\.$/, "")}). Only this node is shown; it goes on answering.`;
   say($("notice"), redis === "ok" ? more : `${self} ${why}`, none ? "" : "bad");
   for (const each of $("search").elements) each.disabled = none;
+}
+
+// ---- The last minutes, or the last hour ----
+
+const HOUR_EVERY = 20000;
+const spans = { minutes: null, hour: null, shown: "minutes", asked: 0 };
+const WORDS = { minutes: "five minutes", hour: "hour" };
+
+/** Show the time span that was chosen; the hour is asked for when it is shown, and not at each look. */
+function showSpan() {
+  for (const each of Object.keys(WORDS)) $(each).ariaPressed = spans.shown === each;
+  say($("quiet"), `No queries in the last ${WORDS[spans.shown]}.`);
+  chart.history = spans[spans.shown] ?? chart.history;
+  drawChart();
+  if (spans.shown === "hour" && performance.now() > spans.asked + HOUR_EVERY) lookBack();
+}
+
+async function lookBack() {
+  spans.asked = performance.now();
+  const told = await ask("api/hour").catch(() => null);
+  if (!told) return;
+  const nothing = Array.from({ length: 60 }, () => 0);
+  const layers = Object.fromEntries(LAYERS.map(([layer]) => [layer, told.answers[layer] ?? nothing]));
+  spans.hour = { step: told.step, end: told.end, layers, ms: told.ms };
+  showSpan();
+}
+
+function chooseSpan(name) {
+  Object.assign(spans, { shown: name, asked: -HOUR_EVERY });
+  point(null);
+  showSpan();
+}
+
+// ---- RCODEs, types, times ----
+
+/** A list of names with numbers and bars, the longest of which is the largest. */
+function barList(list, rows, kind, text, title = () => "") {
+  const most = Math.max(...rows.map(([, value]) => value), 0) || 1;
+  keep(list, rows, ([name]) => name, ([name]) => {
+    const [value, fill] = [make("span"), make("i")];
+    const row = make("li", "", make("div", "row", make("span", kind, name), value), make("div", "bar", fill));
+    return [row, ([, number]) => {
+      say(value, text(number));
+      row.title = title(number);
+      fill.style.width = `${(100 * number) / most}%`;
+    }];
+  });
+}
+
+const PERCENTILES = { p50: "half of them within", p90: "90% within", p99: "99% within", "p99.9": "99.9% within" };
+
+function showTraffic(told) {
+  const replies = Object.entries(told.rcodes).filter(([, each]) => each > 0);
+  barList($("rcodes"), replies.length ? replies : [["none", 0]], "dns", (each) => (each ? `${rate(each)}/s` : ""));
+  barList($("types"), Object.entries(told.types), "dns", share);
+  const { all, missed, seconds } = told.latency;
+  say($("latency-span"), `Of ${count(all.answers, "answer")} of the last ${span(seconds)}; of those who share a flight, the first alone.`);
+  keep($("latency").tBodies[0], Object.entries(PERCENTILES), ([name]) => name, ([name, words]) => {
+    const cells = [make("td"), make("td")];
+    const row = make("tr", "", set(make("th", "", words), { scope: "row" }), ...cells);
+    row.update = (values) => values.forEach((each, place) => say(cells[place], each[name] === undefined ? "–" : ms(each[name])));
+    return [row];
+  });
+  for (const row of $("latency").tBodies[0].rows) row.update([all, missed]);
+}
+
+// ---- Caches ----
+
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+function octets(value) {
+  const size = value < 1024 ? 0 : Math.min(Math.floor(Math.log2(value) / 10), UNITS.length - 1);
+  return `${size ? (value / 1024 ** size).toFixed(1) : value} ${UNITS[size]}`;
+}
+
+function showCaches(told) {
+  const present = told.nodes.filter((node) => node.present);
+  const l1 = (name) => sum(present.map((node) => node.l1[name] ?? 0));
+  const full = (value, room) => (room ? ` of ${octets(room)} (${share(value / room)})` : ", no limit");
+  const rows = [["L1", [
+    `${whole(l1("entries"))} entries, room for ${whole(l1("room_entries"))}`,
+    octets(l1("bytes")) + full(l1("bytes"), l1("room_bytes")),
+    count(l1("evictions"), "eviction"),
+  ]]];
+  const redis = told.redis_memory;
+  if (told.redis !== "ok") rows.push(["L2", [told.redis === "there is none" ? "none" : "away"]]);
+  else if (redis.problem) rows.push(["L2", [redis.problem]]);
+  else {
+    const evictions = `${count(redis.evictions, "eviction")} (${redis.policy || "no policy told"})`;
+    rows.push(["L2", [`${count(redis.keys, "key")}, claims and the like included`, octets(redis.bytes) + full(redis.bytes, redis.room_bytes), evictions]]);
+  }
+  keep($("caches"), rows, ([name]) => name, ([name]) => {
+    const facts = make("dd");
+    return [make("div", "", make("dt", "", name), facts), ([, texts]) =>
+      keep(facts, texts.map((text, place) => [place, text]), ([place]) => place, () => {
+        const fact = make("span");
+        return [fact, ([, text]) => say(fact, text)];
+      })];
+  });
+  $("flush-orders").hidden = !canFlush || told.redis !== "ok";
 }
 
 // ---- The figures ----
@@ -264,7 +371,7 @@ function drawGrid(step) {
     const label = value < 10000 ? value.toLocaleString("en") : `${value / 1000}k`;
     marks.push(draw("text", { x: EDGE.left - 8, y: y + 4, "text-anchor": "end" }, label));
   }
-  const every = width < 560 ? 120 : 60;
+  const every = (width < 560 ? 2 : 1) * (chart.history.step < 60 ? 60 : 600);
   for (let at = Math.ceil(momentOf(0) / every) * every; at <= chart.history.end; at += every) {
     const x = xOf((at - momentOf(0)) / chart.history.step);
     const label = x < width - 24 ? time(at).slice(0, 5) : "";
@@ -292,7 +399,8 @@ function point(index) {
   const at = index ?? last;
   const values = valuesAt(at);
   const total = sum(values);
-  const when = index === null ? "now" : time(momentOf(at));
+  const latest = spans.shown === "hour" ? "last minute" : "now";
+  const when = index === null ? latest : time(momentOf(at));
   say($("when"), when);
   say($("total"), `${rate(total)} answers/s`);
   chart.key.forEach(([value, part], place) => {
@@ -304,6 +412,8 @@ function point(index) {
   set(chart.cross, { x1: x, x2: x, y2: base, visibility: index === null ? "hidden" : "visible" });
   set(chart.label, { x: left ? x - 8 : x + 8, "text-anchor": left ? "end" : "start" });
   say(chart.label, index === null ? "" : when);
+  const times = chart.history.ms ?? {};
+  say($("moment-times"), times.p50 ? `In this minute half of the answers took up to ${ms(times.p50[at])}, 99% up to ${ms(times.p99[at])}.` : "");
   const spoken = LAYERS.map(([, name], place) => `${name} ${rate(values[place])}`).join(", ");
   const ariaValueText = `${when}: ${rate(total)} answers a second; ${spoken}`;
   Object.assign($("at"), { max: last, value: at, ariaValueText });
@@ -326,6 +436,7 @@ const COLUMNS = {
   Up: (node) => span(node.uptime),
   "Queries/s": (node) => rate(node.qps),
   "Hit ratio": (node) => (node.qps ? share(hits(node)) : "–"),
+  L1: (node) => octets(node.l1.bytes ?? 0),
   Redis: redisOf,
   Gaps: gapsOf,
   Version: (node) => node.version,
@@ -359,11 +470,66 @@ function condition(node) {
   return [sick ? "sick" : found.length ? "look" : "well", found];
 }
 
-function showNodes(nodes) {
-  keep($("nodes"), nodes, (node) => node.node, nodeBody, 1);
-  const odd = nodes.filter((node) => condition(node)[0] !== "well").map((node) => node.node);
-  const all = nodes.length ? "All well." : "No node has told of itself yet.";
-  say($("nodes-state"), odd.length ? `Look at ${odd.join(", ")}.` : all);
+/** What a node is sorted by: numbers the largest first, names from A to Z. */
+const ORDERS = {
+  Node: (node) => node.node,
+  Condition: (node) => Object.keys(MARKS).indexOf(condition(node)[0]),
+  Workers: (node) => node.workers_present,
+  Up: (node) => node.uptime,
+  "Queries/s": (node) => node.qps,
+  "Hit ratio": hits,
+  L1: (node) => node.l1.bytes ?? 0,
+  Redis: (node) => node.redis_ms,
+  Gaps: (node) => node.detachments + node.events_missed + node.wakes_lost,
+  Version: (node) => node.version,
+};
+const nodes = { told: [], alone: false, by: "Node", turned: false };
+/** With fewer nodes there is nothing to look for. */
+const MANY = 5;
+
+function showNodes() {
+  const { told, by, turned } = nodes;
+  const words = $("filter").value.toLowerCase().split(/\s+/);
+  const text = (node) => `${node.node} ${node.version} ${condition(node)[1].join(" ")}`.toLowerCase();
+  const shown = told.filter((node) => words.every((word) => text(node).includes(word)));
+  shown.sort((one, other) => {
+    const [a, b] = [one, other].map(ORDERS[by]);
+    const first = typeof a === "string" ? a.localeCompare(b, "en", { numeric: true }) : b - a;
+    return turned ? -first : first;
+  });
+  keep($("nodes"), shown, (node) => node.node, nodeBody, 1);
+  const odd = told.filter((node) => condition(node)[0] !== "well").map((node) => node.node);
+  const all = told.length ? "All well." : "No node has told of itself yet.";
+  const part = shown.length < told.length ? ` ${shown.length} of ${told.length} are shown.` : "";
+  say($("nodes-state"), (odd.length ? `Look at ${odd.slice(0, 8).join(", ")}${odd.length > 8 ? ` and ${odd.length - 8} more` : ""}.` : all) + part);
+  $("nodes-tools").hidden = told.length < MANY && !$("filter").value;
+  const ascending = ["Node", "Version"].includes(by) !== turned;
+  for (const head of $("heads").cells) {
+    if (head.textContent === by) head.ariaSort = ascending ? "ascending" : "descending";
+    else head.removeAttribute("aria-sort");
+  }
+  $("sort").value = by;
+  offerNodes();
+}
+
+function sortBy(name) {
+  nodes.turned = nodes.by === name && !nodes.turned;
+  nodes.by = name;
+  showNodes();
+}
+
+/** The nodes that something can be ordered of. */
+function offerNodes() {
+  const all = nodes.alone ? [] : [""]; // who cannot reach Redis can tell nobody else
+  const [which, names] = [$("which"), [...all, ...nodes.told.map((node) => node.node).sort()]];
+  if (which.options.length !== names.length || names.some((name, place) => which.options[place].value !== name)) {
+    const chosen = which.value;
+    which.replaceChildren(...names.map((name) => Object.assign(make("option", "", name || "all nodes"), { value: name })));
+    which.value = names.includes(chosen) ? chosen : names[0];
+  }
+  const chosen = nodes.told.find((node) => node.node === which.value);
+  for (const each of ["reload", "restart"]) $(each).hidden = !canFlush || (chosen && !chosen.present);
+  $("forget").hidden = !canFlush || !chosen || chosen.present;
 }
 
 /** A node's row, and below it what there is to remark. */
@@ -440,6 +606,75 @@ function showSlow(slow) {
     const button = nameButton(String(each.name), String(each.type), make("span", "", ms(Number(each.ms))));
     return [make("li", "", button, make("small", "", `${time(Number(each.time))}, ${each.layer}, ${each.node}`))];
   });
+}
+
+// ---- Clients, sampled queries, options: with the token, where there is one ----
+
+let needsToken = false;
+const WHO_EVERY = 10000;
+const who = { asked: -WHO_EVERY, sifted: false };
+
+/** Called at each look: clients are asked for less often, sampled queries when somebody searches. */
+function showWho(told) {
+  const locked = needsToken && !token;
+  $("unlock").hidden = !locked;
+  $("who").hidden = locked;
+  if (locked) say($("who-state"), "Who asks, and single queries, are shown to who has the admin token.");
+  if (locked || performance.now() < who.asked + WHO_EVERY) return;
+  who.asked = performance.now();
+  showClients(told.shows_clients);
+  const kept = told.one_of === 1 ? "each query" : `one of ${whole(told.one_of)} queries`;
+  const none = `${self} keeps none: --admin-sample N has it keep one of N.`;
+  if (!who.sifted) say($("sample-state"), told.one_of ? `${self} keeps ${kept}, the last 1,000 of each worker.` : none);
+  $("sift").hidden = !told.one_of;
+}
+
+async function showClients(shown) {
+  const told = await ask("api/clients").catch((error) => error);
+  if (told instanceof Error) return say($("who-state"), `${told.message}.`, "bad");
+  const what = { no: "Clients are not told (--admin-clients no).", networks: "Networks of clients (/24, /56)", addresses: "Addresses of clients" }[shown];
+  const time = shown === "no" ? "" : `, queries of the last ${span(told.seconds)}, counted from a sample.`;
+  say($("who-state"), what + time);
+  for (const kind of ["asked", "denied", "limited"]) {
+    const rows = told[kind].map((each) => [each.client, each.queries]);
+    const rateOf = (each) => `${rate(each / Math.max(told.seconds, 1))} a second`;
+    barList($(kind), rows.length ? rows : [["none", 0]], rows.length ? "dns" : "", (each) => (rows.length ? whole(each) : ""), rateOf);
+  }
+}
+
+async function sift() {
+  const told = await ask(`api/queries?${new URLSearchParams({ words: $("words").value })}`).catch((error) => error);
+  who.sifted = true;
+  if (told instanceof Error) return say($("sample-state"), `${told.message}.`, "bad");
+  const shown = `${whole(told.queries.length)} of ${count(told.searched, "sampled query", "sampled queries")} of ${told.node}, the newest first.`;
+  say($("sample-state"), shown);
+  $("sample").replaceChildren(...told.queries.map((each) => make("li", "",
+    nameButton(each.name, each.type, make("span", "", ms(each.ms))),
+    make("small", "", [time(each.time), each.rcode, each.layer, each.transport, each.client].filter(Boolean).join(", ")))));
+}
+
+async function openConfig() {
+  const node = $("which").value || self;
+  say($("config-title"), `Options of ${node}`);
+  say($("config-state"), "asking …");
+  $("config-options").replaceChildren();
+  $("config").showModal();
+  const told = await ask(`api/config?${new URLSearchParams({ node })}`).catch((error) => error);
+  if (told instanceof Error) return say($("config-state"), `${told.message}.`, "bad");
+  config = told.options;
+  showConfig();
+}
+
+let config = [];
+
+function showConfig() {
+  const [word, only] = [$("config-filter").value.toLowerCase(), $("config-set").checked];
+  const shown = config.filter((each) => (!only || !each.default) && each.option.includes(word));
+  say($("config-state"), `${shown.length} of ${count(config.length, "option")}; secrets are masked.`);
+  $("config-options").replaceChildren(...shown.map((each) => {
+    const value = Array.isArray(each.value) ? each.value.map((one) => (typeof one === "string" ? one : JSON.stringify(one))).join(", ") : String(each.value ?? "");
+    return make("div", each.default ? "" : "set", make("dt", "dns", each.option), make("dd", "dns", value || "none"));
+  }));
 }
 
 // ---- Looking a name up ----
@@ -531,9 +766,9 @@ function openOrder(title, text, button, asked) {
   askOrder("", "keep");
 }
 
-function openFlush(what, words) {
+function openFlush(what, words, done = flushed) {
   const text = "Every node drops it from L1, and Redis forgets it. The next query for it goes upstream.";
-  openOrder(`Flush ${words}?`, text, "Flush", { path: "api/flush", body: what, done: flushed });
+  openOrder(`Flush ${words}?`, text, "Flush", { path: "api/flush", body: what, done });
 }
 
 function askOrder(problem, focus) {
@@ -592,6 +827,50 @@ function proofText(done, proof) {
   return [said, ...missing.map(([node, why]) => `${node} has not confirmed: ${why}.`)].join(" ");
 }
 
+/** An order that nodes have yet to say something about. */
+let awaited = null;
+const ORDER_PATIENCE = 60000;
+
+function openNodeOrder(what, text) {
+  const node = $("which").value;
+  const words = `${what[0].toUpperCase()}${what.slice(1)}`;
+  openOrder(`${words} ${node || "all nodes"}?`, text, words, { path: `api/${what}`, body: node ? { node } : {}, done: (told) => {
+    if (what === "forget") {
+      say($("order-proof"), `${told.forgotten} is not expected any more.`);
+      look();
+    } else {
+      awaited = { ...told, until: performance.now() + ORDER_PATIENCE };
+      followOrder(nodes.told);
+    }
+  } });
+}
+
+/** Nodes tell with the next looks how it went. */
+function followOrder(told) {
+  if (!awaited) return;
+  const answers = awaited.nodes.map((name) => {
+    const order = told.find((node) => node.node === name)?.order ?? {};
+    return [name, order.events?.includes(awaited.event) ? order : null];
+  });
+  const refused = answers.filter(([, order]) => order?.refused).map(([name, order]) => `${name} has refused: ${order.refused}`);
+  const open = answers.filter(([, order]) => !order).map(([name]) => name);
+  const late = performance.now() > awaited.until;
+  const done = answers.length - refused.length - open.length;
+  const rest = open.length ? [late ? `${open.join(", ")} did not say how it went.` : `Waiting for ${open.join(", ")} …`] : [];
+  const said = [`${awaited.ordered} done by ${done}/${count(answers.length, "node")}.`, ...refused, ...rest].join(" ");
+  say($("order-proof"), said[0].toUpperCase() + said.slice(1), refused.length || (late && open.length) ? "bad" : "");
+  if (!open.length || late) awaited = null;
+}
+
+function flushMany() {
+  const rcode = $("rcode").value;
+  const done = (proof) => {
+    const dropped = `${count(proof.entries, "entry", "entries")} in Redis, ${whole(proof.local_entries)} in local caches`;
+    say($("flush-proof"), proofText(`Flushed ${proof.flushed}: ${dropped}`, proof), unproved(proof));
+  };
+  openFlush(rcode ? { rcode } : { all: true }, rcode ? `all ${rcode} answers` : "everything", done);
+}
+
 // ---- Begin ----
 
 $("chart").append(chart.grid, ...chart.areas, chart.cross, chart.label);
@@ -611,5 +890,32 @@ $("order").onsubmit = (event) => {
 $("keep").onclick = () => $("ask").close();
 $("pause").onclick = openPause;
 $("resume").onclick = openResume;
+for (const each of Object.keys(WORDS)) $(each).onclick = () => chooseSpan(each);
+for (const name of ["Node", ...Object.keys(COLUMNS)]) {
+  const button = Object.assign(make("button", "", name), { type: "button", onclick: () => sortBy(name) });
+  $("heads").append(set(make("th", "", button), { scope: "col" }));
+}
+$("sort").append(...Object.keys(ORDERS).map((name) => make("option", "", name)));
+$("sort").onchange = () => sortBy($("sort").value);
+$("filter").oninput = showNodes;
+$("which").onchange = offerNodes;
+$("show-config").onclick = openConfig;
+$("config-filter").oninput = $("config-set").onchange = showConfig;
+$("config-close").onclick = () => $("config").close();
+$("reload").onclick = () => openNodeOrder("reload", "The configuration is read again; workers are succeeded one by one, without a lost query.");
+$("restart").onclick = () => openNodeOrder("restart", "The node executes its program again on the sockets it has, without a lost query.");
+$("forget").onclick = () => openNodeOrder("forget", "It ended without a goodbye and will not come back: no flush waits for it any more.");
+$("flush-rcode").onclick = flushMany;
+$("unlock").onsubmit = (event) => {
+  event.preventDefault();
+  token = $("unlock-key").value;
+  $("unlock-key").value = "";
+  who.asked = -WHO_EVERY;
+  look();
+};
+$("sift").onsubmit = (event) => {
+  event.preventDefault();
+  sift();
+};
 document.addEventListener("visibilitychange", look);
 look();
