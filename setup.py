@@ -36,6 +36,7 @@ COMPILED = {
     "rdnscache.dns.splice": ".pyx",
     "rdnscache.dns.wire": ".py",
     "rdnscache.flights": ".py",
+    "rdnscache.policy.list_text": ".py",
     "rdnscache.policy.name_table": ".py",
     "rdnscache.query_log": ".py",
     "rdnscache.metrics": ".py",

@@ -17,6 +17,7 @@ from pathlib import Path
 from bench import report
 from bench.blocking import BLOCKING
 from bench.choosing import CHOOSING
+from bench.commands import COMMANDS_ROW
 from bench.extras import EXTRAS
 from bench.flood import FLOOD_ROW
 from bench.grow import GROW
@@ -28,7 +29,7 @@ from bench.transports import TRANSPORTS
 from bench.views import VIEWS
 
 ROOT = Path(__file__).absolute().parents[1]
-ALL_ROWS = [*ROWS, FLOOD_ROW, *GROW, *EXTRAS, *TRANSPORTS, *CHOOSING, *BLOCKING, *VIEWS]
+ALL_ROWS = [*ROWS, FLOOD_ROW, *GROW, *EXTRAS, *TRANSPORTS, *CHOOSING, *BLOCKING, *VIEWS, COMMANDS_ROW]
 
 
 def options() -> argparse.Namespace:

@@ -50,14 +50,19 @@ def test_portions_come_to_the_same(lines: list[bytes], portion: int) -> None:
 
 
 @pytest.mark.pure
-def test_a_line_without_end() -> None:
-    """It is passed over, and nothing of it is kept or taken for a name."""
+@pytest.mark.parametrize("end", [b"", b"\n", b"\nb.test\n"])
+def test_a_line_without_end(end: bytes) -> None:
+    """It is passed over with a remark, wherever it ends, and nothing of it is kept or taken for a name."""
     facts = ListFacts("block", "x")
-    chunks = [b"a.test\n", *[b"y" * 1000] * 50, b"\nb.test\n"]
+    chunks = [b"a.test\n", *[b"y" * 1000] * 50, end]
     portions = list(portions_of(chunks, 10_000, facts))
     assert max(map(len, portions)) <= 11_000
-    names = [gather_portion(part, "block", 1, KEY).facts.names for part in portions]
-    assert sum(names) == 2
+    found, line = [], 1
+    for part in portions:
+        found.append(gather_portion(part, "block", line, KEY).facts)
+        line += part.count(b"\n")
+    assert sum(each.names for each in found) == 1 + end.count(b"b.test")
+    assert [remark.line for each in found for remark in each.remarks] == [2]
 
 
 def test_processes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ class TestFlushProof:
         with Upstream() as upstream, cluster([redis_server.url], upstream, 1) as (node,):
             for name, rtype in questions:
                 ask(node.port, name, rtype)
-            wait_for(lambda: len(redis_server.client().keys("rdns:1:{*")) == len(questions))
+            wait_for(lambda: len(redis_server.client().keys("rdns:1:{*.}*")) == len(questions))
             done = command("cache", "flush", *words, "--redis", redis_server.url)
             assert done.returncode == 0, done.stderr
             before = dict(upstream.counts)
@@ -113,7 +113,7 @@ class TestFlushProof:
             ask(node.port, "good.test.")
             handler.rcode = dns.rcode.SERVFAIL
             assert ask(node.port, "bad.test.").rcode() == dns.rcode.SERVFAIL
-            wait_for(lambda: len(redis_server.client().keys("rdns:1:{*")) == 2)
+            wait_for(lambda: len(redis_server.client().keys("rdns:1:{*.}*")) == 2)
             handler.rcode = dns.rcode.NOERROR
             done = command("cache", "flush", "--rcode", "servfail", "--redis", redis_server.url)
 

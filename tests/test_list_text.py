@@ -15,8 +15,7 @@ from rdnscache.policy import list_text
 from rdnscache.policy.list_forms import LONGEST_LINE
 from rdnscache.policy.list_text import MOST_REMARKS, Item, Remark
 
-#: About modules that are not compiled.
-pytestmark = [pytest.mark.once, pytest.mark.pure]
+pytestmark = pytest.mark.pure
 
 
 def read_list(chunks: Iterable[bytes], passes: bool = False) -> list[Item | Remark]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
-from support import Node, RedisServer, Upstream, command, wait_for
+from support import ROOT, Node, RedisServer, Upstream, command, wait_for
 
 from rdnscache.cli import node_file
 
@@ -43,7 +44,7 @@ def test_a_slip_of_the_pen_is_pointed_out(redis_server: RedisServer) -> None:
     """A variable that is nobody's does not go unnoticed."""
     done = command("cache", "ls", "--redis", redis_server.url, env={"RDNSCACHE_PREFXI": "mine"})
     assert done.returncode == 0
-    assert done.stderr == "rdnscache: no option is called RDNSCACHE_PREFXI: did you mean RDNSCACHE_PREFIX?\n"
+    assert done.stderr.startswith("rdnscache: no option is called RDNSCACHE_PREFXI: did you mean RDNSCACHE_PREFIX?\n")
 
 
 def test_the_usual_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,3 +57,15 @@ def test_the_usual_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     done = command("cache", "ls", "--config", str(tmp_path / "nobody.toml"))
     assert done.returncode == 2
     assert "nobody.toml cannot be read" in done.stderr
+
+
+@pytest.mark.parametrize("page", ["configuration", "redis", "operations", "metrics"])
+def test_examples_can_be_used(tmp_path: Path, page: str) -> None:
+    """Every example of a file in the docs is a configuration, but for the files it names."""
+    text = (ROOT / f"docs/{page}.md").read_text()
+    for number, example in enumerate(re.findall(r"```toml\n(.*?)```", text, re.DOTALL)):
+        file = tmp_path / f"{number}.toml"
+        has = "upstream" in example.partition("[[")[0]
+        file.write_text(example if has else f'upstream = ["192.0.2.53"]\n{example}')
+        done = command("check-config", str(file))
+        assert done.returncode == 0, (example, done.stderr)

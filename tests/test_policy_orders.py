@@ -6,11 +6,12 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
+from types import SimpleNamespace, TracebackType
+from typing import Self
 
 import dns.message
 import dns.rcode
@@ -19,6 +20,7 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 from support import (
+    Load,
     Node,
     RedisServer,
     Relay,
@@ -30,6 +32,7 @@ from support import (
     attached,
     cluster,
     command,
+    telling,
     wait_for,
 )
 
@@ -109,7 +112,64 @@ def web(text: str) -> Iterator[Web]:
         server.close()
 
 
+class Witness:
+    """Asks every node for one name all the time, each query from a port of its own, which leads to any worker."""
+
+    def __init__(self, nodes: Sequence[Node], name: str) -> None:
+        #: When each query was sent, to which port, and what was answered.
+        self.heard: list[tuple[float, int, dns.rcode.Rcode]] = []
+        self._ports = [node.port for node in nodes]
+        self._name = name
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._stopping.set()
+        self._thread.join(15)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(0.005):
+            for port in self._ports:
+                sent = time.monotonic()
+                self.heard.append((sent, port, ask(port, self._name, timeout=5).rcode()))
+
+    def since(self, moment: float, *nodes: Node, rounds: int = 12) -> set[dns.rcode.Rcode]:
+        """What these nodes answer to queries sent after a moment, some more of them included."""
+        last = time.monotonic()
+        ports = [node.port for node in nodes]
+        wait_for(lambda: sum(sent > last for sent, _, _ in list(self.heard)) >= rounds * len(self._ports), 20)
+        return {rcode for sent, port, rcode in list(self.heard) if sent > moment and port in ports}
+
+
 class TestOrders:
+    def test_under_load(self, redis_server: RedisServer) -> None:
+        """Three nodes of two workers that are busy: no query sent after the confirmation is answered by the old policy,
+        blocked or let through again, nor by a node that was cut off once it is back."""
+        relay = Relay(redis_server.port)
+        urls = [redis_server.url, redis_server.url, relay.url]
+        with Upstream(telling) as upstream, cluster(urls, upstream) as nodes:
+            *others, away = nodes
+            with Load([node.port for node in nodes], 30) as load, Witness(nodes, "www.test.") as witness:
+                for words, told in ((("block", "www.test"), NXDOMAIN), (("clear", "www.test"), NOERROR)):
+                    assert "confirmed by 3/3 nodes" in order(redis_server, *words, "--wait", "20")
+                    assert witness.since(time.monotonic(), *nodes) == {told}
+                for words, told in ((("block", "www.test"), NXDOMAIN), (("clear", "www.test"), NOERROR)):
+                    losses, times = away.log().count("no Redis"), away.log().count("attached to Redis")
+                    relay.cut()
+                    wait_for(lambda losses=losses: away.log().count("no Redis") >= losses + 2, 15)
+                    done = command("policy", *words, "--wait", "2", "--redis", redis_server.url)
+                    assert (done.returncode, "confirmed by 2/3 nodes" in done.stdout) == (1, True)
+                    assert witness.since(time.monotonic(), *others) == {told}
+                    relay.heal()
+                    wait_for(lambda times=times: attached(away, times + 2), 20)
+                    assert witness.since(time.monotonic(), *nodes) == {told}
+            assert (load.lost, load.wrong) == ([], [])
+        relay.close()
+
     def test_a_name_is_blocked_and_let_through_on_all_nodes(self, redis_server: RedisServer) -> None:
         """Once it is confirmed no worker has the old answer, in L1 or in a flight; and the upstream is asked once."""
         with Upstream() as upstream, cluster([redis_server.url] * 3, upstream) as nodes:

@@ -408,7 +408,7 @@ class TestManyWorkers:
 
     def test_what_is_no_report_says_nothing(self) -> None:
         """Whatever a server answers in its place: an error, a list, a number."""
-        members = Members(SimpleNamespace(), Names("rdns"))  # type: ignore[arg-type]
+        members = Members(SimpleNamespace(), Names("rdns"))
         for raw in (None, [b"x"], 7, ValueError("no"), b"{", b""):
             assert members._part("n1.ffffffff.0", raw) == {}
         assert members._part("n1.ffffffff.0", b'{"workers": 2}') == {"workers": 2}

@@ -65,6 +65,9 @@ class Commands(click.Group):
         except RdnscacheError as error:
             echo(f"rdnscache: {error}", err=True)
             sys.exit(2)
+        except KeyboardInterrupt:
+            echo("rdnscache: interrupted", err=True)
+            sys.exit(130)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rdnscache import config as configuration
-from rdnscache import option_parsers as values
 from rdnscache.cli.node_file import config_option, unreadable
 from rdnscache.cli.output import json_options
 from rdnscache.errors import ConfigError
 from rdnscache.node import embedded
+from rdnscache.redis_url import canonical, parse
 
 if TYPE_CHECKING:
     from rdnscache.operator.entries import Browser
     from rdnscache.operator.members import Members
+    from rdnscache.store.seal import Seal
 
 
 def redis_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,15 +45,14 @@ def secret_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def find_redis(url: str | None, environ: Mapping[str, str] = os.environ) -> str:
     """The URL to use. Raises ConfigError when there is none, or more than one to choose from."""
-    options = {option.name: option for option in configuration.options()}
+    if url == "none":
+        raise ConfigError("--redis none: there is no shared cache to look into")
     if url and url != "embedded":
         try:
-            parsed = options["redis"].metadata["parse"](url)
+            parse(url)
+            return canonical(url)
         except ValueError as error:
             raise ConfigError(f"--redis: {error}") from None
-        if parsed == "none":
-            raise ConfigError("--redis none: there is no shared cache to look into")
-        return str(parsed)
     sockets = embedded.running_sockets()
     if not sockets:
         raise ConfigError(f"no embedded server runs here: say where the cache is with --redis URL{unreadable()}")
@@ -64,18 +63,23 @@ def find_redis(url: str | None, environ: Mapping[str, str] = os.environ) -> str:
 
 
 def open_browser(url: str | None, prefix: str, secrets: Sequence[str] = ()) -> Browser:
-    """Entries; redis-py is loaded here, as that takes a while and must not happen before a worker forks.
+    """Entries. What commands need is loaded here, as that takes a while and must not happen before a worker forks.
 
     Raises ConfigError also for secrets that are none.
     """
     from rdnscache.operator.entries import Browser
+
+    return Browser(find_redis(url), prefix, _seal(secrets) if secrets else None)
+
+
+def _seal(secrets: Sequence[str]) -> Seal:
+    from rdnscache import option_parsers as values
     from rdnscache.store.seal import Seal
 
     try:
-        seal = Seal(values.secrets(secrets)) if secrets else None
+        return Seal(values.secrets(secrets))
     except ValueError as error:
         raise ConfigError(f"--secret: {error}") from None
-    return Browser(find_redis(url), prefix, seal)
 
 
 def open_cluster(url: str | None, prefix: str) -> Members:

@@ -6,10 +6,9 @@ import itertools
 import json
 import os
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import click
 
@@ -18,17 +17,15 @@ from rdnscache.cli.completion import names, rcodes, types
 from rdnscache.cli.flush import flush
 from rdnscache.cli.output import echo, echo_items, echo_json, echo_nothing, echo_table, entries, on_terminal
 from rdnscache.cli.progress import progress
+from rdnscache.cli.stats import stats
 from rdnscache.cli.warm import warm
 from rdnscache.dns.names import parse_name, question_text, rcode_number, rcode_text, type_number, type_text
 from rdnscache.errors import ConfigError
 from rdnscache.printable import printable
 from rdnscache.store.patterns import is_pattern, pattern_text
-from rdnscache.store.scope import Scope
 
 if TYPE_CHECKING:
-    from rdnscache.operator.entries import Browser, View
-
-T = TypeVar("T")
+    from rdnscache.operator.entries import View
 
 
 @click.group()
@@ -37,6 +34,7 @@ def cache() -> None:
 
 
 cache.add_command(flush)
+cache.add_command(stats)
 cache.add_command(warm)
 
 
@@ -128,38 +126,6 @@ SORTS: dict[str, Callable[[View], Any]] = {
 
 
 @cache.command()
-@secret_option
-@redis_options
-def stats(url: str | None, prefix: str, secrets: tuple[str, ...], as_json: str) -> None:
-    """Count the entries by type, RCODE and state."""
-    browser = open_browser(url, prefix, secrets)
-    counts = {name: Counter[str]() for name in ("types", "rcodes", "states")}
-    for (kind, rcode, state), count in _counted(browser):
-        counts["types"][kind] += count
-        counts["rcodes"][rcode] += count
-        counts["states"][state] += count
-    total = counts["states"].total()
-    if as_json:
-        echo_json({"entries": total, **{name: dict(each.most_common()) for name, each in counts.items()}}, as_json)
-        return
-    echo(f"{total} entries")
-    for name, each in counts.items():
-        echo(f"{name:8} {', '.join(f'{label} {count}' for label, count in each.most_common()) or '-'}")
-
-
-def _counted(browser: Browser) -> Iterator[tuple[tuple[str, str, str], int]]:
-    """How many entries there are by type, RCODE and state; with a secret, each is looked at whether it counts."""
-    from rdnscache.operator.pages import KEYS
-
-    if browser.seal is not None:
-        for view in progress(browser.find("*"), browser):
-            yield (view.key.rpartition("}:")[2].partition(":")[0], view.rcode, view.state), 1
-        return
-    for page in progress(browser.counts(Scope().pattern(browser.names)), browser, each=KEYS):
-        yield from page.items()
-
-
-@cache.command()
 @click.option(
     "--limit", metavar="N", default=20, show_default=True, type=click.IntRange(1, 1000), help="Questions to list."
 )
@@ -192,9 +158,13 @@ def export_entries(file: TextIO, url: str | None, prefix: str, secrets: tuple[st
         raise ConfigError("standard output is closed")
     browser = open_browser(url, prefix, secrets)
     count = -1  # the first line is no entry
-    for line in progress(export(browser), browser, prints=file.name == "-"):
-        file.write(line + "\n")
-        count += 1
+    try:
+        for line in progress(export(browser), browser, prints=file.name == "-"):
+            file.write(line + "\n")
+            count += 1
+    except KeyboardInterrupt:
+        echo(f"rdnscache: interrupted: {entries(max(count, 0))} exported, not all", err=True)
+        sys.exit(130)
     text = json.dumps({"exported": count}) if as_json else f"exported {entries(count)}"
     echo(text, err=True)
 
@@ -212,16 +182,21 @@ def import_entries(
     With a secret they are signed: then be sure of where FILE is from.
     Exit code 1 when a line was refused, 2 when FILE is no snapshot, or the nodes have a secret and none is given.
     """
-    from rdnscache.operator.snapshot import load
+    from rdnscache.operator.snapshot import Counts, load
 
     browser = open_browser(url, prefix, secrets)
     signers = [member.node for member in open_cluster(url, prefix).members() if member.signs]
     if signers and not secrets:
         raise ConfigError(f"{signers[0]} believes only what is signed: give --secret, as to the node")
     size = os.fstat(file.fileno()).st_size if file.seekable() and on_terminal(sys.stderr) else 0
+    counts = Counts()
     bar: Any = click.progressbar(length=size, file=sys.stderr, label="storing", hidden=not size)
-    with bar:
-        counts = load(browser, file, replace, lambda: bar.update(file.tell() - bar.pos) if size else None)
+    try:
+        with bar:
+            load(browser, file, replace, counts, lambda: bar.update(file.tell() - bar.pos) if size else None)
+    except KeyboardInterrupt:
+        echo(f"rdnscache: interrupted: {entries(counts.stored)} stored, perhaps some more", err=True)
+        sys.exit(130)
     if as_json:
         echo_json(asdict(counts), as_json)
     else:

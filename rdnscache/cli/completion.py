@@ -50,7 +50,8 @@ def names(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
     def find(redis: Any, known: Any, end: float) -> Iterator[str]:
         cursor, pattern = 0, f"{glob_escape(known.root)}{{{glob_escape(begun.lower())}*"
         while time.monotonic() < end:
-            cursor, keys = redis.scan(cursor, pattern, PORTION)
+            told, keys = redis.execute_command("SCAN", cursor, "MATCH", pattern, "COUNT", PORTION)
+            cursor = int(told)
             for key in keys:
                 yield key.decode("utf-8", "replace").partition("{")[2].rpartition("}:")[0]
             if cursor == 0:
@@ -64,7 +65,7 @@ def nodes(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
     from rdnscache.store.steering import WorkerId
 
     def find(redis: Any, known: Any, end: float) -> Iterator[str]:
-        for place in redis.zrevrange(known.nodes, 0, 2 * PORTION):
+        for place in redis.execute_command("ZREVRANGE", known.nodes, 0, 2 * PORTION):
             worker = WorkerId.parse(place.decode("utf-8", "replace"))
             if worker is not None and worker.node.startswith(begun):
                 yield worker.node
@@ -85,10 +86,8 @@ def _found(
     ctx: click.Context, find: Callable[[Any, Any, float], Iterator[str]], fits: Callable[[str], bool]
 ) -> list[str]:  # fmt: skip
     """What is found in Redis, each once; nothing where it is away, or may not be asked, and no more than in time."""
-    import redis
-
+    from rdnscache.operator.places import connect, redis_errors, some_primary
     from rdnscache.redis_url import parse
-    from rdnscache.store.connect import client, some_primary
     from rdnscache.store.contract import Names
 
     found: dict[str, None] = {}
@@ -98,12 +97,13 @@ def _found(
         try:
             url = parse(find_redis(ctx.params.get("url") or ctx.lookup_default("url")))
             known = Names(ctx.params.get("prefix") or ctx.lookup_default("prefix") or "rdns")
-            for text in find(some_primary(client(url, PATIENCE)), known, end):
-                if fits(text):
-                    found[text] = None
-                if len(found) >= MOST or time.monotonic() >= end:
-                    return
-        except (RdnscacheError, redis.RedisError, OSError, ValueError):
+            with redis_errors():
+                for text in find(some_primary(connect(url, PATIENCE)), known, end):
+                    if fits(text):
+                        found[text] = None
+                    if len(found) >= MOST or time.monotonic() >= end:
+                        return
+        except (RdnscacheError, ValueError):
             pass
 
     looking = Thread(target=look, daemon=True)  # nothing else can end a look for an address

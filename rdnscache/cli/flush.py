@@ -87,15 +87,12 @@ def flush(
 
 def _run(work: Flush, before: int) -> Proof:
     """Flush, and show how far it is where it takes long. `before` is how many entries have been deleted already."""
-    from rdnscache.store.sweeping import PAGE
-
     hidden = work.scope.name is not None or not on_terminal(sys.stderr)
     try:
-        # claims are looked for first, then entries
-        length = 1 if hidden else 2 * (keys(work.browser) or 0) // PAGE + 1
+        length = 1 if hidden else (keys(work.browser) or 0) + 1
         bar: Any = click.progressbar(length=length, file=sys.stderr, label="deleting", hidden=hidden)
         with bar:
-            work.step = lambda: bar.update(1)
+            work.step = bar.update
             return work.run()
     except KeyboardInterrupt:
         _interrupted(work, before)

@@ -9,17 +9,17 @@ from typing import Any
 
 import click
 
-from rdnscache import config as configuration
 from rdnscache.address import Address
 from rdnscache.cli.output import echo
-from rdnscache.config_sources import read_toml, strange_variables
-from rdnscache.config_text import env_name, toml_name
 from rdnscache.errors import ConfigError
 
 #: Where a node's file is looked for when none is named.
 USUAL = Path("/etc/rdnscache/rdnscache.toml")
 #: Options of a node that commands have too, and what those call them.
 _OURS = {"redis": "url", "prefix": "prefix", "secret": "secrets"}
+#: How variables of ours begin, and those that need no look at all the options, which takes a while to load.
+ENVIRONMENT = "RDNSCACHE_"
+_KNOWN = {"RDNSCACHE_CONFIG", "RDNSCACHE_REDIS", "RDNSCACHE_PREFIX", "RDNSCACHE_SECRET", "RDNSCACHE_PURE"}
 
 
 def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,15 +31,19 @@ def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _read(ctx: click.Context, option: click.Parameter, file: str | None) -> None:
-    names = {env_name(each) for each in configuration.options()}
     try:
         settings = node_settings(file, os.environ)
     except ConfigError:
         if not ctx.resilient_parsing:  # else a shell wants to know how the command may go on
             raise
         settings = {}
-    for text in () if ctx.resilient_parsing else strange_variables(os.environ, names):
-        echo(f"rdnscache: {text}", err=True)
+    if not ctx.resilient_parsing and any(name.startswith(ENVIRONMENT) and name not in _KNOWN for name in os.environ):
+        from rdnscache import config as configuration
+        from rdnscache.config_sources import strange_variables
+        from rdnscache.config_text import env_name
+
+        for text in strange_variables(os.environ, {env_name(each) for each in configuration.options()}):
+            echo(f"rdnscache: {text}", err=True)
     ctx.default_map = {**(ctx.default_map or {}), **settings}
 
 
@@ -49,8 +53,12 @@ def node_settings(file: str | None, environ: Mapping[str, str]) -> dict[str, Any
     Raises ConfigError for a file that was named; the usual one is passed over where it cannot be read.
     """
     table: dict[str, Any] = {}
-    known = {toml_name(each) for each in configuration.options()}
     if file or os.access(USUAL, os.R_OK):
+        from rdnscache import config as configuration
+        from rdnscache.config_sources import read_toml
+        from rdnscache.config_text import toml_name
+
+        known = {toml_name(each) for each in configuration.options()}
         table = read_toml(file or str(USUAL), known, configuration.TABLES)
     found = {ours: table[name] for name, ours in _OURS.items() if name in table}
     listen = environ.get("RDNSCACHE_LISTEN") or table.get("listen")
@@ -61,6 +69,8 @@ def node_settings(file: str | None, environ: Mapping[str, str]) -> dict[str, Any
 
 def _asked_at(listen: Any, file: str | None) -> str:
     """The first address at which a node listens, as its own machine reaches it."""
+    from rdnscache import config as configuration
+
     (option,) = (each for each in configuration.options() if each.name == "listen")
     try:
         first: Address = option.metadata["parse"](listen)[0]

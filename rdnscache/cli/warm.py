@@ -16,7 +16,7 @@ import click
 from rdnscache.address import Address
 from rdnscache.cli.access import open_cluster, redis_options
 from rdnscache.cli.lists import FORMS, read_keys
-from rdnscache.cli.output import echo, echo_json, on_terminal
+from rdnscache.cli.output import echo, echo_json, echo_nothing, on_terminal
 from rdnscache.cli.question_words import find_server
 from rdnscache.dns.wire import NOERROR, NXDOMAIN, REFUSED, build_query
 from rdnscache.errors import ConfigError
@@ -77,6 +77,8 @@ def warm(
         raise click.UsageError(str(error)) from None
     except OSError as error:
         raise ConfigError(f"no address of {server}: {error.strerror}") from None
+    if not keys:
+        echo_nothing("there is no name to ask for")
     results = {"answered": 0, "refused": 0, "failed": 0, "silent": 0}
     hidden = not on_terminal(sys.stderr)
     with click.progressbar(length=len(keys), file=sys.stderr, label="asking", hidden=hidden) as bar:

@@ -74,7 +74,7 @@ def portions_of(chunks: Iterable[bytes], portion: int, facts: ListFacts) -> Iter
         if passing_over:
             _, newline, chunk = chunk.partition(b"\n")
             passing_over = not newline
-            pending = newline
+            pending += newline
         pending += chunk
         if len(pending) >= portion:
             end = pending.rfind(b"\n") + 1

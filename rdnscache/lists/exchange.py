@@ -12,8 +12,9 @@ from rdnscache.config import Config
 from rdnscache.errors import StoreDown
 from rdnscache.lists.shelf import Shelf
 from rdnscache.lists.sources import ListSource
-from rdnscache.operator.entries import Browser, redis_errors
+from rdnscache.operator.entries import Browser
 from rdnscache.operator.members import Members
+from rdnscache.operator.places import redis_errors
 from rdnscache.operator.policy_orders import PolicyOrders
 from rdnscache.policy.compiled_list import MOST_OCTETS, read_compiled
 from rdnscache.policy.list_version import Version, newer

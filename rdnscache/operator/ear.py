@@ -5,16 +5,15 @@ redis-py's subscription takes message by message, each with a look at the socket
 
 from __future__ import annotations
 
+import sys
 import time
-from ssl import SSLWantReadError
 from types import TracebackType
 from typing import Any
 
 from rdnscache.breath import Breathe, go_on
 from rdnscache.errors import StoreDown
-from rdnscache.operator.entries import redis_errors
+from rdnscache.operator.places import redis_errors, some_primary
 from rdnscache.store.complaint import sentence
-from rdnscache.store.connect import some_primary
 from rdnscache.store.resp import MORE, Push, Reader
 
 #: Octets that are taken at once: some hundred messages of workers.
@@ -76,8 +75,12 @@ class Ear:
             sock.settimeout(max(seconds, 0.0))
             try:
                 data = sock.recv(ROOM)
-            except (BlockingIOError, TimeoutError, SSLWantReadError):
+            except (BlockingIOError, TimeoutError):
                 return []
+            except OSError as error:
+                if _wants_more(error):
+                    return []
+                raise
             if not data:
                 raise StoreDown("closed by the peer")
             self._reader.feed(data)
@@ -89,3 +92,9 @@ class Ear:
                 if isinstance(value, Push) and len(value) == 3:
                     found.append(value)
             return found
+
+
+def _wants_more(error: OSError) -> bool:
+    """Whether it is TLS that has no whole record yet; ssl is loaded only where it is used."""
+    ssl: Any = sys.modules.get("ssl")
+    return ssl is not None and isinstance(error, ssl.SSLWantReadError)

@@ -1,19 +1,17 @@
-"""The cache as people look at it and steer it: rare and unhurried, through plain redis-py."""
+"""The cache as people look at it and steer it."""
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
-
-import redis
 
 from rdnscache.breath import Breathe, go_on
 from rdnscache.dns.message import answer_lines
@@ -21,19 +19,19 @@ from rdnscache.dns.names import name_text, question_text
 from rdnscache.dns.wire import parse_reply
 from rdnscache.errors import StoreDown
 from rdnscache.operator import pages
+from rdnscache.operator.counting import SAMPLE, SIGNED_SAMPLE, Counts, count
+from rdnscache.operator.places import connect, has_slots, line, primaries, redis_errors, slotted, some_primary
 from rdnscache.printable import printable
 from rdnscache.redis_url import parse
 from rdnscache.store.complaint import may_not, sentence
-from rdnscache.store.connect import Line, client, has_slots, primaries, slotted, some_primary
 from rdnscache.store.contract import FLUSHED, Names
 from rdnscache.store.decoding import decode
-from rdnscache.store.marks import read, write
-from rdnscache.store.odd import guessable, guesses, listed
+from rdnscache.store.odd import guessable, guesses, in_slot, listed
 from rdnscache.store.patterns import glob_escape
 from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
 from rdnscache.store.slots import tag_of
-from rdnscache.store.sweeping import PAGE, STEP, sweep
+from rdnscache.store.sweeping import PAGE, Swept, Where, sweep
 
 TIMEOUT = 5.0
 #: How often deleting is restarted where servers fail or change, and the seconds before that.
@@ -80,9 +78,9 @@ class Browser:
 
     @cached_property
     def redis(self) -> Any:
-        """redis-py's client. For a cluster it connects when it is first wanted."""
+        """A client. For a cluster it connects when it is first wanted."""
         with redis_errors():
-            return client(self._redis_url, TIMEOUT)
+            return connect(self._redis_url, TIMEOUT)
 
     def find(self, name_pattern: str, rtype: str = "") -> Iterator[View]:
         """The entries whose name fits a pattern (see `contract.pattern_text`), of one type or of all."""
@@ -98,16 +96,17 @@ class Browser:
 
         With `search` everything is walked through where there may be others whose keys cannot be known.
         """
-        known = None
-        if not has_slots(self.redis):
-            with redis_errors(), Line(self.redis) as line:
-                known = listed(line.ask, self.names)
-        if known is None and search:
+        places = self._places(name)
+        if places is None and search:
             for each in kinds or ("",):
                 yield from self.find(glob_escape(name_text(name)), each)
             return
-        found = (key for key in guesses(self.names, name, known or ()) if not kinds or _type_of(key) in kinds)
-        while keys := list(dict.fromkeys(islice(found, STEP))):
+        found = (
+            key
+            for key in (guesses(self.names, name, ()) if places is None else places)
+            if not kinds or _type_of(key) in kinds
+        )
+        while keys := list(dict.fromkeys(islice(found, PAGE))):
             with redis_errors():
                 pipeline = self.redis.pipeline(transaction=False)
                 for key in keys:
@@ -117,10 +116,26 @@ class Browser:
             if held:
                 yield from self._views(held)
 
+    def _places(self, name: bytes) -> Sequence[str] | None:
+        """The keys that entries of a name may have; None where not all can be known."""
+        with redis_errors():
+            if has_slots(self.redis):
+                node = self.redis.get_node_from_key(self.names.entries_of(name).encode())
+                with line(self.redis.get_redis_connection(node)) as one:
+                    return in_slot(one.ask, self.names, name)
+            with line(self.redis) as one:
+                known = listed(one.ask, self.names)
+        return None if known is None else list(guesses(self.names, name, known))
+
     def count(self) -> int:
         """About how many keys there are, ours and others'."""
         with redis_errors():
-            return sum(int(server.dbsize()) for server in primaries(self.redis))
+            servers = primaries(self.redis)
+        return sum(map(self._size, servers))
+
+    def _size(self, server: Any) -> int:
+        with redis_errors():
+            return int(server.dbsize())
 
     def try_rights(self, scope: Scope) -> None:
         """See whether we may do what sweeping takes, with keys that are nobody's. Raises StoreDown where we may not."""
@@ -128,10 +143,16 @@ class Browser:
         commands = [(b"UNLINK", key), (b"SET", key, FLUSHED, b"XX"), (b"SCAN", b"0", b"COUNT", b"1")]
         if scope.rcode is not None:
             commands.append((b"HMGET", key, b"info"))
-        with redis_errors(), Line(some_primary(self.redis)) as line:
-            for told in line.ask(*commands):
+        with redis_errors(), line(some_primary(self.redis)) as one:
+            for told in one.ask(*commands):
                 if isinstance(told, Exception) and may_not(told):
                     raise StoreDown(f"nothing has been flushed: {sentence(told)}")
+
+    def apart(self) -> Browser:
+        """The same with connections of its own, for another process."""
+        other = copy(self)
+        vars(other).pop("redis", None)
+        return other
 
     def of_version(self, version: str) -> Browser:
         """The same for entries of another version of the contract."""
@@ -139,8 +160,8 @@ class Browser:
         other.names = self.names.of(version)
         return other
 
-    def sweep(self, scope: Scope, flush: bytes = b"") -> Iterator[int]:
-        """Delete the entries a scope holds from Redis; how many, page by page.
+    def sweep(self, scope: Scope, flush: bytes = b"", settled: bool = False) -> Iterator[Swept]:
+        """Delete the entries a scope holds from Redis, step by step; see `sweeping.sweep` for `settled`.
 
         A server whose connection is lost meanwhile is swept again. In a Redis Cluster each primary is marked as swept
         for the flush, and looked at again at the end: one that took over meanwhile may lack what was deleted.
@@ -152,10 +173,10 @@ class Browser:
                 with redis_errors():
                     servers = slotted(self.redis)
                 for server, slot in servers:
-                    for count in self._sweep(server, slot, scope, flush, done):
+                    for step in self._sweep(server, slot, scope, flush, done, settled):
                         begun = True
                         self._breathe()
-                        yield count
+                        yield step
                 if not begun or not flush or not has_slots(self.redis):
                     return
             except StoreDown:
@@ -163,24 +184,29 @@ class Browser:
                     raise
                 time.sleep(PAUSE)
 
-    def _sweep(self, server: Any, slot: int | None, scope: Scope, flush: bytes, done: set[int | None]) -> Iterator[int]:
+    def _sweep(
+        self, server: Any, slot: int | None, scope: Scope, flush: bytes, done: set[int | None], settled: bool
+    ) -> Iterator[Swept]:
         """One server, unless it has been swept."""
         mark = self.names.swept(tag_of(slot)) if slot is not None and flush else b""
-        with redis_errors(), Line(server) as line:
-            if flush in read(line.ask, mark) if mark else slot in done:
+        with redis_errors(), line(server) as one:
+            if mark:
+                from rdnscache.store.marks import read, write
+            if flush in read(one.ask, mark) if mark else slot in done:
                 return
-            yield from sweep(line.ask, self.names, scope, PAGE, self._elsewhere, guess=slot is None)
+            where = Where.INDEX if slot is None else Where.SLOT
+            yield from sweep(one.ask, self.names, scope, PAGE, self._elsewhere, where, settled and slot is None)
             done.add(slot)
             if mark:
-                write(line.ask, mark, [flush])
+                write(one.ask, mark, [flush])
 
-    def _elsewhere(self, command: Sequence[Any]) -> list[Any]:
-        """A command about a key that has just been moved to another primary."""
-        return [self.redis.execute_command(*command)]
+    def _elsewhere(self, *commands: Sequence[Any]) -> list[Any]:
+        """Commands about keys that have just been moved to another primary."""
+        return [self.redis.execute_command(*command) for command in commands]
 
     def flush(self, scope: Scope) -> int:
         """The same at once; how many in all."""
-        return sum(self.sweep(scope))
+        return sum(step.deleted for step in self.sweep(scope))
 
     def read(self, keys: list[str], *fields: str) -> Iterator[tuple[str, Any, Any]]:
         """Each key, these fields of its hash and its PTTL; or whatever Redis said instead."""
@@ -192,37 +218,74 @@ class Browser:
             replies: list[Any] = pipeline.execute(raise_on_error=False)
         yield from zip(keys, replies[::2], replies[1::2], strict=True)
 
-    def note_odd(self, entries: Sequence[tuple[str, int]]) -> None:
-        """Before entries are stored: list those whose keys cannot be guessed; with the ms each has left."""
-        odd = {key: left for key, left in entries if not guessable(self.names.question(key) or b"")}
+    def note_odd(self, entries: Sequence[tuple[str, bytes, int]]) -> None:
+        """Before entries are stored: list those whose keys cannot be guessed; key, question, the ms each has left."""
+        odd = {key: left for key, question, left in entries if not guessable(question)}
         if not odd or has_slots(self.redis):
             return
         with redis_errors():
-            seconds, _ = self.redis.time()
+            seconds = int(self.redis.execute_command("TIME")[0])
             longest = max(*odd.values(), self.redis.pttl(self.names.odd))
-            self.redis.zadd(self.names.odd, {key: seconds + left / 1000 + 1 for key, left in odd.items()})
+            told = [part for key, left in odd.items() for part in (seconds + left / 1000 + 1, key)]
+            self.redis.execute_command("ZADD", self.names.odd, *told)
             self.redis.pexpire(self.names.odd, longest + 1000)
 
-    def walk(self, pattern: str, *fields: str) -> Iterator[list[pages.Row]]:
+    def walk(self, pattern: str, *fields: str) -> Iterator[pages.Page]:
         """The hashes whose keys fit a pattern, of one primary after the other: key, ms left, fields."""
         with redis_errors():
             servers = primaries(self.redis)
         for server in servers:
-            found = pages.read(server, pattern, *fields)
-            while True:
-                with redis_errors():
-                    page = next(found, None)
-                if page is None:
-                    break
-                late = [key for key, left, _ in page if left == pages.NOT_TOLD]
-                page = [row for row in page if row[1] != pages.NOT_TOLD]
-                yield page + [(key, left, told) for key, told, left in self.read(late, *fields) if _is_row(told, left)]
+            yield from self._pages(server, pattern, *fields)
 
-    def counts(self, pattern: str) -> Iterator[Counter[tuple[str, str, str]]]:
-        """How many entries there are by type, RCODE and state, page by page; signatures are not looked at."""
+    def _pages(self, server: Any, pattern: str, *fields: str) -> Iterator[pages.Page]:
+        found = pages.read(server, pattern, *fields)
+        while True:
+            with redis_errors():
+                page = next(found, None)
+            if page is None:
+                return
+            late = [key for key, left, _ in page if left == pages.NOT_TOLD]
+            if late:
+                page[:] = [row for row in page if row[1] != pages.NOT_TOLD]
+                page += [(key, left, told) for key, told, left in self.read(late, *fields) if _is_row(told, left)]
+            yield page
+
+    def counts(self, zone: bytes | None = None, sample: bool = True) -> Iterator[Counts]:
+        """How many entries there are, in all or of a zone: what is known so far, step by step.
+
+        With `sample` they are estimated where there are many, and we may ask how many. With a secret, each that is
+        looked at is checked.
+        """
+        most = SAMPLE if self.seal is None else SIGNED_SAMPLE
         with redis_errors():
-            for server in primaries(self.redis):
-                yield from pages.count(server, pattern)
+            servers = primaries(self.redis)
+        try:
+            sizes = [self._size(server) if sample else 0 for server in servers]
+        except StoreDown as error:
+            if not may_not(str(error)):
+                raise
+            sizes = [0] * len(servers)
+        counts = Counts(keys=sum(sizes), exact=sum(sizes) <= most)
+        for server, size in zip(servers, sizes, strict=True):
+            share = 0 if counts.exact else math.ceil(most * size / counts.keys)
+            for looked, found in self._counted(server, zone, share):
+                counts.looked += looked
+                counts.found += found
+                yield counts
+
+    def _counted(self, server: Any, zone: bytes | None, most: int) -> Iterator[tuple[int, Counter[Any]]]:
+        if self.seal is None:
+            with redis_errors():
+                yield from count(server, self.names.root + "{", "" if zone is None else name_text(zone), most)
+            return
+        looked, means = 0, Scope(zone=zone).in_words()
+        for page in self._pages(server, "*", *self._shown()):
+            looked += page.keys
+            rows = (row for row in page if means.holds(self.names.words(row[0])))
+            views = (view for key, left, fields in rows for view in self._seen(key, fields, left))
+            yield page.keys, Counter((_type_of(view.key), view.rcode, view.state) for view in views)
+            if most and looked >= most:
+                return
 
     def _shown(self) -> tuple[str, ...]:
         return ("info", "answer", "wire", "mac") if self.seal or self.whole else ("info", "answer")
@@ -294,12 +357,3 @@ def _is_row(fields: Any, left: Any) -> bool:
 
 def _type_of(key: str) -> str:
     return key.rpartition("}:")[2].partition(":")[0]
-
-
-@contextmanager
-def redis_errors() -> Iterator[None]:
-    """What redis-py raises, as our own error."""
-    try:
-        yield
-    except (redis.RedisError, redis.exceptions.RedisClusterException, OSError, ValueError) as error:
-        raise StoreDown(sentence(error)) from None

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from rdnscache.breath import go_on
 from rdnscache.errors import StoreDown
 from rdnscache.operator.announcer import Announcer
 from rdnscache.operator.entries import Browser
 from rdnscache.operator.members import Members
 from rdnscache.operator.proof import Proof, Tally
 from rdnscache.store.scope import Scope
+
+#: What it means that the second announcement cannot be made.
+UNTOLD = "who has read them from Redis since the flush was announced may still answer with them"
 
 
 @dataclass(slots=True)
@@ -34,8 +36,8 @@ class Flush:
     begun: bool = False
     deleted: int = 0
     swept: bool = False
-    #: Called after each step of the sweep.
-    step: Callable[[], None] = go_on
+    #: Called after each step of the sweep, with about how many keys were looked at.
+    step: Callable[[int], None] = lambda looked: None
     _announcer: Announcer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,7 +61,10 @@ class Flush:
                 self._sweep()
             except StoreDown as error:
                 raise StoreDown(f"{error}; {self._left_undone()}") from None
-            self._announcer.round(ear, self._event())
+            try:
+                self._announcer.round(ear, self._event())
+            except StoreDown as error:
+                raise StoreDown(f"{error}; {self.deleted} entries are deleted; {UNTOLD}; flush again") from None
         return self._announcer.proof()
 
     def _left_undone(self) -> str:
@@ -68,7 +73,7 @@ class Flush:
         try:
             self.announce()
         except StoreDown:
-            told = "who has read them from Redis since the flush was announced may still answer with them"
+            told = UNTOLD
         return f"{self.deleted} entries are deleted, not all that were meant; {told}; flush again"
 
     def announce(self) -> None:
@@ -81,8 +86,10 @@ class Flush:
 
     def _sweep(self) -> None:
         self.begun = True
+        # everybody has confirmed: no flight from before stores anything
+        first, settled = self._tally.rounds[0].event.encode(), self._tally.proof().complete
         for version in sorted(self._announcer.versions):
-            for count in self.browser.of_version(version).sweep(self.scope, self._tally.rounds[0].event.encode()):
-                self.deleted += count
-                self.step()
+            for done in self.browser.of_version(version).sweep(self.scope, first, settled):
+                self.deleted += done.deleted
+                self.step(done.looked)
         self.swept = True

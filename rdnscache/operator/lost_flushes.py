@@ -17,7 +17,7 @@ from rdnscache.store.alone import by_one
 from rdnscache.store.contract import Names
 from rdnscache.store.scope import Scope
 from rdnscache.store.servers import Ask, Servers
-from rdnscache.store.sweeping import STEP, sweep
+from rdnscache.store.sweeping import STEP, Where, sweep
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,8 @@ def announce_again(url: str, prefix: str, servers: Servers, lost: Sequence[tuple
     for event_id, scope in lost:
 
         def pages(scope: Scope = scope) -> Iterable[int]:
-            return () if servers.marked else sweep(servers.setup, names, scope, STEP, guess=True)
+            steps = () if servers.marked else sweep(servers.setup, names, scope, STEP, where=Where.INDEX)
+            return (step.deleted for step in steps)
 
         try:
             deleted = _delete(servers.setup, names.again(event_id.decode()), pages)

@@ -8,14 +8,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import redis
-
 from rdnscache.breath import Breathe, go_on
 from rdnscache.dns.names import name_text
 from rdnscache.endpoint import LONGEST
 from rdnscache.errors import StoreDown
 from rdnscache.operator.ear import Ear
-from rdnscache.operator.entries import redis_errors
+from rdnscache.operator.places import redis_errors
 from rdnscache.store.contract import EVENTS_KEPT, LOOK, MEMBER_TTL, SILENCE, Names
 from rdnscache.store.foreign_json import LONGEST_REPORT
 from rdnscache.store.heat import SECONDS, rate
@@ -39,8 +37,8 @@ class Members:
     `breathe` is called after every short step: anybody may have entered themselves there, and many.
     """
 
-    def __init__(self, client: redis.Redis, names: Names, breathe: Breathe = go_on) -> None:
-        self._redis: Any = client
+    def __init__(self, client: Any, names: Names, breathe: Breathe = go_on) -> None:
+        self._redis = client
         self._names = names
         self.breathe = breathe
         #: What was read by `roll`, and the hash of the report it is from.
@@ -140,11 +138,8 @@ class Members:
         """The questions asked most, and how often a second: an average in which a minute ago counts half."""
         hot, names = self._names.hot, self._names
         with redis_errors():
-            pipeline = self._redis.pipeline(transaction=False)
-            pipeline.zrevrange(hot, 0, count, withscores=True)  # one more: what is no question may be among them
-            pipeline.zscore(hot, SECONDS)
-            pipeline.pttl(hot)
-            found, seconds, left = pipeline.execute()
+            found = self._redis.zrevrange(hot, 0, count, withscores=True)  # one more: not all may be questions
+            seconds, left = self._redis.zscore(hot, SECONDS), self._redis.pttl(hot)
         questions = [(names.question(names.root + text.decode("utf-8", "replace")), rate(score, seconds or 0.0, left))
                      for text, score in found]  # fmt: skip
         return [(key, qps) for key, qps in questions if key is not None and 0 <= qps < ABSURD][:count]

@@ -9,8 +9,9 @@ from typing import Any
 
 from rdnscache.errors import ConfigError
 from rdnscache.operator.announcer import Announcer
-from rdnscache.operator.entries import Browser, redis_errors
+from rdnscache.operator.entries import Browser
 from rdnscache.operator.members import Members
+from rdnscache.operator.places import redis_errors
 from rdnscache.operator.proof import Proof
 from rdnscache.store.policy_document import (
     LONGEST_DOCUMENT,

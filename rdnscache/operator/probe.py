@@ -20,8 +20,10 @@ from redis.retry import Retry
 from rdnscache.errors import RdnscacheError
 from rdnscache.operator.audit import SETTINGS, Command, Facts, needed, unneeded
 from rdnscache.operator.entries import TIMEOUT
+from rdnscache.operator.places import primaries
 from rdnscache.redis_url import Login, RedisUrl, parse
-from rdnscache.store.connect import client, primaries
+from rdnscache.store.complaint import sentence
+from rdnscache.store.connect import client
 from rdnscache.store.contract import Names
 
 PINGS = 100
@@ -50,7 +52,7 @@ def examine(url: str, prefix: str) -> dict[str, Facts]:
             _look_for_excess(each, mark, fact)
             fact.pings = _pings(each)
     except (redis.RedisError, OSError, ValueError, RdnscacheError) as error:
-        return {"": Facts(problem=str(error))}
+        return {"": Facts(problem=sentence(error))}
     return facts
 
 

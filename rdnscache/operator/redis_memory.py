@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rdnscache.errors import StoreDown
-from rdnscache.operator.entries import redis_errors
+from rdnscache.operator.places import primaries, redis_errors
 from rdnscache.operator.told import number, word
 from rdnscache.store.complaint import may_not
-from rdnscache.store.connect import primaries
 
 #: What is added up over the primaries of a Redis Cluster, and what it is called there.
 _SUMS = {"bytes": "used_memory", "room_bytes": "maxmemory", "evictions": "evicted_keys", "expirations": "expired_keys"}

@@ -9,35 +9,64 @@ With a secret, only what is signed is exported; signatures stay behind, and who 
 
 from __future__ import annotations
 
-import base64
 import binascii
+import gc
 import json
+import multiprocessing
+import os
 import re
+import signal
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from itertools import islice
+from typing import Any, BinaryIO, NamedTuple
 
 from rdnscache.breath import go_on
+from rdnscache.dns.question import VARIANT_CD, VARIANT_DO, wider_key
 from rdnscache.dns.text import answer_text
-from rdnscache.dns.wire import TCP_SIZE, parse_reply
+from rdnscache.dns.wire import TCP_SIZE, Reply, parse_reply
 from rdnscache.errors import RdnscacheError
 from rdnscache.files import read_lines, unpacked
-from rdnscache.operator.entries import Browser, redis_errors
-from rdnscache.store.connect import has_slots
-from rdnscache.store.contract import LONGEST_INFO, TIME_FORM, VERSION, Script
+from rdnscache.kernel import cpus, die_with_parent
+from rdnscache.operator.entries import Browser
+from rdnscache.operator.places import has_slots, redis_errors
+from rdnscache.store.contract import LONGEST_INFO, TIME_FORM, VERSION, Names, Script
 from rdnscache.store.decoding import decode
 from rdnscache.store.scope import Scope
-from rdnscache.store.sweeping import PAGE
 
 HEAD = {"rdnscache": "snapshot", "version": VERSION}
 #: Octets of a line: the largest message in base64, and the rest.
 LONGEST_LINE = 100_000
+#: Entries that are stored in one step: some milliseconds of Redis.
+PAGE = 200
+#: Lines, and octets of them, that a process is given at a time; how many processes there are at most. A file that has
+#: no more lines is not divided.
+PORTION, PORTION_OCTETS, MOST_PROCESSES = 2000, 4 << 20, 4
 
 _quoted = json.encoder.encode_basestring_ascii
 _STORED = re.compile(rb" stored=\S+ ")
-#: An entry to be stored: its key, the time it still has in ms, its fields.
-Line = tuple[str, int, dict[Any, Any]]
+#: A line as `export` writes it, where it has nothing escaped.
+_LINE = re.compile(
+    rb'\{"key": "([ !#-\[\]-~]*)", "left_ms": ([0-9]{1,15}), "info": "([ !#-\[\]-~]*)", "wire": "([A-Za-z0-9+/=]*)"\}'
+)
+#: What is behind the type in the key of most entries, as a variant.
+_VARIANTS = {"": 0, "do": VARIANT_DO, "cd": VARIANT_CD, "do:cd": VARIANT_DO | VARIANT_CD}
+
+
+class Line(NamedTuple):
+    """An entry to be stored."""
+
+    key: str
+    question: bytes
+    #: The time it still has, in ms.
+    left: int
+    info: bytes
+    answer: bytes
+    wire: bytes
+    mac: bytes
 
 
 #: KEYS entries; ARGV 1 to store over what is there, then of each entry ms, info, answer, wire and mac, perhaps empty.
@@ -75,6 +104,11 @@ class Counts:
     known: int = 0
     refused: int = 0
 
+    def add(self, other: Counts) -> None:
+        self.stored += other.stored
+        self.known += other.known
+        self.refused += other.refused
+
 
 def export(browser: Browser) -> Iterator[str]:
     """The lines of a snapshot. Raises StoreDown."""
@@ -84,7 +118,7 @@ def export(browser: Browser) -> Iterator[str]:
         for key, left, (info, wire, mac) in page:
             if not _may_be_one(browser, key, info, wire, left) or not browser.believed(key, info, wire, mac, left):
                 continue
-            told, packed = _quoted(info.decode()), base64.b64encode(wire).decode()
+            told, packed = _quoted(info.decode()), binascii.b2a_base64(wire, newline=False).decode()
             yield f'{{"key": {_quoted(key[root:])}, "left_ms": {left}, "info": {told}, "wire": "{packed}"}}'
 
 
@@ -94,87 +128,153 @@ def _may_be_one(browser: Browser, key: str, info: Any, wire: Any, left: Any) -> 
     return whole and left > 0 and len(info) <= LONGEST_INFO and browser.names.words(key) is not None
 
 
-def load(browser: Browser, file: BinaryIO, replace: bool, step: Callable[[], None] = go_on) -> Counts:
-    """Store what a snapshot holds, which may be packed with gzip.
+def load(browser: Browser, file: BinaryIO, replace: bool, counts: Counts, step: Callable[[], None] = go_on) -> None:
+    """Store what a snapshot holds, which may be packed with gzip; `counts` says how far it has come.
 
-    Raises NotASnapshot for another file, and for a damaged one when what could be read is stored; StoreDown.
+    Several processes do it where it is long. Raises NotASnapshot for another file, and for a damaged one when what
+    could be read is stored; StoreDown.
     """
     lines = (line for line in read_lines(unpacked(file), LONGEST_LINE) if not line.isspace() and line)
-    counts, page, damage = Counts(), list[Line](), ""
     try:
         if json.loads(next(lines, b"")) != HEAD:
             raise ValueError
     except (ValueError, RecursionError):
         raise NotASnapshot("this file is not a snapshot that this version can read") from None
+    damage: list[str] = []
+    portions = _portions(lines, damage)
+    first = next(portions, [])
+    counts.add(_store_portion(browser, first, replace))
+    step()
+    if len(first) == PORTION and not damage:
+        for found in _stored_by_many(browser, portions, replace):
+            counts.add(found)
+            step()
+    if damage:
+        raise NotASnapshot(f"{damage[0]}; {counts.stored} entries before that are stored")
+
+
+def _portions(lines: Iterator[bytes], damage: list[str]) -> Iterator[list[bytes]]:
+    """The lines, in portions; what is wrong with the file, where it cannot be read to its end."""
+    portion: list[bytes] = []
+    octets = 0
     try:
         for line in lines:
-            found = _entry(browser, line)
-            if found is None:
-                counts.refused += 1
-            else:
-                page.append(found)
-            if len(page) >= PAGE:
-                _store(browser, page, replace, counts)
-                page.clear()
-                step()
+            portion.append(line)
+            octets += len(line)
+            if len(portion) >= PORTION or octets >= PORTION_OCTETS:
+                yield portion
+                portion, octets = [], 0
     except ValueError as error:
-        damage = str(error)
-    _store(browser, page, replace, counts)
-    if damage:
-        raise NotASnapshot(f"{damage}; {counts.stored} entries before that are stored")
+        damage.append(str(error))
+    if portion:
+        yield portion
+
+
+def _stored_by_many(browser: Browser, portions: Iterator[list[bytes]], replace: bool) -> Iterator[Counts]:
+    """Each portion by a process; no more wait than there are processes."""
+    context, processes = multiprocessing.get_context("fork"), min(cpus(), MOST_PROCESSES)
+    pool = ProcessPoolExecutor(processes, context, _begin, (browser.apart(), replace, os.getpid()))
+    waiting: deque[Future[Counts]] = deque()
+    try:
+        for portion in portions:
+            waiting.append(pool.submit(_store_by_one, portion))
+            if len(waiting) >= 2 * processes:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+#: In a process of several: where to store, and whether over what is there.
+_place: list[tuple[Browser, bool]] = []
+
+
+def _begin(browser: Browser, replace: bool, parent: int) -> None:
+    die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: what has been begun is brought to its end
+    gc.disable()  # no cycles are made here, and many small objects
+    _place.append((browser, replace))
+
+
+def _store_by_one(lines: list[bytes]) -> Counts:
+    ((browser, replace),) = _place
+    return _store_portion(browser, lines, replace)
+
+
+def _store_portion(browser: Browser, lines: Sequence[bytes], replace: bool) -> Counts:
+    counts = Counts()
+    entries = [entry for line in lines if (entry := _entry(browser, line)) is not None]
+    counts.refused = len(lines) - len(entries)
+    coming = iter(entries)
+    while page := list(islice(coming, PAGE)):
+        known = _store(browser, page, replace)
+        counts.known += known
+        counts.stored += len(page) - known
     return counts
 
 
 def _entry(browser: Browser, line: bytes) -> Line | None:
-    """Key, time left in ms and fields; None for what is no entry."""
+    """What a line says; None for what is no entry."""
     try:
         if len(line) > LONGEST_LINE:
             return None
-        told = json.loads(line)
-        key, left, info = browser.names.root + told["key"], told["left_ms"], told["info"].encode("ascii")
-        wire = base64.b64decode(told["wire"], validate=True)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error):
+        match = _LINE.fullmatch(line)
+        if match is not None:
+            key, left, info = browser.names.root + match[1].decode("ascii"), int(match[2]), match[3]
+            wire = binascii.a2b_base64(match[4], strict_mode=True)
+        else:
+            told = json.loads(line)
+            key, left, info = browser.names.root + told["key"], told["left_ms"], told["info"].encode("ascii")
+            wire = binascii.a2b_base64(told["wire"], strict_mode=True)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    question, reply = browser.names.question(key), parse_reply(wire)
-    if question is None or reply is None or isinstance(left, bool) or not isinstance(left, int) or left <= 0:
+    reply = parse_reply(wire)
+    if reply is None or isinstance(left, bool) or not isinstance(left, int) or left <= 0:
         return None
-    entry = decode(question, info, wire, left, 0.0)
-    if entry is None:
+    question = _question(browser.names, key, reply)
+    entry = decode(question, info, wire, left, 0.0) if question is not None else None
+    if question is None or entry is None:
         return None
-    fields = {"info": info, "answer": answer_text(reply).encode(), "wire": reply.wire}
+    mac = b""
     if browser.seal is not None:  # what is signed now says when it was made as if the file had taken no time
         made = time.strftime(TIME_FORM, time.gmtime(time.time() + entry.stored))
-        fields["info"] = _STORED.sub(f" stored={made} ".encode(), info, count=1)
-        fields["mac"] = browser.seal.sign(key.encode(), fields["info"], reply.wire)
-    return key, left, fields
+        info = _STORED.sub(f" stored={made} ".encode(), info, count=1)
+        mac = browser.seal.sign(key.encode(), info, reply.wire)
+    return Line(key, question, left, info, answer_text(reply).encode(), reply.wire, mac)
 
 
-def _store(browser: Browser, page: list[Line], replace: bool, counts: Counts) -> None:
-    browser.note_odd([(key, left) for key, left, _ in page])
+def _question(names: Names, key: str, reply: Reply) -> bytes | None:
+    """The question a key stands for; tried first is that of the reply, which it has to be anyway."""
+    bits = _VARIANTS.get(key.rpartition("}:")[2].partition(":")[2])
+    if bits is not None:
+        found = reply.question() + bytes((bits,))
+        for each in (found, wider_key(found)):
+            if names.entry(each).decode("ascii") == key:
+                return each
+    return names.question(key)
+
+
+def _store(browser: Browser, page: list[Line], replace: bool) -> int:
+    """How many were there already, and have been left as they are."""
+    browser.note_odd([(line.key, line.question, line.left) for line in page])
     if not has_slots(browser.redis):
-        return _store_at_once(browser, page, replace, counts)
+        told: list[Any] = [int(replace)]
+        for line in page:
+            told += line[2:]
+        with redis_errors():
+            return int(browser.redis.eval(STORE.source.decode(), len(page), *(line.key for line in page), *told))
     with redis_errors():
         pipeline = browser.redis.pipeline(transaction=False)
-        for key, _, _ in page:
-            pipeline.exists(key)
+        for line in page:
+            pipeline.exists(line.key)
         there = [False] * len(page) if replace else pipeline.execute()
         pipeline = browser.redis.pipeline(transaction=False)
-        for (key, left, fields), known in zip(page, there, strict=True):
+        for line, known in zip(page, there, strict=True):
             if not known:
-                pipeline.delete(key)
-                pipeline.hset(key, mapping=fields)
-                pipeline.pexpire(key, left)
+                fields = {"info": line.info, "answer": line.answer, "wire": line.wire}
+                pipeline.delete(line.key)
+                pipeline.hset(line.key, mapping=fields | ({"mac": line.mac} if line.mac else {}))
+                pipeline.pexpire(line.key, line.left)
         pipeline.execute()
-    counts.known += sum(map(bool, there))
-    counts.stored += len(page) - sum(map(bool, there))
-    return None
-
-
-def _store_at_once(browser: Browser, page: list[Line], replace: bool, counts: Counts) -> None:
-    told: list[Any] = [int(replace)]
-    for _, left, fields in page:
-        told += [left, fields["info"], fields["answer"], fields["wire"], fields.get("mac", b"")]
-    with redis_errors():
-        known = browser.redis.eval(STORE.source.decode(), len(page), *(key for key, _, _ in page), *told) if page else 0
-    counts.known += known
-    counts.stored += len(page) - known
+    return sum(map(bool, there))

@@ -129,30 +129,6 @@ def client(url: RedisUrl, timeout: float) -> Any:
     return sentinels.master_for(url.service, db=url.db, parser_class=BoundedParser, **told)
 
 
-def primaries(found: Any) -> list[Any]:
-    """A client for each primary a client knows: itself, unless it is a cluster's."""
-    if not has_slots(found):
-        return [found]
-    return [found.get_redis_connection(node) for node in found.get_primaries()]
-
-
-def some_primary(found: Any) -> Any:
-    """A client for one primary: any of a cluster's will do for messages."""
-    return found.get_redis_connection(found.get_random_primary_node()) if has_slots(found) else found
-
-
-def slotted(found: Any) -> list[tuple[Any, int | None]]:
-    """The same, checked again, each with the first slot it has; None where it is no cluster's."""
-    if not has_slots(found):
-        return [(found, None)]
-    found.nodes_manager.initialize(disconnect_startup_nodes_pools=False)
-    firsts: dict[str, int] = {}
-    for slot, nodes in sorted(found.nodes_manager.slots_cache.items()):
-        firsts.setdefault(nodes[0].name, slot)
-    known = [(node, firsts.get(node.name)) for node in found.get_primaries()]
-    return [(found.get_redis_connection(node), slot) for node, slot in known]
-
-
 class Line:
     """One connection of a redis-py client. Where it is lost, no other takes its url, as redis-py has it.
 
@@ -178,16 +154,20 @@ class Line:
         self._connection.send_packed_command(self._connection.pack_commands(told))
         return [self._reply() for _ in commands]
 
+    def send(self, command: Sequence[Any]) -> None:
+        """Ask, without waiting for the reply."""
+        told = [str(part) if isinstance(part, int) else part for part in command]
+        self._connection.send_packed_command(self._connection.pack_commands([told]))
+
+    def receive(self) -> Any:
+        """The next reply; an error is one as well."""
+        return self._reply()
+
     def _reply(self) -> Any:
         try:
             return self._connection.read_response()
         except redis.ResponseError as error:
             return hiredis.ReplyError(f"{error.status_code or ''} {error}".strip())
-
-
-def has_slots(found: Any) -> bool:
-    """Whether a client is a cluster's, where no command or transaction may be about keys of two slots."""
-    return isinstance(found, redis.RedisCluster)
 
 
 def connection(url: RedisUrl, host: Host | None, client_name: str) -> Any:

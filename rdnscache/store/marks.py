@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Iterable, Iterator
 
 import hiredis
 
@@ -17,10 +18,11 @@ from rdnscache.logs import Throttled
 from rdnscache.store.alone import by_one
 from rdnscache.store.contract import Names
 from rdnscache.store.flushes import Flushes
+from rdnscache.store.scope import Scope
 from rdnscache.store.servers import Ask
 from rdnscache.store.slots import tag_of
 from rdnscache.store.steering import LONGEST_MARK, MARK, MARKS_KEPT
-from rdnscache.store.sweeping import STEP, sweep
+from rdnscache.store.sweeping import STEP, Where, sweep
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +78,7 @@ class Marks:
         deleted = by_one(
             ask, lock,
             lambda: not self._flushes.owed(read(ask, mark)).scopes,
-            lambda: (count for scope in debt.scopes for count in sweep(ask, self._names, scope, STEP)),
+            lambda: self._sweep(ask, debt.scopes),
         )  # fmt: skip
         if deleted is None:
             return
@@ -84,3 +86,8 @@ class Marks:
         ask((b"DEL", lock))
         what = ", ".join(map(str, debt.scopes))
         log.warning("%s has lost flushes: they were repeated before it is used: %s; %d entries", shard, what, deleted)
+
+    def _sweep(self, ask: Ask, scopes: Iterable[Scope]) -> Iterator[int]:
+        for scope in scopes:
+            for step in sweep(ask, self._names, scope, STEP, where=Where.SLOT):
+                yield step.deleted

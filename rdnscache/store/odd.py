@@ -3,7 +3,7 @@ routes of views.
 
 All others are found key by key. Of these there is an index, which a leader writes before it claims and before it fills:
 so whoever forgets a name need not search all keys for it. In a Redis Cluster the index is on another server than the
-entries, and nothing comes in order; there it is not gone by.
+entries, and nothing comes in order; there it is not gone by, since a server can tell which keys are in a slot.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ from rdnscache.dns.names import TYPES
 from rdnscache.dns.question import VARIANT_ROUTE, VARIANT_SUBNET, qclass, qtype, questions, variant
 from rdnscache.dns.wire import IN
 from rdnscache.store.contract import Names, Script
+from rdnscache.store.slots import slot_of
 
 #: Entries that are listed; beyond them `MORE` says that there are others.
 LISTED = 10_000
+#: Keys of a slot that are looked at to find those of a name, and for how many more that may have come meanwhile there
+#: is room: of ten million on one server it has 600, unless somebody makes names for it.
+MOST_IN_SLOT, SPARE = 20_000, 100
 MORE = b"more"
 
 #: KEYS index; ARGV entry, ms for which it may be there. Scores are when, by the clock of Redis. A value of another type
@@ -63,6 +67,20 @@ def guesses(names: Names, name: bytes, listed: Sequence[Any]) -> Iterator[str]:
         text = member.decode("utf-8", "replace") if isinstance(member, bytes) else ""
         if text.startswith(head):
             yield text
+
+
+def in_slot(ask: Callable[..., Sequence[Any]], names: Names, name: bytes) -> list[str] | None:
+    """The keys of a name at a server of a Redis Cluster, which knows what is in a slot; None where it cannot tell."""
+    head = names.entries_of(name)
+    slot = slot_of(head.encode())
+    (count,) = ask((b"CLUSTER", b"COUNTKEYSINSLOT", slot))
+    if not isinstance(count, int) or count > MOST_IN_SLOT:
+        return None
+    (keys,) = ask((b"CLUSTER", b"GETKEYSINSLOT", slot, count + SPARE)) if count else ([],)
+    if not isinstance(keys, list):
+        return None
+    texts = (key.decode("utf-8", "replace") for key in keys if isinstance(key, bytes))
+    return [text for text in texts if text.startswith(head)]
 
 
 def listed(ask: Callable[[Sequence[Any]], Sequence[Any]], names: Names) -> Sequence[Any] | None:

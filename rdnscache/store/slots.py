@@ -5,18 +5,17 @@ from __future__ import annotations
 from binascii import crc_hqx
 from typing import Any
 
-from redis.crc import REDIS_CLUSTER_HASH_SLOTS
-from redis.utils import str_if_bytes
-
 from rdnscache.errors import StoreDown
 from rdnscache.redis_url import Host
 
+#: What a Redis Cluster divides its keys into.
+SLOTS = 16384
 #: Octal digits of a tag: six reach every slot.
 _DIGITS = 6
 
 
 def _slot(digits: int) -> int:
-    return crc_hqx(b"%0*o" % (_DIGITS, digits), 0) % REDIS_CLUSTER_HASH_SLOTS
+    return crc_hqx(b"%0*o" % (_DIGITS, digits), 0) % SLOTS
 
 
 def _steps() -> list[tuple[int, int]]:
@@ -35,6 +34,16 @@ def _steps() -> list[tuple[int, int]]:
 _STEPS = _steps()
 
 
+def slot_of(key: bytes) -> int:
+    """The slot of a key: that of what is in its first braces, if there is something."""
+    tag = key.partition(b"{")[2].partition(b"}")
+    return crc_hqx(tag[0] if tag[0] and tag[1] else key, 0) % SLOTS
+
+
+def _text(told: bytes | str) -> str:
+    return told.decode("utf-8", "replace") if isinstance(told, bytes) else told
+
+
 def tag_of(slot: int) -> str:
     """A hash tag whose keys are in a slot."""
     rest, digits = slot ^ _slot(0), 0
@@ -48,13 +57,13 @@ def ranges(asked: str, told: Any) -> list[tuple[int, int, list[Host]]]:
     """First and last slot and who has them, the primary in front, from what CLUSTER SLOTS tells. Raises StoreDown."""
     try:
         found = [
-            (first, last, [(str_if_bytes(node[0] or b"").strip("?") or asked, int(node[1])) for node in nodes])
+            (first, last, [(_text(node[0] or b"").strip("?") or asked, int(node[1])) for node in nodes])
             for first, last, *nodes in told
         ]
         for first, last, places in found:
             if not places[0][1]:
                 raise StoreDown("the cluster tells port 0 of a primary; over TLS its servers need 'tls-cluster yes'")
-            if not 0 <= first <= last < REDIS_CLUSTER_HASH_SLOTS:
+            if not 0 <= first <= last < SLOTS:
                 raise ValueError
     except (TypeError, ValueError, IndexError, AttributeError):
         raise StoreDown("what it tells of its slots makes no sense") from None

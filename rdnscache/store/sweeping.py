@@ -1,5 +1,7 @@
 """Deleting what a flush means from one server, over one connection.
 
+Redis walks through its keys and deletes by itself, in steps of a few milliseconds between which nodes have their turn.
+
 Who asks must not open another connection where it is lost: another server, or one that has been started again, does not
 know how far SCAN has come, and may have entries again that were deleted. It starts again, or it has not been done.
 """
@@ -7,69 +9,174 @@ know how far SCAN has come, and may have entries again that were deleted. It sta
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from rdnscache.dns.names import rcode_text
 from rdnscache.errors import StoreDown
-from rdnscache.store.contract import CLAIM_SUFFIX, FLUSHED, Names
-from rdnscache.store.odd import guesses, listed
+from rdnscache.store.contract import CLAIM_SUFFIX, FLUSHED, Names, Script
+from rdnscache.store.odd import guesses, in_slot, listed
 from rdnscache.store.scope import Scope
 from rdnscache.store.servers import Ask
 
-#: Keys asked for in one go; where a worker asks, which has other things to do between.
+#: Keys tried in one go where they are known; where a worker asks, which has other things to do between.
 PAGE, STEP = 500, 50
+#: Keys that Redis takes at a time, and after how much work a step ends, which is about so many microseconds: no clock
+#: goes in a script.
+KEYS, WORK = 100, 1500
+#: What a step does: take claims, delete entries.
+CLAIMS, ENTRIES, BOTH = b"claims", b"entries", b"both"
+
+#: ARGV cursor, pattern, what to do, root with its brace, name, zone, RCODE (each perhaps empty), and types, if only
+#: some are meant. Returns the cursor, how many keys were looked at, how many entries deleted, and keys that have moved.
+SWEEP = Script(
+    b"""
+local cursor, looked, deleted, moved = ARGV[1], 0, 0, {}
+local claims, entries = ARGV[3] ~= 'entries', ARGV[3] ~= 'claims'
+local root, name, zone = ARGV[4], ARGV[5], ARGV[6]
+local rcode, kinds = ARGV[7] ~= '' and 'rcode=' .. ARGV[7] .. ' ', ARGV[8] and {}
+for i = 8, #ARGV do kinds[ARGV[i]] = true end
+local sub, find, call, pcall = string.sub, string.find, redis.call, redis.pcall
+local failed
+local function done(key, reply)
+  if type(reply) ~= 'table' or not reply.err then return reply end
+  if find(reply.err, 'non local key', 1, true) then
+    moved[#moved + 1] = key
+  elseif not find(reply.err, 'WRONGTYPE', 1, true) then
+    failed = reply
+  end
+end
+local function meant(key)
+  if sub(key, 1, #root) ~= root then return end
+  local own, kind = string.match(key, '^([a-z0-9_.\\\\-]*%%.)}:([%%u%%d-]+)', #root + 1)
+  if not own or (name ~= '' and own ~= name) then return end
+  if zone ~= '' and own ~= zone and sub(own, -#zone - 1) ~= '.' .. zone then return end
+  return kind
+end
+local work = 0
+repeat
+  local found = call('SCAN', cursor, 'MATCH', ARGV[2], 'COUNT', %d)
+  cursor, looked, work = found[1], looked + %d, work + %d
+  for _, key in ipairs(found[2]) do
+    local claim = sub(key, -5) == '#lead'
+    local kind = (claim and claims or not claim and entries) and meant(key)
+    work = work + (kind and 5 or 1)
+    if kind and claim then
+      done(key, pcall('SET', key, 'flushed', 'XX', 'KEEPTTL'))
+    elseif kind and (not kinds or kinds[kind]) and not find(key, '#', 1, true) then
+      local info = rcode and done(key, pcall('HMGET', key, 'info'))
+      work = work + (rcode and 5 or 0)
+      if not rcode or (info and info[1] and find(info[1] .. ' ', rcode, 1, true)) then
+        deleted = deleted + (done(key, pcall('UNLINK', key)) or 0)
+      end
+    end
+  end
+  if failed then return failed end
+until cursor == '0' or work >= %d
+return {cursor, looked, deleted, moved}
+"""
+    % (KEYS, KEYS, KEYS, WORK),
+    0,
+)
+
+
+class Where(Enum):
+    """How it can be known where the entries of one name are."""
+
+    #: All but those that an index lists are where they can be guessed: the server has all keys.
+    INDEX = "index"
+    #: A server of a Redis Cluster knows what is in each slot.
+    SLOT = "slot"
+    UNKNOWN = "unknown"
+
+
+class Swept(NamedTuple):
+    """What a step has come to."""
+
+    #: About how many keys were looked at.
+    looked: int
+    deleted: int
 
 
 def sweep(
-    ask: Ask, names: Names, scope: Scope, page: int = PAGE, moved: Ask | None = None, guess: bool = False
-) -> Iterator[int]:
-    """Delete the entries a scope holds; how many, page by page.
+    ask: Ask,
+    names: Names,
+    scope: Scope,
+    page: int = PAGE,
+    moved: Ask | None = None,
+    where: Where = Where.UNKNOWN,
+    settled: bool = False,
+) -> Iterator[Swept]:
+    """Delete the entries a scope holds, step by step.
 
     Leaders under way lose their claim, so that what they are about to bring is not stored. All of them do before
-    entries are looked for: one that fills meanwhile could store behind the search, and its claim would be gone.
-    `moved` is for commands about keys that have left a server of a Redis Cluster since it told of them. With `guess`,
-    for a server that has all keys, those of a single name are tried one by one instead of searched for, where all can
-    be known.
+    entries are looked for: one that fills meanwhile could store behind the search, and its claim would be gone. With
+    `settled`, when no leader is left that would, both are done in one go.
+    `moved` is for commands about keys that have left a server of a Redis Cluster since it told of them. The keys of a
+    single name are not searched for where they can be known: see `Where`.
     """
-    wanted = scope.in_words()
-    for keys in _places(ask, names, scope, page, guess, CLAIM_SUFFIX):
-        claims = [key for key in keys if wanted.holds(names.words(key.removesuffix(CLAIM_SUFFIX)), any_type=True)]
-        _run(ask, [(b"SET", key, FLUSHED, b"XX", b"KEEPTTL") for key in claims], moved)
-        yield 0
-    for keys in _places(ask, names, scope, page, guess):
-        entries = [key for key in keys if wanted.holds(names.words(key))]
-        if scope.rcode is not None:
-            entries = list(_with_rcode(ask, entries, scope.rcode))
-        groups = [entries] if guess and entries else [[key] for key in entries]
-        yield _run(ask, [(b"UNLINK", *group) for group in groups], moved)
-
-
-def _places(ask: Ask, names: Names, scope: Scope, page: int, guess: bool, suffix: str = "") -> Iterator[Sequence[str]]:
-    """Where entries of a scope may be, or their claims."""
-    known = listed(ask, names) if guess and scope.name is not None else None
-    if scope.name is None or known is None:
-        yield from scan(ask, scope.pattern(names) + suffix, page)
+    keys = _keys_of(ask, names, scope.name, where) if scope.name is not None else None
+    if keys is not None:
+        for some in _pages(keys, page):
+            claims = [key if key.endswith(CLAIM_SUFFIX) else key + CLAIM_SUFFIX for key in some]
+            _run(ask, [(b"SET", key, FLUSHED, b"XX", b"KEEPTTL") for key in dict.fromkeys(claims)], moved)
+            yield Swept(len(some), 0)
+        keys = _keys_of(ask, names, scope.name or b"", where)
+    if keys is not None:
+        wanted = scope.in_words()
+        for some in _pages([key for key in keys if wanted.holds(names.words(key))], page):
+            entries = some if scope.rcode is None else list(_with_rcode(ask, some, rcode_text(scope.rcode)))
+            yield Swept(len(some), _run(ask, [(b"UNLINK", key) for key in entries], moved))
         return
-    found = guesses(names, scope.name, known)
-    while keys := [key + suffix for key in islice(found, page)]:
-        yield keys
+    for what in (BOTH,) if settled else (CLAIMS, ENTRIES):
+        yield from _steps(ask, names, scope, what, moved)
 
 
-def scan(ask: Ask, pattern: str, page: int) -> Iterator[list[str]]:
-    """Keys that fit a pattern, as SCAN brings them. Raises StoreDown."""
+def _keys_of(ask: Ask, names: Names, name: bytes, where: Where) -> Sequence[str] | None:
+    """Where entries and claims of a name may be; None where all keys have to be searched."""
+    if where is Where.SLOT:
+        return in_slot(ask, names, name)
+    known = listed(ask, names) if where is Where.INDEX else None
+    return None if known is None else list(guesses(names, name, known))
+
+
+def _pages(keys: Sequence[str], page: int) -> Iterator[Sequence[str]]:
+    found = iter(keys)
+    while some := list(islice(found, page)):
+        yield some
+
+
+def _steps(ask: Ask, names: Names, scope: Scope, what: bytes, moved: Ask | None) -> Iterator[Swept]:
+    """Search for what is meant. Raises StoreDown."""
+    pattern, words = scope.pattern(names) + (CLAIM_SUFFIX if what == CLAIMS else ""), scope.in_words()
+    rcode = rcode_text(scope.rcode) if scope.rcode is not None else ""
+    told = (pattern, what, names.root + "{", words.name or "", words.zone or "", rcode, *(words.kinds or ()))
     cursor = b"0"
     while True:
-        (told,) = ask((b"SCAN", cursor, b"MATCH", pattern, b"COUNT", page))
-        if not isinstance(told, list) or len(told) != 2:
-            raise StoreDown(f"keys cannot be looked for: {told}"[:200])
-        cursor, keys = told
-        yield [key.decode("utf-8", "replace") for key in keys]
+        (reply,) = ask((b"EVAL", SWEEP.source, b"0", cursor, *told))
+        if not isinstance(reply, list) or len(reply) != 4:
+            raise StoreDown(f"not all can be deleted: {reply}"[:200])
+        cursor, looked, deleted, elsewhere = reply
+        if elsewhere:
+            deleted += _delete_elsewhere(moved or _failed, elsewhere, rcode)
+        yield Swept(looked, deleted)
         if cursor == b"0":
             return
 
 
-def _run(ask: Ask, commands: list[tuple[bytes | str, ...]], moved: Ask | None) -> int:
+def _delete_elsewhere(moved: Ask, keys: Sequence[bytes], rcode: str) -> int:
+    """What is meant and has left a server of a Redis Cluster since it told of it."""
+    deleted = 0
+    for key in keys:
+        if key.endswith(CLAIM_SUFFIX.encode()):
+            _run(moved, [(b"SET", key, FLUSHED, b"XX", b"KEEPTTL")])
+        elif not rcode or list(_with_rcode(moved, [key], rcode)):
+            deleted += _run(moved, [(b"UNLINK", key)])
+    return deleted
+
+
+def _run(ask: Ask, commands: list[tuple[bytes | str, ...]], moved: Ask | None = None) -> int:
     """The sum of the replies that are numbers."""
     count = 0
     for command, reply in zip(commands, ask(*commands) if commands else (), strict=True):
@@ -79,12 +186,12 @@ def _run(ask: Ask, commands: list[tuple[bytes | str, ...]], moved: Ask | None) -
     return count
 
 
-def _failed(told: object) -> Sequence[Any]:
-    raise StoreDown(f"not all can be deleted: {told}"[:200])
+def _failed(*told: object) -> Sequence[Any]:
+    raise StoreDown(f"not all can be deleted: {told[0]}"[:200])
 
 
-def _with_rcode(ask: Ask, keys: list[str], rcode: int) -> Iterable[str]:
-    word = b"rcode=%s " % rcode_text(rcode).encode()
+def _with_rcode(ask: Ask, keys: Sequence[Any], rcode: str) -> Iterable[Any]:
+    word = b"rcode=%s " % rcode.encode()
     told = ask(*((b"HMGET", key, b"info") for key in keys)) if keys else ()
     for key, reply in zip(keys, told, strict=True):
         if isinstance(reply, list) and isinstance(reply[0], bytes) and word in reply[0] + b" ":

@@ -1,0 +1,83 @@
+"""Where commands find Redis: our own client for one server without TLS, redis-py's for everything else.
+
+redis-py is loaded only where it is needed. Clients of either kind are used by the same names.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import hiredis
+
+from rdnscache.errors import StoreDown
+from rdnscache.redis_url import SERVER, RedisUrl
+from rdnscache.store.complaint import sentence
+from rdnscache.store.direct import Direct, DirectLine
+
+
+def connect(url: RedisUrl, timeout: float) -> Any:
+    """A client. For a cluster it connects at once. Raises what a client does."""
+    if url.kind == SERVER and not url.tls:
+        return Direct(url, timeout)
+    from rdnscache.store.connect import client
+
+    return client(url, timeout)
+
+
+def has_slots(client: Any) -> bool:
+    """Whether a client is a cluster's, where no command or transaction may be about keys of two slots."""
+    return hasattr(client, "nodes_manager")
+
+
+def primaries(client: Any) -> list[Any]:
+    """A client for each primary a client knows: itself, unless it is a cluster's."""
+    if not has_slots(client):
+        return [client]
+    return [client.get_redis_connection(node) for node in client.get_primaries()]
+
+
+def some_primary(client: Any) -> Any:
+    """A client for one primary: any of a cluster's will do for messages."""
+    return client.get_redis_connection(client.get_random_primary_node()) if has_slots(client) else client
+
+
+def slotted(client: Any) -> list[tuple[Any, int | None]]:
+    """The same as `primaries`, checked again, each with the first slot it has; None where it is no cluster's."""
+    if not has_slots(client):
+        return [(client, None)]
+    client.nodes_manager.initialize(disconnect_startup_nodes_pools=False)
+    firsts: dict[str, int] = {}
+    for slot, nodes in sorted(client.nodes_manager.slots_cache.items()):
+        firsts.setdefault(nodes[0].name, slot)
+    known = [(node, firsts.get(node.name)) for node in client.get_primaries()]
+    return [(client.get_redis_connection(node), slot) for node, slot in known]
+
+
+def line(client: Any) -> Any:
+    """One connection of a client, as a context: where it is lost, no other takes its place."""
+    if isinstance(client, Direct):
+        return DirectLine(client)
+    from rdnscache.store.connect import Line
+
+    return Line(client)
+
+
+@contextmanager
+def redis_errors() -> Iterator[None]:
+    """What a client raises, as our own error."""
+    try:
+        yield
+    except (OSError, ValueError, hiredis.ReplyError) as error:
+        raise StoreDown(sentence(error)) from None
+    except Exception as error:
+        if isinstance(error, StoreDown) or not _is_of_redis_py(error):
+            raise
+        raise StoreDown(sentence(error)) from None
+
+
+def _is_of_redis_py(error: Exception) -> bool:
+    redis: Any = sys.modules.get("redis")
+    return redis is not None and isinstance(error, (redis.RedisError, redis.exceptions.RedisClusterException))
