@@ -78,7 +78,8 @@ def present(kinds: Iterable[Kind]) -> Iterable[Kind]:
         if kind.present():
             yield kind
         else:
-            print(f"{kind.name} is left out: no {kind.program} here (Debian package {kind.package}).")
+            package = f"Debian package {kind.package}" if kind.package != "none" else "in no Debian package"
+            print(f"{kind.name} is left out: no {kind.program} here ({package}).")
 
 
 def check_tools() -> bool:

@@ -83,7 +83,7 @@ def _choice(kinds: Sequence[Kind], _: bool) -> list[Case]:
     cases = [
         Case(f"{kind.name}, {label}", kind, measure)
         for kind in kinds
-        if kind.name in ("rdnscache", "unbound", "dnsdist")
+        if kind.name in ("rdnscache", "unbound", "dnsdist", "coredns")
         for label, measure in ways.items()
     ]
     return [*cases, Case("rdnscache, the four, race", OURS[0], way(FOUR, "race"))] if OURS[0] in kinds else cases

@@ -4,6 +4,7 @@ What is the same for all: no logging of queries, no DNSSEC validation, no rate l
 a cache of CACHE entries unless a row says otherwise. dnsmasq warns of a cache above 10,000 entries; with its default
 the rows of cold names would measure how it evicts (four times the CPU). It also ends a TCP connection after 100
 queries, which dnsperf counts as losses. dnsdist is a packet cache before nsd, not a resolver.
+CoreDNS is in no Debian package; it takes part where `coredns` is on the PATH.
 """
 
 from __future__ import annotations
@@ -184,6 +185,18 @@ getPool(''):setCache(newPacketCache({place.entries or CACHE}))
     return ["dnsdist", "--supervised", "--disable-syslog", "-C", _write(place, "dnsdist.conf", conf)]
 
 
+def _coredns(place: Place) -> list[str]:
+    conf = f""".:{place.port} {{
+  bind {HERE}
+  cache 3600 {{
+    success {place.entries or CACHE}
+  }}
+  forward . {" ".join(place.forward_to())}
+}}
+"""
+    return ["coredns", "-quiet", "-conf", _write(place, "Corefile", conf)]
+
+
 RDNSCACHE = Kind("rdnscache", sys.executable, "", (sys.executable, "-m", "rdnscache", "--version"), _rdnscache)
 PURE = Kind("rdnscache (pure)", sys.executable, "", RDNSCACHE.version, _rdnscache, (("RDNSCACHE_PURE", "1"),))
 ECHO = Kind("echo", "cc", "gcc", ("cc", "--version"), _echo)
@@ -193,6 +206,7 @@ PEERS = (
     Kind("kresd", "kresd", "knot-resolver", ("kresd", "-V"), _kresd),
     Kind("recursor", "pdns_recursor", "pdns-recursor", ("pdns_recursor", "--version"), _recursor),
     Kind("dnsdist", "dnsdist", "dnsdist", ("dnsdist", "--version"), _dnsdist),
+    Kind("coredns", "coredns", "none", ("coredns", "-version"), _coredns, (("GOMAXPROCS", "1"),)),
 )
 KINDS = (ECHO, RDNSCACHE, PURE, *PEERS)
 OURS = (RDNSCACHE, PURE)

@@ -89,6 +89,8 @@ class Stream(_Ending):
         self._pieces: deque[bytes | memoryview] = deque()
         #: Whether the peer takes no more.
         self._refusing = False
+        #: Whether it has said that it sends no more.
+        self._ended = False
         #: The moment at which the peer last took something, while something waits.
         self.moved = 0.0
         loop = get_hub().loop
@@ -131,6 +133,7 @@ class Stream(_Ending):
         if data:
             self._on_data(data)
         else:
+            self._ended = True
             self._reader.stop()
             self._on_end("closed by the peer")
 
@@ -182,8 +185,11 @@ class Stream(_Ending):
                 self._on_drain()
 
     def _refused(self, error: OSError) -> None:
-        """The peer takes no more. What it has sent before that is still to be read, and then the end."""
-        if not self._reader.active:
+        """The peer takes no more. What it has sent before that is still to be read, and then the end.
+
+        Where reading is paused, that is when it goes on; but who takes turns with others has no use for the rest.
+        """
+        if self._ended or (self._on_ready is not None and not self._reader.active):
             self._end(error.strerror or str(error))
             return
         self._refusing = True

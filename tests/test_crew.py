@@ -5,6 +5,7 @@ from __future__ import annotations
 import gevent
 import pytest
 from gevent.event import Event
+from support import wait_for
 
 from rdnscache import clock
 from rdnscache.crew import KEPT, Crew, Task
@@ -46,6 +47,11 @@ def test_those_that_nothing_is_left_for_end() -> None:
 
 def test_those_in_use_stay() -> None:
     """However short the use: who was needed since the last look does not end."""
+    wait_for(lambda: used_for_two_looks() < 0.5, 60)
+
+
+def used_for_two_looks() -> float:
+    """Use a crew again and again; the longest pause between, which a busy machine makes too long to say anything."""
     flyers: set[gevent.Greenlet] = set()
 
     def fly(task: Task) -> None:
@@ -53,12 +59,15 @@ def test_those_in_use_stay() -> None:
         gevent.sleep(0)
 
     crew = Crew(fly, lambda task, column: None, SIZE)
-    ends = clock.now() + 2.5  # two looks
+    used = clock.now()
+    ends, longest = used + 2.5, 0.0  # two looks
     while (now := clock.now()) < ends:
+        longest, used = max(longest, now - used), now
         for _ in range(2 * KEPT):
             crew.start(Task(b"\1a\4test\0\0\1\0\1\0", now, b""), now)
         gevent.sleep(0.05)
-    assert living(flyers) == len(flyers) == 2 * KEPT
+    assert living(flyers) == len(flyers) == 2 * KEPT or longest >= 0.5
+    return longest
 
 
 class TestDelay:

@@ -234,7 +234,7 @@ def test_secrets_in_the_credentials_of_a_service(tmp_path: Path, monkeypatch: py
     (tmp_path / "tsig").write_text("c2VzYW1lc2VzYW1lc2VzYW1l\n")
     (tmp_path / "secrets").write_text("1:0123456789abcdef\n")
     place = "$CREDENTIALS_DIRECTORY"
-    given = {
+    given: dict[str, Any] = {
         "admin_token": f"file:{place}/word", "admin_read_token": f"file:{place}/word",
         "secret": (f"file:{place}/secrets",), "redis": f"redis://192.0.2.1/0?password_file={place}/word",
         "rpz": (f"axfr://192.0.2.1/rpz.test?tsig=key.test:hmac-sha256:file:{place}/tsig",),

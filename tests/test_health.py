@@ -6,7 +6,7 @@ import pytest
 
 from rdnscache.upstream.health import FAILURES_BEFORE_REST, FIRST_REST, LAST_REST, STABLE, Health
 
-pytestmark = pytest.mark.pure
+pytestmark = [pytest.mark.once, pytest.mark.pure]
 
 
 def _rested(now: float) -> Health:

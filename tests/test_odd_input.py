@@ -241,7 +241,8 @@ def test_ordinary_text_is_left_alone(text: str) -> None:
     assert printable(text) == text
 
 
-WORDS = [("--help",), ("check-config", "{toml}"), ("cache", "ls"), ("cache", "export", "-"), ("cluster", "status")]
+WORDS = [("--help",), ("check-config", "{toml}"), ("cache", "ls"), ("cache", "export", "-"),
+         ("cluster", "status", "--json")]  # fmt: skip
 
 
 def test_closed_standard_streams_end_in_no_traceback() -> None:

@@ -25,6 +25,7 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import StreamDataReceived, StreamReset
 
 from rdnscache.upstream.quic_channel import QuicChannel
+from rdnscache.upstream.quic_handshake import Step
 from rdnscache.upstream.quic_identity import Tickets
 
 pytestmark = pytest.mark.once
@@ -202,11 +203,15 @@ def test_a_file_of_ours_that_has_gone_is_told(tmp_path: Path) -> None:
         assert "No such file" in str(client.failures[0])
 
 
-def test_one_that_is_closed_in_its_handshake_tells_nobody(tmp_path: Path) -> None:
+def test_one_that_is_closed_in_its_handshake_tells_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread may have it at that moment."""
+    may_go = threading.Event()
+    real = Step.__call__
+    monkeypatch.setattr(Step, "__call__", lambda self: may_go.wait(10) and real(self))
     with QuicServer(tmp_path, echo) as server:
         client = Client(url_of(server))
         client.until(lambda: client.channel._stepping)
         client.channel.close()
+        may_go.set()
         client.until(lambda: not client.channel._stepping)
         assert (client.opened, client.failures) == (0, [])

@@ -14,7 +14,7 @@ from support import answer, failure
 from rdnscache.dns.wire import FORMERR, NOTIMP, REFUSED, SERVFAIL
 from rdnscache.upstream.reading import about, read_reply
 
-pytestmark = pytest.mark.pure
+pytestmark = [pytest.mark.once, pytest.mark.pure]
 
 KEY = b"\x03www\x07example\x00\x00\x01\x00\x01\x00"
 

@@ -38,6 +38,7 @@ from support import (
     wait_until_at_work,
     watched,
 )
+from support.certificates import Authority
 
 from rdnscache import metrics, outcomes
 from rdnscache.dns.wire import parse_query
@@ -140,9 +141,13 @@ def expressions() -> Iterator[str]:
             yield target["expr"].replace("$__rate_interval", "1m").replace("$instance", ".*")
 
 
-def test_the_dashboard_asks_for_what_there_is(upstream: Upstream, redis_server: RedisServer) -> None:
+def test_the_dashboard_asks_for_what_there_is(
+    upstream: Upstream, redis_server: RedisServer, tmp_path: Path
+) -> None:  # fmt: skip
     """Every metric, label and label value in the dashboard is one of /metrics; every metric is in the dashboard."""
-    with watched(upstream, redis_server.url, 1, "--upstream-budget", "1000/s") as (node, port):
+    paper = Authority(tmp_path).sign("client.test")
+    zone = f"corp.test=tls://127.0.0.1:{free_port()}#dns.test?cert={paper.certificate}&key={paper.key}"
+    with watched(upstream, redis_server.url, 1, "--upstream-budget", "1000/s", "--zone", zone) as (node, port):
         ask(node.port, "a.test")
         text = get(port, "/metrics")
     asked = set()

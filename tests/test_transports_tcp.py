@@ -537,8 +537,12 @@ def test_replies_in_a_burst_do_not_hold_up_the_hub() -> None:
         assert answered(queries)
 
 
-def test_what_came_before_a_reset_is_read() -> None:
-    """Whoever writes first finds out about the reset, but the answers that had come by then count."""
+@pytest.mark.parametrize("paused", [False, True])
+def test_what_came_before_a_reset_is_read(paused: bool) -> None:
+    """Whoever writes first finds out about the reset, but the answers that had come by then count.
+
+    So they do where reading has paused at that moment, since others have their turn.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ours = socket.create_connection(listener.getsockname())
         theirs, _ = listener.accept()
@@ -547,8 +551,11 @@ def test_what_came_before_a_reset_is_read() -> None:
         theirs.sendall(b"an answer")
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         theirs.close()
+        if paused:
+            stream.pause()
         stream.write(b"a query")
         stream.write(b"another")
+        stream.resume()
         with gevent.Timeout(5):
             while len(came) < 2:
                 gevent.sleep(0.01)

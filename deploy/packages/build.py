@@ -86,6 +86,7 @@ def install(place: Path, found: Path) -> None:
     said = run(place / "bin/rdnscache", "--version")
     if "compiled" not in said:
         sys.exit(f"build: not the compiled form: {said}")
+    run(place / "bin/python", "-c", "import rdnscache.worker")  # all that is compiled fits together
     packages = place / f"lib/python{VERSION}/site-packages"
     for tests in list(packages.rglob("tests")):
         shutil.rmtree(tests)
@@ -162,6 +163,7 @@ def units(folder: Path) -> None:
     for name in ("rdnscache.service", "rdnscache.socket"):
         text = (ROOT / "deploy/systemd" / name).read_text()
         text = re.sub(r"/opt/rdnscache/bin/", "/usr/bin/", text).replace("192.0.2.11:53", "127.0.0.1:53")
+        text = re.sub(r"^(Documentation=)", r"\1man:rdnscache-serve(1) ", text, flags=re.MULTILINE)
         (folder / name).write_text(text)
 
 

@@ -11,8 +11,8 @@ echo 'www.example.com. 300 IN A 192.0.2.1' > "$folder/records"
 rdnscache serve --listen 127.0.0.1:5399 --upstream 127.0.0.1:9 --records "$folder/records" 2> "$folder/log" &
 node=$!
 answer=
-for _ in $(seq 60); do
-    answer=$(rdnscache query @127.0.0.1:5399 www.example.com +short 2> /dev/null) && break
+for _ in $(seq 30); do
+    answer=$(timeout 2 rdnscache query @127.0.0.1:5399 www.example.com +short 2> /dev/null) && break
     sleep 0.5
 done
 kill "$node"

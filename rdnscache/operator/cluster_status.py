@@ -7,11 +7,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
+from operator import add
 from typing import Any
 
 from rdnscache.operator.policy_status import lagging, policy_of
 from rdnscache.operator.proof import called
-from rdnscache.operator.told import as_dict, as_list, number, word
+from rdnscache.operator.told import are_numbers, as_dict, as_list, number, word
 from rdnscache.operator.traffic import l1_of, order_of
 from rdnscache.outcomes import LAYERS
 from rdnscache.store.membership import Member
@@ -206,8 +207,8 @@ def history(members: Sequence[Member], breathe: Callable[[], None] = _go_on) -> 
     for member in members:
         for step in as_list(member.told.get("history"))[-STEPS - 1 :]:
             if isinstance(step, list) and len(step) == len(LAYERS) + 1 and int(number(step[0])) in numbers:
-                place, *answers = (number(each) for each in step)
-                sums[int(place)] = [a + b for a, b in zip(sums[int(place)], answers, strict=True)]
+                place, *answers = step if are_numbers(step) else map(number, step)
+                sums[int(place)] = list(map(add, sums[int(place)], answers))
         breathe()
     layers = {
         layer: [round(max(sums[place][index], 0) / STEP, 2) if place in sums else 0.0 for place in numbers]

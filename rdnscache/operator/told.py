@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from rdnscache.printable import printable
@@ -13,6 +14,14 @@ _ABSURD = 1e15
 def number(value: Any) -> float:
     """A number somebody told; 0 for what is none, or cannot be true."""
     return float(value) if isinstance(value, int | float) and abs(value) < _ABSURD else 0.0
+
+
+def are_numbers(values: list[Any]) -> bool:
+    """Whether all of them can be true: quicker than to look at each, of which there may be many."""
+    try:
+        return math.isfinite(sum(values)) and max(map(abs, values)) < _ABSURD
+    except (TypeError, OverflowError):
+        return False
 
 
 def word(value: Any, longest: int = 100) -> str:

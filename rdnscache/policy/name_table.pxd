@@ -1,7 +1,7 @@
 cimport cython
 
 @cython.locals(
-    number=cython.ulonglong, name=bytes, tail=bytes, before=Py_ssize_t, last=Py_ssize_t, at=Py_ssize_t,
+    number=cython.ulonglong, name=bytes, before=Py_ssize_t, last=Py_ssize_t, at=Py_ssize_t,
     size=Py_ssize_t, depth=int, piles=list
 )
 cpdef object gather(object lists, bytes key)

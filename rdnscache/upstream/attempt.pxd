@@ -3,9 +3,7 @@ cimport cython
 from rdnscache.dns.spelling cimport restored
 from rdnscache.dns.wire cimport Reply, build_query
 from rdnscache.upstream.estimate cimport Estimate
-from rdnscache.upstream.health cimport Health
 from rdnscache.upstream.query cimport Query
-from rdnscache.upstream.reading cimport about, read_reply
 from rdnscache.upstream.server cimport Server
 
 
@@ -13,7 +11,7 @@ cdef class Attempt(Query):
     cdef readonly Server server
     cdef public object owner
     cdef public object transport
-    cdef public Health health
+    cdef public object health
     cdef public double first_sent
     cdef public double sent
     cdef public bint overdue

@@ -3,7 +3,6 @@ cimport cython
 from rdnscache.metrics cimport observe
 from rdnscache.upstream.defence cimport Cookies, LetterCase
 from rdnscache.upstream.estimate cimport Estimate
-from rdnscache.upstream.health cimport Health
 
 
 cdef class Server:
@@ -14,8 +13,8 @@ cdef class Server:
     cdef readonly object transport
     cdef readonly object udp
     cdef readonly object tcp
-    cdef readonly Health health
-    cdef readonly Health tcp_health
+    cdef readonly object health
+    cdef readonly object tcp_health
     cdef readonly Estimate estimate
     cdef readonly LetterCase letter_case
     cdef readonly Cookies cookies

@@ -75,7 +75,7 @@ class Engine:
             command, env=self.env | (env or {}), capture_output=True, text=True, timeout=timeout, check=False
         )
         if done.returncode:
-            said = done.stdout[-1500:] + done.stderr[-1500:]
+            said = done.stdout[-1500:] + done.stderr[-6000:]
             raise Failed(f"{' '.join(command)} ended with {done.returncode}:\n{said}")
         return done.stdout
 

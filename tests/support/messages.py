@@ -23,7 +23,7 @@ Handler = Callable[[dns.message.Message, str], "Reply | list[bytes]"]
 
 
 def ask(
-    port: int, name: Any, rtype: Any = "A", *, tcp: bool = False, timeout: float = 2.0, tries: int = 1,
+    port: int, name: Any, rtype: Any = "A", *, tcp: bool = False, timeout: float = 4.0, tries: int = 1,
     host: str = "127.0.0.1", source: str | None = None, **make_query_kwargs: Any,
 ) -> dns.message.Message:  # fmt: skip
     """The reply of a server to one question; `name` may be a text or a dns.name.Name."""
