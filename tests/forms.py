@@ -40,8 +40,8 @@ REPLY = (
     "soa_ttl_at", "soa_minimum", "truncated", "authentic", "ede", "plain",
 )  # fmt: skip
 ENTRY = (
-    "additional", "aged", "ancount", "arcount", "authentic", "ede", "essential", "held_until", "hits", "key",
-    "newer", "nscount", "older", "rcode", "origin", "renew_at", "stale", "stored", "tail", "ttl", "ttls", "visited",
+    "action", "additional", "aged", "ancount", "arcount", "authentic", "ede", "essential", "held_until", "hits", "key",
+    "nscount", "rcode", "origin", "renew_at", "renews", "scope", "stale", "stored", "tail", "ttl", "ttls", "visited",
 )  # fmt: skip
 
 PROXIED = ("source", "source_port", "destination", "destination_port", "stream", "end")

@@ -84,7 +84,7 @@ class Answering:
             return None
         if entry.action and self.enforces:
             return self._enforce(query, entry, now)
-        if entry.hits > 1:
+        if entry.hits > 1 and not entry.action:
             self._renew(entry, query.key)
         return compose(query, entry, now, self.rotates)
 
