@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gevent
 
 from rdnscache.decider import Decider
 from rdnscache.dns.entry import Entry
+from rdnscache.dns.question import bare_key, with_view
 from rdnscache.dns.wire import TCP_SIZE, Query
 from rdnscache.flights import Channel, Flight, Flights
 from rdnscache.outcomes import LOCAL
@@ -22,10 +23,17 @@ _MAPPED = bytes(10) + b"\xff\xff"
 
 
 class ClientRules:
-    """Those of a worker. `deciders` are those of its groups of clients, by number."""
+    """Those of a worker. `deciders` are those of its groups of clients, by number; `exempt` see `GroupPolicies`."""
 
-    def __init__(self, deciders: Sequence[Decider], flights: Flights, answering: Answering) -> None:
+    def __init__(
+        self,
+        deciders: Sequence[Decider],
+        exempt: Mapping[tuple[int, int], int],
+        flights: Flights,
+        answering: Answering,
+    ) -> None:
         self._deciders = deciders
+        self._exempt = exempt
         self._flights = flights
         self._answering = answering
         self._followed = 0
@@ -63,7 +71,16 @@ class ClientRules:
 
     def _verdict(self, query: Query) -> Verdict | None:
         source = query.source.removeprefix(_MAPPED) if len(query.source) == 16 else query.source
-        verdict = self._deciders[query.group].of_client(query.key, source)
+        verdict, place = self._deciders[query.group].of_client(query.key, source)
+        if place >= 0:
+            self._let_pass(query, place)
         if verdict is not None and verdict.action == TRUNCATED and query.limit == TCP_SIZE:
             return None
         return verdict
+
+    def _let_pass(self, query: Query, place: int) -> None:
+        """Have a query answered as one of those whom the zone in this place of the lists lets pass."""
+        number, marks = self._exempt.get((query.group, place)), self._answering.marks
+        if number is not None and marks is not None:
+            query.group = number
+            query.key = with_view(bare_key(query.key), marks[number])

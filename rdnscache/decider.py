@@ -18,7 +18,7 @@ from rdnscache.dns.compose import EDE_NOT_READY, compose
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.names import question_text
 from rdnscache.dns.policy import without_records
-from rdnscache.dns.question import qname
+from rdnscache.dns.question import qname, with_type
 from rdnscache.dns.wire import (
     AAAA,
     NOERROR,
@@ -83,8 +83,8 @@ class Decider:
         """Whether who asks can make a difference."""
         return self._policy.lists.rpz.about_clients
 
-    def of_client(self, key: bytes, source: bytes) -> Verdict | None:
-        """What is decided because of who asks, at an address of 4 or 16 octets."""
+    def of_client(self, key: bytes, source: bytes) -> tuple[Verdict | None, int]:
+        """What is decided because of who asks, at an address of 4 or 16 octets; see `Policy.of_client`."""
         return self._policy.of_client(key, source)
 
     def at_once(self, key: bytes) -> tuple[Entry | None, bool]:
@@ -201,7 +201,7 @@ class Decider:
     def _completed(self, entry: Entry, flight: Flight, dns64: Dns64, flights: Flights) -> Entry:
         """The answer with addresses made of others, where there are some (RFC 6147 section 5.1)."""
         key = flight.key
-        errand = Errand(key[:-5] + A.to_bytes(2, "big") + key[-3:], flight.recursion)
+        errand = Errand(with_type(key, A), flight.recursion)
         reply, now = parse_reply(errand.run(self._cache, flights)), clock.now()
         source = errand.entry
         if reply is None or source is None:

@@ -1,10 +1,13 @@
-"""The policies of all groups of clients: of those in no view, and of each view."""
+"""The policies of all groups of clients: of those in no view, of each view, and of those in each that a response policy
+zone lets pass."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
+from rdnscache.clients.networks import MOST_GROUPS
 from rdnscache.config import Config
 from rdnscache.errors import ConfigError
 from rdnscache.lists.sources import ListSource
@@ -17,6 +20,9 @@ class GroupPolicies:
     """By number of the group, of which 0 is that of everybody in no view. Groups that have all in common share one."""
 
     groups: tuple[PolicyData, ...] = (PolicyData(),)
+    #: The groups behind those of views: by the number of a group and the place of a response policy zone among its
+    #: lists, that of the clients in it that a rule of the zone lets pass.
+    exempt: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -51,7 +57,18 @@ def load_policies(config: Config) -> GroupPolicies:
             except ConfigError as error:
                 raise ConfigError(f"view {view.name}: {error}") from None
         groups.append(found[options])
-    return GroupPolicies(tuple(groups))
+    return _with_exempt(groups)
+
+
+def _with_exempt(groups: list[PolicyData]) -> GroupPolicies:
+    """With a group for each in which a zone may let somebody pass, as far as there are numbers for them."""
+    exempt, made = {}, dict[tuple[int, int], PolicyData]()
+    wanted = [(number, place) for number, data in enumerate(groups) for place in data.zones]
+    for number, place in wanted[: max(MOST_GROUPS + 1 - len(groups), 0)]:
+        data = groups[number]
+        exempt[number, place] = len(groups)
+        groups.append(made.setdefault((id(data), place), replace(data, before=place)))
+    return GroupPolicies(tuple(groups), exempt)
 
 
 def _policy_of(config: Config) -> tuple[object, ...]:

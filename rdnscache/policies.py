@@ -63,6 +63,14 @@ class PolicyData:
     special: SpecialNames | None = None
     #: What holds for answers, by zone.
     terms: Zones[AnswerTerms] | None = None
+    #: For clients that a response policy zone lets pass: its place among the lists. It, what comes behind it, and lists
+    #: of names to block are not for them.
+    before: int | None = None
+
+    @property
+    def zones(self) -> list[int]:
+        """The places of response policy zones among the lists."""
+        return [place for place, source in enumerate(self.lists) if source.kind == RPZ]
 
     def policy(self, tables: Mapping[ListSource, Table], directives: Directives = NOTHING) -> Policy:
         """For one worker."""
@@ -72,10 +80,14 @@ class PolicyData:
 
     def listed(self, tables: Mapping[ListSource, Table], directives: Directives) -> Lists:
         """The lists of it that there are."""
-        there = [(each.name, tables[each]) for each in self.lists if each in tables]
-        lists = [Listed(name, table) for name, table in there if isinstance(table, NameTable)]
-        zones = [RpzZone(name, table) for name, table in there if isinstance(table, RpzTable)]
-        return Lists(lists, directives, zones)
+        there = [(place, each.name, tables[each]) for place, each in enumerate(self.lists) if each in tables]
+        lists = [Listed(name, table) for _, name, table in there if isinstance(table, NameTable)]
+        zones = [
+            RpzZone(name, table, place)
+            for place, name, table in there
+            if isinstance(table, RpzTable) and (self.before is None or place < self.before)
+        ]
+        return Lists(lists, directives, zones, self.before is None)
 
 
 def load_policy(config: Config) -> PolicyData:

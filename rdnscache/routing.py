@@ -7,7 +7,8 @@ keeps that: views of any node that agree in it share the answers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from rdnscache.cache import Cache
@@ -163,14 +164,23 @@ def _own_routes(config: Config, make: Callable[[Config, str, bytes, bool, Zones[
     return found
 
 
-def make_views(config: Config, deciders: Sequence[Decider], cache: Cache) -> Views:
-    """The group of everybody else, and the views."""
+def make_views(
+    config: Config, deciders: Sequence[Decider], exempt: Mapping[tuple[int, int], int], cache: Cache
+) -> Views | None:
+    """The group of everybody else, the views, and those in each whom a zone lets pass (see `GroupPolicies`).
+
+    None where all clients are one group.
+    """
+    if len(deciders) == 1:
+        return None
     usual, known = digests(config), {}
-    found = [View(DEFAULT, deciders[0])]
-    for view, decider in zip(config.view, deciders[1:], strict=True):
+    found = [View(DEFAULT if config.view else "", deciders[0])]
+    for view, decider in zip(config.view, deciders[1:], strict=False):
         inside = config.inside_view(view)
         asked = inside.upstream, inside.zone
         if asked not in known:
             known[asked] = digests(inside) if asked != (config.upstream, config.zone) else None
         found.append(View(view.name, decider, known[asked]))
+    for (group, _), number in exempt.items():
+        found.append(replace(found[group], name=f"{found[group].name or DEFAULT}:passed", decider=deciders[number]))
     return Views(found, usual, cache)

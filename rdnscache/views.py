@@ -27,6 +27,7 @@ from rdnscache.flights import Flight, Flights
 class View:
     """What a group of clients has of its own. `routes` has the digest of the route for a question."""
 
+    #: Empty where nobody has given it one.
     name: str
     decider: Decider
     routes: Zones[bytes] | None = None
@@ -146,7 +147,7 @@ class Views:
             entry = self._cache.peek(mine)
             if entry is not None:
                 names = [name for name, mark in zip(self.names, self.marks, strict=True) if mark == number]
-                yield f"{question_text(key)} view={','.join(names)}", entry
+                yield question_text(key) + (f" view={','.join(names)}" if any(names) else ""), entry
             if self._views[number].routes is not None:
                 asked.add(self.raw_key(mine))
         for raw in sorted(asked - {key}):

@@ -113,7 +113,7 @@ class Worker:
             self.store = RedisStore(settings, self, partial(announce_again, settings.url, settings.prefix), counters)
         self._hour = HourKeeper(board, worker, self.store)
         self._deciders = make_deciders(self.rulebook, policies, self.cache, config.node_id)
-        self.views = make_views(config, self._deciders, self.cache) if config.view else None
+        self.views = make_views(config, self._deciders, policies.exempt, self.cache)
         self.routes = make_routes(config, board, counters, self._make_budget)
         self.siblings = Siblings(worker, inherited.siblings, config.longest_deadline, departure)
         self.resolver = self._make_resolver()
@@ -127,10 +127,10 @@ class Worker:
         self.answering.rotates = config.rotate == "id"
         self.answering.subnets = make_subnets(config)
         self.answering.notified = make_notified(config, self.rulebook.shelf)
-        self._client_rules = ClientRules(self._deciders, self.flights, self.answering)
+        self._client_rules = ClientRules(self._deciders, policies.exempt, self.flights, self.answering)
         if self.views is not None:
             self.answering.views, self.answering.marks = self.views, self.views.marks
-            query_log.views = self.views.names
+            query_log.views = self.views.names if config.view else ()
         self.guards = make_guards(config)
         self.udp, self.tcp, self.inner = self._make_listeners(inherited)
         #: What clients reach.

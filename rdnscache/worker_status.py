@@ -182,16 +182,16 @@ class Durations:
 
 
 def held_of(cache: Cache, views: Views | None, name: bytes) -> list[dict[str, Any]]:
-    """What L1 holds of a name, for everybody and for each view."""
-    found, breath = [], Breath()
+    """What L1 holds of a name, for everybody and for each view; what a group without name is told, for everybody."""
+    found, breath = dict[str, dict[str, Any]](), Breath()
     for key in questions(name, TYPES, IN):
         entry = cache.peek(key)
         if entry is not None:
-            found.append(_held(question_text(key), entry))
+            found[question_text(key)] = _held(question_text(key), entry)
         breath.take()
         if views is not None:
-            found += [_held(question, each) for question, each in views.held(key)]
-    return found
+            found |= {question: _held(question, each) for question, each in views.held(key)}
+    return list(found.values())
 
 
 def _held(question: str, entry: Entry) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def zone(text: str | bytes, name: str = "z.rpz", notes: Notes | None = None, hea
 
 
 def policy(*texts: str, lists: Iterable[tuple[int, list[Item]]] = ()) -> Policy:
-    zones = [zone(text, f"z{number}.rpz") for number, text in enumerate(texts)]
+    zones = [zone(text, f"z{number}.rpz")._replace(place=number) for number, text in enumerate(texts)]
     table = NameTable(build(lists, KEY))
     return Policy(None, (), Lists([Listed("list", table)], zones=zones), BlockAnswer())
 
@@ -261,7 +261,7 @@ class TestPrecedence:
         assert rules.lists.rpz.about_clients
 
         def asked(name: str, source: str) -> Verdict | None:
-            return rules.of_client(key_of(name), ipaddress.ip_address(source).packed)
+            return rules.of_client(key_of(name), ipaddress.ip_address(source).packed)[0]
 
         denied = asked("later.test", "192.0.2.1")
         assert told(denied) == ("NXDOMAIN", [])
@@ -274,6 +274,21 @@ class TestPrecedence:
         assert dropped.action == DROPPED
         assert told(asked("any.test", "2001:db8::7"))[1] == ["any.test. 300 IN A 192.0.2.9"]
         assert not policy(ACTIONS).lists.rpz.about_clients
+
+    def test_whom_a_zone_lets_pass(self) -> None:
+        """The first rule that fits a client is said, and by which zone, whatever is decided about the name."""
+        rules = policy(
+            "first.test CNAME *.\n32.7.2.0.192.rpz-client-ip CNAME .\n",
+            "32.1.2.0.192.rpz-client-ip CNAME rpz-passthru.\n24.0.2.0.192.rpz-client-ip CNAME *.\n",
+            "16.0.0.0.192.rpz-client-ip CNAME rpz-passthru.\n",
+        )
+
+        def place(name: str, source: str) -> int:
+            return rules.of_client(key_of(name), ipaddress.ip_address(source).packed)[1]
+
+        assert [place("any.test", f"192.0.{each}") for each in ("2.1", "2.2", "2.7", "9.9")] == [1, -1, -1, 2]
+        assert place("first.test", "192.0.2.1") == 1
+        assert place("any.test", "198.51.100.1") == -1
 
 
 PIECES = [b"a.test CNAME .\n", b"(", b")", b'"', b"\n", b"; ", b" A 192.0.2.1\n", b"32.1.0.0.10.rpz-ip "]

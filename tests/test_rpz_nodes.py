@@ -45,6 +45,7 @@ to.example CNAME garden.example.
 32.8.113.0.203.rpz-ip CNAME rpz-drop.
 32.9.113.0.203.rpz-ip CNAME rpz-tcp-only.
 """
+HEAD = "$TTL 300\n@ SOA ns.rpz.example. root.rpz.example. 7 3600 600 86400 60\n"
 #: What the upstream says of names whose answers are looked at; of others it says 192.0.2.1.
 ANSWERS = {
     "ip.example.": "198.51.100.7", "garden-ip.example.": "203.0.113.7", "drop-ip.example.": "203.0.113.8",
@@ -178,6 +179,40 @@ class TestClients:
             file.write_text("$TTL 60\n@ SOA ns root 8 3600 600 86400 60\n")
             wait_for(lambda: asked("127.0.0.2").rcode() == dns.rcode.NOERROR)
 
+    def test_clients_that_pass(self, upstream: Upstream, tmp_path: Path) -> None:
+        """Whom a zone lets pass is free of its other rules, of later zones and of lists, not of earlier zones; the
+        upstream is asked once for all."""
+        first, second, third = (tmp_path / f"{name}.rpz" for name in ("first", "second", "third"))
+        first.write_text(HEAD + "first.example CNAME .\n32.9.113.0.203.rpz-ip CNAME .\n")
+        second.write_text(
+            HEAD + "32.2.0.0.127.rpz-client-ip CNAME rpz-passthru.\nsecond.example CNAME .\n"
+            "32.3.0.0.127.rpz-client-ip CNAME *.\n24.0.100.51.198.rpz-ip CNAME .\nnx.test CNAME .\n"
+        )
+        third.write_text(HEAD + "third.example CNAME .\n8.0.0.0.127.rpz-client-ip CNAME rpz-tcp-only.\n")
+        block = tmp_path / "block.txt"
+        block.write_text("blocked.example\n")
+        zones = [word for file in (first, second, third) for word in ("--rpz", str(file))]
+        with Node([upstream.address], args=(*zones, "--block", str(block), "--special-names", "no-test")) as node:
+
+            def asked(name: str, source: str) -> dns.message.Message:
+                return dns.query.tcp(dns.message.make_query(name, "A"), "127.0.0.1", 5, node.port, source=source)
+
+            names = ["second", "third", "blocked", "ip", "cloaked", "free"]
+            before = [upstream.count(f"{name}.example.") for name in names]
+            for _ in range(2):
+                for name in names:
+                    usual = asked(f"{name}.example.", "127.0.0.1")
+                    passed = asked(f"{name}.example.", "127.0.0.2")
+                    assert (usual.rcode() == dns.rcode.NXDOMAIN) == (name != "free")
+                    assert passed.rcode() == dns.rcode.NOERROR
+                    assert passed.answer
+                    assert asked(f"{name}.example.", "127.0.0.3").rcode() == dns.rcode.NOERROR
+                for name in ("first.example.", "tcp-ip.example."):
+                    assert asked(name, "127.0.0.2").rcode() == dns.rcode.NXDOMAIN
+            assert [upstream.count(f"{name}.example.") for name in names] == [count + 1 for count in before]
+            second.write_text(HEAD + "second.example CNAME .\n")
+            wait_for(lambda: asked("second.example.", "127.0.0.2").rcode() == dns.rcode.NXDOMAIN)
+
 
 class TestCommands:
     def test_explain(self, tmp_path: Path) -> None:
@@ -197,6 +232,9 @@ class TestCommands:
         assert "192.0.2.200" in explained("local.example")
         assert "asked of: 192.0.2.53:53" in explained("other.example")
         assert "decided by: rpz=ads.rpz:16\n  answer: NOERROR" in explained("other.example", "--client", "10.0.0.7")
+        file.write_text(ZONE + "32.7.0.0.10.rpz-client-ip CNAME rpz-passthru.\n")
+        told = explained("nx.test", "--client", "10.0.0.7")
+        assert "let pass by: rpz=ads.rpz\n  asked of: 192.0.2.53:53" in told
 
     def test_lists_and_check(self, tmp_path: Path) -> None:
         """How many rules, and what is passed over."""

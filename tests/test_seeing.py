@@ -427,6 +427,7 @@ def test_what_a_journal_counts() -> None:
     """The hottest of an interval, the largest first; a flood of names does not grow it without end."""
     query_log = QueryLog(0)
     query = parse_query(dns.message.make_query("a.test", "A").to_wire(), False)
+    assert query is not None
     query_log.heat(KEY, query, 3)
     query_log.heat(KEY, query, 4)
     query_log.heat(b"", query, 9)

@@ -248,11 +248,12 @@ class TestRoutes:
             ' {name="d", clients=["10.4.0.0/16"], zone=["corp.test=192.0.2.1", "sub.corp.test=192.0.2.1"]}]',
             zone=("corp.test=192.0.2.1",),
         )
-        views = make_views(found, deciders(1) * 5, Cache(10, 1 << 20))
-
+        views = make_views(found, deciders(1) * 5, {}, Cache(10, 1 << 20))
+        assert views is not None
         assert list(views.marks) == [0, 0, 2, 2, 4]
 
         def raw(name: str, number: int) -> bytes:
+            assert views is not None
             return views.raw_key(question.with_view(question_key(parse_name(name), 1, 1, 0), number))
 
         for name in ("test", "a.corp.test", "sub.corp.test"):
@@ -267,7 +268,8 @@ class TestEntries:
         """Under a view's key it is of all types as well, and ends with the one it was made of."""
         found = config('{name="a", clients=["any"], upstream="192.0.2.1"}')
         cache = Cache(10, 1 << 20)
-        views = make_views(found, deciders(2), cache)
+        views = make_views(found, deciders(2), {}, cache)
+        assert views is not None
         query = parse_query(build_query(b"ab", question_key(parse_name("no.test"), 1, 1, 0), True), False)
         assert query is not None
         query.group, query.key = 1, question.with_view(question_key(parse_name("no.test"), 1, 1, 0), 1)

@@ -84,7 +84,7 @@ def _explained(
     inside = view[1] if view is not None else config
     data = load_policy(inside)
     tables = {source: table for source, (_, table) in compiled_here(data.lists, transfers_of(inside)).items()}
-    found = explained(inside, data.policy(tables), name, rtype, client)
+    found = explained(inside, data, tables, name, rtype, client)
     question = {"question": found.pop("question")}
     if view is None:
         return question | {"answer": "REFUSED: the client is not allowed"}

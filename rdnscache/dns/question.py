@@ -101,6 +101,11 @@ def bare_key(key: bytes) -> bytes:
     return key[:end] + key[end + (1 if bits & 8 else 8) : -1] + bytes((bits & 7,))
 
 
+def with_type(key: bytes, number: int) -> bytes:
+    """The key of the same question for another type."""
+    return key[:-5] + number.to_bytes(2, "big") + key[-3:]
+
+
 def wider_key(key: bytes) -> bytes:
     """The key under which is kept what holds for more than the question.
 

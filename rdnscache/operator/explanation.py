@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from rdnscache.address import Address
@@ -15,7 +17,9 @@ from rdnscache.dns.question import question_key
 from rdnscache.dns.wire import IN, parse_reply
 from rdnscache.dns.zones import Zones
 from rdnscache.forwards import DNS_PORT
-from rdnscache.policy.rules import Policy
+from rdnscache.lists.sources import ListSource
+from rdnscache.policies import PolicyData
+from rdnscache.policy.compiled_list import Table
 from rdnscache.policy.verdict import DROPPED, TRUNCATED
 from rdnscache.view import DEFAULT, groups_at, tls_names_at
 from rdnscache.zone import NONE, USUAL, Zone
@@ -44,16 +48,23 @@ def view_of(config: Config, client: str, listener: str, tls_name: str = "") -> t
     return (config.view[number - 1].name, config.inside_view(config.view[number - 1])) if number else (DEFAULT, config)
 
 
-def explain(config: Config, policy: Policy | None, name: str, rtype: str, client: str = "") -> dict[str, Any]:
+def explain(
+    config: Config, data: PolicyData, tables: Mapping[ListSource, Table], name: str, rtype: str, client: str = ""
+) -> dict[str, Any]:
     """Each fact by its name; `question` is the first. Raises ValueError for what is no name, type or address."""
     key = question_key(parse_name(name), type_number(rtype), IN, 0)
     found: dict[str, Any] = {"question": question_text(key)}
     source = ipaddress.ip_address(client).packed if client else b""
-    verdict = policy.of_client(key, source) if policy is not None and source else None
-    verdict = verdict or (policy.of(key) if policy is not None else None)
+    policy, verdict = data.policy(tables), None
+    if source:
+        verdict, place = policy.of_client(key, source)
+        if place >= 0:
+            policy = replace(data, before=place).policy(tables)
+            found["let pass by"] = f"rpz={data.lists[place].name}"
+    verdict = verdict or policy.of(key)
     if verdict is None:
         found["asked of"] = _servers(config, key)
-        terms = policy.terms_of(key) if policy is not None else None
+        terms = policy.terms_of(key)
         return found | ({"of the answer": terms.words()} if terms else {})
     found["decided by"] = verdict.why
     if verdict.action == DROPPED:

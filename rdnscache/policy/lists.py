@@ -34,11 +34,17 @@ class Lists:
     list; an order of an operator comes before all lists."""
 
     def __init__(
-        self, lists: Sequence[Listed] = (), directives: Directives = NOTHING, zones: Sequence[RpzZone] = ()
+        self,
+        lists: Sequence[Listed] = (),
+        directives: Directives = NOTHING,
+        zones: Sequence[RpzZone] = (),
+        blocks: bool = True,
     ) -> None:
         self._finds = [(listed.table.find, listed.name) for listed in lists]
         self._directives = directives if directives else None
         self._paused = directives.paused
+        #: Whether lists block; what they let pass counts in any case.
+        self._blocks = blocks
         #: Response policy zones, as far as they decide anything now.
         self.rpz = ResponsePolicy(() if directives.paused else zones)
         self._block = not directives.paused and (bool(lists or self.rpz) or self._directives is not None)
@@ -64,4 +70,4 @@ class Lists:
                 return Found(f"pass={listed}:{match.line}", True)
             if best is None or len(match.name) > len(best.name):
                 best, where = match, listed
-        return Found(f"block={where}:{best.line}", False) if best is not None else None
+        return Found(f"block={where}:{best.line}", False) if best is not None and self._blocks else None

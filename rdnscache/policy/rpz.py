@@ -31,10 +31,11 @@ _NOBODY = b"\x03rpz\x07invalid\0\x06nobody\x07invalid\0" + Struct("!5I").pack(1,
 
 
 class RpzZone(NamedTuple):
-    """A zone: what origins call it, and its rules."""
+    """A zone: what origins call it, its rules, and its place among the lists of the policy."""
 
     name: str
     table: RpzTable
+    place: int = 0
 
 
 class RpzHit(NamedTuple):
@@ -91,9 +92,15 @@ class ResponsePolicy:
         return None
 
     def of_client(self, name: bytes, source: bytes) -> RpzHit | None:
-        """The rule for who asks, unless an earlier zone has one for the name asked for."""
+        """The rule for who asks, unless an earlier zone has one for the name asked for.
+
+        One that lets pass counts in any case: for whom it lets pass only the earlier zones are there (see `exempt` of
+        `group_policies`).
+        """
         for number, zone in enumerate(self._zones):
             hit = zone.table.of_client(source) if zone.table.about_clients else None
+            if hit is not None and hit.action == PASSTHRU:
+                return RpzHit(zone, hit)
             if hit is not None:
                 earlier = any(each.table.of_name(name) for each in self._zones[:number])
                 return None if earlier else RpzHit(zone, hit)

@@ -85,13 +85,16 @@ class Policy:
                 return rpz.verdict(key, found)
         return next(filter(None, (self._blocked(key, name) for name in names)), None)
 
-    def of_client(self, key: bytes, source: bytes) -> Verdict | None:
-        """About a question because of who asks it, at an address of 4 or 16 octets."""
+    def of_client(self, key: bytes, source: bytes) -> tuple[Verdict | None, int]:
+        """About a question because of who asks it, at an address of 4 or 16 octets.
+
+        Beside it the place of the zone that lets whoever it is pass, or -1: see `PolicyData.before`.
+        """
         rpz = self.lists.rpz
         found = rpz.of_client(qname(key), source) if qclass(key) == IN else None
         if found is None or self._passes(qname(key)) or (self._local and self._local.answer(key) is not None):
-            return None
-        return rpz.verdict(key, found)
+            return None, -1
+        return rpz.verdict(key, found), found.zone.place if found.passes else -1
 
     def refined(self, entry: Entry) -> Refinement | None:
         """What an answer that is not blocked becomes before clients have it; None when it stays as it is."""

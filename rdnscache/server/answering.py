@@ -152,8 +152,8 @@ class Answering:
         now = clock.now()
         if query.trace and self._worker_name:
             query.note = trace_text(self._worker_name, entry, layer, now)
-            if self.views is not None:
-                query.note += f" view={self.views.names[query.group]}".encode()
+            if self.views is not None and (name := self.views.names[query.group]):
+                query.note += f" view={name}".encode()
         if entry.action and self.enforces:
             reply = self._enforce(query, entry, now)
         else:
