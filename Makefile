@@ -54,8 +54,9 @@ TRIED = { $(1) -n $(TEST_WORKERS) --dist worksteal || { echo "once more, what fa
 	|| { echo "and a last time:"; $(1) --last-failed; }; }
 # The first time, test files are translated before that: otherwise each process would translate all of them.
 # Tests that wait for nothing run in the time that the others wait, and delay none of them.
-PURE_BESIDE = nice -n 19 $(PYTEST) -o cache_dir=.pytest_cache/beside -m pure && \
-	RDNSCACHE_PURE=1 nice -n 19 $(PYTEST) -o cache_dir=.pytest_cache/beside -m 'pure and not once'
+BESIDE = nice -n 19 $(PYTEST) -o cache_dir=.pytest_cache/beside
+TWICE = { $(1) || { echo "once more, what failed:"; $(1) --last-failed; }; }
+PURE_BESIDE = $(call TWICE,$(BESIDE) -m pure) && export RDNSCACHE_PURE=1 && $(call TWICE,$(BESIDE) -m 'pure and not once')
 
 test: $(DEV_STAMP) $(COMPILED_STAMP)  ## Run the tests in the compiled form, and in plain Python those that are about the hot modules
 	@test -d .pytest_cache || RDNSCACHE_PURE=1 $(PYTEST) --collect-only > /dev/null || true

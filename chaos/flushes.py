@@ -117,8 +117,7 @@ def flush(cluster: Cluster, patience: float = CONFIRM) -> Flushed:
     cluster.upstream.version += 1
     try:
         browser = Browser(cluster.url, PREFIX)
-        with browser.redis as client:
-            proof = Flush(browser, Register(client, Names(PREFIX)), ZONE, patience).run()
+        proof = Flush(browser, Register(browser.redis, Names(PREFIX)), ZONE, patience).run()
     except (StoreDown, redis.RedisError, OSError):
         return Flushed()
     confirmed = frozenset(node for node in range(NODES) if f"n{node}" in proof.confirmed)

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 
+import dns.rdata
 import pytest
 from hypothesis import settings
 from support import KINDS, RedisServer, Upstream
@@ -16,6 +17,8 @@ from support.pure import guarded
 
 settings.register_profile("rdnscache", deadline=None)  # a machine may be busy
 settings.load_profile("rdnscache")
+# What dnspython loads when it is first asked depends on the class it is asked for, and is kept: types would be unknown.
+dns.rdata.load_all_types()
 
 
 def pytest_sessionstart() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -116,9 +117,11 @@ class TestSlots:
 
     def test_what_is_used_is_told_and_fades(self, row: Row) -> None:
         """In queries a second."""
-        assert row.ask(want=20).used == pytest.approx(20)
+        before = row.ask(want=20)
+        assert before.used == pytest.approx(20)
         row.later(1)
-        assert row.ask().used == pytest.approx(20 / 2.718, rel=0.05)
+        after = row.ask()
+        assert after.used == pytest.approx(20 * math.exp(before.now - after.now - 1), rel=0.05)
 
 
 class TestShares:
