@@ -1,4 +1,4 @@
-"""What long lists of blocked names cost: hits and misses, with and without."""
+"""What long lists of blocked names and response policy zones cost: hits and misses, with and without."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ from rdnscache.lists.process import Librarian
 from rdnscache.lists.shelf import Shelf
 from rdnscache.lists.sources import ListSource
 
-#: Names that are blocked; no query is for one of them.
-NAMES = {"no lists": 0, "2 million names": 2_000_000}
+#: Names that are blocked, by the kind of list; no query is for one of them.
+NAMES = {"no lists": ("", 0), "2 million names": ("block", 2_000_000), "2 million rules": ("rpz", 2_000_000)}
 QUICK = 100_000
+#: What begins a list, and ends a name.
+HEADS = {"block": "", "rpz": "$TTL 300\n@ SOA ns root 1 3600 600 86400 60\n"}
+ENDS = {"block": "\n", "rpz": " CNAME .\n"}
 
 
-def _list(lab: Lab, count: int) -> tuple[str, ...]:
+def _list(lab: Lab, kind: str, count: int) -> tuple[str, ...]:
     """Options for a node that blocks as many names; the list is compiled, so that the node does not wait for that."""
     if not count:
         return ()
-    file = Path(lab.folder) / f"blocked-{count}.txt"
+    file = Path(lab.folder) / f"{kind}-{count}.txt"
     if not file.exists():
-        file.write_text("".join(f"n{number:x}.ads{number % 9973}.example\n" for number in range(count)))
+        names = (f"n{number:x}.ads{number % 9973}.example{ENDS[kind]}" for number in range(count))
+        file.write_text(HEADS[kind] + "".join(names))
         shelf = Shelf(Path(lab.folder), "bench", "")
-        Librarian(shelf, (ListSource("block", str(file)),), 86400.0, None, go_on).round()
-    return "--block", str(file), "--list-dir", str(lab.folder)
+        Librarian(shelf, (ListSource(kind, str(file)),), 86400.0, None, go_on).round()
+    return f"--{kind}", str(file), "--list-dir", str(lab.folder)
 
 
 def hits(lab: Lab, args: Sequence[str]) -> Figures:
@@ -44,10 +48,10 @@ def misses(lab: Lab, args: Sequence[str]) -> Figures:
 
 def _cases(measure: Callable[[Lab, Sequence[str]], Figures]) -> Callable[[Sequence[Kind], bool], list[Case]]:
     def cases(kinds: Sequence[Kind], quick: bool) -> list[Case]:
-        def way(count: int) -> Callable[[Lab, Kind], Figures]:
-            return lambda lab, _: measure(lab, _list(lab, min(count, QUICK) if quick else count))
+        def way(kind: str, count: int) -> Callable[[Lab, Kind], Figures]:
+            return lambda lab, _: measure(lab, _list(lab, kind, min(count, QUICK) if quick else count))
 
-        return [Case(label, OURS[0], way(count)) for label, count in NAMES.items() if OURS[0] in kinds]
+        return [Case(label, OURS[0], way(*how)) for label, how in NAMES.items() if OURS[0] in kinds]
 
     return cases
 
