@@ -41,7 +41,7 @@ def main() -> None:
     given = options.parse_args()
     if sys.base_prefix != "/usr":
         sys.exit(f"build: to be run by the distribution's Python, {PYTHON}: what a node needs depends on its version")
-    root = BUILD / "root"
+    root = BUILD / "tree"
     shutil.rmtree(root, ignore_errors=True)
     install(root / HERE, wheels(given.wheel))
     link(root / "usr/bin/rdnscache", "../lib/rdnscache/bin/rdnscache")

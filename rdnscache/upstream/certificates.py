@@ -82,12 +82,7 @@ def pinned(certificate: bytes | None, pins: tuple[str, ...]) -> bool:
 def public_key(certificate: bytes) -> bytes:
     """The SubjectPublicKeyInfo in a certificate (RFC 5280 section 4.1), DER; empty when none is found."""
     try:
-        at, _ = _element(certificate, 0)  # Certificate
-        at, _ = _element(certificate, at)  # TBSCertificate
-        if certificate[at] == 0xA0:  # version
-            at = _element(certificate, at)[1]
-        for _ in range(5):  # serial number, algorithm, issuer, validity, subject
-            at = _element(certificate, at)[1]
+        at = _behind(certificate, 5)  # serial number, algorithm, issuer, validity, subject
         end = _element(certificate, at)[1]
     except IndexError:
         return b""
@@ -97,12 +92,7 @@ def public_key(certificate: bytes) -> bytes:
 def expiry(certificate: bytes) -> float:
     """When a certificate ends, as Unix time (RFC 5280 section 4.1.2.5). Raises ValueError for what is none."""
     try:
-        at, _ = _element(certificate, 0)  # Certificate
-        at, _ = _element(certificate, at)  # TBSCertificate
-        if certificate[at] == 0xA0:  # version
-            at = _element(certificate, at)[1]
-        for _ in range(3):  # serial number, algorithm, issuer
-            at = _element(certificate, at)[1]
+        at = _behind(certificate, 3)  # serial number, algorithm, issuer
         at, _ = _element(certificate, at)  # Validity
         at = _element(certificate, at)[1]  # notBefore
         start, end = _element(certificate, at)
@@ -120,6 +110,17 @@ def expiry_of_file(path: str) -> float:
     if not found:
         raise ValueError("there is no certificate in it")
     return min(expiry(ssl.PEM_cert_to_DER_cert(each)) for each in found)
+
+
+def _behind(certificate: bytes, count: int) -> int:
+    """Where the field behind the first `count` begins, the version not counted (RFC 5280 section 4.1). IndexError."""
+    at, _ = _element(certificate, 0)  # Certificate
+    at, _ = _element(certificate, at)  # TBSCertificate
+    if certificate[at] == 0xA0:  # version
+        at = _element(certificate, at)[1]
+    for _ in range(count):
+        at = _element(certificate, at)[1]
+    return at
 
 
 def _element(data: bytes, at: int) -> tuple[int, int]:
