@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from rdnscache.dns.policy import without_records
 from rdnscache.dns.question import question_key
 from rdnscache.dns.wire import NXDOMAIN, build_query, parse_query
 from rdnscache.errors import ConfigError
+from rdnscache.group_policies import load_policies
 from rdnscache.policy.rules import no_policy
 from rdnscache.routing import digests, make_views
 from rdnscache.store.contract import Names
@@ -261,6 +263,20 @@ class TestRoutes:
         own = raw("www.corp.test", 2)
         assert question.route_of(own) == digests(found.inside_view(found.view[1])).of(question.bare_key(own))
         assert raw("www.corp.test", 4) == question.bare_key(own)
+
+
+class TestWhomZonesLetPass:
+    def test_groups_have_a_bound(self, tmp_path: Path) -> None:
+        """One for each zone of each group, as far as a key has room for their numbers; views come first."""
+        files = tuple(str(tmp_path / f"{number}.rpz") for number in range(3))
+        for file in files:
+            Path(file).write_text("@ SOA ns root 1 2 3 4 5\n")
+        for count, exempt in ((0, 3), (1, 6), (MOST_GROUPS - 2, 2), (MOST_GROUPS, 0)):
+            views = [f'{{name="v{number}", clients=["10.0.{number}.0/24"]}}' for number in range(count)]
+            policies = load_policies(config(*views, rpz=files))
+            assert list(policies.exempt.values()) == list(range(count + 1, count + 1 + exempt))
+            assert len(policies.groups) == count + 1 + exempt <= MOST_GROUPS + 1
+            assert [policies.groups[number].before for number in policies.exempt.values()][:3] == [0, 1, 2][:exempt]
 
 
 class TestEntries:
