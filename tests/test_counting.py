@@ -18,7 +18,8 @@ from rdnscache.errors import StoreDown
 from rdnscache.operator.counting import SAMPLE, Counts
 from rdnscache.operator.entries import Browser
 from rdnscache.redis_url import parse
-from rdnscache.store.direct import Direct, packed
+from rdnscache.store.connection import packed
+from rdnscache.store.direct import Direct
 from rdnscache.store.scope import Scope
 
 #: About commands, not about the two forms of the hot modules.

@@ -11,7 +11,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from support import RedisServer
 
 from rdnscache.dns.names import parse_name
-from rdnscache.store.connect import Line
+from rdnscache.operator.redis_py import Line
 from rdnscache.store.contract import Names
 from rdnscache.store.flushes import MOST_MISSED, REMEMBERED, Flushes
 from rdnscache.store.marks import read, write

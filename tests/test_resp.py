@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from support import Node, RedisServer, Upstream, answer, ask, wait_for
 from support.relay import pass_on
 
+from rdnscache.operator.redis_py import client
 from rdnscache.redis_url import parse
-from rdnscache.store.connect import client
 from rdnscache.store.pipe import pack
 from rdnscache.store.resp import MORE, Map, Push, Reader
 

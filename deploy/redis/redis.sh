@@ -25,9 +25,6 @@ start)
     users=${TMPDIR:-/tmp}/users.acl
     sed -e "s/@NODE@/$(hash_of "$NODE_PASSWORD")/" -e "s/@OPERATOR@/$(hash_of "$OPERATOR_PASSWORD")/" \
         "$here/users.acl" > "$users"
-    case "$("$server" --version)" in
-    *" v=7.0."*) sed -i 's/ +client|setinfo//' "$users" ;; # Redis knows it since 7.2
-    esac
     exec "$server" "$here/redis.conf" --aclfile "$users" --maxmemory "$MEMORY" "$@"
     ;;
 ping)

@@ -75,7 +75,6 @@ def needed(names: Names, mark: str) -> list[Command]:
     claim = (4, key, lead, wait, f"{key}#name", mark, 100, wake, 0, 0)
     return [
         ("PING",),
-        ("CLIENT", "SETNAME", "rdnscache-check"),
         ("SCRIPT", "LOAD", CLAIM.source),
         ("EVALSHA", CLAIM.sha, *claim),
         ("EVAL", CLAIM.source, *claim),

@@ -1,4 +1,4 @@
-"""The cluster as people see it: who is there, and telling all of them something. Through plain redis-py."""
+"""The cluster as people see it: who is there, and telling all of them something."""
 
 from __future__ import annotations
 

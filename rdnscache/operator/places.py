@@ -1,4 +1,4 @@
-"""Where commands find Redis: our own client for one server without TLS, redis-py's for everything else.
+"""Where commands find Redis: our own client for one server, redis-py's for a Redis Cluster.
 
 redis-py is loaded only where it is needed. Clients of either kind are used by the same names.
 """
@@ -13,16 +13,20 @@ from typing import Any
 import hiredis
 
 from rdnscache.errors import StoreDown
-from rdnscache.redis_url import SERVER, RedisUrl
+from rdnscache.redis_url import SENTINEL, SERVER, RedisUrl
 from rdnscache.store.complaint import sentence
 from rdnscache.store.direct import Direct, DirectLine
 
 
 def connect(url: RedisUrl, timeout: float) -> Any:
     """A client. For a cluster it connects at once. Raises what a client does."""
-    if url.kind == SERVER and not url.tls:
+    if url.kind == SERVER:
         return Direct(url, timeout)
-    from rdnscache.store.connect import client
+    if url.kind == SENTINEL:
+        from rdnscache.store.sentinel import discover
+
+        return Direct(url, timeout, lambda: discover(url)[1])
+    from rdnscache.operator.redis_py import client
 
     return client(url, timeout)
 
@@ -60,7 +64,7 @@ def line(client: Any) -> Any:
     """One connection of a client, as a context: where it is lost, no other takes its place."""
     if isinstance(client, Direct):
         return DirectLine(client)
-    from rdnscache.store.connect import Line
+    from rdnscache.operator.redis_py import Line
 
     return Line(client)
 

@@ -20,20 +20,20 @@ from zlib import crc32
 import gevent
 import hiredis
 from gevent.event import Event
-from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from rdnscache.errors import StoreDown
 from rdnscache.redis_url import CLUSTER, Host, RedisUrl, parse
 from rdnscache.store.breaker import CLOSED
-from rdnscache.store.connect import CONNECT_TIMEOUT, opener
+from rdnscache.store.connect import CONNECT_TIMEOUT
 from rdnscache.store.contract import Names
 from rdnscache.store.flushes import Flushes
 from rdnscache.store.link import Link
 from rdnscache.store.marks import Marks
+from rdnscache.store.sentinel import opener
 from rdnscache.store.server import RedisServer, ServerSettings
 from rdnscache.store.servers import Ask, Command, Done, Servers, StoreEvents
 from rdnscache.store.shard import EarOpener, Shard, slots_told
-from rdnscache.store.slots import ranges
+from rdnscache.store.slots import SLOTS, ranges, slot_of
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class RedisCluster(Servers):
         self._events = events
         self._flushes = flushes
         self._marks = Marks(names, flushes)
-        self._slots: list[Shard | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        self._slots: list[Shard | None] = [None] * SLOTS
         self._shards: dict[Host, Shard] = {}
         self._ear_opener = EarOpener(url, self._choose)
         self._ear = Link(self._ear_opener, settings.link, self)
@@ -125,7 +125,7 @@ class RedisCluster(Servers):
         self._look.set()
 
     def refused(self, name: bytes, reason: str) -> None:
-        shard = self._slots[key_slot(name)]
+        shard = self._slots[slot_of(name)]
         if shard is not None:
             shard.failed(reason)
 
@@ -213,12 +213,12 @@ class RedisCluster(Servers):
 
     def _shard_of(self, command: Command) -> Shard | None:
         key = command[3 if command[0] in _SCRIPTS else 1]
-        return self._slots[key_slot(key)]  # type: ignore[arg-type]
+        return self._slots[slot_of(key)]  # type: ignore[arg-type]
 
     def _redirected(self, asked: Shard, problem: str) -> Shard:
         """The shard a MOVED or ASK names; the former is remembered. Raises StoreDown when it leads nowhere."""
         told = _ELSEWHERE.fullmatch(problem)
-        if told is None or int(told["slot"]) >= REDIS_CLUSTER_HASH_SLOTS:
+        if told is None or int(told["slot"]) >= SLOTS:
             raise StoreDown(f"sent elsewhere, but not where to: {problem[:100]}")
         shard = self._shard_at((told["host"] or asked.host[0], int(told["port"])))
         if told["kind"] == "MOVED":
@@ -239,7 +239,7 @@ class RedisCluster(Servers):
 
     def shard_attaching(self, shard: Shard) -> None:
         self._check(shard, shard.setup)
-        if shard is self._slots[key_slot(self._names.control)]:
+        if shard is self._slots[slot_of(self._names.control)]:
             self._events.stream_back()
 
     def shard_detached(self, shard: Shard) -> None:
@@ -264,7 +264,7 @@ class RedisCluster(Servers):
 
     def _choose(self) -> Host:
         """Where the ear is to be: spread over the workers, not with the control stream, not where nothing answers."""
-        keeper = self._slots[key_slot(self._names.control)]
+        keeper = self._slots[slot_of(self._names.control)]
         there = [shard for shard in self._shards.values() if shard.attached and shard.breaker.closed]
         choice = [shard.host for shard in there if shard is not keeper] or [shard.host for shard in there]
         if not choice:
@@ -316,7 +316,7 @@ class RedisCluster(Servers):
 
     def _apply(self, asked: str, told: Any) -> None:
         """Attach to new primaries, and leave those that are none any more."""
-        slots: list[Shard | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        slots: list[Shard | None] = [None] * SLOTS
         hosts = set()
         for first, last, places in sorted(ranges(asked, told), reverse=True):
             hosts.update(places)

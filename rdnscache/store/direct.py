@@ -1,4 +1,4 @@
-"""One Redis server without TLS, as commands use it: over a socket of their own, without redis-py.
+"""One Redis server, as commands use it: over connections like those of links, without redis-py.
 
 Loading redis-py takes longer than most commands do. What is here has the names that redis-py's client has, as far as
 commands need them; replies are read within the same bounds as a link's.
@@ -6,121 +6,14 @@ commands need them; replies are read within the same bounds as a link's.
 
 from __future__ import annotations
 
-import os
-import select
-import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
 import hiredis
 
-from rdnscache.errors import StoreDown
-from rdnscache.redis_url import RedisUrl
-from rdnscache.store.resp import MORE, Reader
-
-#: Octets that are taken at once.
-ROOM = 1 << 18
-
-
-class DirectConnection:
-    """A connection that has said who we are. Every method raises StoreDown when it is lost."""
-
-    def __init__(self, url: RedisUrl, timeout: float) -> None:
-        self._timeout = timeout
-        self._reader = Reader()
-        self._sock = _open(url, timeout)
-        try:
-            login = ("default", *url.login.credentials())[-2:] if url.login.given else ()
-            self._agreed("HELLO", 3, *(("AUTH", *login) if login else ()))
-            if url.db:
-                self._agreed("SELECT", url.db)
-        except BaseException:
-            self.disconnect()
-            raise
-
-    @property
-    def idle(self) -> bool:
-        """Whether it is as it should be between two commands: a server that has closed it, or says more, is heard."""
-        return not select.select([self._sock], [], [], 0)[0]
-
-    def send_command(self, *command: Any) -> None:
-        try:
-            self._sock.settimeout(self._timeout)
-            self._sock.sendall(packed([command]))
-        except OSError as error:
-            raise self._lost(error) from None
-
-    def ask(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """The replies to commands that are sent together; errors stand in their places."""
-        try:
-            self._sock.settimeout(self._timeout)
-            self._sock.sendall(packed(commands))
-            return [self._reply() for _ in commands]
-        except (OSError, ValueError) as error:
-            raise self._lost(error) from None
-
-    def receive(self) -> Any:
-        """The next reply; an error is one as well."""
-        try:
-            return self._reply()
-        except (OSError, ValueError) as error:
-            raise self._lost(error) from None
-
-    def disconnect(self) -> None:
-        self._sock.close()
-
-    def _agreed(self, *command: Any) -> None:
-        (told,) = self.ask([command])
-        if isinstance(told, Exception):
-            raise told
-
-    def _reply(self) -> Any:
-        while (value := self._reader.gets()) is MORE:
-            data = self._sock.recv(ROOM)
-            if not data:
-                raise ConnectionError("the connection was closed by the server")
-            self._reader.feed(data)
-        return value
-
-    def _lost(self, error: Exception) -> StoreDown:
-        self.disconnect()
-        return StoreDown(f"no answer for {self._timeout:g} s" if isinstance(error, TimeoutError) else _words(error))
-
-
-def _open(url: RedisUrl, timeout: float) -> socket.socket:
-    where = url.socket or "{}:{}".format(*url.hosts[0])
-    try:
-        if not url.socket:
-            sock = socket.create_connection(url.hosts[0], timeout)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return sock
-        sock = socket.socket(socket.AF_UNIX)
-        try:
-            sock.settimeout(timeout)
-            sock.connect(url.socket)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-    except OSError as error:
-        raise StoreDown(f"nothing can be reached at {where}: {_words(error)}") from None
-
-
-def _words(error: Exception) -> str:
-    told = os.strerror(error.errno) if isinstance(error, OSError) and error.errno and error.errno > 0 else str(error)
-    return told or type(error).__name__
-
-
-def packed(commands: Sequence[Sequence[Any]]) -> bytes:
-    """Commands as they are sent."""
-    parts = []
-    for command in commands:
-        parts.append(b"*%d\r\n" % len(command))
-        for part in command:
-            raw = part if isinstance(part, bytes) else str(part).encode()
-            parts.append(b"$%d\r\n%s\r\n" % (len(raw), raw))
-    return b"".join(parts)
+from rdnscache.redis_url import Host, RedisUrl
+from rdnscache.store.connection import Connection
 
 
 class _Commands:
@@ -177,26 +70,28 @@ class _Commands:
 class Direct(_Commands):
     """A server; its connections are kept for the next command. Every method raises StoreDown, hiredis.ReplyError."""
 
-    def __init__(self, url: RedisUrl, timeout: float) -> None:
+    def __init__(self, url: RedisUrl, timeout: float, find: Callable[[], Host | None] = lambda: None) -> None:
         self._url = url
         self._timeout = timeout
-        self._kept: list[DirectConnection] = []
+        #: Where it is for now, if not where the URL says.
+        self._find = find
+        self._kept: list[Connection] = []
 
     @property
     def connection_pool(self) -> Direct:
         return self
 
-    def get_connection(self) -> DirectConnection:
+    def get_connection(self) -> Connection:
         while self._kept:
             connection = self._kept.pop()
             if connection.idle:
                 return connection
             connection.disconnect()
-        return DirectConnection(self._url, self._timeout)
+        return Connection(self._url, self._timeout, self._find())
 
-    def release(self, connection: DirectConnection) -> None:
+    def release(self, connection: Connection) -> None:
         """Take one back that is as it was; one that is not was disconnected."""
-        if connection._sock.fileno() >= 0:
+        if not connection.closed:
             self._kept.append(connection)
 
     def ask(self, *commands: Sequence[Any]) -> list[Any]:
@@ -244,7 +139,7 @@ class DirectPipeline(_Commands):
 
 
 class DirectLine:
-    """One connection of a server, as `connect.Line` is one of a redis-py client."""
+    """One connection of a server, as `redis_py.Line` is one of a cluster's."""
 
     def __init__(self, server: Direct) -> None:
         self._server = server

@@ -1,7 +1,7 @@
 """One multiplexed RESP3 connection to Redis for a whole worker.
 
-redis-py opens it (see `opening`); from then on commands of all greenlets are written once per hub
-turn and replies are handed out, in order, from the hub: 2-5 microseconds a command where a pool takes over 100.
+A greenlet opens it (see `connection`); from then on commands of all greenlets are written once per hub turn, and
+replies are handed out, in order, from the hub: 2-5 microseconds a command where a pool takes over 100.
 Wake-ups and control events arrive on the same connection as push messages.
 
 The link's health is its oldest unanswered command: older than the timeout, and the link is given up as a whole.

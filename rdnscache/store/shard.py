@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from typing import Any, Protocol
 
 import gevent
@@ -10,7 +11,8 @@ import hiredis
 
 from rdnscache.errors import StoreDown
 from rdnscache.redis_url import Host, RedisUrl
-from rdnscache.store.connect import CONNECT_TIMEOUT, AnyStream, OnData, OnEnd, Opener, connection
+from rdnscache.store.connect import CONNECT_TIMEOUT, AnyStream, OnData, OnEnd, Opener
+from rdnscache.store.connection import Connection
 from rdnscache.store.contract import Names
 from rdnscache.store.marks import Marks
 from rdnscache.store.server import RedisServer, ServerSettings
@@ -106,15 +108,13 @@ def slots_told(url: RedisUrl, client_name: str, shards: Iterable[Shard]) -> tupl
             problem = error
     for host in url.hosts:
         try:
-            node = connection(url, host, client_name)
-            try:
-                node.send_command("CLUSTER", "SLOTS")
-                told = node.read_response()
-            finally:
-                node.disconnect()
+            with closing(Connection(url, CONNECT_TIMEOUT, host, client_name)) as node:
+                (told,) = node.ask([("CLUSTER", "SLOTS")])
+            if isinstance(told, hiredis.ReplyError):
+                raise told
             if told:
                 return host[0], told
             problem = StoreDown("no slot is assigned to any node")
-        except Exception as error:  # redis-py's own, and the system's
+        except (StoreDown, hiredis.ReplyError, ValueError) as error:
             problem = error
     raise problem
