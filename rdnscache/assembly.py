@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from typing import Any
+
+from gevent import get_hub
 
 from rdnscache.cache import Cache
 from rdnscache.clients.guard import Guard
@@ -16,7 +20,9 @@ from rdnscache.node.inherited import Inherited
 from rdnscache.rulebook import Rulebook
 from rdnscache.store.contract import Names
 from rdnscache.store.policy_document import policy_key
+from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
+from rdnscache.store.servers import Servers
 from rdnscache.view import groups_at, tls_names_at
 
 #: A prefix that has paused may have the replies of this many seconds at once.
@@ -49,3 +55,14 @@ def make_guards(config: Config) -> list[Guard]:
     known = {each: Networks(config.allow, config.deny, each) for each in groups}  # mostly one for all of them
     named = [tls_names_at(config.view, address) for address in config.listen]
     return [Guard(known[each], limiter, proxies, tls_names=names) for each, names in zip(groups, named, strict=True)]
+
+
+def announce_again(url: str, prefix: str, servers: Servers, lost: Sequence[tuple[bytes, Scope]]) -> None:
+    """As `operator.lost_flushes`, which is rare and takes a tenth of a second to load: a thread does that."""
+
+    def load() -> Any:
+        from rdnscache.operator import lost_flushes
+
+        return lost_flushes.announce_again
+
+    get_hub().threadpool.apply(load)(url, prefix, servers, lost)

@@ -16,7 +16,7 @@ from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from rdnscache import __version__, clock, metrics
-from rdnscache.assembly import make_deciders, make_guards, make_rulebook
+from rdnscache.assembly import announce_again, make_deciders, make_guards, make_rulebook
 from rdnscache.audience import Audience
 from rdnscache.cache import Cache
 from rdnscache.client_rules import ClientRules
@@ -35,7 +35,6 @@ from rdnscache.node.children import SUCCEEDED
 from rdnscache.node.inherited import Inherited
 from rdnscache.node.lifeline import AT_WORK, Lifeline
 from rdnscache.notified import make_notified
-from rdnscache.operator.lost_flushes import announce_again
 from rdnscache.query_log import QueryLog
 from rdnscache.resolution import Sources, Terms
 from rdnscache.resolver import LEASE_MARGIN, Resolver

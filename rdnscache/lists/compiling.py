@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from typing import TYPE_CHECKING
 
 from rdnscache.breath import Breathe
 from rdnscache.kernel import cpus, die_with_parent
@@ -14,6 +13,9 @@ from rdnscache.policy.compiled_list import ListFacts, Portion, compile_list, gat
 from rdnscache.policy.json_text import is_json
 from rdnscache.policy.list_text import MOST_ITEMS, MOST_OCTETS, Remark, begun
 from rdnscache.policy.rpz_text import RPZ
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ProcessPoolExecutor
 
 #: Octets of a portion, about 200,000 names; a list that has no more is not divided.
 PORTION = 4 << 20
@@ -28,6 +30,9 @@ def compile_text(
     head, chunks = begun(chunks, portion)
     if facts.kind == RPZ or len(head) < portion or is_json(head) or cpus() < 2:
         return compile_list(chunks, facts, key, lined)
+    import multiprocessing  # supervisors have this module as well, and few have long lists
+    from concurrent.futures import ProcessPoolExecutor
+
     context, processes = multiprocessing.get_context("fork"), min(cpus(), MOST_PROCESSES)
     with ProcessPoolExecutor(processes, context, die_with_parent, (os.getpid(),)) as pool:
         return join_portions(list(_read(pool, chunks, facts, key, breathe, portion)), facts, key)
