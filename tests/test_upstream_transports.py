@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
@@ -31,7 +31,7 @@ from support import (
     wait_for,
 )
 from support.certificates import Authority
-from support.http2 import Http2Peer
+from support.http2 import MESSAGE, Http2Peer
 from support.peers import PEERS, needs_unbound, peer
 from support.quic import QuicServer
 
@@ -152,14 +152,14 @@ def _exactly(stream: Any, size: int) -> bytes:
 
 
 class Encrypted:
-    """Servers over TLS, HTTPS and QUIC that end each connection after a few answers; how often each was asked what."""
+    """Servers over TLS, HTTPS, QUIC and HTTP/3 that end each connection after a few answers; how often each was asked
+    what."""
 
     def __init__(self, folder: Path) -> None:
         self.asked: dict[str, Counter[str]] = {}
         self._authority = Authority(folder)
         self._made = self._authority.sign("dns.example")
-        self._folder = folder / "quic"
-        self._folder.mkdir()
+        self._folder = folder
 
     def _reply(self, scheme: str, query: bytes) -> bytes:
         asked = dns.message.from_wire(query)
@@ -183,17 +183,30 @@ class Encrypted:
         peer.reset()
 
     def _quic(self, protocol: Any, stream: int, message: bytes) -> None:
-        if getattr(protocol, "answers", 0) < ANSWERS:
-            reply = self._reply("quic", message)
+        def tell(reply: bytes) -> None:
             protocol._quic.send_stream_data(stream, len(reply).to_bytes(2, "big") + reply, end_stream=True)
-            protocol.answers = getattr(protocol, "answers", 0) + 1
-            if protocol.answers == ANSWERS:
+
+        self._some_of("quic", protocol, message, tell)
+
+    def _http3(self, protocol: Any, stream: int, message: bytes) -> None:
+        def tell(reply: bytes) -> None:
+            protocol.http.send_headers(stream, [(b":status", b"200"), (b"content-type", MESSAGE.encode())])
+            protocol.http.send_data(stream, reply, end_stream=True)
+
+        self._some_of("h3", protocol, message, tell)
+
+    def _some_of(self, scheme: str, protocol: Any, message: bytes, tell: Callable[[bytes], None]) -> None:
+        given = getattr(protocol, "answers", 0)
+        if given < ANSWERS:
+            protocol.answers = given + 1
+            tell(self._reply(scheme, message))
+            if given + 1 == ANSWERS:
                 protocol.transmit()
                 protocol._quic.close()
 
     @contextmanager
     def serving(self) -> Iterator[list[str]]:
-        """Their URLs; without QUIC where aioquic is not installed."""
+        """Their URLs; without QUIC and HTTP/3 where aioquic is not installed."""
         ca = f"?ca={self._authority.file}#dns.example"
         with ExitStack() as stack:
             tls = stack.enter_context(StreamServer(self._tls, self._made.server()))
@@ -201,8 +214,11 @@ class Encrypted:
             found = {"tls": f"tls://127.0.0.1:{tls.port}{ca}",
                      "https": f"https://127.0.0.1:{https.port}/dns-query{ca}"}  # fmt: skip
             if find_spec("aioquic") is not None:
-                quic = stack.enter_context(QuicServer(self._folder, self._quic))
-                found["quic"] = f"quic://127.0.0.1:{quic.port}?ca={quic.ca}#dns.example"
+                for scheme, script, path in (("quic", self._quic, ""), ("h3", self._http3, "/dns-query")):
+                    folder = self._folder / scheme
+                    folder.mkdir()
+                    server = stack.enter_context(QuicServer(folder, script, http=scheme == "h3"))
+                    found[scheme] = f"{scheme}://127.0.0.1:{server.port}{path}?ca={server.ca}#dns.example"
             self.asked = {scheme: Counter() for scheme in found}
             yield list(found.values())
 

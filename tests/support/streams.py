@@ -175,6 +175,7 @@ class StreamServer:
         with self._lock:
             self._open.add(sock)
         try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is answered has left before a reset
             if self._tls is not None:
                 sock = self._tls.wrap_socket(sock, server_side=True)
                 self.resumed += bool(sock.session_reused)
