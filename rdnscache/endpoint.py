@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import difflib
 import ipaddress
-import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from urllib.parse import quote, unquote
 
 from rdnscache.address import Address
 from rdnscache.files import locate
+from rdnscache.rates import UNLIMITED, rate_text, read_rate
 
 UDP, TCP, TLS, HTTPS, QUIC, H3 = "udp", "tcp", "tls", "https", "quic", "h3"
 #: The port of each, unless one is given (RFC 1035, 7858, 8484, 9250).
@@ -39,7 +39,7 @@ LONGEST = 2048
 MOST_ADDRESSES, MOST_PINS = 16, 8
 #: Characters of a label; as many as an entry's origin may have.
 LONGEST_LABEL = 100
-_HEAVIEST, _MOST_A_SECOND, _LEAST_A_SECOND = 1000, 10_000_000, 0.001
+_HEAVIEST = 1000
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20})://(.*)")
 _PARTS = re.compile(r"(?P<authority>[^/?#]*)(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?(?:#(?P<name>.*))?")
@@ -48,10 +48,6 @@ _NAME = re.compile(r"(?=.{1,253}$)(?=.*[a-z_-][^.]*$)[a-z0-9_]([a-z0-9_-]{0,62})
 _PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+;=:@/-]|%[0-9A-Fa-f]{2}){0,255}")
 #: What ends in a parameter that may have several values.
 _LISTING = re.compile(r"[?&](?:address|pin)=[^&#]*$")
-_RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(?:/(s|m|h))?")
-_UNITS = {"s": 1, "m": 60, "h": 3600}
-#: A rate without a bound.
-UNLIMITED = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +158,20 @@ def _without_scheme(text: str) -> tuple[Endpoint, ...]:
     try:
         address = Address.parse(head, PORTS[UDP])
     except ValueError as error:
-        before, _, name = head.partition("#")
-        if "." in name and _name(name):
-            raise ValueError(f"{error}; to ask it over TLS, write tls://{before}#{name}") from None
-        raise
+        raise ValueError(f"{error}{_meant(head)}") from None
     return (_with_parameters(Endpoint(UDP, address), _parameters(query), text),)
+
+
+def _meant(text: str) -> str:
+    """What somebody may have meant by what is no address."""
+    before, _, name = text.partition("#")
+    if "." in name and _name(name):
+        return f"; to ask it over TLS, write tls://{before}#{name}"
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme.lower() in PORTS:
+        return f"; a URL has two slashes: {scheme}://{rest.lstrip('/')}"
+    match = _HOST.fullmatch(text)
+    return "; no name is looked up to reach an upstream" if match and _name(match["host"]) else ""
 
 
 def _from_url(text: str, scheme: str, rest: str) -> tuple[Endpoint, ...]:
@@ -196,6 +201,11 @@ def _reached(
     except ValueError:
         match = _HOST.fullmatch(authority)
         host = _name(match["host"]) if match else ""
+        if not authority:
+            raise ValueError(f"{_cut(text)} names no server") from None
+        server = authority.rpartition("@")[2]
+        if server != authority and _HOST.fullmatch(server):
+            raise ValueError(f"{scheme}://…@{server[:60]} has a user: who asks is told by cert= alone") from None
         if match is None or not host:
             raise
     else:
@@ -284,9 +294,11 @@ def _with_parameters(plain: Endpoint, parameters: dict[str, list[str]], text: st
 def _pins(raw: str) -> tuple[str, ...]:
     found = []
     for pin in filter(None, unquote(raw).split(",")):
-        if not re.fullmatch("[A-Za-z0-9+/]{43}=?", pin):
+        whole = pin[:43] + "="
+        # the last of them stands for 4 bits: another would be taken for one that is not what was written
+        if not re.fullmatch("[A-Za-z0-9+/]{43}=?", pin) or base64.b64encode(base64.b64decode(whole)).decode() != whole:
             raise ValueError(f"pin: {pin[:60]!r} is not the SHA-256 of a public key in base64, which has 44 characters")
-        found.append(base64.b64encode(base64.b64decode(pin[:43] + "=")).decode())
+        found.append(whole)
     if not 0 < len(found) <= MOST_PINS:
         raise ValueError(f"pin: there are 1 to {MOST_PINS} of them, not {len(found)}")
     return tuple(dict.fromkeys(found))
@@ -303,24 +315,6 @@ def _weight(raw: str) -> int:
     if not re.fullmatch("[0-9]{1,4}", raw) or not 1 <= int(raw) <= _HEAVIEST:
         raise ValueError(f"weight: {raw[:60]!r} is not a whole number between 1 and {_HEAVIEST}")
     return int(raw)
-
-
-def read_rate(text: str) -> float:
-    """Queries a second, from `500/s`, `30000/m` or `500`; 0: none is said. Raises ValueError with one sentence."""
-    match = _RATE.fullmatch(text)
-    rate = float(match[1]) / _UNITS[match[2] or "s"] if match is not None else 0.0
-    if match is None or rate > _MOST_A_SECOND or 0 < rate < _LEAST_A_SECOND:
-        raise ValueError(f"{text[:60]!r} is not a number of queries a second, a minute or an hour, such as 500/s or "
-                         f"30000/m, from {1 / _LEAST_A_SECOND:.0f} seconds for one to {_MOST_A_SECOND}/s")  # fmt: skip
-    return rate
-
-
-def rate_text(rate: float) -> str:
-    if rate == UNLIMITED:
-        return "0/s"
-    told = {unit: f"{rate * seconds:.3f}".rstrip("0").rstrip(".") for unit, seconds in _UNITS.items()}
-    exact = (f"{text}/{unit}" for unit, text in told.items() if abs(float(text) / _UNITS[unit] - rate) < 1e-9)
-    return next(exact, f"{told['h']}/h")
 
 
 def _budget(raw: str) -> float:

@@ -32,11 +32,16 @@ def read_text(path: str | os.PathLike[str], errors: str = "strict") -> str:
         raise ValueError(f"is larger than {LONGEST_FILE} octets")
     try:
         text = data.decode("utf-8-sig", errors)
-    except UnicodeDecodeError:
-        raise ValueError("cannot be read: it is not a text in UTF-8") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"cannot be read: line {_line(data, error.start)} is not in UTF-8") from None
     if "\0" in text and errors == "strict":
-        raise ValueError("cannot be read: it is not a text")
+        raise ValueError(f"cannot be read: line {_line(data, data.index(0))} is not a text")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _line(data: bytes, at: int) -> int:
+    """The number of the line that an octet is in."""
+    return len(data[: at + 1].replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"))
 
 
 def locate(path: str | os.PathLike[str]) -> str:

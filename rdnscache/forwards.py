@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 
+from rdnscache import tls_files
 from rdnscache.address import Address
 from rdnscache.endpoint import H3, QUIC, TCP, UDP, Endpoint, split
 from rdnscache.errors import ConfigError
@@ -27,7 +28,7 @@ _THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
 #: A comment begins a line or follows a space, so that the port of `192.0.2.53#5353` is none.
 _COMMENT = re.compile(r"(?:^|\s)[#;].*")
 #: Words that begin a line of resolv.conf(5) about something else than servers.
-_NO_SERVERS = ("search", "domain", "sortlist", "options")
+_NO_SERVERS = ("search", "domain", "sortlist", "options", "lookup", "family")
 _ITSELF = "is this node itself: queries would go round in circles"
 
 
@@ -112,12 +113,12 @@ def _useless(endpoint: Endpoint) -> str:
     context, what = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), f"ca={endpoint.ca}"
     try:
         if endpoint.ca:
-            context.load_verify_locations(endpoint.ca)
+            tls_files.trust(context, endpoint.ca)
         what = f"cert={endpoint.certificate}"
         if endpoint.certificate:
-            context.load_cert_chain(endpoint.certificate, endpoint.key or None, lambda: "")
-    except (OSError, ValueError) as error:  # SSLError is an OSError
-        return f"cannot be used: {what}: {getattr(error, 'strerror', None) or error}"
+            tls_files.present(context, endpoint.certificate, endpoint.key)
+    except ValueError as error:
+        return f"cannot be used: {what}: {error}"
     return ""
 
 
@@ -150,7 +151,7 @@ def _from_file(file: str) -> Iterator[tuple[str, Endpoint]]:
 
 def _scheme(lines: Sequence[str]) -> str:
     """How a resolv.conf(5) wants its servers asked: its option `use-vc` is the only one that is about them."""
-    told = [word for line in lines if (words := line.split())[:1] == ["options"] for word in words]
+    told = [word for line in lines if (words := _COMMENT.sub("", line).split())[:1] == ["options"] for word in words]
     return TCP if "use-vc" in told else UDP
 
 

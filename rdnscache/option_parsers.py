@@ -13,12 +13,13 @@ from typing import Any
 from rdnscache.address import Address
 from rdnscache.clients.networks import parse_networks
 from rdnscache.dns.names import name_text, parse_name, type_number, type_text
-from rdnscache.endpoint import Endpoint, read_rate, split
+from rdnscache.endpoint import Endpoint, split
 from rdnscache.files import read_text
 from rdnscache.policy.blocking import BlockAnswer
 from rdnscache.policy.dns64 import WELL_KNOWN, read_prefix
 from rdnscache.policy.local_record import stands_for_data
 from rdnscache.policy.special_names import read_sets
+from rdnscache.rates import read_rate
 from rdnscache.redis_url import canonical, parse
 
 Parser = Callable[[Any], Any]
@@ -143,6 +144,8 @@ def word(raw: Any) -> str:
 
 def one_of(*choices: str) -> Parser:
     def parse(raw: Any) -> str:
+        if isinstance(raw, bool) and {"yes", "no"} <= {*choices}:  # as TOML has them for what is only that
+            return "yes" if raw else "no"
         if raw not in choices:
             raise ValueError(f"{_shown(raw)} is not one of {', '.join(choices)}")
         return str(raw)

@@ -25,7 +25,7 @@ from rdnscache.config import Config
 from rdnscache.departure import Departure
 from rdnscache.dns.policy import Identity
 from rdnscache.dns.wire import SERVFAIL
-from rdnscache.endpoint import UNLIMITED, Endpoint
+from rdnscache.endpoint import Endpoint
 from rdnscache.flights import Flights
 from rdnscache.group_policies import GroupPolicies
 from rdnscache.hour import HourKeeper
@@ -36,6 +36,7 @@ from rdnscache.node.inherited import Inherited
 from rdnscache.node.lifeline import AT_WORK, Lifeline
 from rdnscache.notified import make_notified
 from rdnscache.query_log import QueryLog
+from rdnscache.rates import UNLIMITED
 from rdnscache.resolution import Sources, Terms
 from rdnscache.resolver import LEASE_MARGIN, Resolver
 from rdnscache.routing import make_routes, make_subnets, make_terms, make_views

@@ -38,6 +38,8 @@ SETTINGS = {
     "dns64": "dns64",
 }  # fmt: skip
 _NETWORK = re.compile(r"[0-9A-Fa-f.:]+(?:/[0-9]{1,3})?")
+#: `10/8`, as some write it; no name of a host is like that.
+_SHORT_NETWORK = re.compile(r"[0-9.]+/[0-9]+")
 
 #: Makes the value of an option from what a person gives; ValueError refuses it.
 Setting = Callable[[str, Any], Any]
@@ -157,7 +159,7 @@ def _zone(names: Sequence[str], servers: Sequence[str]) -> Zone:
     found = tuple(dict.fromkeys(name for each in names for name in _names(each.strip())))
     if not servers:
         raise ValueError(f"the zone {found[0]} has no server: name one, or none, or default")
-    words = [each for each in servers if each in (NONE, USUAL)]
+    words = [each.lower() for each in servers if each.lower() in (NONE, USUAL)]
     if words and len(servers) > 1:
         raise ValueError(f"the zone {found[0]} has {words[0]} beside other servers")
     if words:
@@ -172,6 +174,8 @@ def _names(text: str) -> Iterator[str]:
         return
     if not text or text == ".":
         raise ValueError(f"{shown(text)} is no zone: what is in none is asked of upstream")
+    if _SHORT_NETWORK.fullmatch(text):
+        raise ValueError(f"{shown(text)} is no network: write all four numbers of its address, such as 10.0.0.0/8")
     if "*" in text:
         raise ValueError(f"{shown(text)} is no name of a zone: a zone is all that is below its name, without '*'")
     yield name_text(parse_name(text))
@@ -181,10 +185,18 @@ def _reverse_names(text: str) -> Iterator[str]:
     """RFC 1035 section 3.5, RFC 3596 section 2.5; a prefix between two labels stands for several zones."""
     try:
         network = ipaddress.ip_network(text)
-    except ValueError as error:
-        raise ValueError(f"{shown(text)} is not a network: {error}") from None
+    except ValueError:
+        raise ValueError(f"{shown(text)} is not a network{_instead(text)}") from None
     step = 8 if network.version == 4 else 4
     length = -(-network.prefixlen // step) * step
     for part in network.subnets(new_prefix=length):
         labels = part.network_address.reverse_pointer.split(".")
         yield ".".join(labels[(network.max_prefixlen - length) // step :]) + "."
+
+
+def _instead(text: str) -> str:
+    """What is meant by an address with a prefix, if anything."""
+    try:
+        return f", it is an address in one: write {ipaddress.ip_network(text, strict=False)}"
+    except ValueError:
+        return ""

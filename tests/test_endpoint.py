@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
+from support.certificates import Authority
 
 from rdnscache import config as config_module
 from rdnscache import forwards
@@ -77,7 +80,8 @@ def test_a_url_says_how_a_server_is_asked(text: str, meant: list[Endpoint], show
         ("tls://dns.example", r"needs an address.*tls://dns.example\?address=192.0.2.53"),
         ("dot://192.0.2.53", "did you mean tls"), ("htps://192.0.2.53", "did you mean https"),
         ("gopher://192.0.2.53", "there are udp, tcp"), ("tls://192.0.2.53?adress=1", "did you mean address"),
-        ("192.0.2.53#dns.example", "write tls://192.0.2.53#dns.example"), ("tls://192.0.2.53#853", "no host name"),
+        ("192.0.2.53#dns.example", "write tls://192.0.2.53#dns.example"),
+        ("dns.example:53", "no name is looked up"), ("tls://192.0.2.53#853", "no host name"),
         ("udp://192.0.2.53#dns.example", "cannot do"), ("tcp://192.0.2.53?ca=/x", "about TLS"),
         ("tls://192.0.2.53?address=192.0.2.54", "two places"), ("192.0.2.53?address=192.0.2.54", "two places"),
         ("tls://dns.example#other.example?address=192.0.2.53", "two names"), ("tls://192.0.2.53/path", "has a path"),
@@ -85,9 +89,12 @@ def test_a_url_says_how_a_server_is_asked(text: str, meant: list[Endpoint], show
         ("tls://a.b:99999?address=192.0.2.53", "65535"), ("tls://192.0.2.53?weight=0", "between 1 and 1000"),
         ("tls://192.0.2.53?weight=2&weight=3", "given twice"), ("tls://192.0.2.53?ca=", "is empty"),
         ("tls://192.0.2.53?budget=many", "queries a second"), ("tls://192.0.2.53?pin=abc", "base64"),
-        ("tls://192.0.2.53#b\u00fccher.example", "xn--"), ("tls://me@dns.example?address=192.0.2.53", "not an IP"),
+        ("tls://192.0.2.53#b\u00fccher.example", "xn--"), ("tls://me@dns.example?address=192.0.2.53", "has a user"),
+        ("tls:192.0.2.53", "two slashes: tls://192.0.2.53"), (f"tls://192.0.2.53?pin={PIN[:-2]}/", "base64"),
+        ("192.0.2.53?budget=0.9/h", "not between 1/h and"), ("192.0.2.53?budget=1/d", "such as 500/s"),
         ("https://192.0.2.53/" + "a" * 300, "too long"), ("tls://" + "a" * 5000, "2048 characters"),
-        ("tls://", "not an IP address"), ("tls://a.b?address=" + ",".join(f"192.0.2.{n}" for n in range(20)), "16"),
+        ("tls://", "names no server"), ("https:///dns-query", "names no server"),
+        ("tls://a.b?address=" + ",".join(f"192.0.2.{n}" for n in range(20)), "16"),
     ],
 )  # fmt: skip
 def test_what_means_nothing_is_refused_in_one_sentence(text: str, part: str) -> None:
@@ -153,7 +160,7 @@ def test_what_asking_takes_has_to_be_there(tmp_path: Path, monkeypatch: pytest.M
     empty = tmp_path / "empty.pem"
     empty.write_text("no certificate\n")
     for name in ("ca", "cert"):
-        with pytest.raises(ConfigError, match=rf"cannot be used: {name}=.*empty.pem: "):
+        with pytest.raises(ConfigError, match=rf"cannot be used: {name}=.*empty.pem: there is no certificate in it"):
             loaded(upstream=(f"tls://192.0.2.53?{name}={empty}",))
     monkeypatch.setattr(forwards, "find_spec", lambda name: None)
     for scheme in (QUIC, H3):
@@ -168,6 +175,8 @@ def test_a_resolv_conf_as_a_list(tmp_path: Path) -> None:
     assert [str(each) for each in loaded(upstream_file=str(file))[0].upstream] == [
         "tcp://192.0.2.53:53", "tcp://1.2.3.4:53",
     ]  # fmt: skip
+    file.write_text("family inet4\nlookup file bind\nnameserver 192.0.2.53\noptions edns0 # use-vc\n")
+    assert [str(each) for each in loaded(upstream_file=str(file))[0].upstream] == ["192.0.2.53:53"]
     file.write_text("nameserver 192.0.2.53\nnameserver dns.example\n")
     with pytest.raises(ConfigError, match=r"line 2: 'dns\.example' is not an IP address"):
         loaded(upstream_file=str(file))
@@ -191,3 +200,42 @@ def test_behind_systemd_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ConfigError, match="forwards to this node itself"):
         loaded(listen=("127.0.0.1:53",))
     assert str(loaded(upstream=("127.0.0.53",))[0].upstream[0]) == "127.0.0.53:53"  # as somebody wants it
+
+
+def test_files_of_tls_are_refused_in_words(tmp_path: Path) -> None:
+    """A certificate without its key, with another's, with one that is locked, cut off, or not in PEM."""
+    authority = Authority(tmp_path)
+    made, other = authority.sign("a.example"), authority.sign("b.example")
+    whole = made.certificate.read_text()
+    secret = serialization.load_pem_private_key(made.key.read_bytes(), None)
+    locked, cut, der = tmp_path / "locked.pem", tmp_path / "cut.pem", tmp_path / "der.crt"
+    locked.write_bytes(
+        secret.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"x"),
+        )
+    )
+    cut.write_text(whole[: len(whole) // 2])
+    der.write_bytes(ssl.PEM_cert_to_DER_cert(whole))
+    for files, told in (
+        (f"cert={made.certificate}", "there is no key in it"),
+        (f"cert={made.certificate}&key={cut}", f"there is no key in {cut}"),
+        (f"cert={made.certificate}&key={other.key}", "its key is that of another certificate"),
+        (f"cert={made.certificate}&key={locked}", "its key is encrypted"),
+        (f"cert={cut}&key={made.key}", "it is damaged"),
+        (f"cert={der}&key={made.key}", "there is no certificate in it, in PEM"),
+        (f"ca={der}", "there is no certificate in it, in PEM"),
+        (f"ca={cut}", "it is damaged"),
+    ):
+        with pytest.raises(ConfigError, match=rf"{files.split('&')[0]}: {told}"):
+            loaded(upstream=(f"tls://192.0.2.53?{files}#dns.example",))
+
+
+def test_a_text_that_is_none_is_refused_with_its_line(tmp_path: Path) -> None:
+    """Other scripts' octets, and NUL, wherever lines end."""
+    file = tmp_path / "list"
+    for data, line in ((b"192.0.2.1\n# caf\xe9\n", 2), (b"192.0.2.1\r\n\r\n192.0.2.2\0\r\n", 3), (b"a\rb\r\xff", 3)):
+        file.write_bytes(data)
+        with pytest.raises(ConfigError, match=rf"list cannot be read: line {line} is not"):
+            loaded(upstream_file=str(file))

@@ -63,7 +63,7 @@ class TestText:
 
     def test_several_names_and_several_zones(self) -> None:
         """Names of one zone are between commas, zones between spaces."""
-        zones = parse("a.example,b.example=192.0.2.1 c.example=none", "d.example=default")
+        zones = parse("a.example,b.example=192.0.2.1 c.example=None", "d.example=default")
         assert [(zone.names, zone.word) for zone in zones] == [
             (("a.example.", "b.example."), ""), (("c.example.",), "none"), (("d.example.",), "default"),
         ]  # fmt: skip
@@ -108,7 +108,8 @@ class TestText:
             ("corp.example", "is not a zone and its servers"), ("corp.example=", "has no server"),
             ("=192.0.2.1", "is no zone"), (".=192.0.2.1", "asked of upstream"),
             ("corp.example=none,192.0.2.1", "none beside other servers"), ("*.example=192.0.2.1", "without '*'"),
-            ("a..example=192.0.2.1", "is not a domain name"), ("10.0.0.1/8=192.0.2.1", "host bits set"),
+            ("a..example=192.0.2.1", "is not a domain name"), ("10.0.0.1/8=192.0.2.1", "write 10.0.0.0/8"),
+            ("10/8=192.0.2.1", "write all four numbers"), ("192.168/16=none", "write all four numbers"),
             ("corp.example=dns.example", "IP address"), ("x.example=none x.EXAMPLE.=none", "x.example. is given twice"),
             ("10.0.0.0/99=none", "is not a network"), (17, "is neither a zone"), (None, "is neither a zone"),
         ],

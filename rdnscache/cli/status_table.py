@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rdnscache.cli.output import aligned
-from rdnscache.endpoint import rate_text
 from rdnscache.operator.cluster_status import NodeStatus, budgets
 from rdnscache.operator.policy_status import policy_lines
 from rdnscache.outcomes import LAYERS
 from rdnscache.printable import printable
+from rdnscache.rates import rate_text
 
 NODES = ("node", "workers", "up", ">queries/s", "Redis", "gaps", "version")
 GAPS = "gaps: links to Redis given up / events learnt late / wake-ups lost"

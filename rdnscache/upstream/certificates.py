@@ -9,6 +9,7 @@ import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from rdnscache import tls_files
 from rdnscache.errors import ConfigError
 from rdnscache.files import read_text
 
@@ -51,19 +52,15 @@ def context(identity: Identity, protocol: str) -> ssl.SSLContext:
         if not identity.name:
             made.check_hostname, made.verify_mode = False, ssl.CERT_NONE  # the pin takes the place of all that
         elif file:
-            made.load_verify_locations(file)
+            tls_files.trust(made, file)
         else:
             made.load_default_certs(ssl.Purpose.SERVER_AUTH)
         file = identity.certificate
         if file:
-            made.load_cert_chain(file, identity.key or None, _no_password)
-    except (OSError, ValueError) as error:  # SSLError is an OSError
-        raise ConfigError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
+            tls_files.present(made, file, identity.key)
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}") from None
     return made
-
-
-def _no_password() -> str:
-    raise ValueError("its key is encrypted, and there is nobody to ask for the password")
 
 
 def refusal(error: ssl.SSLCertVerificationError, name: str) -> str:
