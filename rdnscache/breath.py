@@ -23,7 +23,7 @@ class Breath:
 
     def take(self) -> None:
         if time.perf_counter() - self._since > BREATH:
-            import gevent  # here, since a supervisor knows of breath too, and is without it
+            import gevent  # commands know of breath too, and are without it
 
             gevent.sleep(BREATH)  # longer than no time, so that sockets are looked at as well
             self._since = time.perf_counter()

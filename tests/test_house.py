@@ -15,8 +15,8 @@ from rdnscache import config, config_text, metrics
 pytestmark = [pytest.mark.pure, pytest.mark.once]
 
 PACKAGE = ROOT / "rdnscache"
-#: The supervisor begins a worker by importing it, in the child.
-ALLOWED_UPWARD = {("node.supervisor", "worker")}
+#: The supervisor loads what workers are made of.
+ALLOWED_UPWARD = {("node.supervisor", "loading")}
 
 
 def documented_order() -> dict[str, int]:

@@ -28,7 +28,7 @@ class Lists:
         shelf = Shelf(find_directory(config.list_dir), config.node_id, redis_url or "")
 
         def run(line: Lifeline) -> int:
-            # in the child alone: a supervisor is without redis-py
+            # in the child alone: no other needs it
             from rdnscache.lists.process import run_lists
 
             return run_lists(config, redis_url, shelf, prove, partial(line.say, AT_WORK), line.beat)

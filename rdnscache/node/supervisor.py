@@ -1,7 +1,7 @@
 """The supervisor: binds the sockets, forks the workers, keeps them alive, and ends them in good order.
 
-It imports neither gevent nor redis: those belong to the workers. The sockets stay open here, so whatever reached the
-kernel for a worker that died is read by the next one of its slot.
+It loads what workers are made of (`loading`) and makes nothing of it: no event loop, no connection. The sockets stay
+open here, so whatever reached the kernel for a worker that died is read by the next one of its slot.
 """
 
 from __future__ import annotations
@@ -103,12 +103,15 @@ class Supervisor:
         self.processes.catch_signals()
         self.processes.keep(Keeper(handed.keeper))
         self._begin_lists(wait=not handed.workers)
+        from rdnscache.loading import load  # the one import upward
+
+        work = load(config)
         for index in range(config.workers):
             inherited = Inherited(
                 index, slots[index], inner[index], siblings, admin, board, self.redis_url, self.incarnation
             )  # fmt: skip
             others = [slot for other in (slots, inner) for number, slot in enumerate(other) if number != index]
-            life, lost = self._worker(inherited, others), partial(self._count_loss, index)
+            life, lost = self._worker(work, inherited, others), partial(self._count_loss, index)
             self.workers.append(Child(f"worker {index}", life, lost))
         self.processes.children += self.workers
         self.orders.inherit(handed.orders, RESTART, handed.events)
@@ -221,17 +224,11 @@ class Supervisor:
             return f"{error.strerror}"
         return ""
 
-    def _worker(self, inherited: Inherited, others: list[Slot]) -> Callable[[Lifeline], int]:
+    def _worker(self, work: Callable[..., int], inherited: Inherited, others: list[Slot]) -> Callable[[Lifeline], int]:
         def run(line: Lifeline) -> int:
             for slot in others:
                 slot.close()
-            from gevent import monkey
-
-            monkey.patch_all()  # redis-py and sockets cooperate from here on; before redis-py is imported
-            # the one import upward, in the child alone: a supervisor is without gevent and redis-py
-            from rdnscache.worker import run_worker
-
-            return run_worker(fit(self.config, self.open_files)[0], inherited, line, self.policy)
+            return work(fit(self.config, self.open_files)[0], inherited, line, self.policy)
 
         return run
 
@@ -346,7 +343,7 @@ class Supervisor:
         url, prefix = self.redis_url, self.config.prefix
 
         def run() -> int:
-            # in the child alone: a supervisor is without redis-py
+            # in the child alone: no other needs it
             from rdnscache.operator.forgotten_zones import forget_zones
 
             return forget_zones(url, prefix, names)
