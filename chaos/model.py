@@ -3,7 +3,8 @@
 What happens in Redis is real: see `chaos.scene`. Around it are workers: what each has sent and Redis has not read yet,
 what each was sent and has not read yet. `chaos.orders` tries the orders of these steps.
 
-A version is OLD when the upstream was asked for it before the flush began.
+A version is OLD when the upstream was asked for it before the flush began. Who has heard of the flush passes over what
+was stored by who had not: in Redis and in wake-ups.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Flight(NamedTuple):
     leads: bool = False
     followed: bool = False
     looks: int = 0
+    #: Whether what is in Redis is not to be believed.
+    doubts: bool = False
     #: The version the upstream was asked for, and whether it is still to be sent; what the flight has ended with, or
     #: was woken with while it claimed.
     asked: int = NOTHING
@@ -104,7 +107,9 @@ class Space:
     slow: bool = False
     #: Whether the flush may go on without the word of a worker.
     impatient: bool = False
-    program: tuple[str, ...] = (ANNOUNCE, COLLECT, DELETE, ANNOUNCE, COLLECT)
+    program: tuple[str, ...] = (ANNOUNCE, COLLECT, DELETE)
+    #: Whether what is older than the flush is passed over by who has heard of it.
+    refusing: bool = True
 
     def start(self) -> State:
         shared = Shared(OLD if self.cached else NOTHING)
@@ -123,12 +128,12 @@ class Model:
 
     def problem(self, state: State) -> str:
         """What is wrong in a state for good; empty when nothing is. A worker that has not confirmed is excused."""
-        if not self._over(state):
+        if not self._proved(state):
             return ""
         missing = state.flusher.missing
         if any(worker.l1 == OLD and place not in missing for place, worker in enumerate(state.workers)):
             return "old in L1"
-        if state.shared.entry == OLD:
+        if self._over(state) and state.shared.entry == OLD:
             return "old in Redis"
         if any(each.after and each.found == OLD and each.worker not in missing for each in state.flights):
             return "old answer"
@@ -148,6 +153,12 @@ class Model:
 
     def _over(self, state: State) -> bool:
         return state.flusher.at == len(self._space.program)
+
+    def _proved(self, state: State) -> bool:
+        return COLLECT not in self._space.program[state.flusher.at :]
+
+    def _refuses(self, state: State, place: int, version: int) -> bool:
+        return self._space.refusing and version == OLD and state.workers[place].heard > 0
 
     def lost(self, state: State) -> bool:
         """Whether somebody follows a claim that nobody will fill. Where no connection breaks, nobody may."""
@@ -184,14 +195,14 @@ class Model:
 
     def _start(self, state: State, number: int, flight: Flight) -> State:
         worker = state.workers[flight.worker]
-        begun = flight._replace(flushes=worker.heard, after=self._over(state))
+        begun = flight._replace(flushes=worker.heard, after=self._proved(state))
         if worker.l1 != NOTHING:
             return _fly(state, number, begun._replace(stage=ENDED, found=worker.l1))
         return self._claim(state, number, begun)
 
     def _claim(self, state: State, number: int, flight: Flight) -> State:
         state = _fly(state, number, flight._replace(stage=CLAIMING, claimed=state.workers[flight.worker].heard))
-        return _send(state, flight.worker, (CLAIM, number, flight.followed))
+        return _send(state, flight.worker, (CLAIM, number, flight.followed, flight.doubts))
 
     def _ask(self, state: State, number: int, flight: Flight) -> State:
         version = OLD if state.flusher.at == 0 and not state.flusher.told else NEW
@@ -265,7 +276,7 @@ class Model:
         number = message[1]
         token = b"t%d" % number
         if message[0] == CLAIM:
-            shared, verdict, version = self._scene.claim(state.shared, place, token, message[2])
+            shared, verdict, version = self._scene.claim(state.shared, place, token, *message[2:])
             state = state._replace(shared=shared)
             return state if unheard else _post(state, place, (REPLY, number, verdict, version))
         shared, wakes = self._scene.fill(state.shared, token, message[2], message[3])
@@ -284,6 +295,8 @@ class Model:
         flight = state.flights[number]._replace(leads=verdict == Verdict.LEAD)
         if flight.stage != CLAIMING:
             return self._late_verdict(state, number, flight)
+        if verdict == Verdict.ENTRY and self._refuses(state, flight.worker, version):
+            return self._claim(state, number, flight._replace(doubts=True))
         if verdict == Verdict.ENTRY:
             return self._land(state, number, flight, version)
         if verdict == Verdict.LEAD:
@@ -295,7 +308,7 @@ class Model:
     def _wake(self, state: State, place: int, version: int) -> State:
         for number, flight in enumerate(state.flights):
             wary = self._space.several and flight.flushes
-            told = NOTHING if wary else version
+            told = NOTHING if wary or self._refuses(state, place, version) else version
             if flight.worker != place or flight.stage not in (CLAIMING, FOLLOWING):
                 continue
             if flight.stage == FOLLOWING and told == NOTHING:

@@ -14,7 +14,7 @@ import redis
 from greenlet import getcurrent, greenlet
 
 from rdnscache.dns.question import wider_key
-from rdnscache.store.contract import CLAIM, CLAIM_SUFFIX, FILL, LEASE, Names, Script
+from rdnscache.store.contract import CLAIM, CLAIM_SUFFIX, FILL, LEASE, NOTHING_FRESH, Names, Script
 from rdnscache.store.scope import Scope
 from rdnscache.store.sweeping import sweep
 
@@ -60,9 +60,9 @@ class Scene:
         self._connection.disconnect()
         self._client.close()
 
-    def claim(self, shared: Shared, worker: int, token: bytes, followed: bool) -> tuple[Shared, int, int]:
+    def claim(self, shared: Shared, worker: int, token: bytes, followed: bool, doubts: bool) -> tuple[Shared, int, int]:
         """The state after a claim, its verdict, and the version it brought."""
-        told = (token, LEASE_MS, b"w%d" % worker, int(followed), 0)
+        told = (token, LEASE_MS, b"w%d" % worker, int(followed), NOTHING_FRESH if doubts else 0)
         after, reply, _ = self._try(shared, CLAIM, told)
         return after, reply[0], NOTHING if reply[4] is None else _version(reply[4])
 

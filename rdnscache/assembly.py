@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import gevent
 from gevent import get_hub
 
 from rdnscache.cache import Cache
@@ -57,12 +59,23 @@ def make_guards(config: Config) -> list[Guard]:
     return [Guard(known[each], limiter, proxies, tls_names=names) for each, names in zip(groups, named, strict=True)]
 
 
-def announce_again(url: str, prefix: str, servers: Servers, lost: Sequence[tuple[bytes, Scope]]) -> None:
-    """As `operator.lost_flushes`, which is rare and takes a tenth of a second to load: a thread does that."""
+@dataclass(frozen=True, slots=True)
+class Chores:
+    """As `operator.chores`, which are rare and take a tenth of a second to load: a thread does that."""
 
-    def load() -> Any:
-        from rdnscache.operator import lost_flushes
+    url: str
+    prefix: str
 
-        return lost_flushes.announce_again
+    def announce_again(self, servers: Servers, lost: Sequence[tuple[bytes, Scope]]) -> None:
+        self._loaded().announce_again(self.url, self.prefix, servers, lost)
 
-    get_hub().threadpool.apply(load)(url, prefix, servers, lost)
+    def delete(self, flush: bytes, scope: Scope) -> None:
+        gevent.spawn(lambda: self._loaded().delete(self.url, self.prefix, flush, scope))
+
+    def _loaded(self) -> Any:
+        def load() -> Any:
+            from rdnscache.operator import chores
+
+            return chores
+
+        return get_hub().threadpool.apply(load)

@@ -8,7 +8,6 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -16,7 +15,7 @@ from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from rdnscache import __version__, clock, metrics
-from rdnscache.assembly import announce_again, make_deciders, make_guards, make_rulebook
+from rdnscache.assembly import Chores, make_deciders, make_guards, make_rulebook
 from rdnscache.audience import Audience
 from rdnscache.cache import Cache
 from rdnscache.client_rules import ClientRules
@@ -110,7 +109,7 @@ class Worker:
                 make_terms(config),
                 seal,
             )
-            self.store = RedisStore(settings, self, partial(announce_again, settings.url, settings.prefix), counters)
+            self.store = RedisStore(settings, self, Chores(settings.url, settings.prefix), counters)
         self._hour = HourKeeper(board, worker, self.store)
         self._deciders = make_deciders(self.rulebook, policies, self.cache, config.node_id)
         self.views = make_views(config, self._deciders, policies.exempt, self.cache)

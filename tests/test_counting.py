@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 import pytest
@@ -21,6 +21,7 @@ from rdnscache.redis_url import parse
 from rdnscache.store.connection import packed
 from rdnscache.store.direct import Direct
 from rdnscache.store.scope import Scope
+from rdnscache.store.sweeping import CAREFUL, CONFIRMED
 
 #: About commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
@@ -79,8 +80,8 @@ def test_a_margin_shrinks_with_what_was_looked_at() -> None:
     assert Counts(keys=10, looked=10, exact=True).margin == Counts().margin == 0
 
 
-@pytest.mark.parametrize("settled", [False, True])
-def test_a_sweep_deletes_what_is_meant_and_nothing_else(redis_server: RedisServer, settled: bool) -> None:
+@pytest.mark.parametrize("steps", [CAREFUL, CONFIRMED])
+def test_a_sweep_deletes_what_is_meant_and_nothing_else(redis_server: RedisServer, steps: Sequence[bytes]) -> None:
     """A zone with its claims, an RCODE, a type: whatever else looks like it stays, and so do values of other types."""
     client = redis_server.client()
     fill(client, 2000)
@@ -91,14 +92,14 @@ def test_a_sweep_deletes_what_is_meant_and_nothing_else(redis_server: RedisServe
         client.set(key, "x")
     browser = Browser(redis_server.url, "rdns")
     nxdomain = Scope(zone=parse_name("z.test"), rcode=3)
-    assert sum(step.deleted for step in browser.sweep(nxdomain, b"", settled)) == 100
+    assert sum(step.deleted for step in browser.sweep(nxdomain, b"", steps)) == 100
     assert client.get("rdns:1:{n1.z.test.}:A#lead") == b"flushed"
     only = Scope(zone=parse_name("z.test"), qtype=28)
-    assert sum(step.deleted for step in browser.sweep(only, b"", settled)) == 1
-    assert sum(step.deleted for step in browser.sweep(Scope(zone=parse_name("z.test")), b"", settled)) == 101
+    assert sum(step.deleted for step in browser.sweep(only, b"", steps)) == 1
+    assert sum(step.deleted for step in browser.sweep(Scope(zone=parse_name("z.test")), b"", steps)) == 101
     left = {key.decode() for key in client.scan_iter(count=1000)}
     assert left >= OTHERS and len(left) == len(OTHERS) + 1800 + 1
-    assert sum(step.deleted for step in browser.sweep(Scope(), b"", settled)) == 1802
+    assert sum(step.deleted for step in browser.sweep(Scope(), b"", steps)) == 1802
 
 
 def test_a_name_of_a_cluster_is_found_by_its_slot(cluster: RedisCluster) -> None:

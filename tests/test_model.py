@@ -8,7 +8,7 @@ import pytest
 from support import RedisServer
 
 from chaos.model import ANNOUNCE, COLLECT, DELETE, Space
-from chaos.orders import ONE_ROUND, SPACES, Search, sample
+from chaos.orders import BELIEVING, SPACES, Search, sample
 from chaos.scene import Scene
 from rdnscache.store.contract import FILL, Script
 
@@ -55,9 +55,9 @@ def test_none_of_some_orders_does(scene: Scene, space: Space) -> None:
     assert (found.examples, found.bad) == ({}, {})
 
 
-def test_one_round_of_confirmations_is_not_enough(scene: Scene) -> None:
-    """The model finds what the second round is for: what is read from Redis between the first and the deletion."""
-    found = Search(scene, ONE_ROUND).run()
+def test_what_is_older_has_to_be_passed_over(scene: Scene) -> None:
+    """The model finds what is read from Redis between the announcement and the deletion."""
+    found = Search(scene, BELIEVING).run()
     assert found.bad["old in L1"] > 0
 
 

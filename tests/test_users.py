@@ -43,7 +43,7 @@ DEPLOY = ROOT / "deploy"
 NOT_COUNTED = {"hello", "auth", "info", "config|resetstat", "acl|log", "script|flush", "config|get", "persist",
                "client|kill"}  # fmt: skip
 #: Allowed to the operator for use with redis-cli; and for redis-py, over TLS, with sentinels or in a cluster.
-FOR_PEOPLE = {"get", "hget", "hgetall", "smembers"}
+FOR_PEOPLE = {"get", "hget", "smembers"}
 
 
 class Guarded:

@@ -47,7 +47,12 @@ class PageOrders:
             raise ValueError("give a name, a zone or an rcode; or all alone")
         flush = Flush(browser, cluster, scope, FLUSH_PATIENCE)
         proof = flush.run()
-        return {"flushed": str(scope), "entries": flush.deleted, "complete": proof.complete} | proof.as_json()
+        return {
+            "flushed": str(scope),
+            "entries": flush.deleted,
+            "left_to_nodes": not flush.swept,
+            "complete": proof.complete,
+        } | proof.as_json()
 
     def blocking(self, told: Any) -> dict[str, Any]:
         """Pause blocking on all nodes for `pause` seconds; until somebody resumes with true, not any more with 0."""

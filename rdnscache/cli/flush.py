@@ -59,8 +59,9 @@ def flush(
 
     With TYPEs, only these. What could be either is a type, unless no name is given: a final dot makes it a name.
 
-    Workers are told before the entries are deleted from Redis and again afterwards, and confirm both; the output says
-    how long that took. When Redis has just been started or emptied it takes 3 s more, until all nodes are known again.
+    Every worker is told and confirms it: from then on nobody answers with what is meant, from Redis neither. The output
+    says how long that took; entries are deleted for a moment then, and the nodes delete the rest. When Redis has just
+    been started or emptied it takes 3 s more, until all nodes are known again.
     Several names are flushed one after the other.
     Exit code 1 when one has not confirmed, or no node is there; who was away applies the flush when it returns.
     """
@@ -69,17 +70,20 @@ def flush(
     scopes = _scopes(words, rtypes, zones, rcode, everything)
     browser = open_browser(url, prefix)
     cluster = open_cluster(url, prefix)
-    proof, deleted = Proof(), 0
+    proof, deleted, left = Proof(), 0, False
     for number, scope in enumerate(scopes):
         work = Flush(browser, cluster, scope, patience)
         found = _run(work, deleted)
         proof = found if number == 0 else proof.joined(found)
         deleted += work.deleted
+        left |= not work.swept
     flushed = "; ".join(map(str, scopes))
     if as_json:
-        echo_json({"flushed": flushed, "entries": deleted} | proof.as_json(), as_json)
+        echo_json({"flushed": flushed, "entries": deleted, "left_to_nodes": left} | proof.as_json(), as_json)
     else:
-        echo(f"flushed {flushed}: {entries(deleted)} in Redis, {proof.entries} in local caches; confirmed by {proof}")
+        rest = "; the nodes delete the rest from Redis" if left else ""
+        count = f"{entries(deleted)} in Redis, {proof.entries} in local caches"
+        echo(f"flushed {flushed}: {count}; confirmed by {proof}{rest}")
         for problem in proof.problems:
             echo(f"rdnscache: {problem}", err=True)
     sys.exit(0 if proof.complete else 1)
@@ -99,14 +103,10 @@ def _run(work: Flush, before: int) -> Proof:
 
 
 def _interrupted(work: Flush, before: int) -> NoReturn:
-    """Ctrl-C: whatever has been deleted is forgotten by the workers as well; and a person is told how far it came."""
-    if work.begun:  # something may have been deleted that we have not heard of yet
-        work.announce()
-    told = "every worker was told" if work.announced else "no worker was told"
-    rest = "" if work.swept else ", perhaps not all"
-    echo(
-        f"rdnscache: interrupted: {entries(before + work.deleted)} deleted{rest}; {told}, none was waited for", err=True
-    )
+    """Ctrl-C: a person is told how far it came; what has been announced is done without us."""
+    told = "every worker was told, none was waited for" if work.announced else "no worker was told"
+    rest = "; the nodes delete the rest" if work.announced and not work.swept else ""
+    echo(f"rdnscache: interrupted: {entries(before + work.deleted)} deleted; {told}{rest}", err=True)
     sys.exit(130)
 
 

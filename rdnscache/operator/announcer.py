@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rdnscache.errors import StoreDown
@@ -39,7 +39,7 @@ class Announcer:
     def once(self, event: Mapping[str, str]) -> Proof:
         """One round, and who has confirmed it."""
         with self.cluster.listening(self.patience) as ear:
-            self.round(ear, event)
+            self.round(ear, lambda: (self.cluster.announce(event), True))
         return self.proof()
 
     def proof(self) -> Proof:
@@ -53,16 +53,22 @@ class Announcer:
                 pass  # who has ordered it hears of that all the same
         return proof
 
-    def announce(self, event: Mapping[str, str]) -> None:
-        """Tell all workers, and wait for nobody."""
-        self.tally.begin(self.cluster.announce(event), time.monotonic())
+    def look(self) -> None:
+        """See who is there, and which versions of entries they have."""
+        self._expect(self.cluster.roll()[1])
 
-    def round(self, ear: Ear, event: Mapping[str, str]) -> None:
-        """Announce, and collect what the workers say, until nobody is missing or there is no more time."""
+    def round(self, ear: Ear, announce: Callable[[], tuple[str, bool]]) -> None:
+        """Announce, and collect what the workers say, until nobody is missing or there is no more time.
+
+        `announce` returns the event's ID, and whether anybody can have heard of it.
+        """
         tally = self.tally
         age, members = self.cluster.roll()
         self._expect(members)
-        self.announce(event)
+        event_id, heard = announce()
+        tally.begin(event_id, time.monotonic())
+        if not heard and not members:  # nobody is there, and who comes learns of it while attaching
+            return None
         settled = time.monotonic() + max(SETTLED - age, 0.0)
         looks = LOOKS if age < SETTLED else 0
         while looks or tally.waiting():
@@ -70,7 +76,7 @@ class Announcer:
             if looks and now >= settled:
                 age, members = self.cluster.roll()
                 self._expect(members)
-                looks = looks - 1 if age < SETTLED else 0
+                looks = looks - 1 if age < SETTLED and members else 0
                 settled = now + max(SETTLED - age, 0.0) if looks else now
             elif now >= settled + self.patience:
                 return self._hear(ear, 0.0)  # what has come by now counts

@@ -15,7 +15,7 @@ from typing import Any
 
 from rdnscache.breath import Breathe, go_on
 from rdnscache.dns.message import answer_lines
-from rdnscache.dns.names import name_text, question_text
+from rdnscache.dns.names import name_text, question_text, rcode_number
 from rdnscache.dns.wire import parse_reply
 from rdnscache.errors import StoreDown
 from rdnscache.operator import pages
@@ -31,7 +31,9 @@ from rdnscache.store.patterns import glob_escape
 from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
 from rdnscache.store.slots import tag_of
-from rdnscache.store.sweeping import PAGE, Swept, Where, sweep
+from rdnscache.store.steering import LONGEST_FLUSH, MOST_UNDER_WAY, NEWEST, UNDER_WAY
+from rdnscache.store.sweeping import CAREFUL, CONFIRMED, PAGE, Swept, Where, sweep
+from rdnscache.store.under_way import UnderWay
 
 TIMEOUT = 5.0
 #: How often deleting is restarted where servers fail or change, and the seconds before that.
@@ -75,12 +77,39 @@ class Browser:
         #: Whether answers are shown in full, from the wire; the text in Redis ends after `text.MOST_RECORDS`.
         self.whole = False
         self._redis_url = parse(url)
+        #: Flushes whose entries may still be in Redis, as of the last look: they are nobody's any more.
+        self._gone = UnderWay()
 
     @cached_property
     def redis(self) -> Any:
         """A client. For a cluster it connects when it is first wanted."""
         with redis_errors():
             return connect(self._redis_url, TIMEOUT)
+
+    def _look(self) -> None:
+        """See which flushes are under way."""
+        self._gone = UnderWay()
+        with redis_errors():
+            self._gone.take(
+                self.redis.eval(UNDER_WAY.source.decode(), 1, self.names.flushing, 2 * MOST_UNDER_WAY, LONGEST_FLUSH)
+            )
+
+    def last_event(self) -> bytes:
+        """The ID of the newest control event; empty where there is none."""
+        with redis_errors():
+            told = self.redis.eval(NEWEST.source.decode(), 1, self.names.control, 1)
+        return bytes(told[0]) if isinstance(told, list) and told else b""
+
+    def _stands(self, key: str, info: Any) -> bool:
+        """Whether no flush that is under way means an entry."""
+        question = self.names.question(key) if isinstance(info, bytes) else None
+        if question is None:
+            return True
+        word = info.partition(b" ")[0].removeprefix(b"rcode=").decode("ascii", "replace")
+        try:
+            return not self._gone.refuses(question, rcode_number(word), info)
+        except ValueError:
+            return True
 
     def find(self, name_pattern: str, rtype: str = "") -> Iterator[View]:
         """The entries whose name fits a pattern (see `contract.pattern_text`), of one type or of all."""
@@ -96,6 +125,7 @@ class Browser:
 
         With `search` everything is walked through where there may be others whose keys cannot be known.
         """
+        self._look()
         places = self._places(name)
         if places is None and search:
             for each in kinds or ("",):
@@ -160,8 +190,10 @@ class Browser:
         other.names = self.names.of(version)
         return other
 
-    def sweep(self, scope: Scope, flush: bytes = b"", settled: bool = False) -> Iterator[Swept]:
-        """Delete the entries a scope holds from Redis, step by step; see `sweeping.sweep` for `settled`.
+    def sweep(self, scope: Scope, flush: bytes = b"", steps: Sequence[bytes] = CAREFUL) -> Iterator[Swept]:
+        """Delete the entries a scope holds from Redis, step by step; see `sweeping.sweep` for the order of `steps`.
+
+        What was stored by who had heard of the event `flush` may be left.
 
         A server whose connection is lost meanwhile is swept again. In a Redis Cluster each primary is marked as swept
         for the flush, and looked at again at the end: one that took over meanwhile may lack what was deleted.
@@ -173,7 +205,7 @@ class Browser:
                 with redis_errors():
                     servers = slotted(self.redis)
                 for server, slot in servers:
-                    for step in self._sweep(server, slot, scope, flush, done, settled):
+                    for step in self._sweep(server, slot, scope, flush, done, steps):
                         begun = True
                         self._breathe()
                         yield step
@@ -185,7 +217,7 @@ class Browser:
                 time.sleep(PAUSE)
 
     def _sweep(
-        self, server: Any, slot: int | None, scope: Scope, flush: bytes, done: set[int | None], settled: bool
+        self, server: Any, slot: int | None, scope: Scope, flush: bytes, done: set[int | None], steps: Sequence[bytes]
     ) -> Iterator[Swept]:
         """One server, unless it has been swept."""
         mark = self.names.swept(tag_of(slot)) if slot is not None and flush else b""
@@ -195,7 +227,9 @@ class Browser:
             if flush in read(one.ask, mark) if mark else slot in done:
                 return
             where = Where.INDEX if slot is None else Where.SLOT
-            yield from sweep(one.ask, self.names, scope, PAGE, self._elsewhere, where, settled and slot is None)
+            if slot is not None and steps == CONFIRMED:  # what somebody has confirmed may overtake what he had sent
+                steps = CAREFUL
+            yield from sweep(one.ask, self.names, scope, PAGE, self._elsewhere, where, steps, flush)
             done.add(slot)
             if mark:
                 write(one.ask, mark, [flush])
@@ -231,7 +265,8 @@ class Browser:
             self.redis.pexpire(self.names.odd, longest + 1000)
 
     def walk(self, pattern: str, *fields: str) -> Iterator[pages.Page]:
-        """The hashes whose keys fit a pattern, of one primary after the other: key, ms left, fields."""
+        """The hashes whose keys fit a pattern, of one primary after the other: key, ms left, fields, first `info`."""
+        self._look()
         with redis_errors():
             servers = primaries(self.redis)
         for server in servers:
@@ -248,6 +283,8 @@ class Browser:
             if late:
                 page[:] = [row for row in page if row[1] != pages.NOT_TOLD]
                 page += [(key, left, told) for key, told, left in self.read(late, *fields) if _is_row(told, left)]
+            if self._gone:
+                page[:] = [row for row in page if self._stands(row[0], row[2][0])]
             yield page
 
     def counts(self, zone: bytes | None = None, sample: bool = True) -> Iterator[Counts]:
@@ -256,7 +293,8 @@ class Browser:
         With `sample` they are estimated where there are many, and we may ask how many. With a secret, each that is
         looked at is checked.
         """
-        most = SAMPLE if self.seal is None else SIGNED_SAMPLE
+        self._look()
+        most = SAMPLE if self.seal is None and not self._gone else SIGNED_SAMPLE
         with redis_errors():
             servers = primaries(self.redis)
         try:
@@ -274,7 +312,7 @@ class Browser:
                 yield counts
 
     def _counted(self, server: Any, zone: bytes | None, most: int) -> Iterator[tuple[int, Counter[Any]]]:
-        if self.seal is None:
+        if self.seal is None and not self._gone:
             with redis_errors():
                 yield from count(server, self.names.root + "{", "" if zone is None else name_text(zone), most)
             return
@@ -292,6 +330,8 @@ class Browser:
 
     def _views(self, keys: list[str]) -> Iterator[View]:
         for key, fields, left in self.read(keys, *self._shown()):
+            if self._gone and isinstance(fields, list) and not self._stands(key, fields[0]):
+                continue
             yield from self._seen(key, fields, left)
 
     def _seen(self, key: str, fields: Any, left: Any) -> Iterator[View]:

@@ -1,11 +1,14 @@
-"""A flush and its proof: announced and confirmed, deleted from Redis, announced and confirmed again.
+"""A flush and its proof: announced, confirmed by every worker, and deleted from Redis.
 
-The first round makes every flight that is up store nothing, so that what is deleted stays so; the second makes every
-local cache forget what a worker may have read from Redis in between. Each alone leaves a way back for an old answer.
+From the moment a worker has heard of it, no flight from before brings anything back, L1 is swept, and what Redis has of
+it is passed over. So it is proved as soon as all have confirmed it, and the deletion may take its time: what is not
+done within a moment is left to the nodes.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,11 +16,12 @@ from rdnscache.errors import StoreDown
 from rdnscache.operator.announcer import Announcer
 from rdnscache.operator.entries import Browser
 from rdnscache.operator.members import Members
-from rdnscache.operator.proof import Proof, Tally
+from rdnscache.operator.proof import Proof
 from rdnscache.store.scope import Scope
+from rdnscache.store.sweeping import CAREFUL, CONFIRMED
 
-#: What it means that the second announcement cannot be made.
-UNTOLD = "who has read them from Redis since the flush was announced may still answer with them"
+#: Seconds for which entries are searched for and deleted before the rest is left to the nodes.
+MOMENT = 0.5
 
 
 @dataclass(slots=True)
@@ -30,66 +34,51 @@ class Flush:
     browser: Browser
     cluster: Members
     scope: Scope
-    #: Seconds to wait for the workers to confirm, each time.
+    #: Seconds to wait for the workers to confirm.
     patience: float
-    #: Whether deleting from Redis has begun; how many entries it is known to have deleted; whether that is all of them.
-    begun: bool = False
+    #: How many entries are known to be deleted from Redis; whether that is all of them: the rest is left to the nodes.
     deleted: int = 0
     swept: bool = False
     #: Called after each step of the sweep, with about how many keys were looked at.
     step: Callable[[int], None] = lambda looked: None
+    _event: str = ""
     _announcer: Announcer = field(init=False)
 
     def __post_init__(self) -> None:
         self._announcer = Announcer(self.cluster, self.patience)
 
     @property
-    def _tally(self) -> Tally:
-        return self._announcer.tally
-
-    @property
-    def announced(self) -> int:
-        """How often it has been announced."""
-        return len(self._tally.rounds)
+    def announced(self) -> bool:
+        """Whether it is under way: then the nodes bring it to its end."""
+        return bool(self._event)
 
     def run(self) -> Proof:
         self.browser.try_rights(self.scope)
         with self.cluster.listening(self.patience) as ear:
-            self._announcer.round(ear, self._event())
-            self._tally.close()
-            try:
-                self._sweep()
-            except StoreDown as error:
-                raise StoreDown(f"{error}; {self._left_undone()}") from None
-            try:
-                self._announcer.round(ear, self._event())
-            except StoreDown as error:
-                raise StoreDown(f"{error}; {self.deleted} entries are deleted; {UNTOLD}; flush again") from None
-        return self._announcer.proof()
-
-    def _left_undone(self) -> str:
-        """What is to be said when sweeping failed. Whatever has been deleted is forgotten by the workers as well."""
-        told = "every worker is told to forget them"
+            self._announcer.round(ear, self._begin)
+        proof = self._announcer.proof()
         try:
-            self.announce()
-        except StoreDown:
-            told = UNTOLD
-        return f"{self.deleted} entries are deleted, not all that were meant; {told}; flush again"
+            self._sweep(proof)
+        except StoreDown as error:
+            told = f"confirmed by {proof}" if proof.confirmed else "nobody has confirmed it"
+            raise StoreDown(f"{error}; {self.deleted} entries are deleted, not all that were meant; {told}; "
+                            "nodes delete the rest") from None  # fmt: skip
+        return proof
 
-    def announce(self) -> None:
-        """Tell all workers, and wait for nobody; the second time, that it is done."""
-        self._announcer.announce(self._event())
+    def _begin(self) -> tuple[str, bool]:
+        self._event, heard = self.cluster.begin_flush(self.scope)
+        return self._event, heard
 
-    def _event(self) -> dict[str, str]:
-        first = {"of": self._tally.rounds[0].event} if self.swept else {}
-        return self.scope.event() | first
-
-    def _sweep(self) -> None:
-        self.begun = True
-        # everybody has confirmed: no flight from before stores anything
-        first, settled = self._tally.rounds[0].event.encode(), self._tally.proof().complete
+    def _sweep(self, proof: Proof) -> None:
+        """Delete what is meant, all of it where nobody else would."""
+        steps = CONFIRMED if proof.complete else CAREFUL
+        alone = not proof.confirmed or self.scope.name is not None  # the keys of a name are few, and known
+        ends = math.inf if alone else time.monotonic() + MOMENT
         for version in sorted(self._announcer.versions):
-            for done in self.browser.of_version(version).sweep(self.scope, first, settled):
+            for done in self.browser.of_version(version).sweep(self.scope, self._event.encode(), steps):
                 self.deleted += done.deleted
                 self.step(done.looked)
+                if time.monotonic() > ends:
+                    return
         self.swept = True
+        self.cluster.end_flush(self.scope, self._event)

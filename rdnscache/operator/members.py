@@ -13,12 +13,13 @@ from rdnscache.dns.names import name_text
 from rdnscache.endpoint import LONGEST
 from rdnscache.errors import StoreDown
 from rdnscache.operator.ear import Ear
-from rdnscache.operator.places import redis_errors
-from rdnscache.store.contract import EVENTS_KEPT, LOOK, MEMBER_TTL, SILENCE, Names
+from rdnscache.operator.places import has_slots, redis_errors
+from rdnscache.store.contract import EVENTS_KEPT, LOOK, MEMBER_TTL, SILENCE, Names, Script
 from rdnscache.store.foreign_json import LONGEST_REPORT
 from rdnscache.store.heat import SECONDS, rate
 from rdnscache.store.membership import Member, member, read_message, read_report, read_roll
-from rdnscache.store.steering import ANNOUNCE, MOST_WORKERS, ROLL, WorkerId
+from rdnscache.store.scope import Scope
+from rdnscache.store.steering import ANNOUNCE, BEGIN, END, MOST_UNDER_WAY, MOST_WORKERS, ROLL, WorkerId
 
 #: Octets of what all workers tell of themselves who are looked at together; workers in one command.
 MAX_TOLD, PORTION = 8 << 20, 16
@@ -123,12 +124,27 @@ class Members:
 
     def announce(self, told: Mapping[str, str | int]) -> str:
         """Tell every worker, and those that are away when they return; the event's ID."""
+        return self._tell(ANNOUNCE, told)[0]
+
+    def begin_flush(self, scope: Scope) -> tuple[str, bool]:
+        """The same of a flush, which is under way from now on: also whether anybody can have heard of it now."""
+        event_id, heard = self._tell(BEGIN, scope.event(), MOST_UNDER_WAY)
+        return event_id, heard > 0 or has_slots(self._redis)  # a server tells of its own clients only
+
+    def end_flush(self, scope: Scope, flush: str) -> None:
+        """Tell every worker that the entries of a flush are deleted."""
+        self._tell(END, scope.event() | {"of": flush}, json.dumps(scope.event()), flush)
+
+    def _tell(self, script: Script, told: Mapping[str, str | int], *more: str | int) -> tuple[str, int]:
         control = self._names.control
+        keys = (control, self._names.flushing)[: int(script.keys)]
         with redis_errors():
-            event_id: Any = self._redis.eval(
-                ANNOUNCE.source.decode(), 1, control, control, json.dumps(dict(told)), EVENTS_KEPT
+            reply: Any = self._redis.eval(
+                script.source.decode(), len(keys), *keys, control, json.dumps(dict(told)), EVENTS_KEPT, *more
             )
-        return str(event_id.decode())
+        if reply is None:
+            raise StoreDown(f"nothing has been flushed: {MOST_UNDER_WAY} flushes are under way; try again in a moment")
+        return str(reply[0].decode()), int(reply[1])
 
     def listening(self, patience: float) -> Ear:
         """An ear on the channel for acknowledgements."""

@@ -58,10 +58,9 @@ class PolicyOrders:
             if self.browser.seal is None and b"\n" in raw:
                 raise ConfigError("the nodes have a secret: an order needs it, with --secret")
             if self._replaced(before.next(time.time(), **changes(before)), raw):
-                announcer = Announcer(self.members(), self.patience)
                 if prove:
-                    return before, announcer.once(EVENT)
-                announcer.announce(EVENT)
+                    return before, Announcer(self.members(), self.patience).once(EVENT)
+                self.members().announce(EVENT)
                 return before, Proof()
         raise ConfigError("others keep changing the cluster's policy at the same moment: try again")
 

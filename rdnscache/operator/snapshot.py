@@ -48,6 +48,7 @@ PORTION, PORTION_OCTETS, MOST_PROCESSES = 2000, 4 << 20, 4
 
 _quoted = json.encoder.encode_basestring_ascii
 _STORED = re.compile(rb" stored=\S+ ")
+_SEEN = re.compile(rb" seen=\S+")
 #: A line as `export` writes it, where it has nothing escaped.
 _LINE = re.compile(
     rb'\{"key": "([ !#-\[\]-~]*)", "left_ms": ([0-9]{1,15}), "info": "([ !#-\[\]-~]*)", "wire": "([A-Za-z0-9+/=]*)"\}'
@@ -128,6 +129,15 @@ def _may_be_one(browser: Browser, key: str, info: Any, wire: Any, left: Any) -> 
     return whole and left > 0 and len(info) <= LONGEST_INFO and browser.names.words(key) is not None
 
 
+@dataclass(slots=True)
+class Target:
+    """Where entries go: whether over what is there, and the event that they are said to have seen."""
+
+    browser: Browser
+    replace: bool
+    seen: bytes
+
+
 def load(browser: Browser, file: BinaryIO, replace: bool, counts: Counts, step: Callable[[], None] = go_on) -> None:
     """Store what a snapshot holds, which may be packed with gzip; `counts` says how far it has come.
 
@@ -140,13 +150,14 @@ def load(browser: Browser, file: BinaryIO, replace: bool, counts: Counts, step: 
             raise ValueError
     except (ValueError, RecursionError):
         raise NotASnapshot("this file is not a snapshot that this version can read") from None
+    target = Target(browser, replace, browser.last_event())
     damage: list[str] = []
     portions = _portions(lines, damage)
     first = next(portions, [])
-    counts.add(_store_portion(browser, first, replace))
+    counts.add(_store_portion(target, first))
     step()
     if len(first) == PORTION and not damage:
-        for found in _stored_by_many(browser, portions, replace):
+        for found in _stored_by_many(target, portions):
             counts.add(found)
             step()
     if damage:
@@ -170,10 +181,11 @@ def _portions(lines: Iterator[bytes], damage: list[str]) -> Iterator[list[bytes]
         yield portion
 
 
-def _stored_by_many(browser: Browser, portions: Iterator[list[bytes]], replace: bool) -> Iterator[Counts]:
+def _stored_by_many(target: Target, portions: Iterator[list[bytes]]) -> Iterator[Counts]:
     """Each portion by a process; no more wait than there are processes."""
     context, processes = multiprocessing.get_context("fork"), min(cpus(), MOST_PROCESSES)
-    pool = ProcessPoolExecutor(processes, context, _begin, (browser.apart(), replace, os.getpid()))
+    apart = Target(target.browser.apart(), target.replace, target.seen)
+    pool = ProcessPoolExecutor(processes, context, _begin, (apart, os.getpid()))
     waiting: deque[Future[Counts]] = deque()
     try:
         for portion in portions:
@@ -186,36 +198,37 @@ def _stored_by_many(browser: Browser, portions: Iterator[list[bytes]], replace: 
         pool.shutdown(cancel_futures=True)
 
 
-#: In a process of several: where to store, and whether over what is there.
-_place: list[tuple[Browser, bool]] = []
+#: In a process of several.
+_target: list[Target] = []
 
 
-def _begin(browser: Browser, replace: bool, parent: int) -> None:
+def _begin(target: Target, parent: int) -> None:
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: what has been begun is brought to its end
     gc.disable()  # no cycles are made here, and many small objects
-    _place.append((browser, replace))
+    _target.append(target)
 
 
 def _store_by_one(lines: list[bytes]) -> Counts:
-    ((browser, replace),) = _place
-    return _store_portion(browser, lines, replace)
+    (target,) = _target
+    return _store_portion(target, lines)
 
 
-def _store_portion(browser: Browser, lines: Sequence[bytes], replace: bool) -> Counts:
+def _store_portion(target: Target, lines: Sequence[bytes]) -> Counts:
     counts = Counts()
-    entries = [entry for line in lines if (entry := _entry(browser, line)) is not None]
+    entries = [entry for line in lines if (entry := _entry(target, line)) is not None]
     counts.refused = len(lines) - len(entries)
     coming = iter(entries)
     while page := list(islice(coming, PAGE)):
-        known = _store(browser, page, replace)
+        known = _store(target.browser, page, target.replace)
         counts.known += known
         counts.stored += len(page) - known
     return counts
 
 
-def _entry(browser: Browser, line: bytes) -> Line | None:
+def _entry(target: Target, line: bytes) -> Line | None:
     """What a line says; None for what is no entry."""
+    browser = target.browser
     try:
         if len(line) > LONGEST_LINE:
             return None
@@ -236,6 +249,7 @@ def _entry(browser: Browser, line: bytes) -> Line | None:
     entry = decode(question, info, wire, left, 0.0) if question is not None else None
     if question is None or entry is None:
         return None
+    info = _SEEN.sub(b"", info) + (b" seen=" + target.seen if target.seen else b"")  # no flush from before means it
     mac = b""
     if browser.seal is not None:  # what is signed now says when it was made as if the file had taken no time
         made = time.strftime(TIME_FORM, time.gmtime(time.time() + entry.stored))

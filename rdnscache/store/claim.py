@@ -68,6 +68,8 @@ class ClaimStore(Protocol):
 
     def time_text(self) -> str: ...
 
+    def seen(self) -> str: ...
+
     def read_command(self, name: bytes) -> Command: ...
 
     def may_read(self, name: bytes) -> bool: ...
@@ -304,7 +306,10 @@ class RedisClaim(Claim):
             name, scope = self._keys[3], NO_SCOPE
             kind = STORE_NAME if kind == STORE else kind
         stored = store.time_text()
-        info = info_text(reply.rcode, ttl, stale, stored, source, store.node, why, reply.ede, route, scope).encode()
+        seen = store.seen()
+        info = info_text(
+            reply.rcode, ttl, stale, stored, source, store.node, why, reply.ede, route, scope, seen
+        ).encode()
         answer = answer_text(reply).encode()
         lifetime = (ttl + stale) * 1000
         seal = store.trust.signed(name, info, reply.wire)

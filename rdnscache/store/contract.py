@@ -19,7 +19,8 @@ Keys (`rdns` is the configurable prefix, 1 the version of this contract):
     rdns:1:nodes                                      ZSET    the register: `<node>.<incarnation>.<worker>` of every
                                                               worker, and when it last spoke; `since`: when it began
     rdns:1:node:<node>.<incarnation>.<worker>         STRING  what a worker says of itself, as JSON
-    rdns:1:{again}:<ID>                               STRING  a worker announces this lost event again
+    rdns:1:{rdns:1:control}:flushing                  HASH    flushes under way, as events, and the ID of each
+    rdns:1:{again}:<ID>, {deleting}:<ID>              STRING  a worker announces a lost event again, deletes for a flush
     rdns:1:{<tag>}:swept                              STRING  in a Redis Cluster, for each primary: the flushes it has
                                                               been swept for
     rdns:1:{<tag>}:sweeping                           STRING  a worker deletes there what the primary has lost
@@ -77,7 +78,9 @@ or `{"event": "reload"}` or `restart`, with `node` for one of them. The message 
 object, with the ID of the event before it as `after`: who does not know that one has missed something. A worker answers
 a flush on the channel for acknowledgements:
 `{"event": "<ID>", "node": "n1", "incarnation": "1a2b3c4d", "worker": 0, "entries": 3}`.
-The second announcement of a flush, which says that its entries are deleted, has the ID of the first as `of`.
+A second event says that its entries are deleted, with the ID of the first as `of`; until then the flush is in
+`flushing`, and who knows of it passes over what it means: an entry whose `seen`, the last word in `info`, is an earlier
+event or absent. That is the event which the node that stored it had heard of last.
 A question to all workers is no event and is not kept: `? {"event": "look", "id": "<any>", "name": "www.example.com."}`
 on the control channel; each says on the channel for acknowledgements, as `held`, what it has of that name in L1.
 
@@ -295,6 +298,8 @@ class Names:
         self.nodes = f"{self.steering}nodes".encode()
         self.hot = f"{self.steering}hot".encode()
         self.odd = f"{self.root}{{odd}}:entries".encode()
+        #: In the slot of the control stream.
+        self.flushing = f"{self.steering}{{{self.steering}control}}:flushing".encode()
         #: Characters of an entry's key: more is not looked at.
         self._longest = len(self.root) + LONGEST_TEXT + 130
         self._key = re.compile(
@@ -325,6 +330,9 @@ class Names:
 
     def again(self, event_id: str) -> bytes:
         return f"{self.root}{{again}}:{event_id}".encode()
+
+    def deleting(self, event_id: str) -> bytes:
+        return f"{self.steering}{{deleting}}:{event_id}".encode()
 
     def swept(self, tag: str) -> bytes:
         """The mark of a primary; the tag is for the first of its slots."""

@@ -15,7 +15,7 @@ from rdnscache.dns.wire import NO_EDE, Reply, parse_reply, read_u32
 _INFO = re.compile(
     rb"rcode=[A-Z0-9]+ ttl=([0-9]{1,7}) stale=([0-9]{1,7}) stored=[0-9TZ:-]{1,30} "
     rb"(from=[!-~]{1,100} node=[!-~]{1,100}(?: route=[!-~]{1,1100})?(?: why=[a-z]{1,20})?)"
-    rb"(?: scope=([0-9]{1,3}))?(?: ede=([0-9]{1,5}))?"
+    rb"(?: scope=([0-9]{1,3}))?(?: ede=([0-9]{1,5}))?(?: seen=[0-9]{1,19}-[0-9]{1,19})?"
 )
 #: Where an entry's `info` has no `scope`.
 NO_SCOPE = -1
@@ -134,10 +134,12 @@ def info_text(
     ede: int = NO_EDE,
     route: str = "",
     scope: int = NO_SCOPE,
+    seen: str = "",
 ) -> str:
     """How an entry came about, in words."""
     text = f"rcode={rcode_text(rcode)} ttl={ttl} stale={stale} stored={stored} from={source} node={node}"
     text += f" route={route}" if route else ""
     text += f" why={why}" if why else ""
     text += f" scope={scope}" if scope != NO_SCOPE else ""
-    return text + (f" ede={ede}" if ede != NO_EDE else "")
+    text += f" ede={ede}" if ede != NO_EDE else ""
+    return text + (f" seen={seen}" if seen else "")

@@ -10,7 +10,7 @@ import hiredis
 from rdnscache.errors import StoreDown, StoreRefused
 from rdnscache.store.contract import EVENTS_KEPT, Names
 from rdnscache.store.servers import Servers
-from rdnscache.store.steering import LONGEST_EVENT, NEWEST, READ, ROLL
+from rdnscache.store.steering import LONGEST_EVENT, LONGEST_FLUSH, MOST_UNDER_WAY, NEWEST, READ, ROLL, UNDER_WAY
 
 #: Before the first event.
 NO_EVENT = b"0-0"
@@ -29,6 +29,7 @@ class Stream:
         self._servers = servers
         self._key = names.control
         self._register = names.nodes
+        self._flushing = names.flushing
 
     def newest(self, count: int) -> list[Event]:
         """The newest events, oldest first, without what is in them."""
@@ -57,6 +58,14 @@ class Stream:
         found = self._read(b"(" + known, 1, b"back")
         return found[0][0] if found else NO_EVENT
 
+    def under_way(self) -> Sequence[Any]:
+        """Flushes whose entries may still be in Redis: the event that ordered one, and its ID, in turn."""
+        return self._ask(*self.look_under_way())
+
+    def look_under_way(self) -> tuple[bytes | int, ...]:
+        """The command for that."""
+        return b"EVAL", UNDER_WAY.source, b"1", self._flushing, 2 * MOST_UNDER_WAY, LONGEST_FLUSH
+
     def register_age(self) -> float:
         """How long ago the cluster's register began, in seconds."""
         told = self._ask(b"EVAL", ROLL.source, b"1", self._register, 1, 0)
@@ -73,8 +82,3 @@ class Stream:
         if not isinstance(reply, list):
             raise StoreDown("control events cannot be read: that is no list")
         return reply
-
-
-def order(event_id: bytes) -> tuple[int, ...]:
-    """The parts of an event's ID, to compare it by."""
-    return tuple(map(int, event_id.split(b"-")))

@@ -15,32 +15,31 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import gevent
 
 from rdnscache.breath import Breath
-from rdnscache.dns.names import parse_own_name
 from rdnscache.errors import StoreDown, StoreRefused
 from rdnscache.logs import Throttled
+from rdnscache.store.alone import BEGUN, HELD
 from rdnscache.store.contract import EVENTS_KEPT, LOOK, Names
-from rdnscache.store.event_stream import NO_EVENT, NOT_READ, Stream, order
+from rdnscache.store.event_stream import NO_EVENT, NOT_READ, Stream
 from rdnscache.store.flushes import MOST_MISSED, REMEMBERED, Flushes
 from rdnscache.store.foreign_json import read_object
 from rdnscache.store.forgetting import Forgetting
-from rdnscache.store.local import Local
+from rdnscache.store.local import Chores, Local
+from rdnscache.store.looks import Looks
 from rdnscache.store.policy_events import PolicyEvents
 from rdnscache.store.scope import Scope
 from rdnscache.store.servers import Servers
-from rdnscache.store.steering import LONGEST_EVENT, SEEN, UNCONFIRMED, WorkerId
+from rdnscache.store.steering import LONGEST_EVENT, SEEN, UNCONFIRMED, WorkerId, order
 
 log = logging.getLogger(__name__)
 
 _EVENT_ID = re.compile(rb"[0-9]{1,19}-[0-9]{1,19}")
-#: Called with the IDs and scopes of flushes that Redis has lost. Returns when what they mean is deleted; raises
-#: StoreDown when that cannot be done now.
-Again = Callable[[Servers, Sequence[tuple[bytes, Scope]]], None]
 #: Where there is none yet.
 FIRST = [(NO_EVENT, NOT_READ)]
 #: Events that are for the supervisor: it reads its configuration again, or makes way for its next image.
@@ -51,8 +50,6 @@ POLICY = "policy"
 MOST_WAITING = 64
 #: Of the events a worker learns of at once, as many are confirmed.
 CONFIRMED = 20
-#: Questions that are answered at the same time.
-LOOKS = 4
 #: Seconds between two looks into the stream, doubled as often while messages keep being missed. When it could not be
 #: read as often, L1 is forgotten.
 AGAIN, MOST_FAILURES = 0.05, 5
@@ -77,7 +74,7 @@ class Control:
     """This worker's ear for control events; `flushes` are those that it knows of."""
 
     def __init__(
-        self, names: Names, worker_id: WorkerId, local: Local, flushes: Flushes, servers: Servers, again: Again
+        self, names: Names, worker_id: WorkerId, local: Local, flushes: Flushes, servers: Servers, chores: Chores
     ) -> None:
         self.channel = names.control
         self.stream = Stream(names, servers)
@@ -86,7 +83,7 @@ class Control:
         self._node = worker_id.node
         self._worker_id = {"node": worker_id.node, "incarnation": worker_id.incarnation, "worker": worker_id.worker}
         self._local = local
-        self._again = again
+        self._chores = chores
         self._policy = PolicyEvents(names, servers, local, self._confirm)
         self._servers = servers
         #: Whether we know all events up to now; not while the connection is new.
@@ -110,16 +107,22 @@ class Control:
         self._waiting: deque[tuple[Scope, Sequence[bytes]]] = deque()
         self._forgetting = Forgetting(lambda ids: self._begin(Scope(), ids))
         self._sweeper: gevent.Greenlet | None = None
-        self._looking = 0
+        self._looks = Looks(names, self._worker_id, local, servers, self._unread)
         #: Whether something has been missed, and who sees to it.
         self._gap = False
         self._mender: gevent.Greenlet | None = None
+
+    @property
+    def seen(self) -> str:
+        """The event that we have heard of last; empty when there was none."""
+        last = self._last or NO_EVENT
+        return last.decode() if last != NO_EVENT else ""
 
     def hear(self, payload: bytes) -> None:
         """An event that has just been announced. Called in the hub."""
         event_id, _, raw = payload[: LONGEST_EVENT + 100].partition(b" ")
         if event_id == LOOK:
-            return self._asked(raw)
+            return self._looks.ask(raw)
         if _EVENT_ID.fullmatch(event_id) is None:
             return self._unread("not a control event", event_id)
         told = self._read(raw)
@@ -153,8 +156,9 @@ class Control:
         self._local.hold()
 
     def look(self) -> None:
-        """See whether we know all events there are."""
+        """See whether we know all events there are, and what is to be deleted still."""
         self._servers.touch()
+        self._servers.send(self.stream.look_under_way(), self._under_way)
         last = self._last or NO_EVENT
         told = (last, int(last != NO_EVENT and not self._bulky))
         self._servers.send(
@@ -176,6 +180,18 @@ class Control:
         if not there or (later and later == self._later):
             self.learn_anew()
         self._later = later
+
+    def _under_way(self, result: Any) -> None:
+        told = result[0] if isinstance(result, list) else None
+        if self.caught_up and isinstance(told, list):
+            for flush, scope in self.flushes.under_way.take(told):
+                lock = (b"SET", self._names.deleting(flush.decode()), BEGUN, b"NX", b"PX", HELD)
+                self._servers.send(lock, partial(self._delete, flush, scope))
+
+    def _delete(self, flush: bytes, scope: Scope, result: Any) -> None:
+        """Unless another worker does it."""
+        if isinstance(result, list) and result[0] in (b"OK", "OK"):
+            self._chores.delete(flush, scope)
 
     def closed(self) -> None:
         self._local.release()
@@ -216,9 +232,11 @@ class Control:
 
     def _learn(self, attaching: bool) -> None:
         """Read the stream from the last event on."""
-        known = self._last
+        known, under_way = self._last, self.flushes.under_way
+        heard = list(under_way)
         try:
             events = self.stream.latest(REMEMBERED) if known is None else self.stream.since(known)
+            told = self.stream.under_way()
         except StoreRefused as problem:
             log.warning("flush events cannot be read, so L1 is emptied: %s", problem)
             return self._forget()
@@ -237,6 +255,8 @@ class Control:
                 self._set_last(*events[-1])
             events = [event for event in events if event[0] not in self.flushes]
             self._apply(events)
+        under_way.take(told)
+        under_way.cap(heard, self._last or NO_EVENT)
         self._servers.verify()
         orders = [event_id for event_id, raw in events if _is_policy(raw)]
         if orders or not attaching:
@@ -263,8 +283,9 @@ class Control:
         for event_id, raw in events:
             told = self._read(raw)
             if told is None or told["event"] == "flush":
-                scopes.append(self._scope(told) if told is not None else Scope())
-                self.flushes.note(event_id, scopes[-1], _first_of(told or {}, event_id))
+                scope = self._scope(told) if told is not None else Scope()
+                if self._note(event_id, scope, _first_of(told or {}, event_id)):
+                    scopes.append(scope)
         if len(scopes) > MOST_MISSED:
             scopes = [Scope()]
         for scope in scopes:
@@ -282,7 +303,7 @@ class Control:
         self._forget()
         if lost:
             log.warning("Redis has lost the flush of %s: it is announced again", lost[-1][1])
-            self._again(self._servers, lost)
+            self._chores.announce_again(self._servers, lost)
         self._set_last(*(events or self.stream.newest(1) or FIRST)[-1])
         self.missed += len(events)
         self.flushes.begin(self._last or NO_EVENT, known)
@@ -295,25 +316,6 @@ class Control:
 
     def _set_last(self, event_id: bytes, raw: bytes) -> None:
         self._last, self._bulky, self._sure = event_id, not raw, time.monotonic()
-
-    def _asked(self, raw: bytes) -> None:
-        if self._looking >= LOOKS:
-            return self._unread("too many questions at the same time", raw)
-        self._looking += 1
-        gevent.spawn(self._answer, raw)
-        return None
-
-    def _answer(self, raw: bytes) -> None:
-        """Say what L1 holds of a name."""
-        try:
-            told = read_object(raw, LONGEST_EVENT)
-            name, asked = parse_own_name(told["name"]), str(told["id"])
-            held = {"event": asked, **self._worker_id, "held": self._local.look(name)}
-            self._servers.tell((b"PUBLISH", self._acks, json.dumps(held)))
-        except (ValueError, KeyError, TypeError):
-            self._unread("a question could not be read", raw)
-        finally:
-            self._looking -= 1
 
     def _read(self, raw: bytes) -> dict[str, Any] | None:
         """An event's fields; None, with a warning, when it cannot be read: then it could mean anything."""
@@ -342,9 +344,18 @@ class Control:
         self._local.begin_flush(Scope())
         self._local.sweep([Scope()])
 
-    def _flush(self, scope: Scope, event_id: bytes, first: bytes) -> None:
+    def _note(self, event_id: bytes, scope: Scope, first: bytes) -> bool:
+        """Note a flush; returns whether L1 is to be swept: not at its end, when it has been under way for us."""
         self.flushes.note(event_id, scope, first)
-        if scope.everything:
+        if first != event_id:
+            return not self.flushes.under_way.end(first)
+        self.flushes.under_way.begin(event_id, scope)
+        return True
+
+    def _flush(self, scope: Scope, event_id: bytes, first: bytes) -> None:
+        if not self._note(event_id, scope, first):
+            self._confirm([event_id], 0, learnt=False)
+        elif scope.everything:
             self._forgetting.order([event_id])
         else:
             self._begin(scope, [event_id])

@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from rdnscache.store.event_stream import order
 from rdnscache.store.scope import Scope
-from rdnscache.store.steering import MARKS_KEPT, PROVISIONAL
+from rdnscache.store.steering import MARKS_KEPT, PROVISIONAL, order
+from rdnscache.store.under_way import UnderWay
 
 #: The last announcements that are remembered.
 REMEMBERED = 100
@@ -43,6 +43,8 @@ class Flushes:
         self._heard: deque[Announcement] = deque(maxlen=REMEMBERED)
         #: Those that were done before we began, by their first announcement.
         self._before: dict[bytes, Scope] = {}
+        #: What counts as gone, although Redis may still have it.
+        self.under_way = UnderWay()
 
     def __bool__(self) -> bool:
         """Whether there is any that a server could have lost."""

@@ -1,4 +1,4 @@
-"""The worker as control events see it."""
+"""The worker as control events see it, and what it does for all of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from rdnscache.store.scope import Scope
+from rdnscache.store.servers import Servers
 
 
 class Local(Protocol):
@@ -46,3 +47,16 @@ class Local(Protocol):
 
     def release(self) -> None:
         """Go on answering."""
+
+
+class Chores(Protocol):
+    """What a worker does for all."""
+
+    def announce_again(self, servers: Servers, lost: Sequence[tuple[bytes, Scope]]) -> None:
+        """Flushes that Redis has lost, with the IDs of their events. Returns when what they mean is deleted.
+
+        Raises StoreDown when that cannot be done now.
+        """
+
+    def delete(self, flush: bytes, scope: Scope) -> None:
+        """Delete what a flush under way means, beside everything else."""

@@ -30,12 +30,12 @@ from rdnscache.store.claim import RedisClaim
 from rdnscache.store.cluster import connect
 from rdnscache.store.contract import LEASE, TIME_FORM, Names
 from rdnscache.store.decoding import read_wake
-from rdnscache.store.events import Again, Control
+from rdnscache.store.events import Control
 from rdnscache.store.flushes import Flushes
 from rdnscache.store.heat import HEAT
 from rdnscache.store.hours import ADD
 from rdnscache.store.interface import Claim
-from rdnscache.store.local import Local
+from rdnscache.store.local import Chores, Local
 from rdnscache.store.odd import NOTE
 from rdnscache.store.register import Register
 from rdnscache.store.seal import Seal
@@ -76,9 +76,9 @@ class StoreSettings:
 
 
 class RedisStore:
-    """`local` is what control events act on; `again` announces flushes that Redis has lost, see `Control`."""
+    """`local` is what control events act on; `chores` is what this worker does for all of them, see `Control`."""
 
-    def __init__(self, settings: StoreSettings, local: Local, again: Again, counters: Counters) -> None:
+    def __init__(self, settings: StoreSettings, local: Local, chores: Chores, counters: Counters) -> None:
         node, worker = settings.worker_id.node, settings.worker_id.worker
         self.names = Names(settings.prefix)
         self.node = node
@@ -86,7 +86,8 @@ class RedisStore:
         self.counters = counters
         self.lease_ms = round(min(settings.lease, LEASE) * 1000)
         self.wake_channel = self.names.wake(str(settings.worker_id))
-        self.trust = Trust(node, settings.terms, settings.seal, self.discard, counters)
+        flushes = Flushes()
+        self.trust = Trust(node, settings.terms, settings.seal, self.discard, counters, flushes.under_way)
         self._unusable = Throttled(log)
         self._counted: dict[int, int] = {}
         #: Those who have claimed, by the Redis key of their question: one, but for a flush that begins another.
@@ -97,14 +98,13 @@ class RedisStore:
         self._local = local
         #: How many flushes this worker has heard of, and when the last began (monotonic), when called.
         self.flushes, self.flushed_at = local.flushes, local.flushed_at
-        flushes = Flushes()
         channels = (self.wake_channel, self.names.control)
         link = LinkSettings(f"rdnscache-{node}.{worker}", channels, settings.timeout, settings.budget)
         #: Redis itself.
         self.servers = connect(
             settings.url, self.names, ServerSettings(link, counters, local.upstream_seconds), self, flushes
         )
-        self._control = Control(self.names, settings.worker_id, local, flushes, self.servers, again)
+        self._control = Control(self.names, settings.worker_id, local, flushes, self.servers, chores)
         self._register = Register(self.names, settings.worker_id, settings.life, self.servers, self._noted)
         self._budgets = Budgets(self.names, settings.worker_id, self.servers, self._noted)
         self.ask_for_slots = self._budgets.ask
@@ -226,6 +226,10 @@ class RedisStore:
         if second != self._second:
             self._second, self._second_text = second, time.strftime(TIME_FORM, time.gmtime(second))
         return self._second_text
+
+    def seen(self) -> str:
+        """The event that we have heard of last, as an entry tells it."""
+        return self._control.seen
 
     def note_odd(self, name: bytes, lifetime: int) -> None:
         """Note an entry whose key cannot be guessed, for this many ms; sent before the command that stores it."""

@@ -18,21 +18,73 @@ if type(size) == 'number' and size > %d then redis.call('UNLINK', KEYS[1]) end
     % LARGEST_STREAM
 )
 
-#: KEYS stream; ARGV channel, event, how many to keep. Returns the event's ID; the message is "ID event", and the event
-#: has the ID of the one before in it. A value of another type makes room.
-ANNOUNCE = Script(
+#: KEYS stream; ARGV channel, event, how many to keep. Returns the event's ID, and to how many clients of this server it
+#: went. The message is "ID event", and the event has the ID of the one before in it. A value of another type makes
+#: room.
+_TELL = (
     _BOUND
     + b"""
-local last = redis.pcall('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
-if last.err then
-  redis.call('DEL', KEYS[1])
-  last = {}
+local function tell()
+  local last = redis.pcall('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+  if last.err then
+    redis.call('DEL', KEYS[1])
+    last = {}
+  end
+  local id = redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[3], '*', 'event', ARGV[2])
+  local after = last[1] and last[1][1] or '0-0'
+  local heard = redis.call('PUBLISH', ARGV[1], id .. ' {"after": "' .. after .. '", ' .. string.sub(ARGV[2], 2))
+  return {id, heard}
 end
-local id = redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[3], '*', 'event', ARGV[2])
-local after = last[1] and last[1][1] or '0-0'
-redis.call('PUBLISH', ARGV[1], id .. ' {"after": "' .. after .. '", ' .. string.sub(ARGV[2], 2))
-return id
 """
+)
+ANNOUNCE = Script(_TELL + b"return tell()\n", 1)
+
+#: Flushes that may be under way at the same time, and octets of what is told of one.
+MOST_UNDER_WAY, LONGEST_FLUSH = 64, 2500
+#: KEYS stream, flushes under way; ARGV as above, and how many of these there may be. The event is entered among them,
+#: with its ID. Returns the same, or nothing when there are too many.
+BEGIN = Script(
+    _TELL
+    + b"""
+local known = redis.pcall('HGETALL', KEYS[2])
+if known.err then
+  redis.call('DEL', KEYS[2])
+elseif #known >= 2 * ARGV[4] and not redis.call('HMGET', KEYS[2], ARGV[2])[1] then
+  return false
+end
+local told = tell()
+redis.call('HSET', KEYS[2], ARGV[2], told[1])
+return told
+""",
+    2,
+)
+
+#: KEYS and ARGV as for ANNOUNCE, flushes under way, and of one its event and ID: it is over, unless the same has been
+#: ordered once more since.
+END = Script(
+    _TELL
+    + b"""
+if redis.call('HMGET', KEYS[2], ARGV[4])[1] == ARGV[5] then redis.call('HDEL', KEYS[2], ARGV[4]) end
+return tell()
+""",
+    2,
+)
+
+#: KEYS flushes under way; ARGV how many there may be, octets of one. Returns event and ID of each in turn; an event
+#: that is too long is empty. What no node or command has written makes room.
+UNDER_WAY = Script(
+    b"""
+local told = redis.pcall('HGETALL', KEYS[1])
+if told.err or #told > 2 * ARGV[1] then
+  redis.call('UNLINK', KEYS[1])
+  return {}
+end
+for i = 1, #told, 2 do
+  if #told[i] > tonumber(ARGV[2]) then told[i] = '' end
+end
+return told
+""",
+    1,
 )
 
 #: KEYS stream; ARGV how many. Returns the IDs of the newest events, the newest first.
@@ -146,6 +198,11 @@ for i = 1, #ARGV, 2 do redis.call('ZADD', KEYS[1], 'NX', now - ARGV[i + 1], ARGV
 return 0
 """
 )
+
+
+def order(event_id: bytes) -> tuple[int, ...]:
+    """The parts of an event's ID, to compare it by."""
+    return tuple(map(int, event_id.split(b"-")))
 
 
 class WorkerId(NamedTuple):

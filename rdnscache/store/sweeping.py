@@ -27,17 +27,23 @@ PAGE, STEP = 500, 50
 KEYS, WORK = 100, 1500
 #: What a step does: take claims, delete entries.
 CLAIMS, ENTRIES, BOTH = b"claims", b"entries", b"both"
+#: What is done one after the other: usually; when everybody has confirmed that no leader from before will store
+#: anything; and when it is so long ago that there are none.
+CAREFUL, CONFIRMED, LATER = (CLAIMS, ENTRIES), (BOTH,), (ENTRIES,)
 
-#: ARGV cursor, pattern, what to do, root with its brace, name, zone, RCODE (each perhaps empty), and types, if only
-#: some are meant. Returns the cursor, how many keys were looked at, how many entries deleted, and keys that have moved.
+#: ARGV cursor, pattern, what to do, root with its brace, name, zone, RCODE, the event that must not have been seen
+#: (each perhaps empty), and types, if only some are meant. Returns the cursor, how many keys were looked at, how many
+#: entries deleted, and keys that have moved.
 SWEEP = Script(
     b"""
 local cursor, looked, deleted, moved = ARGV[1], 0, 0, {}
 local claims, entries = ARGV[3] ~= 'entries', ARGV[3] ~= 'claims'
 local root, name, zone = ARGV[4], ARGV[5], ARGV[6]
-local rcode, kinds = ARGV[7] ~= '' and 'rcode=' .. ARGV[7] .. ' ', ARGV[8] and {}
-for i = 8, #ARGV do kinds[ARGV[i]] = true end
-local sub, find, call, pcall = string.sub, string.find, redis.call, redis.pcall
+local rcode, kinds = ARGV[7] ~= '' and 'rcode=' .. ARGV[7] .. ' ', ARGV[9] and {}
+for i = 9, #ARGV do kinds[ARGV[i]] = true end
+local sub, find, match, call, pcall = string.sub, string.find, string.match, redis.call, redis.pcall
+local ms, number = match(ARGV[8], '^(%%d+)-(%%d+)$')
+ms, number = tonumber(ms), tonumber(number)
 local failed
 local function done(key, reply)
   if type(reply) ~= 'table' or not reply.err then return reply end
@@ -49,10 +55,16 @@ local function done(key, reply)
 end
 local function meant(key)
   if sub(key, 1, #root) ~= root then return end
-  local own, kind = string.match(key, '^([a-z0-9_.\\\\-]*%%.)}:([%%u%%d-]+)', #root + 1)
+  local own, kind = match(key, '^([a-z0-9_.\\\\-]*%%.)}:([%%u%%d-]+)', #root + 1)
   if not own or (name ~= '' and own ~= name) then return end
   if zone ~= '' and own ~= zone and sub(own, -#zone - 1) ~= '.' .. zone then return end
   return kind
+end
+local function older(info)
+  if not ms then return true end
+  local seen_ms, seen_number = match(info, ' seen=(%%d+)-(%%d+)')
+  seen_ms = tonumber(seen_ms) or 0
+  return seen_ms < ms or (seen_ms == ms and tonumber(seen_number) < number)
 end
 local work = 0
 repeat
@@ -65,9 +77,10 @@ repeat
     if kind and claim then
       done(key, pcall('SET', key, 'flushed', 'XX', 'KEEPTTL'))
     elseif kind and (not kinds or kinds[kind]) and not find(key, '#', 1, true) then
-      local info = rcode and done(key, pcall('HMGET', key, 'info'))
-      work = work + (rcode and 5 or 0)
-      if not rcode or (info and info[1] and find(info[1] .. ' ', rcode, 1, true)) then
+      local info = (rcode or ms) and done(key, pcall('HMGET', key, 'info'))
+      info = info and info[1] or ''
+      work = work + ((rcode or ms) and 5 or 0)
+      if (not rcode or find(info .. ' ', rcode, 1, true)) and older(info) then
         deleted = deleted + (done(key, pcall('UNLINK', key)) or 0)
       end
     end
@@ -106,13 +119,14 @@ def sweep(
     page: int = PAGE,
     moved: Ask | None = None,
     where: Where = Where.UNKNOWN,
-    settled: bool = False,
+    steps: Sequence[bytes] = CAREFUL,
+    before: bytes = b"",
 ) -> Iterator[Swept]:
     """Delete the entries a scope holds, step by step.
 
     Leaders under way lose their claim, so that what they are about to bring is not stored. All of them do before
-    entries are looked for: one that fills meanwhile could store behind the search, and its claim would be gone. With
-    `settled`, when no leader is left that would, both are done in one go.
+    entries are looked for: one that fills meanwhile could store behind the search, and its claim would be gone.
+    What has been stored by who had heard of the event `before` is left where all keys are searched.
     `moved` is for commands about keys that have left a server of a Redis Cluster since it told of them. The keys of a
     single name are not searched for where they can be known: see `Where`.
     """
@@ -129,8 +143,8 @@ def sweep(
             entries = some if scope.rcode is None else list(_with_rcode(ask, some, rcode_text(scope.rcode)))
             yield Swept(len(some), _run(ask, [(b"UNLINK", key) for key in entries], moved))
         return
-    for what in (BOTH,) if settled else (CLAIMS, ENTRIES):
-        yield from _steps(ask, names, scope, what, moved)
+    for what in steps:
+        yield from _steps(ask, names, scope, what, moved, before)
 
 
 def _keys_of(ask: Ask, names: Names, name: bytes, where: Where) -> Sequence[str] | None:
@@ -147,11 +161,13 @@ def _pages(keys: Sequence[str], page: int) -> Iterator[Sequence[str]]:
         yield some
 
 
-def _steps(ask: Ask, names: Names, scope: Scope, what: bytes, moved: Ask | None) -> Iterator[Swept]:
+def _steps(
+    ask: Ask, names: Names, scope: Scope, what: bytes, moved: Ask | None, before: bytes
+) -> Iterator[Swept]:  # fmt: skip
     """Search for what is meant. Raises StoreDown."""
     pattern, words = scope.pattern(names) + (CLAIM_SUFFIX if what == CLAIMS else ""), scope.in_words()
     rcode = rcode_text(scope.rcode) if scope.rcode is not None else ""
-    told = (pattern, what, names.root + "{", words.name or "", words.zone or "", rcode, *(words.kinds or ()))
+    told = (pattern, what, names.root + "{", words.name or "", words.zone or "", rcode, before, *(words.kinds or ()))
     cursor = b"0"
     while True:
         (reply,) = ask((b"EVAL", SWEEP.source, b"0", cursor, *told))

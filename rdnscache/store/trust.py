@@ -18,6 +18,7 @@ from rdnscache.metrics import Counters
 from rdnscache.store.clocks import Clocks
 from rdnscache.store.decoding import LIMITS, Lifetime, decode, mistimed
 from rdnscache.store.seal import TOLERANCE, Seal, earlier, put_back
+from rdnscache.store.under_way import UnderWay
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Trust:
         seal: Seal | None,
         discard: Callable[[bytes], None],
         counters: Counters,
+        under_way: UnderWay | None = None,
     ) -> None:
         self._node = node
         self._terms = terms
@@ -48,6 +50,7 @@ class Trust:
         self._discard = discard
         self._counters = counters
         self._forged = Throttled(log)
+        self._under_way = UnderWay() if under_way is None else under_way
         #: Where ours disagrees with most, we would believe nobody, and nobody us.
         self.clocks = Clocks(TOLERANCE)
         #: What is read of an entry beside `wire` and `info`.
@@ -66,6 +69,8 @@ class Trust:
             if left_ms is not Lifetime.WHOLE and not mistimed(fields[1], left_ms):
                 self._discard(name)
             return None
+        if self._under_way and self._under_way.refuses(key, entry.rcode, fields[1]):
+            return None  # it is to be deleted
         if self._seal is not None:
             problem = self._seal.unsigned(name, fields[1], fields[0], fields[2] if len(fields) > 2 else None)
             if problem or (problem := self._put_back(entry, fields[1], now)):

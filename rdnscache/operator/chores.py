@@ -1,4 +1,5 @@
-"""Flushes that Redis has lost because it went back in time: their entries deleted and they announced again, by one."""
+"""What one worker does for all: flushes that Redis has lost, since it went back in time, are announced again, and the
+entries of flushes are deleted that are under way."""
 
 from __future__ import annotations
 
@@ -10,25 +11,50 @@ import gevent
 
 from rdnscache.breath import Breath
 from rdnscache.errors import StoreDown, StoreRefused
+from rdnscache.operator.announcer import Announcer
 from rdnscache.operator.entries import Browser
 from rdnscache.operator.flush import Flush
 from rdnscache.operator.members import Members
-from rdnscache.store.alone import by_one
+from rdnscache.operator.places import redis_errors
+from rdnscache.store.alone import HELD, by_one
 from rdnscache.store.contract import Names
 from rdnscache.store.scope import Scope
 from rdnscache.store.servers import Ask, Servers
-from rdnscache.store.sweeping import STEP, Where, sweep
+from rdnscache.store.sweeping import LATER, STEP, Where, sweep
 
 log = logging.getLogger(__name__)
 
 #: Seconds for which nobody else announces what one has begun to; to wait for workers to confirm.
 OURS, PATIENCE = 600, 2.0
+#: Seconds between two steps of a deletion that nobody waits for: Redis is busy with it for half of the time.
+STEP_PAUSE = 0.002
 #: Seconds to wait until the link is attached.
 ATTACH = 10.0
 GONE = b"gone"
 
 #: A lost flush: the event that was its last, what it meant, and how many entries have been deleted for it.
 Lost = tuple[bytes, Scope, int]
+
+
+def delete(url: str, prefix: str, flush_id: bytes, scope: Scope) -> None:
+    """Delete what a flush under way means, and say that it is over. The lock for it is ours."""
+    browser, flush, count = Browser(url, prefix, breathe=Breath().take), flush_id.decode(), 0
+    lock = browser.names.deleting(flush)
+    try:
+        members = Members(browser.redis, browser.names, Breath().take)
+        announcer = Announcer(members, PATIENCE)
+        announcer.look()
+        for version in sorted(announcer.versions):
+            for step in browser.of_version(version).sweep(scope, flush.encode(), LATER):
+                count += step.deleted
+                with redis_errors():
+                    browser.redis.pexpire(lock, HELD)
+                gevent.sleep(STEP_PAUSE)
+        members.end_flush(scope, flush)
+        log.info("deleted %d entries from Redis, of the flush of %s", count, scope)
+    except StoreDown as error:
+        log.warning("the flush of %s is proved, but its entries are not all deleted from Redis: %s; a worker goes on "
+                    "with that before long", scope, error)  # fmt: skip
 
 
 def announce_again(url: str, prefix: str, servers: Servers, lost: Sequence[tuple[bytes, Scope]]) -> None:
