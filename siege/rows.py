@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import nan
 
-from siege import meddlers
+from siege import forger, meddlers
 from siege.meddlers import Meddler, Seen
 
 Clients = dict[str, dict[str, float]]
@@ -114,6 +114,10 @@ ROWS = (
         judge=_all(_at_least("healthy", "asked"), _at_most("longest lookup", 0.5), _at_most("foreign", 0))),
     Row("noise", "A8: 20 MB of messages that are none, and odd datagrams", meddler=meddlers.noise,
         judge=_all(_at_most("log KB", 256), _steady_hits)),
+    Row("forged-elsewhere", "A9: forged replies to slow questions, from who guesses port and ID", beside=True,
+        meddler=forger.from_elsewhere, judge=_all(_at_most("accepted", 0), _at_least("forged", 10_000))),
+    Row("forged-here", "A9: the same from the node's host, by who sees the ports and tries each ID", beside=True,
+        meddler=forger.from_this_host, judge=_all(_at_most("accepted", 0), _at_least("forged", 1000))),
     Row("long-names", "B1: names of 24 KB in control events and among the hot ones", meddler=meddlers.long_names),
     Row("events", "B2: 100,000 control events, one of 40 MB, and a lost connection", meddler=meddlers.many_events,
         judge=_at_least("stored", 1)),

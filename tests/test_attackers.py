@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,44 +23,21 @@ import pytest
 from support import ExecutedNode, Node, RedisServer, Upstream, addresses, answer, ask, attached, wait_for
 from support.network import apart
 
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from siege.forger import IDENT, PORT, Forger, forged  # noqa: E402
+
 #: Forged replies for each question.
 MANY = 100_000
-TRUE, FORGED = "192.0.2.1", "203.0.113.66"
+TRUE = "192.0.2.1"
 #: For the question of one name: nobody is asked twice because the attack takes a while.
 PATIENT = ["--upstream-timeout", "20", "--upstream-deadline", "20", "--upstream-retry-max", "20", "--stale-after", "20"]
 ALWAYS = ["--upstream-0x20", "yes"]
 
 
-#: In a packet: the port that it goes to, the ID of the DNS message, and the name in its question.
-PORT, IDENT, NAME = 22, 28, 40
-
-
-class Forger:
-    """Sends replies from whatever address and port it likes."""
-
-    def __init__(self, server: tuple[str, int]) -> None:
-        self.server = server
-        self._raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-
-    def packet(self, source: tuple[str, int], target: tuple[str, int], data: bytes) -> bytearray:
-        """A datagram without a checksum, which is optional over IPv4."""
-        udp = struct.pack("!HHHH", source[1], target[1], 8 + len(data), 0) + data
-        here, there = socket.inet_aton(source[0]), socket.inet_aton(target[0])
-        return bytearray(struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, here, there) + udp)
-
-    def send(self, packet: bytearray) -> None:
-        self._raw.sendto(packet, ("127.0.0.1", 0))
-
-    def close(self) -> None:
-        self._raw.close()
-
-
-def _reply(query: bytes) -> bytes:
-    """What the forger would have us believe in answer to a query."""
-    end = query.index(b"\0", 12) + 5
-    record = b"\xc0\x0c\0\1\0\1\0\0\1\x2c\0\4" + socket.inet_aton(FORGED)
-    return query[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + query[12:end] + record
-
+#: In a packet: the name in its question.
+NAME = 40
 
 Attack = Callable[[Forger, bytes, tuple[str, int]], None]
 
@@ -67,7 +45,7 @@ Attack = Callable[[Forger, bytes, tuple[str, int]], None]
 def _blind(forger: Forger, query: bytes, client: tuple[str, int]) -> None:
     """From elsewhere: neither port nor ID are known, but the question, and which ports the kernel takes."""
     first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
-    packet = forger.packet(forger.server, client, _reply(query.lower()))
+    packet = forger.packet(forger.server, client, forged(query.lower()))
     for number, chance in enumerate(struct.unpack(f"!{MANY}H", os.urandom(2 * MANY))):
         packet[PORT : PORT + 2] = (first + chance % (last + 1 - first)).to_bytes(2, "big")
         packet[IDENT : IDENT + 2] = (number & 0xFFFF).to_bytes(2, "big")
@@ -76,7 +54,7 @@ def _blind(forger: Forger, query: bytes, client: tuple[str, int]) -> None:
 
 def _at_the_port(forger: Forger, query: bytes, client: tuple[str, int]) -> None:
     """Who may read the tables of the kernel knows the port: each ID, and some twice."""
-    packet = forger.packet(forger.server, client, _reply(query.lower()))
+    packet = forger.packet(forger.server, client, forged(query.lower()))
     for number in range(MANY):
         packet[IDENT : IDENT + 2] = (number & 0xFFFF).to_bytes(2, "big")
         forger.send(packet)
@@ -84,7 +62,7 @@ def _at_the_port(forger: Forger, query: bytes, client: tuple[str, int]) -> None:
 
 def _with_the_id(forger: Forger, query: bytes, client: tuple[str, int]) -> None:
     """Even port and ID are known, and only the letter case is not."""
-    packet = forger.packet(forger.server, client, _reply(query))
+    packet = forger.packet(forger.server, client, forged(query))
     name = query[12 : query.index(b"\0", 12)]
     letters = [at for at, octet in enumerate(name, NAME) if chr(octet).isalpha()]
     for number in range(MANY):
@@ -96,7 +74,7 @@ def _with_the_id(forger: Forger, query: bytes, client: tuple[str, int]) -> None:
 def _from_elsewhere(forger: Forger, query: bytes, client: tuple[str, int]) -> None:
     """All is known, but the address or the port of the sender is another one."""
     sources = (("127.0.0.1", 53), ("127.0.0.2", forger.server[1]))
-    packets = [forger.packet(source, client, _reply(query)) for source in sources]
+    packets = [forger.packet(source, client, forged(query)) for source in sources]
     for number in range(MANY):
         forger.send(packets[number & 1])
 
