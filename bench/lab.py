@@ -15,7 +15,7 @@ from typing import Any
 import redis
 
 from bench import load
-from bench.servers import NSD, REDIS, Kind, Place, environment
+from bench.servers import NSD, PLAIN, REDIS, Kind, Place, Reach, environment
 from bench.system import BenchError, Program, busy_seconds, free_port, two_cpus, wait_for
 
 Figures = dict[str, float]
@@ -62,10 +62,11 @@ class Lab:
         upstreams: Sequence[str] = (),
         cpu: int | None = None,
         ready: Callable[[int], bool] = load.answers,
+        reach: Reach = PLAIN,
     ) -> Iterator[Server]:
         """A server that answers by the time it is handed out, and is gone afterwards."""
         folder = Path(tempfile.mkdtemp(dir=self.folder))
-        place = Place(folder, free_port(), upstream or self.upstream, entries, args, tuple(upstreams))
+        place = Place(folder, free_port(), upstream or self.upstream, entries, args, tuple(upstreams), reach)
         where = self.server_cpu if cpu is None else cpu
         with Program(kind.name, kind.command(place), folder, where, environment(kind)) as program:
 

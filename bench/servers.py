@@ -25,6 +25,23 @@ HERE = "127.0.0.1"
 
 
 @dataclass(frozen=True)
+class Reach:
+    """How the upstream is asked; over TLS it has a certificate for `name`, which is in the file `ca`."""
+
+    scheme: str = "udp"
+    ca: str = ""
+    name: str = ""
+    path: str = ""
+
+    @property
+    def encrypted(self) -> bool:
+        return self.scheme not in ("udp", "tcp")
+
+
+PLAIN = Reach()
+
+
+@dataclass(frozen=True)
 class Place:
     """Where a server is to run, and what for."""
 
@@ -34,6 +51,7 @@ class Place:
     entries: int = 0  # size of the cache; 0: what suits most rows
     args: tuple[str, ...] = ()  # more options, for rdnscache
     upstreams: tuple[str, ...] = ()  # addresses, instead of the one
+    reach: Reach = PLAIN
 
     def forward_to(self) -> tuple[str, ...]:
         return self.upstreams or (f"{HERE}:{self.upstream}",)
@@ -49,6 +67,8 @@ class Kind:
     version: tuple[str, ...]
     command: Callable[[Place], list[str]]
     env: tuple[tuple[str, str], ...] = ()
+    #: By what else than UDP it can ask an upstream.
+    transports: tuple[str, ...] = ()
 
     def present(self) -> bool:
         return shutil.which(self.program) is not None
@@ -121,7 +141,14 @@ def _rdnscache(place: Place) -> list[str]:
 
 
 def _unbound(place: Place) -> list[str]:
-    forward = "\n".join(f"  forward-addr: {each.replace(':', '@')}" for each in place.forward_to())
+    reach = place.reach
+    name = f"#{reach.name}" if reach.encrypted else ""
+    forward = "\n".join(f"  forward-addr: {each.replace(':', '@')}{name}" for each in place.forward_to())
+    if reach.encrypted:
+        forward += "\n  forward-tls-upstream: yes"
+    elif reach.scheme == "tcp":
+        forward += "\n  forward-tcp-upstream: yes"
+    bundle = f'  tls-cert-bundle: "{reach.ca}"\n' if reach.encrypted else ""
     conf = f"""server:
   interface: {HERE}@{place.port}
   access-control: 127.0.0.0/8 allow
@@ -137,7 +164,7 @@ def _unbound(place: Place) -> list[str]:
   directory: {place.folder}
   msg-cache-size: 256m
   rrset-cache-size: 256m
-remote-control:
+{bundle}remote-control:
   control-enable: no
 forward-zone:
   name: "."
@@ -175,7 +202,13 @@ def _recursor(place: Place) -> list[str]:
 
 
 def _dnsdist(place: Place) -> list[str]:
-    servers = "\n".join(f"newServer({{address='{each}', checkName='up.bench.'}})" for each in place.forward_to())
+    reach = place.reach
+    how = ", tcpOnly=true" if reach.scheme == "tcp" else ""
+    if reach.encrypted:
+        how = f", tls='openssl', caStore='{reach.ca}', subjectName='{reach.name}', validateCertificates=true"
+    if reach.scheme == "https":
+        how += f", dohPath='{reach.path}'"
+    servers = "\n".join(f"newServer({{address='{each}', checkName='up.bench.'{how}}})" for each in place.forward_to())
     conf = f"""setLocal('{HERE}:{place.port}')
 setACL({{'127.0.0.0/8'}})
 setSecurityPollSuffix('')
@@ -186,12 +219,17 @@ getPool(''):setCache(newPacketCache({place.entries or CACHE}))
 
 
 def _coredns(place: Place) -> list[str]:
+    reach = place.reach
+    scheme, how = ("tls://", f"\n    tls {reach.ca}\n    tls_servername {reach.name}") if reach.encrypted else ("", "")
+    how = "\n    force_tcp" if reach.scheme == "tcp" else how
     conf = f""".:{place.port} {{
   bind {HERE}
   cache 3600 {{
     success {place.entries or CACHE}
   }}
-  forward . {" ".join(place.forward_to())}
+  forward . {" ".join(scheme + each for each in place.forward_to())} {{
+    max_concurrent 0{how}
+  }}
 }}
 """
     return ["coredns", "-quiet", "-conf", _write(place, "Corefile", conf)]
@@ -201,12 +239,12 @@ RDNSCACHE = Kind("rdnscache", sys.executable, "", (sys.executable, "-m", "rdnsca
 PURE = Kind("rdnscache (pure)", sys.executable, "", RDNSCACHE.version, _rdnscache, (("RDNSCACHE_PURE", "1"),))
 ECHO = Kind("echo", "cc", "gcc", ("cc", "--version"), _echo)
 PEERS = (
-    Kind("unbound", "unbound", "unbound", ("unbound", "-V"), _unbound),
+    Kind("unbound", "unbound", "unbound", ("unbound", "-V"), _unbound, transports=("tcp", "tls")),
     Kind("dnsmasq", "dnsmasq", "dnsmasq-base", ("dnsmasq", "-v"), _dnsmasq),
     Kind("kresd", "kresd", "knot-resolver", ("kresd", "-V"), _kresd),
     Kind("recursor", "pdns_recursor", "pdns-recursor", ("pdns_recursor", "--version"), _recursor),
-    Kind("dnsdist", "dnsdist", "dnsdist", ("dnsdist", "--version"), _dnsdist),
-    Kind("coredns", "coredns", "none", ("coredns", "-version"), _coredns, (("GOMAXPROCS", "1"),)),
+    Kind("dnsdist", "dnsdist", "dnsdist", ("dnsdist", "--version"), _dnsdist, transports=("tcp", "tls", "https")),
+    Kind("coredns", "coredns", "none", ("coredns", "-version"), _coredns, (("GOMAXPROCS", "1"),), ("tcp", "tls")),
 )
 KINDS = (ECHO, RDNSCACHE, PURE, *PEERS)
 OURS = (RDNSCACHE, PURE)

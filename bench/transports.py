@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench import load
-from bench.lab import Figures, Lab
+from bench.lab import Figures, Lab, Server
 from bench.rows import HIT_RATE, MISS_RATE, Case, Row
-from bench.servers import HERE, OURS, Kind
+from bench.servers import HERE, OURS, Kind, Reach
 from bench.system import Program, free_port, wait_for
 from bench.tools import counters
 
 NAME = "dns.bench"
+SCHEMES = ("udp", "tcp", "tls", "https", "quic", "h3")
 #: Handshakes a second beside the hits: an upstream over TLS that closes after each answer.
 HANDSHAKES = 200
 
@@ -55,8 +56,8 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 
 
 @contextmanager
-def upstream(lab: Lab, scheme: str) -> Iterator[str]:
-    """The URL of a server on the CPU of the load."""
+def upstream(lab: Lab, scheme: str) -> Iterator[tuple[int, Reach]]:
+    """The port of a server on the CPU of the load, and how it is asked."""
     folder = lab.folder / f"upstream-{free_port()}"
     folder.mkdir()
     made, key = certificate(folder)
@@ -68,24 +69,37 @@ def upstream(lab: Lab, scheme: str) -> Iterator[str]:
         (folder / "unbound.conf").write_text(text)
         command = ["unbound", "-d", "-c", str(folder / "unbound.conf")]
     ports = {"udp": plain, "tcp": plain, "tls": tls, "https": https, "quic": tls, "h3": tls}
-    parameters = f"?ca={made}#{NAME}" if scheme not in ("udp", "tcp") else ""
     path = "/dns-query" if scheme in ("https", "h3") else ""
     with Program("the upstream", command, folder, lab.load_cpu) as program:
         if scheme not in ("quic", "h3"):
             wait_for(lambda: program.check() or load.answers(plain), 20, "unbound does not answer")
-        yield f"{scheme}://{HERE}:{ports[scheme]}{path}{parameters}"
+        yield ports[scheme], Reach(scheme, str(made), NAME, path)
 
 
 def measure_transport(lab: Lab, kind: Kind, scheme: str) -> Figures:
     part = 8 if scheme in ("quic", "h3") else 1  # of the load: the server is slow
     admin = free_port()
-    with upstream(lab, scheme) as url, lab.run(kind, "--upstream", url, "--admin", f"{HERE}:{admin}") as server:
+    with upstream(lab, scheme) as (port, reach), _asking(lab, kind, port, reach, admin) as server:
         lab.warm(server, load.hot_names(100))
         figures = lab.cost(server, lab.write(load.cold_names(lab.scale.cold // part)), once=True)
         figures |= lab.latency(server, lab.write(load.cold_names(lab.scale.samples // 4)), MISS_RATE // part)
-        told = counters(admin)
-        opened = [value for name, value in told.items() if name.startswith("rdnscache_upstream_connections_opened")]
-        return figures | {"per_second": 1e6 / figures["cpu_us"], "connections": sum(opened)}
+        figures["per_second"] = 1e6 / figures["cpu_us"]
+        if kind in OURS:
+            told = counters(admin)
+            opened = [value for name, value in told.items() if name.startswith("rdnscache_upstream_connections_opened")]
+            figures["connections"] = sum(opened)
+        return figures
+
+
+@contextmanager
+def _asking(lab: Lab, kind: Kind, port: int, reach: Reach, admin: int) -> Iterator[Server]:
+    """A server that forwards there."""
+    args: tuple[str, ...] = ()
+    if kind in OURS:
+        parameters = f"?ca={reach.ca}#{reach.name}" if reach.encrypted else ""
+        args = ("--upstream", f"{reach.scheme}://{HERE}:{port}{reach.path}{parameters}", "--admin", f"{HERE}:{admin}")
+    with lab.run(kind, *args, upstream=port, reach=reach) as server:
+        yield server
 
 
 def measure_handshakes(lab: Lab, kind: Kind, cold: bool) -> Figures:
@@ -111,8 +125,12 @@ def _transports(kinds: Sequence[Kind], _: bool) -> list[Case]:
     def way(scheme: str) -> Callable[[Lab, Kind], Figures]:
         return lambda lab, kind: measure_transport(lab, kind, scheme)
 
-    schemes = ("udp", "tcp", "tls", "https", "quic", "h3")
-    return [Case(scheme, OURS[0], way(scheme)) for scheme in schemes if OURS[0] in kinds]
+    cases = []
+    for scheme in SCHEMES:
+        cases += [Case(scheme, kind, way(scheme)) for kind in kinds if kind is OURS[0]]
+        others = [kind for kind in kinds if kind.transports and scheme in ("udp", *kind.transports)]
+        cases += [Case(f"{scheme}, {kind.name}", kind, way(scheme)) for kind in others]
+    return cases
 
 
 def _handshakes(kinds: Sequence[Kind], _: bool) -> list[Case]:
