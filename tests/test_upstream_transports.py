@@ -32,7 +32,7 @@ from support import (
 )
 from support.certificates import Authority
 from support.http2 import MESSAGE, Http2Peer
-from support.peers import PEERS, needs_unbound, peer
+from support.peers import PEERS, peer
 from support.quic import QuicServer
 
 pytestmark = [pytest.mark.once]
@@ -51,19 +51,25 @@ def test_a_node_forwards_over_each(tmp_path: Path, program: str, transport: str)
             assert all(addresses(reply) == ["192.0.2.1"] for reply in replies)
 
 
-@needs_unbound
-@pytest.mark.parametrize("transport", ["tls", "https"])
+@pytest.mark.parametrize("program", PEERS)
 @pytest.mark.parametrize(
-    ("name", "days", "told"),
-    [("other.example", 2, "it is for another name than dns.example"), ("dns.example", -1, "it has expired")],
-    ids=["another name", "expired"],
+    ("transport", "name", "days", "alone", "told"),
+    [
+        ("tls", "other.example", 2, False, "it is for another name than dns.example"),
+        ("https", "dns.example", -1, False, "it has expired"),
+        ("tls", "dns.example", 2, True, "it is signed by itself"),
+    ],
+    ids=["another name", "expired", "self-signed"],
 )
 def test_a_certificate_that_is_wrong_is_refused_and_said(
-    tmp_path: Path, transport: str, name: str, days: int, told: str
+    tmp_path: Path, program: str, transport: str, name: str, days: int, alone: bool, told: str
 ) -> None:
     """The client gets SERVFAIL, the log one clear sentence."""
     args = ["--upstream-timeout", "1", "--upstream-deadline", "1"]
-    with peer("unbound", tmp_path, name, days=days) as server, Node([server.url(transport)], args=args) as node:
+    with (
+        peer(program, tmp_path, name, days=days, alone=alone) as server,
+        Node([server.url(transport)], args=args) as node,
+    ):
         for number in range(4):
             assert ask(node.port, f"n{number}.test", timeout=5).rcode() == dns.rcode.SERVFAIL
         wait_for(lambda: f"its certificate is refused: {told}" in node.log())

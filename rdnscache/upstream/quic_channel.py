@@ -1,4 +1,4 @@
-"""A QUIC connection to an upstream (RFC 9000): its packets and its timer. Its handshake is computed in threads, what
+"""A QUIC connection to an upstream (RFC 9000): its packets and its timer. Its handshake is computed in a thread, what
 follows in the hub.
 
 aioquic does the protocol and no I/O. It is an extra, and nobody gets here without it (`forwards`); importing it takes

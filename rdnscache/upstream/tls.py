@@ -1,4 +1,4 @@
-"""A connection under TLS. The handshake is computed in threads, what follows in the hub."""
+"""A connection under TLS. The handshake is computed in a thread, what follows in the hub."""
 
 from __future__ import annotations
 

@@ -86,10 +86,12 @@ class Peer:
 
 
 @contextmanager
-def peer(program: str, folder: Path, *names: str, days: int = 2, configuration: str = "") -> Iterator[Peer]:
-    """A server with a certificate for dns.example, or for `names`, that is over in `days`."""
+def peer(
+    program: str, folder: Path, *names: str, days: int = 2, alone: bool = False, configuration: str = ""
+) -> Iterator[Peer]:
+    """A server with a certificate for dns.example, or for `names`, that is over in `days`, or signed by itself."""
     authority = Authority(folder)
-    made = authority.sign(*names or ("dns.example",), days=days)
+    made = authority.sign(*names or ("dns.example",), days=days, alone=alone)
     found = Peer(free_port(), free_port(), free_port(), authority.file)
     text, arguments = PROGRAMS[program]
     file = folder / f"{program}.conf"
