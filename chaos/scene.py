@@ -14,6 +14,7 @@ import redis
 from greenlet import getcurrent, greenlet
 
 from rdnscache.dns.question import wider_key
+from rdnscache.outcomes import Verdict
 from rdnscache.store.contract import CLAIM, CLAIM_SUFFIX, FILL, LEASE, NOTHING_FRESH, Names, Script
 from rdnscache.store.scope import Scope
 from rdnscache.store.sweeping import sweep
@@ -63,8 +64,23 @@ class Scene:
     def claim(self, shared: Shared, worker: int, token: bytes, followed: bool, doubts: bool) -> tuple[Shared, int, int]:
         """The state after a claim, its verdict, and the version it brought."""
         told = (token, LEASE_MS, b"w%d" % worker, int(followed), NOTHING_FRESH if doubts else 0)
+        if not (followed or doubts):
+            after, found = self._lead(shared, token)
+            if found == (b"OK", 0):
+                return after, Verdict.LEAD, NOTHING
+            shared = after
         after, reply, _ = self._try(shared, CLAIM, told)
         return after, reply[0], NOTHING if reply[4] is None else _version(reply[4])
+
+    def _lead(self, shared: Shared, token: bytes) -> tuple[Shared, Any]:
+        """What the plain commands of a claim find, before the script."""
+        known = self._known.get((shared, token))
+        if known is None:
+            entry, lead, _, wider = self._keys
+            plain = [(b"SET", lead, token, b"NX", b"PX", LEASE_MS), (b"EXISTS", entry, wider)]
+            told = self._calls([*self._restoring(shared, LEASE_MS), *plain, *self._reading()])
+            known = self._known[shared, token] = _shared(*told[-3:]), tuple(told[-5:-3]), []
+        return known[:2]
 
     def fill(self, shared: Shared, token: bytes, kind: bytes, version: int) -> tuple[Shared, list[Wake]]:
         info = b"rcode=NOERROR ttl=%d stale=0 stored=2026-01-01T00:00:00Z from=x node=n" % (LIFETIME_MS // 1000)

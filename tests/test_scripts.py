@@ -92,6 +92,25 @@ class TestClaim:
         assert reply[0] == Verdict.LEAD and reply[4] is None
         assert not store.client.exists(KEYS[0])
 
+    def test_who_leads_by_plain_commands_is_the_leader(self, store: Store) -> None:
+        """With the same token, the script says so, also where a stale entry is there; others follow."""
+        store.put(KEYS[0], 0, left_ms=1_000_000)
+        store.client.set(KEYS[1], "t1", nx=True, px=LEASE_MS)
+        assert store.claim("t2")[0] == Verdict.FOLLOW
+        verdict, rest, left, _, wire, _ = store.claim("t1")
+        assert verdict == Verdict.LEAD and 0 < rest <= LEASE_MS
+        assert 0 < left <= 1_000_000 and wire == WIRE
+        assert store.fill("t1") == 1
+
+    def test_who_leads_by_plain_commands_lets_go_where_there_is_an_entry(self, store: Store) -> None:
+        """Nobody is to wait for a fill that never comes; the lead of somebody else stays."""
+        store.put(KEYS[3], 3)
+        store.client.set(KEYS[1], "t1", nx=True, px=LEASE_MS)
+        assert store.claim("t2")[0] == Verdict.ENTRY
+        assert store.client.get(KEYS[1]) == b"t1"
+        assert store.claim("t1")[0] == Verdict.ENTRY
+        assert not store.client.exists(KEYS[1])
+
     def test_what_nobody_has_asked_for_costs_little(self, store: Store) -> None:
         """A claim without an entry looks once for both that there might be, and no further; it still gets the lead."""
         store.client.config_resetstat()

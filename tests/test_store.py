@@ -45,6 +45,18 @@ class TestSharedEntries:
             assert reply.answer[0].ttl <= 300
             assert upstream.counts == {("shared.example.", "A"): 1}
 
+    def test_a_cold_question_takes_one_script(self, redis_server: RedisServer) -> None:
+        """Plain commands claim what nobody has asked for, as they cost Redis a third of the script; one fills it."""
+        with Upstream() as upstream, Node([upstream.address], redis=redis_server.url) as node:
+            wait_for(lambda: attached(node))
+            redis = redis_server.client()
+            redis.config_resetstat()
+            for number in range(10):
+                ask(node.port, f"cold{number}.example.")
+            wait_for(lambda: redis.exists(*(f"rdns:1:{{cold{number}.example.}}:A" for number in range(10))) == 10)
+            assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] == 10
+            assert redis.keys("*#lead") == []
+
     def test_an_entry_reads_as_the_contract_says(self, redis_server: RedisServer) -> None:
         """Three fields for people, an expiry of TTL plus stale window, and no OPT in the wire."""
         with Upstream() as upstream, Node([upstream.address], redis=redis_server.url) as node:

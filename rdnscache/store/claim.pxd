@@ -17,6 +17,7 @@ cdef class RedisClaim(Claim):
     cdef tuple _held
     cdef bint _away
     cdef bint _unbelieved
+    cdef bint _known
     cdef bint _wary
     cdef Entry _mail
     cdef object _switch

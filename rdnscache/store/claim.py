@@ -108,6 +108,8 @@ class RedisClaim(Claim):
         self._away = False
         #: Whether what Redis has is not to be believed: the next claim does not take it for an answer.
         self._unbelieved = False
+        #: Whether there is something in Redis.
+        self._known = False
         #: Whether a message may have been sent before a flush that we began after.
         self._wary = False
         self._mail: Entry | None = None
@@ -153,6 +155,7 @@ class RedisClaim(Claim):
         if isinstance(fields, list) and len(fields) >= 2 and isinstance(left, int):
             if fields[0] is None and fields[1] is None:
                 return None
+            self._known = True
             return self._believed(key, name, fields, left)
         if str(fields).startswith("WRONGTYPE"):
             self._store.discard(name)
@@ -191,27 +194,15 @@ class RedisClaim(Claim):
                 break
             token, self._claimed, self._flushes = store.token(), time.monotonic(), store.flushes()
             self._offered = token
-            left = NOTHING_FRESH if self._unbelieved else renewal * 1000
-            claim: tuple[bytes | int, ...] = (token, store.lease_ms, store.wake_channel, self._followed, left)
-            told = (*claim, *store.trust.mac_field)
-            if self._slow:
-                store.servers.run_later(CLAIM, self._claim_late, *self._keys, *told)
-                self._token, self._late = token, True
-                return LEAD
             try:
-                reply = store.servers.run(CLAIM, self._claim_late, *self._keys, *told)
+                verdict = self._claim(renewal)
             except StoreDown:
                 self._away = True
                 return LEAD
-            if reply is None:
-                self._slow = True
-                self._token, self._late = token, True
+            if verdict is None:
+                self._slow = self._late = True
+                self._token = token
                 return LEAD
-            if not _is_verdict(reply):
-                store.refused(self._name, reply)
-                self._away = True
-                return LEAD
-            verdict = self._verdict_of(reply)
             if verdict is LEAD:
                 self._token = token
             else:
@@ -222,6 +213,38 @@ class RedisClaim(Claim):
         self._away = True
         return LEAD
 
+    def _claim(self, renewal: int) -> Verdict | None:
+        """What Redis says; None when that comes late. Raises StoreDown, also for what is no answer.
+
+        Where nothing is known to be there, plain commands usually do: see `contract`.
+        """
+        store, keys = self._store, self._keys
+        if self._slow:
+            store.servers.run_later(CLAIM, self._claim_late, *keys, *self._claim_words(renewal))
+            return None
+        if not (renewal or self._known or self._followed):
+            lead = (b"SET", keys[1], self._offered, b"NX", b"PX", store.lease_ms)
+            tried = store.servers.ask(self._tried_late, (lead, (b"EXISTS", keys[0], keys[3])))
+            if tried is None:
+                return None
+            if _is_lead(tried):
+                self.entry = None
+                return LEAD
+        reply = store.servers.run(CLAIM, self._claim_late, *keys, *self._claim_words(renewal))
+        if reply is None:
+            return None
+        if not _is_verdict(reply):
+            store.refused(self._name, reply)
+            raise StoreDown("claims are refused")
+        return self._verdict_of(reply)
+
+    def _claim_words(self, renewal: int) -> tuple[bytes | int, ...]:
+        """What the script is told."""
+        store = self._store
+        left = NOTHING_FRESH if self._unbelieved else renewal * 1000
+        claim = (self._offered, store.lease_ms, store.wake_channel, self._followed, left)
+        return (*claim, *store.trust.mac_field)
+
     def _verdict_of(self, reply: list[Any]) -> Verdict:
         self.entry = None
         verdict, rest, left, wide, wire, info = reply[:6]
@@ -231,20 +254,32 @@ class RedisClaim(Claim):
             self.entry = self._believed(key, name, [wire, info, *reply[6:]], left)
         return _VERDICTS[verdict]
 
+    def _tried_late(self, replies: Any) -> None:
+        """The plain commands are answered after all, or never will be."""
+        if isinstance(replies, list) and _is_lead(replies):
+            self._lead_late()
+        elif isinstance(replies, list) and self._token:  # somebody leads, or there is an entry: as the script says
+            self._store.servers.run_later(CLAIM, self._claim_late, *self._keys, *self._claim_words(0))
+        else:
+            self._claim_late(replies)
+
     def _claim_late(self, replies: Any) -> None:
         """The claim is answered after all, or never will be."""
-        reply, held = replies[0] if isinstance(replies, list) else None, self._held
+        reply = replies[0] if isinstance(replies, list) else None
         verdict: Verdict | None = None
-        self._held = ()
         if reply is not None and _is_verdict(reply):
             verdict = self._verdict_of(reply)
             if verdict is ENTRY and self.entry is not None:
                 self.on_late(self.entry)
         elif reply is not None:
             self._store.refused(self._name, reply)
-        if verdict is not LEAD:
-            self._token = b""
-            return
+        if verdict is LEAD:
+            return self._lead_late()
+        self._token, self._held = b"", ()
+        return None
+
+    def _lead_late(self) -> None:
+        held, self._held = self._held, ()
         self._leads = True
         if held:
             self._send_fill(held)
@@ -338,6 +373,11 @@ class RedisClaim(Claim):
             store, token = self._store, self._token
             self._token = b""
             store.servers.run_later(FILL, store.filled, *self._keys, token, RELEASE, 0, b"", b"", b"")
+
+
+def _is_lead(replies: list[Any]) -> bool:
+    """Whether the plain commands of a claim say that it is for us to lead: nothing was there."""
+    return bool(replies[0] == b"OK" and replies[1] == 0)
 
 
 def _ignore(told: Any) -> None:

@@ -148,7 +148,6 @@ SILENCE = 3 * BEAT + 0.5
 #: Seconds for which a worker that said no goodbye is remembered.
 MEMBER_TTL = 3600
 
-
 #: Stands for the ID of an event in a question to all workers.
 LOOK = b"?"
 #: Seconds for which a claim holds at most. The same for all nodes, whatever their options: a claim that would hold
@@ -180,7 +179,8 @@ NOTHING_FRESH = 10**12
 #: Returns a verdict (outcomes.Verdict), rest of the lease in ms, PTTL of the entry, 1 where it is the name's NXDOMAIN,
 #: wire, info, and with a secret mac; wire and info are nil without an entry.
 #: A value of another type counts as absent; the reader deletes what it cannot use. One too large is not sent at all.
-#: Most claims are for what is not there: one look tells that of both entries.
+#: Most claims are for what is not there, and go by plain commands: SET NX of the lead, then EXISTS of both entries, both
+#: at once; in this order, since who fills stores first. Where they find something, the script follows with that token.
 CLAIM = Script(
     b"""
 local fresh, left, for_name, wire, info, mac = false, 0, 0, false, false
@@ -205,12 +205,14 @@ if redis.call('EXISTS', KEYS[1], KEYS[4]) > 0 then
     end
   end
 end
+if fresh and redis.pcall('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
 if fresh then return {1, 0, left, for_name, wire, info, mac} end
 if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then
   return {2, tonumber(ARGV[2]), left, for_name, wire, info, mac}
 end
-local rest = redis.call('PTTL', KEYS[2])
-local flushed = ARGV[4] == '0' and redis.pcall('GET', KEYS[2]) == 'flushed'
+local rest, owner = redis.call('PTTL', KEYS[2]), redis.pcall('GET', KEYS[2])
+if owner == ARGV[1] then return {2, rest, left, for_name, wire, info, mac} end
+local flushed = ARGV[4] == '0' and owner == 'flushed'
 if rest < 0 or rest > %(lease)d or flushed then -- with no expiry, or a later one, it is not a node's
   redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
   return {2, tonumber(ARGV[2]), left, for_name, wire, info, mac}
@@ -241,8 +243,7 @@ STORE, STORE_NAME, FAILURE, PASS, RELEASE = b"store", b"name", b"failure", b"pas
 #: `mac` and the MAC.
 #: Returns -1 when the claim is not ours any more, else how many channels were woken. An answer of somebody who has lost
 #: the claim may be older than a flush, so nobody hears it: a worker that waits since before the flush may by now have
-#: others waiting for the same who came after it.
-#: pcall: a full Redis must not keep the claim.
+#: others waiting for the same who came after it. pcall: a full Redis must not keep the claim.
 FILL = Script(
     b"""
 local owner, kind = redis.pcall('GET', KEYS[2]), ARGV[2]
@@ -278,7 +279,6 @@ end
 return #waiting
 """
 )
-
 
 _NAME_KIND = b"}:" + NAME_WORD.encode()
 #: Stand before a route of a view's own, and before a client subnet, in an entry's key.
