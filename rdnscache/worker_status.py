@@ -109,6 +109,7 @@ def _upstream(server: Server, now: float) -> dict[str, Any]:
         "ms": round(server.estimate.rtt * 1000, 2),
         "failures": server.health.failures,
         "rests": max(round(server.health.rests_until - now, 1), 0),
+        "resting": server.health.resting,
     }
     budget = server.budget
     if budget is not None:

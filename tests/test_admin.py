@@ -270,6 +270,10 @@ class TestReading:
                 assert (status, headers["WWW-Authenticate"].split(" ")[0]) == (401, "Basic"), path
             for path in ("/metrics", "/", "/page.js", "/api/cluster"):
                 assert [request(port, path, each)[0] for each in (bearer, basic, admin)] == [200] * 3, path
+            for path in ("/api/config", "/api/lookup?name=a.test"):  # a look is a look; there is no Redis to look into
+                assert {request(port, path, each)[0] for each in (bearer, basic)} <= {200, 400, 503}, path
+            for path in ("/api/clients", "/api/queries"):
+                assert (request(port, path, bearer)[0], request(port, path, admin)[0]) == (401, 200), path
             assert request(port, "/api/flush", bearer, "POST", "{}")[0] == 401
             assert request(port, "/api/flush", admin, "POST", "{}")[0] in (400, 503)  # nothing is named, and no Redis
             for _ in range(ATTEMPTS):

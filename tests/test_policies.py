@@ -306,9 +306,9 @@ class TestCommands:
         done = command("policy", "check", str(file))
         assert done.returncode == 1
         assert "line 5" in done.stdout
-        assert "1 names" in done.stdout
+        assert "1 name" in done.stdout
         listed = command("policy", "lists", "--upstream", "192.0.2.53", "--block", str(file)).stdout
-        assert "1 names" in listed
+        assert "1 name" in listed
         assert command("policy", "check", str(tmp_path / "none")).returncode == 2
 
 

@@ -89,7 +89,7 @@ class TestNodes:
                 with Node([upstream.address], args=args, listen=listen) as node:
                     assert blocked(node, "a.test.")
                 listed = command("policy", "lists", "--upstream", "192.0.2.53", *option(server)).stdout
-                assert "1 rules" in listed
+                assert "1 rule" in listed
                 found = command("policy", "explain", "a.test", "--upstream", "192.0.2.53", *option(server)).stdout
                 assert "rpz=rpz.example:a.test." in found
             with Node([upstream.address], args=args, listen=listen) as node:

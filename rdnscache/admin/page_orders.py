@@ -15,6 +15,7 @@ from rdnscache.operator.members import Members
 from rdnscache.operator.orders import named
 from rdnscache.operator.policy_orders import PolicyOrders
 from rdnscache.store.membership import LONGEST_NAME
+from rdnscache.store.patterns import refuse_patterns
 from rdnscache.store.policy_document import LONGEST_PAUSE, UNTIL_RESUMED
 from rdnscache.store.scope import Scope
 
@@ -40,8 +41,7 @@ class PageOrders:
         """Make the cluster forget `name`, `zone`, `type`, `rcode`, or with `all` everything, and say who confirmed."""
         browser, cluster = self._tools("there is no shared cache to flush")
         told = _object(told)
-        if any("*" in str(told.get(name, "")) for name in ("name", "zone")):
-            raise ValueError("'*' is no pattern here: flush a zone for all below a name; in a name it is \\042")
+        refuse_patterns((str(told.get(name, "")) for name in ("name", "zone")), "a zone is a name and all below it")
         scope = Scope.of(told, parse_name)
         if scope.everything != (told.get("all") is True):
             raise ValueError("give a name, a zone or an rcode; or all alone")

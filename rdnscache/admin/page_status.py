@@ -81,6 +81,7 @@ class PageStatus:
             "redis": problem or "ok",
             "more": f"{more} workers more are registered in Redis than the {len(members)} shown here." if more else "",
             "can_flush": bool(self._config.admin_token),
+            "readers_look_up": bool(self._config.admin_read_token),
             "shows_clients": self._config.admin_clients,
             "one_of": self._config.admin_sample,
             "history": status.history(members, breathe),

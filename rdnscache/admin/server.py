@@ -44,6 +44,8 @@ _PAGE = {
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
+#: What is private, but for readers.
+_READ = ("/api/lookup", "/api/config")
 _JSON = "application/json"
 #: What a browser may do with our page: nothing but load our own files; and nobody may frame it.
 _SAFE = (
@@ -81,7 +83,7 @@ class Gate:
 
 class Admin:
     """The worker's part in the admin port. With an admin token, orders and what is private need it; without, orders are
-    off. With a read token, everything but health needs one of them.
+    off. With a read token, everything but health needs one of them, and look-ups nothing more.
     """
 
     def __init__(
@@ -156,7 +158,9 @@ class Admin:
         if path == "/api/hour":
             return self._work(self._lookers, self._page_status.hour)
         if path in self._private:
-            refused = self._authorise(request) if self._token else None
+            # Who has a read token has shown it above; what clients ask is not for everybody who may read.
+            open_to_readers = bool(self._read_token) and path in _READ
+            refused = self._authorise(request) if self._token and not open_to_readers else None
             return refused if refused is not None else self._private[path](request)
         if path in self._orders:
             return self._order(request, self._orders[path])

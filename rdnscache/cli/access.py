@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,18 @@ if TYPE_CHECKING:
     from rdnscache.operator.entries import Browser
     from rdnscache.operator.members import Members
     from rdnscache.store.seal import Seal
+
+
+class Seconds(click.FloatRange):
+    """Seconds in a range; 'nan', which no comparison refuses, is in none."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail("'nan' is no number of seconds", param, ctx)
+        return number
 
 
 def redis_options(function: Callable[..., Any]) -> Callable[..., Any]:

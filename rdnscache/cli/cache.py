@@ -15,14 +15,14 @@ import click
 from rdnscache.cli.access import open_browser, open_cluster, redis_options, secret_option
 from rdnscache.cli.completion import names, rcodes, types
 from rdnscache.cli.flush import flush
-from rdnscache.cli.output import echo, echo_items, echo_json, echo_nothing, echo_table, entries, on_terminal
+from rdnscache.cli.output import MOST, echo, echo_items, echo_json, echo_nothing, echo_table, entries, on_terminal
 from rdnscache.cli.progress import progress
 from rdnscache.cli.stats import stats
 from rdnscache.cli.warm import warm
 from rdnscache.dns.names import parse_name, question_text, rcode_number, rcode_text, type_number, type_text
 from rdnscache.errors import ConfigError
 from rdnscache.printable import printable
-from rdnscache.store.patterns import is_pattern, pattern_text
+from rdnscache.store.patterns import is_pattern, pattern_text, refuse_patterns
 
 if TYPE_CHECKING:
     from rdnscache.operator.entries import View
@@ -50,9 +50,8 @@ def get(name: str, rtype: str, url: str | None, prefix: str, secrets: tuple[str,
     """
     from rdnscache.operator.lookup import lookup
 
-    if "*" in name:
-        raise click.UsageError("'*' is no pattern here: `cache ls PATTERN` lists what fits one; in a name it is \\042")
     try:
+        refuse_patterns([name], "`cache ls PATTERN` lists what fits one")
         browser = open_browser(url, prefix, secrets)
         browser.whole = True
         views = lookup(browser, open_cluster(url, prefix), name, rtype)
@@ -75,7 +74,7 @@ def get(name: str, rtype: str, url: str | None, prefix: str, secrets: tuple[str,
 @click.option("--older", metavar="SECONDS", type=click.IntRange(0), help="Only entries at least so old.")
 @click.option("--expiring", metavar="SECONDS", type=click.IntRange(0), help="Only entries fresh no longer than this.")
 @click.option("--sort", type=click.Choice(["name", "age", "ttl", "rcode"]), help="Wait for all, then sort by this.")
-@click.option("--limit", metavar="N", type=click.IntRange(1), help="Stop after N entries.")
+@click.option("--limit", metavar="N", type=click.IntRange(1, MOST), help="Stop after N entries.")
 @secret_option
 @redis_options
 def list_entries(
@@ -140,10 +139,8 @@ def top(limit: int, url: str | None, prefix: str, as_json: str) -> None:
     if as_json:
         echo_json([{"question": question_text(key), "qps": round(rate, 3)} for key, rate in hottest], as_json)
         return
-    if not hottest:
+    if not echo_table((">QUERIES/S", "QUESTION"), ((f"{rate:,.2f}", question_text(key)) for key, rate in hottest)):
         echo_nothing("no question is asked often enough to be listed")
-    for key, rate in hottest:
-        echo(f"{rate:12,.2f}  {question_text(key)}")
 
 
 @cache.command("export")

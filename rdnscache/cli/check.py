@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from rdnscache.cli.access import find_redis, redis_options
-from rdnscache.cli.output import echo, echo_json
+from rdnscache.cli.output import echo_json, echo_table
 
 #: Exit codes by the worst finding.
 CODES = {"ok": 0, "note": 0, "risky": 1, "wrong": 2}
@@ -30,6 +30,5 @@ def check_redis(place: str, url: str | None, prefix: str, as_json: str) -> None:
     if as_json:
         echo_json([asdict(finding) for finding in findings], as_json)
     else:
-        for finding in findings:
-            echo(f"{finding.level:6} {finding.subject:12} {finding.text}")
+        echo_table(("LEVEL", "SUBJECT", "FINDING"), ((each.level, each.subject, each.text) for each in findings))
     sys.exit(CODES[worst(findings)])

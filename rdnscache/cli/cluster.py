@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rdnscache.cli.access import open_cluster, redis_options
+from rdnscache.cli.access import Seconds, open_cluster, redis_options
 from rdnscache.cli.completion import nodes
-from rdnscache.cli.output import echo, echo_json, echo_nothing
+from rdnscache.cli.output import echo, echo_json, echo_nothing, echo_table
 from rdnscache.cli.status_table import status_lines
 from rdnscache.errors import ConfigError
 from rdnscache.operator.cluster_status import summarize
@@ -69,12 +69,14 @@ def list_members(url: str | None, prefix: str, as_json: str) -> None:
     if as_json:
         echo_json([_member(each) for each in found], as_json)
         return
-    if not found:
-        echo_nothing("no worker is there")
     names = called({(each.node, each.incarnation) for each in found})
-    for each in found:
-        name = names[each.node, each.incarnation]
-        echo(f"{name}.{each.worker}  {each.age:.1f} s ago{'' if each.present else ', missing'}")
+    rows = ((f"{names[each.node, each.incarnation]}.{each.worker}", _heard(each)) for each in found)
+    if not echo_table(("WORKER", "HEARD"), rows):
+        echo_nothing("no worker is there")
+
+
+def _heard(member: Member) -> str:
+    return f"{member.age:.1f} s ago{'' if member.present else ', missing'}"
 
 
 def _member(each: Member) -> dict[str, str | int | float]:
@@ -113,7 +115,7 @@ def forget(node: str, force: bool, url: str | None, prefix: str, as_json: str) -
     """
     members = open_cluster(url, prefix)
     if not force and members.answering(node, ANSWERS):
-        raise ConfigError(f"{node} is there, and answers: end it first")
+        raise ConfigError(f"{node} is there, and answers: end it first, or give --force")
     count = members.forget(node)
     if as_json:
         echo_json({"node": node, "workers": count}, as_json)
@@ -125,7 +127,7 @@ def forget(node: str, force: bool, url: str | None, prefix: str, as_json: str) -
 
 
 _wait_option = click.option(
-    "--wait", "patience", metavar="SECONDS", default=30.0, show_default=True, type=click.FloatRange(0, 600),
+    "--wait", "patience", metavar="SECONDS", default=30.0, show_default=True, type=Seconds(0, 600),
     help="For the nodes to have done it; 0: only tell them.",
 )  # fmt: skip
 

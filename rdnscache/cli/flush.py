@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from rdnscache.cli.access import open_browser, open_cluster, redis_options
+from rdnscache.cli.access import Seconds, open_browser, open_cluster, redis_options
 from rdnscache.cli.completion import names, rcodes, types
 from rdnscache.cli.completion import words as words_of
 from rdnscache.cli.output import echo, echo_json, entries, on_terminal
 from rdnscache.cli.progress import keys
 from rdnscache.cli.question_words import sort_out
-from rdnscache.dns.names import parse_name, rcode_number, type_number
+from rdnscache.dns.names import parse_name, rcode_number, shown, type_number
 from rdnscache.operator.proof import Proof
+from rdnscache.store.patterns import refuse_patterns
 from rdnscache.store.scope import Scope
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     default=2.0,
     show_default=True,
-    type=click.FloatRange(0.05, 60),
+    type=Seconds(0.05, 60),
     help="For the workers to confirm.",
 )
 @redis_options
@@ -146,5 +147,7 @@ def _refuse(
         raise ValueError("give a NAME or --zone, not both")
     if types and not (names or zones):
         raise ValueError("a TYPE needs a NAME or --zone")
-    if any("*" in each for each in (*names, *zones)):
-        raise ValueError("'*' is no pattern here: --zone NAME is NAME and all below it; in a name it is \\042")
+    refuse_patterns((*names, *zones), "--zone NAME is NAME and all below it")
+    for name in names:
+        if name.startswith(".") and name != ".":
+            raise ValueError(f"{shown(name)} begins with a dot: --zone {name[1:]} is that name and all below it")

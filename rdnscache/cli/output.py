@@ -19,6 +19,8 @@ from rdnscache.printable import printable
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 #: In which form JSON is printed; a command has one of these, or an empty text for people.
 JSON, JSONL = "json", "jsonl"
+#: The most that an option counts up to.
+MOST = 2**31 - 1
 #: Rows of a table, and seconds, that are waited for before the first is printed; the most a column is made wide.
 AHEAD, AHEAD_TIME, WIDEST = 500, 0.3, 48
 

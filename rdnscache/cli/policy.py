@@ -10,11 +10,12 @@ from typing import Any
 import click
 
 from rdnscache.cli.completion import types
-from rdnscache.cli.output import echo, echo_json, echo_nothing, json_options
+from rdnscache.cli.output import echo, echo_json, echo_nothing, echo_table, json_options
 from rdnscache.cli.policy_orders import COMMANDS
 from rdnscache.cli.serve import some_options
 from rdnscache.config import Config, load
 from rdnscache.errors import ConfigError
+from rdnscache.policy.compiled_list import ListFacts
 from rdnscache.policy.rpz_text import RPZ
 
 #: Options that a policy is made of, beside those of a file and the environment.
@@ -94,7 +95,7 @@ def _explained(
 @policy.command()
 @policy_options
 def lists(file: str | None, as_json: str, **given: Any) -> None:
-    """Show the lists that a node with these options has: how many names, and how many lines were passed over."""
+    """Show the lists that a node with these options has: how many names or rules, how many lines were passed over."""
     from rdnscache.group_policies import load_policies
     from rdnscache.lists.sources import all_transfers
     from rdnscache.policies import facts_here
@@ -105,11 +106,17 @@ def lists(file: str | None, as_json: str, **given: Any) -> None:
         echo_json([{"kind": each.kind, "file": each.file, "names": each.names, "passed_over": each.refused}
                    for each in found], as_json)  # fmt: skip
         return
-    for each in found:
-        what = "rules" if each.kind == RPZ else "names"
-        echo(f"{each.kind:5}  {each.names:>9,} {what}  {each.refused:>7,} lines passed over  {each.file}")
-    if not found:
+    rows = ((each.kind, _held(each), f"{each.refused:,}", each.file) for each in found)
+    if not echo_table(("KIND", ">HOLDS", ">PASSED OVER", "FILE"), rows):
         echo_nothing("there are no lists")
+
+
+def _held(facts: ListFacts) -> str:
+    return _many(facts.names, "rule" if facts.kind == RPZ else "name")
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 @policy.command()
@@ -133,8 +140,7 @@ def check(files: tuple[str, ...]) -> None:
             echo(f"{file}, line {remark.line}: {remark.reason}")
         if facts.refused > len(facts.remarks):
             echo(f"{file}: {facts.refused - len(facts.remarks)} more lines are passed over")
-        what = "rules" if facts.kind == RPZ else "names"
-        echo(f"{file}: {facts.names:,} {what}, {facts.refused:,} lines passed over")
+        echo(f"{file}: {_held(facts)}, {_many(facts.refused, 'line')} passed over")
         refused += facts.refused
     sys.exit(1 if refused else 0)
 

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rdnscache.cli import completion
-from rdnscache.cli.access import open_browser, redis_options, secret_option
-from rdnscache.cli.output import echo, echo_json, echo_nothing, entries
+from rdnscache.cli.access import Seconds, open_browser, redis_options, secret_option
+from rdnscache.cli.output import echo, echo_json, echo_nothing, echo_table, entries
 from rdnscache.dns.names import name_text, parse_name
 from rdnscache.errors import ConfigError
+from rdnscache.store.patterns import refuse_patterns
 from rdnscache.store.policy_document import LONGEST_PAUSE, UNTIL_RESUMED
 
 if TYPE_CHECKING:
     from rdnscache.operator.policy_orders import Changes, PolicyOrders
-    from rdnscache.store.policy_document import PolicyDocument
+    from rdnscache.store.patterns import refuse_patterns
+from rdnscache.store.policy_document import PolicyDocument
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -39,7 +41,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
 
 def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
     wait = click.option(
-        "--wait", "patience", metavar="SECONDS", default=5.0, show_default=True, type=click.FloatRange(0.05, 60),
+        "--wait", "patience", metavar="SECONDS", default=5.0, show_default=True, type=Seconds(0.05, 60),
         help="For the workers to confirm.",
     )  # fmt: skip
     return wait(secret_option(redis_options(function)))
@@ -131,13 +133,12 @@ def orders(secrets: tuple[str, ...], url: str | None, prefix: str, as_json: str)
         paused = found.paused_until if found.paused(time.time()) else 0
         echo_json({"paused_until": paused, "blocked": found.blocked, "passed": found.passed, "lists": lists}, as_json)
         return
-    lines = [f"blocking is paused {_until(found.paused_until)}"] if found.paused(time.time()) else []
-    lines += [f"block  {name}" for name in found.blocked] + [f"pass   {name}" for name in found.passed]
+    rows = [("pause", f"all blocking, {_until(found.paused_until)}")] if found.paused(time.time()) else []
+    rows += [("block", name) for name in found.blocked] + [("pass", name) for name in found.passed]
     for word, each in found.lists.items():
         changed = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(each.modified))
-        lines.append(f"list   {word}: {each.names:,} names, version {each.digest[:8]} of {changed}")
-    echo(*lines)
-    if not lines:
+        rows.append(("list", f"{word}: {each.names:,} names, version {each.digest[:8]} of {changed}"))
+    if not echo_table(("ORDER", "ABOUT"), rows):
         echo_nothing("nothing is ordered, and there are no lists")
 
 
@@ -177,10 +178,12 @@ def _names(texts: Sequence[str]) -> list[str]:
     found = []
     for text in texts:
         try:
-            name = parse_name(text.removeprefix("*."))
+            bare = text.removeprefix("*.")
+            refuse_patterns([bare], "a name stands for all below it as well")
+            name = parse_name(bare)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-        if name == b"\0" or "*" in text.removeprefix("*."):
+        if name == b"\0":
             raise click.UsageError(f"{text!r} is no name to block or pass: a name stands for all below it as well")
         found.append(name_text(name))
     return found

@@ -67,8 +67,12 @@ def _upstreams(nodes: Sequence[NodeStatus]) -> Iterator[tuple[str, str, str]]:
             seen[told["address"]].append((node.node, told))
     for address, views in seen.items():
         times = sorted({f"{told['ms']:.1f}" for _, told in views if told["ms"]}, key=float)
-        resting = [f"{_brief(node)} for {told['rests']:.0f} s" for node, told in views if told["rests"]]
-        yield address, "-".join([*times[:1], *times[1:][-1:]]) or "not asked yet", _some(resting) or "-"
+        resting = [f"{_brief(node)} {_rest(told)}" for node, told in views if told["rests"] or told.get("resting")]
+        yield address, "-".join([*times[:1], *times[1:][-1:]]) or "no answer yet", _some(resting) or "-"
+
+
+def _rest(told: dict[str, Any]) -> str:
+    return f"for {told['rests']:.0f} s" if told["rests"] else "until it answers"
 
 
 def _some(texts: Sequence[str]) -> str:

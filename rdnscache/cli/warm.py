@@ -16,7 +16,7 @@ import click
 from rdnscache.address import Address
 from rdnscache.cli.access import open_cluster, redis_options
 from rdnscache.cli.lists import FORMS, read_keys
-from rdnscache.cli.output import echo, echo_json, echo_nothing, on_terminal
+from rdnscache.cli.output import MOST, echo, echo_json, echo_nothing, on_terminal
 from rdnscache.cli.question_words import find_server
 from rdnscache.dns.wire import NOERROR, NXDOMAIN, REFUSED, build_query
 from rdnscache.errors import ConfigError
@@ -45,7 +45,7 @@ class Away(Exception):
     show_default=True,
     help="Lines of FILE: NAME [TYPE], RANK,NAME or those of a hosts file.",
 )
-@click.option("--limit", metavar="N", type=click.IntRange(1), help="Only the first N names of FILE.")
+@click.option("--limit", metavar="N", type=click.IntRange(1, MOST), help="Only the first N names of FILE.")
 @click.option(
     "--top", metavar="N", type=click.IntRange(1, 1000), help="Instead of FILE: what the cluster is asked most."
 )

@@ -275,7 +275,8 @@ def _upstreams(members: Sequence[Member], breathe: Callable[[], None]) -> list[d
             address = word(told.get("address"))
             if address not in found and len(found) == MAX_UPSTREAMS:
                 continue
-            seen = found.setdefault(address, {"address": address, "ms": 0.0, "rests": 0.0})
+            seen = found.setdefault(address, {"address": address, "ms": 0.0, "rests": 0.0, "resting": False})
+            seen["resting"] = seen["resting"] or told.get("resting") is True
             for name in ("ms", "rests"):
                 seen[name] = max(seen[name], number(told.get(name)))
             if number(told.get("budget")):

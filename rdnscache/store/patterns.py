@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from rdnscache.dns.names import LONGEST_TEXT, name_text, parse_name, shown
 
@@ -14,6 +15,17 @@ def glob_escape(text: str) -> str:
 def is_pattern(text: str) -> bool:
     """Whether it has in it what is more than a character of a name."""
     return re.search(r"[*?\[\]]", text) is not None
+
+
+def refuse_patterns(texts: Iterable[str], hint: str) -> None:
+    """Raises ValueError where a name has in it what a person most probably means as a pattern; not behind a backslash.
+
+    `hint` says what there is instead.
+    """
+    for text in texts:
+        found = re.search(r"[*?\[\]]", re.sub(r"\\.", "", text))
+        if found is not None:
+            raise ValueError(f"{found[0]!r} is no pattern here: {hint}; in a name it is \\{ord(found[0]):03d}")
 
 
 def pattern_text(pattern: str) -> str:

@@ -134,6 +134,7 @@ function show(told) {
   watch.heard = told.time;
   self = told.node;
   canFlush = told.can_flush;
+  readersLookUp = told.readers_look_up;
   needsToken = canFlush;
   offerKey();
   say($("self"), self);
@@ -465,7 +466,7 @@ function condition(node) {
   const found = [...node.remarks];
   const away = node.redis_state !== "none" && node.attached < node.workers_present;
   if (away) found.unshift("Redis is away: answers come from L1 and the upstreams");
-  for (const each of node.upstreams) if (each.rests) found.push(`upstream ${each.address} rests`);
+  for (const each of node.upstreams) if (each.rests || each.resting) found.push(`upstream ${each.address} rests`);
   const sick = away || node.workers_present < node.workers;
   return [sick ? "sick" : found.length ? "look" : "well", found];
 }
@@ -566,9 +567,9 @@ function showUpstreams(nodes) {
 function upstreamView() {
   const element = make("span");
   return [element, (view) => {
-    const how = view.rests ? `rests ${span(view.rests)}` : view.ms ? ms(view.ms) : "no answer yet";
-    say(element, `${view.node} ${how}`);
-    element.className = view.rests ? "rests" : "";
+    const rests = view.rests ? `rests ${span(view.rests)}` : view.resting && "rests until it answers";
+    say(element, `${view.node} ${rests || (view.ms ? ms(view.ms) : "no answer yet")}`);
+    element.className = rests ? "rests" : "";
   }];
 }
 
@@ -680,6 +681,7 @@ function showConfig() {
 // ---- Looking a name up ----
 
 let canFlush = false;
+let readersLookUp = false;
 let lookups = 0;
 
 async function find(name, type) {
@@ -711,8 +713,8 @@ async function lookUp() {
   offerFlush(name, type, what);
 }
 
-/** Where flushing is on, looking up needs the token too. */
-const offerKey = () => { $("key-field").hidden = !canFlush || Boolean(token); };
+/** Where flushing is on, looking up needs the token too, unless there is one for readers: they have shown it. */
+const offerKey = () => { $("key-field").hidden = !canFlush || readersLookUp || Boolean(token); };
 
 function offerFlush(name, type, what) {
   const labels = name.match(/(?:\\.|[^.\\])+/gs) ?? [];
