@@ -12,6 +12,9 @@ from rdnscache.redis_url import mask
 from rdnscache.view import View
 from rdnscache.zone import Zone
 
+#: In place of what is secret.
+MASK = "***"
+
 
 def toml_name(option: Field[Any]) -> str:
     return option.name.removesuffix("_")  # of a field that would be a word of Python's own
@@ -32,7 +35,7 @@ def default_text(option: Field[Any]) -> str:
 def plain(option: Field[Any], value: Any) -> Any:
     """A field's value as people and JSON see it, passwords and secrets masked."""
     if value and option.metadata["parse"] is values.secret:
-        return "***"
+        return MASK
     if option.metadata["parse"] is values.secrets:
         return [f"{secret.partition(':')[0]}:***" for secret in value]
     if isinstance(value, tuple):

@@ -133,6 +133,15 @@ def test_what_check_config_prints_can_be_read_again(
     assert load(str(second), {}, {}) == load(str(first), {}, {})
 
 
+def test_a_password_alone_is_left_out_of_what_check_config_prints(tmp_path: Path) -> None:
+    """Where Redis is, is told, in a remark: without its password it would be another one."""
+    file = tmp_path / "some.toml"
+    file.write_text('redis = "redis://node:s3cret@192.0.2.10:6379/0"\nupstream = ["192.0.2.53"]\n')
+    said = CliRunner().invoke(check_config, [str(file)]).output
+    assert '# redis = "redis://node:***@192.0.2.10:6379/0", less its password' in said
+    assert "s3cret" not in said
+
+
 @BY_NAME
 def test_precedence(option: Field[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command line beats the environment, which beats the file, which beats the default."""

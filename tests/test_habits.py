@@ -88,6 +88,13 @@ class TestWords:
             with pytest.raises((ValueError, OSError)):
                 find_server(text, None)
 
+    def test_what_is_wrong_with_a_server(self) -> None:
+        """It is said once, in one sentence."""
+        with pytest.raises(ValueError, match=r"has a port above 65535$"):
+            find_server("192.0.2.1#99999", None)
+        with pytest.raises(ValueError, match=r"an optional port, nor a name$"):
+            find_server("1.2.3", None)
+
     def test_addresses_backwards(self) -> None:
         """-x takes addresses of both families."""
         assert reverse_name("192.0.2.7") == "7.2.0.192.in-addr.arpa."

@@ -100,7 +100,8 @@ def find_server(text: str, port: int | None) -> list[Address]:
     except ValueError as error:
         match = _NAMED.fullmatch(text)
         if match is None or re.fullmatch(r"[0-9.]+|.*%.*", match["host"]):
-            raise ValueError(f"{error}, nor a name") from None
+            told = str(error)
+            raise ValueError(f"{told}, nor a name" if "is not an" in told else told) from None
     number = int(match["port"] or port or DNS_PORT)
     if number > 65535:
         raise ValueError(f"{text!r} has a port above 65535")

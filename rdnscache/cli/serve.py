@@ -14,7 +14,7 @@ import click
 
 from rdnscache.cli.output import echo, echo_json, json_options
 from rdnscache.config import TABLES, load, options
-from rdnscache.config_text import default_text, env_name, flag_name, plain, toml_name
+from rdnscache.config_text import MASK, default_text, env_name, flag_name, plain, toml_name
 from rdnscache.logs import set_up
 
 log = logging.getLogger(__name__)
@@ -92,6 +92,8 @@ def _line(option: Field[Any], value: Any) -> str:
             return f"{name} = {json.dumps(told)}"
     except ValueError:
         pass
+    if isinstance(told, str) and told != MASK and MASK in told:
+        return f"# {name} = {json.dumps(told)}, less its password"
     return f"# {name} is set, and not shown" if value else f"# {name} is not set"
 
 
