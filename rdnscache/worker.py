@@ -51,8 +51,8 @@ from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
 from rdnscache.store.steering import WorkerId
 from rdnscache.sweeper import Sweeper
+from rdnscache.upstream.application import Terms as BudgetTerms
 from rdnscache.upstream.budget import Budget
-from rdnscache.upstream.budget import Terms as BudgetTerms
 from rdnscache.upstream.siblings import Siblings
 from rdnscache.worker_status import WorkerStatus, held_of
 

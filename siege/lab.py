@@ -73,6 +73,7 @@ class Lab:
   chroot: ""
   pidfile: ""
   directory: {self.folder}
+  local-zone: "test." nodefault
 remote-control:
   control-enable: no
 forward-zone:

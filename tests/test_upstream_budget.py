@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from rdnscache.metrics import SERVER_BUDGET_GRANTED, SERVER_BUDGET_REFUSED, Board
 from rdnscache.shared import doubles
 from rdnscache.upstream.allowance import LEASE, NEVER, VALID, Allotment, Allowance
-from rdnscache.upstream.budget import ROOM, UNTOLD, Ask, Budget, Request, Terms, nobody
+from rdnscache.upstream.application import Ask, Request, Terms, nobody
+from rdnscache.upstream.budget import ROOM, UNTOLD, Budget
 from rdnscache.upstream.waiting import Waiter, WaitingLine
 
 #: About modules that are not compiled.

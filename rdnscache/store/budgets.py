@@ -10,7 +10,7 @@ from rdnscache.store.allotment import ALLOT, read_allotment
 from rdnscache.store.contract import Names
 from rdnscache.store.servers import Servers
 from rdnscache.store.steering import WorkerId
-from rdnscache.upstream.budget import Applicant, Request
+from rdnscache.upstream.application import Applicant, Request
 
 
 class Budgets:

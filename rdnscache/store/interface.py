@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.wire import Reply
 from rdnscache.outcomes import LEAD, Verdict
-from rdnscache.upstream.budget import Applicant, Request
+from rdnscache.upstream.application import Applicant, Request
 
 
 class Claim:
@@ -100,7 +100,7 @@ class Store(Protocol):
         """This worker's part in the flight for a question; see `Claim`."""
 
     def ask_for_slots(self, request: Request, applicant: Applicant) -> bool:
-        """Ask for a part of what the cluster may ask of a server; see `upstream.budget`."""
+        """Ask for a part of what the cluster may ask of a server; see `upstream.application`."""
 
     def start(self, patience: float) -> None:
         """Begin, and wait up to `patience` seconds until it is known whether there is a Redis."""

@@ -18,6 +18,8 @@ LEASE = 1.2
 GAIN = 1 / 8
 #: Seconds ahead that slots are asked for at most, where Redis is far.
 FARTHEST = 0.1
+#: Seconds after which a slot that was used is forgotten.
+MEMORY = 1.0
 #: A moment after all others.
 NEVER = 1e300
 
@@ -130,3 +132,18 @@ class Allowance:
             passed = int((oldest - first) / apart) + 1
             if passed < count:
                 runs.appendleft((first + passed * apart, apart, count - passed))
+
+
+class Recent:
+    """Slots that have been used lately, fading."""
+
+    def __init__(self) -> None:
+        self._used = 0.0
+        self._at = 0.0
+
+    def count(self, now: float) -> None:
+        self._used, self._at = self.rate(now) + 1.0, now
+
+    def rate(self, now: float) -> float:
+        """How many a second."""
+        return self._used * max(1.0 - (now - self._at) / MEMORY, 0.0)

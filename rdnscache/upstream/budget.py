@@ -10,8 +10,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from gevent import get_hub
 
@@ -19,7 +18,8 @@ from rdnscache import metrics
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters
 from rdnscache.shared import Doubles, doubles
-from rdnscache.upstream.allowance import NEVER, Allotment, Allowance
+from rdnscache.upstream.allowance import NEVER, Allotment, Allowance, Recent
+from rdnscache.upstream.application import Ask, Request, Terms
 from rdnscache.upstream.waiting import Waiter, WaitingLine
 
 log = logging.getLogger(__name__)
@@ -36,8 +36,8 @@ RENEWAL, PAUSE, EARLY = 0.3, 1.0, 0.03
 SHORT = 0.03
 #: The part of a budget that is for everybody; the rest is not for what nobody waits for.
 NEAR = 0.8
-#: Seconds for which slots are asked for in advance, by how many have been used lately; that memory, in seconds.
-ADVANCE, MEMORY = 0.04, 1.0
+#: Seconds for which slots are asked for in advance, by how many have been used lately.
+ADVANCE = 0.04
 #: Seconds between two looks at least.
 LEAST = 0.001
 #: The share of a node's budget, of one that has never heard how many others there are.
@@ -49,58 +49,8 @@ _RATE, _USED, _RESERVED, _SHARE = range(4)
 ROOM = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked of Redis. `lent` is the moment, by its clock, until which our share is lent; times in seconds."""
-
-    server: str
-    rate: float
-    weight: float
-    share: float
-    lent: float
-    count: int
-    ahead: float
-
-
-class Applicant(Protocol):
-    """Who asks for slots, one request at a time. What comes of one is told in the hub, perhaps at once."""
-
-    def allotted(self, told: Allotment) -> None:
-        """It has been answered."""
-
-    def refused(self) -> None:
-        """Redis would not."""
-
-    def lost(self) -> None:
-        """The connection is lost; said also when nothing was asked."""
-
-
-#: Asks Redis for slots; False when it is away or left alone.
-Ask = Callable[[Request, Applicant], bool]
-
-
-def nobody(request: Request, applicant: Applicant) -> bool:
-    """There is no Redis."""
-    return False
-
-
 def _nothing() -> None:
     pass
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """Of a budget: for which server (its place), how many queries a second, and among how many workers of this node.
-
-    `alone`: there are no other nodes.
-    """
-
-    server: str
-    label: str
-    rate: float
-    worker: int
-    workers: int
-    alone: bool
 
 
 class Budget:
@@ -130,10 +80,9 @@ class Budget:
         self._asked_for = 0
         self._lends = False
         self._lent_before = 0.0
-        #: Until when the budget is short; slots used lately, fading, and when that was.
+        #: Until when the budget is short; slots that have been used lately.
         self._short_until = 0.0
-        self._recent = 0.0
-        self._recent_at = 0.0
+        self._recent = Recent()
         self._loop = get_hub().loop
         self._timer: Any = None
         self._timer_at = NEVER
@@ -195,7 +144,7 @@ class Budget:
         if self._line or self.short(now):
             return True
         if self._allowance.alone(now):
-            return self._faded(now) >= NEAR * self._allowance.share
+            return self._recent.rate(now) >= NEAR * self._allowance.share
         return self._numbers[_USED] >= NEAR * self.rate
 
     # What is told of it
@@ -279,7 +228,7 @@ class Budget:
         waiting = len(self._line)
         if not waiting:
             return 0
-        advance = 0 if self._numbers[_USED] >= NEAR * self.rate else int(self._faded(now) * ADVANCE)
+        advance = 0 if self._numbers[_USED] >= NEAR * self.rate else int(self._recent.rate(now) * ADVANCE)
         return max(waiting + advance - self._allowance.at_hand(now), 0)
 
     def _request(self, count: int, now: float) -> None:
@@ -295,7 +244,7 @@ class Budget:
             return
         self._asking = False
         if allowance.alone(now):
-            self._numbers[_USED] = self._faded(now) * terms.workers
+            self._numbers[_USED] = self._recent.rate(now) * terms.workers
             self._numbers[_RESERVED] = 0.0
 
     def _tell_unaware(self, now: float) -> None:
@@ -310,19 +259,14 @@ class Budget:
 
     def _count(self, now: float) -> None:
         self._counters[self._block + metrics.SERVER_BUDGET_GRANTED] += 1
-        self._recent = self._faded(now) + 1.0
-        self._recent_at = now
-
-    def _faded(self, now: float) -> float:
-        """Slots a second that have been used lately."""
-        return self._recent * max(1.0 - (now - self._recent_at) / MEMORY, 0.0)
+        self._recent.count(now)
 
     def _pace(self, now: float) -> float:
         """Slots a second that may be had."""
         allowance = self._allowance
         if allowance.alone(now):
             return allowance.share
-        return max(allowance.share, self.rate - self._numbers[_USED], self._faded(now))
+        return max(allowance.share, self.rate - self._numbers[_USED], self._recent.rate(now))
 
     def _warn(self, now: float) -> None:
         text = f"upstream {self._terms.label}: its budget of {self.rate:g}/s is used up, and the line of those who wait"
