@@ -255,7 +255,7 @@ function showCaches(told) {
   const l1 = (name) => sum(present.map((node) => node.l1[name] ?? 0));
   const full = (value, room) => (room ? ` of ${octets(room)} (${share(value / room)})` : ", no limit");
   const rows = [["L1", [
-    `${whole(l1("entries"))} entries, room for ${whole(l1("room_entries"))}`,
+    `${count(l1("entries"), "entry", "entries")}, room for ${whole(l1("room_entries"))}`,
     octets(l1("bytes")) + full(l1("bytes"), l1("room_bytes")),
     count(l1("evictions"), "eviction"),
   ]]];
@@ -559,9 +559,16 @@ function showUpstreams(nodes) {
   keep($("upstreams"), group(views, "address"), ([address]) => address, ([address]) => {
     const list = make("dd");
     const element = make("div", "", make("dt", "dns", address), list);
-    return [element, ([, seen]) => keep(list, seen, (view) => view.node, upstreamView)];
+    return [element, ([, seen]) => keep(list, withoutMany(seen), (view) => view.node, upstreamView)];
   });
   $("no-upstreams").hidden = views.length > 0;
+}
+
+/** Of many nodes that an upstream has told nothing yet, how many there are. */
+function withoutMany(views) {
+  const silent = views.filter((view) => !view.ms && !view.rests && !view.resting);
+  if (silent.length < 4) return views;
+  return [...views.filter((view) => !silent.includes(view)), { node: `${silent.length} nodes` }];
 }
 
 function upstreamView() {
