@@ -1,5 +1,7 @@
 """Writes man pages, from the same texts as --help: `python docs/man.py FOLDER`, a page for each command.
 
+Commands of a group are in its page, and are led to it by names of their own.
+
 Pages are the same whenever they are made: they carry the version, and no date.
 """
 
@@ -35,6 +37,8 @@ def pages() -> Iterator[tuple[str, str]]:
         assert command is not None
         below = click.Context(command, info_name=name, parent=context)
         yield f"rdnscache-{name}", page(command, below, [], ["rdnscache", *(x for x in others if x[10:] != name)])
+        for inner in command.list_commands(below) if isinstance(command, click.Group) else ():
+            yield f"rdnscache-{name}-{inner}", f".so man1/rdnscache-{name}.1\n"  # has its part of that page
 
 
 def page(command: click.Command, context: click.Context, more: list[str], others: list[str]) -> str:

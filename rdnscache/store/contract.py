@@ -179,8 +179,8 @@ NOTHING_FRESH = 10**12
 #: Returns a verdict (outcomes.Verdict), rest of the lease in ms, PTTL of the entry, 1 where it is the name's NXDOMAIN,
 #: wire, info, and with a secret mac; wire and info are nil without an entry.
 #: A value of another type counts as absent; the reader deletes what it cannot use. One too large is not sent at all.
-#: Most claims are for what is not there, and go by plain commands: SET NX of the lead, then EXISTS of both entries, both
-#: at once; in this order, since who fills stores first. Where they find something, the script follows with that token.
+#: Most claims are for what is not there, and go by plain commands: SET NX of the lead, then EXISTS of both entries,
+#: both at once; in this order, since who fills stores first. Where something is found, it follows with that token.
 CLAIM = Script(
     b"""
 local fresh, left, for_name, wire, info, mac = false, 0, 0, false, false
