@@ -246,7 +246,7 @@ def _entry(target: Target, line: bytes) -> Line | None:
     if reply is None or isinstance(left, bool) or not isinstance(left, int) or left <= 0:
         return None
     question = _question(browser.names, key, reply)
-    entry = decode(question, info, wire, left, 0.0) if question is not None else None
+    entry = decode(question, info, wire, left, 0.0, parsed=reply) if question is not None else None
     if question is None or entry is None:
         return None
     info = _SEEN.sub(b"", info) + (b" seen=" + target.seen if target.seen else b"")  # no flush from before means it

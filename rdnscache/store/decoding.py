@@ -35,9 +35,15 @@ class Lifetime(Enum):
 
 
 def decode(
-    key: bytes, info: object, wire: object, left_ms: object, now: float, limits: Limits = LIMITS
+    key: bytes,
+    info: object,
+    wire: object,
+    left_ms: object,
+    now: float,
+    limits: Limits = LIMITS,
+    parsed: Reply | None = None,
 ) -> Entry | None:
-    """The entry for a question from what Redis holds; None when it cannot be used.
+    """The entry for a question from what Redis holds; None when it cannot be used. `parsed` is the wire, if it is.
 
     Checked: the form of `info`, that `wire` is a whole reply to this very question, and that the time left (its PTTL,
     in ms) is set and not longer than the entry's own times. These, and the TTLs, are brought into the limits.
@@ -45,7 +51,7 @@ def decode(
     if not isinstance(info, bytes) or not isinstance(wire, bytes):
         return None
     match = _INFO.fullmatch(info)
-    reply = parse_reply(wire) if match is not None else None
+    reply = parsed or (parse_reply(wire) if match is not None else None)
     if match is None or reply is None or reply.rcode > 15 or not _answers(key, reply):
         return None
     if len(reply.wire) != len(wire):  # OPT, or octets behind the last record: nothing a node stores
