@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import gevent
@@ -13,6 +14,10 @@ from rdnscache.store.scope import Scope
 
 #: Whether an entry is to be forgotten.
 Test = Callable[[Entry], bool]
+#: Told how many entries each scope has meant so far.
+Late = Callable[[list[int]], None]
+#: Seconds after which a sweep that goes on is late.
+LATE = 0.2
 #: Entries that are let go before others may have their turn.
 RELEASED = 2000
 
@@ -39,14 +44,17 @@ class Sweeper:
         self._cache = cache
         self._underway = 0
 
-    def sweep(self, scopes: Sequence[Scope]) -> list[int]:
-        """Forget what the scopes hold; how many entries by each of them. Others run meanwhile."""
+    def sweep(self, scopes: Sequence[Scope], late: Late | None = None) -> list[int]:
+        """Forget what the scopes hold; how many entries by each of them. Others run meanwhile.
+
+        `late` is called once where that takes long: what is meant is not found any more, but not all of it is counted.
+        """
         if any(scope.everything for scope in scopes):
             count = self._forget()
             return [count if scope.everything else 0 for scope in scopes]
         meant = _Meant([_test_of(scope) for scope in scopes])
         suffixes = [scope.suffix for scope in scopes]
-        self._sweep(meant, suffixes if all(suffixes) else ())
+        self._sweep(meant, suffixes if all(suffixes) else (), late)
         return meant.counts
 
     def sweep_meant(self, test: Test) -> int:
@@ -55,15 +63,19 @@ class Sweeper:
         self._sweep(meant, ())
         return meant.counts[0]
 
-    def _sweep(self, meant: _Meant, suffixes: Sequence[bytes]) -> None:
+    def _sweep(self, meant: _Meant, suffixes: Sequence[bytes], late: Late | None = None) -> None:
         if self._underway == SWEEPS:
             meant.counts[0] += self._forget()
             return
         breath, sweep = Breath(), self._cache.sweep(meant, suffixes)
         self._underway += 1
+        ends = time.monotonic() + LATE
         try:
             while sweep.step():
                 breath.take()
+                if late is not None and time.monotonic() > ends:
+                    late(list(meant.counts))
+                    late = None
         finally:
             sweep.close()
             self._underway -= 1

@@ -50,7 +50,7 @@ from rdnscache.store.redis_store import RedisStore, StoreSettings
 from rdnscache.store.scope import Scope
 from rdnscache.store.seal import Seal
 from rdnscache.store.steering import WorkerId
-from rdnscache.sweeper import Sweeper
+from rdnscache.sweeper import Late, Sweeper
 from rdnscache.upstream.application import Terms as BudgetTerms
 from rdnscache.upstream.budget import Budget
 from rdnscache.upstream.siblings import Siblings
@@ -212,10 +212,13 @@ class Worker:
     def flushed_at(self) -> float:
         return self.resolver.flushed_at
 
-    def sweep(self, scopes: Sequence[Scope]) -> list[int]:
-        counts = self._sweeper.sweep(scopes)
-        for scope in scopes:
-            self.resolver.end_flush(scope)
+    def sweep(self, scopes: Sequence[Scope], done: Late = lambda counts: None) -> list[int]:
+        def in_force(counts: list[int]) -> None:
+            for scope in scopes:
+                self.resolver.end_flush(scope)
+            done(counts)
+
+        in_force(counts := self._sweeper.sweep(scopes, in_force))
         return counts
 
     def order_policy(self, raw: bytes) -> int | None:

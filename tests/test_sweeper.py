@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import gevent
+import pytest
 from support.entries import held
 
 from rdnscache import clock
@@ -72,6 +73,19 @@ def test_at_once_nothing_that_is_meant_is_found() -> None:
     assert sweeper.sweep([other]) == [1]
     assert first.get() == [COUNT // 2]
     assert keys(cache) == KEPT - {make_key(COUNT - 2)}
+
+
+def test_who_waits_is_told_when_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, with what has been found so far; then nothing that is meant can be found, though most is still there."""
+    monkeypatch.setattr("rdnscache.sweeper.LATE", 0.0)
+    cache, told = full(), list[list[int]]()
+    work = gevent.spawn(Sweeper(cache).sweep, [MEANT], told.append)
+    while not told:
+        gevent.sleep(0)
+    assert not any(MEANT.holds(key, 0) for key in keys(cache))
+    assert work.get() == [COUNT // 2]
+    assert len(told) == 1 and told[0][0] <= COUNT // 2
+    assert Sweeper(full()).sweep([Scope()], told.append) and len(told) == 1
 
 
 def test_everything_is_forgotten_in_a_moment() -> None:

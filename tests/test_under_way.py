@@ -15,7 +15,9 @@ from support.servers import KINDS
 
 from rdnscache.dns.names import parse_name
 from rdnscache.dns.question import question_key
+from rdnscache.operator.ear import Ear
 from rdnscache.operator.entries import Browser
+from rdnscache.operator.flush import Flush
 from rdnscache.operator.members import Members
 from rdnscache.store.scope import Scope
 from rdnscache.store.steering import MOST_UNDER_WAY
@@ -151,7 +153,7 @@ class TestNodes:
         client = server.client()
         client.copy("rdns:1:{other.test.}:A", "rdns:1:{left.z.test.}:A")
         flush = begin(server.url, ZONE)
-        assert answer_of(node.port, "a.z.test.") == NEW
+        wait_for(lambda: answer_of(node.port, "a.z.test.") == NEW)
         wait_for(lambda: client.hget("rdns:1:{a.z.test.}:A", "answer") == b"a.z.test. 300 IN A 192.0.2.2")
         wait_for(lambda: not client.exists("rdns:1:{left.z.test.}:A"), SETTLED + 10)
         wait_for(lambda: not client.exists("rdns:1:{rdns:1:control}:flushing"))
@@ -172,15 +174,17 @@ class TestNodes:
 
 
 @pytest.mark.once
-def test_with_nobody_there_it_ends_in_a_moment(redis_server: RedisServer) -> None:
+def test_with_nobody_there_nobody_is_waited_for(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody has to confirm, and nobody can: it is deleted, and said."""
-    redis_server.client().hset("rdns:1:{a.test.}:A", "info", INFO)
-    began = time.monotonic()
-    done = command("cache", "flush", "--all", "--redis", redis_server.url)
-    assert done.returncode == 1 and time.monotonic() - began < 3
-    assert done.stdout.startswith("flushed everything: 1 entry in Redis, 0 in local caches; confirmed by 0/0 nodes")
-    assert done.stderr == "rdnscache: no node has confirmed: none is there\n"
-    assert not redis_server.client().exists("rdns:1:{rdns:1:control}:flushing")
+    monkeypatch.setattr(Ear, "hear", lambda *_: pytest.fail("somebody is waited for"))
+    client = redis_server.client()
+    client.hset("rdns:1:{a.test.}:A", "info", INFO)
+    browser = Browser(redis_server.url, "rdns")
+    work = Flush(browser, Members(browser.redis, browser.names), ALL, 2.0)
+    proof = work.run()
+    assert (work.deleted, work.swept) == (1, True)
+    assert proof.problems == ["no node has confirmed: none is there"]
+    assert not client.exists("rdns:1:{rdns:1:control}:flushing")
 
 
 @pytest.mark.once
@@ -210,6 +214,7 @@ def test_in_a_redis_cluster(stack: ExitStack) -> None:
     wait_for(lambda: sum(int(client.dbsize()) for client in cluster.clients[:3]) >= len(names))
     handler.address = NEW
     begin(cluster.url, ZONE)
+    wait_for(lambda: answer_of(node.port, names[0]) == NEW)
     late = stack.enter_context(Node([upstream.address], cluster.url))
     wait_for(lambda: "attached to Redis" in late.log(), 20)
     for name in names:

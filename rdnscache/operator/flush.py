@@ -72,7 +72,8 @@ class Flush:
     def _sweep(self, proof: Proof) -> None:
         """Delete what is meant, all of it where nobody else would."""
         steps = CONFIRMED if proof.complete else CAREFUL
-        alone = not proof.confirmed or self.scope.name is not None  # the keys of a name are few, and known
+        nobody = not (proof.confirmed or proof.missing)
+        alone = nobody or self.scope.name is not None  # the keys of a name are few, and known
         ends = math.inf if alone else time.monotonic() + MOMENT
         for version in sorted(self._announcer.versions):
             for done in self.browser.of_version(version).sweep(self.scope, self._event.encode(), steps):

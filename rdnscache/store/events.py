@@ -378,13 +378,17 @@ class Control:
                 breath.take()  # many small ones are long as well
                 waiting = list(self._waiting)
                 self._waiting.clear()
-                counts = self._local.sweep([scope for scope, _ in waiting])
-                for (scope, ids), count in zip(waiting, counts, strict=True):
-                    self._confirm(ids, count, learnt=False)
-                    if count:  # of two announcements, the second finds nothing
+                events = [ids for _, ids in waiting]
+                counts = self._local.sweep([scope for scope, _ in waiting], partial(self._swept, events))
+                for (scope, _), count in zip(waiting, counts, strict=True):
+                    if count:
                         log.info("flushed %d entries from L1: %s", count, scope)
         finally:
             self._sweeper = None
+
+    def _swept(self, events: list[Sequence[bytes]], counts: list[int]) -> None:
+        while events:
+            self._confirm(events.pop(0), counts[-len(events) - 1], learnt=False)
 
     def _confirm(self, ids: Sequence[bytes], entries: int, learnt: bool) -> None:
         breath = Breath()

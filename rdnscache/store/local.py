@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from rdnscache.store.scope import Scope
@@ -27,8 +27,11 @@ class Local(Protocol):
     def look(self, name: bytes) -> list[dict[str, Any]]:
         """What L1 holds of a name, in words for people."""
 
-    def sweep(self, scopes: Sequence[Scope]) -> list[int]:
-        """Forget what the scopes hold; how many entries by each. Others run meanwhile, without these entries."""
+    def sweep(self, scopes: Sequence[Scope], done: Callable[[list[int]], None] = lambda counts: None) -> list[int]:
+        """Forget what the scopes hold; how many entries by each. Others run meanwhile, without these entries.
+
+        `done` is told the same at the end; and where that takes long once before, since nobody finds them any more.
+        """
 
     def order_policy(self, raw: bytes) -> int | None:
         """Go by what Redis has as the cluster's policy; how many entries that has forgotten, None: not all of it yet.

@@ -874,7 +874,9 @@ function followOrder(told) {
 function flushMany() {
   const rcode = $("rcode").value;
   const done = (proof) => {
-    const dropped = `${count(proof.entries, "entry", "entries")} in Redis, ${whole(proof.local_entries)} in local caches`;
+    const rest = proof.left_to_nodes ? " (nodes delete the rest)" : "";
+    const inRedis = `${count(proof.entries, "entry", "entries")} in Redis${rest}`;
+    const dropped = `${inRedis}, ${whole(proof.local_entries)} in local caches`;
     say($("flush-proof"), proofText(`Flushed ${proof.flushed}: ${dropped}`, proof), unproved(proof));
   };
   openFlush(rcode ? { rcode } : { all: true }, rcode ? `all ${rcode} answers` : "everything", done);
