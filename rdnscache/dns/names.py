@@ -44,9 +44,10 @@ _TYPE_NUMBERS = {name: number for number, name in TYPES.items()}
 _RCODE_NUMBERS = {name: number for number, name in RCODES.items()}
 _CLASS_NUMBERS = {name: number for number, name in CLASSES.items()}
 
+#: How an octet of a label is shown: as itself or in lower case; 0 where it takes an escape.
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789_-")
-_ESCAPED = tuple(chr(c) if c in _PLAIN else f"\\{c:03d}" for c in range(256))
-_NEEDS_ESCAPE = re.compile(rb"[^a-z0-9_-]")
+_SHOWN = bytes(c if c in _PLAIN else c + 32 if c + 32 in _PLAIN and 65 <= c <= 90 else 0 for c in range(256))
+_ESCAPED = [b"\\%03d" % c for c in range(256)]
 
 
 def type_text(number: int) -> str:
@@ -99,10 +100,19 @@ def _number(text: str, known: dict[str, int], generic: str) -> int:
 
 
 def label_text(label: bytes) -> str:
-    label = label.lower()
-    if label.isalnum() or _NEEDS_ESCAPE.search(label) is None:
-        return label.decode("ascii")
-    return "".join([_ESCAPED[c] for c in label])
+    out = bytearray()
+    _spell(out, label, 0, len(label))
+    return out.decode("ascii")
+
+
+def _spell(out: bytearray, wire: bytes, start: int, stop: int) -> None:
+    """Append a label in presentation form."""
+    for index in range(start, stop):
+        shown = _SHOWN[wire[index]]
+        if shown:
+            out.append(shown)
+        else:
+            out += _ESCAPED[wire[index]]
 
 
 def name_text(wire: bytes) -> str:
@@ -120,17 +130,18 @@ def read_name(wire: bytes, start: int) -> tuple[str, int]:
     Raises ValueError for a name that is too long, a pointer that does not lead backwards, or too many of them.
     IndexError when it leaves the message.
     """
-    labels: list[str] = []
+    out = bytearray()
     position, end, lowest, total, hops = start, 0, start, 0, 0
     while True:
         size = wire[position]
         if size == 0:
-            return ".".join(labels) + "." if labels else ".", end or position + 1
+            return out.decode("ascii") if out else ".", end or position + 1
         if size < 64:
             total += size + 1
             if total > 254 or position + 1 + size > len(wire):
                 raise ValueError("name too long")
-            labels.append(label_text(wire[position + 1 : position + 1 + size]))
+            _spell(out, wire, position + 1, position + 1 + size)
+            out.append(46)
             position += size + 1
         elif size >= 192:
             end = end or position + 2

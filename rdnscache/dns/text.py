@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import islice
 from struct import error as StructError
 from struct import unpack_from
@@ -25,19 +25,16 @@ MOST_TEXT, MOST_RECORDS = 4096, 50
 #: Records with more fields than this are shown in the generic form.
 _MANY = 512
 
-#: A compression pointer to the question's name, which most owners are.
-_TO_QUESTION = b"\xc0\x0c"
-
 Field = Callable[[bytes, int, int], tuple[str, int]]
 
 
 def answer_text(reply: Reply) -> str:
     """The answer section, or the authority section where there is no answer; one record a line."""
-    first, count = (0, reply.ancount) if reply.ancount else (reply.ancount, reply.nscount)
-    return "\n".join(bounded(_lines(reply, first, first + min(count, MOST_RECORDS)), count))
+    count = reply.ancount or reply.nscount
+    return "\n".join(bounded(_lines(reply, min(count, MOST_RECORDS)), count))
 
 
-def bounded(lines: Iterator[str], count: int) -> list[str]:
+def bounded(lines: Iterable[str], count: int) -> list[str]:
     """The lines of `count` records up to `MOST_TEXT` characters, `MOST_RECORDS` or an empty one; and how many more."""
     room = MOST_TEXT
     shown: list[str] = []
@@ -51,26 +48,30 @@ def bounded(lines: Iterator[str], count: int) -> list[str]:
     return shown
 
 
-def _lines(reply: Reply, first: int, stop: int) -> Iterator[str]:
-    """The lines of the records from `first` up to, not including, `stop`.
+def _lines(reply: Reply, count: int) -> list[str]:
+    """The lines of the first `count` records; none beyond the one that is too much text.
 
     A record whose data alone have more octets than there may be text is an empty line: it is not worth its making.
     """
-    wire, ttls, owner_at = reply.wire, reply.ttls, reply.end
+    wire, ttls, owner_at, room = reply.wire, reply.ttls, reply.end, MOST_TEXT
     asked = _owner_text(wire, HEADER_SIZE)
-    for index in range(stop):
+    out: list[str] = []
+    for index in range(count):
         at = ttls[2 * index] << 8 | ttls[2 * index + 1]
         end = at + 6 + (wire[at + 4] << 8 | wire[at + 5])
-        if index >= first:
-            if end - at > MOST_TEXT:
-                yield ""
-                return
-            owner = asked if wire[owner_at : owner_at + 2] == _TO_QUESTION else _owner_text(wire, owner_at)
-            rtype, rclass = wire[at - 4] << 8 | wire[at - 3], wire[at - 2] << 8 | wire[at - 1]
-            known = rclass == IN or rtype not in IN_ONLY
-            data = rdata_text(wire, rtype, at + 6, end) if known else generic_text(wire[at + 6 : end])
-            yield f"{owner} {read_u32(wire, at)} {class_text(rclass)} {type_text(rtype)} {data}"
+        if room < 0 or end - at > MOST_TEXT:
+            out.append("")
+            break
+        to_question = wire[owner_at] == 0xC0 and wire[owner_at + 1] == HEADER_SIZE
+        owner = asked if to_question else _owner_text(wire, owner_at)
+        rtype, rclass = wire[at - 4] << 8 | wire[at - 3], wire[at - 2] << 8 | wire[at - 1]
+        known = rclass == IN or rtype not in IN_ONLY
+        data = rdata_text(wire, rtype, at + 6, end) if known else generic_text(wire[at + 6 : end])
+        line = f"{owner} {read_u32(wire, at)} {class_text(rclass)} {type_text(rtype)} {data}"
+        room -= len(line) + 1
+        out.append(line)
         owner_at = end
+    return out
 
 
 def _owner_text(wire: bytes, start: int) -> str:
@@ -95,7 +96,7 @@ def rdata_text(wire: bytes, rtype: int, start: int, stop: int) -> str:
                     raise ValueError("a field leaves its record")
                 parts.append(part)
             if position == stop:
-                return " ".join(part for part in parts if part)
+                return " ".join([part for part in parts if part])
         except (ValueError, KeyError, IndexError, StructError):
             pass  # not of its type's shape: the generic form says exactly what came
     return generic_text(wire[start:stop])

@@ -282,7 +282,7 @@ return #waiting
 
 _NAME_KIND = b"}:" + NAME_WORD.encode()
 #: Stand before a route of a view's own, and before a client subnet, in an entry's key.
-_ROUTE_WORD, _SUBNET_WORD = ":via=", ":ecs="
+_ROUTE_WORD, _SUBNET_WORD, _SUBNET_MARK = ":via=", ":ecs=", b":ecs="
 
 
 class Names:
@@ -366,12 +366,12 @@ class Names:
 
     def wider_entry(self, entry: bytes) -> bytes:
         """The Redis key of what holds for more than a question, made from that of the question: see `wider_key`."""
-        plain, subnet_word, _ = entry.rpartition(_SUBNET_WORD.encode())
-        if subnet_word:
-            return plain
-        name, _, kind = entry.rpartition(b"}:")
-        _, colon, more = kind.partition(b":")
-        return name + _NAME_KIND + colon + more
+        at = entry.rfind(_SUBNET_MARK)
+        if at >= 0:
+            return entry[:at]
+        at = entry.rfind(b"}:")
+        more = entry.find(b":", at + 2)
+        return entry[:at] + _NAME_KIND + (entry[more:] if more >= 0 else b"")
 
     def words(self, text: str) -> tuple[str, str] | None:
         """Name and type of an entry, as its Redis key has them; None where it has not the form of one."""
