@@ -11,6 +11,7 @@ import dns.rrset
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.wire import record
 
 from rdnscache.dns import rdata
 from rdnscache.dns.distill import distill
@@ -25,10 +26,6 @@ pytestmark = pytest.mark.pure
 
 #: Asks for q.example A; its labels begin at 12 and 14, its root octet stands at 22.
 HEAD = b"\0\0\x81\x80\0\1\0\1\0\0\0\0\1q\7example\0\0\1\0\1"
-
-
-def record(owner: bytes, rtype: int, data: bytes, rclass: int = 1, ttl: int = 60) -> bytes:
-    return owner + struct.pack("!HHIH", rtype, rclass, ttl, len(data)) + data
 
 
 def with_records(*records: bytes) -> bytes:

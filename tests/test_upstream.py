@@ -22,25 +22,38 @@ def _altered(query: dns.message.Message, ident: int | None = None, name: str | N
     return reply.to_wire()
 
 
-def test_wrong_id_and_wrong_question_are_ignored() -> None:
+def test_what_has_another_id_is_ignored() -> None:
     """Forged replies before the real one change nothing (RFC 5452 section 9.1)."""
 
     def handler(query: dns.message.Message, transport: str) -> list[bytes]:
         good = answer(query, "300 A 192.0.2.1").to_wire()
-        other_type = dns.message.make_response(dns.message.make_query("forged.test", "AAAA", id=query.id)).to_wire()
-        return [
-            _altered(query, ident=query.id ^ 1),
-            _altered(query, name="other.test"),
-            other_type,
-            query.to_wire(),
-            b"",
-            good[:11],
-            good,
-        ]
+        return [_altered(query, ident=query.id ^ 1), b"", bytes((query.id >> 8 ^ 1,)), good]
 
     with Upstream(handler) as upstream, Node([upstream.address]) as node:
         assert addresses(ask(node.port, "forged.test")) == ["192.0.2.1"]
         assert upstream.transports == ["udp"]
+
+
+@pytest.mark.parametrize("odd", ["another name", "another type", "a query", "cut"])
+def test_what_has_our_id_and_another_question_is_asked_for_over_tcp(odd: str) -> None:
+    """It is not believed, and not waited out either, whatever comes behind it."""
+
+    def handler(query: dns.message.Message, transport: str) -> list[bytes] | dns.message.Message:
+        good = answer(query, "300 A 192.0.2.1")
+        if transport == "tcp":
+            return good
+        other_type = dns.message.make_response(dns.message.make_query("forged.test", "AAAA", id=query.id))
+        forged = {
+            "another name": _altered(query, name="other.test"),
+            "another type": other_type.to_wire(),
+            "a query": query.to_wire(),
+            "cut": good.to_wire()[:11],
+        }
+        return [forged[odd], answer(query, "300 A 203.0.113.66").to_wire()]
+
+    with Upstream(handler) as upstream, Node([upstream.address]) as node:
+        assert addresses(ask(node.port, "forged.test")) == ["192.0.2.1"]
+        assert upstream.transports == ["udp", "tcp"]
 
 
 def test_many_guesses_lead_to_tcp() -> None:

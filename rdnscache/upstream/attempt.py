@@ -100,7 +100,10 @@ class Attempt(Query):
         return build_query(data[:2], self.key, self.edns, b"", 0, self.asked)
 
     def take(self, data: bytes) -> bool:
-        """A reply counts only with the asked question (RFC 5452 section 9.1), spelled as it was, with our cookie."""
+        """A reply counts only with the asked question (RFC 5452 section 9.1), spelled as it was, with our cookie.
+
+        What has our ID and is none is never waited out: another datagram would be a guess as well, TCP is not.
+        """
         server = self.server
         repeats = not self.asked or data.startswith(self.asked, HEADER_SIZE)
         if self.asked and repeats:
@@ -108,9 +111,9 @@ class Attempt(Query):
             data = restored(data, self.asked, self.key)
         reply = read_reply(self.key, data)
         if reply is None:
-            if not about(self.key, data):
-                return False
             self.cut = True
+            if not about(self.key, data):  # with our ID: a broken server, as a rule, or somebody has guessed it
+                self.near_miss = GUESSES
         elif not repeats and data[5]:  # an error may come without the question
             self.cut, self.near_miss = True, CASE
         elif self.cookie and not server.cookies.fits(self.cookie, reply.cookie):

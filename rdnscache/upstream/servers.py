@@ -10,7 +10,7 @@ from functools import partial
 
 from rdnscache import metrics
 from rdnscache.dns import policy
-from rdnscache.dns.wire import BADCOOKIE, FORMERR, NOTIMP, Reply
+from rdnscache.dns.wire import BADCOOKIE, BADVERS, FORMERR, NOTIMP, Reply
 from rdnscache.errors import LOCAL, SILENT, UpstreamFailed
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters
@@ -311,7 +311,7 @@ class Upstreams:
         renewed = reply.rcode == BADCOOKIE and not before.second
         over_udp = before.health is before.server.health
         tried = over_udp and not renewed and before.cookie != b"" and not reply.cookie
-        if not renewed and not tried and reply.rcode not in (FORMERR, NOTIMP):
+        if not renewed and not tried and reply.rcode not in (FORMERR, NOTIMP, BADVERS):
             return False
         attempt = Attempt(before.server, search.key, renewed or tried, now, self._due(now), search)
         attempt.cookies, attempt.second = renewed, renewed
