@@ -12,7 +12,7 @@ _BRACKETED = re.compile(r"\[(?P<host>[^\]]+)\](?:[:#@](?P<port>[0-9]{1,5}))?")
 #: As dnsmasq and unbound write it.
 _MARKED = re.compile(r"(?P<host>[^\[\]#@]+)[#@](?P<port>[0-9]{1,5})")
 _PLAIN = re.compile(r"(?P<host>[^:]+)(?::(?P<port>[0-9]{1,5}))?")
-#: Characters of an address that are looked at: it has up to 45, a zone 15, and a port.
+#: Longest text that is parsed, in characters: an address has up to 45, a zone 15, and there may be a port.
 _LONGEST = 80
 
 
@@ -58,14 +58,14 @@ class Address:
 
     @property
     def sockaddr(self) -> Any:
-        """As the socket module takes it."""
+        """The address in the form the socket module expects."""
         if ":" not in self.host:
             return (self.host, self.port)
         host, _, zone = self.host.partition("%")
         return (host, self.port, 0, socket.if_nametoindex(zone) if zone else 0)
 
     def source(self) -> str:
-        """The address this machine would ask it from; nothing is sent. Raises OSError when there is no way there."""
+        """The local address from which it would be reached; nothing is sent. Raises OSError when there is no route."""
         with socket.socket(self.family, socket.SOCK_DGRAM) as sock:
             sock.connect(self.sockaddr)
             return str(sock.getsockname()[0])
@@ -76,7 +76,7 @@ class Address:
 
     @property
     def public(self) -> bool:
-        """Whether it is one of those that are routed everywhere: not private, not of this host or link."""
+        """Whether the address is globally routed: not private, loopback or link-local."""
         return ipaddress.ip_address(self.host).is_global
 
     @property
@@ -85,7 +85,7 @@ class Address:
 
 
 def _interface(zone: str) -> str:
-    """The name of the interface that a zone means. Raises ValueError when there is none."""
+    """The name of the interface that a zone identifies. Raises ValueError when there is none."""
     names = {name: name for _, name in socket.if_nameindex()}
     numbers = {str(number): name for number, name in socket.if_nameindex()}
     found = names.get(zone) or numbers.get(zone)

@@ -1,4 +1,4 @@
-"""What the options say of names of special use, and of answers: for the policy of a node."""
+"""The parts of a node's policy that come from options: special-use names, and rules about answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rdnscache.zone import USUAL
 
 
 def special_names(config: Config, local: LocalZones | None) -> SpecialNames | None:
-    """None where all are asked like any others. What is in a zone of somebody's own is not special."""
+    """None when no name is treated specially. A name in a configured zone is never special."""
     if not config.special_names and config.single_label and not config.dns64:
         return None
     own = [parse_own_name(name) for zone in config.zone for name in zone.names]
@@ -24,9 +24,9 @@ def special_names(config: Config, local: LocalZones | None) -> SpecialNames | No
 
 
 def answer_terms(config: Config) -> Zones[AnswerTerms] | None:
-    """What holds for answers, by zone; None where they stay as they are.
+    """The rules for answers, by zone; None when answers are passed on unchanged.
 
-    A zone with servers of its own may have private addresses, unless it says otherwise itself.
+    A zone with its own servers may have private addresses, unless its own settings forbid them.
     """
     inside: dict[bytes, AnswerTerms] = {}
     for zone in config.zone:

@@ -27,12 +27,12 @@ from rdnscache.store.seal import Seal
 from rdnscache.store.servers import Servers
 from rdnscache.view import groups_at, tls_names_at
 
-#: A prefix that has paused may have the replies of this many seconds at once.
+#: Burst of the rate limit: a prefix that has been quiet may receive this many seconds' worth of replies at once.
 RATE_BURST = 5.0
 
 
 def make_rulebook(config: Config, inherited: Inherited, policies: GroupPolicies, seal: Seal | None) -> Rulebook:
-    """What is decided about names, by the lists of the node, if it has any; a policy for each that is different."""
+    """The policies of a worker, one for each distinct policy, with the node's lists if it has any."""
     shelf = None
     if policies.lists:
         shelf = Shelf(find_directory(config.list_dir), config.node_id, inherited.redis_url or "")
@@ -40,13 +40,13 @@ def make_rulebook(config: Config, inherited: Inherited, policies: GroupPolicies,
 
 
 def make_deciders(rulebook: Rulebook, policies: GroupPolicies, cache: Cache, node: str) -> list[Decider]:
-    """For each group of clients; those that have a policy in common have that in common as well."""
+    """A decider for each group of clients; groups with the same policy share one."""
     made = [Decider(policy, cache, node) for policy in rulebook.policies]
     return [made[policies.number_of(group)] for group in range(len(policies.groups))]
 
 
 def make_guards(config: Config) -> list[Guard]:
-    """Who is answered at each listener, in which group, and how often."""
+    """For each listener, who is answered there, as a member of which group, and at what rate."""
     limiter = None
     if config.rate_limit:
         burst = max(round(RATE_BURST * config.rate_limit), 1)

@@ -1,7 +1,7 @@
-"""Who asks, and for what types: what a worker tells of its clients, from a sample of their queries.
+"""Who asks, and for what types: statistics about a worker's clients, from a sample of their queries.
 
-Counting is bounded in memory and in work whatever clients send: tables of fixed size, and about SAMPLES looks in an
-interval. Where there are more queries, each look stands for several.
+Memory and work are bounded whatever clients send: the tables have a fixed size, and about SAMPLES queries are examined
+in each interval. When there are more queries, each examined one stands for several.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from rdnscache.clients.busiest import Busiest
 from rdnscache.clients.networks import client_prefix
 from rdnscache.dns.names import type_text
 
-#: What is told of clients: nothing, their networks, or their addresses.
+#: What is disclosed of clients: nothing, their networks, or their addresses.
 NOTHING, NETWORKS, ADDRESSES = "no", "networks", "addresses"
 #: Which queries of clients are counted: those admitted, refused because of who asks, over the rate limit.
 KINDS = ("asked", "denied", "limited")
-#: Clients and types counted at a time; how many of them are told.
+#: How many clients and types are counted at a time, and how many of each are reported.
 ROOM, TOLD, TYPE_ROOM, TYPES_TOLD = 512, 15, 64, 12
-#: Seconds in a window; the last whole one and the present one are told together.
+#: Seconds in a window; the last complete one and the current one are reported together.
 WINDOW = 300.0
 
 
 class Audience:
-    """One per worker. `shown` is one of the three above; with NOTHING types alone are counted."""
+    """One per worker. `shown` is one of the three above; with NOTHING only types are counted."""
 
     def __init__(self, shown: str, now: float) -> None:
         self._shown = shown
@@ -32,13 +32,13 @@ class Audience:
         self._now, self._before = _Window(), _Window()
 
     def shown(self, source: bytes) -> bytes:
-        """What may be told of an address: a part of it, or nothing."""
+        """The part of an address that may be disclosed; empty for none of it."""
         if self._shown == NOTHING or not source:
             return b""
         return source if self._shown == ADDRESSES else client_prefix(source)
 
     def count(self, kind: int, source: bytes, queries: int) -> None:
-        """Queries of a client, of the kind whose place in KINDS is given."""
+        """Count queries of a client; `kind` is an index into KINDS."""
         client = self.shown(source)
         if client:
             self._now.clients[kind].add(client, queries)
@@ -47,13 +47,13 @@ class Audience:
         self._now.types.add(qtype.to_bytes(2, "big"), queries)
 
     def turn(self, now: float) -> None:
-        """Begin another window when it is time."""
+        """Begin a new window once the current one is complete."""
         if now >= self._since + WINDOW:
             self._before, self._now = self._now, _Window()
             self._before_since, self._since = self._since, now
 
     def told(self, now: float) -> dict[str, object]:
-        """The busiest clients of each kind and the most frequent types, and of how many seconds that is."""
+        """The busiest clients of each kind and the most frequent types, and for how many seconds they were counted."""
         kinds = zip(KINDS, self._before.clients, self._now.clients, strict=True)
         clients = {kind: _together(before, present, TOLD) for kind, before, present in kinds}
         types = _together(self._before.types, self._now.types, TYPES_TOLD)

@@ -1,4 +1,4 @@
-"""Long work for people beside the answering of queries: others get their turn between its steps."""
+"""Long work for operators in a process that also answers queries: other greenlets run between its steps."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 #: Called after every short step of long work.
 Breathe = Callable[[], None]
-#: Seconds of work after which others in this worker get their turn.
+#: Seconds of work after which other greenlets of this worker may run.
 BREATH = 0.001
 
 
 def go_on() -> None:
-    """Nobody else waits: this is a command's own process."""
+    """Does nothing: in a command's own process nobody else waits."""
 
 
 class Breath:
@@ -25,5 +25,5 @@ class Breath:
         if time.perf_counter() - self._since > BREATH:
             import gevent  # commands know of breath too, and are without it
 
-            gevent.sleep(BREATH)  # longer than no time, so that sockets are looked at as well
+            gevent.sleep(BREATH)  # not 0, so that the hub polls its sockets as well
             self._since = time.perf_counter()

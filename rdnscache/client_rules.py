@@ -1,4 +1,4 @@
-"""Rules of response policy zones about who asks: decided for each query, since L1 knows only questions."""
+"""Client rules of response policy zones: decided for each query, since entries in L1 are the same for all clients."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from rdnscache.outcomes import LOCAL
 from rdnscache.policy.verdict import TRUNCATED, Verdict
 from rdnscache.server.answering import Answering
 
-#: Aliases followed at a time; who comes then gets no answer.
+#: Aliases followed at a time; beyond that a query is not answered.
 MOST_FOLLOWED = 1000
 #: Before an IPv4 address in an IPv6 one (RFC 4291 section 2.5.5.2).
 _MAPPED = bytes(10) + b"\xff\xff"
 
 
 class ClientRules:
-    """Those of a worker. `deciders` are those of its groups of clients, by number; `exempt` see `GroupPolicies`."""
+    """One per worker. `deciders` has those of its groups of clients, by number; for `exempt` see `GroupPolicies`."""
 
     def __init__(
         self,
@@ -40,16 +40,16 @@ class ClientRules:
         self.change()
 
     def change(self) -> None:
-        """There may be other rules. Where none is about clients, no query is looked at."""
+        """The rules may have changed. When none is about clients, queries are not examined at all."""
         some = any(decider.about_clients for decider in self._deciders)
         self._answering.by_client = self if some else None
 
     def minds(self, query: Query) -> bool:
-        """Whether a query is answered because of who asks."""
+        """Whether a rule about its client answers this query."""
         return self._verdict(query) is not None
 
     def told(self, channel: Channel, query: Query, client: Any) -> tuple[Entry | None, bool]:
-        """What is answered because of who asks, if anything; and whether `channel.answer` will be called later."""
+        """The reply that a rule about the client gives, if any; and whether `channel.answer` will be called later."""
         verdict = self._verdict(query)
         if verdict is None:
             return None, False
@@ -79,7 +79,7 @@ class ClientRules:
         return verdict
 
     def _let_pass(self, query: Query, place: int) -> None:
-        """Have a query answered as one of those whom the zone in this place of the lists lets pass."""
+        """Answer a query as one of a client that passes the zone at this index of the lists."""
         number, marks = self._exempt.get((query.group, place)), self._answering.marks
         if number is not None and marks is not None:
             query.group = number

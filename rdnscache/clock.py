@@ -1,9 +1,9 @@
-"""The clock by which entries age: it goes on while the machine is suspended, as TTLs do."""
+"""The clock by which entries age. It includes time in which the machine was suspended, since TTLs run on as well."""
 
 from __future__ import annotations
 
 import time
 from functools import partial
 
-#: Seconds since some moment, never set back. Timers and waits go by `time.monotonic`; the two are not compared.
+#: Seconds since some moment, never set back. Timers use `time.monotonic`; the two must not be compared.
 now = partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic

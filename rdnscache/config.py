@@ -39,10 +39,10 @@ TABLES = ("view", "zone")
 def _option(
     default: Any, metavar: str, help_text: str, parse: Parser, shown: str = "", fixed: bool = False, own: bool = False
 ) -> Any:
-    """A field of Config. `parse` takes what the command line, the environment or TOML gives; ValueError refuses it.
+    """A field of Config. `parse` converts a value from the command line, the environment or TOML, or raises ValueError.
 
-    What is `fixed` stays as it is until a restart: sockets, the embedded server or other nodes depend on it. What is a
-    node's `own` may differ between nodes; everything else should be the same everywhere.
+    A `fixed` option changes only at a restart: sockets, the embedded server or other nodes depend on it. An option that
+    is the node's `own` may differ between nodes; all others should be the same everywhere.
     """
     told = {"metavar": metavar, "help": help_text, "parse": parse, "shown": shown, "fixed": fixed, "own": own}
     return field(default=default, metadata=told)
@@ -50,10 +50,10 @@ def _option(
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything a node can be told. Times are in seconds."""
+    """All options of a node. Times are in seconds."""
 
     listen: tuple[Address, ...] = _option(
-        (Address("127.0.0.1", 5300),), "ADDR:PORT", "Serve UDP and TCP here; may be given again.",
+        (Address("127.0.0.1", 5300),), "ADDR:PORT", "Serve UDP and TCP at this address; repeatable.",
         values.addresses(None), "127.0.0.1:5300",
         fixed=True, own=True,
     )  # fmt: skip
@@ -62,11 +62,11 @@ class Config:
         values.upstreams, "those in /etc/resolv.conf",
     )  # fmt: skip
     upstream_file: str = _option(
-        "", "FILE", "Read upstreams from a file, an address or a URL a line.", values.text, "none", own=True
+        "", "FILE", "Read upstreams from a file with one address or URL on each line.", values.text, "none", own=True
     )
     zone: tuple[Zone, ...] = _option(
         (), "NAME=SERVERS",
-        "Ask these servers, or none, for what is in a zone: corp.example=10.0.0.53,10.0.0.54; 10.0.0.0/8 stands for "
+        "Ask these servers, or none, for names in a zone: corp.example=10.0.0.53,10.0.0.54; 10.0.0.0/8 stands for "
         "its reverse zone. Repeatable.",
         lambda raw: zones.read(raw, _setting), "no zones",
     )  # fmt: skip
@@ -77,62 +77,62 @@ class Config:
         (), "FILE", "Answer with the names and addresses of a hosts file; repeatable.", values.texts_or_files, "none"
     )
     block: tuple[str, ...] = _option(
-        (), "FILE|URL", "Block the names of a list: a hosts file, domains, or adblock's; repeatable.", values.texts,
-        "none",
+        (), "FILE|URL", "Block the names of a list in hosts, domain or adblock format; repeatable.",
+        values.texts, "none",
     )  # fmt: skip
     pass_: tuple[str, ...] = _option(
         (), "FILE|URL", "Never block the names of this list; repeatable.", values.texts, "none"
     )
     rpz: tuple[RpzSource, ...] = _option(
-        (), "FILE|axfr://SERVER/ZONE", "Decide by this response policy zone, the first of them first; repeatable.",
+        (), "FILE|axfr://SERVER/ZONE", "Apply this response policy zone; the first one takes precedence; repeatable.",
         rpz_source.read, "none",
     )  # fmt: skip
     list_refresh: int = _option(
-        86400, "SECONDS", "Fetch lists that are URLs again after this; one node does.", values.number(int, 60, 10**7)
+        86400, "SECONDS", "Fetch lists from URLs again after this; one node does it.", values.number(int, 60, 10**7)
     )
     list_dir: str = _option(
-        "", "DIR", "Keep lists here, for all workers, and for a start without Redis or network.", values.text,
-        "a directory for services or of the user", own=True,
+        "", "DIR", "Keep lists here, for all workers and for starts without Redis or network.",
+        values.text, "a directory for services or of the user", own=True,
     )  # fmt: skip
     block_answer: str = _option(
-        "nxdomain", "ANSWER", "Say this of blocked names: nxdomain, null (0.0.0.0 and ::), refused, or an address.",
+        "nxdomain", "ANSWER", "Answer for blocked names: nxdomain, null (0.0.0.0 and ::), refused, or an address.",
         values.block_answer,
     )  # fmt: skip
     special_names: tuple[str, ...] = _option(
-        DEFAULT_SETS, "SET", "Names of special use answered here: a set, no-SET, default, all or none; repeatable.",
+        DEFAULT_SETS, "SET", "Special-use names to answer locally: a set, no-SET, default, all or none; repeatable.",
         values.special_names, "default",
     )  # fmt: skip
     single_label: bool = _option(
-        False, "yes|no", "Ask upstreams for names of one label, such as printer, as well.", values.switch, "no"
+        False, "yes|no", "Also ask upstreams for names of one label, such as printer.", values.switch, "no"
     )
     rebind_protection: bool = _option(
-        False, "yes|no", "Refuse private addresses, except in zones with servers of their own.", values.switch, "no"
+        False, "yes|no", "Refuse private addresses, except in zones with their own servers.", values.switch, "no"
     )
     rebind_allow: tuple[str, ...] = _option(
-        (), "NAME", "Let this name and all below it have private addresses; repeatable.", values.zones, "none"
+        (), "NAME", "Allow private addresses for this name and all below it; repeatable.", values.zones, "none"
     )
     filter_types: tuple[str, ...] = _option(
-        (), "TYPE", "Tell of no records of this type: AAAA where there is no IPv6; repeatable.", values.types, "none"
+        (), "TYPE", "Remove records of this type, such as AAAA without IPv6; repeatable.", values.types, "none"
     )
     dns64: str = _option(
-        "", "no|yes|PREFIX", "Make AAAA of A for a network with NAT64; yes: with 64:ff9b::/96.", values.dns64, "no"
+        "", "no|yes|PREFIX", "Make AAAA from A for a network with NAT64; yes: with 64:ff9b::/96.", values.dns64, "no"
     )
     dns64_exclude: tuple[str, ...] = _option(
-        ("::ffff:0:0/96",), "NETWORK", "AAAA that DNS64 passes over; repeatable.", values.networks6, "::ffff:0:0/96"
+        ("::ffff:0:0/96",), "NETWORK", "AAAA records that DNS64 ignores; repeatable.", values.networks6, "::ffff:0:0/96"
     )
     view: tuple[View, ...] = _option(
         (), "TABLE",
-        "Answer a group of clients in its own way: {name = \"kids\", clients = [\"10.0.1.0/24\"], block = "
+        "Give a group of clients its own policy: {name = \"kids\", clients = [\"10.0.1.0/24\"], block = "
         "[\"kids.txt\"]}. Repeatable.",
         lambda raw: views.read(raw, _setting), "no views",
     )  # fmt: skip
     redis: str = _option(
-        "embedded", "URL|embedded|none", "The shared cache: a URL, a server of this node's own, or none.",
+        "embedded", "URL|embedded|none", "The shared cache: a URL; embedded, a server that this node starts; or none.",
         values.redis_url, fixed=True, own=True,
     )  # fmt: skip
-    prefix: str = _option("rdns", "WORD", "First part of every key and channel in Redis.", values.word, fixed=True)
+    prefix: str = _option("rdns", "WORD", "Prefix of every key and channel in Redis.", values.word, fixed=True)
     secret: tuple[str, ...] = _option(
-        (), "ID:TEXT|file:PATH", "Sign what is stored and believe only what is signed; the first signs, others check.",
+        (), "ID:TEXT|file:PATH", "Sign entries and accept only signed ones; the first signs, all verify.",
         values.secrets, "none",
     )  # fmt: skip
     embedded_memory: int = _option(
@@ -140,7 +140,7 @@ class Config:
     )
     workers: int = _option(0, "N", "Worker processes.", values.number(int, 1, 256), "the CPUs", fixed=True, own=True)
     node_id: str = _option(
-        "", "WORD", "This node's name in Redis and logs.", values.word, "the host's name and the port", fixed=True,
+        "", "WORD", "Name of this node in Redis and logs.", values.word, "the host's name and the port", fixed=True,
         own=True,
     )  # fmt: skip
     admin: Address | None = _option(
@@ -148,12 +148,12 @@ class Config:
         "off", fixed=True, own=True,
     )  # fmt: skip
     admin_token: str = _option(
-        "", "TEXT|file:PATH", "What orders, look-ups and clients on the live page need; without, orders are off.",
+        "", "TEXT|file:PATH", "Token for orders, look-ups and clients on the live page; empty: no orders.",
         values.secret, "none",
     )  # fmt: skip
     admin_read_token: str = _option(
-        "", "TEXT|file:PATH", "What metrics and the live page need, as Bearer token or password; the admin token does "
-        "as well.", values.secret, "none",
+        "", "TEXT|file:PATH", "Token for metrics and the live page, Bearer or password; the admin token does as well.",
+        values.secret, "none",
     )  # fmt: skip
     admin_host: tuple[str, ...] = _option(
         (), "NAME", "Serve the live page under this host name, beside addresses and localhost; repeatable.",
@@ -161,11 +161,11 @@ class Config:
         own=True,
     )  # fmt: skip
     admin_clients: str = _option(
-        "networks", "no|networks|addresses", "What the live page tells of clients; networks are /24 and /56.",
+        "networks", "no|networks|addresses", "What the live page shows of clients; networks are /24 and /56.",
         values.one_of("no", "networks", "addresses"),
     )  # fmt: skip
     admin_sample: int = _option(
-        0, "N", "Keep one of N queries to be looked through on the live page; 0: none.", values.number(int, 0, 10**9)
+        0, "N", "Keep one of N queries for the search on the live page; 0: none.", values.number(int, 0, 10**9)
     )
     identity: bool = _option(
         True, "yes|no", "Answer version.bind, id.server and the like in class CH.", values.switch, "yes"
@@ -175,7 +175,7 @@ class Config:
         values.networks, " ".join(DEFAULT_ALLOW),
     )  # fmt: skip
     deny: tuple[str, ...] = _option(
-        (), "NETWORK", "Refuse these, though a shorter prefix allows them; may be given again.", values.networks, "none"
+        (), "NETWORK", "Refuse these clients even if a shorter prefix allows them; repeatable.", values.networks, "none"
     )
     proxy_from: tuple[str, ...] = _option(
         (), "NETWORK", "Balancers that send PROXY v2 headers, with every datagram and connection; repeatable.",
@@ -189,7 +189,7 @@ class Config:
         2, "N", "Truncate every N-th reply over the limit, drop the others; 0 drops all.", values.number(int, 0, 100)
     )
     rate_limit_exempt: tuple[str, ...] = _option(
-        ("loopback",), "NETWORK", "Never limit these clients; may be given again.", values.networks, "loopback"
+        ("loopback",), "NETWORK", "Never limit these clients; repeatable.", values.networks, "loopback"
     )
     l1_entries: int = _option(100_000, "N", "Entries in each worker's local cache.", values.number(int, 1, 100_000_000))
     l1_memory: int = _option(64 << 20, "SIZE", "Memory of each worker's local cache.", values.size, "64mb")
@@ -201,11 +201,11 @@ class Config:
     )
     failure_ttl: int = _option(5, "SECONDS", "Keep failures this long (RFC 9520).", values.number(int, 1, 300))
     stale_after: float = _option(
-        1.8, "SECONDS", "Answer with a stale entry when there is no fresh one after this.",
+        1.8, "SECONDS", "Answer with a stale entry when no fresh one has arrived after this.",
         values.number(float, 0.05, 60),
     )  # fmt: skip
     rotate: str = _option(
-        "off", "off|id", "Which of several addresses comes first: as the upstream has them, or by the query's ID.",
+        "off", "off|id", "Order of several addresses: as the upstream sent them, or rotated by the query's ID.",
         values.one_of("off", "id"),
     )  # fmt: skip
     prefetch: bool = _option(True, "yes|no", "Refresh entries in use shortly before they expire.", values.switch, "yes")
@@ -223,45 +223,45 @@ class Config:
         values.rate, "0",
     )  # fmt: skip
     upstream_timeout: float = _option(
-        2.0, "SECONDS", "When an upstream that says nothing has failed.", values.number(float, 0.05, 30)
+        2.0, "SECONDS", "Give up on an upstream that is silent for this long.", values.number(float, 0.05, 30)
     )
     upstream_retry_min: float = _option(
-        0.02, "SECONDS", "Do not ask again, or another upstream, sooner than this; when it is time is measured.",
+        0.02, "SECONDS", "Wait at least this long before asking again or elsewhere; the actual wait is measured.",
         values.number(float, 0.001, 30),
     )  # fmt: skip
     upstream_retry_max: float = _option(
-        1.0, "SECONDS", "Where an answer takes longer, ask a second time after this.", values.number(float, 0.01, 30)
+        1.0, "SECONDS", "Ask a second time when an answer takes longer than this.", values.number(float, 0.01, 30)
     )
     upstream_deadline: float = _option(
         4.5, "SECONDS", "Give up asking upstreams, before clients do.", values.number(float, 0.05, 60)
     )
     ecs: str = _option(
         "strip", "strip|forward|add",
-        "What upstreams are told of clients' networks (RFC 7871): nothing, what clients say, or else their address.",
+        "Client subnet sent to upstreams (RFC 7871): none, what clients send, or else their address.",
         values.one_of("strip", "forward", "add"),
     )  # fmt: skip
-    ecs_prefix4: int = _option(24, "BITS", "Tell no more of an IPv4 address than this.", values.number(int, 1, 32))
-    ecs_prefix6: int = _option(56, "BITS", "Tell no more of an IPv6 address than this.", values.number(int, 1, 128))
+    ecs_prefix4: int = _option(24, "BITS", "Longest IPv4 prefix sent to upstreams.", values.number(int, 1, 32))
+    ecs_prefix6: int = _option(56, "BITS", "Longest IPv6 prefix sent to upstreams.", values.number(int, 1, 128))
     upstream_check: float = _option(
-        0.0, "SECONDS", "Ask an upstream something when nothing has been heard of it for this long; 0: never.",
+        0.0, "SECONDS", "Probe an upstream that has not been heard from for this long; 0: never.",
         values.number(float, 0, 3600), "0",
     )  # fmt: skip
     upstream_0x20: str = _option(
         "auto", "auto|yes|no",
-        "Ask over UDP in random letter case, which who forges replies has to guess; auto: public addresses only.",
+        "Randomize letter case in UDP queries, which a forger has to guess; auto: public addresses only.",
         values.one_of("auto", "yes", "no"),
     )  # fmt: skip
     upstream_cookies: bool = _option(
-        True, "yes|no", "Send DNS cookies over UDP, and insist on those of upstreams that have them (RFC 7873).",
+        True, "yes|no", "Send DNS cookies over UDP, and require them of upstreams that support them (RFC 7873).",
         values.switch, "yes",
     )  # fmt: skip
     redis_budget: float = _option(
-        0.05, "SECONDS", "What Redis may cost a query; then it goes on without.", values.number(float, 0.005, 5)
+        0.05, "SECONDS", "Longest wait for Redis in a query; then it goes on without.", values.number(float, 0.005, 5)
     )
     redis_timeout: float = _option(
         0.25, "SECONDS", "Give up the connection when Redis does not answer.", values.number(float, 0.01, 10)
     )
-    max_flights: int = _option(1000, "N", "Questions each worker resolves at a time.", values.number(int, 1, 100_000))
+    max_flights: int = _option(1000, "N", "Questions each worker resolves at once.", values.number(int, 1, 100_000))
     max_waiting: int = _option(
         10_000, "N", "Clients waiting in each worker; more get SERVFAIL.", values.number(int, 1, 10**6)
     )
@@ -270,12 +270,12 @@ class Config:
         values.number(int, 1, 10**6),
     )  # fmt: skip
     max_outstanding: int = _option(
-        2000, "N", "Queries of each worker that wait for one upstream; more go to another one, or wait themselves.",
+        2000, "N", "Most outstanding queries of each worker to one upstream; more go to another, or wait.",
         values.number(int, 1, 100_000),
     )  # fmt: skip
     udp_segments: bool = _option(
-        True, "yes|no", "Hand replies of one size to one client to Linux as one message (UDP_SEGMENT).", values.switch,
-        "yes",
+        True, "yes|no", "Send equally long replies to a client in one system call (UDP_SEGMENT, Linux).",
+        values.switch, "yes",
     )  # fmt: skip
     tcp_idle: float = _option(10.0, "SECONDS", "Close idle TCP connections.", values.number(float, 0.1, 3600))
     tcp_connections: int = _option(
@@ -283,7 +283,7 @@ class Config:
         values.number(int, 1, 100_000),
     )  # fmt: skip
     hang_time: float = _option(
-        5.0, "SECONDS", "Replace a worker in which nothing has moved for this long, at least 1; 0: never.",
+        5.0, "SECONDS", "Replace a worker that has hung for this long, at least 1; 0: never.",
         values.number(float, 0, 3600),
     )  # fmt: skip
     linger: float = _option(
@@ -296,26 +296,26 @@ class Config:
     warm: int = _option(1000, "N", "Load this many hot names before being ready.", values.number(int, 0, 1000))
     warm_time: float = _option(5.0, "SECONDS", "Be ready after this at the latest.", values.number(float, 0, 300))
     trace: bool = _option(
-        True, "yes|no", "Say where an answer came from when asked (query --trace).", values.switch, "yes"
+        True, "yes|no", "Tell where an answer came from when asked (query --trace).", values.switch, "yes"
     )
     log_level: str = _option(
         "info", "LEVEL", "debug, info, warning or error.", values.one_of("debug", "info", "warning", "error"),
         own=True,
     )  # fmt: skip
     log_format: str = _option(
-        "text", "text|json", "Log for people, or a JSON object a line.", values.one_of("text", "json"), own=True,
+        "text", "text|json", "Log format: text, or one JSON object per line.", values.one_of("text", "json"), own=True,
     )  # fmt: skip
     log_queries: int = _option(0, "N", "Log one of N queries; 0 logs none.", values.number(int, 0, 10**9), own=True)
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
-        """All servers that are asked for something, each once."""
+        """Every server that may be asked, once."""
         others = (each for _, servers in self.others for each in servers)
         return tuple({each.place: each for each in (*self.upstream, *others)}.values())
 
     @property
     def others(self) -> tuple[tuple[str, tuple[Endpoint, ...]], ...]:
-        """The servers of zones and views, with whose they are."""
+        """The servers of zones and views, by their owner."""
         found = [(f"zone {zone.names[0]}", zone.upstream) for zone in self.zone]
         for view in self.view:
             own = dict(view.settings)
@@ -325,19 +325,19 @@ class Config:
 
     @property
     def longest_deadline(self) -> float:
-        """That of the zone where it is longest."""
+        """The upstream deadline of the zone that has the longest."""
         zones = (zone for config in (self, *map(self.inside_view, self.view)) for zone in config.zone)
         settings = (setting for zone in zones for setting in zone.settings)
         own: list[float] = [value for name, value in settings if name == "upstream_deadline"]
         return max([self.upstream_deadline, *own])
 
     def inside(self, zone: Zone) -> Config:
-        """What holds for a zone."""
+        """The configuration that applies inside a zone."""
         upstream = self.upstream if zone.word == USUAL else zone.upstream
         return replace(self, upstream=upstream, **dict(zone.settings))
 
     def inside_view(self, view: View) -> Config:
-        """What holds in a view."""
+        """The configuration that applies in a view."""
         return replace(self, view=(), **dict(view.settings))
 
 
@@ -349,7 +349,7 @@ def options() -> Options:
 
 
 def _setting(name: str, raw: Any) -> Any:
-    """The value of an option, from what a zone has for it."""
+    """The value of an option, from a zone's setting for it."""
     option = next(each for each in options() if each.name == name)
     return option.metadata["parse"](raw)
 
@@ -362,7 +362,7 @@ def load(
 ) -> Config:
     """The configuration, checked as a whole. `given` holds the command line's values by field name.
 
-    `warn` is told, in a sentence each, of what is passed over. Raises ConfigError with one sentence.
+    `warn` gets a sentence about everything that is ignored. Raises ConfigError with one sentence.
     """
     known = {toml_name(option) for option in options()}
     for text in strange_variables(environ, set(map(env_name, options()))):

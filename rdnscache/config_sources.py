@@ -16,7 +16,7 @@ ENV_PREFIX = "RDNSCACHE_"
 
 
 def read_toml(file: str, known: Collection[str], tables: Collection[str]) -> dict[str, Any]:
-    """The options in a file, of which only `tables` may have tables. Raises ConfigError with one sentence."""
+    """The options in a file; only those in `tables` may be tables. Raises ConfigError with one sentence."""
     try:
         text = read_text(file)
     except ValueError as error:
@@ -37,14 +37,14 @@ def read_toml(file: str, known: Collection[str], tables: Collection[str]) -> dic
     return table
 
 
-#: Variables that are ours, but no option's.
+#: Variables of ours that are not options.
 _OTHER_VARIABLES = ("RDNSCACHE_CONFIG", "RDNSCACHE_SERVER", "RDNSCACHE_PURE", "RDNSCACHE_HANDOVER")
-#: With its value, what Kubernetes sets in every pod for a service whose name begins with `rdnscache`.
+#: Name and value of the variables that Kubernetes sets in every pod for a service whose name begins with `rdnscache`.
 _SERVICE = re.compile(r"\w+_SERVICE_(?:HOST|PORT)(?:_\w+)?=.*|\w+_PORT_[0-9]+_\w+=.*|\w+_PORT=[a-z]+://.*")
 
 
 def strange_variables(environ: Mapping[str, str], options: Collection[str]) -> Iterator[str]:
-    """A sentence about each variable that looks like ours and is not: a slip of the pen would else go unnoticed."""
+    """A warning for each variable that looks like one of ours and is not: otherwise a typo would go unnoticed."""
     known = {*options, *_OTHER_VARIABLES}
     for name, value in sorted(environ.items()):
         if name.startswith(ENV_PREFIX) and name not in known and not _SERVICE.fullmatch(f"{name}={value}"):

@@ -1,4 +1,4 @@
-"""Options as people see them: what they are called where, and their values."""
+"""Options as operators see them: their names on the command line, in TOML and in the environment, and their values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MASK = "***"
 
 
 def toml_name(option: Field[Any]) -> str:
-    return option.name.removesuffix("_")  # of a field that would be a word of Python's own
+    return option.name.removesuffix("_")  # the field has a trailing underscore where its name is a Python keyword
 
 
 def env_name(option: Field[Any]) -> str:

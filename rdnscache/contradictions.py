@@ -8,7 +8,7 @@ from rdnscache.errors import ConfigError
 
 
 def refuse_of_zone(config: Any) -> None:
-    """Of a node, or of one of its zones or views."""
+    """Contradictions within a node, or within one of its zones or views."""
     for low, high in (
         ("ttl_min", "ttl_max"),
         ("upstream_timeout", "upstream_deadline"),
@@ -23,7 +23,7 @@ def refuse_of_zone(config: Any) -> None:
 
 
 def refuse(config: Any) -> None:
-    """Of a node as a whole."""
+    """Contradictions that concern a node as a whole."""
     refuse_of_zone(config)
     if 0 < config.upstream_check < 1:
         raise ConfigError(f"upstream_check ({config.upstream_check}) is neither 0 nor at least 1")
@@ -48,7 +48,7 @@ def refuse(config: Any) -> None:
 
 
 def _refuse_inside(whose: str, config: Any) -> None:
-    """Of zones."""
+    """Contradictions in the settings of zones."""
     for zone in config.zone:
         if zone.settings:
             _refuse_part(f"{whose}zone {zone.names[0]}", config.inside(zone))

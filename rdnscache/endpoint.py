@@ -29,15 +29,15 @@ PORTS = {UDP: 53, TCP: 53, TLS: 853, HTTPS: 443, QUIC: 853, H3: 443}
 _PLAIN = (UDP, TCP)
 _WITH_PATH = (HTTPS, H3)
 _USUAL_PATH = "/dns-query"
-#: How others call them.
+#: What other software calls them.
 _OTHER_WORDS = {
     "dns": UDP, "do53": UDP, "dot": TLS, "dns+tls": TLS, "tcp-tls": TLS, "ssl": TLS, "doh": HTTPS, "http": HTTPS,
     "h2": HTTPS, "doq": QUIC, "dns+quic": QUIC, "doh3": H3, "http3": H3, "https3": H3,
 }  # fmt: skip
-#: Characters of a URL that are looked at, and what one may hold.
+#: Longest URL in characters, and how many addresses and pins one may have.
 LONGEST = 2048
 MOST_ADDRESSES, MOST_PINS = 16, 8
-#: Characters of a label; as many as an entry's origin may have.
+#: Longest label in characters: the limit of an entry's origin.
 LONGEST_LABEL = 100
 _HEAVIEST = 1000
 
@@ -46,7 +46,7 @@ _PARTS = re.compile(r"(?P<authority>[^/?#]*)(?P<path>/[^?#]*)?(?:\?(?P<query>[^#
 _HOST = re.compile(r"(?P<host>[^:@\[\]]+)(?::(?P<port>[0-9]{1,5}))?")
 _NAME = re.compile(r"(?=.{1,253}$)(?=.*[a-z_-][^.]*$)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*")
 _PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+;=:@/-]|%[0-9A-Fa-f]{2}){0,255}")
-#: What ends in a parameter that may have several values.
+#: Ends in a parameter that may have several values.
 _LISTING = re.compile(r"[?&](?:address|pin)=[^&#]*$")
 
 
@@ -59,15 +59,16 @@ class Endpoint:
     address: Address
     #: What the certificate has to be for, a host name or an IP address; empty where only pins count, and without TLS.
     name: str = ""
-    #: Of HTTPS and H3.
+    #: The path of the URL, for HTTPS and H3.
     path: str = ""
     #: SHA-256 of the public keys that the server may have, in base64 (RFC 7858 section 4.2); empty: any.
     pins: tuple[str, ...] = ()
-    #: Files in PEM: who signs the server's certificate instead of those the system trusts; our own, and its key.
+    #: PEM files: the CA that must have signed the server's certificate, instead of those the system trusts; our own
+    #: certificate, and its key.
     ca: str = ""
     certificate: str = ""
     key: str = ""
-    #: Its share of the queries, beside those of the others.
+    #: Its share of the queries, relative to the other servers.
     weight: int = 1
     #: Queries a second that the cluster as a whole may send it; 0: as many as any other, UNLIMITED: any number.
     budget: float = 0.0
@@ -95,7 +96,7 @@ class Endpoint:
 
     @property
     def label(self) -> str:
-        """What it is called in logs, metrics and the origins of entries."""
+        """Its name in logs, metrics and the origins of entries."""
         found = self.place
         return found if len(found) <= LONGEST_LABEL else found[: LONGEST_LABEL - 3] + "..."
 
@@ -105,19 +106,19 @@ class Endpoint:
 
     @property
     def host(self) -> str:
-        """Its address as certificates have it: without a zone."""
+        """Its address in the form certificates have: without a zone."""
         return self.address.host.partition("%")[0]
 
     @property
     def authority(self) -> str:
-        """As a request over HTTP has it."""
+        """The value of the Host or :authority field of an HTTP request."""
         name = self.name or self.host
         shown = f"[{name}]" if ":" in name else name
         return shown if self.address.port == PORTS[self.scheme] else f"{shown}:{self.address.port}"
 
     @property
     def place(self) -> str:
-        """All that tells it from other servers, without parameters."""
+        """Everything that distinguishes it from other servers; without parameters."""
         if self.scheme == UDP:
             return str(self.address)
         usual = "" if self.pins or not self.encrypted else self.host
@@ -137,7 +138,7 @@ class Endpoint:
 
 
 def split(text: str) -> list[str]:
-    """The upstreams in a text, between spaces and commas; a comma between a URL's addresses or pins separates none.
+    """Split a text at spaces and commas into upstreams, but not at a comma between a URL's addresses or pins.
 
     `tls://dns.example?address=192.0.2.53,192.0.2.54 192.0.2.55` has two.
     """
@@ -227,7 +228,7 @@ def _reached(
 
 
 def _zone(text: str) -> str:
-    """A zone as addresses have it, from how URLs do: `%25eth0` (RFC 6874); people write `%eth0` there as well."""
+    """The zone of an address, as it is escaped in URLs: `%25eth0` (RFC 6874); people write `%eth0` there as well."""
     return re.sub(r"%25(?=[^\]])", "%", text, count=1)
 
 
@@ -245,7 +246,7 @@ def _authenticated(text: str, scheme: str, host: str, told: str) -> str:
 
 
 def _name(text: str) -> str:
-    """A host name or IP address as certificates have it; empty when it is neither."""
+    """A host name or IP address in the form certificates have; empty when it is neither."""
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:

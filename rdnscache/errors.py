@@ -1,4 +1,4 @@
-"""The errors that cross a module's border, named by whose fault they are."""
+"""The errors that leave a module, named by whose fault they are."""
 
 
 class RdnscacheError(Exception):
@@ -9,9 +9,9 @@ class ConfigError(RdnscacheError):
     """The operator's fault: an option, a configuration file or an address cannot be used."""
 
 
-#: Why there is no answer: upstreams said so themselves; they were silent about this name while they answered other
-#: questions; we could reach none of them; this host lacks what asking takes (descriptors, memory, a route); or they may
-#: not be asked more for now.
+#: Why there is no answer: upstreams said so themselves; they did not respond for this name while they answered other
+#: questions; none of them could be reached; this host lacks resources to ask (descriptors, memory, a route); or their
+#: budget is used up.
 #: The first two are facts about the name, the others about this node.
 SAID, SILENT, UNREACHABLE, LOCAL, SPENT = "said", "silent", "unreachable", "local", "spent"
 _SERVFAIL = 2
@@ -21,7 +21,7 @@ class UpstreamFailed(RdnscacheError):
     """No upstream gave a usable reply inside the deadline.
 
     `rcode` is what clients are told: SERVFAIL, or REFUSED or NOTIMP where every upstream said that.
-    `ede` is the INFO-CODE of the Extended DNS Error to tell them: an upstream's own, or what we know; -1: none.
+    `ede` is the INFO-CODE of the Extended DNS Error for clients: an upstream's, or our own; -1 for none.
     `source` is the last server asked, address and port.
     """
 
@@ -36,17 +36,17 @@ class UpstreamFailed(RdnscacheError):
 
 
 class StoreDown(RdnscacheError):
-    """Redis did not answer, or refused; callers carry on without it."""
+    """Redis did not answer, or refused a command; callers carry on without it."""
 
 
 class StoreRefused(RdnscacheError):
-    """Redis will not let us, and would not the next time."""
+    """Redis refused a command for want of permission, and would refuse it again."""
 
-    #: What it says then.
+    #: How such errors begin.
     words = ("NOPERM", "permission", "WRONGTYPE")
 
     @classmethod
     def of(cls, told: object, what: str) -> RdnscacheError:
-        """This, or StoreDown where Redis may well do it before long."""
+        """The error to raise: this one, or StoreDown when a later attempt may succeed."""
         kind = cls if any(word in str(told) for word in cls.words) else StoreDown
         return kind(f"{what}: {told}"[:200])

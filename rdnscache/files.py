@@ -1,4 +1,4 @@
-"""Text files that people have: options read whole and within a limit, lists line by line, whatever wrote them."""
+"""Text files that people write: files of options are read as a whole up to a limit, lists line by line."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ CREDENTIALS = "CREDENTIALS_DIRECTORY"
 
 
 def read_text(path: str | os.PathLike[str], errors: str = "strict") -> str:
-    """A file's text, in UTF-8; a byte order mark is left out, and lines end with a newline only.
+    """A file's text, read as UTF-8, without a byte order mark and with newlines only.
 
-    `errors` is what to do with octets that are not UTF-8. Raises ValueError with a reason that can stand behind the
-    file's name. Nothing is waited for: a FIFO or a terminal is refused.
+    `errors` is what to do with octets that are not UTF-8. Raises ValueError with a reason that can follow the file's
+    name in a sentence. A FIFO or a terminal is refused, since reading it could block.
     """
     try:
         with open_regular(path) as file:
@@ -59,12 +59,12 @@ def locate(path: str | os.PathLike[str]) -> str:
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """A file to be read, not a FIFO or a terminal, for which one might wait. Raises ValueError like `read_text`."""
+    """Open a regular file; a FIFO or a terminal is refused: reading it could block. ValueError as in `read_text`."""
     try:
         descriptor = os.open(locate(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
-    file = open(descriptor, "rb")  # noqa: SIM115 - whoever asked for it closes it
+    file = open(descriptor, "rb")  # noqa: SIM115 - the caller closes it
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         file.close()
         raise ValueError("cannot be read: it is not a regular file")
@@ -72,7 +72,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def unpacked(file: BinaryIO) -> BinaryIO:
-    """The file, or what is in it if it is a gzip file: unpacked as it is read, so it may be larger than any memory."""
+    """The file, or the content of a gzip file: unpacked while it is read, so that it may be larger than memory."""
     buffered = io.BufferedReader(cast(io.RawIOBase, file))
     if buffered.peek(2)[:2] == b"\x1f\x8b":
         return cast(BinaryIO, gzip.GzipFile(fileobj=buffered))
@@ -80,10 +80,10 @@ def unpacked(file: BinaryIO) -> BinaryIO:
 
 
 def read_lines(file: BinaryIO, longest: int) -> Iterator[bytes]:
-    """The lines of a file, without a byte order mark and their ends.
+    """The lines of a file, without a byte order mark and without their line ends.
 
-    Of a line longer than `longest` octets, `longest` and one more are given; its rest is passed over when the next
-    line is asked for. Raises ValueError when a gzip file is damaged.
+    A line longer than `longest` octets is cut to one octet more than that; its rest is skipped when the next line is
+    read. Raises ValueError when a gzip file is damaged.
     """
     first = True
     try:

@@ -1,4 +1,4 @@
-"""Two forms of the hot modules: compiled, or the same source in plain Python. Which one runs, and how to choose."""
+"""The two forms of the hot modules, compiled or plain Python: which one runs, and how to choose."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import ModuleType
 
 
 class SourceOnly:
-    """Finds the modules of this package as source, whatever has been compiled beside it."""
+    """Finds the modules of this package as source, even when a compiled one lies beside it."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -21,21 +21,21 @@ class SourceOnly:
 
 
 def is_compiled() -> bool:
-    """Whether there is a compiled form: all modules have it, or none."""
+    """Whether the compiled form is there: either all modules have it, or none."""
     path = Path(__file__).parent / "dns" / "splice"
     return any(path.with_name(path.name + suffix).exists() for suffix in EXTENSION_SUFFIXES)
 
 
 def prefer_source() -> None:
-    """Called before the first hot module is imported: where plain Python is asked for, or is what there is.
+    """Choose plain Python. Called before the first hot module is imported, when it is asked for or nothing is compiled.
 
-    What is compiled later is for the next image: a supervisor and the workers it forks are of one form.
+    Modules compiled after that are not used by this process: a supervisor and the workers it forks have the same form.
     """
     sys.meta_path.insert(0, SourceOnly)
 
 
 def form() -> str:
-    """What `--version` says."""
+    """The form's name, as `--version` prints it."""
     from rdnscache.dns import splice
 
     return "pure Python" if (splice.__file__ or "").endswith(".py") else "compiled"

@@ -19,13 +19,13 @@ from rdnscache.errors import ConfigError
 from rdnscache.files import read_text
 
 DNS_PORT = 53
-#: Servers a node forwards to, or asks for a zone, at most; and all of those together.
+#: Most servers that a node forwards to, or asks for one zone; and most of them in all.
 MOST, MOST_OF_ALL = 256, 1000
-#: What systemd-resolved listens on, and the servers that it forwards to itself.
+#: The addresses systemd-resolved listens on, and the file with the servers that it forwards to.
 STUBS = (Address("127.0.0.53", DNS_PORT), Address("127.0.0.54", DNS_PORT))
 BEHIND_STUBS = Path("/run/systemd/resolve/resolv.conf")
 _THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
-#: A comment begins a line or follows a space, so that the port of `192.0.2.53#5353` is none.
+#: A comment begins a line or follows a space, so `#5353` in `192.0.2.53#5353` is not one.
 _COMMENT = re.compile(r"(?:^|\s)[#;].*")
 #: Words that begin a line of resolv.conf(5) about something else than servers.
 _NO_SERVERS = ("search", "domain", "sortlist", "options", "lookup", "family")
@@ -35,10 +35,10 @@ _ITSELF = "is this node itself: queries would go round in circles"
 def find(
     given: tuple[Endpoint, ...], file: str, system: Path, own: tuple[Address, ...], warn: Callable[[str], None]
 ) -> tuple[Endpoint, ...]:
-    """The servers given and those in the file; those of the system (its resolv.conf) where both name none.
+    """The servers given and those in the file; the system's (from its resolv.conf) when both name none.
 
-    `own` is where the node itself listens. `warn` is told of servers of the system that are passed over.
-    Raises ConfigError for others that cannot be asked.
+    `own` are the addresses the node itself listens on. `warn` gets a sentence about each server of the system that
+    cannot be asked; for any other such server ConfigError is raised.
     """
     found: dict[str, Endpoint] = {}
     for where, endpoint in chain((("upstream", each) for each in given), _from_file(file) if file else ()):
@@ -51,8 +51,8 @@ def find(
 def check_others(
     others: Iterable[tuple[str, Sequence[Endpoint]]], usual: Iterable[Endpoint], own: tuple[Address, ...]
 ) -> None:
-    """Raises ConfigError for servers of zones and views that cannot be asked, or are also `usual`, with other
-    parameters. `others` has them with whose they are: `zone corp.example.`"""
+    """Raises ConfigError for servers of zones and views that cannot be asked, or that are also among the `usual` ones
+    with other parameters. `others` has them by their owner, such as `zone corp.example.`"""
     found = {endpoint.place: endpoint for endpoint in usual}
     for whose, servers in others:
         if len(servers) > MOST:
@@ -64,7 +64,7 @@ def check_others(
 
 
 def _add(found: dict[str, Endpoint], where: str, endpoint: Endpoint, own: tuple[Address, ...]) -> None:
-    """Take down a server, unless it is there; ConfigError if it cannot be asked."""
+    """Add a server unless it is there already; ConfigError if it cannot be asked."""
     known = found.get(endpoint.place)
     if known is None:
         if reason := objection(endpoint.address, own) or _lacking(endpoint):
@@ -97,7 +97,7 @@ def objection(address: Address, own: tuple[Address, ...]) -> str:
 
 
 def _lacking(endpoint: Endpoint) -> str:
-    """What is not there that asking it takes; empty when all is."""
+    """What is missing to ask this server; empty when nothing is."""
     if endpoint.scheme in (QUIC, H3) and find_spec("aioquic") is None:
         return "needs aioquic, which is not installed: pip install 'rdnscache[quic]'"
     for name, file in (("ca", endpoint.ca), ("cert", endpoint.certificate), ("key", endpoint.key)):
@@ -107,8 +107,9 @@ def _lacking(endpoint: Endpoint) -> str:
 
 
 def _useless(endpoint: Endpoint) -> str:
-    """What is wrong with its files; empty when they can be used. A worker that found out would end again and again."""
-    import ssl  # takes some time, and few need it
+    """What is wrong with its files; empty when they can be used. Checked here, or workers would fail one after
+    another."""
+    import ssl  # importing it takes time, and few nodes need it
 
     context, what = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), f"ca={endpoint.ca}"
     try:
@@ -123,7 +124,7 @@ def _useless(endpoint: Endpoint) -> str:
 
 
 def _from_file(file: str) -> Iterator[tuple[str, Endpoint]]:
-    """What a list or a resolv.conf names, each with where it stands."""
+    """The servers that a file names, each with its file and line."""
     try:
         lines = read_text(file).split("\n")
     except ValueError as error:
@@ -156,7 +157,7 @@ def _scheme(lines: Sequence[str]) -> str:
 
 
 def _from_system(file: Path, own: tuple[Address, ...], warn: Callable[[str], None]) -> tuple[Endpoint, ...]:
-    """What resolv.conf(5) names, all of it, but for what cannot be asked, such as ourselves."""
+    """All servers in resolv.conf(5), except those that cannot be asked, such as this node itself."""
     try:
         lines = read_text(file, errors="replace").split("\n")
     except ValueError as error:
@@ -166,7 +167,7 @@ def _from_system(file: Path, own: tuple[Address, ...], warn: Callable[[str], Non
         why = f" ({passed[0]})" if passed else ""
         raise ConfigError(f"no upstream is given, and {file} names none that can be asked{why}: use --upstream")
     for text in passed:
-        warn(f"passed over: {text}")
+        warn(f"ignored: {text}")
     if all(address in STUBS for address in found):
         found = _behind_stubs(file, found, own, warn)
     scheme = _scheme(lines)
@@ -174,7 +175,7 @@ def _from_system(file: Path, own: tuple[Address, ...], warn: Callable[[str], Non
 
 
 def _nameservers(file: Path, lines: Sequence[str], own: tuple[Address, ...]) -> tuple[list[Address], list[str]]:
-    """Those that can be asked, each once, and a sentence about each other one."""
+    """The servers that can be asked, each once, and a sentence about each of the others."""
     found: list[Address] = []
     local: list[Address] = []
     passed: list[str] = []
@@ -202,10 +203,10 @@ def _nameservers(file: Path, lines: Sequence[str], own: tuple[Address, ...]) -> 
 def _behind_stubs(
     file: Path, stubs: list[Address], own: tuple[Address, ...], warn: Callable[[str], None]
 ) -> list[Address]:
-    """The servers of systemd-resolved itself; the stubs where it tells none."""
+    """The servers that systemd-resolved forwards to; the stubs when its file names none."""
     try:
         lines = read_text(BEHIND_STUBS, errors="replace").split("\n")
-    except ValueError:  # somebody else's, or the file of another machine
+    except ValueError:  # another program's stub, or a resolv.conf from another machine
         return stubs
     found, passed = _nameservers(BEHIND_STUBS, lines, own)
     if found:

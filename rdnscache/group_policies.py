@@ -17,21 +17,21 @@ from rdnscache.view import OPTIONS
 
 @dataclass(frozen=True, slots=True)
 class GroupPolicies:
-    """By number of the group, of which 0 is that of everybody in no view. Groups that have all in common share one."""
+    """Policies by the number of the group; 0 is everybody in no view. Groups with the same options share one."""
 
     groups: tuple[PolicyData, ...] = (PolicyData(),)
-    #: The groups behind those of views: by the number of a group and the place of a response policy zone among its
-    #: lists, that of the clients in it that a rule of the zone lets pass.
+    #: The groups after those of views: for a group's number and the index of a response policy zone among its lists,
+    #: the number of the group of those clients that a rule of the zone lets pass.
     exempt: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
-        """Tells whether anything has changed."""
+        """A digest that differs whenever any of the policies does."""
         return hashlib.blake2b(" ".join(each.digest for each in self.groups).encode(), digest_size=16).hexdigest()
 
     @property
     def lists(self) -> tuple[ListSource, ...]:
-        """Those of all groups, each once."""
+        """The lists of all groups, each once."""
         return tuple(dict.fromkeys(source for each in self.groups for source in each.lists))
 
     @property
@@ -40,12 +40,12 @@ class GroupPolicies:
         return list({id(each): each for each in self.groups}.values())
 
     def number_of(self, group: int) -> int:
-        """The place of a group's policy among those that are different."""
+        """The index of a group's policy in `different`."""
         return [id(each) for each in self.different].index(id(self.groups[group]))
 
 
 def load_policies(config: Config) -> GroupPolicies:
-    """Raises ConfigError as `load_policy` does, with the view that it is about."""
+    """Raises ConfigError as `load_policy` does, naming the view it concerns."""
     found = {_policy_of(config): load_policy(config)}
     groups = [found[_policy_of(config)]]
     for view in config.view:
@@ -61,7 +61,7 @@ def load_policies(config: Config) -> GroupPolicies:
 
 
 def _with_exempt(groups: list[PolicyData]) -> GroupPolicies:
-    """With a group for each in which a zone may let somebody pass, as far as there are numbers for them."""
+    """Add groups for clients that a zone may let pass, up to the number of groups there may be."""
     exempt, made = {}, dict[tuple[int, int], PolicyData]()
     wanted = [(number, place) for number, data in enumerate(groups) for place in data.zones]
     for number, place in wanted[: max(MOST_GROUPS + 1 - len(groups), 0)]:
@@ -72,5 +72,5 @@ def _with_exempt(groups: list[PolicyData]) -> GroupPolicies:
 
 
 def _policy_of(config: Config) -> tuple[object, ...]:
-    """The options that a policy is made of; whom upstream questions go to is none."""
+    """The options that a policy is made of. Which upstreams are asked is not one of them."""
     return tuple(getattr(config, option) for option in OPTIONS if option != "upstream")

@@ -1,6 +1,6 @@
 """The last hour in steps of a minute: what a worker has counted in each.
 
-The cluster adds them up in Redis (`store.hours`); without it a node adds up those of its workers.
+The counts of all workers are added up in Redis (`store.hours`); without Redis a node adds up those of its own workers.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from rdnscache.store.interface import Store
 
 #: Seconds of a step; how many are kept.
 STEP, STEPS = 60, 60
-#: What is counted, and the columns that are added up for it: answers by layer, replies by RCODE, what was not answered,
-#: entries pushed out of L1, answers by how long they took (the buckets of `metrics.BOUNDS`).
+#: Each count and the columns it is the sum of: answers by layer, replies by RCODE, queries not answered, entries
+#: evicted from L1, answers by how long they took (the buckets of `metrics.BOUNDS`).
 COLUMNS: dict[str, tuple[int, ...]] = {
     **{layer: (ANSWERS + place,) for place, layer in enumerate(LAYERS)},
     **{f"rcode.{rcode}": (REPLIES_UDP + place, REPLIES_TCP + place) for place, rcode in enumerate(RCODES)},
@@ -39,12 +39,12 @@ COLUMNS: dict[str, tuple[int, ...]] = {
 }
 
 
-#: A minute since 1970, and what was counted in it.
+#: A minute (since 1970) and its counts.
 Step = tuple[int, dict[str, int]]
 
 
 class Hour:
-    """What a worker counts in the present minute, and the minutes of which the cluster has not been told."""
+    """A worker's counts of the current minute, and the minutes that have not been sent to the cluster yet."""
 
     def __init__(self, wall: float, counts: Sequence[int]) -> None:
         self._last = self._sums(counts)
@@ -57,7 +57,7 @@ class Hour:
         return {name: sum(counts[column] for column in columns) for name, columns in COLUMNS.items()}
 
     def note(self, wall: float, counts: Sequence[int]) -> Step | None:
-        """Count what has come since the last time for the present minute; that minute, if it is over now."""
+        """Add what was counted since the last call to the current minute; returns that minute when it is over."""
         sums = self._sums(counts)
         for name, total in sums.items():
             added = total - self._last[name]
@@ -82,14 +82,14 @@ class Hour:
 
 
 class HourKeeper:
-    """Tells node and cluster each minute what a worker has counted in it; what Redis cannot be told now, later."""
+    """Reports the counts of each minute to node and cluster; while Redis is away they are kept and sent later."""
 
     def __init__(self, board: Board, worker: int, store: Store) -> None:
         self._board, self._worker, self._store = board, worker, store
         self._hour = Hour(time.time(), board.row(worker).tolist())
 
     def tell(self, ends: bool = False) -> None:
-        """To be called every few seconds, and when the worker ends."""
+        """Called every few seconds, and when the worker ends."""
         board, worker, hour = self._board, self._worker, self._hour
         step = hour.note(time.time(), board.row(worker).tolist()) or (hour.close() if ends else None)
         if step is not None:
@@ -99,7 +99,8 @@ class HourKeeper:
 
 
 def with_step(told: bytes, step: Step) -> bytes:
-    """What a worker has told its node, and a further minute: its predecessor may have begun that."""
+    """The minutes a worker has reported to its node, with one more added; its predecessor may have begun the same
+    one."""
     steps = dict(read_steps(told))
     minute, counts = step
     known = steps.get(minute, {})
@@ -108,7 +109,7 @@ def with_step(told: bytes, step: Step) -> bytes:
 
 
 def read_steps(told: bytes) -> list[Step]:
-    """What a worker of this node has told; nothing when two were writing at a time."""
+    """The minutes that a worker of this node has reported; none when the text is damaged because two wrote at once."""
     try:
         return [(minute, counts) for minute, counts in json.loads(told or b"[]")]
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the kernel offers for processes and Python does not."""
+"""Facilities of the kernel for processes that Python's library does not offer."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 
 
 def die_with_parent(parent: int) -> None:
-    """Ask the kernel for SIGTERM when the parent dies, however it does (Linux; elsewhere nothing happens).
+    """Have the kernel send SIGTERM to this process when its parent dies (Linux; elsewhere nothing happens).
 
-    Called in a new child; `parent` is the process it was forked by, which may be gone already.
+    Called in a new child; `parent` is the process that forked it, which may be gone already.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
@@ -27,18 +27,18 @@ def die_with_parent(parent: int) -> None:
 
 
 def forbid_dumps() -> None:
-    """No core dump of this process, and of those it forks: neither a file nor through a program that collects them.
+    """Prevent core dumps of this process and its children, as files and through a program that collects them.
 
-    Linux leaves it undebuggable for others than root, too.
+    On Linux only root can attach a debugger after that.
     """
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":  # a program that collects dumps is not bound by the limit
+    if sys.platform == "linux":  # the limit does not apply to a program that collects dumps
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def give_memory_back() -> None:
-    """Let the system have the memory again that is free: the C library keeps it, in pieces between what is in use."""
+    """Return free memory to the system: the C library keeps it, in fragments between blocks that are in use."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -53,9 +53,10 @@ def first_free_port() -> int:
 
 
 def raise_file_limit() -> int:
-    """As many open files as we may have: every connection and every upstream query is one. How many that is."""
+    """Raise the limit of open files as far as allowed, since every connection and upstream query needs one; returns
+    it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # some systems allow less than they say
+    with contextlib.suppress(ValueError, OSError):  # some systems allow less than the hard limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft
@@ -65,7 +66,7 @@ _STATES = {"R": "running", "S": "waiting", "D": "waiting for a device", "T": "st
 
 
 def does_what(pid: int) -> str:
-    """What the kernel says a process is doing (Linux; elsewhere alive is all there is to say)."""
+    """What a process is doing, according to the kernel; only "alive" where the system is not Linux."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (OSError, IndexError):
@@ -80,7 +81,7 @@ def ended_how(status: int) -> str:
 
 
 def born(pid: int) -> int:
-    """When a process began, in clock ticks since the boot (Linux); 0 where none lives, or it cannot be known."""
+    """When a process began, in clock ticks since the boot (Linux); 0 when it does not live, or this is not known."""
     try:
         words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return 0 if words[0] in "ZX" else int(words[19])
@@ -90,31 +91,31 @@ def born(pid: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Incarnation:
-    """One life of a node: from the first image of its supervisor, over all that follow it, to its end.
+    """One life of a node: from the start of its supervisor, through all images that succeed it, to its end.
 
-    Two nodes of one name differ in it, and so does a node after a restart.
+    It tells apart two nodes of the same name, and a node from the same one before a restart.
     """
 
-    #: 8 hexadecimal digits; part of what this node is called in Redis.
+    #: 8 hexadecimal digits; part of this node's name in Redis.
     name: str
-    #: By the monotonic clock.
+    #: A moment of the monotonic clock.
     begun: float
-    #: The supervisor, and when that process began.
+    #: The process ID of the supervisor, and when that process began.
     pid: int
     born: int
-    #: Which boot of which machine, and which process IDs; empty where that cannot be known.
+    #: The boot ID of the machine and the PID namespace; empty when they are not known.
     boot: str = ""
     space: str = ""
 
     @classmethod
     def here(cls, name: str = "", begun: float = 0.0) -> Incarnation:
-        """This process as a supervisor; with the name and beginning that an image before has left, or new ones."""
+        """This process as a supervisor; with the name and start that an earlier image handed over, or new ones."""
         pid = os.getpid()
         told = (name, begun) if name else (os.urandom(4).hex(), time.monotonic())
         return cls(*told, pid, born(pid), _read("/proc/sys/kernel/random/boot_id"), _link("/proc/self/ns/pid"))
 
     def as_json(self) -> dict[str, str | int]:
-        """What another node on this machine needs to see whether we live."""
+        """What another node on this machine needs to find out whether this one is alive."""
         return {"boot": self.boot, "space": self.space, "pid": self.pid, "born": self.born}
 
 
@@ -133,16 +134,16 @@ def _link(path: str) -> str:
 
 
 def since_boot() -> float:
-    """Seconds since this machine was started, suspended time included."""
+    """Seconds since this machine was started, including those in which it was suspended."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
-#: How much CPU a container may use: microseconds, and in how many (cgroups version 2).
+#: The CPU quota of a container: microseconds of CPU, and the period in microseconds (cgroups version 2).
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def cpus() -> int:
-    """The CPUs this process may use; of a container with a quota, as many as that is worth."""
+    """The number of CPUs this process may use; in a container with a quota, as many as the quota amounts to."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = map(int, CPU_QUOTA.read_text().split())

@@ -1,4 +1,4 @@
-"""Who is over the rate limit, for the log."""
+"""Reports clients over the rate limit in the log."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from rdnscache.metrics import LIMITED_DROPPED, LIMITED_TRUNCATED, Counters
 
 log = logging.getLogger(__name__)
 
-#: Prefixes over the limit that are named.
+#: How many prefixes over the limit are named.
 NAMED = 5
 
 
 class LimitReport:
-    """Says who has been over the limit since the last time, while they are."""
+    """Logs which clients have been over the limit since the last report."""
 
     def __init__(self, limiter: Limiter | None, counters: Counters) -> None:
         self._limiter = limiter

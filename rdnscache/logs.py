@@ -1,8 +1,8 @@
-"""Log lines: for people, or as a JSON object each. Nobody else decides how many there are, how long, or what they do.
+"""Log lines, as text for people or as one JSON object each; bounded in number and length whoever causes them.
 
-Much of what is logged comes from packets, messages and requests. So each line is cut and its control characters are
-escaped, and no place in the code writes more than a few lines in a row: what is held back is counted, and the number
-said with the next line. Where a flood is to be expected, `Throttled` says it better.
+Much of what is logged comes from packets, messages and requests. So each line is cut, its control characters are
+escaped, and no place in the code writes more than a few lines in a row: lines that are held back are counted, and the
+next one says how many there were. Where a flood is expected, use `Throttled`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from rdnscache.printable import printable
 
-#: Characters of a message, of a message that was due in a flood, and of a traceback; the rest is left out.
+#: Longest message, longest throttled message and longest traceback, in characters; the rest is cut.
 LONGEST_LINE, LONGEST_THROTTLED, LONGEST_TRACE = 500, 250, 2000
 #: Lines that one place in the code may write in a row; seconds until it may write another.
 BURST, PAUSE = 20, 5.0
@@ -35,7 +35,7 @@ def set_up(level: str, form: str, node: str) -> None:
 
 
 def clean(text: str, limit: int = LONGEST_LINE) -> str:
-    """A text of anybody's, fit for a line and a terminal: cut, and what is not printable escaped."""
+    """Make any text safe for a log line and a terminal: cut, with unprintable characters escaped."""
     cut = printable(text[:limit])
     if len(text) > limit or len(cut) > 2 * limit:
         cut = f"{cut[: 2 * limit]}... ({len(text)} characters)"
@@ -45,20 +45,20 @@ def clean(text: str, limit: int = LONGEST_LINE) -> str:
 def log_uncaught(
     context: Any, kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
 ) -> None:
-    """In place of `print_exception` of gevent's hub: what nobody has caught goes where all lines go."""
+    """Replaces `print_exception` of gevent's hub, so that uncaught exceptions are logged like everything else."""
     log.error("uncaught in %s", type(context).__name__, exc_info=(kind, error, trace) if error is not None else None)
 
 
 class HoldBack(logging.Filter):
     """Lets through `BURST` lines in a row from one place in the code, then one every `PAUSE` seconds.
 
-    Lines that are paced already are left alone: those of `Throttled`, and the sampled query log.
+    Lines that are paced already pass: those of `Throttled`, and the sampled query log.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
-        #: By file and line number: lines it may write now, when that was, and how many it could not.
+        #: By file and line number: how many lines may be written now, as of which moment, and how many were held back.
         self._places: dict[tuple[str, int], tuple[float, float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -77,7 +77,7 @@ class HoldBack(logging.Filter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line of text, its time in UTC. A traceback below it keeps its lines."""
+    """A line of text with its time in UTC. A traceback below it keeps its line breaks."""
 
     converter = staticmethod(time.gmtime)
     default_time_format, default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03dZ"
@@ -114,16 +114,18 @@ class JsonFormatter(logging.Formatter):
 
 
 def _cut_trace(text: str) -> str:
-    """Where it began and how it ended; the values in an exception's text can be anybody's, and of any size."""
+    """The beginning and the end of a traceback, since values in an exception's text can come from anybody, in any
+    size."""
     if len(text) > LONGEST_TRACE:
         text = f"{text[: LONGEST_TRACE // 2]}\n[...]\n{text[-LONGEST_TRACE // 2 :]}"
     return "\n".join(clean(line) for line in text.split("\n"))
 
 
 class Throttled:
-    """A warning that may be due thousands of times a second: said at most every few seconds, with how often it was due.
+    """A warning that may be due thousands of times a second: logged every few seconds at most, with how often it was
+    due.
 
-    Moments come in as arguments, in seconds.
+    The caller passes the time, in seconds.
     """
 
     def __init__(self, log: logging.Logger) -> None:
@@ -138,7 +140,7 @@ class Throttled:
         self.catch_up(now)
 
     def catch_up(self, now: float) -> None:
-        """Say what could not be said, when it is time; to be called now and then."""
+        """Log the last warning that was held back, once the pause is over; called from time to time."""
         if not self._unsaid or now < self._next:
             return
         more = f" (and {self._unsaid - 1} more like it)" if self._unsaid > 1 else ""

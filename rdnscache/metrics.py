@@ -1,8 +1,9 @@
-"""Counters shared by a node's workers: one row of 64-bit numbers each, in memory the supervisor made before it forked.
+"""Counters shared by a node's workers: one row of 64-bit numbers for each, in memory mapped before the fork.
 
-Each worker writes its own row only, so no lock is needed and a dead worker's numbers stay. The supervisor counts there
+A worker writes only its own row, so no lock is needed, and the numbers of a dead worker stay. The supervisor adds to it
 how often it has replaced the worker.
-Beside its row, a worker leaves its last report there, for whoever serves the admin port.
+
+Next to its row, a worker stores its last report, for the process that serves the admin port.
 """
 
 from __future__ import annotations
@@ -28,15 +29,16 @@ from rdnscache.query_sample import QueryRing
 from rdnscache.shared import Doubles, doubles
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
-#: Upper bounds of a histogram's buckets, in seconds. Behind them in a row: what is above, and the sum in nanoseconds.
+#: Upper bounds of a histogram's buckets, in seconds. In a row they are followed by a bucket for all larger values, and
+#: by the sum in nanoseconds.
 BOUNDS = (25e-6, 1e-4, 25e-5, 5e-4, 1e-3, 25e-4, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _SUM = len(BOUNDS) + 1
-#: RCODEs told apart in `replies`; the last stands for all others.
+#: Number of RCODEs counted separately in `replies`; the last one stands for all others.
 RCODES = ("NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "other")
 OTHER_RCODE = len(RCODES) - 1
-#: Upstreams with numbers of their own; what comes after shares the last place.
+#: Number of upstreams that are counted separately; any further ones share the last place.
 SERVER_ROOM = 32
-#: Numbers that the workers of a node share of each upstream: how it is, as far as they know.
+#: Numbers about each upstream that all workers of a node read and write: its state, as far as they know.
 SERVER_NUMBERS = 32
 OTHER_SERVERS = "other"
 
@@ -54,7 +56,7 @@ class Metric:
 
     @property
     def key(self) -> str:
-        """A name of its own for each number."""
+        """A unique name for each number."""
         return ".".join((self.name, *(value for _, value in self.labels)))
 
     @property
@@ -75,14 +77,14 @@ METRICS: tuple[Metric, ...] = (
     *_each("answers", "Replies sent, by the layer that had the answer.", "layer", LAYERS),
     *_each(
         "answer_seconds",
-        "Time from reading a query to sending its reply, by layer; of those who share a flight, the first alone.",
+        "Time from reading a query to sending its reply, by layer; of several that share a flight, only the first.",
         "layer",
         (text for layer, text in enumerate(LAYERS) if layer not in (FLIGHT, LOCAL)),
         HISTOGRAM,
     ),
     *_each(
         "upstream_queries_saved",
-        "Flights that ended with an answer somebody else had asked for: a worker of this node, or another node.",
+        "Flights that ended with an answer that another worker of this node, or another node, had asked for.",
         "asked_by",
         ("own_node", "other_node"),
     ),
@@ -91,43 +93,43 @@ METRICS: tuple[Metric, ...] = (
     Metric("queries_denied", "Queries refused because their client is not allowed."),
     *_each("queries_limited", "UDP queries over the rate limit of their client.", "action", ("dropped", "truncated")),
     *_each("queries_policed", "Queries without an answer by policy.", "action", ("dropped", "truncated")),
-    Metric("proxy_errors", "Queries with a PROXY header that is broken or missing, or from who may not send one."),
+    Metric("proxy_errors", "Queries with a broken or missing PROXY header, or from who may not send one."),
     *_each(
         "queries_shed",
-        "Queries refused: too many wait, in all or of their client; given up after too long a wait, or for others.",
+        "Queries shed: too many waiting, in all or of one client; given up after a long wait, or for others.",
         "reason",
         SHED_REASONS,
     ),
     Metric("redis_commands", "Commands sent to Redis."),
     Metric("redis_errors", "Commands that Redis refused or did not answer in time."),
-    Metric("redis_late", "Reads and claims not answered in time: an upstream was asked beside them."),
+    Metric("redis_late", "Reads and claims not answered in time: an upstream was asked in parallel."),
     Metric(
         "redis_breaker_open",
-        "Workers that leave Redis alone for now: it fails, or is slower than an upstream.",
+        "Workers that do not use Redis at the moment: it fails, or is slower than an upstream.",
         kind=GAUGE,
     ),
-    Metric("redis_breaker_opened", "How often a worker began to leave Redis alone."),
-    Metric("redis_detachments", "How often a link to Redis was given up."),
+    Metric("redis_breaker_opened", "How often a worker stopped using Redis for a while."),
+    Metric("redis_detachments", "How often a link to Redis was closed because of an error."),
     Metric("redis_attached", "Workers whose link to Redis is up.", kind=GAUGE),
     Metric("redis_seconds", "Time Redis took for the reads and claims of flights.", kind=HISTOGRAM),
     Metric("store_discards", "Values in Redis that could not be used and were deleted."),
-    Metric("store_forged", "Values and wake-ups from Redis that no secret of ours has signed, or that were put back."),
-    Metric("wakes_sent", "Workers woken by a fill of ours."),
+    Metric("store_forged", "Values and wake-ups from Redis without a valid signature of ours, or replayed."),
+    Metric("wakes_sent", "Workers woken by this node's fills."),
     Metric("wakes_received", "Followers woken by a message."),
-    Metric("wakes_lost", "Followers that found the answer by looking: the message was lost, or late."),
-    Metric("rechecks", "Followers that looked again because no message came."),
-    Metric("events_missed", "Control events learnt after the fact, because the link was away."),
+    Metric("wakes_lost", "Followers that found the answer by polling: the message was lost or late."),
+    Metric("rechecks", "Followers that polled Redis because no message came."),
+    Metric("events_missed", "Control events read later, because the link was down when they were sent."),
     Metric(
         "flushes_unconfirmed",
-        "Flushes and orders that not everybody confirmed in time; one worker of the cluster counts each.",
+        "Flushes and orders that not all workers confirmed in time; one worker of the cluster counts each.",
     ),
-    Metric("prefetches", "Entries asked for again before they expired."),
+    Metric("prefetches", "Entries refreshed before they expired."),
     Metric("l1_entries", "Entries in L1.", kind=GAUGE),
     Metric("l1_bytes", "Bytes held by L1.", kind=GAUGE),
     Metric("l1_evictions", "Entries pushed out of L1."),
     Metric("flights", "Questions being resolved.", kind=GAUGE),
     Metric("clients_waiting", "Clients waiting on flights.", kind=GAUGE),
-    Metric("warm", "Workers that have loaded the hottest names, or given up on that.", kind=GAUGE),
+    Metric("warm", "Workers that have loaded the hottest names, or stopped trying.", kind=GAUGE),
     *_each(
         "workers_replaced",
         "Workers that died, or were ended because they hung, and were started again.",
@@ -136,39 +138,39 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "upstream_local_errors",
-        "Upstream queries that could not leave this host: no descriptor, memory, port, route or leave, or too many.",
+        "Upstream queries this host could not send: no descriptor, memory, port, route or permission, or too many.",
     ),
     Metric("callback_errors", "Unexpected errors caught at the edge of a callback; each is in the log."),
 )
-#: Those each upstream has for itself, with a label for its address.
+#: Metrics of each upstream, with a label for its address.
 SERVER_METRICS: tuple[Metric, ...] = (
     Metric("upstream_queries", "Queries sent to upstreams."),
     Metric("upstream_failures", "Upstream queries without a usable reply."),
     Metric(
         "upstream_near_misses",
-        "Upstream queries asked over TCP because what came over UDP was nearly a reply, or there was much of it.",
+        "Upstream queries repeated over TCP because of datagrams that nearly matched, or of many that did not.",
     ),
-    Metric("upstream_seconds", "Time upstreams took for their replies.", kind=HISTOGRAM),
+    Metric("upstream_seconds", "Time upstreams took to reply.", kind=HISTOGRAM),
     Metric("upstream_connections", "Connections to upstreams that are open.", kind=GAUGE),
-    Metric("upstream_connections_opened", "Connections to upstreams that were begun."),
-    Metric("upstream_resting", "Workers that ask other upstreams first, because this one fails.", kind=GAUGE),
+    Metric("upstream_connections_opened", "Connections to upstreams that were opened."),
+    Metric("upstream_resting", "Workers that prefer other upstreams because this one fails.", kind=GAUGE),
     Metric("upstream_budget_granted", "Queries that the budget of an upstream allowed."),
     Metric("upstream_budget_waited", "Queries that waited for the budget of an upstream."),
-    Metric("upstream_budget_refused", "Queries that were not sent for want of budget: too many waited, or too long."),
+    Metric("upstream_budget_refused", "Queries not sent because the budget was used up: too many waited, or too long."),
 )
-#: Those of an upstream that has a budget; all workers of the cluster have the same, so they are not added up.
+#: Metrics of an upstream with a budget; they are the same in all workers of the cluster, so they are not added up.
 BUDGET_METRICS: tuple[Metric, ...] = (
     Metric("upstream_budget", "Queries a second that the cluster may send to an upstream.", kind=GAUGE),
-    Metric("upstream_budget_used", "Queries that it has been allowed in the last second.", kind=GAUGE),
-    Metric("upstream_budget_reserved", "Of a budget, what is reserved for workers that may be cut off.", kind=GAUGE),
+    Metric("upstream_budget_used", "Queries that the budget allowed in the last second.", kind=GAUGE),
+    Metric("upstream_budget_reserved", "Part of a budget reserved for workers that may be cut off.", kind=GAUGE),
 )
-#: What a node tells of its own certificates.
+#: Metrics of a node's own certificates.
 CERTIFICATE_EXPIRY = Metric(
     "certificate_expiry_timestamp_seconds",
-    "When a certificate ends that the node shows to upstreams or Redis, as it was read at the start.",
+    "When a certificate expires that the node presents to upstreams or Redis, as read at the start.",
     kind=GAUGE,
 )
-#: Where in the shared numbers of an upstream those of its budget begin: these three, and more.
+#: Where the numbers of the budget begin among those of an upstream: these three, then others.
 BUDGET_NUMBERS = 28
 
 
@@ -183,7 +185,7 @@ def _columns(metrics: Iterable[Metric], start: int) -> list[int]:
 _STARTS = _columns(METRICS, 0)
 _BLOCK = _columns(SERVER_METRICS, 0)
 _WIDTH = _STARTS[-1] + SERVER_ROOM * _BLOCK[-1]
-#: Where each metric of METRICS is in a row.
+#: The column of each metric of METRICS.
 COLUMN = {metric.key: start for metric, start in zip(METRICS, _STARTS[:-1], strict=True)}
 
 QUERIES_UDP, QUERIES_TCP = COLUMN["queries.udp"], COLUMN["queries.tcp"]
@@ -191,7 +193,7 @@ QUERIES_UDP, QUERIES_TCP = COLUMN["queries.udp"], COLUMN["queries.tcp"]
 REPLIES_UDP, REPLIES_TCP = COLUMN["replies.udp.NOERROR"], COLUMN["replies.tcp.NOERROR"]
 #: The first of eight: add the layer.
 ANSWERS = COLUMN["answers.l1"]
-#: The histogram of each layer; -1 where it has none.
+#: The histogram of each layer; -1 for a layer without one.
 SECONDS_OF = tuple(COLUMN.get(f"answer_seconds.{layer}", -1) for layer in LAYERS)
 L1_SECONDS = COLUMN["answer_seconds.l1"]
 #: For each bucket, its columns in the histograms of all layers.
@@ -200,7 +202,7 @@ SAVED_BY_OWN, SAVED_BY_OTHER = COLUMN["upstream_queries_saved.own_node"], COLUMN
 DROPPED = COLUMN["queries_dropped"]
 #: The first of four: add the reason.
 SHED = COLUMN["queries_shed.full"]
-#: Queries that did not join a flight, by what came of joining.
+#: Queries that could not join a flight, by the outcome of joining.
 NOT_JOINED = {REPEATED: COLUMN["queries_repeated"], GREEDY: SHED + SHED_CLIENT, FULL: SHED + SHED_FULL}
 DENIED, PROXY_ERRORS = COLUMN["queries_denied"], COLUMN["proxy_errors"]
 LIMITED_DROPPED, LIMITED_TRUNCATED = COLUMN["queries_limited.dropped"], COLUMN["queries_limited.truncated"]
@@ -211,7 +213,7 @@ BREAKER_OPEN, BREAKER_OPENED = COLUMN["redis_breaker_open"], COLUMN["redis_break
 REDIS_DETACHMENTS, REDIS_ATTACHED = COLUMN["redis_detachments"], COLUMN["redis_attached"]
 REDIS_SECONDS, DISCARDS, FORGED = COLUMN["redis_seconds"], COLUMN["store_discards"], COLUMN["store_forged"]
 WAKES_SENT, WAKES, WAKES_LOST = COLUMN["wakes_sent"], COLUMN["wakes_received"], COLUMN["wakes_lost"]
-#: Followers, by how they come to their answer.
+#: Followers, by how they got their answer.
 FOLLOWED = {Ending.WOKEN: WAKES, Ending.SEEN: WAKES_LOST}
 RECHECKS, EVENTS_MISSED = COLUMN["rechecks"], COLUMN["events_missed"]
 FLUSHES_UNCONFIRMED = COLUMN["flushes_unconfirmed"]
@@ -240,7 +242,8 @@ def observe(counters: Counters, histogram: int, seconds: float, count: int) -> N
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a metric says, for all of the node. Of a histogram: how many up to each bound, and above; the sum in s."""
+    """The value of a metric for the whole node. For a histogram: the counts up to each bound and above; the sum in
+    s."""
 
     metric: Metric
     labels: Labels
@@ -249,7 +252,7 @@ class Sample:
 
 
 class Board:
-    """All rows of a node. Made by the supervisor, inherited by the workers."""
+    """All rows of a node; created by the supervisor, inherited by the workers."""
 
     def __init__(self, workers: int) -> None:
         self._rows = memoryview(mmap.mmap(-1, workers * _WIDTH * 8)).cast("B").cast("Q")
@@ -258,7 +261,7 @@ class Board:
         self._order = _Report()
         #: The latest sampled queries of each worker.
         self.rings = [QueryRing() for _ in range(workers)]
-        #: Which upstream has which place, those gone included; and those in use.
+        #: The place of each upstream, including ones no longer used; and those in use.
         self._servers: list[str] = []
         self._numbers = memoryview(mmap.mmap(-1, SERVER_ROOM * SERVER_NUMBERS * 8)).cast("B").cast("d")
         self._in_use: list[str] = []
@@ -269,13 +272,14 @@ class Board:
 
     @staticmethod
     def scrap() -> Counters:
-        """A row that nobody reads."""
+        """A row that is never read."""
         return memoryview(bytearray(_WIDTH * 8)).cast("Q")
 
     def make_room(self, servers: Iterable[str]) -> None:
-        """Give each upstream its place, and show no others. To be called before those are forked who will count there.
+        """Assign a place to each upstream, and hide all others. Called before the workers that count there are forked.
 
-        Workers of the configuration before may still count: only what was gone by then makes room.
+        Workers with the previous configuration may still count: only upstreams that were already gone in it are
+        replaced.
         """
         wanted = list(dict.fromkeys(servers))
         free = [place for place, server in enumerate(self._servers) if server not in (*self._in_use, *wanted)]
@@ -301,23 +305,23 @@ class Board:
             numbers[:] = doubles(SERVER_NUMBERS)
 
     def block(self, server: str) -> int:
-        """Where in a row an upstream's numbers begin."""
+        """The column where an upstream's numbers begin."""
         place = self._servers.index(server) if server in self._servers else SERVER_ROOM - 1
         return _STARTS[-1] + place * _BLOCK[-1]
 
     def numbers(self, server: str) -> Doubles | None:
-        """Those of an upstream that all workers write; None where there are more upstreams than places."""
+        """The numbers of an upstream that all workers write; None when there are more upstreams than places."""
         if server not in self._servers:
             return None
         place = self._servers.index(server)
         return self._numbers[place * SERVER_NUMBERS : (place + 1) * SERVER_NUMBERS]
 
     def count(self, column: int) -> int:
-        """Over all workers."""
+        """The sum over all workers."""
         return sum(self._rows[column::_WIDTH].tolist())
 
     def samples(self) -> list[Sample]:
-        """Everything there is to say, over all workers."""
+        """All metrics, over all workers."""
         totals = [
             sum(column) for column in zip(*(self.row(each).tolist() for each in range(self.workers)), strict=True)
         ]
@@ -339,27 +343,27 @@ class Board:
         ]
 
     def tell(self, worker: int, report: bytes) -> None:
-        """Leave a worker's report, in place of its last one."""
+        """Store a worker's report, in place of its previous one."""
         self._reports[worker].write(report)
 
     def tell_hour(self, worker: int, told: bytes) -> None:
-        """Leave what a worker has counted in each minute of the last hour."""
+        """Store a worker's counts of each minute of the last hour."""
         self._hours[worker].write(told)
 
     def hours(self) -> list[bytes]:
-        """The same of every worker; empty where there is none."""
+        """Those counts of every worker; empty for one without any."""
         return [each.read() for each in self._hours]
 
     def tell_order(self, told: bytes) -> None:
-        """Leave how the supervisor has carried out its last order."""
+        """Store the result of the supervisor's last order."""
         self._order.write(told)
 
     def order(self) -> bytes:
-        """The same; empty where there has been none."""
+        """The result of the supervisor's last order; empty when there has been none."""
         return self._order.read()
 
     def told(self) -> list[bytes]:
-        """The last report of every worker; empty where there is none."""
+        """The last report of every worker; empty for one without any."""
         return [report.read() for report in self._reports]
 
 
@@ -370,7 +374,8 @@ def _sample(metric: Metric, labels: Labels, totals: list[int], at: int) -> Sampl
 
 
 class _Report:
-    """A text in shared memory with one writer: a number that is odd while it is being written, its length, itself."""
+    """A text in shared memory with one writer. Its layout: a number that is odd during writing, the length, the
+    text."""
 
     ROOM = 64 << 10
     _HEAD = 16

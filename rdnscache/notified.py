@@ -1,4 +1,4 @@
-"""Servers of zones that say when something has changed, at a worker's port; the process for lists hears of it."""
+"""NOTIFY messages for transferred zones, received at a worker's port and passed to the process for lists."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from rdnscache.lists.sources import all_transfers
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two times at which the process is told of the same zone.
+#: Least seconds between two notifications of the process about the same zone.
 PAUSE = 0.1
 
 
 def make_notified(config: Config, shelf: Shelf | None) -> Callable[[Query], bytes] | None:
-    """What answers who says so; None where no zone is transferred."""
+    """The handler of NOTIFY messages; None when no zone is transferred."""
     zones: list[NotifiedZone] = []
     for word, source in all_transfers(config).items():
         assert source.server is not None
