@@ -1,76 +1,76 @@
-"""How things end on the way from a question to its reply, each way by name. What is counted of them is in `metrics`.
+"""Names for every outcome on the way from a question to its reply. `metrics` derives its counters from them.
 
-Numbers with names are for what every query meets; what only a miss meets is an enum.
+Outcomes that every query meets are named integers, for speed; those that only a miss meets are enums.
 """
 
 from __future__ import annotations
 
 from enum import Enum, IntEnum
 
-#: The layer that had the answer. From the local cache of this worker;
+#: The layer an answer came from: the local cache of this worker;
 L1 = 0
-#: from a flight that somebody else had begun, whatever that brought;
+#: a flight that another query had started, wherever that got its answer;
 FLIGHT = 1
-#: from Redis;
+#: Redis;
 L2 = 2
-#: from another worker, of this node or another, that asked at the same time;
+#: another worker, of this node or another, that asked at the same time;
 FOLLOWER = 3
-#: from an upstream, which this worker has asked;
+#: an upstream that this worker has asked;
 UPSTREAM = 4
-#: an entry past its TTL, since a refresh takes long or has failed (RFC 8767);
+#: an entry past its TTL, because a refresh takes long or has failed (RFC 8767);
 STALE = 5
-#: no answer could be had, or too many wait: SERVFAIL, or what upstreams say;
+#: none, because asking failed or too many wait: SERVFAIL, or the RCODE of upstreams;
 FAILURE = 6
-#: made by ourselves, without cache or upstream.
+#: this node itself, without cache or upstream.
 LOCAL = 7
 LAYERS = ("l1", "flight", "l2", "follower", "upstream", "stale", "failure", "local")
 
-#: What came of joining a flight. The reply will come;
+#: The result of joining a flight: the reply will come;
 JOINED = 0
-#: the same datagram is there already, and one reply is enough;
+#: the same datagram is waiting already, and one reply is enough;
 REPEATED = 1
-#: its client waits for too much;
+#: too many queries of its client are waiting;
 GREEDY = 2
-#: all clients together do.
+#: too many queries of all clients together are waiting.
 FULL = 3
 
-#: Why a query is shed. Too many wait in all; too many of its client; its flight did not begin in time; its flight made
-#: way for others'.
+#: Why a query is shed: too many waiting in all; too many of its client; its flight did not begin in time; its flight
+#: was ended in favour of others.
 SHED_FULL, SHED_CLIENT, SHED_LATE, SHED_CROWDED = range(4)
 SHED_REASONS = ("full", "client", "late", "crowded")
 
 
 class Verdict(IntEnum):
-    """What Redis says to a claim; the numbers are those of the script."""
+    """The reply of Redis to a claim; the numbers are those of the script."""
 
-    #: Somebody was faster: here is a fresh entry.
+    #: There is a fresh entry already.
     ENTRY = 1
-    #: The claim is ours: we lead.
+    #: The claim is ours: this worker leads.
     LEAD = 2
-    #: Another leads: we shall be woken.
+    #: Another worker leads, and will wake us.
     FOLLOW = 3
 
 
 class Ending(Enum):
-    """How the attempt to get an answer from the cluster ends. With an answer:"""
+    """How the attempt to get an answer from the cluster ended. First those with an answer:"""
 
-    #: Redis had it when we claimed.
+    #: Redis had it at the time of the claim.
     FOUND = "found"
-    #: The leader's message brought it.
+    #: It came with the leader's message.
     WOKEN = "woken"
-    #: We looked again and it was there: the message was lost, or is late.
+    #: Polling found it: the leader's message was lost or is late.
     SEEN = "seen"
 
-    # without one, so that we ask an upstream; as the leader, whose reply is stored:
+    # then those without one, after which this worker asks an upstream: as the leader, whose reply is stored;
     LEADS = "leads"
-    # or for ourselves: Redis cannot be asked, or does not answer in time
+    # or for its own clients only: Redis cannot be asked, or does not answer in time
     ALONE = "alone"
-    #: No upstream could be reached from here, so claims are left to others; we see whether one can be reached again.
+    #: This worker could reach no upstream, so it does not claim; it tries whether one can be reached again.
     UNFIT = "unfit"
-    #: Somebody held the claim for as long as we had patience, and no answer came of it.
+    #: Another worker held the claim until our patience ended, and no answer came.
     MISLED = "misled"
 
 
-# Under their own names as well: up to Python 3.11 a look-up in the class costs more than all else about the member.
+# As module names as well: up to Python 3.11 looking a member up in its class costs more than everything done with it.
 ENTRY, LEAD, FOLLOW = Verdict
 FOUND, WOKEN, SEEN, LEADS, ALONE, UNFIT, MISLED = Ending

@@ -1,5 +1,5 @@
-"""The policy of a node from its configuration: local records read and checked by the supervisor, shared by all workers
-it forks; and which lists belong to it."""
+"""The policy of a node as its configuration describes it: local records, which the supervisor reads and checks and all
+its workers share; and which lists belong to it."""
 
 from __future__ import annotations
 
@@ -45,41 +45,41 @@ from rdnscache.policy.special_names import SpecialNames
 from rdnscache.policy.zone_text import read_zone_text
 from rdnscache.rpz_source import RpzSource
 
-#: What records in the configuration itself are called.
+#: The name of records in the configuration itself, in place of a file's.
 INLINE = "configuration"
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyData:
-    """What all workers share."""
+    """The part of a policy that all workers share."""
 
     local: LocalZones | None = None
     #: The files of local records, by number.
     files: tuple[str, ...] = ()
     lists: tuple[ListSource, ...] = ()
     answer: str = "nxdomain"
-    #: Tells whether anything has changed beside what is in lists.
+    #: A digest that differs whenever anything but the content of lists does.
     digest: str = ""
     special: SpecialNames | None = None
-    #: What holds for answers, by zone.
+    #: The rules for answers, by zone.
     terms: Zones[AnswerTerms] | None = None
-    #: For clients that a response policy zone lets pass: its place among the lists. It, what comes behind it, and lists
-    #: of names to block are not for them.
+    #: For clients that a response policy zone lets pass: its index among the lists. That zone, those after it, and
+    #: lists of names to block do not apply to them.
     before: int | None = None
 
     @property
     def zones(self) -> list[int]:
-        """The places of response policy zones among the lists."""
+        """The indices of response policy zones among the lists."""
         return [place for place, source in enumerate(self.lists) if source.kind == RPZ]
 
     def policy(self, tables: Mapping[ListSource, Table], directives: Directives = NOTHING) -> Policy:
-        """For one worker."""
+        """The policy of one worker."""
         files = ["_".join(Path(_called(file)).name.split()) for file in self.files]
         lists, answer = self.listed(tables, directives), BlockAnswer.parse(self.answer)
         return Policy(self.local, files, lists, answer, self.special, self.terms)
 
     def listed(self, tables: Mapping[ListSource, Table], directives: Directives) -> Lists:
-        """The lists of it that there are."""
+        """Its lists, those that are available."""
         there = [(place, each.name, tables[each]) for place, each in enumerate(self.lists) if each in tables]
         lists = [Listed(name, table) for _, name, table in there if isinstance(table, NameTable)]
         zones = [
@@ -91,8 +91,8 @@ class PolicyData:
 
 
 def load_policy(config: Config) -> PolicyData:
-    """Raises ConfigError with file, line and reason for local records, and for lists whose files cannot be read; what a
-    list has in it is never a reason."""
+    """Raises ConfigError for bad local records, with file, line and reason, and for lists whose files cannot be read;
+    the content of a list never raises it."""
     digest = hashlib.blake2b(digest_size=16)
     files = (*config.records, *config.hosts)
     local = _local_zones(config, files, digest) if files else None
@@ -106,7 +106,7 @@ def load_policy(config: Config) -> PolicyData:
 
 
 def _local_zones(config: Config, files: Sequence[str], digest: hashlib.blake2b) -> LocalZones:
-    """The records of all files together; each line has the number of its file above it (see `Policy`)."""
+    """The records of all files together; a file's number is in the upper bits of each line number (see `Policy`)."""
     found: list[LocalRecord] = []
     for number, file in enumerate(files):
         try:
@@ -126,7 +126,7 @@ def _local_zones(config: Config, files: Sequence[str], digest: hashlib.blake2b) 
 
 
 def _called(file: str) -> str:
-    """What a file is called, or records that stand in the configuration itself."""
+    """How messages name a file, or records in the configuration itself."""
     return INLINE if "\n" in file else file
 
 
@@ -135,7 +135,7 @@ def _nobody_waits() -> None:
 
 
 def compile_file(source: ListSource, breathe: Callable[[], None] = _nobody_waits) -> tuple[ListFacts, bytes]:
-    """A list from its file. Raises ConfigError when that cannot be read."""
+    """A list, read from its file. Raises ConfigError when that fails."""
     facts = ListFacts(source.kind, source.place)
     try:
         with open_list(source.place) as file:
@@ -145,7 +145,7 @@ def compile_file(source: ListSource, breathe: Callable[[], None] = _nobody_waits
 
 
 def kind_of(path: str) -> str:
-    """Whether a file has a list or a response policy zone. Raises ConfigError when it cannot be read."""
+    """Whether a file is a list or a response policy zone. Raises ConfigError when it cannot be read."""
     try:
         with open_list(path) as file:
             return RPZ if is_zone(next(chunks_of(file, _nobody_waits), b"")) else BLOCK
@@ -154,7 +154,7 @@ def kind_of(path: str) -> str:
 
 
 def compile_transferred(source: ListSource, zone: RpzSource) -> tuple[ListFacts, bytes]:
-    """A response policy zone from its server. Raises ConfigError when it cannot be had."""
+    """A response policy zone, transferred from its server. Raises ConfigError when that fails."""
     facts = ListFacts(source.kind, source.place)
     with TemporaryDirectory(prefix="rdnscache-") as folder:
         copy = Transfer(zone, Path(folder, "zone"), _nobody_waits)
@@ -168,7 +168,7 @@ def compile_transferred(source: ListSource, zone: RpzSource) -> tuple[ListFacts,
 def compiled_here(
     lists: Sequence[ListSource], zones: Mapping[str, RpzSource]
 ) -> dict[ListSource, tuple[ListFacts, Table]]:
-    """The lists that are in files, and zones, made here and now: for commands, which have no node's."""
+    """Compile lists from files, and zones, at once: for commands, which cannot use those of a node."""
     found: dict[ListSource, tuple[ListFacts, Table]] = {}
     for source in lists:
         if source.local:
@@ -179,7 +179,7 @@ def compiled_here(
 
 
 def facts_here(lists: Sequence[ListSource], zones: Mapping[str, RpzSource]) -> list[ListFacts]:
-    """What is in each list, in its order; all are fetched. Raises ConfigError when one cannot be had."""
+    """The content of each list, in order; all are fetched. Raises ConfigError when one cannot be read."""
     found = []
     for source in lists:
         if source.web:

@@ -1,10 +1,10 @@
-"""Texts that others made, as a terminal or a log may have them: what would steer it is shown instead of done."""
+"""Makes texts from others safe for a terminal or a log: control sequences are shown instead of carried out."""
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """A text on one line. Control characters, marks that turn the direction of writing and what else cannot be seen are
+    """The text on one line. Control characters, marks that change the writing direction and anything else invisible are
     escaped as in Python: `\\x1b`, `\\n`, `\\u202e`.
     """
     if text.isprintable():

@@ -1,5 +1,5 @@
-"""What a worker notes of its queries for people: the hottest names, the latest slow ones, a sampled log, a sample to be
-looked through, and who asks."""
+"""What a worker records about its queries for operators: the hottest names, recent slow ones, a sampled log, a sample
+that can be searched, and who asks."""
 
 from __future__ import annotations
 
@@ -19,47 +19,47 @@ from rdnscache.query_sample import QueryRing, Sampled
 
 log = logging.getLogger("rdnscache.queries")
 
-#: Names counted at a time. When there are more, newcomers have to wait for the next interval.
+#: Number of names counted in an interval. Once it is reached, new names are not counted until the next interval.
 HEAT_ROOM = 10_000
-#: How many of them are told to others at the end of one.
+#: How many of them are reported at the end of an interval.
 HOTTEST = 100
-#: A flight that takes this many seconds is slow; how many of them are remembered.
+#: A flight that takes this many seconds is slow; how many slow ones are remembered.
 SLOW, SLOW_KEPT = 0.25, 10
-#: Queries looked at for their client in an interval, where there are many: each then stands for several.
+#: About how many queries are examined for their client in an interval; when there are more, each stands for several.
 SAMPLES = 1000
-#: Kinds of queries, by their places in `audience.KINDS`.
+#: Kinds of queries, as indices into `audience.KINDS`.
 ASKED, DENIED, LIMITED = 0, 1, 2
 
 
 class Pace:
-    """Which of many events are looked at: all of a few, of many about SAMPLES in an interval."""
+    """Chooses which events to examine: all when there are few, about SAMPLES in an interval when there are many."""
 
     def __init__(self) -> None:
         self._stride = self._total = self._since = 0
         self._left = SAMPLES
 
     def due(self, events: int) -> int:
-        """For how many events the last of these stands; 0 when it is not to be looked at."""
+        """For how many events the last of these stands; 0 when it is not to be examined."""
         self._since += events
         if self._since < self._stride:
             return 0
         stands, self._since = self._since, 0
         self._total += stands
         self._left -= 1
-        if self._left == 0:  # more than in the interval before: look at half as many from now on
+        if self._left == 0:  # more than in the previous interval: examine half as many from now on
             self._left = SAMPLES
             self._stride = 2 * max(self._stride, self._total // SAMPLES)
         return stands
 
     def turn(self) -> None:
-        """An interval is over."""
+        """Begin a new interval."""
         self._stride = self._total // SAMPLES
         self._total, self._left = 0, SAMPLES
 
 
 class QueryLog:
-    """One per worker. `every` is how many queries there are to one in the log, `kept_every` to one in the sample; 0 for
-    none. Without an audience nobody wants to know who asks.
+    """One per worker. One of `every` queries is logged, one of `kept_every` is kept in the sample; 0 means none.
+    Without an audience, clients are not counted.
     """
 
     def __init__(
@@ -70,26 +70,26 @@ class QueryLog:
         self._kept_every = kept_every if sample is not None and audience is not None else 0
         self._until_kept = kept_every
         self._sample = sample
-        #: Whether the query that was due last is for the log, and for the sample.
+        #: Whether the last query that was due is for the log, for the sample, or both.
         self._logs = self._keeps = False
         self.audience = audience
         self._asked, self._denied, self._limited = Pace(), Pace(), Pace()
         self._heat: dict[bytes, int] = {}
         #: The questions asked most in the last whole interval, and how often.
         self.hottest: list[tuple[bytes, int]] = []
-        #: The names of views by their numbers, where there are any.
+        #: The names of views by number; empty when there are none.
         self.views: Sequence[str] = ()
         self._slow: deque[dict[str, Any]] = deque(maxlen=SLOW_KEPT)
 
     def heat(self, key: bytes, query: Query, queries: int) -> None:
-        """Count queries for a question, whose key is for everybody, and for a client.
+        """Count queries for a question, given by its key without view, and for a client.
 
-        Of a batch, one query stands for all: a fair sample.
+        One query of a batch stands for all of them: a fair sample.
         """
         heat = self._heat
         if key in heat:
             heat[key] += queries
-        elif key and len(heat) < HEAT_ROOM and qclass(key) == IN:  # other classes are for health checks
+        elif key and len(heat) < HEAT_ROOM and qclass(key) == IN:  # other classes are used by health checks
             heat[key] = queries
         if self.audience is not None:
             stands = self._asked.due(queries)
@@ -99,7 +99,7 @@ class QueryLog:
                     self.audience.count_type(query.qtype, stands)
 
     def denied(self, source: bytes) -> None:
-        """A query of this client was refused because of who it is."""
+        """A query was refused because its client is not allowed."""
         if self.audience is not None and (stands := self._denied.due(1)) > 0:
             self.audience.count(DENIED, source, stands)
 
@@ -109,7 +109,7 @@ class QueryLog:
             self.audience.count(LIMITED, source, stands)
 
     def turn(self, answered: Callable[[bytes], bool] = lambda key: True) -> None:
-        """An interval is over: see what was asked most, and count afresh. What is not `answered` is left out."""
+        """Begin a new interval; keep what was asked most in the last one, except questions that are not `answered`."""
         heat, self._heat = self._heat, {}
         most = nlargest(2 * HOTTEST, heat.items(), key=lambda item: item[1])
         self.hottest = [item for item in most if answered(item[0])][:HOTTEST]
@@ -119,7 +119,7 @@ class QueryLog:
             self.audience.turn(time.monotonic())
 
     def due(self, queries: int) -> bool:
-        """Whether one of these queries is to be watched: for the log, or for the sample."""
+        """Whether one of these queries is due for the log or for the sample."""
         if self._every == 0 and self._kept_every == 0:
             return False
         self._logs = self._keeps = False
@@ -134,7 +134,7 @@ class QueryLog:
         return self._logs or self._keeps
 
     def watch(self, query: Query, transport: str, source: bytes) -> Callable[[int], None]:
-        """What is to be called when a query that was due is answered: it logs or keeps it, or both."""
+        """The callback for the answer of a query that was due: it logs it, keeps it, or both."""
         began, logs, keeps = time.monotonic(), self._logs, self._keeps
 
         def answered(layer: int) -> None:
@@ -167,7 +167,7 @@ class QueryLog:
             )
 
     def note_slow(self, key: bytes, layer: int, seconds: float) -> None:
-        """A flight took as long as `SLOW`, or longer."""
+        """A flight took `SLOW` seconds or longer."""
         told = {"time": round(time.time(), 1), **_question(key), "layer": LAYERS[layer]}
         self._slow.append(told | {"ms": round(seconds * 1000, 1)})
 

@@ -1,6 +1,6 @@
-"""The latest sampled queries of a worker, in memory that its node shares: any worker can look through all of them.
+"""The latest sampled queries of a worker, in memory shared by its node: any worker can search all of them.
 
-A ring of places of fixed size with one writer. A place begins with a number that is odd while it is being written.
+A ring of slots of fixed size with one writer. A slot begins with a number that is odd while it is being written.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-#: Queries that are kept of each worker.
+#: How many queries of each worker are kept.
 KEPT = 1000
 #: Longest name on the wire.
 _NAME = 255
@@ -20,13 +20,13 @@ _SIZE = _HEAD + _FORM.size
 
 
 class Sampled(NamedTuple):
-    """A query and what became of it. `client` may be a part of its address, or nothing; `name` is on the wire."""
+    """A query and its outcome. `client` may be a part of its address, or empty; `name` is in wire form."""
 
     time: float
     ms: float
     qtype: int
     rcode: int
-    #: The client's view; -1 when there are none, or it may not ask.
+    #: The client's view; -1 when there are no views, or the client is not allowed.
     group: int
     layer: int
     stream: bool
@@ -35,10 +35,10 @@ class Sampled(NamedTuple):
 
 
 class QueryRing:
-    """Made by the supervisor for each worker; a worker's successor goes on where it ended."""
+    """Created by the supervisor for each worker; a worker's successor continues where it ended."""
 
     def __init__(self) -> None:
-        # 8 octets: how many have been written; the places
+        # 8 octets: how many have been written; then the slots
         self._memory = mmap.mmap(-1, _HEAD + KEPT * _SIZE)
 
     def write(self, each: Sampled) -> None:
@@ -55,7 +55,7 @@ class QueryRing:
         struct.pack_into("<Q", self._memory, 0, number + 1)
 
     def read(self) -> Iterator[Sampled]:
-        """The newest first; what is overwritten meanwhile is left out."""
+        """The queries, newest first, without those overwritten while reading."""
         (number,) = struct.unpack_from("<Q", self._memory, 0)
         for place in range(number - 1, max(number - KEPT, 0) - 1, -1):
             at = _HEAD + place % KEPT * _SIZE

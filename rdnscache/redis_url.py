@@ -1,11 +1,11 @@
-"""Where Redis is, as a URL tells: one server, one that sentinels know, or a Redis Cluster; with login and TLS.
+"""URLs of Redis: one server, one found through sentinels, or a Redis Cluster; with login and TLS.
 
     redis://[user:password@]host[:6379][/db]
     unix://[user:password@]/path/to/socket[?db=0]
     redis+sentinel://[user:password@]host[:26379][,host…]/name[/db]
     redis+cluster://[user:password@]host[:6379][,host…]
 
-`rediss` instead of `redis` is with TLS; `valkey` and `valkeys` are other spellings. Pure: redis-py is not needed here.
+`rediss` instead of `redis` means TLS; `valkey` and `valkeys` are synonyms. Pure: needs no redis-py.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _EXAMPLES = {
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who we are to a server. A password file is read for every connection, so it may change."""
+    """The login for a server. A password file is read for every connection, so it may change."""
 
     username: str = ""
     password: str = field(default="", repr=False)
@@ -46,19 +46,19 @@ class Login:
         return bool(self.username or self.password or self.password_file)
 
     def credentials(self) -> tuple[str, ...]:
-        """User, where there is one, and password. Raises ValueError when the file cannot be used."""
+        """The user, if there is one, and the password. Raises ValueError when the file cannot be used."""
         password = read_password(self.password_file) if self.password_file else self.password
         return (self.username, password) if self.username else (password,)
 
 
 @dataclass(frozen=True, slots=True)
 class RedisUrl:
-    """What a URL says. `hosts` are servers, sentinels or some of the cluster's nodes; empty for a unix socket."""
+    """A parsed URL. `hosts` are servers, sentinels or some nodes of the cluster; empty for a Unix socket."""
 
     kind: str
     hosts: tuple[Host, ...] = ()
     socket: str = ""
-    #: What the sentinels call the primary.
+    #: The name by which the sentinels know the primary.
     service: str = ""
     db: int = 0
     tls: bool = False
@@ -69,11 +69,11 @@ class RedisUrl:
 
     @property
     def movable(self) -> bool:
-        """Whether another attempt may lead to another server: by sentinels, or a host's name."""
+        """Whether another attempt may reach another server, through sentinels or a host name."""
         return self.kind != SERVER or (not self.socket and not _is_address(self.hosts[0][0]))
 
     def arguments(self, host: Host | None = None) -> dict[str, Any]:
-        """What redis-py's connections are to be told but for login and database; `host` instead of the first."""
+        """Arguments for redis-py's connections except login and database; `host` replaces the first host."""
         if self.socket:
             return {"path": self.socket}
         name, port = host or self.hosts[0]
@@ -117,7 +117,7 @@ def _checking(raw: str) -> str:
     return raw
 
 
-#: Parameters about TLS, which redis-py knows by the same names, and how each is read.
+#: TLS parameters, named as in redis-py, and how each is parsed.
 _TLS: dict[str, Callable[[str], Any]] = {
     "ssl_ca_certs": _file, "ssl_ca_path": _folder, "ssl_certfile": _file, "ssl_keyfile": _file, "ssl_password": str,
     "ssl_cert_reqs": _checking, "ssl_check_hostname": _yes, "ssl_ciphers": str,
@@ -128,7 +128,7 @@ _PARAMETERS = ("db", *_LOGIN, *_SENTINEL_LOGIN, *_TLS)
 
 
 def canonical(url: str) -> str:
-    """The URL with redis-py's scheme, for those who look at it. Raises ValueError when it has none we know."""
+    """The URL with redis-py's scheme. Raises ValueError when its scheme is not known."""
     scheme, colon, rest = url.partition("://")
     match = _SCHEME.fullmatch(scheme)
     if not colon or match is None:
@@ -140,7 +140,7 @@ def canonical(url: str) -> str:
 
 
 def parse(url: str) -> RedisUrl:
-    """What a URL says. Raises ValueError with one sentence, in which no password is shown."""
+    """Parse a URL. Raises ValueError with one sentence that shows no password."""
     scheme, _, rest = canonical(url).partition("://")
     rest, _, query = rest.partition("?")
     authority, _, path = rest.partition("/")
@@ -217,7 +217,7 @@ def _db(text: str) -> int:
 
 
 def _tls_arguments(known: Mapping[str, str], tls: bool) -> dict[str, Any]:
-    """As redis-py's connections want them. Raises ValueError."""
+    """The TLS parameters as arguments for redis-py's connections. Raises ValueError."""
     told = {}
     for name, read in _TLS.items():
         if name in known:

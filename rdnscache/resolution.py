@@ -1,4 +1,4 @@
-"""What a resolver is made of, and what it goes by."""
+"""The settings of a resolver, and the sources it gets answers from."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from rdnscache.views import Views
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a resolver goes by. Times are in seconds."""
+    """Settings of a resolver. Times are in seconds."""
 
-    #: After this a stale entry is better than none.
+    #: After this a stale entry is used instead of waiting longer.
     stale_after: float
-    #: This node's name, as stored with what it asks for.
+    #: This node's name, which is stored in the origin of entries it fetches.
     node: str
-    #: Who decides before anybody is asked: for everybody, or for each view.
+    #: Policy, applied before anybody is asked: for everybody, or for each view.
     decider: Decider | Views
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where answers come from, the nearest first."""
+    """The sources of answers, nearest first."""
 
     cache: Cache
     store: Store

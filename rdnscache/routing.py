@@ -1,7 +1,7 @@
-"""The routes of a worker, and the terms of its store, as the configuration has them for each zone, in views as well.
+"""The routes of a worker and the terms of its store, from the configuration of each zone and view.
 
-Where a view has others asked than usual, what they say is kept apart under a digest of whom it asks and how long it
-keeps that: views of any node that agree in it share the answers.
+When a view has upstreams of its own, their answers are stored under a digest of the servers it asks and the times it
+keeps answers for: views with the same digest, on any node, share them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def make_limits(config: Config) -> Limits:
 
 
 def make_terms(config: Config) -> Zones[Terms]:
-    """What is believed of the entries in Redis."""
+    """The terms under which entries in Redis are trusted."""
     inside = {name: _terms_of(inside) for _, name, _, inside in _zones(config)}
     own = _own_routes(config, lambda config, zone, name, closed, view: _terms_of(config))
     return Zones(_terms_of(config), inside, _closed(config), own)
@@ -56,7 +56,7 @@ def _terms_of(config: Config) -> Terms:
 
 
 def make_subnets(config: Config) -> ClientSubnets | None:
-    """Where upstreams are told of clients' networks; None where they never are."""
+    """For which questions upstreams are sent client subnets; None when they never are."""
     usual = _subnet_zones(config)
     views = {number: _subnet_zones(config.inside_view(view)) for number, view in enumerate(config.view, 1)}
     if usual is None and not any(views.values()):
@@ -80,7 +80,7 @@ def _subnet_terms(config: Config) -> SubnetTerms | None:
 def make_routes(
     config: Config, board: Board, counters: Counters, budget_of: Callable[[Endpoint], Budget | None]
 ) -> Routes:
-    """Every server once, and who is asked for what. Zones with the same servers and times have those in common."""
+    """Each server once, and the routes to them. Zones with the same servers and times share a route."""
     patience = Patience(config.upstream_retry_min, config.upstream_retry_max)
     measures = Measures(config.upstream_0x20, config.upstream_cookies, config.max_outstanding)
     servers = {}
@@ -108,7 +108,7 @@ def make_routes(
 
 
 def _make_checks(config: Config, servers: dict[str, Server]) -> Checks | None:
-    """Each server is asked what it is there for: for its zone, or for everything."""
+    """What health checks ask each server: its zone if it serves one, otherwise the root."""
     if not config.upstream_check:
         return None
     configs = [*map(config.inside_view, config.view), config]
@@ -119,7 +119,7 @@ def _make_checks(config: Config, servers: dict[str, Server]) -> Checks | None:
 
 
 def _zones(config: Config) -> Iterator[tuple[str, bytes, Zone, Config]]:
-    """Each name, as text and on the wire, and what holds there."""
+    """Each zone's name, as text and in wire form, and the configuration that applies there."""
     for zone in config.zone:
         inside = config.inside(zone)
         for name in zone.names:
@@ -137,7 +137,8 @@ def digests(config: Config) -> Zones[bytes]:
 
 
 def _digest(inside: Config, name: bytes, zone: Zone | None, whole: Config) -> bytes:
-    """Of whom is asked, how, and how long answers are kept; where nobody is, of the names that are known to exist."""
+    """A digest of the servers, the policy and the times of answers; for a zone without servers, of the names that
+    exist."""
     known: object
     if zone is not None and zone.word == NONE:
         known = name, sorted(text for text, each, _, _ in _zones(whole) if each.endswith(name))
@@ -152,7 +153,7 @@ T = TypeVar("T")
 
 
 def _own_routes(config: Config, make: Callable[[Config, str, bytes, bool, Zones[bytes]], T]) -> dict[bytes, T]:
-    """What is made of each route that some view has, by its digest."""
+    """A value for each route of any view, by the digest of the route."""
     found: dict[bytes, T] = {}
     for inside_view in (config.inside_view(view) for view in config.view if view.routes):
         known = digests(inside_view)
@@ -167,9 +168,9 @@ def _own_routes(config: Config, make: Callable[[Config, str, bytes, bool, Zones[
 def make_views(
     config: Config, deciders: Sequence[Decider], exempt: Mapping[tuple[int, int], int], cache: Cache
 ) -> Views | None:
-    """The group of everybody else, the views, and those in each whom a zone lets pass (see `GroupPolicies`).
+    """The default group, the views, and in each of these the clients that a zone lets pass (see `GroupPolicies`).
 
-    None where all clients are one group.
+    None when all clients are one group.
     """
     if len(deciders) == 1:
         return None

@@ -1,4 +1,4 @@
-"""Where response policy zones come from, as people write it:
+"""Sources of response policy zones, as people write them:
 
 /etc/rdnscache/ads.rpz                                  a file with zone-file text
 axfr://192.0.2.53/rpz.example                           transferred from a server, over TCP
@@ -19,10 +19,10 @@ from rdnscache.dns.names import name_text, parse_name, shown
 from rdnscache.files import read_text
 
 SCHEME = "axfr://"
-#: Response policy zones of a node.
+#: Most response policy zones of a node.
 MOST_ZONES = 256
 _DNS_PORT = 53
-#: What may sign a transfer (RFC 8945 section 6).
+#: Algorithms that may sign a transfer (RFC 8945 section 6).
 ALGORITHMS = ("hmac-md5", "hmac-sha1", "hmac-sha224", "hmac-sha256", "hmac-sha384", "hmac-sha512")
 _TSIG = re.compile(r"(?P<name>[^:]{1,255}):(?P<algorithm>[A-Za-z0-9-]{1,20}):(?P<secret>.+)", re.DOTALL)
 
@@ -42,19 +42,19 @@ class TsigKey:
 
 @dataclass(frozen=True, slots=True)
 class RpzSource:
-    """A file, or a zone of a server."""
+    """A file, or a zone on a server."""
 
     file: str = ""
     server: Address | None = None
     #: In presentation form.
     zone: str = ""
     key: TsigKey | None = None
-    #: Whether only what has changed is asked for, where that can be had (RFC 1995).
+    #: Whether to ask for changes only, when the server offers that (RFC 1995).
     incremental: bool = True
 
     @classmethod
     def parse(cls, text: str) -> RpzSource:
-        """Raises ValueError with one sentence, without what may be a secret."""
+        """Raises ValueError with one sentence, which repeats nothing that may be a secret."""
         if not text.startswith(SCHEME):
             if "://" in text:
                 raise ValueError(f"{shown(text.partition('?')[0])} is neither a file nor axfr://server/zone")
@@ -74,7 +74,7 @@ class RpzSource:
         return cls("", address, told, _key(key) if key is not None else None, incremental == "yes")
 
     def __str__(self) -> str:
-        """As it was written, without the secret."""
+        """The source as it was written, without the secret."""
         if self.server is None:
             return self.file
         settings = [f"tsig={self.key}"] if self.key is not None else []

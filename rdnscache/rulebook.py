@@ -1,4 +1,4 @@
-"""The policies of a worker, and what they become when lists change or operators order something."""
+"""The policies of a worker, kept up to date when lists or operators' orders change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Rulebook:
-    """`data` are those of all groups of clients. Times are in seconds since 1970."""
+    """`data` has the policies of all groups of clients. Times are in seconds since 1970."""
 
     def __init__(self, data: Sequence[PolicyData], shelf: Shelf | None, key: bytes, seal: Seal | None) -> None:
         self._data = data
@@ -42,23 +42,23 @@ class Rulebook:
 
     @property
     def version(self) -> int:
-        """That of what the cluster has ordered, as far as it is in force here."""
+        """The version of the cluster's orders that is in force here."""
         return self._document.version
 
     def told(self) -> dict[str, Any]:
-        """What a worker says of it: which lists are in force, and what was ordered."""
+        """The report about it: which lists are in force, and which orders."""
         lists = {source.word[:200]: digest[:8] for source, (digest, _) in list(self._tables.items())[:50]}
         return {"version": self.version, "paused": self._paused, "lists": lists}
 
     def take(self, raw: bytes) -> bool:
-        """What the cluster has ordered, as it is in Redis; `look` then. False when a list is not here yet."""
+        """Take the cluster's orders as they are in Redis; call `look` after it. False when a list is not here yet."""
         self._odd.catch_up(time.monotonic())
         document = self._read(raw) if raw else self._document
         self._document = document
         return not self._missing(document)
 
     def look(self, wall: float) -> bool:
-        """Use what there is now; True if any decision differs from before."""
+        """Use the current lists and orders; True if any decision may differ from before."""
         if self.shelf is not None:
             self._stamp = self.shelf.stamp()
         tables = self._current()
@@ -73,13 +73,13 @@ class Rulebook:
         return True
 
     def due(self, wall: float) -> bool:
-        """Whether to `look`: the node has other lists, or a pause has ended."""
+        """Whether `look` is due: the node's lists have changed, or a pause has ended."""
         stamp = self.shelf.stamp() if self.shelf is not None else self._stamp
         return stamp != self._stamp or self._document.paused(wall) != self._paused
 
     @property
     def summary(self) -> str:
-        """What is in force, in words."""
+        """A summary of what is in force, for the log."""
         names = sum(len(table) for _, table in self._tables.values())
         ordered = len(self._document.blocked) + len(self._document.passed)
         text = f"lists: {len(self._tables)}, names in them: {names}, names ordered: {ordered}"
@@ -89,7 +89,7 @@ class Rulebook:
         try:
             document = read_document(raw, self._key, self._seal)
         except ValueError as error:
-            self._odd.warn(f"what Redis has as the cluster's policy is not believed: {error}", time.monotonic())
+            self._odd.warn(f"the cluster's policy in Redis is not used: {error}", time.monotonic())
             return self._document
         return document if document.version > self._document.version else self._document
 
@@ -103,7 +103,7 @@ class Rulebook:
         return {source: version for source, version in found.items() if version is not None}
 
     def _current(self) -> dict[ListSource, tuple[str, Table]]:
-        """The table of each list; the old one where the new one cannot be read."""
+        """The table of each list; the old one when the new one cannot be read."""
         found: dict[ListSource, tuple[str, Table]] = {}
         for source, version in self._versions(self._document).items():
             before = self._tables.get(source)

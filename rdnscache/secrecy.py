@@ -1,4 +1,4 @@
-"""What of a configuration nobody else should see."""
+"""Whether a configuration contains secrets."""
 
 from __future__ import annotations
 

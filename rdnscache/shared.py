@@ -1,13 +1,13 @@
-"""Numbers in memory that the workers of a node share, or that are one worker's own."""
+"""Numbers in memory, shared by the workers of a node or private to one."""
 
 from __future__ import annotations
 
 from typing import TypeAlias
 
-#: Numbers with a fraction, to be read and written in place.
+#: Floating-point numbers that are read and written in place.
 Doubles: TypeAlias = "memoryview[float]"
 
 
 def doubles(count: int) -> Doubles:
-    """This many numbers of one's own, all 0."""
+    """This many private numbers, all 0."""
     return memoryview(bytearray(8 * count)).cast("d")

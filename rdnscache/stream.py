@@ -27,13 +27,13 @@ PIECES = 64
 
 
 class _Ending(ABC):
-    """What both kinds of stream know about bytes that wait, and about the end."""
+    """What both kinds of stream share: unsent bytes, and the end."""
 
     def __init__(self, on_data: Callable[[bytes], None], on_end: Callable[[str], None], max_unsent: int) -> None:
         self._on_data = on_data
         self._on_end = on_end
         self._max_unsent = max_unsent
-        #: Octets written that have not left yet.
+        #: Octets written but not sent yet.
         self.unsent = 0
         self.closed = False
 
@@ -44,7 +44,7 @@ class _Ending(ABC):
             on_end(reason)
 
     def _let_go(self) -> None:
-        """Forget whom to call: they refer to this stream, and such a circle stays until the collector comes."""
+        """Drop the callbacks: they refer to this stream, and such a cycle would outlive it."""
         self._on_data = self._on_end = _nobody
 
     @abstractmethod
@@ -53,18 +53,18 @@ class _Ending(ABC):
 
 
 def _nobody(_: bytes | str) -> None:
-    """Of a stream that is closed nothing is heard any more."""
+    """Does nothing: the callback of a closed stream."""
 
 
 class Stream(_Ending):
-    """A plain stream socket, which it takes over from its maker.
+    """A plain stream socket, taken over from the caller.
 
-    `on_data(bytes)`, with `chunk` octets at most, `on_end(reason)` and `on_drain()` (all that was written has left) are
-    called in the hub.
-    `on_end` is called once; where the peer merely stopped sending, the stream can still be written to.
-    What the peer does not take is kept, up to `max_unsent` octets; beyond that the stream ends.
-    With `on_ready` nothing is read or sent by itself: it is called when `read` or `write_rest` can do something, for
-    those of whom hundreds can have something to do in one turn of the hub.
+    `on_data(bytes)`, with at most `chunk` octets, `on_end(reason)` and `on_drain()` (everything written has been sent)
+    are called in the hub.
+    `on_end` is called once; if the peer only stopped sending, the stream can still be written to.
+    Octets that the peer does not accept are kept, up to `max_unsent`; beyond that the stream ends.
+    With `on_ready` nothing is read or sent automatically: `on_ready` is called when `read` or `write_rest` can make
+    progress. That is for streams of which hundreds may be ready in one turn of the hub.
     """
 
     def __init__(
@@ -83,15 +83,15 @@ class Stream(_Ending):
         self._on_drain = on_drain
         self._on_ready = on_ready
         self._chunk = chunk
-        #: With `on_ready`: whether there is something to read, or the end; and room for what waits.
+        #: With `on_ready`: whether data or the end can be read; and whether unsent octets can be written.
         self.readable = self.writable = False
-        #: What waits, as it was written: nothing is moved when a part leaves, and memory goes back with each piece.
+        #: Unsent pieces as they were written: sending a part moves nothing, and each piece is freed once it is sent.
         self._pieces: deque[bytes | memoryview] = deque()
-        #: Whether the peer takes no more.
+        #: Whether the peer accepts no more.
         self._refusing = False
-        #: Whether it has said that it sends no more.
+        #: Whether the peer has ended its side.
         self._ended = False
-        #: The moment at which the peer last took something, while something waits.
+        #: When the peer last accepted something, while octets are unsent.
         self.moved = 0.0
         loop = get_hub().loop
         self._reader = loop.io(self._sock.fileno(), READ)
@@ -119,7 +119,7 @@ class Stream(_Ending):
             self._on_ready()
 
     def read(self) -> None:
-        """Take what has arrived; called by the hub, and by whoever wants to know at once."""
+        """Read what has arrived; called by the hub, or by a caller that does not want to wait for it."""
         if self.closed:
             return
         self.readable = False
@@ -163,7 +163,7 @@ class Stream(_Ending):
         self._writer.start(self.write_rest if self._on_ready is None else self._may_write)
 
     def write_rest(self) -> None:
-        """Send some of what waits, if there is room."""
+        """Send some of the unsent octets, if the socket takes them."""
         if self.closed or not self.unsent:
             return
         self.writable = False
@@ -185,9 +185,9 @@ class Stream(_Ending):
                 self._on_drain()
 
     def _refused(self, error: OSError) -> None:
-        """The peer takes no more. What it has sent before that is still to be read, and then the end.
+        """The peer accepts no more. What it sent before that is still read, and then the end is reported.
 
-        Where reading is paused, that is when it goes on; but who takes turns with others has no use for the rest.
+        If reading is paused, this happens when it resumes; but a stream with `on_ready` drops the rest.
         """
         if self._ended or (self._on_ready is not None and not self._reader.active):
             self._end(error.strerror or str(error))
@@ -198,7 +198,7 @@ class Stream(_Ending):
         self._writer.stop()
 
     def _forget(self, sent: int) -> None:
-        """This many octets have been sent."""
+        """Account for this many octets sent."""
         pieces = self._pieces
         self.unsent -= sent
         while sent:
@@ -224,7 +224,8 @@ class Stream(_Ending):
 
 
 class TlsStream(_Ending):
-    """The same over TLS, where a read may have to write: one greenlet reads, one writes, both speak through the hub."""
+    """The same over TLS, where reading may need to write: one greenlet reads, one writes, and both report in the
+    hub."""
 
     def __init__(
         self, sock: ssl.SSLSocket, on_data: Callable[[bytes], None], on_end: Callable[[str], None], max_unsent: int
@@ -247,7 +248,7 @@ class TlsStream(_Ending):
         self._may_read.set()
 
     def read(self) -> None:
-        """Nothing to do: the reading greenlet delivers by itself."""
+        """Does nothing: the reading greenlet delivers data by itself."""
 
     def write(self, data: bytes) -> None:
         self._waiting.append(data)
@@ -282,13 +283,13 @@ class TlsStream(_Ending):
             while data := source():
                 sink(data)
             reason = "closed by the peer"
-        except Exception as error:  # OSError, or gevent's own when the socket is closed under it
+        except Exception as error:  # OSError, or an error of gevent when the socket was closed meanwhile
             reason = str(error) or type(error).__name__
         self._loop.run_callback(self._end, reason)
 
     def _deliver(self, data: bytes) -> None:
         self._loop.run_callback(self._received, data)
-        gevent.sleep(0)  # reading does not wait while there is something: others would never get their turn
+        gevent.sleep(0)  # reading does not block while there is data, so others would never run
 
     def _received(self, data: bytes) -> None:
         if not self.closed:

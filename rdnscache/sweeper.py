@@ -1,4 +1,4 @@
-"""L1 swept for a flush: in portions, since it may hold a million entries, and other work waits meanwhile."""
+"""Sweeps L1 for a flush, in steps: it may hold a million entries, and other work must not wait for that."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rdnscache.cache import SWEEPS, Cache
 from rdnscache.dns.entry import Entry
 from rdnscache.store.scope import Scope
 
-#: Whether an entry is to be forgotten.
+#: Tests whether an entry is to be deleted.
 Test = Callable[[Entry], bool]
 #: Told how many entries each scope has meant so far.
 Late = Callable[[list[int]], None]
@@ -23,7 +23,8 @@ RELEASED = 2000
 
 
 class _Meant:
-    """What is to be forgotten: what one of the tests says; `counts` are what each was the first to say."""
+    """A test that combines several: an entry is deleted if any of them says so; `counts` has how many each said
+    first."""
 
     def __init__(self, tests: Sequence[Test]) -> None:
         self._tests = tests
@@ -38,7 +39,7 @@ class _Meant:
 
 
 class Sweeper:
-    """Whatever is meant is not found from the first moment on, and is gone when a sweep returns."""
+    """Deletes entries from L1. They cannot be found from the first moment on, and are gone when a sweep returns."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
@@ -58,7 +59,7 @@ class Sweeper:
         return meant.counts
 
     def sweep_meant(self, test: Test) -> int:
-        """The same for the entries that a test means."""
+        """The same for the entries a test selects."""
         meant = _Meant([test])
         self._sweep(meant, ())
         return meant.counts[0]
@@ -92,7 +93,7 @@ def _test_of(scope: Scope) -> Test:
 
 
 def _release(aside: Cache) -> None:
-    """Let go of all of them: at once it would take as long as a second."""
+    """Free all of them in steps: at once this could take a second."""
     breath = Breath()
     while aside.release(RELEASED):
         breath.take()

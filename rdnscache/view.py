@@ -19,20 +19,20 @@ from rdnscache.clients.tls_names import TlsNames
 from rdnscache.dns.names import name_text, parse_name, shown
 from rdnscache.zone import Setting
 
-#: The options of a node that may be different in a view; a view has what it does not set from the node.
+#: The options of a node that a view may set; for any other the node's value applies.
 OPTIONS = (
     "upstream", "zone", "records", "hosts", "block", "pass_", "rpz", "block_answer", "special_names", "single_label",
     "rebind_protection", "rebind_allow", "filter_types", "dns64", "dns64_exclude",
 )  # fmt: skip
-#: Of these, those that say who is asked.
+#: Those of them that determine which upstreams are asked.
 ROUTING = ("upstream", "zone")
-#: Networks of clients in all views together.
+#: Most client networks of all views together.
 MOST_NETWORKS = 100_000
-#: Names in TLS of all views together.
+#: Most TLS names of all views together.
 MOST_TLS_NAMES = 10_000
-#: What the group of everybody else is called.
+#: The name of the group of all other clients.
 DEFAULT = "default"
-#: Keys of a table beside those of options; and options by their keys.
+#: Keys of a view's table other than options; and the options by their keys.
 _OWN = ("name", "clients", "listen", "tls_names")
 _OPTIONS = {option.removesuffix("_"): option for option in OPTIONS}
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
@@ -40,15 +40,15 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Clients in some networks, or in any where there are none; at some of a node's listeners, or at all; who name one
-    of some hosts in TLS, or none of them."""
+    """A group of clients, given by their networks (any if empty), the listeners they use (all if empty) and the host
+    names they send in TLS (not considered if empty)."""
 
     name: str
     clients: tuple[str, ...] = ()
     listen: tuple[Address, ...] = ()
     #: In lower case; `*.example.com` is every name below `example.com`.
     tls_names: tuple[str, ...] = ()
-    #: Options of a node that are different here, and their values.
+    #: Options that the view sets, and their values.
     settings: tuple[tuple[str, Any], ...] = ()
 
     def __str__(self) -> str:
@@ -60,16 +60,16 @@ class View:
 
     @property
     def routes(self) -> bool:
-        """Whether it may have others asked than usual."""
+        """Whether it may use upstreams other than the usual ones."""
         return any(option in ROUTING for option, _ in self.settings)
 
     @property
     def decides(self) -> bool:
-        """Whether it has policy options of its own."""
+        """Whether it sets options of the policy."""
         return any(option not in ROUTING for option, _ in self.settings)
 
     def table(self) -> dict[str, Any]:
-        """As in TOML."""
+        """The view as its table in TOML."""
         told: dict[str, Any] = {"name": self.name}
         if self.clients:
             told["clients"] = list(self.clients)
@@ -87,7 +87,7 @@ def _plain(value: Any) -> Any:
 
 
 def read(raw: Any, setting: Setting) -> tuple[View, ...]:
-    """The views in tables, or in a text with the same in TOML. Raises ValueError with one sentence."""
+    """The views in tables, or in a text that has them in TOML. Raises ValueError with one sentence."""
     found: list[View] = []
     for table in _tables(raw):
         view = _view(table, setting)
@@ -158,7 +158,7 @@ def _tls_names(view: str, raw: Any) -> tuple[str, ...]:
 
 
 def _refuse_equals(views: Sequence[View]) -> None:
-    """No client at a listener may be in two views by networks of the same length, whatever it names in TLS."""
+    """Refuse views that overlap: no client of a listener may be in two views by networks of the same length."""
     if sum(len(view.tls_names) for view in views) > MOST_TLS_NAMES:
         raise ValueError(f"the views have more than {MOST_TLS_NAMES} tls_names, the limit")
     known: dict[tuple[Network, Address | None, str], str] = {}
@@ -174,17 +174,17 @@ def _refuse_equals(views: Sequence[View]) -> None:
 
 
 def shut_out(views: Iterable[View], allow: Sequence[str]) -> Iterator[str]:
-    """A sentence about each view none of whose clients is answered."""
+    """A warning about each view none of whose clients may ask."""
     allowed = _ranges(allow)
     for view in views if allowed else ():
         found = ((each, bisect_right(allowed, (each[0], each[2], 1 << 128)) - 1) for each in _ranges(view.networks))
-        # the last of those that begin before its end: as none of them are inside of others, it is that or none
+        # as no network is inside another, only the last one that begins before this one's end can overlap it
         if not any(at >= 0 and allowed[at][0] == each[0] and allowed[at][2] >= each[1] for each, at in found):
             yield f"view {view.name}: none of its clients is answered, allow has other networks"
 
 
 def _ranges(texts: Sequence[str]) -> list[tuple[int, int, int]]:
-    """Version, first and last address of networks, none inside of another, in order."""
+    """The ranges of networks (version, first and last address), sorted, without networks inside others."""
     networks = [network for text in texts for network in parse_networks(text)]
     v4 = collapse_addresses(each for each in networks if isinstance(each, IPv4Network))
     v6 = collapse_addresses(each for each in networks if isinstance(each, IPv6Network))
@@ -196,13 +196,13 @@ _Groups = list[tuple[int, tuple[str, ...]]]
 
 
 def groups_at(views: Sequence[View], listener: Address) -> _Groups:
-    """The numbers of the views that count at a listener whatever is named in TLS, and their networks. Of equal networks
+    """The numbers of the views that apply at a listener regardless of TLS names, and their networks. Of equal networks
     the last one counts: that of a view that names the listener."""
     return [(number, view.networks) for number, view in _at(views, listener) if not view.tls_names]
 
 
 def tls_names_at(views: Sequence[View], listener: Address) -> TlsNames | None:
-    """What those who name a host in TLS are in at a listener; None where that makes no difference."""
+    """The groups of clients by TLS name at a listener; None when TLS names make no difference there."""
     groups: dict[str, _Groups] = {}
     for number, view in _at(views, listener):
         for name in view.tls_names:

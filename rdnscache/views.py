@@ -1,8 +1,8 @@
-"""Views at work: what groups of clients are answered, each by its own policy and routes.
+"""Answers for groups of clients, each with its own policy and routes.
 
-A question is resolved once, whoever asks: with the bare key, or with the key of a route where a view has others asked
-than usual. Everybody who waits is on the flight of that key. What a view says instead is decided for each who is
-answered, and kept in L1 under the view's own key, where its hits find it; neither Redis nor other workers know of it.
+A question is resolved once, whoever asks: under its bare key, or under the key of a route when a view has upstreams of
+its own. All clients waiting for it are on the flight of that key. The policy of a view is applied when its clients are
+answered; the result is kept in L1 under the view's own key, where hits find it, but not in Redis or in other workers.
 """
 
 from __future__ import annotations
@@ -25,45 +25,46 @@ from rdnscache.flights import Flight, Flights
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a group of clients has of its own. `routes` has the digest of the route for a question."""
+    """What is specific to a group of clients. `routes` has the digest of the route for a question."""
 
-    #: Empty where nobody has given it one.
+    #: Empty for a group without a configured name.
     name: str
     decider: Decider
     routes: Zones[bytes] | None = None
 
 
 def _mark(views: Sequence[View], view: View) -> int:
-    """The number of the first view that answers as this one."""
+    """The number of the first view that gives the same answers as this one."""
     return [(each.decider, each.routes) for each in views].index((view.decider, view.routes))
 
 
 class Views:
-    """Those of a worker by number; 0 is that of everybody else. `usual` has the digests of the usual routes."""
+    """The views of a worker by number; 0 is the default group. `usual` has the digests of the usual routes."""
 
     def __init__(self, views: Sequence[View], usual: Zones[bytes], cache: Cache) -> None:
         self._views = views
         self._usual = usual
         self._cache = cache
-        #: By number, what its keys are marked with: views that have all in common share what they answer.
+        #: For each view, the number in its keys: views with the same policy and routes share their answers.
         self.marks = bytes(_mark(views, view) for view in views)
         self.names = [each.name for each in views]
 
     def raw_key(self, key: bytes) -> bytes:
-        """The question that is asked for a view's."""
+        """The key under which a view's question is resolved."""
         bare, routes = bare_key(key), self._views[view_number(key)].routes
         digest = routes.of(bare) if routes is not None else b""
         return with_route(bare, digest) if digest and digest != self._usual.of(bare) else bare
 
     def change(self) -> None:
-        """The policies decide otherwise from now on."""
+        """The policies have changed."""
         for view in self._views:
             view.decider.change()
 
     def told(self, query: Query, now: float) -> tuple[Entry, int] | None:
-        """What a query's view answers without a flight, and from which layer; None: it is to join that of its key.
+        """The answer of a query's view without a flight, and its layer; None when the query has to join the flight of
+        its key.
 
-        The key is then the one to be asked, unless deciding takes questions of our own.
+        The key is then the one to resolve, unless the decision itself needs other questions answered first.
         """
         key = query.key
         entry, asks = self._views[view_number(key)].decider.at_once(key)
@@ -81,19 +82,19 @@ class Views:
         return None
 
     def answer(self, query: Query, entry: Entry) -> Entry:
-        """What a query's view says, the flight of its question having landed with this entry."""
+        """The answer of a query's view after the flight of its question has landed with this entry."""
         key = with_view(bare_key(query.key), self.marks[query.group])
         wide = wider_key(key) if entry.key != query.key else key
-        known = self._cache.peek(wide)  # made for somebody who waited with us
+        known = self._cache.peek(wide)  # made for another query on the same flight
         if known is not None and known.origin == entry.origin and known.stored == entry.stored:
             known.held_until = entry.held_until
             self._cache.hold(wide, entry.held_until)
             return known
-        decided, _ = self._views[view_number(key)].decider.at_once(key)  # otherwise than when it asked, perhaps
+        decided, _ = self._views[view_number(key)].decider.at_once(key)  # the policy may have changed since it asked
         return self._own(entry, query.key, key) if decided is None else decided
 
     def to_renew(self, key: bytes, left: int, now: float) -> bytes | None:
-        """The question to prefetch before an entry of a view expires; None where that has been done already."""
+        """The question to prefetch before an entry of a view expires; None when that has been done already."""
         raw = self.raw_key(key)
         found = self._cache.kept(raw)
         if found is None or now + left >= found.stored + found.ttl:
@@ -102,7 +103,7 @@ class Views:
         return None
 
     def decides(self, flight: Flight, flights: Flights) -> bool:
-        """Land a view's flight; False for what is asked for all."""
+        """Land a view's flight; False for a flight of the bare key, which serves all views."""
         number = view_number(flight.key)
         if number < 0:
             return False
@@ -118,29 +119,30 @@ class Views:
         else:
             reply = without_records(flight.key, SERVFAIL, EDE_NOT_READY)
             entry, layer = Entry(flight.key, reply, clock.now(), 0, 0), outcomes.FAILURE
-        if flight.up:  # it may have had to make way
+        if flight.up:  # it may have been shed meanwhile
             flights.land(flight, entry, layer)
         return True
 
     def minds(self, entry: Entry) -> bool:
-        """Nobody minds what is known of a question itself: views decide when they answer."""
+        """Nothing is replaced in the answer to the bare question: views decide when they answer."""
         return False
 
     def lacks(self, entry: Entry) -> bool:
-        """Nor does it lack anything."""
+        """Nor does it need other questions."""
         return False
 
     def settled(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
-        """What a question brings is kept as it is."""
+        """The answer to the bare question is kept unchanged."""
         return entry
 
     def decides_otherwise(self, entry: Entry) -> bool:
-        """Whether an entry would be another one now, since lists or orders have changed."""
+        """Whether the policy would now decide otherwise about an entry, since lists or orders have changed."""
         number = view_number(entry.key)
         return number >= 0 and self._views[number].decider.decides_otherwise(entry)
 
     def held(self, key: bytes) -> Iterator[tuple[str, Entry]]:
-        """What L1 has of a bare question for views, each with the question in words; views that share it have one."""
+        """The entries L1 has of a bare question for views, each with a description; views with the same answers have
+        one."""
         asked = set()
         for number in sorted({*self.marks}):
             mine = with_view(key, number)
@@ -156,20 +158,22 @@ class Views:
                 yield question_text(raw), entry
 
     def _own(self, entry: Entry, raw: bytes, key: bytes) -> Entry:
-        """What the view of a key says where an entry answers the question asked for it."""
+        """The answer of a key's view, given the entry that answers the question resolved for it."""
         decider, mine = self._views[view_number(key)].decider, _moved(entry, raw, key)
         told = decider.decided(mine, key)
-        if told is mine and decider.lacks(mine):  # what that takes is for a flight of its own
+        if told is mine and decider.lacks(mine):  # that takes other questions, for which it needs its own flight
             return mine
         return self._kept(told, entry, key)
 
     def _kept(self, told: Entry, entry: Entry, key: bytes) -> Entry:
-        """What is told, kept where the entry is that it was made of: its flight may have been flushed."""
+        """The view's answer, kept in L1 only while the entry it was made from is: the flight may have been flushed."""
         if told.ttl and self._cache.has(entry):
             self._cache.learn(key, told, clock.now())
         return told
 
 
 def _moved(entry: Entry, raw: bytes, key: bytes) -> Entry:
-    """The answer to a raw question, as that to a view's: what is decided about it leaves the other as it is."""
+    """A copy of the answer to the bare question under the view's key, so that decisions about it do not affect the
+    other.
+    """
     return entry.under(key if entry.key == raw else wider_key(key))

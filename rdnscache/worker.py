@@ -1,4 +1,4 @@
-"""The only place where a worker is put together. If you wonder who made an object, it was made here."""
+"""The only place where a worker is put together: whatever object you wonder about was created here."""
 
 from __future__ import annotations
 
@@ -61,23 +61,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which nobody is answered at most, while missed events are learnt; longer, and Redis is in trouble again.
+#: Longest pause of answering while missed events are read, in seconds; if that takes longer, Redis has failed again.
 LONGEST_HOLD = 0.05
-#: Seconds that queries wait for Redis at the beginning: those queued meanwhile would all be asked of upstreams.
+#: Longest wait for Redis at the start, in seconds: without it, queries queued meanwhile would all go to upstreams.
 FIRST_HOLD = 0.25
-#: Seconds between two looks at the gauges, and at what is still in flight while draining.
+#: Seconds between updates of the gauges, and between checks of what is still in flight while draining.
 GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
-#: Seconds between two beats of the hub, and between two looks whether the node has other lists.
+#: Seconds between two beats of the hub, and between checks for new lists.
 BEAT_INTERVAL = 0.25
-#: Seconds between two looks whether Redis is there, at the start.
+#: Seconds between checks for Redis at the start.
 ATTACH_LOOK = 0.02
-#: Entries and flights make no cycles, so the collector finds next to nothing; left alone it takes a tenth of each miss,
-#: and hits wait for it in a flood. A look at this many new objects takes 2 ms; one at those that have stayed is rare.
+#: Thresholds of the garbage collector. Entries and flights form no cycles, so it finds next to nothing; with Python's
+#: defaults it takes a tenth of each miss, and delays hits in a flood. Collecting this many new objects takes 2 ms; the
+#: older generations are collected rarely.
 GC_THRESHOLD = (10_000, 1000, 1000)
 
 
 class Worker:
-    """One worker's objects and their life."""
+    """The objects of one worker, and its life."""
 
     def __init__(self, config: Config, inherited: Inherited, line: Lifeline, policies: GroupPolicies) -> None:
         self.config = config
@@ -132,7 +133,7 @@ class Worker:
             query_log.views = self.views.names if config.view else ()
         self.guards = make_guards(config)
         self.udp, self.tcp, self.inner = self._make_listeners(inherited)
-        #: What clients reach.
+        #: The servers that clients reach.
         self.outer: list[UdpListener | TcpListener] = [*self.udp, *self.tcp]
         self.flights.drains = [listener.drain for listener in self.udp]
         self.admin = self._make_admin(inherited, seal)
@@ -141,11 +142,11 @@ class Worker:
         self._stopping = Event()
         self._evictions = 0
         self._limited = LimitReport(self.guards[0].limiter, counters)
-        #: How the supervisor's last order ended, as we have told it.
+        #: The result of the supervisor's last order, as last reported.
         self._told_order = b""
 
     def _make_budget(self, endpoint: Endpoint) -> Budget | None:
-        """What a server may be asked; None: any number."""
+        """The budget of a server; None when it has none."""
         rate = endpoint.budget or self.config.upstream_budget
         numbers = self.board.numbers(endpoint.label)
         place = numbers[metrics.BUDGET_NUMBERS :] if numbers is not None else None
@@ -165,7 +166,7 @@ class Worker:
     def _make_listeners(
         self, inherited: Inherited
     ) -> tuple[list[UdpListener], list[TcpListener], list[UdpListener | TcpListener]]:
-        """For clients over UDP and over TCP; and where the node's other workers ask, which serve until we exit."""
+        """The UDP and TCP servers for clients, and those for the node's other workers, which serve until we exit."""
         config, guards = self.config, self.guards
         bounds = (config.tcp_idle, config.tcp_connections)
         drains: list[Callable[[], None]] = []
@@ -178,7 +179,7 @@ class Worker:
             TcpListener(sock, self.answering, guard, pool)
             for sock, guard in zip(inherited.slot.tcp, guards, strict=True)
         ]
-        # the others have counted their clients' queries themselves
+        # the other workers count their clients' queries themselves
         uncounted = QueryLog(0), "", config.prefetch, self.board.scrap(), Departure()
         answering = Answering(self.cache, self.flights, Identity(), *uncounted)
         answering.subnets, answering.enforces = self.answering.subnets, False
@@ -193,7 +194,7 @@ class Worker:
     def _make_admin(self, inherited: Inherited, seal: Seal | None) -> Admin | None:
         if inherited.admin is None:
             return None
-        # only some workers have one, and they begin before they serve: an import would hold up the hub
+        # imported here: only some workers have one, and they start before serving, since an import blocks the hub
         from rdnscache.admin.page_orders import PageOrders
         from rdnscache.admin.page_status import PageStatus
         from rdnscache.admin.server import Admin
@@ -228,7 +229,7 @@ class Worker:
             return count if complete else None
 
     def _change_policy(self) -> int:
-        """Go by the lists and orders that there are now; how many entries are forgotten because of that."""
+        """Apply the current lists and orders; returns how many entries were deleted from L1 because of that."""
         if not self.rulebook.look(time.time()):
             return 0
         self._client_rules.change()
@@ -266,12 +267,12 @@ class Worker:
         self._line.say(f"{what} {event}")
 
     def run(self) -> int:
-        """Serve until SIGTERM, then finish what is in flight."""
+        """Serve until SIGTERM, then finish the queries in flight."""
         gevent.signal_handler(signal.SIGTERM, self._stopping.set)
         gevent.signal_handler(SUCCEEDED, self._succeeded)
         gevent.get_hub().print_exception = log_uncaught
-        gevent.config.track_greenlet_tree = False  # who began whom: 1 KB and more of each flight, for debuggers
-        gc.freeze()  # what lives as long as we do need not be looked at again
+        gevent.config.track_greenlet_tree = False  # costs over 1 KB per flight, for debuggers only
+        gc.freeze()  # objects that live as long as the worker need not be scanned again
         gc.set_threshold(*GC_THRESHOLD)
         self.store.start(FIRST_HOLD)
         self.routes.start()
@@ -306,19 +307,19 @@ class Worker:
                     self._change_policy()
 
     def _tell_order(self) -> None:
-        """Tell who ordered something how it ended: each worker does, for one of them may hang."""
+        """Report how an order ended to whoever gave it: every worker does, since one of them may hang."""
         told = self.board.order()
         if told != self._told_order and self.store.attached:
             self._told_order = told
             self.store.answer_order(json.loads(told))
 
     def _succeeded(self) -> None:
-        """Our successor reads from the same sockets: nobody has to be told to go elsewhere."""
+        """Our successor reads from the same sockets: clients need not be told to go elsewhere."""
         self._departure.succeeded = True
         self._stopping.set()
 
     def _linger(self) -> None:
-        """Serve on for a moment, but tell balancers that we are about to end."""
+        """Continue to serve for a moment, but tell balancers that we are about to end."""
         self._departure.begun = True
         end = time.monotonic() + (0.0 if self._departure.succeeded else self.config.linger)
         while (left := end - time.monotonic()) > 0:
@@ -326,14 +327,14 @@ class Worker:
             gevent.sleep(min(left, GAUGE_INTERVAL))
 
     def _beat(self) -> None:
-        """Say how we are, if it is time: a flush counts us until we say goodbye."""
+        """Report our state, if it is time: flushes wait for our confirmation until we say goodbye."""
         now = time.monotonic()
         if now >= self._next_beat:
             self.introduce()
             self._next_beat = now + BEAT - GAUGE_INTERVAL / 2
 
     def _warm(self) -> None:
-        """Bring what the cluster is asked most into L1, for `warm_time` at most; then say that we are warm."""
+        """Load the names asked most in the cluster into L1, for at most `warm_time`; then report that we are warm."""
         if self.config.warm and self.store.state != "none":
             with gevent.Timeout(self.config.warm_time, False):
                 while not self.store.attached:
@@ -348,7 +349,7 @@ class Worker:
         self.counters[metrics.WARM] = 1
 
     def _answered(self, key: bytes) -> bool:
-        """Whether a question has an answer, as far as we know: names that only fail need not be had ready."""
+        """Whether we know an answer to a question: names that only fail need not be loaded in advance."""
         entry = self.cache.kept(key)
         return entry is None or entry.rcode != SERVFAIL
 
@@ -363,7 +364,7 @@ class Worker:
         counters[metrics.WAITING] = self.flights.waiting
 
     def _drain(self) -> None:
-        """Read no more; wait for flights and open connections, for `drain` at most; then close the link."""
+        """Stop reading; wait for flights and open connections, for at most `drain`; then close the link."""
         self._departure.draining = True
         if self._departure.farewell:
             self.introduce()
@@ -391,7 +392,7 @@ class Worker:
             self.counters[gauge] = 0
 
     def _busy(self) -> bool:
-        """Whether somebody waits for us."""
+        """Whether any client still waits for an answer."""
         return bool(len(self.flights) or any(map(len, self.tcp)) or (self.admin is not None and self.admin.busy))
 
 

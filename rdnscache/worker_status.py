@@ -1,4 +1,4 @@
-"""What a worker says of itself, every few seconds: to the cluster through Redis, to its node through shared memory.
+"""The report that a worker makes every few seconds: to the cluster through Redis, to its node through shared memory.
 
 `rdnscache cluster status` and the admin page show it.
 """
@@ -34,18 +34,18 @@ from rdnscache.store.steering import STEP, STEPS
 from rdnscache.upstream.server import Server
 from rdnscache.views import Views
 
-#: Characters of an option's value that are told.
+#: Longest value of an option in the report, in characters.
 LONGEST_VALUE = 4000
-#: Servers that are told of.
+#: Most servers in the report.
 MOST_SERVERS = 64
-#: Rates are over this many seconds at least.
+#: Rates are computed over at least this many seconds.
 RECENT = 6.0
 _PLAIN = {metric.key: COLUMN[metric.key] for metric in METRICS if metric.kind != HISTOGRAM}
 _LAYER_COLUMNS = range(ANSWERS, ANSWERS + len(LAYERS))
 
 
 class WorkerStatus:
-    """The facts that do not change, made once, and those that do."""
+    """Builds the reports of a worker. Facts that do not change are collected once."""
 
     def __init__(
         self, config: Config, worker: int, counters: Counters, life: Incarnation, departure: Departure
@@ -123,21 +123,21 @@ def _upstream(server: Server, now: float) -> dict[str, Any]:
 
 
 def _brief(value: Any) -> Any:
-    """The value of an option; of one that is too long to be told, a sum that differs where the value does."""
+    """The value of an option; for one that is too long, its length and a checksum."""
     text = json.dumps(value)
-    return value if len(text) <= LONGEST_VALUE else f"{len(value)} of them, sum {crc32(text.encode()):08x}"
+    return value if len(text) <= LONGEST_VALUE else f"{len(value)} of them, checksum {crc32(text.encode()):08x}"
 
 
 class History:
-    """How many answers each layer gave in the steps of the last minutes."""
+    """How many answers each layer gave, in steps over the last minutes."""
 
     def __init__(self, wall: float, counts: list[int]) -> None:
         self._since = wall
         self._last = counts
-        self._steps: deque[tuple[int, list[float]]] = deque(maxlen=STEPS + 1)  # the last is not yet whole
+        self._steps: deque[tuple[int, list[float]]] = deque(maxlen=STEPS + 1)  # the last one is not complete
 
     def note(self, wall: float, counts: list[int]) -> None:
-        """Spread what was counted since the last time evenly over that time, which may reach into several steps."""
+        """Spread the counts since the last call evenly over the time since then, which may cover several steps."""
         added = [counts[column] - self._last[column] for column in _LAYER_COLUMNS]
         since, self._since, self._last = self._since, wall, counts
         if not since < wall < since + STEP * STEPS:  # the clock was set
@@ -158,7 +158,7 @@ class History:
 
 
 class Durations:
-    """How long the answers of the last minutes took: how many in each bucket of `metrics.BOUNDS`."""
+    """How long the answers of the last minutes took: their number in each bucket of `metrics.BOUNDS`."""
 
     def __init__(self, now: float, counts: list[int]) -> None:
         self._looks = deque([(now, self._sums(counts))])
@@ -175,7 +175,7 @@ class Durations:
             looks.popleft()
 
     def told(self, now: float) -> dict[str, Any]:
-        """Of all answers, and of those that were not in L1; and of how many seconds."""
+        """The counts of all answers, and of those not from L1; and the number of seconds they cover."""
         (since, first), (_, last) = self._looks[0], self._looks[-1]
         every, hits = ([b - a for a, b in zip(*pair, strict=True)] for pair in zip(first, last, strict=True))
         missed = [one - hit for one, hit in zip(every, hits, strict=True)]
@@ -183,7 +183,7 @@ class Durations:
 
 
 def held_of(cache: Cache, views: Views | None, name: bytes) -> list[dict[str, Any]]:
-    """What L1 holds of a name, for everybody and for each view; what a group without name is told, for everybody."""
+    """The entries L1 holds of a name, for everybody and for each view; a group without a name counts as everybody."""
     found, breath = dict[str, dict[str, Any]](), Breath()
     for key in questions(name, TYPES, IN):
         entry = cache.peek(key)

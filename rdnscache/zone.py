@@ -1,4 +1,4 @@
-"""Zones that are asked of servers of their own, or of none, as people write them:
+"""Zones with servers of their own, or with none, as people write them:
 
 corp.example=10.0.0.53,10.0.0.54      on the command line and in the environment
 10.0.0.0/8=tls://10.0.0.53#dns.corp.example    a network stands for its reverse zones
@@ -23,13 +23,13 @@ from typing import Any
 from rdnscache.dns.names import name_text, parse_name, shown
 from rdnscache.endpoint import Endpoint, split
 
-#: What stands for servers: the zone is asked nowhere; or of those that are asked for everything else.
+#: Words in place of servers: nobody is asked about the zone; or the servers that are asked about everything else.
 NONE, USUAL = "none", "default"
-#: Names of zones a node may have.
+#: Most zone names of a node.
 MOST_NAMES = 100_000
-#: More that have changed are not gone through one by one.
+#: If more zones than this have changed, everything is flushed instead of each zone.
 MOST_CHANGED = 100
-#: The settings of a zone, and the options of a node that they stand for.
+#: The settings of a zone, and the options of a node that they override.
 SETTINGS = {
     "policy": "upstream_policy", "timeout": "upstream_timeout", "deadline": "upstream_deadline", "ttl_min": "ttl_min",
     "ttl_max": "ttl_max", "negative_ttl_max": "negative_ttl_max", "failure_ttl": "failure_ttl",
@@ -41,25 +41,25 @@ _NETWORK = re.compile(r"[0-9A-Fa-f.:]+(?:/[0-9]{1,3})?")
 #: `10/8`, as some write it; no name of a host is like that.
 _SHORT_NETWORK = re.compile(r"[0-9.]+/[0-9]+")
 
-#: Makes the value of an option from what a person gives; ValueError refuses it.
+#: Converts a setting into the value of its option, or raises ValueError.
 Setting = Callable[[str, Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """Names in presentation form with their final dot, and whom to ask: `upstream`, or what `word` says."""
+    """Names in presentation form with final dot, and whom to ask: the servers in `upstream`, or what `word` says."""
 
     names: tuple[str, ...]
     upstream: tuple[Endpoint, ...] = ()
     word: str = ""
-    #: Options of a node that are different here, and their values.
+    #: Options that the zone sets, and their values.
     settings: tuple[tuple[str, Any], ...] = ()
 
     def __str__(self) -> str:
         return f"{','.join(self.names)}={','.join(self._servers())}"
 
     def table(self) -> dict[str, Any]:
-        """As in TOML."""
+        """The zone as its table in TOML."""
         words = {option: word for word, option in SETTINGS.items()}
         name = self.names[0] if len(self.names) == 1 else list(self.names)
         told: dict[str, Any] = {"name": name, "upstream": self.word or self._servers()}
@@ -70,7 +70,7 @@ class Zone:
 
 
 def read(raw: Any, setting: Setting) -> tuple[Zone, ...]:
-    """The zones in texts, between spaces, and in tables. Raises ValueError with one sentence."""
+    """The zones in tables and in texts, separated by spaces. Raises ValueError with one sentence."""
     items = [raw] if isinstance(raw, str | dict) else raw
     if not isinstance(items, list | tuple):
         raise ValueError(f"{shown(str(raw))} is not a list of zones")
@@ -95,7 +95,7 @@ def read(raw: Any, setting: Setting) -> tuple[Zone, ...]:
 
 
 def changed(before: Iterable[Zone], after: Iterable[Zone]) -> list[str]:
-    """The names of zones whose servers have changed, none below another; the root where they are too many."""
+    """The names of zones whose servers have changed, without those below another; the root when there are too many."""
     old, new = _by_name(before), _by_name(after)
     names = sorted((name for name in {*old, *new} if old.get(name) != new.get(name)), key=len)
     found: set[str] = set()
@@ -110,7 +110,7 @@ def _by_name(zones: Iterable[Zone]) -> dict[str, Any]:
 
 
 def _label_starts(name: str) -> Iterator[int]:
-    """Where each label of our own presentation form begins: it has no dot inside a label."""
+    """Where each label of a name in our presentation form begins; no label contains a dot there."""
     start = 0
     while start < len(name):
         yield start
@@ -168,7 +168,7 @@ def _zone(names: Sequence[str], servers: Sequence[str]) -> Zone:
 
 
 def _names(text: str) -> Iterator[str]:
-    """A zone's name; of a network, those of its reverse zones."""
+    """A zone's name; for a network, the names of its reverse zones."""
     if _NETWORK.fullmatch(text) and (":" in text or text.count(".") == 3):
         yield from _reverse_names(text)
         return
@@ -182,7 +182,8 @@ def _names(text: str) -> Iterator[str]:
 
 
 def _reverse_names(text: str) -> Iterator[str]:
-    """RFC 1035 section 3.5, RFC 3596 section 2.5; a prefix between two labels stands for several zones."""
+    """The reverse zones of a network (RFC 1035 section 3.5, RFC 3596 section 2.5); several when its prefix ends inside
+    a label."""
     try:
         network = ipaddress.ip_network(text)
     except ValueError:
