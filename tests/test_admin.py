@@ -368,7 +368,7 @@ class TestMembers:
                     pipeline.execute()
             found = wait_for(lambda: (answer := page_status(place.ports[0]))["more"] and answer, 20)
             assert len(found["nodes"]) <= MAX_MEMBERS
-            assert "workers more are registered in Redis" in found["more"]
+            assert "more workers are registered in Redis" in found["more"]
             assert ask(place.nodes[0].port, "hit.members.test").answer
         finally:
             for start in range(0, 100_000, 5000):

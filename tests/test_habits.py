@@ -57,7 +57,7 @@ class TestWords:
 
     @pytest.mark.parametrize(
         ("words", "said"),
-        [("+foo a.test", "there is no '+foo' here, only +short"), ("+trace a.test", "--trace"), ("", "give a NAME"),
+        [("+foo a.test", "'+foo' is not supported, only +short"), ("+trace a.test", "--trace"), ("", "give a NAME"),
          ("a.test b.test", "one NAME at a time"), ("a.test NOTYPE", "'NOTYPE' is not a DNS type")],
     )  # fmt: skip
     def test_what_is_refused(self, words: str, said: str) -> None:
@@ -280,12 +280,12 @@ class TestLists:
     @pytest.mark.parametrize(
         ("words", "said"),
         [
-            (("cache", "ls"), "no entry is stored"),
-            (("cache", "ls", "*.none.test"), "no entry fits *.none.test"),
+            (("cache", "ls"), "there are no entries"),
+            (("cache", "ls", "*.none.test"), "no entry matches *.none.test"),
             (("cache", "top"), "no question"),
-            (("cluster", "members"), "no worker is there"),
-            (("cluster", "status"), "no node is there"),
-            (("policy", "orders"), "nothing is ordered"),
+            (("cluster", "members"), "no worker is running"),
+            (("cluster", "status"), "no node is running"),
+            (("policy", "orders"), "there are no orders"),
         ],
     )
     def test_nothing_is_said(self, redis_server: RedisServer, words: tuple[str, ...], said: str) -> None:
@@ -324,5 +324,5 @@ class TestWarm:
         names.write_text("".join(f"n{number}.test\n" for number in range(5000)))
         with Upstream(says(dns.rcode.REFUSED)) as upstream:
             done = command("cache", "warm", str(names), "--server", upstream.address, "--rate", "1000")
-            assert done.returncode == 1 and "refuses what we ask" in done.stderr
+            assert done.returncode == 1 and "refuses our queries" in done.stderr
             assert upstream.total() < 500

@@ -178,7 +178,7 @@ class TestOrphans:
             node.process.wait()
             wait_for(lambda: not any(map(alive, children)), 15)
             wait_for(lambda: relatives(node) == [], 10)
-            assert "has outlived its supervisor: it is killed" in node.log()
+            assert "has outlived its supervisor and does not end: it is killed" in node.log()
 
     def test_what_is_in_flight_is_answered_first(self) -> None:
         """A supervisor that is killed takes no answer with it."""

@@ -46,7 +46,7 @@ def test_nobody_to_order_is_an_error(redis_server: RedisServer) -> None:
     for words in ((), ("--node", "n7")):
         done = command("reload", *words, "--redis", redis_server.url)
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr in ("rdnscache: no node is there\n", "rdnscache: no node is called n7\n")
+        assert done.stderr in ("rdnscache: no node is running\n", "rdnscache: no node is called n7\n")
 
 
 def test_a_restart_is_answered_by_the_next_image(redis_server: RedisServer, tmp_path: Path) -> None:

@@ -446,7 +446,7 @@ class TestOrders:
     def test_a_node_that_is_there_is_not_forgotten(self, place: Place) -> None:
         """One that is gone is, with its workers."""
         status, told = place.post("/api/forget", {"node": "n0"})
-        assert (status, told["error"]) == (400, "n0 is there, and answers: end it first")
+        assert (status, told["error"]) == (400, "n0 still runs and answers: end it first")
         client = place.redis.client()
         client.zadd("rdns:1:nodes", {f"gone.{LIFE}.0": time.time() - 60})
         assert place.post("/api/forget", {"node": "gone"}) == (200, {"forgotten": "gone", "workers": 1})

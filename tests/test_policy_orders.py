@@ -264,16 +264,16 @@ class TestOrders:
             (("block", "a..b"), "a..b"),
             (("block", "."), "no name to block"),
             (("block", "a*b.test"), "no name to block"),
-            (("clear", "www.test"), "nothing was ordered about www.test."),
-            (("pause", "--for", "soon"), "no time such as"),
-            (("pause", "--for", "0"), "no time such as"),
+            (("clear", "www.test"), "there is no order about www.test."),
+            (("pause", "--for", "soon"), "not a time such as"),
+            (("pause", "--for", "0"), "not a time such as"),
         ],
     )
     def test_what_cannot_be_ordered(self, redis_server: RedisServer, words: tuple[str, ...], said: str) -> None:
         """One sentence, and nothing is changed."""
         done = command("policy", *words, "--redis", redis_server.url)
         assert (done.returncode, said in done.stderr) == (2, True)
-        assert "nothing is ordered" in command("policy", "orders", "--redis", redis_server.url).stderr
+        assert "there are no orders" in command("policy", "orders", "--redis", redis_server.url).stderr
 
 
 class TestLists:

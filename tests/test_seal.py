@@ -362,7 +362,7 @@ class TestPeople:
             wait_for(lambda: client.keys("rdns:1:node:n1.*.0"))
             refused = command("cache", "import", file, env=env)
             assert (refused.returncode, refused.stdout) == (2, "")
-            assert refused.stderr == "rdnscache: n1 believes only what is signed: give --secret, as to the node\n"
+            assert refused.stderr == "rdnscache: n1 accepts only signed entries: give the node's --secret\n"
             assert not client.exists(ENTRY)
             done = command("cache", "import", file, "--secret", FIRST, env=env)
             assert done.stdout == "stored 1, already there 0, refused 0\n", done.stderr

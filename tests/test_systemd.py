@@ -210,8 +210,11 @@ def test_a_socket_for_each_worker(upstream: Upstream) -> None:
 @pytest.mark.parametrize(
     ("places", "problem"),
     [
-        ([("127.0.0.2", 0, False)], "systemd gives a socket for 127.0.0.2:{} (UDP), which is no address of --listen"),
-        ([("127.0.0.1", 1, False)] * 2, "systemd gives 2 sockets for 127.0.0.1:{} (UDP), and only 1 can be served"),
+        (
+            [("127.0.0.2", 0, False)],
+            "systemd passes a socket for 127.0.0.2:{} (UDP), which is not an address of --listen",
+        ),
+        ([("127.0.0.1", 1, False)] * 2, "systemd passes 2 sockets for 127.0.0.1:{} (UDP), but only 1 can be served"),
         ([("::", 0, True)], "socket 'name0' of systemd is for IPv4 and IPv6 at once"),
     ],
 )
@@ -252,7 +255,7 @@ def test_a_restart_does_not_give_up_a_given_socket(upstream: Upstream, tmp_path:
             file.write_text(file.read_text().replace("workers = 2", "workers = 1"))
             process.send_signal(signal.SIGUSR2)
             told.wait("READY=1", 2)
-            wait_for(lambda: f"systemd gives 2 sockets for {place}:{port} (UDP)" in told.messages[-1])
+            wait_for(lambda: f"systemd passes 2 sockets for {place}:{port} (UDP)" in told.messages[-1])
             assert ask(port, "a.test").answer
             process.terminate()
             assert process.wait(15) == 0

@@ -1,7 +1,8 @@
-"""HTTP/1.1 as far as a few operators need it: one request on a connection, everything bounded before it is read.
+"""The part of HTTP/1.1 that the admin port needs: one request per connection, everything bounded before it is read.
 
-It runs on the hub like the DNS sockets do. A connection costs no greenlet until its request is whole, and those who are
-slow to send one, or to take the answer, lose their place to newcomers: the one who holds most places first.
+It runs on the hub like the DNS sockets. A connection needs no greenlet until its request is complete. Connections that
+are slow to send a request or to read the response are closed in favour of new ones, those of the client with the most
+connections first.
 """
 
 from __future__ import annotations
@@ -22,18 +23,19 @@ from rdnscache.stream import READ, Stream
 
 log = logging.getLogger(__name__)
 
-#: Octets of a request line with its headers, and of a body; lines of headers.
+#: Most octets of the request line with all headers, and of a body; most header lines.
 MAX_HEAD, MAX_BODY, MAX_HEADERS = 8192, 10_000, 64
-#: Connections of a worker, and those among them of one client (an address, or an IPv6 /64).
+#: Most connections of a worker, and of one client (an address, or an IPv6 /64) among them.
 MAX_CONNECTIONS, MAX_OF_CLIENT = 256, 64
-#: Octets of answers that clients have yet to take, over all connections.
+#: Most octets of responses not yet sent, over all connections.
 MAX_UNSENT = 16 << 20
-#: Seconds for a request to arrive whole, for an answer to be found, for it to leave; and, after an answer to what was
-#: not read to its end, until the connection is closed: closed at once, the answer would be lost as well.
+#: Time limits in seconds: for a request to arrive, for the answer to be produced, and for it to be sent. And how long a
+#: connection stays open after an answer to a request that was not read to its end: if it were closed at once, the
+#: client would lose the answer.
 REQUEST_TIME, WORK_TIME, LEAVE_TIME, LINGER_TIME = 5.0, 15.0, 10.0, 1.0
-#: Octets thrown away while lingering.
+#: Most octets discarded during that time.
 MAX_WASTE = 256 << 10
-#: Connections accepted in one go; seconds between two looks at the deadlines.
+#: Connections accepted at a time; seconds between checks of the deadlines.
 ACCEPTS, SWEEP_INTERVAL = 16, 0.25
 
 REASONS = {
@@ -50,7 +52,7 @@ _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\0]*?)[ \t]*")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A whole request. Header names are in lower case; `client` stands for whom it is from, for limits."""
+    """A complete request. Header names are in lower case; `client` identifies the sender for limits."""
 
     method: str
     path: str
@@ -70,12 +72,12 @@ class Response:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-#: How a request is answered: at once, or by work that may wait, in a greenlet of its own.
+#: The result of handling a request: a response, or work that may block and runs in a greenlet of its own.
 Answer = Response | Callable[[], Response]
 
 
 class BadRequest(Exception):
-    """What was sent is no request that we take."""
+    """The request is malformed or not supported."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -83,16 +85,16 @@ class BadRequest(Exception):
 
 
 def refusal(status: int, text: str, *headers: tuple[str, str]) -> Response:
-    """A sentence for people."""
+    """A response with a sentence in plain text."""
     return Response(status, "text/plain; charset=utf-8", f"{text}\n".encode(), headers)
 
 
 def parse_head(head: bytes, client: bytes) -> Request:
-    """A request without its body. Raises BadRequest."""
+    """Parse a request line and headers. Raises BadRequest."""
     line, *lines = head.decode("latin-1").replace("\r\n", "\n").split("\n")
     match = _REQUEST_LINE.fullmatch(line)
     if match is None or not match[2].startswith("/"):
-        raise BadRequest(400, "this is no HTTP/1.1 request")
+        raise BadRequest(400, "this is not an HTTP/1.1 request")
     if len(lines) > MAX_HEADERS:
         raise BadRequest(431, f"more than {MAX_HEADERS} headers")
     headers: dict[str, str] = {}
@@ -107,12 +109,12 @@ def parse_head(head: bytes, client: bytes) -> Request:
 
 
 def body_size(headers: dict[str, str]) -> int:
-    """How many octets follow the head. Raises BadRequest."""
+    """The length of the body in octets. Raises BadRequest."""
     if "transfer-encoding" in headers:
         raise BadRequest(501, "send the body with a Content-Length")
     text = headers.get("content-length", "0")
     if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise BadRequest(400, "the Content-Length is no number")
+        raise BadRequest(400, "the Content-Length is not a number")
     if int(text) > MAX_BODY:
         raise BadRequest(413, f"the body has more than {MAX_BODY} octets")
     return int(text)
@@ -142,22 +144,22 @@ class HttpServer:
         self._sweeper.start(self._sweep)
 
     def stop(self) -> None:
-        """Accept no more: others do who have the same listener."""
+        """Stop accepting: other workers have the same listener."""
         self._accepts = False
         self._watcher.stop()
 
     @property
     def busy(self) -> bool:
-        """Whether an answer is being found, or has not left."""
+        """Whether an answer is being produced or sent."""
         return any(each.at_work or each.unsent for mine in self._connections.values() for each in mine)
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS):
             try:
                 sock, address = self._sock.accept()
-            except OSError as error:  # none left, or gone before we came
+            except OSError as error:  # no descriptor is left, or the client is gone already
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    self._watcher.stop()  # they wait in the backlog; the next sweep looks again
+                    self._watcher.stop()  # connections wait in the backlog until the next sweep
                 return
             client = client_of(address[0])
             if not self._make_room(client):
@@ -169,7 +171,8 @@ class HttpServer:
             connection.read()
 
     def _make_room(self, client: bytes) -> bool:
-        """Whether one more of a client can be had, perhaps in place of the oldest that has nothing whole to answer."""
+        """Whether a client may have one more connection, if need be in place of the oldest one without a complete
+        request."""
         mine = self._connections.get(client, {})
         if len(mine) >= MAX_OF_CLIENT:
             return self._push_out(mine)
@@ -195,7 +198,7 @@ class HttpServer:
                 del self._connections[connection.client]
 
     def fit_unsent(self, newest: Connection) -> None:
-        """Close the connections that hold the most of what nobody takes, until the rest fits."""
+        """Close the connections with the most unsent octets until the rest is within the limit."""
         slow = [each for mine in self._connections.values() for each in mine if each.unsent]
         total = sum(each.unsent for each in slow)
         for each in sorted(slow, key=lambda each: (each is newest, -each.unsent)):
@@ -214,7 +217,7 @@ class HttpServer:
 
 
 def client_of(host: str) -> bytes:
-    """Whom an address stands for: itself, or the network of 64 bits an IPv6 host is in."""
+    """The client an address belongs to: the address itself, or the /64 of an IPv6 address."""
     host = host.partition("%")[0]
     return socket.inet_pton(socket.AF_INET6, host)[:8] if ":" in host else socket.inet_pton(socket.AF_INET, host)
 
@@ -227,10 +230,10 @@ class Connection:
         self._server = server
         self._buffer = bytearray()
         self._request: Request | None = None
-        #: Octets of the body; those thrown away.
+        #: Octets of the body; octets discarded.
         self._size = self._waste = 0
         self._answered = self._lingers = False
-        #: Whether an answer is being found: it is not waited for by anybody who is slow.
+        #: Whether the answer is being produced; the connection is not closed for slowness meanwhile.
         self.at_work = False
         self.deadline = time.monotonic() + REQUEST_TIME
         self._stream = Stream(sock, self._received, self._ended, MAX_UNSENT, self._drained)
@@ -240,7 +243,7 @@ class Connection:
         return self._stream.unsent
 
     def read(self) -> None:
-        """Most requests have arrived with their connection."""
+        """Read at once: most requests have arrived by the time their connection is accepted."""
         self._stream.read()
 
     def close(self) -> None:
@@ -254,12 +257,13 @@ class Connection:
         self.close()
 
     def _ended(self, reason: str) -> None:
-        """The client closed its side, or the connection broke; who has sent a whole request may await its answer."""
+        """The client closed its side, or the connection broke; a client whose request is complete still gets its
+        answer."""
         if self._stream.closed or not (self.at_work or self._stream.unsent) or self._lingers:
             self.close()
 
     def _received(self, data: bytes) -> None:
-        if self._answered or self.at_work:  # nothing more is wanted
+        if self._answered or self.at_work:  # ignore any further data
             self._waste += len(data)
             if self._waste > MAX_WASTE:
                 self.close()
@@ -274,7 +278,7 @@ class Connection:
             self._fail(error)
 
     def _read_head(self, added: int) -> bool:
-        """Whether the head is whole."""
+        """Whether the head is complete."""
         match = _END_OF_HEAD.search(self._buffer, max(len(self._buffer) - added - 3, 0), MAX_HEAD)
         if match is None:
             if len(self._buffer) >= MAX_HEAD:
@@ -303,7 +307,8 @@ class Connection:
             gevent.spawn(self._work, found)
 
     def _work(self, work: Callable[[], Response]) -> None:
-        """In a greenlet, begun as a callback of the hub: of those the hub runs no more than 5 ms between two polls."""
+        """Runs in a greenlet, started as a callback of the hub: it runs such callbacks for at most 5 ms between two
+        polls."""
         try:
             with gevent.Timeout(WORK_TIME, False):
                 self._send(work(), lingers=False)
@@ -319,7 +324,8 @@ class Connection:
         self._send(refusal(500, "this failed unexpectedly; see the log"), lingers=True)
 
     def _send(self, response: Response, lingers: bool) -> None:
-        """Send the answer; the connection closes when it has left, or a little later when there is more to read."""
+        """Send the answer; the connection closes once it is sent, or a little later if the request was not read to its
+        end."""
         self.at_work, self._answered, self._lingers = False, True, lingers
         if self._stream.closed:
             return

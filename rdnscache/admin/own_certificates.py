@@ -1,4 +1,4 @@
-"""When the certificates end that a node shows to upstreams and to Redis."""
+"""When the certificates expire that a node presents to upstreams and to Redis."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ log = logging.getLogger(__name__)
 
 
 def own_certificates(config: Config) -> list[Sample]:
-    """A sample for each file; a file that has been renewed since counts from the next reload on, as for connections."""
+    """A sample for each file; a renewed file counts from the next reload on, which is when connections use it as
+    well."""
     files = [each.certificate for each in config.endpoints if each.certificate]
     if config.redis not in ("embedded", "none"):
         files.append(str(parse(config.redis).tls_arguments.get("ssl_certfile", "")))
@@ -22,10 +23,10 @@ def own_certificates(config: Config) -> list[Sample]:
         try:
             found.append(Sample(CERTIFICATE_EXPIRY, (("file", _quoted(file)),), expiry_of_file(file)))
         except ValueError as error:
-            log.warning("it cannot be told when the certificate in %s ends: %s", file, error)
+            log.warning("the expiry of the certificate in %s is missing from the metrics: %s", file, error)
     return found
 
 
 def _quoted(text: str) -> str:
-    """As a label's value: a path may have anything in it."""
+    """A path as the value of a label, with all special characters escaped."""
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

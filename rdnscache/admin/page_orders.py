@@ -1,4 +1,4 @@
-"""What can be ordered from the live page: a flush, a pause of blocking, a reload, a restart, a node forgotten."""
+"""Orders from the live page: flush, pause blocking, reload, restart, forget a node."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from rdnscache.store.patterns import refuse_patterns
 from rdnscache.store.policy_document import LONGEST_PAUSE, UNTIL_RESUMED
 from rdnscache.store.scope import Scope
 
-#: Seconds for the workers to confirm a flush, and in which a node that is there answers.
+#: Seconds for the workers to confirm a flush, and within which a running node answers.
 FLUSH_PATIENCE, ANSWERS = 2.0, 1.0
 
-#: The shared cache and its members, or StoreDown with the words given where there is none.
+#: The shared cache and its members; raises StoreDown with the given text when there is none.
 Tools = Callable[[str], tuple[Browser, Members]]
 
 
 class PageOrders:
-    """Each takes the JSON that was sent, and raises ValueError for what cannot be read, StoreDown.
+    """Each method takes the JSON that was sent; ValueError for input that cannot be read, StoreDown without Redis.
 
-    `order` tells the supervisor of our own node what to do, and the ID of the event that ordered it.
+    `order` passes an order to the supervisor of our own node, with the ID of the event that gave it.
     """
 
     def __init__(self, node: str, tools: Tools, order: Callable[[str, str], None]) -> None:
@@ -38,7 +38,8 @@ class PageOrders:
         self._order_own = order
 
     def flush(self, told: Any) -> dict[str, Any]:
-        """Make the cluster forget `name`, `zone`, `type`, `rcode`, or with `all` everything, and say who confirmed."""
+        """Flush `name`, `zone`, `type`, `rcode`, or with `all` everything, in the whole cluster; returns who
+        confirmed."""
         browser, cluster = self._tools("there is no shared cache to flush")
         told = _object(told)
         refuse_patterns((str(told.get(name, "")) for name in ("name", "zone")), "a zone is a name and all below it")
@@ -55,7 +56,7 @@ class PageOrders:
         } | proof.as_json()
 
     def blocking(self, told: Any) -> dict[str, Any]:
-        """Pause blocking on all nodes for `pause` seconds; until somebody resumes with true, not any more with 0."""
+        """Pause blocking on all nodes for `pause` seconds; true pauses it until it is resumed, 0 resumes it."""
         browser, cluster = self._tools("there is no Redis through which others could be told")
         pause = told.get("pause") if isinstance(told, dict) else None
         if pause is not True and not (isinstance(pause, int) and 0 <= pause <= LONGEST_PAUSE):
@@ -66,17 +67,18 @@ class PageOrders:
         return {"done": done, "complete": proof.complete} | proof.as_json()
 
     def reload(self, told: Any) -> dict[str, Any]:
-        """Have `node`, or all, read their configuration again."""
+        """Make `node`, or all nodes, read their configuration again."""
         return self._order("reload", told)
 
     def restart(self, told: Any) -> dict[str, Any]:
-        """Have `node`, or all, restart on the sockets they have."""
+        """Make `node`, or all nodes, restart on the sockets they have."""
         return self._order("restart", told)
 
     def _order(self, what: str, told: Any) -> dict[str, Any]:
-        """Order it and wait for nobody: workers end meanwhile, ours as well. Nodes tell how it went as `order`.
+        """Send the order without waiting for it: workers end meanwhile, this one too. Nodes report the result as
+        `order`.
 
-        Our own node needs no Redis for it.
+        Our own node can be reached without Redis.
         """
         node = _node(told) if "node" in _object(told) else None
         try:
@@ -95,11 +97,11 @@ class PageOrders:
         return {"ordered": what, "event": event, "nodes": [self._node]}
 
     def forget(self, told: Any) -> dict[str, Any]:
-        """Stop expecting `node`, which ended without a goodbye; refused while it answers."""
+        """Remove `node`, which ended without saying goodbye, from the register; refused while it answers."""
         _, cluster = self._tools("there is no Redis, and no other node")
         node = _node(_object(told))
         if cluster.answering(node, ANSWERS):
-            raise ValueError(f"{node} is there, and answers: end it first")
+            raise ValueError(f"{node} still runs and answers: end it first")
         count = cluster.forget(node)
         if not count:
             raise ValueError(f"no node is called {node}")
@@ -108,12 +110,12 @@ class PageOrders:
 
 def _object(told: Any) -> dict[str, Any]:
     if not isinstance(told, dict):
-        raise ValueError("a JSON object is wanted")
+        raise ValueError("the body has to be a JSON object")
     return told
 
 
 def _node(told: dict[str, Any]) -> str:
     node = told.get("node")
     if not isinstance(node, str) or not 0 < len(node) <= LONGEST_NAME + 11:
-        raise ValueError("node is the name of a node")
+        raise ValueError("node has to be the name of a node")
     return node

@@ -1,5 +1,5 @@
-"""What the live page shows, as plain data: the cluster as its workers tell of it, its last hour, its clients, sampled
-queries, what is held of a name, the options of a node."""
+"""The content of the live page as plain data: the cluster as its workers report it, its last hour, its clients, sampled
+queries, the entries of a name, the options of a node."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from rdnscache.operator.told import as_dict
 from rdnscache.store.membership import Member
 from rdnscache.store.seal import Seal
 
-#: Seconds for which one look at the cluster serves everybody who asks; one at Redis' memory; one at the last hour.
+#: Seconds for which results are reused: the status of the cluster, the memory of Redis, and the last hour.
 FRESH, MEMORY_FRESH, HOUR_FRESH = 1.0, 5.0, 15.0
-#: Lines of the lists.
+#: Lines of each list.
 HOT, SLOW = 20, 20
-#: Workers that are shown; a cluster that has more is looked at with `rdnscache cluster status`.
+#: Most workers shown; for larger clusters there is `rdnscache cluster status`.
 MAX_MEMBERS = 1000
 
 
 class PageStatus:
-    """Without Redis, or while it is away, this node alone is shown, from what its workers leave on the board."""
+    """Without Redis, or while it is away, only this node is shown, from the reports of its workers on the board."""
 
     def __init__(self, config: Config, redis_url: str | None, board: Board, seal: Seal | None) -> None:
         self._config = config
@@ -53,7 +53,7 @@ class PageStatus:
     def cluster(self) -> bytes:
         """Nodes, the history of their answers, the hottest names and the latest slow queries, as JSON.
 
-        One look at a time, and one in a second.
+        Computed once at a time, and at most once a second.
         """
         with self._looking:
             if time.monotonic() - self._looked >= FRESH:
@@ -79,7 +79,7 @@ class PageStatus:
             "time": time.time(),
             "node": self._node,
             "redis": problem or "ok",
-            "more": f"{more} workers more are registered in Redis than the {len(members)} shown here." if more else "",
+            "more": f"{more} more workers are registered in Redis than the {len(members)} shown here." if more else "",
             "can_flush": bool(self._config.admin_token),
             "readers_look_up": bool(self._config.admin_read_token),
             "shows_clients": self._config.admin_clients,
@@ -93,7 +93,7 @@ class PageStatus:
             "slow": status.slow(members, SLOW, breathe),
         }
         self._clients = json.dumps({"node": self._node, "redis": problem or "ok"} | traffic.clients(members)).encode()
-        while members:  # what they told goes one by one: all at once would take 20 ms
+        while members:  # freed one by one: freeing all reports at once would take 20 ms
             members.pop()
             breathe()
         head = json.dumps(rest)[:-1]
@@ -107,7 +107,8 @@ class PageStatus:
             self._memory_at = time.monotonic()
 
     def tools(self, without: str) -> tuple[Browser, Members]:
-        """Raises StoreDown: `without` when there is no Redis; or when a Redis Cluster cannot be reached."""
+        """Raises StoreDown when there is no Redis, with the text `without`, or when a Redis Cluster cannot be
+        reached."""
         if self._browser is None:
             raise StoreDown(without)
         return self._browser, Members(self._browser.redis, self._browser.names, Breath().take)
@@ -121,12 +122,13 @@ class PageStatus:
         return found
 
     def lookup(self, name: str, rtype: str) -> dict[str, Any]:
-        """What the cluster holds of a name. Raises ValueError for an invalid name, StoreDown."""
+        """The entries of a name in the cluster. Raises ValueError for an invalid name, and StoreDown."""
         tools = self.tools("there is no shared cache to look into")
         return {"entries": [_plain(view) for view in lookup(*tools, name, rtype)]}
 
     def hour(self) -> bytes:
-        """What was counted in each minute of the last hour, as JSON: by the cluster; by us alone where it is away."""
+        """The counts of each minute of the last hour as JSON: of the cluster, or of this node alone while Redis is
+        away."""
         wanted = minutes_until(time.time())
         with self._looking:
             if self._hour_until != wanted.stop or time.monotonic() - self._hour_at >= HOUR_FRESH:
@@ -149,12 +151,12 @@ class PageStatus:
         return self._clients
 
     def queries(self, text: str) -> bytes:
-        """The sampled queries of this node in which these words are, as JSON."""
+        """The sampled queries of this node that contain these words, as JSON."""
         found = search(self._board.rings, text, Breath().take)
         return json.dumps({"node": self._node, "one_of": self._config.admin_sample} | found).encode()
 
     def options(self, node: str) -> bytes:
-        """With which options a node runs, as JSON; secrets are masked. Raises ValueError when none is called so."""
+        """The options of a node as JSON, with secrets masked. Raises ValueError when there is no node of that name."""
         try:
             _, cluster = self.tools("there is none")
             members = cluster.members()
@@ -173,5 +175,5 @@ class PageStatus:
 
 
 def _plain(view: View) -> dict[str, Any]:
-    """What `dataclasses.asdict` gives, which copies every list in it."""
+    """Like `dataclasses.asdict`, but without copying every list."""
     return {each.name: getattr(view, each.name) for each in fields(view)}

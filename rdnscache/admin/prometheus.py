@@ -1,7 +1,7 @@
-"""A node's numbers in Prometheus' text form (version 0.0.4), as /metrics gives them.
+"""A node's metrics in Prometheus' text format (version 0.0.4), as served under /metrics.
 
-Written out here: a node with 31 upstreams has 1,000 lines, and a library that makes an object of each holds the hub for
-15 to 45 ms.
+Formatted here and not by a library: a node with 31 upstreams has 1,000 lines, and making an object of each would block
+the hub for 15 to 45 ms.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _BOUND_TEXTS = (*(repr(bound) for bound in BOUNDS), "+Inf")
 
 
 def exposition(board: Board, own: Sequence[Sample] = ()) -> bytes:
-    """The text, of the board and of what the node knows itself; the samples of a metric are together."""
+    """The text for the numbers on the board and for `samples` of the node; all samples of a metric are together."""
     lines: list[str] = []
     last = ""
     for sample in (*board.samples(), *own):
@@ -47,5 +47,5 @@ def _histogram(name: str, sample: Sample) -> Iterable[str]:
 
 
 def _labels(labels: Labels) -> str:
-    """What we put there, names of layers and addresses, needs no escaping."""
+    """Labels in braces. Their values are names of layers and addresses, which need no escaping."""
     return "{" + ",".join(f'{name}="{value}"' for name, value in sorted(labels)) + "}" if labels else ""

@@ -1,4 +1,4 @@
-"""The sampled queries of a node, looked through by words."""
+"""Searches the sampled queries of a node."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rdnscache.dns.names import name_text, rcode_text, type_text
 from rdnscache.outcomes import LAYERS
 from rdnscache.query_sample import QueryRing, Sampled
 
-#: Queries that are shown; characters and words that are looked for.
+#: Most queries shown; most characters and words of a search.
 MOST, LONGEST_SEARCH, MOST_WORDS = 200, 300, 8
 
 
 def search(rings: Sequence[QueryRing], text: str, breathe: Breathe) -> dict[str, Any]:
-    """The latest queries in which all words are found, the newest first, and among how many."""
+    """The latest queries that contain all words, newest first, and how many were searched."""
     words = text.lower().split()[:MOST_WORDS]
     found: list[tuple[Sampled, dict[str, Any]]] = []
     total = 0

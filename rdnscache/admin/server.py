@@ -1,7 +1,7 @@
-"""What operators reach over HTTP: /metrics, /healthz, /readyz, and the live page with what it asks for.
+"""The admin port: /metrics, /healthz, /readyz, and the live page with its API.
 
-Every worker serves the one listener; the numbers are shared. Health is answered in the hub and needs no place that
-anything else could hold.
+All workers serve one listener; the numbers are shared. Health checks are answered in the hub, and cannot be kept
+waiting by other requests.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from rdnscache.metrics import WARM, Board
 
 log = logging.getLogger(__name__)
 
-#: Characters of a name (one of 255 octets has at most 1,016) and of a type that is looked up.
+#: Longest name to look up in characters (one of 255 octets has at most 1,016), and longest type.
 MAX_NAME, MAX_TYPE = 1100, 32
-#: Characters of the name of a node, with its incarnation.
+#: Longest name of a node with its incarnation, in characters.
 MAX_NODE = 266
-#: Who may wait for a look at the cluster at a time; look-ups and flushes go one by one.
+#: How many requests may wait for the status of the cluster at a time; look-ups and flushes run one at a time.
 MAX_LOOKERS = 8
 _PAGE = {
     "/": ("page.html", "text/html; charset=utf-8"),
@@ -47,7 +47,7 @@ _PAGE = {
 #: What is private, but for readers.
 _READ = ("/api/lookup", "/api/config")
 _JSON = "application/json"
-#: What a browser may do with our page: nothing but load our own files; and nobody may frame it.
+#: Lets browsers load only our own files into the page, and forbids other pages to frame it.
 _SAFE = (
     ("Content-Security-Policy", "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'"),
     ("X-Content-Type-Options", "nosniff"),
@@ -55,16 +55,16 @@ _SAFE = (
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Cache-Control", "no-store"),
 )
-#: The page sends this with everything it asks; no other site can make a browser do so without our leave.
+#: The page sends this header with every request; another site cannot make a browser send it without our permission.
 PAGE_HEADER = "x-rdnscache"
 
 
 class Busy(Exception):
-    """Others are being served."""
+    """Too many other requests are being served."""
 
 
 class Gate:
-    """Lets a number of callers in at a time, and nobody wait."""
+    """Admits a number of callers at a time; further ones are refused, not queued."""
 
     def __init__(self, places: int) -> None:
         self._free = places
@@ -95,7 +95,7 @@ class Admin:
         config: Config,
         departure: Departure,
     ) -> None:
-        #: Whether only this machine can ask us: then only its own addresses may be in the address bar.
+        #: Whether only this machine can connect: then the Host has to be one of its own addresses.
         self._local = Address(*listener.getsockname()[:2]).loopback
         self._server = HttpServer(listener, self._answer, _SAFE)
         self._board, self._own = board, own_certificates(config)
@@ -107,7 +107,7 @@ class Admin:
             "/api/restart": orders.restart,
             "/api/forget": orders.forget,
         }
-        #: What tells names of clients, names they asked for, or addresses of ours: with a token, it needs that.
+        #: Paths that show clients, the names they asked for, or our addresses: if there is a token, they require it.
         self._private: dict[str, Callable[[Request], Answer]] = {
             "/api/lookup": self._lookup,
             "/api/clients": lambda _: self._work(self._lookers, page_status.clients),
@@ -134,7 +134,7 @@ class Admin:
         return self._server.busy
 
     def _answer(self, request: Request) -> Answer:
-        """Called in the hub: what takes longer than a moment is given back as work."""
+        """Called in the hub: anything that takes longer is returned as work."""
         path, method = request.path, request.method
         if method not in ("GET", "HEAD") and not (method == "POST" and path in self._orders):
             return refusal(405, "try GET", ("Allow", "GET, HEAD"))
@@ -152,7 +152,7 @@ class Admin:
         if path in self._files:
             return Response(200, *self._files[path])
         if path.startswith("/api/") and _from_elsewhere(request.headers):
-            return _json(403, {"error": "other sites may not ask this"})
+            return _json(403, {"error": "requests from other sites are refused"})
         if path == "/api/cluster":
             return self._work(self._lookers, self._page_status.cluster)
         if path == "/api/hour":
@@ -175,17 +175,20 @@ class Admin:
         return refusal(200, "ok")
 
     def _work(self, gate: Gate, find: Callable[[], bytes]) -> Callable[[], Response]:
-        """Work whose result is JSON; its troubles are put into words."""
+        """Work whose result is sent as JSON; errors become responses with a sentence."""
 
         def work() -> Response:
             try:
                 with gate.inside():
                     return Response(200, _JSON, find())
             except Busy:
-                return replace(_json(503, {"error": "others are being served"}), headers=(("Retry-After", "1"),))
+                return replace(
+                    _json(503, {"error": "too many requests are being served, try again"}),
+                    headers=(("Retry-After", "1"),),
+                )
             except StoreDown as error:
                 return _json(503, {"error": f"Redis: {error}"})
-            except (ValueError, RecursionError) as error:  # what was asked for cannot be read
+            except (ValueError, RecursionError) as error:  # the request cannot be parsed
                 return _json(400, {"error": str(error)})
 
         return work
@@ -194,23 +197,23 @@ class Admin:
         asked = _asked(request)
         name, rtype = asked.get("name", ""), asked.get("type", "")
         if not 0 < len(name) <= MAX_NAME or len(rtype) > MAX_TYPE:
-            return _json(400, {"error": f"a name of 1 to {MAX_NAME} characters is wanted, and perhaps a type"})
+            return _json(400, {"error": f"give a name of 1 to {MAX_NAME} characters, and optionally a type"})
         return self._work(self._lookups, lambda: _bytes(self._page_status.lookup(name, rtype)))
 
     def _queries(self, request: Request) -> Answer:
         words = _asked(request).get("words", "")
         if len(words) > LONGEST_SEARCH:
-            return _json(400, {"error": f"words of {LONGEST_SEARCH} characters are looked for at most"})
+            return _json(400, {"error": f"a search may have at most {LONGEST_SEARCH} characters"})
         return self._work(self._lookups, lambda: self._page_status.queries(words))
 
     def _config(self, request: Request) -> Answer:
         node = _asked(request).get("node", "")
         if len(node) > MAX_NODE:
-            return _json(400, {"error": "that is no name of a node"})
+            return _json(400, {"error": "this is not the name of a node"})
         return self._work(self._lookups, lambda: self._page_status.options(node))
 
     def _order(self, request: Request, obey: Callable[[Any], dict[str, Any]]) -> Answer:
-        """Needs the token in a header of its own, which no other site's page can make a browser send."""
+        """Requires the token in a header of its own, which a page of another site cannot make a browser send."""
         if request.method != "POST":
             return refusal(405, "try POST", ("Allow", "POST"))
         if not self._token:
@@ -221,12 +224,12 @@ class Admin:
         return self._work(self._flushes, lambda: _bytes(obey(_object(request.body))))
 
     def _authorise(self, request: Request) -> Response | None:
-        """The refusal for who has not sent the admin token, and for who has sent too many wrong ones."""
+        """The refusal of a request without the admin token, or of a client that has sent too many wrong ones."""
         given = request.headers.get("authorization", "")
         return self._refused(request, "admin", is_one_of(shown_token(given, basic=False), self._token), "Bearer")
 
     def _may_read(self, request: Request) -> Response | None:
-        """The same for one of the tokens; browsers ask for it, and send it as a password."""
+        """The same for either token; browsers prompt for it, and send it as a password."""
         given = shown_token(request.headers.get("authorization", ""), basic=True)
         known = is_one_of(given, self._read_token, self._token)
         return self._refused(request, "read", known, 'Basic realm="rdnscache: any name, and the read token"')
@@ -248,8 +251,9 @@ class Admin:
     def _may_be_called(self, host: str) -> bool:
         """Whether the page may be served under a Host.
 
-        A page of another site can make its own name lead to our address (DNS rebinding), but not bear an address, nor a
-        name that is ours: those may be used. Where only this machine can ask, they are its own.
+        Another site can make its own name resolve to our address (DNS rebinding), but it cannot have an IP address as
+        its name, nor a name of ours: those are allowed. If only this machine can connect, the address has to be its
+        own.
         """
         match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(:[0-9]{1,5})?", host)
         if match is None:
@@ -264,10 +268,10 @@ class Admin:
 
 
 def _from_elsewhere(headers: dict[str, str]) -> bool:
-    """Whether another site's page has made a browser ask: costly questions are not for everybody to have asked.
+    """Whether a page of another site made the browser send this request, which costly requests must not allow.
 
-    Browsers say where a request is from, but the older ones do not, nor any to a plain HTTP site on another machine;
-    those have to show the page's own header.
+    Browsers tell where a request comes from, except older ones, and except to a plain HTTP site on another machine;
+    without that information the page's own header is required.
     """
     site = headers.get("sec-fetch-site")
     if site is not None:
@@ -279,7 +283,7 @@ def _from_elsewhere(headers: dict[str, str]) -> bool:
 
 
 def _asked(request: Request) -> dict[str, str]:
-    """What is asked for behind the path; nothing where that cannot be read."""
+    """The parameters of the query string; none when it cannot be parsed."""
     try:
         found = parse_qs(request.query, max_num_fields=8)
     except ValueError:
@@ -289,7 +293,9 @@ def _asked(request: Request) -> dict[str, str]:
 
 def _object(body: bytes) -> Any:
     if not body:
-        raise ValueError("a JSON object is wanted: to flush, with name, zone, type, rcode or all; else, pause or node")
+        raise ValueError(
+            "the body has to be a JSON object: to flush, with name, zone, type, rcode or all; otherwise pause or node"
+        )
     return json.loads(body)
 
 

@@ -1,16 +1,16 @@
-"""Who may ask at the admin port: tokens, and how often somebody may guess."""
+"""Access to the admin port: tokens, and a limit for guessing them."""
 
 from __future__ import annotations
 
 import base64
 import hmac
 
-#: Wrong tokens after which a client has to wait, and the seconds in which they count; clients that are remembered.
+#: Wrong tokens after which a client has to wait, and the seconds over which they count; most clients remembered.
 ATTEMPTS, ATTEMPT_TIME, CLIENTS_KEPT = 10, 60.0, 1024
 
 
 def shown_token(authorization: str, basic: bool) -> bytes:
-    """The token in a header: `Bearer TOKEN`, or with `basic` the password of `Basic` too; empty where there is none."""
+    """The token in a header: `Bearer TOKEN`, or with `basic` also the password of `Basic`; empty when there is none."""
     kind, _, rest = authorization.partition(" ")
     if kind.lower() == "bearer":
         return rest.strip().encode("latin-1", "replace")
@@ -23,15 +23,15 @@ def shown_token(authorization: str, basic: bool) -> bytes:
 
 
 def is_one_of(given: bytes, *tokens: bytes) -> bool:
-    """Whether it is one of the tokens that are set; how much of it is right cannot be told from the time this takes."""
+    """Whether it is one of the configured tokens; compared in constant time."""
     return sum(hmac.compare_digest(given, token) for token in tokens if token) > 0  # all of them are compared
 
 
 class Attempts:
-    """Wrong tokens by client: after a few, a client is not even looked at until a minute has passed."""
+    """Wrong tokens by client: after a few, a client's tokens are not checked until a minute has passed."""
 
     def __init__(self) -> None:
-        #: The end of the minute, and how many in it.
+        #: By client: the end of the minute, and the number of wrong tokens in it.
         self._wrong: dict[bytes, tuple[float, int]] = {}
 
     def wait(self, client: bytes, now: float) -> int:

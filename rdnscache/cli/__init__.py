@@ -1,4 +1,4 @@
-"""The `rdnscache` command: a thin front door. Each command's work is elsewhere."""
+"""The `rdnscache` command. The commands parse options and print; their work is done elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rdnscache.cli.output import CANNOT_WRITE, echo, give_up_output
 from rdnscache.errors import RdnscacheError, StoreDown
 from rdnscache.forms import form
 
-#: Which module of this room has a command. Only that one is imported: it halves the time a command takes to begin.
+#: The module of each command. Only the one needed is imported, which halves the time a command takes to start.
 COMMANDS = {
     "serve": "serve",
     "query": "query",
@@ -28,12 +28,12 @@ COMMANDS = {
 }
 
 
-#: What a shell sets when it wants to know how a command goes on.
+#: The variable that a shell sets to ask for completions.
 COMPLETE = "_RDNSCACHE_COMPLETE"
 
 
 class Commands(click.Group):
-    """A group whose commands end with one sentence and an exit code where we know what went wrong."""
+    """A group whose commands end with one sentence and an exit code for every expected error."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
@@ -45,9 +45,9 @@ class Commands(click.Group):
         return found
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        if sys.stdin is None:  # closed before we began: as if it were empty
+        if sys.stdin is None:  # closed before we began: treated as empty
             sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
-        extra.setdefault("complete_var", COMPLETE)  # click would make it of the path we are called by
+        extra.setdefault("complete_var", COMPLETE)  # by default click derives it from the path of the command
         try:
             return super().main(*args, **extra)
         except OSError as error:
@@ -78,5 +78,5 @@ def main() -> None:
     \b
     rdnscache serve --upstream 192.0.2.53      start a node
     rdnscache query example.com                ask it
-    rdnscache cache ls                         see what the cluster remembers
+    rdnscache cache ls                         list what the cluster has cached
     """

@@ -1,4 +1,4 @@
-"""How commands find the Redis they are about."""
+"""How commands find the Redis they work on."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def redis_options(function: Callable[..., Any]) -> Callable[..., Any]:
         json_options,
         click.option(
             "--prefix", metavar="WORD", envvar="RDNSCACHE_PREFIX", default="rdns", show_default=True,
-            help="First part of every key.",
+            help="Prefix of every key.",
         ),
         click.option(
             "--redis", "url", metavar="URL", envvar="RDNSCACHE_REDIS",
-            help="Where the cache is.  [default: the embedded server running here]",
+            help="The Redis of the cache.  [default: the embedded server running here]",
         ),
     ):  # fmt: skip
         function = decorate(function)
@@ -57,7 +57,7 @@ def secret_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def find_redis(url: str | None, environ: Mapping[str, str] = os.environ) -> str:
-    """The URL to use. Raises ConfigError when there is none, or more than one to choose from."""
+    """The URL to use. Raises ConfigError when there is none, or more than one candidate."""
     if url == "none":
         raise ConfigError("--redis none: there is no shared cache to look into")
     if url and url != "embedded":
@@ -76,9 +76,8 @@ def find_redis(url: str | None, environ: Mapping[str, str] = os.environ) -> str:
 
 
 def open_browser(url: str | None, prefix: str, secrets: Sequence[str] = ()) -> Browser:
-    """Entries. What commands need is loaded here, as that takes a while and must not happen before a worker forks.
-
-    Raises ConfigError also for secrets that are none.
+    """The entries in Redis. Imports what commands need here, since that takes a while and must not happen before a
+    worker forks. Raises ConfigError, also for invalid secrets.
     """
     from rdnscache.operator.entries import Browser
 
@@ -96,7 +95,7 @@ def _seal(secrets: Sequence[str]) -> Seal:
 
 
 def open_cluster(url: str | None, prefix: str) -> Members:
-    """Members and events."""
+    """The members of the cluster, and its events."""
     from rdnscache.operator.members import Members
 
     browser = open_browser(url, prefix)

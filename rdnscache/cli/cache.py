@@ -1,4 +1,4 @@
-"""`rdnscache cache`: look into the shared cache, move it, and flush it."""
+"""`rdnscache cache`: inspect, copy and flush the shared cache."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def cache() -> None:
-    """Look into the shared cache, move it, and flush it."""
+    """Inspect, copy and flush the shared cache."""
 
 
 cache.add_command(flush)
@@ -44,7 +44,7 @@ cache.add_command(warm)
 @secret_option
 @redis_options
 def get(name: str, rtype: str, url: str | None, prefix: str, secrets: tuple[str, ...], as_json: str) -> None:
-    """Show what the cluster holds of NAME: all types and variants, or one TYPE; in Redis and in local caches.
+    """Show the entries of NAME: all types and variants, or one TYPE; in Redis and in local caches.
 
     Exit code 1 when there is nothing.
     """
@@ -90,7 +90,7 @@ def list_entries(
     secrets: tuple[str, ...],
     as_json: str,
 ) -> None:
-    """List the entries whose name fits PATTERN, such as '*.example.com'; all of them without one."""
+    """List the entries whose name matches PATTERN, such as '*.example.com'; without one, all entries."""
     try:
         text, wanted_type = pattern_text(pattern), type_text(type_number(rtype)) if rtype else ""
         wanted_rcode = rcode_text(rcode_number(rcode)) if rcode else ""
@@ -113,7 +113,7 @@ def list_entries(
         echo_items(map(asdict, views), as_json)
         return
     if not echo_table(HEAD, map(_short, views)):
-        echo_nothing("no entry is stored" if pattern == "*" else f"no entry fits {pattern}")
+        echo_nothing("there are no entries" if pattern == "*" else f"no entry matches {pattern}")
 
 
 SORTS: dict[str, Callable[[View], Any]] = {
@@ -126,14 +126,19 @@ SORTS: dict[str, Callable[[View], Any]] = {
 
 @cache.command()
 @click.option(
-    "--limit", metavar="N", default=20, show_default=True, type=click.IntRange(1, 1000), help="Questions to list."
+    "--limit",
+    metavar="N",
+    default=20,
+    show_default=True,
+    type=click.IntRange(1, 1000),
+    help="Most questions listed.",
 )
 @redis_options
 def top(limit: int, url: str | None, prefix: str, as_json: str) -> None:
-    """List the questions the cluster is asked most, with queries a second.
+    """List the questions asked most in the cluster, with queries per second.
 
-    An average over all nodes in which a minute ago counts half, from samples told every ten seconds. Names that only
-    fail are not among them.
+    Averages over all nodes, in which queries of a minute ago count half; updated every ten seconds. Names that only
+    fail are not listed.
     """
     hottest = open_cluster(url, prefix).hottest(limit)
     if as_json:
@@ -148,13 +153,13 @@ def top(limit: int, url: str | None, prefix: str, as_json: str) -> None:
 @secret_option
 @redis_options
 def export_entries(file: TextIO, url: str | None, prefix: str, secrets: tuple[str, ...], as_json: str) -> None:
-    """Write all entries to FILE, '-' for standard output: one JSON object a line."""
+    """Write all entries to FILE, '-' for standard output: one JSON object per line."""
     from rdnscache.operator.snapshot import export
 
     if file.name == "-" and sys.stdout is None:
         raise ConfigError("standard output is closed")
     browser = open_browser(url, prefix, secrets)
-    count = -1  # the first line is no entry
+    count = -1  # the first line is not an entry
     try:
         for line in progress(export(browser), browser, prints=file.name == "-"):
             file.write(line + "\n")
@@ -168,23 +173,23 @@ def export_entries(file: TextIO, url: str | None, prefix: str, secrets: tuple[st
 
 @cache.command("import")
 @click.argument("file", type=click.File("rb"))
-@click.option("--replace", is_flag=True, help="Store what is in the file over what is in Redis.")
+@click.option("--replace", is_flag=True, help="Replace entries that are in Redis already.")
 @secret_option
 @redis_options
 def import_entries(
     file: BinaryIO, replace: bool, url: str | None, prefix: str, secrets: tuple[str, ...], as_json: str
 ) -> None:
-    """Store the entries of a snapshot, '-' for standard input. What is not an entry is refused and counted.
+    """Store the entries of a snapshot, '-' for standard input. Lines that are not entries are refused and counted.
 
-    With a secret they are signed: then be sure of where FILE is from.
-    Exit code 1 when a line was refused, 2 when FILE is no snapshot, or the nodes have a secret and none is given.
+    If there is a secret, the entries are signed with it, so make sure that FILE can be trusted.
+    Exit code 1 when a line was refused, 2 when FILE is not a snapshot, or the nodes have a secret and none is given.
     """
     from rdnscache.operator.snapshot import Counts, load
 
     browser = open_browser(url, prefix, secrets)
     signers = [member.node for member in open_cluster(url, prefix).members() if member.signs]
     if signers and not secrets:
-        raise ConfigError(f"{signers[0]} believes only what is signed: give --secret, as to the node")
+        raise ConfigError(f"{signers[0]} accepts only signed entries: give the node's --secret")
     size = os.fstat(file.fileno()).st_size if file.seekable() and on_terminal(sys.stderr) else 0
     counts = Counts()
     bar: Any = click.progressbar(length=size, file=sys.stderr, label="storing", hidden=not size)
@@ -212,12 +217,12 @@ def _long(view: View) -> list[str]:
     return lines
 
 
-#: Of a list of entries.
+#: Columns of a list of entries.
 HEAD = ("NAME", "TYPE", "RCODE", "STATE", ">TTL", "ANSWER")
 
 
 def _short(view: View) -> tuple[str, ...]:
-    """A line of it; the type has the flags of the question behind it, as in the key."""
+    """A line of that list; the type is followed by the flags of the question, as in the key."""
     first = view.answer[0].split(" ", 4)[-1] if view.answer else "-"
     more = f" (+{len(view.answer) - 1})" if len(view.answer) > 1 else ""
     name, _, kind = view.key.partition("{")[2].rpartition("}:")

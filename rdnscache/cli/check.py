@@ -1,4 +1,4 @@
-"""`rdnscache check-redis`: whether a Redis will do as the shared cache."""
+"""`rdnscache check-redis`: whether a Redis is suitable as the shared cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from rdnscache.cli.access import find_redis, redis_options
 from rdnscache.cli.output import echo_json, echo_table
 
-#: Exit codes by the worst finding.
+#: The exit code for the worst finding.
 CODES = {"ok": 0, "note": 0, "risky": 1, "wrong": 2}
 
 
@@ -18,9 +18,10 @@ CODES = {"ok": 0, "note": 0, "risky": 1, "wrong": 2}
 @click.argument("place", metavar="[URL]", default="")
 @redis_options
 def check_redis(place: str, url: str | None, prefix: str, as_json: str) -> None:
-    """See whether the Redis at URL will do: versions, memory, rights, latency, clocks, and who else gets in.
+    """Check whether the Redis at URL is suitable: version, memory, permissions, latency, clocks, and who else has
+    access.
 
-    What a node does is tried with keys of no name. Give the URL as the node has it, with its user and password.
+    The commands of a node are tried with keys that belong to no name. Give the node's URL, with its user and password.
     Exit code 1 when something is risky, 2 when something is wrong.
     """
     from rdnscache.operator.audit import judge_all, worst

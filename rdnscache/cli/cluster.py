@@ -1,4 +1,4 @@
-"""`rdnscache cluster` and `rdnscache reload`: who is there, how they are, and telling them something."""
+"""`rdnscache cluster`, `reload` and `restart`: the nodes of the cluster, their status, and orders to them."""
 
 from __future__ import annotations
 
@@ -21,29 +21,31 @@ if TYPE_CHECKING:
     from rdnscache.operator.members import Members
     from rdnscache.store.membership import Member
 
-#: Seconds in which a node that is there answers.
+#: Seconds within which a running node answers.
 ANSWERS = 1.0
-#: Seconds between two looks with --watch.
+#: Seconds between updates with --watch.
 LOOK = 2.0
 
 
 @click.group()
 def cluster() -> None:
-    """See who is in the cluster, and how they are."""
+    """See which nodes are in the cluster, and their status."""
 
 
 @cluster.command()
-@click.option("--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Update every two seconds, until Ctrl-C.")
 @redis_options
 def status(watch: bool, url: str | None, prefix: str, as_json: str) -> None:
-    """Show nodes, workers, versions, rates, where answers come from, and what differs.
+    """Show nodes, workers, versions, rates, where answers come from, and differences between nodes.
 
-    Rates are those of the last seconds. Answers are told by layer, in percent, as metrics and the page do: l1 is the
-    worker's local cache, flight a question on its way already, l2 Redis, follower what another worker or node was
-    asking just then, upstream a server that was asked, stale an entry past its TTL, failure no answer, local what needs
-    neither cache nor upstream.
-    Gaps are counted since the workers began: links to Redis given up / events learnt late / wake-ups lost.
-    Exit code 1 when a node is missing, or none is there.
+    Rates are those of the last seconds. Answers are given by layer, in percent, as in metrics and on the page: l1 is
+    the worker's local cache, flight a question that was being resolved already, l2 Redis, follower an answer that
+    another worker or node was fetching at the time, upstream a server that was asked, stale an entry past its TTL,
+    failure no answer, local an answer that needs neither cache nor upstream.
+
+    Gaps are counted since the workers started: links to Redis lost / events read late / wake-ups lost.
+
+    Exit code 1 when a node is missing, or there is none.
     """
     members = open_cluster(url, prefix)
     while True:
@@ -55,7 +57,7 @@ def status(watch: bool, url: str | None, prefix: str, as_json: str) -> None:
         elif nodes:
             echo(*status_lines(nodes))
         else:
-            echo_nothing("no node is there")
+            echo_nothing("no node is running")
         if not watch:
             sys.exit(0 if nodes and all(node.present for node in nodes) else 1)
         time.sleep(LOOK)
@@ -64,7 +66,7 @@ def status(watch: bool, url: str | None, prefix: str, as_json: str) -> None:
 @cluster.command("members")
 @redis_options
 def list_members(url: str | None, prefix: str, as_json: str) -> None:
-    """List every worker, and when it last said something."""
+    """List every worker, and when it last reported."""
     found = open_cluster(url, prefix).members()
     if as_json:
         echo_json([_member(each) for each in found], as_json)
@@ -87,9 +89,9 @@ def _member(each: Member) -> dict[str, str | int | float]:
 @click.argument("node", shell_complete=nodes)
 @redis_options
 def config(node: str, url: str | None, prefix: str, as_json: str) -> None:
-    """Show with which options NODE runs, defaults included; secrets and passwords are masked.
+    """Show the options of NODE, defaults included; secrets and passwords are masked.
 
-    Exit code 1 when no node is called so.
+    Exit code 1 when there is no node of that name.
     """
     found = [each for each in open_cluster(url, prefix).members() if node in (each.node, each.full_name)]
     if not found:
@@ -106,12 +108,12 @@ def config(node: str, url: str | None, prefix: str, as_json: str) -> None:
 
 @cluster.command()
 @click.argument("node", shell_complete=nodes)
-@click.option("--force", is_flag=True, help="Also a node that is there: it enters itself again with its next word.")
+@click.option("--force", is_flag=True, help="Also a node that still runs: it registers again with its next report.")
 @redis_options
 def forget(node: str, force: bool, url: str | None, prefix: str, as_json: str) -> None:
-    """Stop expecting NODE: it ended without a goodbye and will not come back.
+    """Remove NODE from the register: it ended without saying goodbye and will not come back.
 
-    Exit code 1 when no node is called so, 2 when it answers.
+    Exit code 1 when there is no node of that name, 2 when it still answers.
     """
     members = open_cluster(url, prefix)
     if not force and members.answering(node, ANSWERS):
@@ -137,10 +139,11 @@ _wait_option = click.option(
 @_wait_option
 @redis_options
 def reload(node: str | None, patience: float, url: str | None, prefix: str, as_json: str) -> None:
-    """Make nodes read their configuration again and take over what changed, worker by worker, without a lost query.
+    """Make nodes read their configuration again and apply it, worker by worker, without losing a query.
 
-    Each node says how it went: a configuration that cannot be used is refused, and the old one stays.
-    Exit code 1 when a node has refused or said nothing, or none is there.
+    Each node reports the result: a configuration that cannot be used is refused, and the old one stays in use.
+
+    Exit code 1 when a node has refused or not reported, or there is none.
     """
     _order("reload", node, patience, open_cluster(url, prefix), as_json)
 
@@ -150,21 +153,22 @@ def reload(node: str | None, patience: float, url: str | None, prefix: str, as_j
 @_wait_option
 @redis_options
 def restart(node: str | None, patience: float, url: str | None, prefix: str, as_json: str) -> None:
-    """Make nodes restart on the sockets they have, without a lost query: for a new version, or any option.
+    """Make nodes restart on the sockets they have, without losing a query: for a new version, or any changed option.
 
-    Each node says how it went: one that could not start with what is there now goes on as it is.
-    Exit code 1 when a node has refused or said nothing, or none is there.
+    Each node reports the result: one that could not start again keeps running as it is.
+
+    Exit code 1 when a node has refused or not reported, or there is none.
     """
     _order("restart", node, patience, open_cluster(url, prefix), as_json)
 
 
 def _order(what: str, node: str | None, patience: float, members: Members, as_json: str) -> None:
-    """Tell one node or all of them, and say what came of it."""
+    """Send an order to one node or to all of them, and print the results."""
     from rdnscache.operator.orders import named, order
 
     nodes = named(members.members(), node)
     if not nodes:
-        echo("rdnscache: no node is there" if node is None else f"rdnscache: no node is called {node}", err=True)
+        echo("rdnscache: no node is running" if node is None else f"rdnscache: no node is called {node}", err=True)
         if as_json:
             echo_json({what: [], "refused": {}, "silent": []}, as_json)
         sys.exit(1)
@@ -173,11 +177,11 @@ def _order(what: str, node: str | None, patience: float, members: Members, as_js
     if as_json:
         echo_json({what: sorted(found.done), "refused": found.refused, "silent": found.silent}, as_json)
     elif patience == 0:
-        echo(f"told {', '.join(sorted(nodes.values()))}; how it went is in `rdnscache cluster status`")
+        echo(f"sent to {', '.join(sorted(nodes.values()))}; the result will be in `rdnscache cluster status`")
     else:
         echo(*(f"{name}: {what} done{f' ({note})' if note else ''}" for name, note in sorted(found.done.items())))
         for name, reason in sorted(found.refused.items()):
             echo(f"rdnscache: {name} has refused: {reason}", err=True)
         for name in found.silent:
-            echo(f"rdnscache: {name} has not said how it went within {patience:g} s", err=True)
+            echo(f"rdnscache: {name} has not reported a result within {patience:g} s", err=True)
     sys.exit(1 if patience and (found.refused or found.silent) else 0)

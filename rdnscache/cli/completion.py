@@ -1,6 +1,6 @@
-"""What a shell offers when somebody presses Tab: types, names that the cluster holds, nodes that are there.
+"""Shell completion: types, names in the cache, and running nodes.
 
-It is quick, has an end, and is silent: whoever types has not asked for anything yet.
+It is quick, bounded in time, and prints no errors: the user has not run anything yet.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rdnscache.cli.question_words import FLAGS
 from rdnscache.dns.names import RCODES, TYPES, parse_own_name
 from rdnscache.errors import RdnscacheError
 
-#: Seconds for all that Redis is asked; keys it looks at for each question; names and nodes that are offered.
+#: Seconds for all commands to Redis; keys that it scans for each; most names and nodes offered.
 PATIENCE, PORTION, MOST = 0.75, 2000, 50
 
 _NODE = re.compile(r"[A-Za-z0-9._-]{1,255}")
@@ -26,7 +26,7 @@ Offer = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
 def types(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
-    """Types of records, without those of questions alone."""
+    """Types of records, without those that exist only in questions."""
     return [name for number, name in TYPES.items() if name.startswith(begun.upper()) and not 128 <= number < 256]
 
 
@@ -35,7 +35,7 @@ def rcodes(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
 
 
 def words(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
-    """Of `query` and `flush`: flags, types, names."""
+    """Completions of `query` and `flush`: flags, types, names."""
     if begun.startswith("+"):
         return [f"+{name}" for name in FLAGS if name.startswith(begun[1:].lower())] if ctx.info_name == "query" else []
     if begun.startswith("@"):
@@ -44,7 +44,7 @@ def words(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
 
 
 def names(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
-    """Names of entries, as far as they are found in a moment."""
+    """Names of entries, as many as can be found within the time limit."""
     from rdnscache.store.patterns import glob_escape
 
     def find(redis: Any, known: Any, end: float) -> Iterator[str]:
@@ -74,7 +74,7 @@ def nodes(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
 
 
 def _is_name(text: str) -> bool:
-    """Whether it is a name, and one that no shell makes something else of."""
+    """Whether it is a name without characters that are special to a shell."""
     try:
         parse_own_name(text)
     except ValueError:
@@ -85,7 +85,7 @@ def _is_name(text: str) -> bool:
 def _found(
     ctx: click.Context, find: Callable[[Any, Any, float], Iterator[str]], fits: Callable[[str], bool]
 ) -> list[str]:  # fmt: skip
-    """What is found in Redis, each once; nothing where it is away, or may not be asked, and no more than in time."""
+    """What is found in Redis within the time limit, without duplicates; nothing when it is away or refuses."""
     from rdnscache.operator.places import connect, redis_errors, some_primary
     from rdnscache.redis_url import parse
     from rdnscache.store.contract import Names
@@ -106,7 +106,7 @@ def _found(
         except (RdnscacheError, ValueError):
             pass
 
-    looking = Thread(target=look, daemon=True)  # nothing else can end a look for an address
+    looking = Thread(target=look, daemon=True)  # resolving an address cannot be interrupted otherwise
     looking.start()
     looking.join(2 * PATIENCE)
     return sorted(found.copy())

@@ -1,4 +1,4 @@
-"""`rdnscache cache flush`: the whole cluster forgets, and says so."""
+"""`rdnscache cache flush`: delete entries in the whole cluster, with confirmation."""
 
 from __future__ import annotations
 
@@ -56,15 +56,18 @@ def flush(
     prefix: str,
     as_json: str,
 ) -> None:
-    """Make the whole cluster forget NAMEs, zones, an RCODE, or everything: Redis and the local cache of every worker.
+    """Delete NAMEs, zones, an RCODE, or everything from Redis and from the local cache of every worker.
 
-    With TYPEs, only these. What could be either is a type, unless no name is given: a final dot makes it a name.
+    With TYPEs, delete only these. A word that could be either is a type, unless there is no other name; a final dot
+    makes it a name.
 
     Every worker is told and confirms it: from then on nobody answers with what is meant, from Redis neither. The output
     says how long that took; entries are deleted for a moment then, and the nodes delete the rest. When Redis has just
     been started or emptied it takes 3 s more, until all nodes are known again.
     Several names are flushed one after the other.
-    Exit code 1 when one has not confirmed, or no node is there; who was away applies the flush when it returns.
+
+    Exit code 1 when a worker has not confirmed, or no node is running; a worker that was away applies the flush when it
+    returns.
     """
     from rdnscache.operator.flush import Flush
 
@@ -91,7 +94,7 @@ def flush(
 
 
 def _run(work: Flush, before: int) -> Proof:
-    """Flush, and show how far it is where it takes long. `before` is how many entries have been deleted already."""
+    """Flush, with progress if it takes long. `before` is the number of entries deleted so far."""
     hidden = work.scope.name is not None or not on_terminal(sys.stderr)
     try:
         length = 1 if hidden else (keys(work.browser) or 0) + 1
@@ -114,13 +117,13 @@ def _interrupted(work: Flush, before: int) -> NoReturn:
 def _scopes(
     words: Sequence[str], rtypes: Sequence[str], zones: Sequence[str], rcode: str | None, everything: bool
 ) -> list[Scope]:  # fmt: skip
-    """What to flush; UsageError for what does not go together or cannot be read."""
+    """The scopes to flush; UsageError for options that contradict each other or cannot be parsed."""
     try:
         said = sort_out(words, named=not zones)
         names = [*said.names, *said.classes]
         odd = [*(f"@{server}" for server in said.servers), *(f"+{flag}" for flag in said.flags)]
         if odd:
-            raise ValueError(f"{odd[0]} is no name to flush")
+            raise ValueError(f"{odd[0]} is not a name that can be flushed")
         types = [*said.types, *rtypes]
         _refuse(names, types, zones, rcode, everything)
         numbers: list[int | None] = [*dict.fromkeys(map(type_number, types))]

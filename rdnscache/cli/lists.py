@@ -1,4 +1,5 @@
-"""Lists of names to ask for, as people have them; what is no name is refused, or it would be sent to an upstream."""
+"""Reads lists of names to warm the cache with. Anything that is not a name is refused, or upstreams would be asked
+it."""
 
 from __future__ import annotations
 
@@ -11,23 +12,23 @@ from typing import BinaryIO
 from rdnscache.dns.names import parse_name, shown, type_number
 from rdnscache.files import read_lines, unpacked
 
-#: Octets of a line; names in a list, at most; and lines, most of which may be comments.
+#: Longest line in octets; most names of a list; and most lines, since many may be comments.
 LONGEST_LINE, MOST_NAMES, MOST_LINES = 8192, 1_000_000, 10_000_000
 
 _COMMENT = re.compile(r"(?:^|\s)#.*")
-#: Nearly all names.
+#: Matches nearly all names.
 _ORDINARY = re.compile(r"[A-Za-z0-9_.-]+")
 #: What a name is made of in such a list: letters of any script, digits, '-', '_', dots, and what is escaped.
 _MEANT = re.compile(r"\\[0-9]{3}|\\[^0-9]|[A-Za-z0-9_.-]|[^\0-\x7f]")
-#: OPT, and what is no type of records (RFC 6895 section 3.1).
+#: OPT, and numbers that are not types of records (RFC 6895 section 3.1).
 _NO_RECORDS = frozenset((0, 41, *range(128, 256)))
 _A = 1
 
 
 def read_keys(file: BinaryIO, form: str, limit: int | None) -> list[bytes]:
-    """The questions of a list in one of the `FORMS`, each once; the first `limit` of them, if there is one.
+    """The questions of a list in one of the `FORMS`, without duplicates; only the first `limit` of them, if given.
 
-    The file may be packed with gzip. Raises ValueError with the line's number for what cannot be read.
+    The file may be compressed with gzip. Raises ValueError with the number of the line that cannot be parsed.
     """
     keys: dict[bytes, None] = {}
     number = 0
@@ -48,13 +49,13 @@ def read_keys(file: BinaryIO, form: str, limit: int | None) -> list[bytes]:
 
 def _keys(line: bytes, parse: Callable[[str, int], Iterator[bytes]], number: int) -> Iterator[bytes]:
     if number == 1 and line.startswith(b"PK\x03\x04"):
-        raise ValueError("this is a zip archive: give '-', and pipe what unzip -p prints")
+        raise ValueError("this is a zip archive: use '-' as FILE, and pipe the output of unzip -p into it")
     if len(line) > LONGEST_LINE:
         raise ValueError(f"it has more than {LONGEST_LINE} octets")
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
-        raise ValueError("it is not a text in UTF-8") from None
+        raise ValueError("it is not UTF-8") from None
     yield from parse(text, number)
 
 
@@ -64,7 +65,7 @@ def _names(text: str, number: int) -> Iterator[bytes]:
     if len(words) > 1 and _is_address(words[0]):
         raise ValueError(f"{shown(words[0])} is an address, not a name; --format hosts reads a hosts file")
     if len(words) > 2:
-        raise ValueError(f"{shown(text)} has more than a name and a type")
+        raise ValueError(f"{shown(text)} is more than a name and a type")
     if words:
         rtype = type_number(words[1]) if len(words) > 1 else _A
         if rtype in _NO_RECORDS:
@@ -73,7 +74,7 @@ def _names(text: str, number: int) -> Iterator[bytes]:
 
 
 def _ranked(text: str, number: int) -> Iterator[bytes]:
-    """`RANK,NAME`, as lists of popular names have it; the first line may be a heading."""
+    """`RANK,NAME`, the format of lists of popular names; the first line may be a heading."""
     if not text.strip():
         return
     try:
@@ -90,7 +91,7 @@ def _ranked(text: str, number: int) -> Iterator[bytes]:
 
 
 def _hosts(text: str, number: int) -> Iterator[bytes]:
-    """`ADDRESS NAME…` as in hosts(5). Names without a dot are a machine's own, and not asked for."""
+    """`ADDRESS NAME…` as in hosts(5). Names without a dot are local to a machine, and are left out."""
     words = _COMMENT.sub("", text).split()
     if words and not _is_address(words[0]):
         raise ValueError(f"{shown(words[0])} is not an address")
@@ -99,12 +100,12 @@ def _hosts(text: str, number: int) -> Iterator[bytes]:
             yield _key(name, _A)
 
 
-#: How each form reads a line.
+#: The parser for a line of each form.
 FORMS: dict[str, Callable[[str, int], Iterator[bytes]]] = {"names": _names, "csv": _ranked, "hosts": _hosts}
 
 
 def _key(name: str, rtype: int) -> bytes:
-    """The key of a question. Raises ValueError with the likely reason for what is no name."""
+    """The key of a question. For anything that is not a name it raises ValueError with the likely mistake."""
     last = name.removesuffix(".").rpartition(".")[2]
     if _ORDINARY.fullmatch(name) is None or last.isdigit():
         _refuse_others(name, last)

@@ -1,4 +1,4 @@
-"""The configuration of a node as commands go by it: where its Redis is, under which prefix, and where it answers."""
+"""The parts of a node's configuration that commands use: its Redis, the prefix there, and the address it answers at."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from rdnscache.address import Address
 from rdnscache.cli.output import echo
 from rdnscache.errors import ConfigError
 
-#: Where a node's file is looked for when none is named.
+#: The file that is used when none is named.
 USUAL = Path("/etc/rdnscache/rdnscache.toml")
-#: Options of a node that commands have too, and what those call them.
+#: Options of a node that commands also have, and the names they have there.
 _OURS = {"redis": "url", "prefix": "prefix", "secret": "secrets"}
-#: How variables of ours begin, and those that need no look at all the options, which takes a while to load.
+#: The prefix of our variables, and those that are known without importing all options, which takes a while.
 ENVIRONMENT = "RDNSCACHE_"
 _KNOWN = {"RDNSCACHE_CONFIG", "RDNSCACHE_REDIS", "RDNSCACHE_PREFIX", "RDNSCACHE_SECRET", "RDNSCACHE_PURE"}
 
 
 def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--config`: what it says counts where neither the command line nor the environment does."""
+    """`--config`: its values apply when neither the command line nor the environment has one."""
     return click.option(
         "--config", metavar="FILE.toml", envvar="RDNSCACHE_CONFIG", is_eager=True, expose_value=False, callback=_read,
         help=f"The node's configuration, for Redis, prefix, secret and port.  [default: {USUAL}, if it is there]",
@@ -34,7 +34,7 @@ def _read(ctx: click.Context, option: click.Parameter, file: str | None) -> None
     try:
         settings = node_settings(file, os.environ)
     except ConfigError:
-        if not ctx.resilient_parsing:  # else a shell wants to know how the command may go on
+        if not ctx.resilient_parsing:  # otherwise a shell asks for completions
             raise
         settings = {}
     if not ctx.resilient_parsing and any(name.startswith(ENVIRONMENT) and name not in _KNOWN for name in os.environ):
@@ -48,9 +48,9 @@ def _read(ctx: click.Context, option: click.Parameter, file: str | None) -> None
 
 
 def node_settings(file: str | None, environ: Mapping[str, str]) -> dict[str, Any]:
-    """What a node's file, and where that is silent its environment, says of what commands ask for by other names.
+    """Defaults for the options of commands, from a node's file or, for options not in it, its environment.
 
-    Raises ConfigError for a file that was named; the usual one is passed over where it cannot be read.
+    Raises ConfigError for a file that was named; the usual one is ignored when it cannot be read.
     """
     table: dict[str, Any] = {}
     if file or os.access(USUAL, os.R_OK):
@@ -68,7 +68,7 @@ def node_settings(file: str | None, environ: Mapping[str, str]) -> dict[str, Any
 
 
 def _asked_at(listen: Any, file: str | None) -> str:
-    """The first address at which a node listens, as its own machine reaches it."""
+    """The first address a node listens on, in a form its own machine can reach."""
     from rdnscache import config as configuration
 
     (option,) = (each for each in configuration.options() if each.name == "listen")
@@ -81,5 +81,5 @@ def _asked_at(listen: Any, file: str | None) -> str:
 
 
 def unreadable() -> str:
-    """A hint where the usual file is there, but not for this user."""
-    return f"; {USUAL} is not for this user to read" if USUAL.exists() and not os.access(USUAL, os.R_OK) else ""
+    """A hint for when the usual file exists but this user may not read it."""
+    return f"; this user may not read {USUAL}" if USUAL.exists() and not os.access(USUAL, os.R_OK) else ""

@@ -1,4 +1,4 @@
-"""What commands print: the one place through which anything gets to a terminal."""
+"""The output of commands: everything that is printed to a terminal goes through here."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import click
 
 from rdnscache.printable import printable
 
-#: What writing fails with when a disk is full or a terminal gone.
+#: Errors of writing to a full disk or a closed terminal.
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
-#: In which form JSON is printed; a command has one of these, or an empty text for people.
+#: The forms of JSON output; a command has one of these, or an empty text for human-readable output.
 JSON, JSONL = "json", "jsonl"
 #: The most that an option counts up to.
 MOST = 2**31 - 1
@@ -28,15 +28,15 @@ T = TypeVar("T")
 
 
 def json_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--json` and `--jsonl`, of which the last one counts."""
-    lines = click.option("--jsonl", "as_json", flag_value=JSONL, help="Print JSON, an element of the array a line.")
+    """`--json` and `--jsonl`; the last one given counts."""
+    lines = click.option("--jsonl", "as_json", flag_value=JSONL, help="Print JSON, one element of the array per line.")
     array = click.option("--json", "as_json", flag_value=JSON, default="", help="Print JSON.")
     return array(lines(function))
 
 
 def echo(*lines: str, err: bool = False) -> None:
-    """Print lines. Names, versions and texts in them come from Redis and the network: none can steer a terminal, or
-    pass for two lines.
+    """Print lines. Names, versions and texts from Redis and the network are escaped: they can neither control the
+    terminal nor fake a line break.
     """
     _write("".join(f"{printable(line)}\n" for line in lines), err)
 
@@ -50,7 +50,7 @@ def echo_json(told: Any, form: str = JSON) -> None:
 
 
 def echo_items(items: Iterable[Any], form: str) -> None:
-    """Print what there can be several of, as it is found: an array, an element a line, or only the elements."""
+    """Print items as they are found: as an array with one element per line, or only the elements."""
     if form == JSONL:
         for item in items:
             _write(json.dumps(item) + "\n", False)
@@ -63,12 +63,14 @@ def echo_items(items: Iterable[Any], form: str) -> None:
 
 
 def echo_nothing(text: str) -> None:
-    """Say that there is nothing to list: to a person, not to what reads the list."""
+    """Say on standard error that there is nothing to list, so that programs that read the list do not see it."""
     echo(f"rdnscache: {text}", err=True)
 
 
 def echo_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> bool:
-    """Print rows below their heads, aligned, as they come. Whether there are any; else nothing is printed."""
+    """Print rows below their headings, aligned, as they are found. Returns whether there were any; if not, prints
+    nothing.
+    """
     line = ""
     for line in aligned(head, rows):
         echo(line)
@@ -76,10 +78,10 @@ def echo_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> bool:
 
 
 def aligned(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """The lines of a table; none where there are no rows.
+    """The lines of a table; none when there are no rows.
 
-    Widths are those of the rows that come first; what is longer further down moves its own line only. The last column
-    is as wide as it is; one whose head begins with a '>' stands to the right.
+    The first rows determine the widths; a longer cell further down shifts only its own line. The last column is not
+    padded; one whose heading begins with '>' is aligned to the right.
     """
     coming = iter(rows)
     first = list(_first(coming))
@@ -95,7 +97,7 @@ def aligned(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]
 
 
 def _first(rows: Iterator[T]) -> Iterator[T]:
-    """As many rows as come within a moment."""
+    """The rows that arrive within a moment."""
     end = time.monotonic() + AHEAD_TIME
     for row in islice(rows, AHEAD):
         yield row
@@ -108,18 +110,18 @@ def entries(count: int) -> str:
 
 
 def on_terminal(stream: TextIO | None) -> bool:
-    """Whether a person reads it as it is written; None is one that was closed before we began."""
+    """Whether the stream is a terminal; None is a stream that was closed before we began."""
     return stream is not None and stream.isatty()
 
 
 def _write(text: str, err: bool) -> None:
-    if not err and text and sys.stdout is None:  # closed before we began: click would say nothing
+    if not err and text and sys.stdout is None:  # closed before we began: click would ignore that
         raise OSError(errno.EBADF, "standard output is closed")
     click.echo(text, nl=False, err=err)
 
 
 def give_up_output() -> None:
-    """Say that the output cannot be written; what is left of it goes nowhere, or Python would try again at its end."""
+    """Report that the output cannot be written, and discard the rest: otherwise Python would try again at its exit."""
     try:
         click.echo("rdnscache: the output cannot be written", err=True)
     except OSError:

@@ -1,4 +1,4 @@
-"""`rdnscache policy`: what is decided about names, and why; what is in lists."""
+"""`rdnscache policy`: what the policy decides about names, and why; the content of lists."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rdnscache.errors import ConfigError
 from rdnscache.policy.compiled_list import ListFacts
 from rdnscache.policy.rpz_text import RPZ
 
-#: Options that a policy is made of, beside those of a file and the environment.
+#: Options that make up a policy.
 OPTIONS = ("upstream", "zone", "records", "hosts", "block", "pass_", "rpz", "block_answer", "special_names",
            "single_label", "rebind_protection", "rebind_allow", "filter_types", "dns64", "dns64_exclude",
            "view", "listen", "allow", "deny", "proxy_from")  # fmt: skip
@@ -26,7 +26,7 @@ OPTIONS = ("upstream", "zone", "records", "hosts", "block", "pass_", "rpz", "blo
 
 @click.group()
 def policy() -> None:
-    """See and order what is decided about names before anybody is asked."""
+    """Explain and change what is decided about names before any server is asked."""
 
 
 def policy_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,18 +44,24 @@ def _load(file: str | None, given: dict[str, Any]) -> Config:
 @policy.command()
 @click.argument("name")
 @click.option(
-    "--type", "rtype", metavar="TYPE", shell_complete=types, default="A", show_default=True, help="The type asked for."
+    "--type",
+    "rtype",
+    metavar="TYPE",
+    shell_complete=types,
+    default="A",
+    show_default=True,
+    help="Type of the question.",
 )
-@click.option("--client", metavar="ADDR", default="", help="Who asks: it may be in a view.")
-@click.option("--listener", metavar="ADDR:PORT", default="", help="Where it asks; the first listener unless given.")
-@click.option("--tls-name", metavar="NAME", default="", help="The host it names in TLS, as a balancer tells.")
+@click.option("--client", metavar="ADDR", default="", help="The client's address; it may be in a view.")
+@click.option("--listener", metavar="ADDR:PORT", default="", help="The listener it uses; by default the first one.")
+@click.option("--tls-name", metavar="NAME", default="", help="The host name it sent in TLS, as a balancer reports it.")
 @policy_options
 def explain(
     name: str, rtype: str, client: str, listener: str, tls_name: str, file: str | None, as_json: str, **given: Any
 ) -> None:  # fmt: skip
-    """Say what a node with these options would do with NAME, and why.
+    """Explain what a node with these options would do with NAME, and why.
 
-    With --client, what its view does with it.
+    With --client, according to the view of that client.
     The options are those of `serve`: from the command line, the environment and the file.
     """
     from rdnscache.operator.explanation import view_of
@@ -122,9 +128,9 @@ def _many(count: int, word: str) -> str:
 @policy.command()
 @click.argument("files", metavar="FILE…", nargs=-1, required=True)
 def check(files: tuple[str, ...]) -> None:
-    """Read lists and response policy zones as a node would, and say what is not understood.
+    """Read lists and response policy zones as a node would, and report lines that are not understood.
 
-    Exit code 1 when a line is passed over, 2 when a file cannot be read.
+    Exit code 1 when a line is ignored, 2 when a file cannot be read.
     """
     from rdnscache.lists.sources import ListSource
     from rdnscache.policies import compile_file, kind_of

@@ -1,4 +1,4 @@
-"""`rdnscache policy block|pass|clear|pause|resume|orders`: what holds for the whole cluster from now on, with proof."""
+"""`rdnscache policy block|pass|clear|pause|resume|orders`: orders to the whole cluster, with confirmation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         found = re.fullmatch(r"([0-9]{1,9})([smhd]?)", str(value))
         seconds = int(found[1]) * _UNITS[found[2]] if found else 0
         if not 0 < seconds <= LONGEST_PAUSE:
-            self.fail(f"{value!r} is no time such as 90s, 15m, 2h or 1d, up to 366d", param, ctx)
+            self.fail(f"{value!r} is not a time such as 90s, 15m, 2h or 1d, up to 366d", param, ctx)
         return float(seconds)
 
 
@@ -53,8 +53,10 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def block(names: tuple[str, ...], **told: Any) -> None:
     """Block NAME and everything below it on all nodes, until `clear`.
 
-    No node answers it otherwise once this is confirmed, local caches included; who is away goes by it when it returns.
-    Exit code 1 when one has not confirmed, or no node is there.
+    Once this is confirmed, it holds in every node, local caches included; a node that was away applies it when it
+    returns.
+
+    Exit code 1 when a node has not confirmed, or none is running.
     """
     wanted = _names(names)
 
@@ -68,9 +70,9 @@ def block(names: tuple[str, ...], **told: Any) -> None:
 @click.argument("names", metavar="NAME…", nargs=-1, required=True, shell_complete=completion.names)
 @order_options
 def pass_names(names: tuple[str, ...], **told: Any) -> None:
-    """Never block NAME and what is below it, whatever lists say, until `clear`.
+    """Never block NAME or anything below it, whatever lists say, until `clear`.
 
-    Exit code 1 when a node has not confirmed, or none is there.
+    Exit code 1 when a node has not confirmed, or none is running.
     """
     wanted = _names(names)
 
@@ -84,28 +86,28 @@ def pass_names(names: tuple[str, ...], **told: Any) -> None:
 @click.argument("names", metavar="NAME…", nargs=-1, required=True, shell_complete=completion.names)
 @order_options
 def clear(names: tuple[str, ...], **told: Any) -> None:
-    """Take back what was ordered about NAME with `block` or `pass`: lists decide again.
+    """Revoke the `block` or `pass` of NAME: lists decide again.
 
-    Exit code 1 when a node has not confirmed, or none is there; 2 when nothing was ordered about NAME.
+    Exit code 1 when a node has not confirmed, or none is running; 2 when there is no order about NAME.
     """
     wanted = _names(names)
 
     def changes(before: PolicyDocument) -> dict[str, Any]:
         for name in wanted:
             if name not in (*before.blocked, *before.passed):
-                raise click.UsageError(f"nothing was ordered about {name}: see `rdnscache policy orders`")
+                raise click.UsageError(f"there is no order about {name}: see `rdnscache policy orders`")
         return {"blocked": _without(before.blocked, wanted), "passed": _without(before.passed, wanted)}
 
-    _order(changes, f"nothing is ordered about {', '.join(wanted)} any more", **told)
+    _order(changes, f"cleared {', '.join(wanted)}", **told)
 
 
 @click.command()
 @click.option("--for", "seconds", metavar="TIME", type=Duration(), help="Such as 15m or 2h.  [default: until resumed]")
 @order_options
 def pause(seconds: float | None, **told: Any) -> None:
-    """Block nothing, on all nodes, for a time or until `resume`. Local records are answered all the same.
+    """Stop blocking on all nodes, for a time or until `resume`. Local records are still answered.
 
-    Exit code 1 when a node has not confirmed, or none is there.
+    Exit code 1 when a node has not confirmed, or none is running.
     """
     until = time.time() + seconds if seconds is not None else UNTIL_RESUMED
     _order(lambda before: {"paused_until": until}, f"blocking is paused {_until(until)}", **told)
@@ -114,9 +116,9 @@ def pause(seconds: float | None, **told: Any) -> None:
 @click.command()
 @order_options
 def resume(**told: Any) -> None:
-    """Block again what is to be blocked, on all nodes.
+    """Resume blocking on all nodes.
 
-    Exit code 1 when a node has not confirmed, or none is there.
+    Exit code 1 when a node has not confirmed, or none is running.
     """
     _order(lambda before: {"paused_until": 0.0}, "blocking is resumed", **told)
 
@@ -125,7 +127,7 @@ def resume(**told: Any) -> None:
 @secret_option
 @redis_options
 def orders(secrets: tuple[str, ...], url: str | None, prefix: str, as_json: str) -> None:
-    """Show what is ordered for the whole cluster, and which versions of lists it uses."""
+    """Show the orders in force in the whole cluster, and the versions of the lists it uses."""
     _, found = _open(url, prefix, secrets, 1.0).read()
     if as_json:
         lists = {word: {"names": each.names, "modified": each.modified, "version": each.digest}
@@ -151,7 +153,7 @@ def _order(
     work = _open(url, prefix, secrets, patience)
     signer = next((each.node for each in work.members().members() if each.signs), "")
     if signer and not secrets:
-        raise ConfigError(f"{signer} believes only what is signed: give --secret, as to the node")
+        raise ConfigError(f"{signer} accepts only signed orders: give the node's --secret")
     try:
         _, proof = work.change(changes)
     except ValueError as error:
@@ -159,7 +161,7 @@ def _order(
     if as_json:
         echo_json({"done": done} | proof.as_json(), as_json)
     else:
-        echo(f"{done}; {entries(proof.entries)} forgotten in local caches; confirmed by {proof}")
+        echo(f"{done}; {entries(proof.entries)} deleted from local caches; confirmed by {proof}")
         for problem in proof.problems:
             echo(f"rdnscache: {problem}", err=True)
     sys.exit(0 if proof.complete else 1)
@@ -174,7 +176,7 @@ def _open(url: str | None, prefix: str, secrets: Sequence[str], patience: float)
 
 
 def _names(texts: Sequence[str]) -> list[str]:
-    """In presentation form. UsageError for what is no name; the root would be everything."""
+    """The names in presentation form. UsageError for anything else, and for the root, which would be everything."""
     found = []
     for text in texts:
         try:

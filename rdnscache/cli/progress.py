@@ -1,4 +1,4 @@
-"""How far a command has got, for a person who waits."""
+"""Progress of a long command, for the person waiting."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ T = TypeVar("T")
 
 
 def progress(items: Iterable[T], browser: Browser, prints: bool = False, each: int = 1) -> Iterator[T]:
-    """The same items; how far we are is shown to who waits, unless what comes of them is printed before that person.
+    """Pass on the items, showing progress on the terminal unless the items themselves are printed there.
 
-    `each` is how many keys of Redis stand behind an item.
+    `each` is the number of keys in Redis per item.
     """
     if not on_terminal(sys.stderr) or (prints and on_terminal(sys.stdout)):
         yield from items
@@ -32,7 +32,7 @@ def progress(items: Iterable[T], browser: Browser, prints: bool = False, each: i
 
 
 def keys(browser: Browser) -> int | None:
-    """About how many keys there are; None where the user may not ask."""
+    """About how many keys there are; None when the user may not ask."""
     try:
         return browser.count()
     except StoreDown:

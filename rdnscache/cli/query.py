@@ -1,4 +1,4 @@
-"""`rdnscache query`: questions to a server, its replies for people or as JSON."""
+"""`rdnscache query`: ask a server, and print its replies as text or JSON."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from rdnscache.errors import ConfigError
 if TYPE_CHECKING:
     from dnslib import DNSRecord
 
-#: UDP is tried this often, waiting this many seconds each time.
+#: Attempts over UDP, and seconds to wait for each reply.
 TRIES, TIMEOUT = 2, 5.0
 _FLAGS = ("aa", "tc", "rd", "ra", "ad", "cd")
 
@@ -37,20 +37,27 @@ _FLAGS = ("aa", "tc", "rd", "ra", "ad", "cd")
 @click.argument("words", metavar="[@SERVER] NAME [TYPE]...", nargs=-1, shell_complete=words_of)
 @click.option(
     "--server", metavar="ADDR[:PORT]", default="127.0.0.1:5300", envvar="RDNSCACHE_SERVER", show_default=True,
-    help="Whom to ask: an address or a name; the same as @SERVER.",
+    help="The server to ask, an address or a name; the same as @SERVER.",
 )  # fmt: skip
-@click.option("-p", "--port", metavar="PORT", type=click.IntRange(1, 65535), help="Of the server, where it has none.")
+@click.option("-p", "--port", metavar="PORT", type=click.IntRange(1, 65535), help="Its port, if SERVER has none.")
 @click.option(
-    "-t", "--type", "rtypes", metavar="TYPE", multiple=True, shell_complete=types, help="The same as TYPE as a word."
+    "-t", "--type", "rtypes", metavar="TYPE", multiple=True, shell_complete=types, help="The same as the word TYPE."
 )
-@click.option("-x", "--reverse", metavar="ADDR", help="Instead of NAME: ask for the name of this address.")
-@click.option("--short", is_flag=True, help="Print only the data of the answer; the same as +short.")
+@click.option("-x", "--reverse", metavar="ADDR", help="Ask for the name of this address, instead of NAME.")
+@click.option("--short", is_flag=True, help="Print only the data of the answers; the same as +short.")
 @click.option("--tcp", is_flag=True, help="Ask over TCP; the same as +tcp.")
 @click.option("--do", "want_dnssec", is_flag=True, help="Ask for DNSSEC records; the same as +dnssec.")
 @click.option("--cd", "no_checking", is_flag=True, help="Set the CD flag; the same as +cd.")
-@click.option("--class", "klass", metavar="CLASS", default="IN", show_default=True, help="Such as CH, or CH as a word.")
-@click.option("--trace", is_flag=True, help="Ask the node where the answer comes from.")
-@click.option("--client", metavar="ADDR", help="Say that this client asks, in a PROXY v2 header, as a balancer does.")
+@click.option(
+    "--class",
+    "klass",
+    metavar="CLASS",
+    default="IN",
+    show_default=True,
+    help="Such as CH; same as a word.",
+)
+@click.option("--trace", is_flag=True, help="Also show where the node got the answer.")
+@click.option("--client", metavar="ADDR", help="Send a PROXY v2 header with this client's address, as a balancer does.")
 @json_options
 @config_option
 @click.pass_context
@@ -70,15 +77,16 @@ def query(
     client: str | None,
     as_json: str,
 ) -> None:
-    """Ask a server for NAME, for the TYPEs given or A; words may come in any order, as with dig.
+    """Ask a server for NAME, with the given TYPEs or A; words may come in any order, as with dig.
 
     \b
     rdnscache query example.com
     rdnscache query @192.0.2.1 AAAA example.com
     rdnscache query @ns.example#5353 -x 192.0.2.7 +short
 
-    SERVER is an address or a name, with a port behind '#' or ':'; 53 where none is given.
-    Exit code 1 when no reply comes.
+    SERVER is an address or a name, with an optional port after '#' or ':'; the default is 53.
+
+    Exit code 1 when there is no reply.
     """
     try:
         asked = sort_out(words, reverse is None)
@@ -106,7 +114,7 @@ def query(
 
 
 class NoReply(Exception):
-    """No server has answered."""
+    """The server has not answered."""
 
 
 def _keys(asked: Words, reverse: str | None, klass: str, bits: int) -> list[bytes]:
@@ -120,7 +128,7 @@ def _keys(asked: Words, reverse: str | None, klass: str, bits: int) -> list[byte
 
 
 def _servers(named: list[str], server: str, given: bool, port: int | None) -> list[Address]:
-    """Whom to ask. A port on the command line counts where the server has none, or is the usual one."""
+    """The server to ask. A port on the command line applies when the server has none, or is the default one."""
     if len(named) + given > 1:
         raise ValueError("one server at a time")
     if named or given:
@@ -139,7 +147,7 @@ def _print(keys: list[bytes], replies: Iterable[dict[str, Any]], short: bool) ->
 
 
 def ask(address: Address, query: bytes, tcp: bool, client: Address | None) -> DNSRecord:
-    """The reply, over TCP when it was cut; in the name of a client, if there is one. Raises OSError without one."""
+    """The reply, over TCP if it was truncated; for a client, if one is given. Raises OSError when there is none."""
     if not tcp:
         for _ in range(TRIES):
             try:
@@ -161,14 +169,14 @@ def ask(address: Address, query: bytes, tcp: bool, client: Address | None) -> DN
 
 
 def _read(data: bytes, query: bytes) -> DNSRecord | None:
-    """The reply to a query, if it is that."""
+    """The reply, if it belongs to the query."""
     from rdnscache.dns.message import read
 
     return read(data) if data[:2] == query[:2] else None
 
 
 def _header(client: Address | None, stream: bool) -> bytes:
-    """What a balancer puts in front of a query, or of a connection."""
+    """The header that a balancer puts in front of a query, or of a connection."""
     if client is None:
         return b""
     source = socket.inet_pton(client.family, client.host)
@@ -191,7 +199,7 @@ def _ask_udp(address: Address, query: bytes, header: bytes) -> DNSRecord:
 def _told(
     key: bytes, addresses: list[Address], tcp: bool, trace: bool, client: Address | None
 ) -> dict[str, Any]:  # fmt: skip
-    """Ask, and say what was replied. Raises NoReply."""
+    """Ask, and return a description of the reply. Raises NoReply."""
     from rdnscache.dns.message import build_query, extended_errors, lines, rcode
 
     message = build_query(int.from_bytes(os.urandom(2), "big"), key, [TRACE_OPTION] if trace else [])

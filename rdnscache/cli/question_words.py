@@ -1,4 +1,4 @@
-"""What `query` and `flush` are told in words: names and types in any order, and what people are used to from dig."""
+"""The words on the command line of `query` and `flush`: names and types in any order, as with dig."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 from rdnscache.address import Address
 from rdnscache.dns.names import class_number, shown, type_number
 
-#: Flags with a '+', and those that mean the same; each can be taken back by `+no…`.
+#: Flags with a '+' and their synonyms; each can be reversed with `+no…`.
 FLAGS = {"short": "short", "tcp": "tcp", "vc": "tcp", "dnssec": "do", "do": "do", "cdflag": "cd", "cd": "cd"}
-#: Those of dig that would be misunderstood.
-_OTHERS = {"trace": "; where an answer comes from is told with --trace"}
+#: Flags of dig that are not supported, with a hint.
+_OTHERS = {"trace": "; --trace shows where an answer comes from"}
 _NAMED = re.compile(r"(?P<host>[^\s:#@\[\]/]{1,255}?)(?:[:#@](?P<port>[0-9]{1,5}))?")
 DNS_PORT = 53
 
 
 @dataclass(slots=True)
 class Words:
-    """What the words of a command line are."""
+    """The words of a command line, by kind."""
 
     names: list[str] = field(default_factory=list)
     types: list[str] = field(default_factory=list)
@@ -31,10 +31,10 @@ class Words:
 
 
 def sort_out(words: Sequence[str], named: bool = True) -> Words:
-    """Tell names from types, classes, @servers and +flags. Raises ValueError for a flag that is none.
+    """Tell names from types, classes, @servers and +flags. Raises ValueError for an unknown flag.
 
-    Where every word could be a type, the first is the name, unless there is one already: `query mx`, `query ns A`. A
-    final dot makes a name of anything.
+    If every word could be a type, the first one is the name, unless there is one already: `query mx`, `query ns A`. A
+    final dot makes any word a name.
     """
     found = Words()
     kinds: list[tuple[list[str], str]] = []
@@ -56,7 +56,7 @@ def sort_out(words: Sequence[str], named: bool = True) -> Words:
 
 
 def one_name(names: Sequence[str]) -> str:
-    """Raises ValueError where there is none, or more than one."""
+    """Raises ValueError when there is no name, or more than one."""
     if not names:
         raise ValueError("give a NAME, or an address with -x")
     if len(names) > 1:
@@ -79,11 +79,11 @@ def _flag(word: str) -> tuple[str, bool]:
         if name in FLAGS:
             return FLAGS[name], wanted
     known = ", ".join(f"+{name}" for name in FLAGS)
-    raise ValueError(f"there is no {shown(word)} here, only {known}{_OTHERS.get(text, '')}")
+    raise ValueError(f"{shown(word)} is not supported, only {known}{_OTHERS.get(text, '')}")
 
 
 def reverse_name(address: str) -> str:
-    """The name under which the name of an address is found. Raises ValueError for what is no address."""
+    """The reverse name of an address. Raises ValueError for anything else."""
     try:
         return f"{ipaddress.ip_address(address).reverse_pointer}."
     except ValueError:
@@ -91,9 +91,9 @@ def reverse_name(address: str) -> str:
 
 
 def find_server(text: str, port: int | None) -> list[Address]:
-    """The addresses of a server, given as an address or a name, with a port of its own or that one.
+    """The addresses of a server that is given as an address or a name, with its own port or else `port`.
 
-    Raises ValueError for what is neither, OSError for a name without an address.
+    Raises ValueError for anything else, OSError for a name without an address.
     """
     try:
         return [Address.parse(text, port or DNS_PORT)]

@@ -49,15 +49,15 @@ def _with_options(function: Callable[..., Any], chosen: Sequence[Field[Any]]) ->
 
 @click.command()
 @click.option("--config", "file", metavar="FILE.toml", envvar="RDNSCACHE_CONFIG", help="Read options from this file.")
-@click.option("--check", is_flag=True, help="See whether a node could run with these options, and end.")
+@click.option("--check", is_flag=True, help="Check whether a node could run with these options, and exit.")
 @config_options
 def serve(file: str | None, check: bool, **given: Any) -> None:
-    """Run a node: its workers and, unless told otherwise, a Redis of its own.
+    """Run a node: its workers and, by default, a Redis of its own.
 
-    Every option can also be given in the environment, or in the file under its name with '_' for '-'.
-    The command line beats the environment, which beats the file.
+    Every option can also be set in the environment, or in the file under its name with '_' instead of '-'.
+    The command line takes precedence over the environment, and the environment over the file.
 
-    Ends on SIGTERM or Ctrl-C with what is in flight answered. Exit code 2: the options cannot be used.
+    Ends on SIGTERM or Ctrl-C once the queries in flight are answered. Exit code 2 when the options cannot be used.
     """
     notes: list[str] = []
     config = load(file, given, os.environ, notes.append)
@@ -74,7 +74,7 @@ def serve(file: str | None, check: bool, **given: Any) -> None:
         from rdnscache.node.sockets import check_ports
 
         load_policies(config)
-        if not handover.expected():  # else the node that asks has them
+        if not handover.expected():  # otherwise the node that asks is listening on them
             check_ports(config)
         _, less = fit(config, raise_file_limit())
         if less:
@@ -85,7 +85,7 @@ def serve(file: str | None, check: bool, **given: Any) -> None:
 
 
 def _line(option: Field[Any], value: Any) -> str:
-    """An option as it stands in a file; a remark where it cannot stand there, or is not to be shown."""
+    """An option as a line of a file; a comment if it is not set or must not be shown."""
     name, told = toml_name(option), plain(option, value)
     try:
         if told is not None and option.metadata["parse"](told) == value:
@@ -101,9 +101,10 @@ def _line(option: Field[Any], value: Any) -> str:
 @click.argument("file")
 @json_options
 def check_config(file: str, as_json: str) -> None:
-    """Check a configuration file; print what a node would use, defaults included, as a file that can be read again.
+    """Check a configuration file, and print the resulting configuration, defaults included, as a file.
 
     Secrets and passwords are not shown.
+
     Exit code 2 and one sentence when it cannot be used.
     """
     config = load(file, {}, {}, lambda note: echo(f"rdnscache: {note}", err=True))

@@ -1,4 +1,4 @@
-"""`rdnscache cache stats`: how many entries there are, of which kinds."""
+"""`rdnscache cache stats`: the number of entries of each kind."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from rdnscache.dns.names import parse_name
 
 @click.command()
 @click.option("--zone", metavar="NAME", help="Only this name and everything below it.")
-@click.option("--exact", is_flag=True, help="Count each entry, however many there are: some seconds for a million.")
+@click.option("--exact", is_flag=True, help="Count every entry, however many there are; takes seconds for a million.")
 @secret_option
 @redis_options
 def stats(zone: str | None, exact: bool, url: str | None, prefix: str, secrets: tuple[str, ...], as_json: str) -> None:
     """Count the entries by type, RCODE and state.
 
-    With more than 50,000 keys in Redis (5,000 with a secret) the figures are estimates, from as many of them; the
+    With more than 50,000 keys in Redis (5,000 with a secret) the figures are estimates from a sample of that size; the
     output says so, and by how much they may be off.
     """
     try:
@@ -42,12 +42,12 @@ def stats(zone: str | None, exact: bool, url: str | None, prefix: str, secrets: 
         echo(entries(counts.entries))
     else:
         echo(f"about {_about(counts.entries)} entries: estimated from {counts.looked:,} of {counts.keys:,} keys,"
-             f" each figure within {_about(counts.margin)} of the truth in 95 cases of 100")  # fmt: skip
+             f" each figure within {_about(counts.margin)} of the true one with 95 % confidence")  # fmt: skip
     tell = str if counts.exact else _about
     for name, part in parts.items():
         echo(f"{name:8} {', '.join(f'{label} {tell(number)}' for label, number in part.items()) or '-'}")
 
 
 def _about(count: int) -> str:
-    """Three digits of a figure, which is more than is known of it."""
+    """A figure rounded to three digits, which is more than its precision."""
     return f"{round(count, 3 - len(str(count))) if count >= 1000 else count:,}"

@@ -1,4 +1,4 @@
-"""What `cluster status` prints: three tables of 80 columns, and remarks."""
+"""The output of `cluster status`: three tables of 80 columns, and remarks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from rdnscache.printable import printable
 from rdnscache.rates import rate_text
 
 NODES = ("node", "workers", "up", ">queries/s", "Redis", "gaps", "version")
-GAPS = "gaps: links to Redis given up / events learnt late / wake-ups lost"
-#: Characters of a node's name beside its answers; of the nodes for which an upstream rests.
+GAPS = "gaps: links to Redis lost / events read late / wake-ups lost"
+#: Longest name of a node in the table of answers; longest list of nodes for which an upstream rests.
 LONGEST_NAME, LONGEST_RESTS = 15, 32
 
 
 def status_lines(nodes: Sequence[NodeStatus]) -> Iterator[str]:
-    """Nodes, where their answers come from, upstreams, and what a person should know."""
+    """Nodes, where their answers come from, upstreams, and remarks for the operator."""
     yield from _table(NODES, map(_node, nodes))
     if any(node.present for node in nodes):
         yield GAPS
@@ -28,7 +28,7 @@ def status_lines(nodes: Sequence[NodeStatus]) -> Iterator[str]:
     yield from _table(("answers %", *(f">{layer}" for layer in LAYERS), ""), shares)
     yield from _table(("upstream", ">ms", "rests"), _upstreams(nodes))
     for upstream, told in budgets(nodes).items():
-        kept = f", {told['reserved']:.0f}/s reserved for who may be cut off" if told["reserved"] >= 0.5 else ""
+        kept = f", {told['reserved']:.0f}/s reserved for workers that may be cut off" if told["reserved"] >= 0.5 else ""
         yield f"budget {printable(upstream)}: {told['used']:.0f}/s of {rate_text(told['budget'])}{kept}"
     yield from map(printable, policy_lines(nodes))
     for node in nodes:
@@ -60,7 +60,7 @@ def _shares(node: NodeStatus) -> tuple[str, ...]:
 
 
 def _upstreams(nodes: Sequence[NodeStatus]) -> Iterator[tuple[str, str, str]]:
-    """Each upstream as all nodes see it: the quickest and the slowest mean round trip, and for whom it rests."""
+    """Each upstream as all nodes see it: the shortest and longest mean round trip, and the nodes for which it rests."""
     seen: dict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
     for node in nodes:
         for told in node.upstreams if node.present else ():
@@ -76,7 +76,7 @@ def _rest(told: dict[str, Any]) -> str:
 
 
 def _some(texts: Sequence[str]) -> str:
-    """The first of them, and how many more there are."""
+    """The first texts, and how many more there are."""
     count = 1
     while count < len(texts) and len(", ".join(texts[: count + 1])) <= LONGEST_RESTS:
         count += 1
@@ -85,7 +85,7 @@ def _some(texts: Sequence[str]) -> str:
 
 
 def _brief(name: str) -> str:
-    """A name of a pod, say, as short as the table wants it: those of one cluster differ at their ends."""
+    """A name shortened to fit the table; the end is kept, since the names of pods differ there."""
     return name if len(name) <= LONGEST_NAME else f"{name[:4]}..{name[-LONGEST_NAME + 6 :]}"
 
 

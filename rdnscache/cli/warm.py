@@ -1,4 +1,4 @@
-"""`rdnscache cache warm`: ask a node for a list of names, so that the cluster knows them."""
+"""`rdnscache cache warm`: ask a node for a list of names, so that the cluster has them cached."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from rdnscache.cli.question_words import find_server
 from rdnscache.dns.wire import NOERROR, NXDOMAIN, REFUSED, build_query
 from rdnscache.errors import ConfigError
 
-#: Seconds a question may wait for its reply, how many may be open, and how often each is asked.
+#: Seconds to wait for a reply, most questions waiting at a time, and attempts for each.
 TIMEOUT, WINDOW, TRIES = 5.0, 256, 2
-#: Replies after which we give up when every one was REFUSED.
+#: Number of replies after which to stop if all of them were REFUSED.
 MOST_REFUSED = 20
-#: What a socket says when nobody is there.
+#: Errors of a socket when no server is running at the address.
 _NOBODY = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
 
 T = TypeVar("T")
 
 
 class Away(Exception):
-    """Nobody is there, or nobody who answers us."""
+    """No server is running there, or it refuses our queries."""
 
 
 @click.command()
@@ -43,11 +43,14 @@ class Away(Exception):
     type=click.Choice(list(FORMS)),
     default="names",
     show_default=True,
-    help="Lines of FILE: NAME [TYPE], RANK,NAME or those of a hosts file.",
+    help="Format of FILE: lines of NAME [TYPE], of RANK,NAME, or a hosts file.",
 )
 @click.option("--limit", metavar="N", type=click.IntRange(1, MOST), help="Only the first N names of FILE.")
 @click.option(
-    "--top", metavar="N", type=click.IntRange(1, 1000), help="Instead of FILE: what the cluster is asked most."
+    "--top",
+    metavar="N",
+    type=click.IntRange(1, 1000),
+    help="Instead of FILE: the N names asked most in the cluster.",
 )
 @click.option(
     "--server", metavar="ADDR[:PORT]", default="127.0.0.1:5300", envvar="RDNSCACHE_SERVER", show_default=True,
@@ -61,9 +64,12 @@ def warm(
 ) -> None:  # fmt: skip
     """Ask a node for every line of FILE, '-' for standard input: `NAME [TYPE]`, A without one, '#' begins a comment.
 
-    FILE may be packed with gzip, and hold a million names.
-    With --top, ask it for the names the cluster is asked most, so that those that have expired are there again.
-    Exit code 1 when one had no answer, at once when nobody is there; 2 when a line is no name; then nothing is asked.
+    FILE may be compressed with gzip, and contain a million names.
+
+    With --top, ask it for the names asked most in the cluster, so that expired ones are cached again.
+
+    Exit code 1 when a question was not answered, or immediately when no server is running there; 2 when a line is not a
+    name, and then nothing is asked.
     """
     if (file is None) == (top is None):
         raise click.UsageError("give a FILE or --top N")
@@ -87,7 +93,7 @@ def warm(
                 results[outcome] += 1
                 bar.update(1)
                 if results["refused"] == MOST_REFUSED == sum(results.values()):
-                    raise Away(f"{address} refuses what we ask: a node answers clients it knows, see --allow")
+                    raise Away(f"{address} refuses our queries: see the node's option --allow")
         except Away as error:
             bar.render_finish()
             echo(f"rdnscache: {error}", err=True)
@@ -100,9 +106,10 @@ def warm(
 
 
 def ask_all(address: Address, keys: list[bytes], rate: int) -> Iterator[str]:
-    """Ask each question, at `rate` a second; `answered`, `refused`, `failed` or `silent` for each as it is known.
+    """Ask each question, at `rate` per second; yields `answered`, `refused`, `failed` or `silent` for each as it is
+    known.
 
-    Raises ConfigError when there is no way to the server, Away when nobody is there from the beginning.
+    Raises ConfigError when the server cannot be reached at all, Away when nothing is running there from the start.
     """
     heard = False
     waiting: dict[int, tuple[float, bytes, int]] = {}
@@ -140,9 +147,9 @@ def ask_all(address: Address, keys: list[bytes], rate: int) -> Iterator[str]:
 
 
 def _carry(act: Callable[[], T], address: Address, heard: bool) -> T | None:
-    """Send or receive. What fails once the server has been heard is a lost datagram: the timeout will tell.
+    """Send or receive. Once the server has replied, an error counts as a lost datagram, and the timeout handles it.
 
-    Raises Away where nothing has ever come and the system says that nobody is there.
+    Raises Away when there has been no reply yet and the system reports that nothing is running there.
     """
     try:
         return act()
@@ -153,7 +160,7 @@ def _carry(act: Callable[[], T], address: Address, heard: bool) -> T | None:
 
 
 def _outcome(data: bytes, waiting: dict[int, tuple[float, bytes, int]]) -> str:
-    """The outcome a reply brings; empty when it is none of ours."""
+    """The outcome given by a reply; empty when it belongs to none of our questions."""
     ident = int.from_bytes(data[:2], "big")
     if len(data) < 12 or ident not in waiting:
         return ""

@@ -1,1 +1,1 @@
-"""A node: the processes on one host, and what they hand to each other."""
+"""A node: the processes on one host, and what they pass to each other."""

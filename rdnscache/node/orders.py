@@ -1,6 +1,6 @@
-"""Orders to the supervisor, `reload` and `restart`: each carried out once, and how the last one of them ended.
+"""Orders to the supervisor, `reload` and `restart`: each is carried out once, and the result of the last one is kept.
 
-What is told goes on the board, from where workers bring it to who ordered it, and into their reports.
+The result is put on the board, from where workers send it to whoever gave the order, and include it in their reports.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-#: Orders that come through Redis: how many are remembered, and the least seconds between two that are obeyed.
+#: Orders from Redis: how many are remembered, and the least seconds between two that are carried out.
 ORDERS_KEPT, ORDER_PAUSE = 100, 1.0
-#: Of orders carried out together, those that are answered; characters of a reason; options that are named.
+#: Most orders carried out together that are answered; longest reason in characters; most options named.
 ANSWERED, LONGEST_REASON, MOST_NAMED = 20, 500, 50
 
 
 class Orders:
     def __init__(self) -> None:
-        #: Those that were carried out, `reload 1764-0`, and when the next may be.
+        #: The orders carried out, such as `reload 1764-0`, and when the next one may be.
         self.done: deque[str] = deque(maxlen=ORDERS_KEPT)
         self._next = 0.0
-        #: By what they order: events that have been heard and not yet answered.
+        #: The events not yet answered, by what they order.
         self.events: dict[str, deque[str]] = {}
-        #: Options that have changed and wait for a restart.
+        #: Options that have changed and will take effect at a restart.
         self.waiting: list[str] = []
 
     def take(self, words: deque[str]) -> list[str]:
-        """What is to be done of all that workers have passed on: each of them does, for every order."""
+        """The orders to carry out among those passed on: all workers pass on every order."""
         if time.monotonic() < self._next or not words:
             return []
         self._next = time.monotonic() + ORDER_PAUSE
@@ -43,7 +43,7 @@ class Orders:
         return found
 
     def answer(self, what: str, problem: str, note: str = "") -> bytes:
-        """How it ended, for the board: carried out unless there is a problem."""
+        """The result of an order, for the board: done, unless there is a problem."""
         told: dict[str, Any] = {
             "what": what,
             "events": list(self.events.pop(what, ())),
@@ -55,6 +55,6 @@ class Orders:
         return json.dumps(told).encode()
 
     def inherit(self, done: Iterable[str], what: str, events: Iterable[str]) -> None:
-        """From the image before, which has carried these out and was about to do the last."""
+        """Take over the orders of the previous image, which had carried these out and was about to do the last."""
         self.done.extend(done)
         self.events[what] = deque(events, maxlen=ANSWERED)

@@ -11,7 +11,7 @@ from rdnscache.config import Config
 from rdnscache.errors import ConfigError
 from rdnscache.node.handover import Handover
 
-#: Asked of the kernel for each UDP socket's queue, in octets; it may give less.
+#: Requested size of each UDP socket's receive queue, in octets; the kernel may grant less.
 _UDP_QUEUE = 4 << 20
 _BACKLOG = 512
 _PORT_TRIES = 20
@@ -34,9 +34,9 @@ def bind_slots(
 ) -> tuple[list[Slot], list[Address]]:
     """Sockets for every worker, and the addresses they are bound to (port 0 becomes a free one).
 
-    Those in the handover are used first. The kernel spreads clients over the workers (SO_REUSEPORT); of those that
-    systemd has given, workers share what are too few.
-    Raises OSError when an address cannot be had.
+    Those in the handover are used first. The kernel distributes clients over the workers (SO_REUSEPORT); if systemd
+    passes fewer sockets than there are workers, some share one.
+    Raises OSError when an address is not available.
     """
     udp: list[list[socket.socket]] = [[] for _ in range(workers)]
     tcp: list[list[socket.socket]] = [[] for _ in range(workers)]
@@ -58,25 +58,26 @@ def bind_slots(
 
 
 def _one_more(where: Address, kind: socket.SocketKind, given: list[socket.socket], worker: int) -> socket.socket:
-    """A worker's socket for an address, where none is left for it."""
-    # The kernel lets nobody but its owner, who is root, bind beside a given socket.
+    """A new socket for a worker and an address, when the handover has none for it."""
+    # The kernel lets only the owner of a passed socket, which is root, bind another one to its address.
     return given[worker % len(given)].dup() if given else _bind(where, kind, shared=True)
 
 
 def leave_slots(slots: Sequence[Slot], addresses: Sequence[Address], handed: Handover, kind: str = "listen") -> None:
-    """The other way round: put the sockets of all slots into the handover."""
+    """The reverse: put the sockets of all slots into the handover."""
     for number, address in enumerate(addresses):
         handed.leave(left_as(kind, "udp", number, address), [slot.udp[number] for slot in slots])
         handed.leave(left_as(kind, "tcp", number, address), [slot.tcp[number] for slot in slots])
 
 
 def left_as(kind: str, transport: str, number: int, address: Address) -> str:
-    """What sockets are left under: their address; with port 0, which there may be several of, their number as well."""
+    """The name of sockets in the handover: their address; with port 0, which may occur several times, also their
+    number."""
     return f"{kind} {transport} {address}" + ("" if address.port else f" {number}")
 
 
 def check_ports(config: Config) -> None:
-    """Raises ConfigError when an address that a node would listen on cannot be had."""
+    """Raises ConfigError when an address that a node would listen on is not available."""
     for address in config.listen + ((config.admin,) if config.admin else ()):
         try:
             check_free(address)
@@ -85,7 +86,7 @@ def check_ports(config: Config) -> None:
 
 
 def check_free(address: Address) -> None:
-    """Raises OSError when an address cannot be had."""
+    """Raises OSError when an address is not available."""
     if address.port:
         _free_address(address)
 
@@ -132,7 +133,7 @@ _INNER = (Address("127.0.0.1", 0),)
 
 
 def bind_inner(workers: int, handed: Handover) -> tuple[list[Slot], list[Address]]:
-    """For every worker a loopback address of its own, where the others of its node ask it."""
+    """A loopback address for every worker, at which the other workers of its node ask it."""
     slots, bound = [], []
     for worker in range(workers):
         slot, where = bind_slots(_INNER, 1, handed, f"inner {worker}")

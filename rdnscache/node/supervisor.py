@@ -1,4 +1,4 @@
-"""The supervisor: binds the sockets, forks the workers, keeps them alive, and ends them in good order.
+"""The supervisor: binds the sockets, forks the workers, restarts them when they die, and ends them in order.
 
 It loads what workers are made of (`loading`) and makes nothing of it: no event loop, no connection. The sockets stay
 open here, so whatever reached the kernel for a worker that died is read by the next one of its slot.
@@ -42,13 +42,13 @@ log = logging.getLogger(__name__)
 
 #: Seconds beyond the drain time before a worker is killed, and for the embedded server to end.
 KILL_MARGIN, SERVER_END = 1.0, 2.0
-#: Characters of an option's value that are logged.
+#: Longest value of an option in the log, in characters.
 LONGEST_TOLD = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """What the supervisor keeps open, whatever happens to its workers."""
+    """The sockets of a worker, which the supervisor keeps open whatever happens to the worker."""
 
     slots: list[Slot]
     inner: list[Slot]
@@ -57,7 +57,7 @@ class Sockets:
 
 @dataclass(slots=True)
 class Supervisor:
-    """One node. `run` returns the exit code for the command; `reread` reads the configuration again, or raises."""
+    """One node. `run` returns the exit code of the command; `reread` reads the configuration again, or raises."""
 
     config: Config
     reread: Callable[[], Config]
@@ -72,7 +72,7 @@ class Supervisor:
     policy: GroupPolicies = field(default_factory=GroupPolicies)
     lists: Lists = field(default_factory=Lists)
     manager: Manager = field(default_factory=Manager)
-    #: What systemd has given us; see `Handover.given`.
+    #: The sockets passed by systemd; see `Handover.given`.
     given: dict[str, int] = field(default_factory=dict)
     incarnation: Incarnation = field(init=False)
 
@@ -131,7 +131,7 @@ class Supervisor:
         return 0
 
     def _serve(self, path: Path | None) -> None:
-        """Until we are told to stop."""
+        """Run until told to stop."""
         while not self.processes.stops:
             self.manager.tell(sum(each.pid != 0 and each.at_work for each in self.workers), len(self.workers))
             self.processes.go_on(ORDER_PAUSE if self.processes.words else 3600.0)
@@ -142,22 +142,22 @@ class Supervisor:
                 self._answer(RELOAD, *self._reload())
             if self.processes.restarts:
                 self.processes.restarts = 0
-                self.manager.reloading("starting anew")
+                self.manager.reloading("restarting: checking whether the new process image would run")
                 self._answer(RESTART, self._restart(path))
         self.manager.stopping(self._patience() + SERVER_END)
 
     def _patience(self) -> float:
-        """Seconds that workers have for their end."""
+        """Seconds within which workers have to end."""
         return self.config.linger + self.config.drain + KILL_MARGIN
 
     def _begin_lists(self, wait: bool, prove: bool = False) -> None:
-        """Have a process see to the lists, if there are any; see `Lists.begin`."""
+        """Start the process for lists, if there are any; see `Lists.begin`."""
         self.lists.end(self.processes)
         if self.policy.lists:
             self.lists.begin(self.processes, self.config, self.redis_url, wait, prove)
 
     def _take_over(self, handed: Handover) -> str:
-        """Let our workers succeed those of the image before; what is too many ends. Returns what went wrong."""
+        """Replace the workers of the previous image by ours; surplus ones end. Returns what went wrong."""
         problem = ""
         patience = self.config.drain + KILL_MARGIN
         left = [Child("an old worker", _nothing, pid=pid, retired=True) for pid in handed.workers[len(self.workers) :]]
@@ -178,7 +178,7 @@ class Supervisor:
         return problem
 
     def _hindrance(self) -> str:
-        """Why we could not restart with the configuration as it is now."""
+        """Why we could not restart with the current configuration."""
         try:
             wanted = self.reread()
             fit(wanted, self.open_files)
@@ -194,7 +194,7 @@ class Supervisor:
         return ""
 
     def _restart(self, path: Path | None) -> str:
-        """Execute ourselves again; our workers go on meanwhile. Returns why that cannot be done."""
+        """Execute ourselves again while the workers go on. Returns why that is not possible."""
         problem = self._hindrance() or handover.check(self.manager.beat)
         if problem:
             log.error("not restarted, since the new process image would not run: %s", problem)
@@ -236,13 +236,13 @@ class Supervisor:
         self.board.row(worker)[REPLACED_HUNG if hung else REPLACED_DIED] += 1
 
     def _fit(self, config: Config) -> None:
-        """Say what the limit of open files leaves no room for; ConfigError when it leaves too little."""
+        """Adapt the configuration to the limit of open files, and log what it reduces; ConfigError if it is too low."""
         _, less = fit(config, self.open_files)
         if less:
             log.warning("%s", less)
 
     def _add_redis(self, handed: Handover) -> Path | None:
-        """Find out where Redis is; with `embedded`, add the child that runs it. Returns the path of its socket."""
+        """Determine the URL of Redis; with `embedded`, add the child that runs it. Returns the path of its socket."""
         if self.config.redis == "none":
             return None
         if self.config.redis != "embedded":
@@ -272,9 +272,9 @@ class Supervisor:
         return path
 
     def _reload(self) -> tuple[str, str]:
-        """Read the configuration again; when it can be used, let successors take over worker by worker.
+        """Read the configuration again; if it can be used, replace the workers one by one.
 
-        Returns why it is refused, and what is to be said when it is not.
+        Returns why it is refused, and a note for when it is not.
         """
         keep = {option.name: getattr(self.config, option.name) for option in options() if option.metadata["fixed"]}
         try:
@@ -317,7 +317,7 @@ class Supervisor:
         return "", ""
 
     def _roll(self, before: Config, old_policy: GroupPolicies) -> bool:
-        """Let successors take over, worker by worker; if one does not work, those of the configuration `before`."""
+        """Replace the workers one by one; if a new one does not work, restore those with the configuration `before`."""
         changed = self.config
         done: list[Child] = []
         for worker in self.workers:
@@ -337,7 +337,7 @@ class Supervisor:
         return False
 
     def _forget_zones(self, names: list[str]) -> None:
-        """Have the cluster forget zones that are asked of others now; workers of ours have begun with nothing."""
+        """Flush zones in the cluster whose servers have changed; our own new workers have empty caches already."""
         if not names or self.redis_url is None:
             return
         url, prefix = self.redis_url, self.config.prefix
@@ -351,7 +351,7 @@ class Supervisor:
         self.processes.run_once("the flush of changed zones", run)
 
     def _protect(self, config: Config) -> None:
-        """Leave no secret behind in a core dump; nor do our children from now on."""
+        """Prevent core dumps of this process and its children if the configuration has secrets."""
         if has_secrets(config):
             forbid_dumps()
 
@@ -360,7 +360,7 @@ class Supervisor:
         self.processes.grace = self._patience()
 
     def _obey(self) -> None:
-        """Do what was ordered through Redis."""
+        """Carry out orders received through Redis."""
         for what in self.orders.take(self.processes.words):
             if what == RELOAD:
                 self.processes.reloads += 1
@@ -368,7 +368,7 @@ class Supervisor:
                 self.processes.restarts += 1
 
     def _answer(self, what: str, problem: str, note: str = "") -> None:
-        """Have workers and systemd tell how an order ended."""
+        """Publish the result of an order, for workers and systemd to report."""
         self.manager.reloaded(what, problem)
         self.board.tell_order(self.orders.answer(what, problem, note))
 
@@ -378,5 +378,5 @@ class Supervisor:
 
 
 def _nothing(line: Lifeline) -> int:
-    """The life of a child that is not to be started again."""
+    """Never called: the life of a child of the previous image, which is not restarted."""
     return 0

@@ -1,6 +1,6 @@
-"""What systemd is told of this service, sd_notify(3): that it is ready, reloads, ends, how it does, and that it lives.
+"""Notifications to systemd, sd_notify(3): ready, reloading, stopping, a status, and the watchdog's heartbeat.
 
-Without NOTIFY_SOCKET in the environment nobody is told anything.
+Without NOTIFY_SOCKET in the environment nothing is sent.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import socket
 import time
 from collections.abc import Mapping
 
-#: Characters of a status.
+#: Longest status in characters.
 _LONGEST_STATUS = 500
-#: Seconds until the next beat where nobody waits for one.
+#: Seconds until the next heartbeat when there is no watchdog.
 _NEVER = 3600.0
-#: Seconds that a manager with too much to do is waited for.
+#: Longest wait for a busy manager, in seconds.
 _LONGEST_WAIT = 1.0
 
 
@@ -23,17 +23,17 @@ class Manager:
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         path = environ.get("NOTIFY_SOCKET", "")
-        #: Of the file system, or abstract: those begin with a zero octet.
+        #: A path, or an abstract address, which begins with a zero octet.
         self._path = "\0" + path[1:] if path.startswith("@") else path if path.startswith("/") else ""
         self._pause = _longest_silence(environ) / 2 if self._path else 0.0
         self._next_beat = 0.0
         self._ready = False
         self._status = ""
-        #: How the last reload or restart went wrong.
+        #: Why the last reload or restart failed.
         self._problem = ""
 
     def tell(self, working: int, workers: int) -> None:
-        """How many of the workers are at work: with all of them for the first time, the service is ready."""
+        """Report how many workers are at work: once all of them are, the service is ready."""
         status = f"workers at work: {working} of {workers}" + (f"; {self._problem}" if self._problem else "")
         ready = working == workers and not self._ready
         if ready or status != self._status:
@@ -41,24 +41,25 @@ class Manager:
             self._send(*(["READY=1"] if ready else []), f"STATUS={status}")
 
     def reloading(self, what: str) -> None:
-        """A reload or restart begins; `reloaded` ends it, or the next image by being ready."""
+        """A reload or restart begins. It ends with `reloaded`, or when the next image is ready."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", f"STATUS={what}")
         self._ready, self._status = True, what
         self.beat(now=True)
 
     def reloaded(self, what: str, problem: str) -> None:
-        """It is over; there is no word for failure, so a problem is part of the status until the next one."""
+        """The reload is over. sd_notify has no message for failure, so a problem is shown in the status until the next
+        one."""
         self._problem = f"the last {what} was refused: {problem}" if problem else ""
         self._ready, self._status = True, ""
         self._send("READY=1")
 
     def stopping(self, seconds: float) -> None:
-        """We end, and need so many seconds at most, however many the unit allows."""
-        self._status = "answering what is in flight"
+        """We are stopping, and need at most this many seconds, whatever the unit allows."""
+        self._status = "answering the queries in flight"
         self._send("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}", f"STATUS={self._status}")
 
     def beat(self, now: bool = False) -> float:
-        """Tell the watchdog that we live, when that is due or `now`; returns the seconds until the next time."""
+        """Send the watchdog's heartbeat if it is due, or `now`; returns the seconds until the next one."""
         if not self._pause:
             return _NEVER
         moment = time.monotonic()
@@ -75,12 +76,12 @@ class Manager:
             sock.settimeout(_LONGEST_WAIT)
             try:
                 sock.sendto(told.encode("utf-8", "replace"), self._path)
-            except OSError:  # it is gone, or has no time: the service goes on
+            except OSError:  # the manager is gone or too busy: the service goes on
                 return
 
 
 def _longest_silence(environ: Mapping[str, str]) -> float:
-    """Seconds after which the watchdog would end us, sd_watchdog_enabled(3); 0 when there is none."""
+    """Seconds after which the watchdog would end us, sd_watchdog_enabled(3); 0 without a watchdog."""
     text, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
     if not (text.isascii() and text.isdigit()) or pid not in ("", str(os.getpid())):
         return 0.0
