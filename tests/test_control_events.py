@@ -273,7 +273,7 @@ class TestReload:
         with Upstream() as upstream, Node([upstream.address], args=("--config", str(file))) as node:
             file.write_text("prefix = 'two'\n")
             node.process.send_signal(signal.SIGHUP)
-            wait_for(lambda: "prefix: one -> two, not before a restart" in node.log())
+            wait_for(lambda: "prefix: one -> two, in effect after a restart" in node.log())
             wait_for(lambda: "nothing to change" in node.log())
 
     def test_the_command_reaches_every_node_through_redis(self, redis_server: RedisServer, tmp_path: Path) -> None:

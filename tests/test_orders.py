@@ -28,13 +28,13 @@ def test_each_node_says_how_a_reload_went(redis_server: RedisServer, tmp_path: P
         files[1].write_text("ttl_max = 'soon'\n")
         done = command("reload", *url)
         assert done.returncode == 1
-        assert done.stdout == "n0: reload done (not before a restart: prefix)\n"
+        assert done.stdout == "n0: reload done (needs a restart: prefix)\n"
         assert "bad has refused: ttl_max in" in done.stderr and "soon" in done.stderr
         again = command("reload", "--node", "n0", "--json", *url)
         assert (again.returncode, json.loads(again.stdout)) == (0, {"reload": ["n0"], "refused": {}, "silent": []})
         status = command("cluster", "status", *url).stdout
         assert "bad: it has refused a reload at " in status
-        assert "n0: changed, but not before a restart: prefix" in status
+        assert "n0: changed options that need a restart: prefix" in status
         assert "bad is there" in command("cluster", "forget", "bad", *url).stderr
         files[1].write_text("ttl_max = 77\n")
         assert command("reload", *url).returncode == 0

@@ -82,7 +82,7 @@ class TestTwoNodesOfOneName:
                 assert len(lives) == 2
                 code, told, _ = flush(redis_server.url)
                 assert (code, set(told["confirmed_ms"])) == (0, names)
-                warnings = [f"{name}: another node is called n1 too" for name in names]
+                warnings = [f"{name}: another node is also named n1" for name in names]
                 wait_for(lambda: all(warning in status(redis_server.url) for warning in warnings))  # with the next beat
 
                 fill_all_workers(far, "www.flush.test.", "192.0.2.1")

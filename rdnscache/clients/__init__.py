@@ -1,1 +1,1 @@
-"""Who asks, and how much: no socket, clock, Redis or gevent in here; time and chance come in as arguments."""
+"""Who asks, and how much. Pure: no socket, clock, Redis or gevent; time and random numbers are passed in."""

@@ -1,12 +1,12 @@
-"""Who comes most often, in a table of fixed size: the rule of Space-Saving (Metwally et al., ICDT 2005)."""
+"""The most frequent keys, in a table of fixed size: the Space-Saving algorithm (Metwally et al., ICDT 2005)."""
 
 from __future__ import annotations
 
 
 class Busiest:
-    """Counts by key. A newcomer to a full table takes the place of the rarest, and its count as a possible error.
+    """Counts by key. In a full table a new key replaces the rarest one, and inherits its count as a possible error.
 
-    Whoever has more than one in `room` of everything that was counted is in the table, whatever the others do.
+    Any key with more than 1/`room` of everything counted is in the table, whatever the others do.
     """
 
     __slots__ = ("_counts", "_errors", "_room", "total")
@@ -34,7 +34,7 @@ class Busiest:
             counts[key], self._errors[key] = least + count, least
 
     def most(self) -> dict[bytes, int]:
-        """What each has been counted for at least, the busiest first; without those of whom most may be error."""
+        """The least count of each key, the most frequent first; without keys whose count may be mostly error."""
         known = {key: count - self._errors.get(key, 0) for key, count in self._counts.items()}
         sure = {key: count for key, count in known.items() if 2 * count >= self._counts[key]}
         return dict(sorted(sure.items(), key=lambda item: -item[1]))

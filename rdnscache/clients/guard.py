@@ -1,4 +1,4 @@
-"""What is asked about a client before its query is."""
+"""The rules about clients that are applied before a query is answered."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rdnscache.clients.tls_names import TlsNames
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Who is answered; how often over UDP, where that is limited; who may speak for others (PROXY protocol), if any.
+    """Which clients are answered; the rate limit over UDP, if any; and which proxies may speak for clients, if any.
 
-    `routes` are those of views that the node's other workers may ask for, as the address that was asked. `tls_names`
-    choose a view by what a proxy says that the client named in TLS, if any view has such names.
+    `routes` are those of views that the node's other workers may ask for, by the address that was asked. `tls_names`
+    choose a view by the name that the client sent in TLS, according to a proxy, if any view has such names.
     """
 
     allowed: Networks
@@ -26,5 +26,5 @@ class Guard:
 
 
 def our_own_workers(routes: Iterable[bytes] = ()) -> Guard:
-    """For sockets that only they reach: each says for which client it asks."""
+    """For sockets that only the node's other workers reach: each query names the client it is for."""
     return Guard(Networks(("any",)), proxies=Networks(("loopback",)), routes=frozenset(routes))

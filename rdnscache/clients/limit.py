@@ -13,15 +13,15 @@ from ipaddress import IPv4Network, IPv6Network
 from rdnscache.clients.networks import Networks
 from rdnscache.dns.wire import read_u32
 
-#: What to do with a reply: send it, send a truncated one, send nothing.
+#: The verdict on a reply: send it, send a truncated one, or send nothing.
 PASS, SLIP, DROP = 0, 1, 2
 
-#: Buckets where a prefix may be: enough that a flood of random sources is hardly ever in all of them.
+#: Buckets that a prefix may use: enough that a flood of random sources hardly ever occupies all of them.
 _WAYS = 8
-#: Buckets unless told otherwise; 17 octets each.
+#: Default number of buckets, 17 octets each.
 BUCKETS = 65536
 
-#: The key of an IPv4 prefix has these bits set: an IPv6 source never starts so, it would be multicast.
+#: Set in the key of an IPv4 prefix. No IPv6 source begins with these bits: it would be a multicast address.
 _IPV4 = 0xFF << 56
 _WORD = (1 << 64) - 1
 
@@ -29,11 +29,11 @@ _WORD = (1 << 64) - 1
 class Limiter:
     """Token buckets by client prefix, in a table of fixed size.
 
-    A bucket is one number: the time at which it will be full again. One that is full is free for another prefix. Where
-    none is free among those a prefix may have, it takes over the fullest, and what was taken from it: nobody gains by
-    coming under many names, and a flood of forged sources pushes out its own kind first, those limited last
-    (the rule of Space-Saving, Metwally et al., ICDT 2005).
-    Replies beyond `buckets * rate` a second to ever new prefixes are thus limited as if they went to few.
+    A bucket is one number: the time at which it will be full again. A full bucket is free for another prefix. If none
+    of its buckets is free, a prefix takes over the fullest one at its present level: using many addresses gains
+    nothing, and a flood of forged sources displaces other forged ones first, and limited clients last
+    (the Space-Saving algorithm, Metwally et al., ICDT 2005).
+    So replies beyond `buckets * rate` a second to ever new prefixes are limited as if they went to few.
     """
 
     __slots__ = (
@@ -53,8 +53,8 @@ class Limiter:
     ) -> None:
         """`rate` replies a second, `burst` at once after a pause; every `slip`-th over the limit is truncated, 0: none.
 
-        `seed` is a random number of 64 bits: who does not know it cannot choose sources that share a bucket.
-        Raises ValueError for what makes no sense.
+        `seed` is a random number of 64 bits; without knowing it nobody can choose sources that share a bucket.
+        Raises ValueError for values that make no sense.
         """
         _refuse_nonsense(rate, burst, slip, prefix4, prefix6, buckets)
         self._exempt = exempt
@@ -75,7 +75,7 @@ class Limiter:
         self._slipped = array("B", bytes(1 << bits))
 
     def check(self, source: bytes, now: float) -> int:
-        """What to do with a reply to an address of 4 or 16 octets, and count it. One of another size is dropped."""
+        """The verdict on a reply to an address of 4 or 16 octets, which is counted. DROP for any other size."""
         if self._exempt is not None and self._exempt.holds(source):
             return PASS
         key = self._key(source)
@@ -89,7 +89,7 @@ class Limiter:
         return PASS
 
     def limited(self, now: float) -> list[str]:
-        """The prefixes that have used up their limit, but for one reply at most. Walks the whole table."""
+        """The prefixes that have used up their limit except for at most one reply. Walks the whole table."""
         soonest = now + max(self._slack - self._cost, 0)
         return [self._text(key) for key, full in zip(self._keys, self._full, strict=True) if full > soonest]
 
@@ -107,7 +107,8 @@ class Limiter:
         return high & self._mask6
 
     def _find(self, key: int) -> int:
-        """The bucket of a prefix; if it has none, the fullest of those it may have becomes its own, as it is."""
+        """The bucket of a prefix; if it has none, it takes over the fullest of those it may use, at its present
+        level."""
         keys, full = self._keys, self._full
         first = (key * self._factor & _WORD) >> self._shift << 3
         fullest = first
@@ -120,7 +121,7 @@ class Limiter:
         return fullest
 
     def _over(self, bucket: int) -> int:
-        """The first reply over the limit slips: a client that means it is helped at once."""
+        """The first reply over the limit is a truncated one, so that a real client can switch to TCP at once."""
         count = self._slipped[bucket]
         self._slipped[bucket] = count + 1 if count + 1 < self._slip else 0
         return SLIP if count == 0 and self._slip > 0 else DROP
@@ -137,7 +138,7 @@ def _refuse_nonsense(rate: float, burst: int, slip: int, prefix4: int, prefix6: 
         ("burst", burst, 1, 10**9),
         ("slip", slip, 0, 100),
         ("IPv4 prefix", prefix4, 1, 32),
-        ("IPv6 prefix", prefix6, 1, 64),  # the rest is the host's own choice
+        ("IPv6 prefix", prefix6, 1, 64),  # the host itself chooses the other bits
         ("number of buckets", buckets, 16, 1 << 24),
     ):
         if not low <= value <= high:

@@ -1,4 +1,4 @@
-"""Sets of client addresses: who is answered, who is not limited, who may speak for others.
+"""Sets of client addresses: which are answered, which are not limited, which may speak for others.
 
 A set is written as networks (`10.0.0.0/8`, `2001:db8::/32`), addresses (`192.0.2.1`, `::1`) and these names:
 
@@ -27,19 +27,19 @@ _NAMED = {
     "any": ("0.0.0.0/0", "::/0"),
 }  # fmt: skip
 
-#: Who is answered unless told otherwise: a resolver open to everybody is a weapon (RFC 5358, BCP 140).
+#: Clients answered by default: an open resolver can be abused for attacks (RFC 5358, BCP 140).
 DEFAULT_ALLOW = ("loopback", "private")
 
 _MAPPED = IPv6Network("::ffff:0:0/96")
 
-#: Groups that clients may be in.
+#: Most groups of clients.
 MOST_GROUPS = 250
-#: Who is not in a set; in a coarse table: networks of several kinds begin with these two octets.
+#: The value for addresses outside the set; and in the coarse table, for two octets that do not decide.
 _OUTSIDE, _MIXED = 254, 255
 
 
 def parse_networks(text: str) -> tuple[Network, ...]:
-    """The networks that a text stands for, several for a name. Raises ValueError with one sentence."""
+    """The networks that a text means, several for a name. Raises ValueError with one sentence."""
     if text in _NAMED:
         return tuple(ip_network(each) for each in _NAMED[text])
     host, slash, size = text.partition("/")
@@ -61,14 +61,15 @@ def parse_networks(text: str) -> tuple[Network, ...]:
 
 
 class Networks:
-    """The addresses in some networks but not in others. Where they overlap the longer prefix decides, and the
-    exception where both are as long; so a network can be taken out of another, and a part of it put in again.
+    """The addresses in some networks, except those in others. Of overlapping networks the one with the longer prefix
+    decides, and of equal ones the exception; so a network can be excluded from another, and a part of it included
+    again.
 
-    What is inside may be in `groups`, each a number up to MOST_GROUPS and its networks. There, too, the longer prefix
-    decides, and the later group where both are as long; who is in none has the number 0.
+    Addresses inside may belong to `groups`, each a number up to MOST_GROUPS with its networks. Again the longer prefix
+    decides, and of equal ones the later group; an address in no group has the number 0.
 
-    Two octets of the address decide nearly always, by a table of all 65536 there are; networks with prefixes longer
-    than 16 bits are found by bisection in a sorted list.
+    The first two octets of an address nearly always decide, in a table with all 65,536 values; networks with prefixes
+    longer than 16 bits are found by bisection in a sorted list.
     """
 
     __slots__ = ("_coarse4", "_coarse6", "_numbers4", "_numbers6", "_starts4", "_starts6")
@@ -91,11 +92,11 @@ class Networks:
         self._coarse6 = bytes(coarse)
 
     def holds(self, address: bytes) -> bool:
-        """Whether an address of 4 or 16 octets is in the set; one of another size is in none."""
+        """Whether an address of 4 or 16 octets is in the set; false for any other size."""
         return self.group(address) >= 0
 
     def group(self, address: bytes) -> int:
-        """The number of the group that an address is in; -1 when it is not even in the set."""
+        """The number of the group that an address is in; -1 when it is not in the set."""
         size = len(address)
         if size == 4:
             number = self._coarse4[address[0] << 8 | address[1]]
@@ -108,7 +109,7 @@ class Networks:
         return -1 if number == _OUTSIDE else self._exact_group(address)
 
     def _exact_group(self, address: bytes) -> int:
-        """The same for addresses that two octets do not decide."""
+        """The same for addresses whose first two octets do not decide."""
         if len(address) == 4:
             number = self._numbers4[bisect_right(self._starts4, address) - 1]
         elif address.startswith(b"\0\0\0\0\0\0\0\0\0\0\xff\xff"):
@@ -119,9 +120,9 @@ class Networks:
 
 
 def client_prefix(source: bytes) -> bytes:
-    """What stands for the client at an address of 4 or 16 octets where clients share something: its /24 or /56.
+    """What counts as one client where a resource is shared: the /24 or /56 of an address of 4 or 16 octets.
 
-    A whole network is one client, or a host with many addresses would be many. On this machine each address is one.
+    A whole network is one client, since a host can have many addresses. Each loopback address is a client of its own.
     """
     if len(source) == 16 and source.startswith(b"\0\0\0\0\0\0\0\0\0\0\xff\xff"):
         source = source[12:]
@@ -134,7 +135,7 @@ _Rules = list[tuple[Network, int]]
 
 
 def _laid_over(rules: _Rules, parts: _Rules, bits: int) -> tuple[list[int], list[int]]:
-    """The address range in pieces: where each starts, and the group it is in, or _OUTSIDE."""
+    """The address range in pieces: the start of each, and its group, or _OUTSIDE."""
     starts, inside = _pieces(rules, bits, _OUTSIDE)
     if not parts:
         return starts, inside
@@ -148,12 +149,12 @@ def _laid_over(rules: _Rules, parts: _Rules, bits: int) -> tuple[list[int], list
 
 
 def _pieces(rules: _Rules, bits: int, usual: int) -> tuple[list[int], list[int]]:
-    """The address range in pieces: where each starts, and the number there. Of equal starts the last counts."""
+    """The address range in pieces: the start of each, and its number. Of equal starts the last counts."""
     starts, numbers = [0], [usual]
-    #: The networks around the place we are at, the widest first: where each ends, and its number.
+    #: The networks around the current position, the widest first: the end of each, and its number.
     around = [(1 << bits, usual)]
     mine = [(network, number) for network, number in rules if network.max_prefixlen == bits]
-    # prefixes never cross: what starts first and is wider holds the rest; of equals the last one counts
+    # networks either contain each other or are disjoint: the wider one comes first; of equal ones the last counts
     for network, number in sorted(mine, key=lambda rule: (rule[0].network_address, rule[0].prefixlen)):
         start = int(network.network_address)
         _leave(around, start, starts, numbers)
@@ -165,7 +166,7 @@ def _pieces(rules: _Rules, bits: int, usual: int) -> tuple[list[int], list[int]]
 
 
 def _leave(around: list[tuple[int, int]], place: int, starts: list[int], numbers: list[int]) -> None:
-    """A piece behind each network that ends at or before a place: what the one around it says."""
+    """Add a piece after each network that ends at or before a position, with the number of the network around it."""
     while around[-1][0] <= place:
         end, _ = around.pop()
         starts.append(end)
@@ -173,7 +174,7 @@ def _leave(around: list[tuple[int, int]], place: int, starts: list[int], numbers
 
 
 def _coarse(starts: list[int], numbers: list[int], shift: int) -> bytearray:
-    """For each two octets that an address may begin with: the number there, or _MIXED."""
+    """For each value of the first two octets: its number, or _MIXED."""
     table = bytearray()
     for start, end, number in zip(starts, [*starts[1:], 1 << shift + 16], numbers, strict=True):
         table += bytes((number,)) * ((end - 1 >> shift) + 1 - len(table))

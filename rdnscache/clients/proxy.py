@@ -1,7 +1,7 @@
-"""The PROXY protocol, version 2: who asked a proxy that asks us (haproxy's doc/proxy-protocol.txt, section 2.2).
+"""The PROXY protocol, version 2: a proxy tells us which client asks (haproxy's doc/proxy-protocol.txt, section 2.2).
 
-The header stands before a datagram's message, or once at the beginning of a connection. Whoever may write it can be
-anybody, so it is read from trusted peers only. Nothing here raises for what it may hold.
+The header precedes the message in each datagram, or comes once at the beginning of a connection. It lets its sender
+pretend to be any client, so it is accepted from trusted peers only. No content makes the functions here raise.
 
     octets   what
     0-11     signature
@@ -10,36 +10,36 @@ anybody, so it is read from trusted peers only. Nothing here raises for what it 
     14-15    octets that follow in the header
     16-      source and destination address, source and destination port, then type-length-value fields
 
-Of the fields only the name that the client asked for over TLS is read, where somebody wants it; a checksum (CRC32C) is
-not: UDP and TCP have one of their own.
+Of the fields only the name that the client sent in TLS is read, if it is needed. A checksum (CRC32C) is not verified:
+UDP and TCP have their own.
 """
 
 from __future__ import annotations
 
 import re
 
-#: What every header begins with; as a query it would be a broken one.
+#: The beginning of every header; it cannot be the beginning of a valid query.
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 
 #: The longest header we read, in octets: the smallest segment any TCP has to take (RFC 9293 section 3.7.1), which the
 #: specification says a header fits in. dnsdist and the PowerDNS recursor stop at 512 unless told otherwise.
 MAX_HEADER = 536
 
-#: What `proxy_end` says when it cannot tell yet, and when there is no header that we take.
+#: Results of `proxy_end` when more octets are needed, and when there is no acceptable header.
 MORE, REFUSED = 0, -1
 
-#: The field with the host name that the client named in TLS (PP2_TYPE_AUTHORITY).
+#: The field with the host name that the client sent in TLS (PP2_TYPE_AUTHORITY).
 AUTHORITY = 0x02
 #: Octets of a host name, without a dot at its end (RFC 1035 section 2.3.4), and what it looks like.
 MAX_HOST = 253
 _HOST = re.compile(rb"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}")
 
-#: What a proxy sends before a query of its own.
+#: The header that a proxy sends before a query of its own.
 LOCAL_HEADER = SIGNATURE + b"\x20\0\0\0"
 
 
 class Proxied:
-    """Who asked the proxy, and where.
+    """The client that asked the proxy, and the address it asked.
 
     Addresses are 4 or 16 octets. They are empty when the peer itself is the client: a LOCAL header, or an address of
     a kind we cannot use (unknown, UNIX), for which the specification wants the same.
@@ -52,7 +52,7 @@ class Proxied:
         self.source_port = 0
         self.destination = b""
         self.destination_port = 0
-        #: Whether the client came over TCP or the like: a truncated reply is then of no use to it.
+        #: Whether the client used a stream such as TCP: then a truncated reply is of no use to it.
         self.stream = False
         #: Offset of the payload.
         self.end = end
@@ -61,7 +61,7 @@ class Proxied:
 def proxy_end(data: bytes) -> int:
     """Offset of the payload behind the header at the beginning of `data`, or MORE, or REFUSED.
 
-    What can still become a header needs MORE; the first octet that shows otherwise is enough to be REFUSED.
+    MORE as long as the data may be the beginning of a header; REFUSED from the first octet that cannot belong to one.
     """
     length = len(data)
     if data[:12] != SIGNATURE[:length]:
@@ -101,7 +101,7 @@ def parse_proxy(data: bytes) -> Proxied | None:
 
 
 def tls_name(data: bytes, end: int) -> bytes:
-    """The host name that the client named in TLS, in lower case; empty where the header says none.
+    """The host name that the client sent in TLS, in lower case; empty when the header has none.
 
     `data` begins with a header that `parse_proxy` has read, which ends at `end` and has the client's address.
     """
@@ -115,7 +115,7 @@ def tls_name(data: bytes, end: int) -> bytes:
 
 
 def host_name(text: bytes) -> bytes:
-    """A host name in lower case, without a dot at its end; empty for what is none."""
+    """A host name in lower case, without a final dot; empty for anything else."""
     if len(text) > MAX_HOST + 1:
         return b""
     text = text.lower().removesuffix(b".")

@@ -1,9 +1,10 @@
-"""Who takes up a worker's room for flights: counted by client, by zone, and by client in a zone.
+"""Shares of a worker's capacity for flights, counted by client, by zone, and by client in a zone.
 
-A client is a prefix (`networks.client_prefix`). A zone is the part of a name that somebody registers, by rule of
-thumb: clients that ask for random names below one silent zone have that zone in common, whoever sent them.
-Who has more than an eighth of the room is greedy, so there are eight greedy clients at most, and eight greedy zones:
-finding the worst of them costs the same however many others there are.
+A client is a prefix (`networks.client_prefix`). A zone is the registered part of a name, by rule of thumb: clients that
+ask for random names below one unresponsive zone have that zone in common, whatever their addresses.
+
+A share above an eighth of the capacity is greedy, so there are at most eight greedy clients and eight greedy zones, and
+finding the greediest costs the same however many others there are.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from typing import Any
 
 from rdnscache.dns.names import name_text
 
-#: What part of the room one client or zone may have before it is greedy.
+#: The part of the capacity above which a client or zone is greedy.
 GREEDY = 8
-#: What has left is taken out of the middle of a queue when there is more of it than of what stays, and this.
+#: Holders that have left are removed from a queue when there are more of them than this, and than of those still there.
 _SLACK = 64
-#: A client in a zone is the narrower suspicion: other zones of that client, and other clients there, are spared.
+#: A client in a zone is the narrower match: it spares other zones of that client, and other clients of that zone.
 _WEIGHT_OF_PAIR = 2
 
-#: Labels that a zone has below the reverse trees: a /16, a /32.
+#: Labels of a zone below the reverse trees: a /16, a /32.
 _REVERSE = {b"\7in-addr\4arpa": 4, b"\3ip6\4arpa": 10}
 #: Second-level labels of country codes under which people register.
 _SECOND_LEVEL = frozenset((b"ac", b"co", b"com", b"edu", b"go", b"gob", b"gov", b"mil", b"ne", b"net", b"or", b"org"))
 
 
 def prefix_text(prefix: bytes) -> str:
-    """A client prefix for people."""
+    """A client prefix as text."""
     if len(prefix) == 7:
         return f"{IPv6Address(prefix + bytes(9))}/56"
     text = f"{IPv4Address((prefix + bytes(4))[:4])}"
@@ -58,18 +59,18 @@ def _skip(key: bytes, labels: int) -> int:
 
 
 class Holder:
-    """What takes up room. `shares` is empty while it is not counted."""
+    """Something that uses capacity. `shares` is empty while it is not counted."""
 
     __slots__ = ("firm", "shares")
 
     def __init__(self) -> None:
-        #: Whether it may stay when others have to leave because they have been there too long.
+        #: Whether it may stay when others are removed because they have been there too long.
         self.firm = False
         self.shares: tuple[Share, ...] = ()
 
 
 class Share:
-    """What one client, or zone, or client in a zone has: how many, and which, the longest there first."""
+    """The holders of one client, zone, or client in a zone: how many, and which, the oldest first."""
 
     __slots__ = ("_client", "_loose", "_members", "_table", "_zone", "count", "weight")
 
@@ -80,9 +81,9 @@ class Share:
         self._zone = zone
         self.weight = 1 if client is None or zone is None else _WEIGHT_OF_PAIR
         self.count = 0
-        #: With some that have left: they go when they come to the front, or when there are too many.
+        #: Includes some that have left: they are removed when they reach the front, or when there are too many.
         self._members: deque[Holder] = deque()
-        #: Of them, those that are not firm.
+        #: The ones among them that are not firm.
         self._loose: deque[Holder] = deque()
 
     def __str__(self) -> str:
@@ -94,25 +95,25 @@ class Share:
         return " in ".join(parts)
 
     def means(self, client: bytes, zone: bytes) -> bool:
-        """Whether somebody would be one of these."""
+        """Whether a client and zone would belong to this share."""
         return (self._client is None or self._client == client) and (self._zone is None or self._zone == zone)
 
     def belongs_to(self, client: bytes) -> bool:
-        """Whether all of these are one client's."""
+        """Whether all holders belong to one client."""
         return self._client == client
 
     def add(self) -> None:
-        """There is one more, whether or not it is in the room yet."""
+        """Count one more, whether or not it has a place yet."""
         self.count += 1
 
     def enter(self, holder: Holder) -> None:
-        """One that was added is in the room now."""
+        """A holder that was added has its place now."""
         self._members.append(holder)
         if not holder.firm:
             self._loose.append(holder)
 
     def remove(self) -> None:
-        """One of them has left: its `shares` are not ours any more."""
+        """A holder has left: it no longer counts here."""
         self.count -= 1
         members = self._members
         if self.count == 0:
@@ -129,7 +130,7 @@ class Share:
         return self._client if self._zone is None else (self._client, self._zone)
 
     def oldest(self, firm: bool) -> Holder | None:
-        """Who has been there longest; the firm are among them, or not."""
+        """The holder that has been there longest; including firm ones, or not."""
         members = self._members if firm else self._loose
         while members:
             if members[0].shares:
@@ -139,7 +140,7 @@ class Share:
 
 
 class Shares:
-    """The shares of everybody in a room for `limit` holders."""
+    """All shares of a capacity for `limit` holders."""
 
     def __init__(self, room: int) -> None:
         self._limit = room // GREEDY
@@ -166,13 +167,13 @@ class Shares:
                 self._greedy.append(share)
 
     def enter(self, holder: Holder) -> None:
-        """One that is counted has got its place, the latest of all: it may be found by `oldest` from now on."""
+        """A counted holder has got its place, as the newest one: `oldest` may return it from now on."""
         self._all.enter(holder)
         for share in holder.shares:
             share.enter(holder)
 
     def remove(self, holder: Holder) -> None:
-        """It has left; nothing happens when it is not counted."""
+        """The holder has left; does nothing when it is not counted."""
         shares = holder.shares
         if not shares:
             return
@@ -184,16 +185,16 @@ class Shares:
             share.remove()
 
     def oldest(self, firm: bool) -> Holder | None:
-        """Who has been there longest; the firm are among them, or not."""
+        """The holder that has been there longest; including firm ones, or not."""
         return self._all.oldest(firm)
 
     def oldest_of(self, client: bytes, firm: bool) -> Holder | None:
-        """The same, of one client."""
+        """The same among those of one client."""
         share = self._clients.get(client)
         return share.oldest(firm) if share is not None else None
 
     def greediest(self) -> Share | None:
-        """Who has most, if that is too much."""
+        """The greediest share; None when none is greedy."""
         found = None
         for share in self._greedy:
             if found is None or share.count * share.weight > found.count * found.weight:
@@ -202,7 +203,7 @@ class Shares:
 
 
 class Line:
-    """Those that wait for room: one of each client in turn, and who has just come before who has had a turn."""
+    """Holders waiting for a place: one of each client in turn, and new clients before those that have had a turn."""
 
     def __init__(self) -> None:
         self._of: dict[bytes, deque[Holder]] = {}
@@ -226,7 +227,7 @@ class Line:
         line.append(holder)
 
     def first(self) -> Any:
-        """Who is next; there must be one."""
+        """The next holder; there must be one."""
         return self._of[(self._new or self._old)[0]][0]
 
     def pop(self) -> Any:
@@ -242,7 +243,7 @@ class Line:
 
 
 def _share(table: dict[Any, Share], key: Any, client: bytes | None, zone: bytes | None) -> Share:
-    """The share under a key of a table, made if need be."""
+    """The share under a key of a table, created if needed."""
     share = table.get(key)
     if share is None:
         share = table[key] = Share(table, client, zone)

@@ -1,4 +1,4 @@
-"""Which network of clients a question is asked for, where its zone's upstreams are told (RFC 7871)."""
+"""The client subnet in a question's key, for zones whose upstreams are sent one (RFC 7871)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rdnscache.dns.zones import Zones
 
 @dataclass(frozen=True, slots=True)
 class SubnetTerms:
-    """What upstreams are told: the subnet a client names, or, if `adds`, else its address; cut to these prefixes."""
+    """What is sent to upstreams: the subnet in the client's query or, if `adds`, its address, cut to these prefixes."""
 
     adds: bool
     prefix4: int
@@ -22,7 +22,7 @@ class SubnetTerms:
 
 
 class ClientSubnets:
-    """`terms` has None where nothing is told; `views` has the terms of views by their numbers."""
+    """`terms` has None for zones where nothing is sent; `views` has the terms of views by number."""
 
     def __init__(
         self, terms: Zones[SubnetTerms | None], views: Mapping[int, Zones[SubnetTerms | None]] = MappingProxyType({})
@@ -31,7 +31,7 @@ class ClientSubnets:
         self._views = views
 
     def mark(self, query: Query) -> None:
-        """Make a query's key that of its client's network. Malformed options are refused (RFC 7871 section 7.1.2)."""
+        """Add the client's subnet to the key of a query. Malformed options are refused (RFC 7871 section 7.1.2)."""
         if query.error or query.qclass != IN:
             return
         terms = self._views.get(query.group, self._terms).of(query.key)

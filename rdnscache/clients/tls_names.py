@@ -1,4 +1,4 @@
-"""Groups of clients by the name that they asked for over TLS (SNI, RFC 6066 section 3), as a proxy tells it."""
+"""Groups of clients by the name they sent in TLS (SNI, RFC 6066 section 3), according to a proxy."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from rdnscache.clients.networks import Networks
 
 
 class TlsNames:
-    """By name: the group of who asks for it, or the groups of the networks it may ask from.
+    """For each name, the group of clients that send it, or the groups by their networks.
 
-    `*.example.com` is every name below `example.com`. The name itself counts before the longest wildcard.
+    `*.example.com` is every name below `example.com`. An exact name takes precedence over the longest wildcard.
     """
 
     def __init__(self, known: Mapping[str, int | Networks]) -> None:
@@ -20,7 +20,7 @@ class TlsNames:
     def group(self, name: bytes, source: bytes, usual: int) -> int:
         """The number of the group of a client at an address of 4 or 16 octets that asks for a name (in lower case).
 
-        `usual` is the one without a name; it stays where the name leads to none, and where it is no group (-1).
+        `usual` is its group without regard to the name; it is kept when no group matches the name, or when it is -1.
         """
         if usual < 0:
             return usual

@@ -1,1 +1,1 @@
-"""DNS as bytes: no socket, clock, Redis or gevent in here; time comes in as an argument."""
+"""DNS as bytes. Pure: no socket, clock, Redis or gevent; time is passed in as an argument."""

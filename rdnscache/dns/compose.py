@@ -1,4 +1,4 @@
-"""What the client reads: replies made from an entry, from an error, or on the spot. The query learns their RCODE."""
+"""Replies to clients, made from an entry, an error, or on the spot. Their RCODE is stored in the query."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def compose(query: Query, entry: Entry, now: float, rotate: bool = False) -> byt
     """The reply to `query` from `entry`: its ID, spelling, RD and CD, aged TTLs, an OPT if it sent one.
 
     AA is clear and RA set; AD goes to those who asked with AD or DO (RFC 6840 sections 5.7 and 5.8).
-    What does not fit loses first what the answer can do without, with no TC (RFC 2181 section 9), then all records,
-    with TC. Over TCP the OPT goes before anything else: a message as large as it can be is better whole than empty.
+    A reply that is too large loses its optional records first, without TC (RFC 2181 section 9), then all records, with
+    TC. Over TCP the OPT is left out first: a message of maximal size is better complete than empty.
     With `rotate` the ID decides which address comes first.
     """
     data = query.data
@@ -69,14 +69,14 @@ def _with_subnet(opt: bytes, told: bytes | None, scope: int) -> bytes:
 
 
 def _entry_ede(entry: Entry, age: int) -> int:
-    """What is told about an entry: that it is stale, else what came with it."""
+    """The Extended DNS Error of an entry: that it is stale, or else the one that came with it."""
     if age < entry.ttl or entry.ttl == 0:
         return entry.ede
     return EDE_STALE_NXDOMAIN if entry.rcode == NXDOMAIN else EDE_STALE
 
 
 def _rotated(tail: bytes, entry: Entry, qtype: int, ident: int) -> bytes:
-    """`tail` with the addresses of the answer moved round by `ident` places; others types stay as they are.
+    """`tail` with the addresses of the answer rotated by `ident` places; other types stay as they are.
 
     Only the data move: owners are the same, and no compression pointer leads into an address.
     """
@@ -100,9 +100,9 @@ def _rotated(tail: bytes, entry: Entry, qtype: int, ident: int) -> bytes:
 
 
 def opt_record(query: Query, ede: int, rcode: int = 0) -> bytes:
-    """Our OPT record: size 1232, version 0, the client's DO, the RCODE's upper bits; an EDE where there is one to tell.
+    """Our OPT record: size 1232, version 0, the client's DO, the RCODE's upper bits, and the EDE if there is one.
 
-    A note goes along as its text; alone it has the code Other (RFC 8914 sections 2 and 4.1).
+    A note is sent as its text, under the code Other if there is no EDE (RFC 8914 sections 2 and 4.1).
     """
     opt = OPT_DO if query.do else OPT_PLAIN
     if rcode > 15:
@@ -133,7 +133,7 @@ def compose_error(query: Query, rcode: int, ede: int = NO_EDE) -> bytes:
 
 
 def compose_truncated(query: Query) -> bytes:
-    """No records, TC set: a client that means it asks again over TCP."""
+    """A reply without records and with TC set: a real client asks again over TCP."""
     flags = 0x8280 | (query.data[2] & 0x01) << 8 | query.data[3] & 0x10
     opt = opt_record(query, NO_EDE) if query.edns else b""
     return splice_reply(query.data, query.end, flags, 0, 0, 1 if opt else 0, b"", 0, opt)

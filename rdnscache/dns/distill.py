@@ -1,4 +1,4 @@
-"""What of a reply answers the question: the chain from it and the RRset at its end, or what says that there is none.
+"""The part of a reply that answers the question: the chain and the RRset at its end, or the proof that there is none.
 
 Everything else is dropped before it is stored (RFC 2181 section 5.4.1, RFC 5452 section 6): records of other names,
 types and classes, the additional section, DNSSEC records nobody asked for (RFC 4035 section 3.2.1).
@@ -20,7 +20,7 @@ from rdnscache.dns.wire import (
     Reply,
 )
 
-#: The most aliases followed from the question: other resolvers follow 10 to 16 and send no longer chains.
+#: Most aliases followed from the question: other resolvers follow 10 to 16, and send no longer chains.
 MAX_CHAIN = 32
 #: Types that prove an absence (RFC 4034 section 4, RFC 5155 section 3), and the one that signs.
 NSEC, NSEC3, RRSIG = 47, 50, 46
@@ -30,11 +30,11 @@ _ANY, _CNAME, _DNAME, _NS, _SOA, _NSEC, _NSEC3, _RRSIG = ANY, CNAME, DNAME, NS, 
 
 
 def distill(key: bytes, reply: Reply) -> Reply | None:
-    """The reply reduced to what answers the question of `key`; None when it is no answer to it.
+    """The reply reduced to the part that answers the question of `key`; None when it does not answer it.
 
-    No answer are: records none of which answers, without an SOA that says there are none; a referral; a chain that
-    comes back to itself; an RCODE that the records contradict; more names than could be looked at in time.
-    A chain without its end and without SOA is an answer of which `settle` thinks little.
+    These are not answers: records that do not match, without an SOA that denies the question; a referral; a chain that
+    loops; an RCODE that contradicts the records; more names than can be examined in time.
+    A chain without its end and without SOA is an answer that `settle` gives a short life.
     """
     if reply.rcode == NOERROR and (reply.plain or _usual(key, reply)):
         return reply
@@ -44,8 +44,8 @@ def distill(key: bytes, reply: Reply) -> Reply | None:
 
 
 def _usual(key: bytes, reply: Reply) -> bool:
-    """Whether the answer section is as servers write it: aliases one after the other, then the RRset, each owner a
-    pointer to where its name stands first. The other sections are cut off then, but not for clients with DO.
+    """Whether the answer section has the usual form: aliases one after the other, then the RRset, each owner a pointer
+    to the first occurrence of its name. Then the other sections are cut off, except for clients with DO.
     """
     wire, ttls = reply.wire, reply.ttls
     if (reply.nscount and variant(key) & VARIANT_DO) or reply.ancount == 0:
@@ -79,7 +79,7 @@ def _denies(key: bytes, reply: Reply) -> bool:
 
 
 class _Distillation:
-    """One reply at work."""
+    """The work on one reply."""
 
     __slots__ = (
         "_aliases",
@@ -130,7 +130,7 @@ class _Distillation:
         return self._assembled()
 
     def _follow(self) -> bool:
-        """Follow the aliases from the question; False when they lead round in a circle, or nowhere."""
+        """Follow the aliases from the question; False when they form a loop, or lead nowhere."""
         names, qtype = self._names, self._qtype
         ends: set[int] = set()
         cnames: dict[int, Record] = {}
@@ -210,7 +210,7 @@ class _Distillation:
         cname.place = place
 
     def _place_answers(self) -> bool:
-        """Give the RRset at the end of the chain its place, and signatures theirs; whether there is one."""
+        """Assign places to the RRset at the end of the chain and to its signatures; returns whether there is one."""
         qtype, end, last = self._qtype, self._end, 2 * len(self._chain) + 2
         found = False
         for record in self._answers:
@@ -252,7 +252,7 @@ class _Distillation:
         return not self._answers
 
     def _place_proofs(self, soa: Record | None) -> None:
-        """Keep what proves an absence, or that a wildcard was in order, where a zone of the chain has signed it."""
+        """Keep records that prove an absence or justify a wildcard, if a zone of the chain has signed them."""
         names = self._names
         zones = set()
         for name in (*self._chain, self._end):
@@ -275,7 +275,8 @@ class _Distillation:
                 record.place = place if record.rclass == self._qclass else -1
 
     def _assembled(self) -> Reply | None:
-        """The reply with what has a place: unchanged when all has, cut off where the rest begins, or rewritten."""
+        """The reply with the records that have a place: unchanged if all have one, truncated after them, or
+        rewritten."""
         reply = self._reply
         answers, authority = _kept(self._answers), _kept(self._authority)
         if self._made or not self._in_order(answers) or not self._first(answers, authority):
@@ -294,7 +295,7 @@ class _Distillation:
         return reply
 
     def _in_order(self, answers: list[Record]) -> bool:
-        """Whether each alias comes before what it leads to: some clients read an answer once, from top to bottom."""
+        """Whether each alias comes before its target: some clients read an answer in one pass from top to bottom."""
         place = 0
         for record in answers:
             if record.place < place:

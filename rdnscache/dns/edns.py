@@ -5,7 +5,7 @@ from __future__ import annotations
 from rdnscache.dns.rdata import name_end, no_names
 from rdnscache.dns.wire import HEADER_SIZE, OPT
 
-#: The empty option by which a client says that it keeps a connection (RFC 7828 section 3.2.1).
+#: The empty option with which a client announces that it keeps a connection (RFC 7828 section 3.2.1).
 KEEPALIVE = b"\0\x0b\0\0"
 _KEEPALIVE = 11
 

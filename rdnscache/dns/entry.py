@@ -7,7 +7,7 @@ from rdnscache.dns.wire import Reply, read_u32
 
 #: TTL of a stale record on the wire, in seconds (RFC 8767 section 4).
 STALE_TTL = 30
-#: An entry of fewer seconds is gone before it could be renewed; a moment that never comes.
+#: Least TTL for a prefetch: a shorter entry expires before it could be renewed. And a moment that never comes.
 RENEWABLE_TTL, FAR = 10, 1e300
 
 
@@ -19,8 +19,8 @@ class Entry:
     `stored` is a moment of the monotonic clock, `ttl` and `stale` are seconds: fresh until `stored + ttl`, of use when
     all upstreams fail until `stored + ttl + stale`.
     `origin` says which upstream it came from and which node asked: `from=192.0.2.53 node=n1`.
-    `visited` and `hits` are the cache's: whether it was asked for since eviction last came by, and how often at all; of
-    more than one hit it may not keep count.
+    `visited` and `hits` belong to the cache: whether it was hit since eviction last passed it, and how often in all;
+    beyond one hit the count may be inexact.
     """
 
     __slots__ = (
@@ -68,24 +68,24 @@ class Entry:
         self.ttl = ttl
         self.stale = stale
         self.origin = origin
-        #: The INFO-CODE of the Extended DNS Error it is told with, -1 without one (RFC 8914).
+        #: The INFO-CODE of its Extended DNS Error, -1 without one (RFC 8914).
         self.ede = reply.ede
-        #: What is done instead of answering it: one of policy.verdict.
+        #: What is done instead of answering with it: a value of policy.verdict.
         self.action = 0
-        #: For how long a prefix of the client's network it holds; 0: for all (RFC 7871 section 7.3.1).
+        #: The prefix length of client networks for which it is valid; 0: for all (RFC 7871 section 7.3.1).
         self.scope = 0
         self.aged = 0
         #: A stale entry may be answered until then: upstreams have just failed.
         self.held_until = 0.0
         self.visited = False
         self.hits = 0
-        #: In the last tenth of its life it is worth a prefetch, when it is in use.
+        #: An entry in use is prefetched from this moment on, in the last tenth of its life.
         self.renew_at = stored + 0.9 * ttl if ttl >= RENEWABLE_TTL else FAR
         #: Whether that brings a new life, and not the rest of the old one from an upstream that is a cache.
         self.renews = True
 
     def under(self, key: bytes) -> Entry:
-        """The same with another key, for another place in a cache; it ends when this one does."""
+        """A copy under another key, which expires at the same time."""
         other = Entry.__new__(Entry)
         other.key = key
         other.rcode, other.authentic, other.ede, other.scope = self.rcode, self.authentic, self.ede, self.scope

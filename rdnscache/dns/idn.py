@@ -1,6 +1,7 @@
-"""Internationalised names: what people type, as the DNS knows it (IDNA 2008, mapped as UTS 46 says, not transitional).
+"""Internationalised names as people type them, converted for the DNS (IDNA 2008, with the mapping of UTS 46,
+non-transitional).
 
-A module of its own because its tables take a while to load: only commands and the page meet such names.
+A separate module because its tables take a while to load: only commands and the page need it.
 """
 
 from __future__ import annotations

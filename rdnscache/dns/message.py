@@ -1,8 +1,9 @@
-"""DNS messages as dnslib has them: what a person asks, and what people are shown. None of it is on the path of a query.
+"""DNS messages for people, with dnslib: the queries of commands, and replies as text. Not on the path of a query.
 
-Octets come here after `wire.parse_reply` has accepted them, so every name and all data of known types have their shape.
-What dnslib gets wrong is put right here, over its public tables: mnemonics, how names are read and written, the text of
-types in which it loses or misquotes something. What still raises is shown in the generic form of RFC 3597 section 5.
+Octets come here after `wire.parse_reply` has accepted them, so all names and the data of known types are well formed.
+Errors of dnslib are corrected here through its public tables: mnemonics, how names are read and written, and the text
+of types in which it loses or misquotes something. Data that still raises is shown in the generic form of RFC 3597
+section 5.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Octets(dnslib.DNSBuffer):  # type: ignore[misc]
         self.offset = offset
 
     def decode_name(self, last: int = -1) -> Name:
-        """The name here. Pointers lead back, as the scanner has seen to; in what it left out they may not."""
+        """The name at the current position. The scanner has checked pointers, except in parts it does not read."""
         labels, at, end, lowest = list[bytes](), self.offset, 0, self.offset
         while size := self.wire[at]:
             if size < 64:
@@ -93,7 +94,7 @@ class Generic(dnslib.RD):  # type: ignore[misc]
 
 
 class Location(dnslib.LOC):  # type: ignore[misc]
-    """dnslib drops what is left of a second below one."""
+    """dnslib drops fractions of a second."""
 
     @staticmethod
     def _reprcoord(value: int, c: str) -> str:
@@ -162,7 +163,7 @@ def lines(found: Iterable[dnslib.RR]) -> list[str]:
 def records(reply: Reply, first: int = 0, most: int = 0) -> Iterator[dnslib.RR]:
     """The records of a reply from `first` on.
 
-    With `most`, the first one whose data have more octets than that is the last, and empty: it is not worth its making.
+    With `most`, the first record with longer data is returned empty and as the last one, to save the work.
     """
     buffer = Octets(reply.wire, reply.end)
     for index in range(len(reply.ttls) // 2):
@@ -187,7 +188,7 @@ def _data(buffer: Octets, rtype: int, rclass: int, length: int) -> dnslib.RD:
         kind = dnslib.RDMAP.get(type_text(rtype), Generic) if known and length else Generic
         found = kind.parse(buffer, length)
         found.text = found.toZone()
-    except Exception:  # dnslib raises a dozen kinds; the scanner has accepted the record, so it is shown as it came
+    except Exception:  # dnslib raises many kinds; the scanner has accepted it, so it is shown as it came
         found = None
     if found is None or buffer.offset != stop:
         buffer.offset = stop
@@ -203,7 +204,7 @@ def line(record: dnslib.RR) -> str:
 
 
 def answer_lines(reply: Reply, whole: bool) -> list[str]:
-    """The answer section, or the authority section where there is no answer; bounded, unless the whole is wanted."""
+    """The answer section, or the authority section if there is no answer; bounded, unless all of it is asked for."""
     first, count = (0, reply.ancount) if reply.ancount else (reply.ancount, reply.nscount)
     found = zip(range(count), records(reply, first, 0 if whole else MOST_TEXT), strict=False)
     lines = ("" if type(record.rdata) is dnslib.RD else line(record) for _, record in found)

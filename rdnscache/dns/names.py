@@ -38,7 +38,7 @@ RCODES: dict[int, str] = {
     0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 6: "YXDOMAIN",
     7: "YXRRSET", 8: "NXRRSET", 9: "NOTAUTH", 10: "NOTZONE", 16: "BADVERS", 23: "BADCOOKIE",
 }  # fmt: skip
-#: Stands for the type where something is kept that holds for all types of a name: that it does not exist.
+#: Stands for the type in keys of entries about all types of a name: that it does not exist.
 NAME_WORD = "NXDOMAIN"
 _TYPE_NUMBERS = {name: number for number, name in TYPES.items()}
 _RCODE_NUMBERS = {name: number for number, name in RCODES.items()}
@@ -59,7 +59,7 @@ def class_text(number: int) -> str:
 
 
 def question_text(key: bytes) -> str:
-    """A key for people: `www.example.com. A`, with class and flags where they are not the usual ones."""
+    """A key as text: `www.example.com. A`, with class and flags where they are not the usual ones."""
     number, bits = qtype(key), variant(key)
     text = f"{name_text(key)} {NAME_WORD if number == ANY_TYPE else type_text(number)}"
     if qclass(key) != 1:
@@ -207,10 +207,10 @@ _OWN_NAME = re.compile(OWN_NAME)
 
 
 def parse_own_name(text: str) -> bytes:
-    """The wire form of a name in our own presentation form and no other: what nodes write into Redis, read back.
+    """The wire form of a name in exactly our own presentation form, as nodes write it into Redis.
 
-    ValueError for anything else, after work linear in at most LONGEST_TEXT characters: who else writes there may be
-    anybody.
+    ValueError for anything else, after work linear in at most LONGEST_TEXT characters, since others may write there
+    too.
     """
     if len(text) > LONGEST_TEXT or _OWN_NAME.fullmatch(text) is None:
         raise ValueError(f"{shown(text)} is not a name as nodes write it")
@@ -221,5 +221,5 @@ def parse_own_name(text: str) -> bytes:
 
 
 def shown(text: str) -> str:
-    """Something that was not understood, to be repeated in a sentence: quoted, escaped and cut."""
+    """Input that was not understood, for an error message: quoted, escaped and cut."""
     return repr(text) if len(text) <= 80 else f"{text[:60]!r}…"

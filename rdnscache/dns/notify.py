@@ -1,4 +1,4 @@
-"""A server says that a zone has changed (RFC 1996): who is believed, and what is answered."""
+"""NOTIFY messages about changed zones (RFC 1996): which ones are accepted, and the replies to them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ASKED = SOA.to_bytes(2, "big") + IN.to_bytes(2, "big")
 class NotifiedZone:
     """A zone that is transferred: its name on the wire in lower case, who has it, by address, and perhaps a key."""
 
-    #: What the zone is called by who is told.
+    #: The name of the zone for the process that is notified.
     word: str
     name: bytes
     server: bytes
@@ -33,7 +33,7 @@ def is_notify(query: Query) -> bool:
 def answer_notify(query: Query, zones: Sequence[NotifiedZone], now: int) -> tuple[bytes, list[str]]:
     """The reply, and which zones have changed. `now` is in seconds since 1970.
 
-    Its server is believed, and who has signed with the zone's key; a wrong signature is not.
+    A message is accepted from the zone's server, or when signed with the zone's key; never with a wrong signature.
     """
     data = query.data
     end = _question_end(data)

@@ -1,4 +1,4 @@
-"""The rules of DNS that need judgement: how long a reply may be kept, and which queries we answer ourselves."""
+"""Rules of DNS with room for decisions: how long a reply may be kept, and which queries are answered locally."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def usable(reply: Reply) -> bool:
 
 
 def answers(rcode: int) -> bool:
-    """Whether an RCODE says something about the name, and not that there is no answer."""
+    """Whether an RCODE is a statement about the name, and not a failure."""
     return rcode in (NOERROR, NXDOMAIN, YXDOMAIN)
 
 
@@ -68,10 +68,9 @@ def holds_for_name(reply: Reply) -> bool:
 
 
 def holds_widely(key: bytes, reply: Reply) -> bool:
-    """Whether a reply holds for more than the question: see `wider_key`.
+    """Whether a reply is valid for more than the question: see `wider_key`.
 
-    What was asked without telling of a client is of nobody's network, and says nothing of others (RFC 7871 section
-    7.3.1).
+    A reply to a query with an empty subnet says nothing about other networks (RFC 7871 section 7.3.1).
     """
     network = subnet(key)
     if network:
@@ -97,8 +96,8 @@ def settle(key: bytes, reply: Reply, limits: Limits) -> tuple[bytes, int]:
     Stored bytes have ID 0, a lower-case question, no AA, no OPT, and TTLs inside the limits.
     A TTL with its top bit set is 0 (RFC 2181 section 8). The SOA of a negative reply gets the TTL of that reply,
     the lesser of its own and its MINIMUM (RFC 2308 section 5).
-    The answer section and that SOA decide; what else there is, proofs of DNSSEC mostly, is kept at least as long.
-    An alias whose target is not told, and not denied either, holds as briefly as a failure.
+    The answer section and that SOA determine the time; other records, mostly proofs of DNSSEC, are kept as long.
+    An alias whose target is neither given nor denied is kept as briefly as a failure.
     """
     wire = bytearray(reply.wire)
     wire[0:12] = stored_header(key, reply)
@@ -153,12 +152,12 @@ def _sane(ttl: int) -> int:
 
 
 def failure_wire(key: bytes, rcode: int = SERVFAIL) -> bytes:
-    """The stored bytes of "nobody could answer": SERVFAIL or what upstreams said, no records (RFC 9520 section 3)."""
+    """The stored form of a failure: SERVFAIL or the RCODE of upstreams, without records (RFC 9520 section 3)."""
     query = build_query(b"\0\0", key, edns=False)
     return bytes((0, 0, query[2] | 0x80, query[3] & 0x10 | 0x80 | rcode)) + query[4:]
 
 
-#: Seconds for which clients may keep what an empty zone says (RFC 6303 section 3).
+#: TTL of answers from an empty zone, in seconds (RFC 6303 section 3).
 EMPTY_ZONE_TTL = 10800
 #: Its SOA behind the names: serial, refresh, retry, expire; the minimum follows.
 _EMPTY_ZONE_TIMES = Struct("!IIII").pack(1, 3600, 1200, 604800)
@@ -166,7 +165,7 @@ _NOBODY = b"\x06nobody\x07invalid\x00"
 
 
 def empty_zone(key: bytes, zone: bytes, exists: bool, ttl: int = EMPTY_ZONE_TTL) -> Reply:
-    """What a zone without records says of a question inside it (RFC 6303 section 3).
+    """The answer of a zone without records to a question inside it (RFC 6303 section 3).
 
     NXDOMAIN, or NODATA where the name `exists`: the zone's own, or one with another zone below it.
     """
@@ -192,7 +191,7 @@ def _read(wire: bytes) -> Reply:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What we tell about ourselves in class CH; an empty text is refused."""
+    """Information about this server in class CH; an empty text gives REFUSED."""
 
     version: str = ""
     node: str = ""

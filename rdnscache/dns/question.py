@@ -2,14 +2,15 @@
 
     the name on the wire in lower case | type, 2 octets | class, 2 octets | variant, 1 octet
 
-All but the variant is the question section of a query (RFC 1035 section 4.1.2). The variant tells questions apart whose
-replies differ although name, type and class are the same. Where replies also depend on who asks, that follows the name:
+Everything but the variant is the question section of a query (RFC 1035 section 4.1.2). The variant distinguishes
+questions whose replies differ although name, type and class are equal. If replies depend on the client, more follows
+the name:
 
     the name | group | subnet | type | class | variant
 
-The group is either the number of a view, 1 octet: what that view answers, known inside a worker only. Or it is a digest
-of a route, 8 octets: what the servers of a view say where others are asked than usual. The subnet is the client's
-network (RFC 7871): family, 1 octet, prefix length, 1 octet, address, 16 octets.
+The group is either the number of a view, 1 octet, for the answers of that view, which are known inside a worker only.
+Or it is the digest of a route, 8 octets, for the answers of a view's own servers. The subnet is the client's network
+(RFC 7871): family, 1 octet, prefix length, 1 octet, address, 16 octets.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from rdnscache.dns.splice import splice_view
 VARIANT_DO, VARIANT_CD, VARIANT_SUBNET, VARIANT_VIEW, VARIANT_ROUTE = 1, 2, 4, 8, 16
 #: Octets of a subnet, and of a route.
 SUBNET_SIZE, ROUTE_SIZE = 18, 8
-#: Stands for the type in the key of what holds for all types of a name: that it does not exist (RFC 2308 section 5).
+#: Stands for the type in the key of an NXDOMAIN, which holds for all types of a name (RFC 2308 section 5).
 ANY_TYPE = 0
 
 
@@ -61,7 +62,7 @@ def section(key: bytes) -> bytes:
 
 
 def subnet(key: bytes) -> bytes:
-    """The network of the clients it is asked for; empty where it does not matter."""
+    """The network of clients it is asked for; empty when replies do not depend on it."""
     return key[-23:-5] if key[-1] & 4 else b""
 
 
@@ -71,23 +72,23 @@ def with_subnet(key: bytes, network: bytes) -> bytes:
 
 
 def view_number(key: bytes) -> int:
-    """Of the view whose answer it is; -1 where it is everybody's."""
+    """The number of the view whose answer it is; -1 for everybody's."""
     return key[_name_end(key)] if key[-1] & 8 else -1
 
 
 def route_of(key: bytes) -> bytes:
-    """The digest of the route that is a view's own; empty where it is the usual one."""
+    """The digest of a view's own route; empty for the usual one."""
     end = _name_end(key)
     return key[end : end + 8] if key[-1] & 16 else b""
 
 
 def with_view(key: bytes, number: int) -> bytes:
-    """The key of what a view answers to a question, which has no group yet."""
+    """The key of a view's answer to a question; `key` must not have a group."""
     return splice_view(key, _name_end(key), number)
 
 
 def with_route(key: bytes, digest: bytes) -> bytes:
-    """The key of what other servers than the usual ones say to a question, which has no group yet."""
+    """The key of a question to a view's own servers; `key` must not have a group."""
     end = _name_end(key)
     return key[:end] + digest + key[end:-1] + bytes((key[-1] | VARIANT_ROUTE,))
 
@@ -107,9 +108,10 @@ def with_type(key: bytes, number: int) -> bytes:
 
 
 def wider_key(key: bytes) -> bytes:
-    """The key under which is kept what holds for more than the question.
+    """The key for a reply that is valid for more than its question.
 
-    That is the NXDOMAIN of its name; of a question for clients of one network, what holds for those of all.
+    That is an NXDOMAIN, for all types of the name; or a reply for clients of one network that is valid for all
+    networks.
     """
     if key[-1] & 4:
         return key[:-23] + key[-5:-1] + bytes((key[-1] & 27,))
@@ -117,6 +119,6 @@ def wider_key(key: bytes) -> bytes:
 
 
 def questions(name: bytes, types: Iterable[int], class_number: int) -> list[bytes]:
-    """The keys of all questions about a name of these types; and of its NXDOMAIN, which is of every type."""
+    """The keys of all questions about a name with these types, and that of its NXDOMAIN, which covers every type."""
     variants = (0, VARIANT_DO, VARIANT_CD, VARIANT_DO | VARIANT_CD)
     return [question_key(name, number, class_number, each) for number in (ANY_TYPE, *types) for each in variants]

@@ -170,7 +170,7 @@ class Supervisor:
             worker.at_work = pid != 0
         for worker in old:
             if not self.processes.succeed(worker, patience):
-                problem = f"{worker.name} of the new version does not work, the old one goes on"
+                problem = f"{worker.name} of the new version does not work, the old one stays"
                 log.error("%s", problem)
         self.processes.finish(left, patience)
         for child in left:
@@ -290,7 +290,7 @@ class Supervisor:
         for option in options():
             old, new = (getattr(config, option.name) for config in (self.config, wanted))
             if old != new:
-                when = ", not before a restart" if option.metadata["fixed"] else ""
+                when = ", in effect after a restart" if option.metadata["fixed"] else ""
                 self.orders.waiting += [option.name] if when else []
                 told = [str(plain(option, value))[:LONGEST_TOLD] for value in (old, new)]
                 log.info("%s: %s -> %s%s", option.name, *told, when)

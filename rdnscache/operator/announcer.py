@@ -1,4 +1,4 @@
-"""Telling all workers something, and collecting what they say until everybody has confirmed it, or time is up."""
+"""Announces an event to all workers, and collects their confirmations until all have arrived or time is up."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from rdnscache.store.contract import BEAT, VERSION
 from rdnscache.store.membership import Member, read_ack
 from rdnscache.store.steering import UNCONFIRMED
 
-#: Seconds after which everybody who can has entered itself in a register: in a younger one, somebody may be missing.
+#: Age of a register in seconds after which every running worker is in it; a younger one may be incomplete.
 SETTLED = BEAT + 1.0
-#: Versions of entries that are taken note of.
+#: Most versions of entries that are considered.
 MOST_VERSIONS = 8
-#: How often it is looked again at a register that is young each time.
+#: How often a register is read again that is young each time.
 LOOKS = 3
 
 
 @dataclass(slots=True)
 class Announcer:
-    """Rounds of one matter: each announces an event. Every method raises StoreDown when Redis cannot be used."""
+    """The rounds of one operation, each of which announces an event. Every method raises StoreDown without Redis."""
 
     cluster: Members
     #: Seconds to wait for the workers to confirm, each time.
     patience: float
     tally: Tally = field(init=False)
-    #: The versions of entries that nodes tell they have.
+    #: The versions of entries that nodes report.
     versions: set[str] = field(default_factory=lambda: {VERSION})
 
     def __post_init__(self) -> None:
         self.tally = Tally(self.cluster.breathe)
 
     def once(self, event: Mapping[str, str]) -> Proof:
-        """One round, and who has confirmed it."""
+        """Run one round; returns who has confirmed it."""
         with self.cluster.listening(self.patience) as ear:
             self.round(ear, lambda: (self.cluster.announce(event), True))
         return self.proof()
 
     def proof(self) -> Proof:
-        """Who has confirmed; where that is not everybody, one who has is told, and counts it in its metrics."""
+        """The result so far. If somebody is missing, one worker that has confirmed counts that in its metrics."""
         proof = self.tally.proof()
         witness = None if proof.complete else self.tally.witness()
         if witness is not None:
             try:
                 self.cluster.announce({"event": UNCONFIRMED} | witness)
             except StoreDown:
-                pass  # who has ordered it hears of that all the same
+                pass  # the caller gets the result in any case
         return proof
 
     def look(self) -> None:
@@ -79,7 +79,7 @@ class Announcer:
                 looks = looks - 1 if age < SETTLED and members else 0
                 settled = now + max(SETTLED - age, 0.0) if looks else now
             elif now >= settled + self.patience:
-                return self._hear(ear, 0.0)  # what has come by now counts
+                return self._hear(ear, 0.0)  # include confirmations that have arrived by now
             else:
                 self._hear(ear, (settled if looks else settled + self.patience) - now)
         return None
@@ -89,7 +89,7 @@ class Announcer:
         self.versions |= set(sorted({member.contract for member in members} - {""})[:MOST_VERSIONS])
 
     def _hear(self, ear: Ear, seconds: float) -> None:
-        """Take what has been said; if nothing has, wait up to `seconds` for it."""
+        """Process the messages that have arrived; if there are none, wait for them for up to `seconds`."""
         for message in ear.hear(seconds):
             self.cluster.breathe()
             told = read_ack(message)

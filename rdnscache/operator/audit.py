@@ -1,6 +1,6 @@
-"""What is wrong or risky about a Redis as our shared cache, judged from facts. No connection in here.
+"""Judges from facts what is wrong or risky about a Redis as the shared cache. Uses no connection.
 
-`examine` gathers the facts; `needed` is the list of what a node must be allowed, to be tried one by one.
+`probe` gathers the facts; `needed` lists the commands a node must be allowed, which are tried one by one.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from rdnscache.store.seal import TOLERANCE
 
 #: From fine to unusable.
 OK, NOTE, RISKY, WRONG = LEVELS = ("ok", "note", "risky", "wrong")
-#: The oldest versions that will do.
+#: The oldest supported versions.
 OLDEST = {"redis": (7, 0), "valkey": (8, 0)}
-#: Seconds: what Redis may cost a query by default; what is more than a cache nearby takes; clocks that agree.
+#: Seconds: the default of redis_budget; the latency above which a Redis is not nearby; the tolerance for clocks.
 BUDGET, NEARBY, SAME_TIME = 0.05, 0.005, 2.0
-#: Octets of a value up to which a hash should stay small in memory.
+#: The longest value in octets up to which hashes should use the compact encoding.
 LISTPACK = 1024
-#: What is read of the settings.
+#: The settings that are read.
 SETTINGS = (
     "maxmemory", "maxmemory-policy", "hash-max-listpack-value", "save", "appendonly", "min-replicas-to-write",
 )  # fmt: skip
@@ -30,7 +30,7 @@ Command = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line for a person: how bad, about what, in plain words."""
+    """One line of the result: the level, the subject, and a sentence."""
 
     level: str
     subject: str
@@ -39,7 +39,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Facts:
-    """What was seen. None, or an empty mapping, is what could not be looked at."""
+    """The facts. None, or an empty mapping, stands for anything that could not be read."""
 
     #: Why it cannot be used at all.
     problem: str = ""
@@ -47,16 +47,16 @@ class Facts:
     hello: Mapping[str, Any] = field(default_factory=dict)
     info: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
-    #: Whether only this machine can reach it; whether the way is encrypted, and the other side known.
+    #: Whether only this machine can reach it; whether the connection is encrypted, and the server authenticated.
     local: bool = False
     encrypted: bool = False
     verified: bool = True
-    #: Whether we gave a password; whether somebody who gives none may read.
+    #: Whether we sent a password; whether clients without one may read.
     password: bool = False
     lets_anyone_in: bool | None = None
-    #: What a node needs and was not allowed: the command, and the words of Redis.
+    #: Commands that a node needs and that were refused, with the error of Redis.
     refused: dict[str, str] = field(default_factory=dict)
-    #: What we are allowed and no node needs; and whether that could be asked, or only be tried a little.
+    #: Permissions that no node needs; and whether all could be queried, or only a few tried.
     excess: list[str] = field(default_factory=list)
     asked: bool = False
     #: Seconds.
@@ -66,9 +66,9 @@ class Facts:
 
 
 def needed(names: Names, mark: str) -> list[Command]:
-    """Every command of a node, each harmless: on keys and channels that nobody else uses, or without effect.
+    """Every command of a node, in harmless form: on keys and channels that nobody else uses, or without effect.
 
-    `mark` makes those keys; they are gone afterwards, or expire within a second.
+    The keys contain `mark`; they are deleted afterwards, or expire within a second.
     """
     key = f"{names.root}{{{mark}}}:check"
     lead, wait, wake = f"{key}#lead", f"{key}#wait", names.wake(mark)
@@ -113,7 +113,7 @@ def needed(names: Names, mark: str) -> list[Command]:
         ("SCAN", 0, "COUNT", 1),
         ("XADD", f"{key}#stream", "*", "event", ""),
         ("XREVRANGE", names.control, "+", "-", "COUNT", 1),
-        ("ZREMRANGEBYSCORE", names.control, 1, 0),  # of another type: tells whether it may be written
+        ("ZREMRANGEBYSCORE", names.control, 1, 0),  # the key has another type: this tells whether we may write it
         ("DEL", f"{key}#stream"),
         ("XRANGE", names.control, "-", "+", "COUNT", 1),
         ("PUBLISH", wake, ""),
@@ -124,7 +124,7 @@ def needed(names: Names, mark: str) -> list[Command]:
 
 
 def unneeded(mark: str) -> list[Command]:
-    """What no node needs; to be asked about with ACL DRYRUN, never to be run."""
+    """Commands that no node needs; queried with ACL DRYRUN, never run."""
     return [
         ("FLUSHALL",),
         ("CONFIG", "SET", "maxmemory", "0"),
@@ -137,7 +137,7 @@ def unneeded(mark: str) -> list[Command]:
 
 
 def judge(facts: Facts) -> Iterator[Finding]:
-    """All there is to say, in the order in which to look at it."""
+    """All findings, the most important subjects first."""
     if facts.problem:
         yield Finding(WRONG, "reachable", facts.problem)
         return
@@ -153,7 +153,8 @@ def judge(facts: Facts) -> Iterator[Finding]:
 
 
 def judge_all(servers: Mapping[str, Facts]) -> Iterator[Finding]:
-    """As `judge`; of several servers, what is well is said of the first only, and all else with the server's name."""
+    """Like `judge`, for several servers: good findings are given for the first one only, others with the server's
+    name."""
     for number, (name, facts) in enumerate(servers.items()):
         for finding in judge(facts):
             if len(servers) > 1 and finding.level != OK:
@@ -212,19 +213,19 @@ def _rights(facts: Facts) -> Iterator[Finding]:
     if others and not _is_replica(facts):
         yield Finding(WRONG, "writing", f"Redis refuses what a node does: {min(others, key=len)}")
     if not facts.refused:
-        yield Finding(OK, "rights", "all that a node does is allowed")
+        yield Finding(OK, "rights", "everything a node needs is allowed")
     if facts.excess:
-        text = f"more is allowed than a node needs: {', '.join(facts.excess)}; docs/redis.md has a user for nodes"
+        text = f"more is allowed than a node needs: {', '.join(facts.excess)}; see the user for nodes in docs/redis.md"
         yield Finding(NOTE if facts.local else RISKY, "privilege", text)
     elif facts.asked:
-        yield Finding(OK, "privilege", "nothing is allowed that no node needs")
+        yield Finding(OK, "privilege", "nothing beyond a node's needs is allowed")
     else:
-        text = "others' keys and channels are out of reach; for the rest ACL DRYRUN is not allowed"
+        text = "keys and channels of others are not accessible; more is not known without ACL DRYRUN"
         yield Finding(OK, "privilege", text)
 
 
 def is_forbidden(words: str) -> bool:
-    """Whether an error means that the user may not."""
+    """Whether an error means that the user lacks permission."""
     return words.startswith("NOPERM") or "permission" in words or "user executing the script" in words
 
 
@@ -232,7 +233,7 @@ def _memory(facts: Facts) -> Iterator[Finding]:
     limit = facts.info.get("maxmemory", facts.settings.get("maxmemory"))
     policy = facts.info.get("maxmemory_policy", facts.settings.get("maxmemory-policy"))
     if limit is None or policy is None:
-        yield Finding(NOTE, "memory", "could not look: neither INFO nor CONFIG GET is allowed")
+        yield Finding(NOTE, "memory", "not known: neither INFO nor CONFIG GET is allowed")
         return
     if int(limit) == 0:
         yield Finding(RISKY, "memory", "maxmemory is not set: the cache grows until the machine is full")
@@ -243,10 +244,10 @@ def _memory(facts: Facts) -> Iterator[Finding]:
     if policy == "allkeys-lfu":
         yield Finding(OK, "eviction", "allkeys-lfu")
     elif policy == "allkeys-random":
-        text = "allkeys-random: the register of nodes may be evicted like anything else; set allkeys-lfu"
+        text = "allkeys-random: the register of nodes may be evicted like any other key; set allkeys-lfu"
         yield Finding(RISKY, "eviction", text)
     elif policy == "noeviction":
-        yield Finding(RISKY, "eviction", "noeviction: once it is full nothing is shared any more; set allkeys-lfu")
+        yield Finding(RISKY, "eviction", "noeviction: once it is full, no more answers are shared; set allkeys-lfu")
     elif str(policy).startswith("volatile"):
         yield Finding(RISKY, "eviction", f"{policy}: keys without expiry can fill it for good; set allkeys-lfu")
     else:
@@ -256,7 +257,7 @@ def _memory(facts: Facts) -> Iterator[Finding]:
 def _settings(facts: Facts) -> Iterator[Finding]:
     settings = facts.settings
     if not settings:
-        yield Finding(NOTE, "settings", "could not look at listpack size and persistence: CONFIG GET is not allowed")
+        yield Finding(NOTE, "settings", "listpack size and persistence are not known: CONFIG GET is not allowed")
         return
     size = int(settings.get("hash-max-listpack-value", LISTPACK))
     if size < LISTPACK:
@@ -268,18 +269,16 @@ def _settings(facts: Facts) -> Iterator[Finding]:
     # a primary of a Redis Cluster that is cut off stops by itself
     alone = facts.hello.get("mode") != "cluster"
     if alone and _replicas(facts) and settings.get("min-replicas-to-write", "0") == "0":
-        text = (
-            "min-replicas-to-write is 0: cut off, it takes flushes that a replica which takes over undoes; set it to 1"
-        )
+        text = "min-replicas-to-write is 0: a primary that is cut off takes flushes that a failover loses; set it to 1"
         yield Finding(RISKY, "replicas", text)
 
 
 def _persistence(settings: Mapping[str, str]) -> Iterator[Finding]:
     if settings.get("save"):
-        text = f'save {settings["save"]}: a restart brings back what was flushed since; set save ""'
+        text = f'save {settings["save"]}: a restart brings back entries flushed since then; set save ""'
         yield Finding(RISKY, "persistence", text)
     elif settings.get("appendonly") == "yes":
-        text = "appendonly yes: a cache need not survive, and a restart may bring back what was flushed last"
+        text = "appendonly yes: a cache need not be persistent, and a restart may bring back entries flushed last"
         yield Finding(NOTE, "persistence", text)
     else:
         yield Finding(OK, "persistence", "off")
@@ -299,7 +298,7 @@ def _latency(facts: Facts) -> Iterator[Finding]:
 
 def _clock(facts: Facts) -> Iterator[Finding]:
     if facts.clock is None:
-        yield Finding(NOTE, "clock", "could not look: TIME is not allowed")
+        yield Finding(NOTE, "clock", "not known: TIME is not allowed")
         return
     apart = abs(facts.clock)
     words = f"{apart:.1f} s {'ahead of' if facts.clock > 0 else 'behind'} ours"
@@ -315,17 +314,17 @@ def _way(facts: Facts) -> Iterator[Finding]:
     if facts.local:
         yield Finding(OK, "way", "inside this machine")
     elif not facts.encrypted:
-        yield Finding(RISKY, "way", "not encrypted: whoever is on the way can read and change answers; use rediss://")
+        yield Finding(RISKY, "way", "not encrypted: anybody on the path can read and change answers; use rediss://")
     elif not facts.verified:
-        yield Finding(RISKY, "way", "encrypted, but the certificate is not checked: anybody can be in between")
+        yield Finding(RISKY, "way", "encrypted, but the certificate is not verified: a man in the middle is possible")
     else:
         yield Finding(OK, "way", "encrypted")
     if facts.lets_anyone_in is None:
-        yield Finding(NOTE, "access", "could not try whether it lets clients in without a password")
+        yield Finding(NOTE, "access", "not known whether it admits clients without a password")
     elif facts.lets_anyone_in:
-        where = "on this machine" if facts.local else "who can reach it"
-        text = f"anybody {where} may use it without a password, and so decide what is answered"
+        where = "on this machine" if facts.local else "that can reach it"
+        text = f"anybody {where} may use it without a password, and so control the answers"
         yield Finding(NOTE if facts.local else RISKY, "access", text)
     else:
-        how = "are asked for a password" if facts.password else "do not get at its socket"
+        how = "are asked for a password" if facts.password else "cannot reach its socket"
         yield Finding(OK, "access", f"clients without a password {how}")

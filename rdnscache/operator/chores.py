@@ -24,7 +24,7 @@ from rdnscache.store.sweeping import LATER, STEP, Where, sweep
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which nobody else announces what one has begun to; to wait for workers to confirm.
+#: Seconds for which no other worker repeats a flush that one has begun to repeat; seconds to wait for confirmations.
 OURS, PATIENCE = 600, 2.0
 #: Seconds between two steps of a deletion that nobody waits for: Redis is busy with it for half of the time.
 STEP_PAUSE = 0.002
@@ -32,7 +32,7 @@ STEP_PAUSE = 0.002
 ATTACH = 10.0
 GONE = b"gone"
 
-#: A lost flush: the event that was its last, what it meant, and how many entries have been deleted for it.
+#: A lost flush: its last event, its scope, and how many entries have been deleted for it.
 Lost = tuple[bytes, Scope, int]
 
 
@@ -58,10 +58,10 @@ def delete(url: str, prefix: str, flush_id: bytes, scope: Scope) -> None:
 
 
 def announce_again(url: str, prefix: str, servers: Servers, lost: Sequence[tuple[bytes, Scope]]) -> None:
-    """Delete what lost flushes mean, then begin to announce them, unless another worker does so already.
+    """Delete the entries of lost flushes, then start to announce them, unless another worker does so already.
 
-    Called while attaching: it returns when the entries are gone, so that nobody who knows of a flush reads them. Raises
-    StoreDown when they are not. In a Redis Cluster each shard has been looked at when it was attached, by its mark.
+    Called while attaching: it returns when the entries are gone, so that no worker that knows of a flush reads them.
+    Raises StoreDown when they are not. In a Redis Cluster each shard is checked by its mark when it is attached.
     """
     names = Names(prefix)
     ours: list[Lost] = []
@@ -76,13 +76,13 @@ def announce_again(url: str, prefix: str, servers: Servers, lost: Sequence[tuple
             if deleted is not None:
                 ours.append((event_id, scope, deleted))
         except StoreRefused as problem:
-            log.error("Redis has lost a flush, and entries may be in use again (%s): %s", scope, problem)
+            log.error("Redis has lost a flush, and deleted entries may be in use again (%s): %s", scope, problem)
     if ours:
         gevent.spawn(_announce, Browser(url, prefix), servers, ours)
 
 
 def _delete(ask: Ask, lock: bytes, pages: Callable[[], Iterable[int]]) -> int | None:
-    """How many entries; None when somebody else did it."""
+    """The number of entries deleted; None when another worker did it."""
     deleted = by_one(ask, lock, lambda: ask((b"GET", lock))[0] == GONE, pages)
     if deleted is not None:
         ask((b"SET", lock, GONE, b"EX", OURS))

@@ -1,4 +1,4 @@
-"""The cluster in figures: what its workers say of themselves, put together by node."""
+"""The status of the cluster: the reports of its workers, combined by node."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class NodeStatus:
 
     node: str
     present: bool
-    #: Since its last word.
+    #: Seconds since its last report.
     silent: float
     version: str = ""
     uptime: float = 0.0
@@ -36,7 +36,7 @@ class NodeStatus:
     redis_ms: float = 0.0
     #: The worst state of a worker's access to Redis.
     redis_state: str = ""
-    #: Since the workers began: how often a link was given up, events learnt late, followers whose message was lost.
+    #: Since the workers started: how often a link was lost, events read late, followers whose message was lost.
     detachments: int = 0
     events_missed: int = 0
     wakes_lost: int = 0
@@ -46,13 +46,13 @@ class NodeStatus:
     upstream_qps: float = 0.0
     saved_qps: float = 0.0
     upstreams: list[dict[str, Any]] = field(default_factory=list)
-    #: Of all its workers: entries, octets and evictions of L1, and how many entries and octets may be there.
+    #: Totals of its workers: entries, octets and evictions of L1, and the limits of entries and octets.
     l1: dict[str, int] = field(default_factory=dict)
-    #: How it has carried out its last order, `reload` or `restart`.
+    #: The result of its last order, `reload` or `restart`.
     order: dict[str, Any] = field(default_factory=dict)
-    #: What it goes by: the version of the cluster's orders, whether blocking is paused, and of each list the version.
+    #: Its policy: the version of the cluster's orders, whether blocking is paused, and the version of each list.
     policy: dict[str, Any] = field(default_factory=dict)
-    #: What a person should know: silent workers, options that differ from the others'.
+    #: Remarks for the operator: silent workers, options that differ from other nodes'.
     remarks: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -62,22 +62,22 @@ class NodeStatus:
         return told | {"shares": {layer: round(share, 4) for layer, share in self.shares.items()}}
 
 
-#: Seconds after the end of a step when every worker has told of it: they speak every two.
+#: Seconds after the end of a step when every worker has reported it: they report every two seconds.
 SETTLED = 2.5
-#: Seconds from which on a clock is remarked on.
+#: Seconds by which a clock may be off without a remark.
 SKEW = 5.0
-#: What all nodes should tell alike beside their options, and what it is called.
+#: Facts other than options that should be equal on all nodes, and their names.
 _SAME = {"version": "version", "contract": "the form of entries (contract)"}
-#: From good to bad.
+#: States from good to bad.
 STATES = ("none", "attached", "probing", "open", "clock", "away")
 
 
-#: What members tell may have been put into Redis by anybody. How many remarks and upstreams of a node
-#: are shown; how many options are compared, those of most nodes first; how many slow queries are taken of a worker.
+#: Limits, since anybody may have put reports into Redis: most remarks and upstreams shown of a node; most options
+#: compared, those of most nodes first; most slow queries taken from a worker.
 MAX_REMARKS, MAX_UPSTREAMS, MAX_OPTIONS, MAX_SLOW = 20, 64, 100, 50
-#: Options that are read of one worker, and that are counted before the rarest are dropped.
+#: Most options read of one worker, and most counted before the rarest are dropped.
 MAX_TOLD, MAX_COUNTED = 400, 2000
-#: Characters of a name of 255 octets, each of them escaped.
+#: Length in characters of a name of 255 octets that are all escaped.
 MAX_NAME = 1016
 
 
@@ -86,7 +86,8 @@ def _go_on() -> None:
 
 
 def summarize(members: Sequence[Member], breathe: Callable[[], None] = _go_on) -> list[NodeStatus]:
-    """A line for each node; two of one name are two. `breathe` is called after every short step: others can run."""
+    """The status of each node; two of the same name are listed separately. `breathe` is called after every short
+    step."""
     lives: dict[tuple[str, str], list[Member]] = defaultdict(list)
     for member in members:
         lives[member.node, member.incarnation].append(member)
@@ -101,7 +102,7 @@ def summarize(members: Sequence[Member], breathe: Callable[[], None] = _go_on) -
     for life, workers in lives.items():
         remarks = found[names[life]].remarks
         if any(as_list(member.told.get("twins")) for member in workers):
-            remarks.insert(0, f"another node is called {life[0]} too: give each its own --node-id")
+            remarks.insert(0, f"another node is also named {life[0]}: give each its own --node-id")
         more = len(remarks) - MAX_REMARKS
         remarks[MAX_REMARKS:] = [f"and {more} more"] if more > 0 else []
         breathe()
@@ -128,7 +129,7 @@ def _summary(called_so: str, members: list[Member], breathe: Callable[[], None])
     status.policy = policy_of(present)
     status.l1, status.order = l1_of(present), order_of(present)
     status.remarks = [
-        f"worker {member.worker} is silent for {member.age:.0f} s" for member in members if not member.present
+        f"worker {member.worker} has been silent for {member.age:.0f} s" for member in members if not member.present
     ] + _said(present)
     rates = dict.fromkeys(LAYERS, 0.0)
     for member in present:
@@ -144,12 +145,12 @@ def _summary(called_so: str, members: list[Member], breathe: Callable[[], None])
 
 
 def _by_its_clock(member: Member) -> float:
-    """What the clock of a member's machine shows now."""
+    """The present time according to the clock of a member's machine."""
     return number(member.told.get("time")) + member.age
 
 
 def _said(present: Sequence[Member]) -> list[str]:
-    """What is to be known of a node's clock, and of how it has carried out its last order."""
+    """Remarks about a node's clock, and about the result of its last order."""
     remarks = []
     latest = min(present, key=lambda member: member.age)
     ahead = _by_its_clock(latest) - time.time()
@@ -161,14 +162,14 @@ def _said(present: Sequence[Member]) -> list[str]:
         when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(number(order.get("time"))))
         remarks.append(f"it has refused a {word(order.get('what'))} at {when}: {refused}")
     if waiting:
-        remarks.append(f"changed, but not before a restart: {', '.join(map(word, waiting[:10]))}")
+        remarks.append(f"changed options that need a restart: {', '.join(map(word, waiting[:10]))}")
     return remarks
 
 
 def _compare(
     nodes: Mapping[str, NodeStatus], lives: Mapping[str, Sequence[Member]], breathe: Callable[[], None]
 ) -> None:
-    """Remark on every option whose value is not that of most nodes."""
+    """Add a remark for every option whose value is not that of most nodes."""
     configs: dict[str, dict[str, Any]] = {}
     for name, members in lives.items():
         for member in members:
@@ -189,7 +190,7 @@ def _compare(
             breathe()
         counts = Counter(values.values())
         ranking = sorted(counts, key=lambda value: (-counts[value], value))
-        undecided = len(ranking) > 1 and counts[ranking[0]] == counts[ranking[1]]  # then nobody is to blame
+        undecided = len(ranking) > 1 and counts[ranking[0]] == counts[ranking[1]]  # then neither value is the usual one
         for name, status in nodes.items() if len(counts) > 1 else ():
             value = values.get(name, ranking[0])
             if value != ranking[0]:
@@ -200,7 +201,9 @@ def _compare(
 
 
 def history(members: Sequence[Member], breathe: Callable[[], None] = _go_on) -> dict[str, Any]:
-    """Answers a second of the whole cluster, by layer, in steps of STEP seconds, up to the last all have reported."""
+    """Answers per second of the whole cluster, by layer, in steps of STEP seconds, up to the last one all have
+    reported.
+    """
     last = int(time.time() - SETTLED) // STEP - 1
     numbers = range(last - STEPS + 2, last + 1)
     sums: dict[int, list[float]] = defaultdict(lambda: [0.0] * len(LAYERS))
@@ -218,7 +221,7 @@ def history(members: Sequence[Member], breathe: Callable[[], None] = _go_on) -> 
 
 
 def slow(members: Sequence[Member], count: int, breathe: Callable[[], None] = _go_on) -> list[dict[str, Any]]:
-    """The latest slow queries, the newest first."""
+    """The latest slow queries, newest first."""
     found: list[dict[str, Any]] = []
     for member in members:
         for each in map(as_dict, as_list(member.told.get("slow"))[-MAX_SLOW:]):
@@ -245,7 +248,7 @@ def _rate(member: Member, name: str) -> float:
 
 
 def _shown(value: Any) -> str:
-    """The value of an option, as somebody told it: cut before it is put into words."""
+    """The value of an option as it was reported, cut before it is formatted."""
     return f"{[_cut(each) for each in value[:10]] if isinstance(value, list) else _cut(value)!r:.100}"
 
 
@@ -253,12 +256,12 @@ def _cut(value: Any) -> Any:
     return value[:100] if isinstance(value, str) else "?" if isinstance(value, list | dict) else value
 
 
-#: What is told of a budget.
+#: The numbers reported about a budget.
 _OF_A_BUDGET = ("budget", "used", "reserved")
 
 
 def budgets(nodes: Sequence[NodeStatus]) -> dict[str, dict[str, float]]:
-    """The upstreams with a budget, and what has been told of it last."""
+    """The upstreams with a budget, and the latest numbers about it."""
     found: dict[str, dict[str, float]] = {}
     for node in sorted(nodes, key=lambda node: -node.silent):
         for told in node.upstreams if node.present else ():
@@ -268,7 +271,7 @@ def budgets(nodes: Sequence[NodeStatus]) -> dict[str, dict[str, float]]:
 
 
 def _upstreams(members: Sequence[Member], breathe: Callable[[], None]) -> list[dict[str, Any]]:
-    """A node's upstreams, each as the worker sees it for whom it is slowest; its budget as told last."""
+    """A node's upstreams, each as the worker sees it for which it is slowest; its budget as reported last."""
     found: dict[str, dict[str, Any]] = {}
     for member in sorted(members, key=lambda member: -member.age):
         for told in map(as_dict, as_list(member.told.get("upstreams"))[:MAX_UPSTREAMS]):

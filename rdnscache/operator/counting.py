@@ -1,6 +1,6 @@
-"""How many entries there are: counted one by one, or estimated from a sample of all keys.
+"""The number of entries, counted one by one or estimated from a sample of all keys.
 
-SCAN goes through the keys in the order of their hashes, which nobody chooses, so the first ones are a sample of all.
+SCAN returns keys in the order of their hashes, which nobody can choose, so the first ones are a random sample.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any
 from rdnscache.errors import StoreDown
 from rdnscache.store.contract import Script
 
-#: Keys of a sample: with as many, a share of all keys is right within half a percent of all. Signatures are dearer.
+#: Keys in a sample: with this many, a share of all keys is exact within half a percent. With signatures it costs more.
 SAMPLE, SIGNED_SAMPLE = 50_000, 5_000
-#: Keys that Redis takes at a time, and in a step: one is a millisecond's work.
+#: Keys per SCAN, and per step; a step takes Redis a millisecond.
 KEYS, STEP = 100, 200
-#: Standard errors, 95 times of a hundred nothing is further off.
+#: The error margin in standard errors, for 95 % confidence.
 CONFIDENCE = 1.96
 
-#: ARGV cursor, root with its brace, and a zone, perhaps empty. Returns the cursor, how many keys were looked at, and of
-#: each type, RCODE and state, in words, how many entries it has.
+#: ARGV: cursor, root with its brace, and a zone, which may be empty. Returns the cursor, how many keys were examined,
+#: and the number of entries for each combination of type, RCODE and state.
 COUNT = Script(
     b"""
 local cursor, looked, counts, told = ARGV[1], 0, {}, {}
@@ -60,9 +60,9 @@ return {cursor, looked, told}
 
 @dataclass(slots=True)
 class Counts:
-    """Entries by type, RCODE and state, among the keys that were looked at."""
+    """Entries by type, RCODE and state, among the keys examined."""
 
-    #: How many keys there are, of all kinds; how many of them were looked at, and whether all.
+    #: How many keys of any kind there are; how many of them were examined, and whether all were.
     keys: int = 0
     looked: int = 0
     exact: bool = False
@@ -70,14 +70,14 @@ class Counts:
 
     @property
     def margin(self) -> int:
-        """By how many entries a figure is off at most, 95 times of a hundred."""
+        """The margin of error of a figure in entries, with 95 % confidence."""
         if self.exact or not self.looked:
             return 0
         unseen = max(self.keys - self.looked, 0) / self.keys if self.keys else 0.0
         return math.ceil(CONFIDENCE * 0.5 / math.sqrt(self.looked) * math.sqrt(unseen) * self.keys)
 
     def estimate(self, count: int) -> int:
-        """Of all keys, what was found so often among those that were looked at."""
+        """A count among the examined keys, scaled up to all keys."""
         return count if self.exact or not self.looked else round(count * max(self.keys / self.looked, 1.0))
 
     def by(self, place: int) -> dict[str, int]:
@@ -93,7 +93,7 @@ class Counts:
 
 
 def count(server: Any, root: str, zone: str, most: int) -> Iterator[tuple[int, Counter[tuple[str, str, str]]]]:
-    """Step by step: how many keys were looked at, and what they are; until it is `most` keys, or (0) all.
+    """Yields, step by step, how many keys were examined, and what they are; stops at `most` keys, or (0) at the end.
 
     Raises what redis-py does, StoreDown.
     """

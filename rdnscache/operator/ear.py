@@ -1,6 +1,7 @@
-"""Hearing what workers say to people: on a connection of its own, and all that has come in one go.
+"""Receives the replies of workers to operators: on a separate connection, and all pending messages at once.
 
-redis-py's subscription takes message by message, each with a look at the socket; of a large cluster many come at once.
+redis-py's subscription reads one message at a time, and polls the socket for each; in a large cluster many come at
+once.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from rdnscache.operator.places import redis_errors, some_primary
 from rdnscache.store.complaint import sentence
 from rdnscache.store.resp import MORE, Push, Reader
 
-#: Octets that are taken at once: some hundred messages of workers.
+#: Octets read at once: some hundred messages.
 ROOM = 1 << 16
 
 
 class Ear:
     """A subscription to a channel, through a redis-py client. Every method raises StoreDown.
 
-    `breathe` is called before each message is read: there may be many, of anybody. Where the connection is lost another
-    is opened; what is said in between is not heard.
+    `breathe` is called before each message is processed, since there may be many, from anybody. If the connection is
+    lost another one is opened; messages sent in between are missed.
     """
 
     def __init__(self, client: Any, channel: bytes, patience: float, breathe: Breathe = go_on) -> None:
@@ -43,7 +44,7 @@ class Ear:
         self._close()
 
     def hear(self, seconds: float) -> list[bytes]:
-        """What has been said; if nothing has, it is waited for, up to `seconds`."""
+        """The messages that have arrived; if there are none, waits for them for up to `seconds`."""
         try:
             return [part[2] for part in self._take(seconds) if part[0] == b"message" and isinstance(part[2], bytes)]
         except StoreDown:
@@ -69,7 +70,7 @@ class Ear:
             self._connection = None
 
     def _take(self, seconds: float) -> list[Push]:
-        """The messages that have come."""
+        """The messages that have arrived."""
         with redis_errors():
             sock = self._connection._sock  # private, as for links: see docs/decisions.md
             sock.settimeout(max(seconds, 0.0))
@@ -95,6 +96,6 @@ class Ear:
 
 
 def _wants_more(error: OSError) -> bool:
-    """Whether it is TLS that has no whole record yet; ssl is loaded only where it is used."""
+    """Whether the error means that TLS has no complete record yet; ssl is imported only if it is used."""
     ssl: Any = sys.modules.get("ssl")
     return ssl is not None and isinstance(error, ssl.SSLWantReadError)

@@ -1,4 +1,4 @@
-"""The cache as people look at it and steer it."""
+"""The entries in Redis, as operators list and delete them."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from rdnscache.store.sweeping import CAREFUL, CONFIRMED, PAGE, Swept, Where, swe
 from rdnscache.store.under_way import UnderWay
 
 TIMEOUT = 5.0
-#: How often deleting is restarted where servers fail or change, and the seconds before that.
+#: How often deletion is restarted when servers fail or change, and the pause before that in seconds.
 ATTEMPTS, PAUSE = 3, 0.3
-#: The state of an entry that no node would believe.
+#: The state of an entry that no node would accept.
 NOT_SIGNED = "not signed"
 
 _INFO_PAIR = re.compile(r"(\w+)=(\S*)")
@@ -46,7 +46,8 @@ _INFO_PAIR = re.compile(r"(\w+)=(\S*)")
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One entry as a person sees it; times in seconds. `l1` is where else it is held: node, worker, state, times."""
+    """One entry as it is shown; times in seconds. `l1` lists the local caches that have it: node, worker, state,
+    times."""
 
     key: str
     question: str
@@ -58,7 +59,7 @@ class View:
     source: str
     node: str
     answer: list[str]
-    #: The zone whose upstreams were asked; empty where those were the usual ones.
+    #: The zone whose upstreams were asked; empty for the usual ones.
     route: str = ""
     l1: list[dict[str, Any]] = field(default_factory=list)
 
@@ -66,13 +67,13 @@ class View:
 class Browser:
     """Finds and deletes entries. Every method raises StoreDown when Redis cannot be used.
 
-    `breathe` is called between entries that are looked into.
+    `breathe` is called between entries that are decoded.
     """
 
     def __init__(self, url: str, prefix: str, seal: Seal | None = None, breathe: Breathe = go_on) -> None:
         self.names = Names(prefix)
         self._breathe = breathe
-        #: With it, entries that no node would believe are told from others.
+        #: With it, entries that no node would accept can be recognized.
         self.seal = seal
         #: Whether answers are shown in full, from the wire; the text in Redis ends after `text.MOST_RECORDS`.
         self.whole = False
@@ -82,7 +83,7 @@ class Browser:
 
     @cached_property
     def redis(self) -> Any:
-        """A client. For a cluster it connects when it is first wanted."""
+        """A client. For a cluster it connects when it is first used."""
         with redis_errors():
             return connect(self._redis_url, TIMEOUT)
 
@@ -112,7 +113,7 @@ class Browser:
             return True
 
     def find(self, name_pattern: str, rtype: str = "") -> Iterator[View]:
-        """The entries whose name fits a pattern (see `contract.pattern_text`), of one type or of all."""
+        """The entries whose name matches a pattern (see `contract.pattern_text`), of one type or of all."""
         pattern = f"{glob_escape(self.names.root)}{{{name_pattern}}}:{rtype or '*'}{'*' if rtype else ''}"
         fields = self._shown()
         for page in self.walk(pattern, *fields):
@@ -121,9 +122,9 @@ class Browser:
                     yield from self._seen(key, values, left)
 
     def of_name(self, name: bytes, kinds: Collection[str] = (), search: bool = False) -> Iterator[View]:
-        """The entries of one name, of these types or of all, tried key by key.
+        """The entries of one name, of these types or of all, looked up by their keys.
 
-        With `search` everything is walked through where there may be others whose keys cannot be known.
+        With `search` all keys are scanned if there may be further entries whose keys cannot be derived.
         """
         self._look()
         places = self._places(name)
@@ -147,7 +148,7 @@ class Browser:
                 yield from self._views(held)
 
     def _places(self, name: bytes) -> Sequence[str] | None:
-        """The keys that entries of a name may have; None where not all can be known."""
+        """The keys that entries of a name may have; None when not all can be derived."""
         with redis_errors():
             if has_slots(self.redis):
                 node = self.redis.get_node_from_key(self.names.entries_of(name).encode())
@@ -168,7 +169,7 @@ class Browser:
             return int(server.dbsize())
 
     def try_rights(self, scope: Scope) -> None:
-        """See whether we may do what sweeping takes, with keys that are nobody's. Raises StoreDown where we may not."""
+        """Check that we have the permissions for a sweep, with keys that belong to nobody. Raises StoreDown if not."""
         key = self.names.probe()
         commands = [(b"UNLINK", key), (b"SET", key, FLUSHED, b"XX"), (b"SCAN", b"0", b"COUNT", b"1")]
         if scope.rcode is not None:
@@ -196,7 +197,7 @@ class Browser:
         What was stored by who had heard of the event `flush` may be left.
 
         A server whose connection is lost meanwhile is swept again. In a Redis Cluster each primary is marked as swept
-        for the flush, and looked at again at the end: one that took over meanwhile may lack what was deleted.
+        for the flush, and checked again at the end: one that took over meanwhile may still have deleted entries.
         """
         done: set[int | None] = set()
         for left in reversed(range(ATTEMPTS)):
@@ -219,7 +220,7 @@ class Browser:
     def _sweep(
         self, server: Any, slot: int | None, scope: Scope, flush: bytes, done: set[int | None], steps: Sequence[bytes]
     ) -> Iterator[Swept]:
-        """One server, unless it has been swept."""
+        """Sweep one server, unless that has been done."""
         mark = self.names.swept(tag_of(slot)) if slot is not None and flush else b""
         with redis_errors(), line(server) as one:
             if mark:
@@ -239,11 +240,11 @@ class Browser:
         return [self.redis.execute_command(*command) for command in commands]
 
     def flush(self, scope: Scope) -> int:
-        """The same at once; how many in all."""
+        """The same in one go; returns how many were deleted in all."""
         return sum(step.deleted for step in self.sweep(scope))
 
     def read(self, keys: list[str], *fields: str) -> Iterator[tuple[str, Any, Any]]:
-        """Each key, these fields of its hash and its PTTL; or whatever Redis said instead."""
+        """For each key, these fields of its hash and its PTTL; or the error of Redis."""
         with redis_errors():
             pipeline = self.redis.pipeline(transaction=False)
             for key in keys:
@@ -253,7 +254,7 @@ class Browser:
         yield from zip(keys, replies[::2], replies[1::2], strict=True)
 
     def note_odd(self, entries: Sequence[tuple[str, bytes, int]]) -> None:
-        """Before entries are stored: list those whose keys cannot be guessed; key, question, the ms each has left."""
+        """Called before entries are stored: list those whose keys cannot be derived, by key, question and ms left."""
         odd = {key: left for key, question, left in entries if not guessable(question)}
         if not odd or has_slots(self.redis):
             return
@@ -288,10 +289,10 @@ class Browser:
             yield page
 
     def counts(self, zone: bytes | None = None, sample: bool = True) -> Iterator[Counts]:
-        """How many entries there are, in all or of a zone: what is known so far, step by step.
+        """The number of entries, in all or of a zone; yields the result so far, step by step.
 
-        With `sample` they are estimated where there are many, and we may ask how many. With a secret, each that is
-        looked at is checked.
+        With `sample` it is estimated if there are many and we may ask how many. With a secret, the signature of each
+        examined entry is checked.
         """
         self._look()
         most = SAMPLE if self.seal is None and not self._gone else SIGNED_SAMPLE
@@ -341,7 +342,8 @@ class Browser:
         self._breathe()
 
     def _checked(self, view: View, fields: list[Any], left_ms: int) -> View:
-        """With the text of what nodes would send; with the state `not signed` for what they would not believe."""
+        """Adds the text of the answer as nodes would send it; the state is `not signed` for entries they would not
+        accept."""
         info, _, wire, mac = fields
         reply = parse_reply(wire or b"")
         if self.seal is not None and (reply is None or self.problem(view.key, info, wire, mac, left_ms)):
@@ -349,13 +351,14 @@ class Browser:
         return view if reply is None else replace(view, answer=answer_lines(reply, self.whole))
 
     def believed(self, key: str, info: Any, wire: Any, mac: Any, left_ms: int) -> bool:
-        """Whether nodes would believe it, as far as can be known: without a secret everything is believed."""
+        """Whether nodes would accept an entry, as far as we can tell: without a secret all are accepted."""
         return self.seal is None or not self.problem(key, info, wire, mac, left_ms)
 
     def problem(self, key: str, info: Any, wire: Any, mac: Any, left_ms: int) -> str:
-        """Why nodes would not believe an entry; empty when they would, or when that is not known for want of a secret.
+        """Why nodes would not accept an entry; empty when they would, or when this cannot be known without their
+        secret.
 
-        What is no entry at all is not looked for here.
+        Values that are not entries at all are not covered.
         """
         question = self.names.question(key)
         entry = decode(question, info, wire, left_ms, 0.0) if question else None
@@ -364,7 +367,7 @@ class Browser:
         return self.seal.problem(key.encode(), info, wire, mac, -entry.stored, time.time())
 
     def _view(self, key: str, fields: Any, left_ms: Any) -> View | None:
-        """None for what has expired meanwhile, or is not an entry."""
+        """None for a key that has expired meanwhile, or is not an entry."""
         question = self.names.question(key)
         if (
             question is None

@@ -1,4 +1,4 @@
-"""What a node would do with a question, and why, in words."""
+"""Explains what a node would do with a question, and why."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from rdnscache.zone import NONE, USUAL, Zone
 
 
 def view_of(config: Config, client: str, listener: str, tls_name: str = "") -> tuple[str, Config] | None:
-    """The view of a client at one of the node's listeners, the first unless told, and what holds there.
-    `tls_name` is what it names in TLS.
+    """The view of a client at one of the node's listeners (by default the first), and the configuration there.
 
-    None when the client is not allowed; without one, that of everybody in no view. ValueError for what is no address.
+    `tls_name` is the name it sends in TLS. None when the client is not allowed; without a client, the default group.
+    ValueError for an invalid address.
     """
     named = host_name(tls_name.encode())
     if tls_name and not (client and named):
@@ -51,7 +51,7 @@ def view_of(config: Config, client: str, listener: str, tls_name: str = "") -> t
 def explain(
     config: Config, data: PolicyData, tables: Mapping[ListSource, Table], name: str, rtype: str, client: str = ""
 ) -> dict[str, Any]:
-    """Each fact by its name; `question` is the first. Raises ValueError for what is no name, type or address."""
+    """The facts by name; `question` is the first. Raises ValueError for an invalid name, type or address."""
     key = question_key(parse_name(name), type_number(rtype), IN, 0)
     found: dict[str, Any] = {"question": question_text(key)}
     source = ipaddress.ip_address(client).packed if client else b""
@@ -87,5 +87,5 @@ def _servers(config: Config, key: bytes) -> str:
         return usual
     name, zone = route
     if zone.word == NONE:
-        return f"nobody: the zone {name} must not leave"
+        return f"nobody: the zone {name} is never forwarded"
     return f"{usual if zone.word == USUAL else ', '.join(each.label for each in zone.upstream)} (zone {name})"

@@ -26,9 +26,9 @@ MOMENT = 0.5
 
 @dataclass(slots=True)
 class Flush:
-    """A flush of the cluster, step by step; every step raises StoreDown. `run` does them all.
+    """A flush of the cluster, step by step; every step raises StoreDown. `run` does all of them.
 
-    What it has done so far can be read at any time, as when somebody does not want to wait.
+    Its progress can be read at any time, for instance when the user interrupts it.
     """
 
     browser: Browser
@@ -39,7 +39,7 @@ class Flush:
     #: How many entries are known to be deleted from Redis; whether that is all of them: the rest is left to the nodes.
     deleted: int = 0
     swept: bool = False
-    #: Called after each step of the sweep, with about how many keys were looked at.
+    #: Called after each step of the sweep, with the approximate number of keys examined.
     step: Callable[[int], None] = lambda looked: None
     _event: str = ""
     _announcer: Announcer = field(init=False)

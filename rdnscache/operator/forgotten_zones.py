@@ -1,5 +1,5 @@
-"""After a reload: the cluster forgets what it has of zones that are asked of others now, with the flush that proves
-itself. It runs in a process of its own, since it waits: for Redis if that is away, and for the workers' word."""
+"""Flushes zones whose servers have changed in a reload, with confirmation by all workers. It runs in a process of its
+own, since it waits for Redis if that is away, and for the workers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 
 #: Seconds to wait for the workers to confirm.
 PATIENCE = 5.0
-#: Seconds between two attempts while Redis is away, and after which no more is made.
+#: Seconds between two attempts while Redis is away, and after which it gives up.
 PAUSE, GIVE_UP = 5.0, 3600.0
 
 
 def forget_zones(url: str, prefix: str, zones: Sequence[str]) -> int:
-    """Returns the exit code: 1 when something is not forgotten, which the log says."""
+    """Returns the exit code: 1 when a zone could not be flushed, which is logged."""
     browser = Browser(url, prefix)
     deadline = time.monotonic() + GIVE_UP
     code = 0
@@ -37,7 +37,7 @@ def forget_zones(url: str, prefix: str, zones: Sequence[str]) -> int:
 
 
 def _forget(browser: Browser, scope: Scope, deadline: float) -> Sequence[str]:
-    """What is in the way; nothing when it is proved."""
+    """Why it is not confirmed; empty when it is."""
     while True:
         try:
             work = Flush(browser, Members(browser.redis, browser.names), scope, PATIENCE)
@@ -45,9 +45,11 @@ def _forget(browser: Browser, scope: Scope, deadline: float) -> Sequence[str]:
         except StoreDown as error:
             if time.monotonic() + PAUSE >= deadline:
                 return [str(error)]
-            log.warning("%s: its servers have changed, but it cannot be flushed while Redis is away: retrying", scope)
+            log.warning(
+                "%s: the zone's servers have changed, but Redis is away, so it cannot be flushed: retrying", scope
+            )
             time.sleep(PAUSE)
             continue
-        log.info("flushed %s, whose servers have changed: %d entries in Redis, %d in local caches; confirmed by %s",
+        log.info("flushed %s since its servers have changed: %d entries in Redis, %d in local caches; confirmed by %s",
                  scope, work.deleted, proof.entries, proof)  # fmt: skip
         return proof.problems

@@ -1,4 +1,4 @@
-"""The last hour as people see it: what was counted in each minute, by the cluster or by one node."""
+"""The last hour for display: the counts of each minute, of the cluster or of one node."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from rdnscache.outcomes import LAYERS
 from rdnscache.store.contract import Names
 from rdnscache.store.hours import MOST_MEMBERS
 
-#: Seconds after the end of a minute when every worker has told of it.
+#: Seconds after the end of a minute when every worker has reported it.
 SETTLED = 5.0
-#: What was counted, by minute since 1970.
+#: Counts by minute since 1970.
 Minutes = Mapping[int, Mapping[str, float]]
 
 
 def minutes_until(wall: float) -> range:
-    """The whole minutes of the last hour."""
+    """The complete minutes of the last hour."""
     last = int(wall - SETTLED) // STEP
     return range(last - STEPS, last)
 
@@ -44,7 +44,7 @@ def of_cluster(client: Any, names: Names, wanted: Iterable[int], breathe: Callab
 
 
 def of_node(told: Sequence[bytes], breathe: Callable[[], None] = go_on) -> Minutes:
-    """From what its workers have left on their board."""
+    """From the reports of a node's workers on the board."""
     found: dict[int, dict[str, float]] = {}
     for each in told:
         for minute, counts in read_steps(each):
@@ -56,7 +56,7 @@ def of_node(told: Sequence[bytes], breathe: Callable[[], None] = go_on) -> Minut
 
 
 def series(minutes: Minutes, wanted: range) -> dict[str, Any]:
-    """A number for each minute: answers, replies and the rest a second, times in ms. What was always 0 is left out."""
+    """Series with a number for each minute: rates per second, times in ms. Series that are always 0 are left out."""
 
     def rates(name: str) -> list[float]:
         return [round(minutes.get(minute, {}).get(name, 0) / STEP, 3) for minute in wanted]

@@ -1,4 +1,4 @@
-"""Everything the cluster holds of a name: in Redis, and in the local cache of each worker."""
+"""All entries of a name in the cluster: in Redis, and in the local cache of each worker."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from rdnscache.operator.entries import Browser, View
 from rdnscache.operator.members import Members
 from rdnscache.printable import printable
 
-#: Seconds to wait for the workers' word.
+#: Seconds to wait for the workers' replies.
 PATIENCE = 0.5
 
 
 def lookup(browser: Browser, cluster: Members, name: str, rtype: str) -> list[View]:
     """Every variant of a name, of one type or (with an empty text) of all.
 
-    What is only in an L1 comes last. The variants are read by their keys: a pattern would have Redis walk through all
-    it holds. Raises ValueError for what is no name or type, StoreDown.
+    Entries that are only in an L1 come last. The variants are looked up by their keys: a pattern would make Redis scan
+    all keys. Raises ValueError for an invalid name or type, and StoreDown.
     """
     wire = parse_name(name)
     wanted = type_text(type_number(rtype)) if rtype else ""

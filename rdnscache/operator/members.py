@@ -21,46 +21,46 @@ from rdnscache.store.membership import Member, member, read_message, read_report
 from rdnscache.store.scope import Scope
 from rdnscache.store.steering import ANNOUNCE, BEGIN, END, MOST_UNDER_WAY, MOST_WORKERS, ROLL, WorkerId
 
-#: Octets of what all workers tell of themselves who are looked at together; workers in one command.
+#: Most octets of all reports read at once; most workers in one command.
 MAX_TOLD, PORTION = 8 << 20, 16
-#: Entries that workers say they hold of a name: with more the question is over. Characters that are read of each.
+#: Most entries of a name that workers may report in all; longest report of one in characters.
 MOST_HELD = 1000
 _HELD = {"key": 1100, "rcode": 32, "state": 32, "origin": 1500}
-#: Upstreams of a worker that are looked at.
+#: Most upstreams of a worker that are read.
 MOST_UPSTREAMS = 256
-#: No name is asked so often in a second.
+#: An upper bound for plausible queries per second of a name.
 ABSURD = 1e9
 
 
 class Members:
     """All workers that use a Redis with one prefix. Every method raises StoreDown when Redis cannot be used.
 
-    `breathe` is called after every short step: anybody may have entered themselves there, and many.
+    `breathe` is called after every short step, since there may be many, registered by anybody.
     """
 
     def __init__(self, client: Any, names: Names, breathe: Breathe = go_on) -> None:
         self._redis = client
         self._names = names
         self.breathe = breathe
-        #: What was read by `roll`, and the hash of the report it is from.
+        #: The results of `roll`, by the hash of the report they are from.
         self._parts: dict[str, tuple[int, dict[str, Any]]] = {}
 
     def members(self) -> list[Member]:
-        """Every worker that is there, or was within the last hour and did not say goodbye."""
+        """Every worker that is running, or was within the last hour and did not say goodbye."""
         _, workers, _ = self._workers(MOST_WORKERS)
         return list(self._told(workers))
 
     def roll(self) -> tuple[float, list[Member]]:
-        """How old the register is, in seconds, and who is in it: in a young one not everybody is yet.
+        """The age of the register in seconds, and its members; a young register may be incomplete.
 
-        Of what they tell, only what says who else must be there. A flush looks twice within moments, and most have said
-        nothing in between: what is as it was is not read again.
+        From the reports only the numbers of workers per node are read. A flush reads the register twice within moments,
+        and most reports are the same then: unchanged ones are not parsed again.
         """
         age, workers, _ = self._workers(MOST_WORKERS)
         return age, list(self._told(workers, self._part))
 
     def _part(self, worker_id: str, raw: Any) -> dict[str, Any]:
-        if not isinstance(raw, bytes):  # an error, or whatever else a server may say
+        if not isinstance(raw, bytes):  # an error, or any other unexpected reply
             return {}
         mark, (before, part) = hash(raw), self._parts.get(worker_id, (None, {}))
         if mark != before:
@@ -69,13 +69,14 @@ class Members:
         return part
 
     def some_members(self, limit: int) -> tuple[list[Member], int]:
-        """The `limit` who have spoken last, and how many there are besides; for who has more to do than to look."""
+        """The `limit` members that reported last, and how many more there are; for callers that must not take long."""
         _, workers, total = self._workers(limit)
         found = list(self._told(workers))
         return found, max(total - len(found), 0)
 
     def _workers(self, limit: int) -> tuple[float, dict[str, float], int]:
-        """The register's age, the seconds since each of the last workers has spoken, and how many there are."""
+        """The register's age, the seconds since the last report of each of the latest workers, and the number of
+        workers."""
         with redis_errors():
             raw = self._redis.eval(ROLL.source.decode(), 1, self._names.nodes, MEMBER_TTL, limit)
         read = read_roll(raw, self.breathe)
@@ -86,7 +87,7 @@ class Members:
     def _told(
         self, workers: Mapping[str, float], read: Callable[[str, Any], dict[str, Any]] = lambda _, raw: read_report(raw)
     ) -> Iterator[Member]:
-        """All of them, with what they tell: nothing where that is too long, or comes after MAX_TOLD octets."""
+        """All workers with their reports; without those that are too long, or come after MAX_TOLD octets."""
         octets = 0
         texts = sorted(workers)
         for start in range(0, len(texts), PORTION):
@@ -108,9 +109,9 @@ class Members:
             return list(pipeline.execute(raise_on_error=False))
 
     def forget(self, node: str) -> int:
-        """Stop expecting a node that will not come back; how many workers it had.
+        """Remove a node that will not come back from the register; returns how many workers it had.
 
-        All nodes of that name, unless it comes with an incarnation, as in `n1 (1a2b3c4d)`.
+        This applies to all nodes of that name, unless it has an incarnation, as in `n1 (1a2b3c4d)`.
         """
         workers = [each for each in self.members() if node in (each.node, each.full_name)]
         for each in workers:
@@ -147,21 +148,21 @@ class Members:
         return str(reply[0].decode()), int(reply[1])
 
     def listening(self, patience: float) -> Ear:
-        """An ear on the channel for acknowledgements."""
+        """A subscription to the channel for acknowledgements."""
         return Ear(self._redis, self._names.acks, patience, self.breathe)
 
     def hottest(self, count: int) -> list[tuple[bytes, float]]:
-        """The questions asked most, and how often a second: an average in which a minute ago counts half."""
+        """The questions asked most, with queries per second: averages in which queries of a minute ago count half."""
         hot, names = self._names.hot, self._names
         with redis_errors():
-            found = self._redis.zrevrange(hot, 0, count, withscores=True)  # one more: not all may be questions
+            found = self._redis.zrevrange(hot, 0, count, withscores=True)  # one more: an item may be no question
             seconds, left = self._redis.zscore(hot, SECONDS), self._redis.pttl(hot)
         questions = [(names.question(names.root + text.decode("utf-8", "replace")), rate(score, seconds or 0.0, left))
                      for text, score in found]  # fmt: skip
         return [(key, qps) for key, qps in questions if key is not None and 0 <= qps < ABSURD][:count]
 
     def look(self, name: bytes, patience: float) -> list[dict[str, Any]]:
-        """What the workers hold of a name in L1, each entry with its `node` and `worker`; `patience` in seconds."""
+        """The entries of a name in the workers' L1, each with its `node` and `worker`; `patience` in seconds."""
         found: list[dict[str, Any]] = []
         _, workers, _ = self._workers(MOST_WORKERS)
         waiting = {WorkerId.parse(text) for text, age in workers.items() if age < SILENCE} - {None}
@@ -183,7 +184,7 @@ class Members:
     def _answers(
         self, name: bytes, patience: float, waiting: set[WorkerId | None] | set[WorkerId]
     ) -> Iterator[dict[str, Any]]:
-        """What workers say to the question what they hold of a name, until those waited for have said it."""
+        """The replies of workers to a look-up, until all expected ones have arrived."""
         asked, deadline = os.urandom(8).hex(), time.monotonic() + patience
         with self.listening(patience) as ear:
             question = json.dumps({"event": "look", "id": asked, "name": name_text(name)})
@@ -197,12 +198,12 @@ class Members:
 
 
 def _of_node(told: Mapping[str, Any]) -> dict[str, Any]:
-    """What a worker tells of its node's workers."""
+    """The part of a worker's report about its node: workers, leaving, contract."""
     return {name: told[name] for name in ("workers", "leaving", "contract") if name in told}
 
 
 def _budgets(told: Mapping[str, Any]) -> Iterator[str]:
-    """The servers of which a worker says that it has a part of their budget."""
+    """The servers with a budget of which a worker reports to have a share."""
     upstreams = told.get("upstreams")
     for each in upstreams[:MOST_UPSTREAMS] if isinstance(upstreams, list) else ():
         place = each.get("place") if isinstance(each, dict) else None
@@ -211,6 +212,6 @@ def _budgets(told: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _held(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What a worker says of an entry that it holds, cut."""
+    """A worker's report of an entry in its L1, cut to size."""
     texts = {name: str(entry.get(name, "?"))[:longest] for name, longest in _HELD.items()}
     return texts | {name: entry.get(name) for name in ("ttl_left", "age") if isinstance(entry.get(name), int)}

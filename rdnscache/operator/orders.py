@@ -55,7 +55,7 @@ def _note(answers: Answers, name: str, said: Mapping[str, Any]) -> None:
     waiting = said.get("waiting")
     remarks = [_text(said.get("note"))]
     if isinstance(waiting, list) and waiting:
-        remarks.append(f"not before a restart: {', '.join(map(_text, waiting[:50]))}")
+        remarks.append(f"needs a restart: {', '.join(map(_text, waiting[:50]))}")
     answers.done[name] = "; ".join(filter(None, remarks))
 
 
