@@ -665,7 +665,9 @@ class TestFlush:
         try:
             page.click("#flush-name")
             page.click("#go")
-            page.wait_text("#proof", r"confirmed by 1/2 nodes, \d+ ms\. n1 has not confirmed: no word from worker 0\.")
+            page.wait_text(
+                "#proof", r"confirmed by 1/2 nodes, \d+ ms\. n1 has not confirmed: no confirmation from worker 0\."
+            )
             assert page.run("document.querySelector('#proof').dataset.tone") == "bad"
             page.wait_text("#figures", "1/2\\s+not heard of: n1")
             assert page.run("document.querySelectorAll('#nodes .sick').length") == 1

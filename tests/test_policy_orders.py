@@ -239,7 +239,7 @@ class TestOrders:
         """A node that starts after an order goes by it from its first answer with Redis on."""
         with Upstream() as upstream:
             done = command("policy", "block", "www.test", "--redis", redis_server.url)
-            assert (done.returncode, "none is there" in done.stderr) == (1, True)
+            assert (done.returncode, "none is running" in done.stderr) == (1, True)
             with Node([upstream.address], redis_server.url) as node:
                 wait_for(lambda: attached(node))
                 assert rcodes(node) == {NXDOMAIN}
@@ -488,7 +488,7 @@ class TestStatus:
         nodes = [node((2, "aa"), (2, "aa")), node((2, "aa")), node((1, "aa"), (2, "bb"))]
         assert [lagging(each, nodes) for each in nodes[:2]] == [[], []]
         assert lagging(nodes[2], nodes) == [
-            "goes by older orders about names than others",
+            "uses older orders about names than others",
             "has version changing of the list block a, elsewhere aa",
         ]
         assert policy_lines(nodes) == ["list block a: version aa on 2, version changing on 1 nodes"]

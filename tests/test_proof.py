@@ -192,7 +192,7 @@ class TestAnIncompleteRegister:
         done = command("cache", "flush", "--all", "--redis", redis_server.url)
         assert done.returncode == 1
         assert "confirmed by 0/0 nodes" in done.stdout
-        assert done.stderr == "rdnscache: no node has confirmed: none is there\n"
+        assert done.stderr == "rdnscache: no node has confirmed: none is running\n"
 
     @pytest.mark.parametrize("how", ["flushall", "evicted", "restarted"])
     def test_everybody_is_waited_for(self, redis_server: RedisServer, how: str) -> None:
@@ -235,7 +235,7 @@ class TestAnIncompleteRegister:
                 redis.zrem("rdns:1:nodes", lost)
                 code, told, _ = flush(redis_server.url)
                 number = lost.decode().rpartition(".")[2]
-                assert (code, told["missing"]) == (1, {"n0": f"no word from worker {number}"})
+                assert (code, told["missing"]) == (1, {"n0": f"no confirmation from worker {number}"})
             finally:
                 os.kill(stopped, signal.SIGCONT)
             wait_for(lambda: flush(redis_server.url)[0] == 0, 15)
@@ -368,7 +368,7 @@ class TestTally:
         tally.note(Ack("1-0", "a", "5e6f7a8b", 1, 0, False), 0.3)
         proof = tally.proof()
         assert proof.confirmed == {"a (5e6f7a8b)": pytest.approx(0.3)}
-        assert proof.missing == {"a (1a2b3c4d)": "no word from worker 1", "b": "not heard of for 100 s"}
+        assert proof.missing == {"a (1a2b3c4d)": "no confirmation from worker 1", "b": "no report for 100 s"}
 
 
 class TestManyWorkers:

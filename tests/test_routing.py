@@ -267,4 +267,4 @@ class TestReload:
                 wait_for(lambda: "cannot be flushed while Redis is away" in node.log(), 20)
                 assert answer_of(node.port, "www.corp.test.") == CORP
                 redis_server.start()
-                wait_for(lambda: "flushed zone corp.test., whose servers have changed" in node.log(), 30)
+                wait_for(lambda: "flushed zone corp.test. since its servers have changed" in node.log(), 30)

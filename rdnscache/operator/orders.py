@@ -1,4 +1,4 @@
-"""Orders to nodes, `reload` and `restart`, and how each node has carried them out, by its own word."""
+"""Orders to nodes, `reload` and `restart`, and the result that each node reports."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from rdnscache.store.membership import Member, read_message
 
 @dataclass(slots=True)
 class Answers:
-    """What nodes have said to an order, by what they are called."""
+    """The results that nodes have reported for an order, by the nodes' names."""
 
-    #: Who has carried it out, with what is to be remarked of it.
+    #: The nodes that have carried it out, each with a remark.
     done: dict[str, str] = field(default_factory=dict)
-    #: Why others have not.
+    #: The nodes that have not, each with the reason.
     refused: dict[str, str] = field(default_factory=dict)
     silent: list[str] = field(default_factory=list)
 
 
 def named(members: Sequence[Member], node: str | None) -> dict[Life, str]:
-    """The nodes that are there and meant, and what to call each: all of them without a name."""
+    """The running nodes of that name, or all running nodes without a name, and the display name of each."""
     lives = called({(each.node, each.incarnation) for each in members if each.present})
     return {life: name for life, name in lives.items() if node in (None, life[0], name)}
 
 
 def order(cluster: Members, what: str, node: str | None, nodes: Mapping[Life, str], patience: float) -> Answers:
-    """Order `reload` or `restart`, and wait for each node's word for `patience` seconds at most. Raises StoreDown."""
+    """Order `reload` or `restart`, and wait at most `patience` seconds for each node's result. Raises StoreDown."""
     answers, waiting = Answers(), dict(nodes)
     with cluster.listening(max(patience, 1.0)) as ear:
         event = cluster.announce({"event": what} | ({"node": node} if node else {}))

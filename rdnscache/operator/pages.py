@@ -1,6 +1,6 @@
-"""All entries of a server, page by page: Redis walks and reads in one step, instead of being asked for each key.
+"""All entries of a server, page by page: one script scans and reads many keys, instead of one command per key.
 
-A step is short, so nodes have their turn between two of them.
+A page is small, so that Redis serves nodes between two of them.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from rdnscache.operator.places import line
 from rdnscache.store.complaint import sentence
 from rdnscache.store.contract import Script
 
-#: Keys of a step; octets of values after which the rest of a page is told without them, to be read one by one.
+#: Keys per page; octets of values after which a page has only the keys of the rest, which are then read one by one.
 KEYS, OCTETS = 300, 1 << 20
-#: In place of the rest of a key's life: its values have not been told.
+#: In place of a key's remaining time: its values were left out.
 NOT_TOLD = -3
 
-#: ARGV cursor, pattern, keys, fields. Returns the cursor, for each hash its key, PTTL and fields, and how many keys
-#: fit.
+#: ARGV: cursor, pattern, number of keys, fields. Returns the cursor, for each hash its key, PTTL and fields, and how
+#: many keys matched.
 READ = Script(
     b"""
 local found, told, octets = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', ARGV[3]), {}, 0
@@ -42,18 +42,18 @@ return {found[1], told, #found[2]}
     0,
 )
 
-#: A key, the ms it has left, its fields.
+#: A key, its remaining time in ms, its fields.
 Row = tuple[str, int, list[Any]]
 
 
 class Page(list[Row]):
-    """Rows of the keys that fit a pattern, and how many keys these are, whatever they hold."""
+    """Rows of the keys that match a pattern, and the number of matching keys of any type."""
 
     keys = 0
 
 
 def read(server: Any, pattern: str, *fields: str) -> Iterator[Page]:
-    """The hashes whose keys fit a pattern, a page while Redis gets the next. Raises what a client does, StoreDown."""
+    """The hashes whose keys match a pattern; reads ahead by one page. Raises the client's errors, and StoreDown."""
     cursor, width = b"0", len(fields) + 2
     with line(server) as one:
         one.send((b"EVAL", READ.source, 0, cursor, pattern, KEYS, *fields))

@@ -1,6 +1,6 @@
 """Where commands find Redis: our own client for one server, redis-py's for a Redis Cluster.
 
-redis-py is loaded only where it is needed. Clients of either kind are used by the same names.
+redis-py is imported only if it is needed. Both kinds of clients have the same methods.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ def connect(url: RedisUrl, timeout: float) -> Any:
 
 
 def has_slots(client: Any) -> bool:
-    """Whether a client is a cluster's, where no command or transaction may be about keys of two slots."""
+    """Whether it is a client of a cluster, where a command or transaction may only have keys of one slot."""
     return hasattr(client, "nodes_manager")
 
 
 def primaries(client: Any) -> list[Any]:
-    """A client for each primary a client knows: itself, unless it is a cluster's."""
+    """A client for each primary: of a cluster, one for each; otherwise the client itself."""
     if not has_slots(client):
         return [client]
     return [client.get_redis_connection(node) for node in client.get_primaries()]
 
 
 def some_primary(client: Any) -> Any:
-    """A client for one primary: any of a cluster's will do for messages."""
+    """A client for any one primary, which is sufficient for messages."""
     return client.get_redis_connection(client.get_random_primary_node()) if has_slots(client) else client
 
 
 def slotted(client: Any) -> list[tuple[Any, int | None]]:
-    """The same as `primaries`, checked again, each with the first slot it has; None where it is no cluster's."""
+    """The current primaries, each with its first slot; None when it is not a cluster."""
     if not has_slots(client):
         return [(client, None)]
     client.nodes_manager.initialize(disconnect_startup_nodes_pools=False)
@@ -61,7 +61,7 @@ def slotted(client: Any) -> list[tuple[Any, int | None]]:
 
 
 def line(client: Any) -> Any:
-    """One connection of a client, as a context: where it is lost, no other takes its place."""
+    """A context with one connection of a client; if it is lost, it is not replaced by another."""
     if isinstance(client, Direct):
         return DirectLine(client)
     from rdnscache.operator.redis_py import Line
@@ -71,7 +71,7 @@ def line(client: Any) -> Any:
 
 @contextmanager
 def redis_errors() -> Iterator[None]:
-    """What a client raises, as our own error."""
+    """The client's errors as our own."""
     try:
         yield
     except (OSError, ValueError, hiredis.ReplyError) as error:

@@ -1,4 +1,4 @@
-"""What operators order about names for the whole cluster, with proof: changed in Redis, announced, confirmed."""
+"""Operators' orders about names for the whole cluster: changed in Redis, announced, and confirmed by all workers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from rdnscache.store.policy_document import (
     sealed,
 )
 
-#: How often a change is tried again because somebody else has changed something at the same moment.
+#: How often a change is retried because of a simultaneous change.
 ATTEMPTS = 20
-#: What is announced.
+#: The event that is announced.
 EVENT = {"event": "policy"}
 
 Changes = Callable[[PolicyDocument], Mapping[str, Any]]
@@ -39,7 +39,8 @@ class PolicyOrders:
     patience: float
 
     def read(self) -> tuple[bytes, PolicyDocument]:
-        """The value in Redis, and what is in it: nothing where it cannot be read, or is not signed as it must be."""
+        """The value in Redis, raw and parsed; an empty document when it cannot be parsed or is not signed as
+        required."""
         with redis_errors():
             raw: Any = self.browser.redis.getrange(policy_key(self.browser.names), 0, LONGEST_DOCUMENT)
         try:
@@ -48,10 +49,10 @@ class PolicyOrders:
             return raw, PolicyDocument()
 
     def change(self, changes: Changes, prove: bool = True) -> tuple[PolicyDocument, Proof]:
-        """Change some fields; returns what it was before, and who goes by the new one: nobody is waited for without
+        """Change some fields; returns the previous document, and the confirmations, which are awaited only with
         `prove`.
 
-        Raises ValueError when there is more in it then than may be, ConfigError when nobody would believe it.
+        Raises ValueError when the result would exceed the limits, ConfigError when nodes would not accept it.
         """
         for _ in range(ATTEMPTS):
             raw, before = self.read()
@@ -65,7 +66,8 @@ class PolicyOrders:
         raise ConfigError("others keep changing the cluster's policy at the same moment: try again")
 
     def restore(self, raw: bytes, instead_of: bytes) -> tuple[bytes, PolicyDocument]:
-        """Put back a copy into a Redis that has lost it, or has what nobody believes; what there is then."""
+        """Restore a copy in a Redis that has lost the document, or has one that is not accepted. Returns the current
+        one."""
         try:
             kept = read_document(raw, policy_key(self.browser.names), self.browser.seal)
         except ValueError:
@@ -75,7 +77,7 @@ class PolicyOrders:
         return self.read()
 
     def _replaced(self, document: PolicyDocument, raw: bytes) -> bool:
-        """Whether it was still what it had been."""
+        """Replace it unless it has changed meanwhile; returns whether it was replaced."""
         key = policy_key(self.browser.names)
         value = sealed(document, key, self.browser.seal)
         with redis_errors():

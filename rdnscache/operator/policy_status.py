@@ -1,4 +1,4 @@
-"""Which orders and lists the nodes go by, and who lags."""
+"""The orders and lists each node uses, and which nodes lag behind."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any, Protocol
 
 from rdnscache.store.membership import Member
 
-#: Lists of a node that are looked at; characters of what one is called, and of its version.
+#: Most lists of a node that are read; longest name of one in characters, and longest version.
 MOST_LISTS, LONGEST_WORD, VERSION = 50, 200, 8
 #: Stands for a version while the workers of a node have different ones.
 CHANGING = "changing"
 
 
 class Status(Protocol):
-    """Of a node."""
+    """The policy a node uses."""
 
     node: str
     policy: dict[str, Any]
 
 
 def policy_of(members: Sequence[Member]) -> dict[str, Any]:
-    """What a node goes by, as its workers tell: anything may be put into Redis by anybody."""
+    """The policy a node uses, from its workers' reports, which are not trusted."""
     told = [found for member in members if isinstance(found := member.told.get("policy"), dict)]
     versions = [version for each in told if isinstance(version := each.get("version"), int) and 0 <= version < 1 << 53]
     lists: dict[str, str] = {}
@@ -36,13 +36,13 @@ def policy_of(members: Sequence[Member]) -> dict[str, Any]:
 
 
 def lagging(status: Status, all_of_them: Iterable[Status]) -> list[str]:
-    """Remarks on a node that goes by something else than others."""
+    """Remarks about a node whose policy differs from that of others."""
     others = [each.policy for each in all_of_them if each.policy]
     if not status.policy or not others:
         return []
     remarks = []
     if status.policy["version"] < max(each["version"] for each in others):
-        remarks.append("goes by older orders about names than others")
+        remarks.append("uses older orders about names than others")
     for word, version in status.policy["lists"].items():
         usual = Counter(each["lists"][word] for each in others if word in each["lists"]).most_common(1)[0][0]
         if version != usual:
@@ -51,7 +51,7 @@ def lagging(status: Status, all_of_them: Iterable[Status]) -> list[str]:
 
 
 def policy_lines(nodes: Iterable[Status]) -> list[str]:
-    """For people: a pause, and each list with its versions and how many nodes have each."""
+    """Lines of text: a pause, and each list with its versions and the number of nodes with each."""
     told = [each.policy for each in nodes if each.policy]
     paused = sum(each["paused"] for each in told)
     lines = [f"blocking is paused on {paused} of {len(told)} nodes"] if paused else []

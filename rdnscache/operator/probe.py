@@ -1,4 +1,4 @@
-"""Gathers what `check` judges: looks at a Redis, tries what a node does, and leaves nothing behind."""
+"""Gathers the facts that `audit` judges: inspects a Redis, tries a node's commands, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 def examine(url: str, prefix: str) -> dict[str, Facts]:
-    """Everything there is to know of a server; of a cluster's primaries, by their names."""
+    """The facts about a server; for a cluster, about each primary by name."""
     redis_url = parse(url)
     names = Names(prefix)
     try:
@@ -57,13 +57,13 @@ def examine(url: str, prefix: str) -> dict[str, Facts]:
 
 
 def _name(server: Any) -> str:
-    """Where a server is, for a person."""
+    """The address of a server, for display."""
     known = server.connection_pool.connection_kwargs
     return str(known.get("path") or f"{known.get('host', '')}:{known.get('port', '')}")
 
 
 def _texts(told: Any) -> dict[str, Any]:
-    """A map of Redis, octets as texts."""
+    """A mapping from Redis with texts instead of octets."""
 
     def text(value: Any) -> Any:
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
@@ -86,7 +86,7 @@ def _look(server: Any, facts: Facts) -> None:
 
 
 def _look_at_the_way(server: Any, redis_url: RedisUrl, facts: Facts) -> None:
-    """Who else could be on it, and who gets in."""
+    """Who else can reach the server, and whether they need a password."""
     host = server.connection_pool.connection_kwargs.get("host", "")
     facts.local = bool(redis_url.socket) or _is_loopback(str(host))
     facts.encrypted = redis_url.tls
@@ -109,13 +109,13 @@ def _is_loopback(host: str) -> bool:
 
 
 def _open_to_others(path: Path) -> bool:
-    """Whether every user of this machine gets at a socket."""
+    """Whether every user of this machine can connect to a socket."""
     modes = [stat.S_IMODE(each.stat().st_mode) for each in path.parents]
     return bool(path.stat().st_mode & 0o002) and all(mode & 0o001 for mode in modes)
 
 
 def _lets_in(redis_url: RedisUrl) -> bool | None:
-    """Whether somebody without a name may read; None when that cannot be tried."""
+    """Whether a client without a login may read; None when that cannot be tried."""
     try:
         anyone = client(replace(redis_url, login=Login()), TIMEOUT)
     except redis.AuthenticationError:
@@ -146,18 +146,18 @@ def _try(found: Any, command: Command, mark: str, refused: dict[str, str]) -> No
             found.execute_command(*command)
     except redis.ResponseError as error:
         text = str(error)
-        if text.startswith("WRONGTYPE"):  # we may, and nothing has happened
+        if text.startswith("WRONGTYPE"):  # we have permission, and nothing was changed
             return
         if isinstance(error, NoPermissionError):
             if re.search(" (key|channel)", text) and command[0] not in ("EVAL", "EVALSHA"):
                 shown = command[1].decode() if isinstance(command[1], bytes) else str(command[1])
                 words += f" {shown.replace(mark, '*')}"
-            text = f"NOPERM {text}"  # redis-py takes this word off
+            text = f"NOPERM {text}"  # redis-py strips this word
         refused.setdefault(words, text)
 
 
 def _look_for_excess(server: Any, mark: str, facts: Facts) -> None:
-    """Ask what else we may; where that is not allowed, try what does no harm."""
+    """Query further permissions; if that is not allowed, try harmless commands."""
     user = _if_allowed(lambda: server.execute_command("ACL", "WHOAMI"), None)
     shown = {"SET": "keys of others", "PUBLISH": "channels of others", "CONFIG": "CONFIG SET", "ACL": "ACL SETUSER"}
     for command in unneeded(mark):

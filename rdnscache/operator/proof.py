@@ -1,4 +1,4 @@
-"""The proof of a flush: who is expected to confirm, who has, and who has not. No connection in here."""
+"""The proof of a flush: who has to confirm, who has confirmed, and who has not. Uses no connection."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import Any
 
 from rdnscache.store.membership import Ack, Member
 
-#: Nodes whose word is taken: twice the workers that are looked at in a register.
+#: Most nodes whose confirmations are recorded: twice the workers that are read from a register.
 MOST_NODES = 4000
-#: A node, and which of those that have its name.
+#: A node, by name and incarnation.
 Life = tuple[str, str]
 
 
 @dataclass(slots=True)
 class Proof:
-    """Who has applied a flush, and who has not, by what they are called."""
+    """The nodes that have applied a flush, and those that have not, by name."""
 
-    #: Seconds it took a node with all of its workers, from each announcement to the last word.
+    #: Seconds until all workers of a node had confirmed all announcements.
     confirmed: dict[str, float] = field(default_factory=dict)
-    #: Why a node has not.
+    #: Why a node has not confirmed.
     missing: dict[str, str] = field(default_factory=dict)
-    #: Entries the workers have dropped.
+    #: Number of entries dropped by workers.
     entries: int = 0
 
     @property
     def complete(self) -> bool:
-        """Whether there is anybody, and all have confirmed."""
+        """Whether there is a node, and all have confirmed."""
         return bool(self.confirmed) and not self.missing
 
     def joined(self, other: Proof) -> Proof:
-        """That of two flushes, one after the other: confirmed is who has confirmed both."""
+        """The proof of two flushes in sequence: a node has to confirm both."""
         missing = self.missing | {node: why for node, why in other.missing.items() if node not in self.missing}
         both = {**self.confirmed, **other.confirmed}
         times = {node: self.confirmed.get(node, 0.0) + other.confirmed.get(node, 0.0) for node in both}
@@ -43,7 +43,7 @@ class Proof:
     def problems(self) -> list[str]:
         """A sentence for each reason why it is not complete."""
         if not self.confirmed and not self.missing:
-            return ["no node has confirmed: none is there"]
+            return ["no node has confirmed: none is running"]
         return [f"{node} has not confirmed: {reason}" for node, reason in self.missing.items()]
 
     def as_json(self) -> dict[str, Any]:
@@ -59,17 +59,20 @@ class Proof:
 
 @dataclass(slots=True)
 class Round:
-    """One announcement of an event: when which worker has confirmed it, in seconds since then."""
+    """One announcement of an event, with the confirmations of workers, in seconds since the announcement."""
 
     event: str
     started: float
     acks: dict[Life, dict[int, float]] = field(default_factory=dict)
     entries: int = 0
-    #: Whether what comes now is too late: deleting has begun, and who had not heard may have stored something since.
+    #: Whether further confirmations are too late: deleting has begun, and a worker that had not heard of the flush may
+    #: have stored something since.
     closed: bool = False
 
     def note(self, told: Ack, now: float) -> None:
-        """Take a word. Who learnt of the event while attaching has stored nothing before that, and is never late."""
+        """Record a confirmation. A worker that learnt of the event while attaching stored nothing before, so it is
+        never late.
+        """
         life = told.node, told.incarnation
         if life not in self.acks and len(self.acks) >= MOST_NODES:
             return
@@ -86,7 +89,7 @@ class Round:
 
 
 class Tally:
-    """Everybody who has been seen in the register during a flush, and what they have said.
+    """All workers that were in the register during a flush, and their confirmations.
 
     `breathe` is called after every short step.
     """
@@ -94,18 +97,18 @@ class Tally:
     def __init__(self, breathe: Callable[[], None] = lambda: None) -> None:
         self._breathe = breathe
         self.rounds: list[Round] = []
-        #: The workers each node must have, and for how long it had been silent when it was seen last.
+        #: The workers each node has to have, and for how long it had been silent when last read.
         self._workers: dict[Life, set[int]] = {}
         self._silent: dict[Life, float] = {}
-        #: Those who were not in the register when it was looked at last.
+        #: Nodes that were not in the register when it was last read.
         self._gone: set[Life] = set()
 
     def begin(self, event: str, now: float) -> None:
-        """An announcement has been made."""
+        """Add an announcement."""
         self.rounds.append(Round(event, now))
 
     def close(self) -> None:
-        """What is said of the announcements so far comes too late from now on."""
+        """Further confirmations of the announcements so far are too late from now on."""
         for each in self.rounds:
             each.closed = True
 
@@ -115,7 +118,7 @@ class Tally:
                 each.note(told, now)
 
     def expect(self, members: Sequence[Member]) -> None:
-        """Take the register as it is now; who was there before is still expected."""
+        """Take the current register; workers seen before are still expected."""
         seen: dict[Life, list[Member]] = {}
         for member in members:
             seen.setdefault((member.node, member.incarnation), []).append(member)
@@ -128,11 +131,11 @@ class Tally:
             if not present:
                 self._silent[life] = age
             self._workers[life] = {member.worker for member in workers if member.present}
-            if not any(member.leaves for member in workers):  # else some have ended, as they should
+            if not any(member.leaves for member in workers):  # otherwise some have ended in order
                 self._workers[life] |= set(range(min(workers, key=lambda member: member.age).workers))
 
     def waiting(self) -> bool:
-        """Whether somebody who is there has not confirmed the last round, and may still count."""
+        """Whether a registered worker has not confirmed the last round, and its confirmation would still count."""
         earlier, last = self.rounds[:-1], self.rounds[-1]
         for life, workers in self._workers.items():
             self._breathe()
@@ -143,7 +146,7 @@ class Tally:
         return False
 
     def proof(self) -> Proof:
-        """What has been proved so far: confirmed is who has confirmed every round with all workers."""
+        """The proof so far: a node is confirmed when all its workers have confirmed every round."""
         proof = Proof(entries=sum(each.entries for each in self.rounds))
         names = called(self._workers)
         for life, workers in sorted(self._workers.items(), key=lambda item: item[0]):
@@ -156,7 +159,7 @@ class Tally:
         return proof
 
     def witness(self) -> dict[str, str | int] | None:
-        """A worker that has confirmed something, the last round before all; None where nobody has."""
+        """A worker that has confirmed a round, preferably the last; None if there is none."""
         for each in reversed(self.rounds):
             for (node, incarnation), workers in each.acks.items():
                 if workers and (node, incarnation) in self._workers:
@@ -165,14 +168,14 @@ class Tally:
 
     def _reason(self, life: Life, lacking: list[int]) -> str:
         if life in self._silent:
-            return f"not heard of for {self._silent[life]:.0f} s"
+            return f"no report for {self._silent[life]:.0f} s"
         if life in self._gone:
             return "it has left meanwhile"
-        return f"no word from worker {', '.join(map(str, lacking))}"
+        return f"no confirmation from worker {', '.join(map(str, lacking))}"
 
 
 def called(lives: Iterable[Life]) -> dict[Life, str]:
-    """What to call each node: its name, with its incarnation where others have that name too."""
+    """The display name of each node: its name, with its incarnation when another node has the same name."""
     lives = list(lives)
     counts = Counter(node for node, _ in lives)
     return {(node, life): f"{node} ({life})" if counts[node] > 1 else node for node, life in lives}

@@ -1,4 +1,4 @@
-"""What Redis says of itself: keys, memory, evictions."""
+"""Statistics of Redis: keys, memory, evictions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from rdnscache.operator.places import primaries, redis_errors
 from rdnscache.operator.told import number, word
 from rdnscache.store.complaint import may_not
 
-#: What is added up over the primaries of a Redis Cluster, and what it is called there.
+#: Fields that are added up over the primaries of a Redis Cluster, and their names in INFO.
 _SUMS = {"bytes": "used_memory", "room_bytes": "maxmemory", "evictions": "evicted_keys", "expirations": "expired_keys"}
 
 
 def redis_memory(client: Any) -> dict[str, Any]:
-    """Of all primaries together; with `problem` where our user may not ask. `room_bytes` is 0 without a limit.
+    """The sums over all primaries; with `problem` when our user lacks permission. `room_bytes` is 0 without a limit.
 
     Raises StoreDown.
     """
@@ -29,6 +29,6 @@ def redis_memory(client: Any) -> dict[str, Any]:
                 found["policy"] = word(told.get("maxmemory_policy", ""))
     except StoreDown as error:
         if may_not(error):
-            return {"problem": "its user may not ask (INFO, DBSIZE)"}
+            return {"problem": "the user of Redis may not run INFO and DBSIZE"}
         raise
     return found

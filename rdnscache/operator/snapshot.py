@@ -1,10 +1,9 @@
-"""The shared cache as a file and back: one JSON object a line, made to be kept, moved and looked into.
+"""Snapshots: the shared cache as a file with one JSON object per line, and back.
 
-The first line says what the file is; each further line is an entry: its key without the prefix, the time it still has,
-`info`, and `wire` in base64. Whoever wrote the file need not be trusted: a line counts only when it would count if it
-were found in Redis, under the very key it names; the text for people is made again from the wire.
-
-With a secret, only what is signed is exported; signatures stay behind, and who imports signs for the whole file.
+The first line identifies the file; each further line is an entry: its key without the prefix, its remaining time,
+`info`, and `wire` in base64. The file need not be trusted: a line is accepted only if it would be accepted from Redis
+under the same key, and the text of the answer is made again from the wire.
+With a secret, only signed entries are exported, without their signatures; an import signs everything in the file.
 """
 
 from __future__ import annotations
@@ -38,12 +37,12 @@ from rdnscache.store.decoding import decode
 from rdnscache.store.scope import Scope
 
 HEAD = {"rdnscache": "snapshot", "version": VERSION}
-#: Octets of a line: the largest message in base64, and the rest.
+#: Longest line in octets: the largest message in base64, and the rest.
 LONGEST_LINE = 100_000
-#: Entries that are stored in one step: some milliseconds of Redis.
+#: Entries stored in one step, which takes Redis some milliseconds.
 PAGE = 200
-#: Lines, and octets of them, that a process is given at a time; how many processes there are at most. A file that has
-#: no more lines is not divided.
+#: Lines and octets that a process gets at a time, and most processes. A file without more lines than that is not
+#: divided.
 PORTION, PORTION_OCTETS, MOST_PROCESSES = 2000, 4 << 20, 4
 
 _quoted = json.encoder.encode_basestring_ascii
@@ -53,7 +52,7 @@ _SEEN = re.compile(rb" seen=\S+")
 _LINE = re.compile(
     rb'\{"key": "([ !#-\[\]-~]*)", "left_ms": ([0-9]{1,15}), "info": "([ !#-\[\]-~]*)", "wire": "([A-Za-z0-9+/=]*)"\}'
 )
-#: What is behind the type in the key of most entries, as a variant.
+#: The variants of most entries, by the text after the type in their keys.
 _VARIANTS = {"": 0, "do": VARIANT_DO, "cd": VARIANT_CD, "do:cd": VARIANT_DO | VARIANT_CD}
 
 
@@ -62,7 +61,7 @@ class Line(NamedTuple):
 
     key: str
     question: bytes
-    #: The time it still has, in ms.
+    #: Its remaining time in ms.
     left: int
     info: bytes
     answer: bytes
@@ -70,8 +69,8 @@ class Line(NamedTuple):
     mac: bytes
 
 
-#: KEYS entries; ARGV 1 to store over what is there, then of each entry ms, info, answer, wire and mac, perhaps empty.
-#: Returns how many were there and have been left as they are.
+#: KEYS: entries. ARGV: 1 to replace existing ones, then for each entry ms, info, answer, wire, and mac, which may be
+#: empty. Returns how many existed already and were left unchanged.
 STORE = Script(
     b"""
 local known = 0
@@ -93,15 +92,15 @@ return known
 
 
 class NotASnapshot(RdnscacheError):
-    """The file to import is something else."""
+    """The file to import is not a snapshot."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the lines of an import."""
+    """Results of an import, by number of lines."""
 
     stored: int = 0
-    #: Already in Redis, and left as they are.
+    #: Already in Redis, and left unchanged.
     known: int = 0
     refused: int = 0
 
@@ -124,7 +123,7 @@ def export(browser: Browser) -> Iterator[str]:
 
 
 def _may_be_one(browser: Browser, key: str, info: Any, wire: Any, left: Any) -> bool:
-    """Whether it has the looks of an entry: who imports it looks closely."""
+    """Whether it looks like an entry; the import checks it thoroughly."""
     whole = isinstance(info, bytes) and isinstance(wire, bytes) and info.isascii() and 0 < len(wire) <= TCP_SIZE
     return whole and left > 0 and len(info) <= LONGEST_INFO and browser.names.words(key) is not None
 
@@ -139,10 +138,10 @@ class Target:
 
 
 def load(browser: Browser, file: BinaryIO, replace: bool, counts: Counts, step: Callable[[], None] = go_on) -> None:
-    """Store what a snapshot holds, which may be packed with gzip; `counts` says how far it has come.
+    """Store the entries of a snapshot, which may be compressed with gzip; `counts` has the progress.
 
-    Several processes do it where it is long. Raises NotASnapshot for another file, and for a damaged one when what
-    could be read is stored; StoreDown.
+    A long file is divided among several processes. Raises NotASnapshot for any other file, and for a damaged one after
+    the readable part has been stored; StoreDown.
     """
     lines = (line for line in read_lines(unpacked(file), LONGEST_LINE) if not line.isspace() and line)
     try:
@@ -165,7 +164,7 @@ def load(browser: Browser, file: BinaryIO, replace: bool, counts: Counts, step: 
 
 
 def _portions(lines: Iterator[bytes], damage: list[str]) -> Iterator[list[bytes]]:
-    """The lines, in portions; what is wrong with the file, where it cannot be read to its end."""
+    """The lines in portions; adds the problem to `damage` if the file cannot be read to its end."""
     portion: list[bytes] = []
     octets = 0
     try:
@@ -251,7 +250,7 @@ def _entry(target: Target, line: bytes) -> Line | None:
         return None
     info = _SEEN.sub(b"", info) + (b" seen=" + target.seen if target.seen else b"")  # no flush from before means it
     mac = b""
-    if browser.seal is not None:  # what is signed now says when it was made as if the file had taken no time
+    if browser.seal is not None:  # the signed creation time is adjusted by the remaining time
         made = time.strftime(TIME_FORM, time.gmtime(time.time() + entry.stored))
         info = _STORED.sub(f" stored={made} ".encode(), info, count=1)
         mac = browser.seal.sign(key.encode(), info, reply.wire)
@@ -259,7 +258,7 @@ def _entry(target: Target, line: bytes) -> Line | None:
 
 
 def _question(names: Names, key: str, reply: Reply) -> bytes | None:
-    """The question a key stands for; tried first is that of the reply, which it has to be anyway."""
+    """The question of a key; the reply's question is tried first, since both have to be equal anyway."""
     bits = _VARIANTS.get(key.rpartition("}:")[2].partition(":")[2])
     if bits is not None:
         found = reply.question() + bytes((bits,))
@@ -270,7 +269,7 @@ def _question(names: Names, key: str, reply: Reply) -> bytes | None:
 
 
 def _store(browser: Browser, page: list[Line], replace: bool) -> int:
-    """How many were there already, and have been left as they are."""
+    """How many existed already, and were left unchanged."""
     browser.note_odd([(line.key, line.question, line.left) for line in page])
     if not has_slots(browser.redis):
         told: list[Any] = [int(replace)]

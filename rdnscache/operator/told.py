@@ -1,4 +1,4 @@
-"""What workers have told of themselves, read without trusting it: anybody may have put it into Redis."""
+"""Reads values of workers' reports without trusting them: anybody may have put them into Redis."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 from rdnscache.printable import printable
 
-#: No count, rate or time that is true comes near this; it also keeps columns narrow.
+#: Above any true count, rate or time; it also keeps columns narrow.
 _ABSURD = 1e15
 
 
 def number(value: Any) -> float:
-    """A number somebody told; 0 for what is none, or cannot be true."""
+    """A number from a report; 0 for anything else, or an impossible value."""
     return float(value) if isinstance(value, int | float) and abs(value) < _ABSURD else 0.0
 
 
 def are_numbers(values: list[Any]) -> bool:
-    """Whether all of them can be true: quicker than to look at each, of which there may be many."""
+    """Whether all numbers are plausible: faster than checking each of many one by one."""
     try:
         return math.isfinite(sum(values)) and max(map(abs, values)) < _ABSURD
     except (TypeError, OverflowError):
@@ -25,7 +25,7 @@ def are_numbers(values: list[Any]) -> bool:
 
 
 def word(value: Any, longest: int = 100) -> str:
-    """A word somebody told, cut and on one line."""
+    """A word from a report, cut, and on one line."""
     return printable(str(value)[:longest]) if isinstance(value, str | int) else "?"
 
 

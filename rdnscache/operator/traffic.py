@@ -1,4 +1,4 @@
-"""What comes and what becomes of it, put together from what workers tell: RCODEs, types, times, clients, L1."""
+"""Traffic statistics, combined from workers' reports: RCODEs, types, times, clients, L1."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from rdnscache.metrics import BOUNDS, RCODES
 from rdnscache.operator.told import as_dict, as_list, number, word
 from rdnscache.store.membership import Member
 
-#: The parts of answers, in percent, of which it is told how quick they were at most.
+#: Percentiles of the response times that are given.
 PERCENTILES = (50, 90, 99, 99.9)
-#: Orders that a node says it has answered together; characters of what it says.
+#: Most orders that a node may report as answered together; longest text of a report in characters.
 MOST_EVENTS, LONGEST_REASON = 20, 500
-#: Characters of a client: an IPv6 network at most.
+#: Longest client in characters, which is an IPv6 network.
 _LONGEST_CLIENT = 50
 
 
 def l1_of(members: Sequence[Member]) -> dict[str, int]:
-    """The local caches of a node's workers together."""
+    """The sums over the local caches of a node's workers."""
     counted = [as_dict(member.told.get("counters")) for member in members]
     config = [as_dict(member.told.get("config")) for member in members]
     found = {
@@ -33,7 +33,7 @@ def l1_of(members: Sequence[Member]) -> dict[str, int]:
 
 
 def order_of(members: Sequence[Member]) -> dict[str, Any]:
-    """How a node says its last order ended: which one it was, and why it was refused."""
+    """The result of a node's last order, as reported: which one it was, and why it was refused."""
     told = max((as_dict(member.told.get("order")) for member in members), key=lambda each: number(each.get("time")))
     if not told:
         return {}
@@ -47,7 +47,7 @@ def order_of(members: Sequence[Member]) -> dict[str, Any]:
 
 
 def rcodes(members: Sequence[Member], breathe: Callable[[], None] = go_on) -> dict[str, float]:
-    """Replies a second by RCODE, in the last seconds."""
+    """Replies per second by RCODE, over the last seconds."""
     found = dict.fromkeys(RCODES, 0.0)
     for member in members:
         recent, seconds = as_dict(member.told.get("recent")), max(number(member.told.get("recent_seconds")), 0.001)
@@ -59,7 +59,7 @@ def rcodes(members: Sequence[Member], breathe: Callable[[], None] = go_on) -> di
 
 
 def types(members: Sequence[Member], breathe: Callable[[], None] = go_on) -> dict[str, float]:
-    """The types asked for most, each as a part of all that are told."""
+    """The types asked for most, each as a share of all reported."""
     found: Counter[str] = Counter()
     for member in members:
         found.update(_counts(_audience(member).get("types"), TYPES_TOLD))
@@ -69,7 +69,7 @@ def types(members: Sequence[Member], breathe: Callable[[], None] = go_on) -> dic
 
 
 def clients(members: Sequence[Member], breathe: Callable[[], None] = go_on) -> dict[str, Any]:
-    """The busiest clients of each kind: how many queries, in how many seconds at most."""
+    """The busiest clients of each kind with their numbers of queries, and the number of seconds these cover at most."""
     found: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
     seconds = 0.0
     for member in members:
@@ -96,7 +96,7 @@ def _counts(told: Any, most: int) -> dict[str, int]:
 
 
 def latency(members: Sequence[Member], breathe: Callable[[], None] = go_on) -> dict[str, Any]:
-    """Within how many ms which part of the answers was there: of all, and of those that were not in L1."""
+    """The percentiles of response times in ms: of all answers, and of those not from L1."""
     sums = {which: [0.0] * (len(BOUNDS) + 1) for which in ("all", "missed")}
     seconds = 0.0
     for member in members:
@@ -111,7 +111,7 @@ def latency(members: Sequence[Member], breathe: Callable[[], None] = go_on) -> d
 
 
 def percentiles(buckets: Sequence[float]) -> dict[str, float]:
-    """Milliseconds by percentile, straight lines assumed inside a bucket; and how many answers there were."""
+    """Milliseconds by percentile, interpolated linearly inside a bucket; and the number of answers."""
     total = sum(buckets)
     found = {"answers": total}
     for percent in PERCENTILES:
