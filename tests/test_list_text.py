@@ -301,7 +301,7 @@ class TestJson:
         text = b'{"version": 2, "blacklist": ["a.test"], "whitelist": ["b.test"], "fuzzylist": ["c.test"]}'
         names, remarks = read_json(text)
         assert names == [("a.test.", False), ("b.test.", True)]
-        assert remarks == ["what is in 'fuzzylist' is not known, so none of it is read"]
+        assert remarks == ["the meaning of 'fuzzylist' is not known, so it is ignored"]
 
     def test_objects_in_an_array(self) -> None:
         """A name has a key of its own; other texts are none."""

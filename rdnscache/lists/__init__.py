@@ -1,1 +1,1 @@
-"""Where lists come from, and how all nodes come to have the same."""
+"""Lists of names: where they come from, and how all nodes get the same versions."""

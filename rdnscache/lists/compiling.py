@@ -1,4 +1,4 @@
-"""Long lists made into tables by all processors of the machine: portions of lines are read at the same time."""
+"""Compiles long lists on all CPUs of the machine: portions of lines are parsed in parallel."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 #: Octets of a portion, about 200,000 names; a list that has no more is not divided.
 PORTION = 4 << 20
-#: Processes that read at the same time, and seconds between two signs of life while they do.
+#: Most processes at a time, and seconds between heartbeats while they work.
 MOST_PROCESSES, BREATH = 4, 0.5
 
 
 def compile_text(
     chunks: Iterable[bytes], facts: ListFacts, key: bytes, breathe: Breathe, lined: bool = True, portion: int = PORTION
 ) -> bytes:
-    """A list from its text, as `compile_list`, and in less time. Raises ValueError as that does."""
+    """Like `compile_list`, but faster. Raises ValueError as that does."""
     head, chunks = begun(chunks, portion)
     if facts.kind == RPZ or len(head) < portion or is_json(head) or cpus() < 2:
         return compile_list(chunks, facts, key, lined)
@@ -41,12 +41,12 @@ def compile_text(
 def _read(
     pool: ProcessPoolExecutor, chunks: Iterable[bytes], facts: ListFacts, key: bytes, breathe: Breathe, portion: int
 ) -> Iterator[Portion]:
-    """The portions in their order; no more are under way than there are processes for, and one for each to come."""
+    """The portions in order; as many are under way as there are processes, plus one waiting for each."""
     waiting: deque[Future[Portion]] = deque()
     names, line = 0, 1
     for text in portions_of(chunks, portion, facts):
         if names > MOST_ITEMS:
-            facts.note(Remark(line, f"nothing is read from here on: the list has more than {MOST_ITEMS} names"))
+            facts.note(Remark(line, f"the rest of the list is ignored: it has more than {MOST_ITEMS} names"))
             break
         waiting.append(pool.submit(gather_portion, text, facts.kind, line, key))
         line += text.count(b"\n")
@@ -69,12 +69,12 @@ def _awaited(future: Future[Portion], breathe: Breathe) -> Portion:
 
 
 def portions_of(chunks: Iterable[bytes], portion: int, facts: ListFacts) -> Iterator[bytes]:
-    """The text in whole lines. A line that is as long as a portion is passed over, as all that are too long."""
+    """The text in portions of whole lines. A line as long as a portion is skipped, like all lines that are too long."""
     pending, octets, passing_over = b"", 0, False
     for chunk in chunks:
         octets += len(chunk)
         if octets > MOST_OCTETS:
-            facts.note(Remark(1, f"nothing is read behind the first {MOST_OCTETS} octets"))
+            facts.note(Remark(1, f"everything after the first {MOST_OCTETS} octets is ignored"))
             break
         if passing_over:
             _, newline, chunk = chunk.partition(b"\n")

@@ -1,4 +1,4 @@
-"""Lists in Redis: one node makes a list, all others take it from there, and all workers change to it at one event."""
+"""Lists in Redis: one node compiles a list, all others fetch it from there, and one event makes all workers use it."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from rdnscache.store.seal import Seal
 
 log = logging.getLogger(__name__)
 
-#: Octets of a part of a list in Redis, which it sends and takes in a moment.
+#: Octets of a part of a list in Redis, small enough that it delays no other command.
 PART = 256 << 10
-#: Seconds for which parts are kept that nobody has announced, or that are announced no more; a claim to fetch a list.
+#: Seconds for which parts are kept that are not announced, or no longer; and for which a claim to fetch a list holds.
 UNANNOUNCED, FETCHING = 3600, 180
-#: Behind the word of a zone, for what says that it holds.
+#: Suffix of a zone's word, for the key that says its copy is still valid.
 HOLDS = " holds"
 #: Seconds to wait until all workers use a list.
 PATIENCE = 30.0
-#: Seconds between two warnings that a list cannot be had from Redis.
+#: Seconds between two warnings that a list cannot be fetched from Redis.
 PAUSE = 60.0
 
 
 class Exchange:
-    """Every method raises StoreDown when Redis cannot be used, but those about fetching and transferring."""
+    """Every method raises StoreDown when Redis cannot be used, except those about claims to fetch or transfer."""
 
     def __init__(self, config: Config, url: str, shelf: Shelf, breathe: Breathe) -> None:
         seal = Seal(config.secret) if config.secret else None
@@ -48,16 +48,16 @@ class Exchange:
         self._breathe = breathe
         self._kept = shelf.kept_orders()
         self._next_warning = self._next_look = 0.0
-        #: Whether to wait until all workers use what was published.
+        #: Whether to wait until all workers use a published list.
         self.proves = True
 
     def meet(self, wanted: Iterable[str], ours: Mapping[str, Version], take: Callable[[str, Version], None]) -> None:
-        """Publish what is newer here; `take` what is newer there, as soon as it is on the shelf.
+        """Publish lists that are newer here; `take` those that are newer in Redis, once they are on the shelf.
 
-        `wanted` are all lists of this node, by what they are called; `ours` those that it has.
+        `wanted` are all lists of this node by name; `ours` those it has.
         """
         raw, document = self._orders.read()
-        if not document.version and self._kept:  # lost, or not signed by one of us
+        if not document.version and self._kept:  # lost, or not signed with our secret
             raw, document = self._orders.restore(self._kept, raw)
         if raw != self._kept and document.version:
             self._shelf.keep_orders(raw)
@@ -89,9 +89,9 @@ class Exchange:
         take(word, version)
 
     def _whole(self, version: Version) -> bytes:
-        """Raises ValueError when it is not all there, or not what was announced."""
+        """Raises ValueError when it is incomplete, or not the announced version."""
         if not 0 < version.octets <= MOST_OCTETS:
-            raise ValueError(f"it is said to have {version.octets} octets")
+            raise ValueError(f"it is announced with {version.octets} octets, which is too long")
         parts = bytearray()
         for number in range(-(-version.octets // PART)):
             self._breathe()
@@ -100,7 +100,7 @@ class Exchange:
             parts += part
         data = bytes(parts)
         if len(data) != version.octets or hashlib.blake2b(data, digest_size=16).hexdigest() != version.check:
-            raise ValueError("it is not there any more, or not what was announced")
+            raise ValueError("it is no longer there, or not the announced version")
         read_compiled(data)[1].check()
         return data
 
@@ -118,7 +118,7 @@ class Exchange:
         before, proof = self._orders.change(changed, self.proves)
         for word, version in offered.items():
             self._expire(before.lists.get(word))
-            log.info("%s: %d names, version %s is the cluster's%s", word, version.names, version.digest[:8],
+            log.info("%s: %d names, version %s is now used by the cluster%s", word, version.names, version.digest[:8],
                      f"; confirmed by {proof}" if self.proves else "")  # fmt: skip
         for problem in proof.problems if self.proves else ():
             log.warning("not all workers use the new lists yet: %s", problem)
@@ -132,7 +132,7 @@ class Exchange:
                 self._browser.redis.set(part_key(self._names, version.check, number), part)
 
     def _restore_parts(self, document: PolicyDocument, ours: Mapping[str, Version]) -> None:
-        """Redis may have evicted what it was given: those who have it give it again."""
+        """Store parts again that Redis has evicted."""
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + PAUSE
@@ -155,7 +155,8 @@ class Exchange:
                 self._browser.redis.pexpire(part_key(self._names, version.check, number), UNANNOUNCED * 1000)
 
     def may_transfer(self, word: str) -> bool:
-        """Whether no other node transfers a zone, or has lately. Without Redis each does."""
+        """Whether this node has to transfer a zone: no other does so, or has done so recently. Without Redis every node
+        does."""
         try:
             with redis_errors():
                 return bool(self._browser.redis.set(fetch_key(self._names, word), b"", nx=True, ex=FETCHING))
@@ -163,17 +164,20 @@ class Exchange:
             return True
 
     def transferred(self, word: str, pause: float, expire: float) -> None:
-        """A zone is to be asked for again after `pause` seconds; if `expire` is not 0, it holds for so long."""
+        """Note that a zone is due again after `pause` seconds; and, unless `expire` is 0, that it is valid for that
+        long."""
         try:
             with redis_errors():
                 self._browser.redis.set(fetch_key(self._names, word), b"", px=round(pause * 1000))
                 if expire:
                     self._browser.redis.set(fetch_key(self._names, word + HOLDS), b"", ex=max(round(expire), 1))
         except StoreDown as error:
-            log.debug("when a zone is to be transferred is not noted: %s", error)
+            log.debug(
+                "the time of the next transfer is not in Redis, so nodes may transfer the zone more often: %s", error
+            )
 
     def holds(self, word: str) -> bool:
-        """Whether any node has lately been told that its copy of a zone still holds."""
+        """Whether the server has recently confirmed a zone to any node."""
         try:
             with redis_errors():
                 return bool(self._browser.redis.exists(fetch_key(self._names, word + HOLDS)))
@@ -181,7 +185,7 @@ class Exchange:
             return False
 
     def may_fetch(self, source: ListSource, refresh: float, first: bool) -> bool:
-        """Whether it is for us to fetch a list. Without Redis it is."""
+        """Whether this node has to fetch a list. Without Redis it does."""
         try:
             with redis_errors():
                 return bool(self._browser.redis.set(fetch_key(self._names, source.word), b"", nx=True, ex=FETCHING))
@@ -189,12 +193,14 @@ class Exchange:
             return first
 
     def fetch_again(self, source: ListSource, seconds: float) -> None:
-        """Note that a node is to fetch it after this many seconds."""
+        """Note that a node has to fetch it again after this many seconds."""
         try:
             with redis_errors():
                 self._browser.redis.pexpire(fetch_key(self._names, source.word), round(seconds * 1000))
         except StoreDown as error:
-            log.debug("when a list is to be fetched is not noted: %s", error)
+            log.debug(
+                "the time of the next download is not in Redis, so nodes may fetch the list more often: %s", error
+            )
 
 
 def _to_be_published(version: Version, theirs: Version | None) -> bool:

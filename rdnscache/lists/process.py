@@ -1,7 +1,7 @@
-"""The process of a node that has its lists ready: reads and fetches them, passes them on to the cluster, and takes from
-there what others have. Nobody waits for it but a node that begins, and one that is told to reload.
+"""The process of a node that keeps its lists up to date: it reads and fetches lists, publishes them to the cluster, and
+takes over those of others. Only a node that starts or reloads waits for it.
 
-It uses neither gevent nor a worker's link to Redis; what it does may take as long as it likes.
+It uses neither gevent nor a worker's link to Redis, and may block.
 """
 
 from __future__ import annotations
@@ -39,31 +39,31 @@ from rdnscache.rpz_source import RpzSource
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks; for which a node that begins waits for lists it has nothing of; between two attempts to
-#: fetch one, at first and at last.
+#: Seconds between two checks; for which a starting node waits for lists it has no copy of; between two attempts to
+#: fetch a list, at first and at most.
 LOOK, FIRST_WAIT = 1.0, 10.0
-#: Seconds between two looks whether the server of a zone has said something.
+#: Seconds between two checks for notifications by servers of zones.
 GLANCE = 0.05
 FIRST_PAUSE, LAST_PAUSE = 30.0, 3600.0
-#: Seconds between two looks for files that nobody uses.
+#: Seconds between two checks for unused files.
 TIDY = 3600.0
 
 
 @dataclass(slots=True)
 class Held:
-    """A source, and what of it is on the shelf. Times are monotonic."""
+    """A source, and its version on the shelf. Times are monotonic."""
 
     source: ListSource
     version: Version | None = None
-    #: Of the file it was made from; or what a server calls it.
+    #: The state of the file it was made from; or the server's tag for it.
     stamp: Stamp | None = None
     tag: str = ""
     #: When it may be fetched next, after how many failures.
     next_fetch: float = 0.0
     failures: int = 0
-    #: What went wrong last, not to be said again.
+    #: The last problem that was logged, so that it is not repeated.
     problem: str = ""
-    #: The text that the log has been told of.
+    #: The digest of the text that was last logged.
     told: str = ""
 
 
@@ -76,7 +76,7 @@ class Librarian:
     refresh: float
     exchange: Exchange | None
     breathe: Breathe
-    #: Those that are transferred, by what they are called among the nodes.
+    #: The transferred zones, by their names among nodes.
     transfers: Mapping[str, RpzSource] = field(default_factory=dict)
     held: list[Held] = field(init=False)
     zones: dict[str, ZoneCopy] = field(init=False)
@@ -92,7 +92,8 @@ class Librarian:
         return version if version is not None and self._usable(version.digest) else None
 
     def round(self, patience: float = 3600.0, first: bool = False) -> None:
-        """See what has changed, here and in the cluster. What is fetched for the first time has `patience` seconds."""
+        """Check for changes here and in the cluster. A list fetched for the first time is waited for `patience`
+        seconds."""
         for held in self.held:
             if held.source.local:
                 self._read(held)
@@ -125,7 +126,7 @@ class Librarian:
         return None
 
     def _step(self, held: Held, patience: float) -> None:
-        """A zone, if it is time, or its server has answered or said that there is something new."""
+        """Update a zone, if it is due, or its server has answered or sent a notification."""
         zone = self.zones[held.source.word]
         try:
             text = zone.step(patience)
@@ -139,11 +140,11 @@ class Librarian:
 
     @property
     def calls(self) -> bool:
-        """Whether a zone is to be looked at at once."""
+        """Whether a zone has to be updated at once."""
         return any(zone.calls for zone in self.zones.values())
 
     def _fetch(self, held: Held) -> None:
-        """A list from the web, if it is time and nobody else of the cluster does it."""
+        """Fetch a list from the web, if it is due and no other node of the cluster does it."""
         now = time.monotonic()
         if now < held.next_fetch:
             return None
@@ -164,7 +165,7 @@ class Librarian:
             held.next_fetch = now + pause
             if self.exchange is not None:
                 self.exchange.fetch_again(held.source, pause)
-            stays = "there is none yet" if first else "the one we have stays"
+            stays = "there is none yet" if first else "the present version stays in use"
             return self._problem(held, f"{held.source.place} {error}; {stays}")
         held.tag, held.failures, held.problem = fetched.tag, 0, ""
         held.next_fetch = now + (LOOK if self.exchange is not None else self.refresh)
@@ -173,7 +174,7 @@ class Librarian:
         return None
 
     def _kept(self, held: Held, file: IO[bytes], modified: float, digest: str = "") -> Version:
-        """The version that a text is, compiled on the shelf."""
+        """The version for a text, which is compiled onto the shelf if it is not there."""
         source = held.source
         digest = digest or digest_of(source.kind, file, self.breathe)
         if not self._usable(digest):
@@ -191,7 +192,7 @@ class Librarian:
         return version
 
     def _usable(self, digest: str) -> bool:
-        """Whether a compiled list is on the shelf: one that is damaged is made anew."""
+        """Whether an intact compiled list is on the shelf; a damaged one is compiled again."""
         if not self.shelf.has(digest):
             return False
         try:
@@ -201,7 +202,7 @@ class Librarian:
         return True
 
     def _meet(self) -> None:
-        """Give the cluster what is newer here, and take what is newer there."""
+        """Publish lists that are newer here, and take over those that are newer in the cluster."""
         if self.exchange is None:
             return
         words = [held.source.word for held in self.held]
@@ -219,7 +220,7 @@ class Librarian:
                 held.version = version
 
     def _note(self) -> None:
-        """Tell the workers, and delete what is not used any more."""
+        """Tell the workers, and delete files that are no longer used."""
         versions = self.held_versions()
         try:
             if versions != self.shelf.noted():
@@ -239,22 +240,22 @@ class Librarian:
 
 
 def _modified(stamp: Stamp | None, known: Version | None) -> float:
-    """When a file was changed, in seconds since 1970. One that has come in place of a list we know was changed then,
-    however old it says it is: a copy from before, moved there, is what somebody wants now."""
+    """When a file was changed, in seconds since 1970. A file that has replaced a known one counts as changed at that
+    moment even if it is older: somebody has put a former copy in its place on purpose."""
     if stamp is None:
         return time.time()
     return (stamp.modified if known is None else max(stamp.modified, stamp.changed)) / 1e9
 
 
 def version_of(digest: str, modified: float, shelf: Shelf) -> Version:
-    """Of a compiled list on a shelf."""
+    """The version of a compiled list on the shelf."""
     data = memoryview(shelf.map(digest))
     check = hashlib.blake2b(data, digest_size=16).hexdigest()
     return Version(digest, check, modified, read_compiled(data)[0].names, len(data))
 
 
 def _tell(source: ListSource, facts: ListFacts) -> None:
-    """How many names there are, and what was not understood."""
+    """Log the number of names, and lines that were not understood."""
     log.info("%s list %s: %d names", source.kind, source.place, facts.names)
     if facts.refused:
         first = facts.remarks[0]
@@ -265,9 +266,10 @@ def _tell(source: ListSource, facts: ListFacts) -> None:
 def run_lists(
     config: Config, url: str | None, shelf: Shelf, prove: bool, ready: Callable[[], None], breathe: Breathe
 ) -> int:
-    """The whole life of the process; `ready` is called when all lists are there that can be.
+    """The main function of the process; `ready` is called once all available lists are there.
 
-    To `prove` is to wait until all workers of the cluster use what has changed; those of a node that begins do not yet.
+    With `prove` it then waits until all workers of the cluster use the changes; the workers of a starting node do not
+    yet.
     """
     exchange = Exchange(config, url, shelf, breathe) if url is not None else None
     librarian = Librarian(shelf, all_sources(config), config.list_refresh, exchange, breathe, all_transfers(config))

@@ -1,6 +1,6 @@
-"""A node's compiled lists on disk: mapped by all its workers, and there when Redis or the network is away.
+"""A node's compiled lists on disk: mapped by all its workers, and available when Redis or the network is away.
 
-Files are named by a digest of what they were made from, so nodes of one machine may share a directory.
+Files are named by a digest of their sources, so that nodes on one machine can share a directory.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from rdnscache.policy.list_version import Version
 
 #: Seconds after which a compiled list that nobody uses is deleted.
 KEPT = 7 * 86400.0
-#: Octets of what a node notes about its lists, and of a copy of what the cluster has ordered.
+#: Longest state file about a node's lists, and longest copy of the cluster's orders, in octets.
 LONGEST_NOTE = 1 << 20
 
 
 class Shelf:
-    """What is noted beside the lists is that of a node, as long as it uses the same Redis. Methods raise OSError."""
+    """State files belong to one node with one Redis; compiled lists can be shared. Methods raise OSError."""
 
     def __init__(self, directory: Path, node: str, redis_url: str) -> None:
         self.directory = directory
@@ -34,15 +34,15 @@ class Shelf:
         self._orders = directory / f"{node}.{mark}.policy"
 
     def copy(self, word: str) -> Path:
-        """The text of a zone that this node has transferred, by what the list is called."""
+        """The path of the text of a transferred zone, by the list's name."""
         return self._own(word, "zone")
 
     def notify(self, word: str) -> None:
-        """Somebody has said that a zone has changed."""
+        """Record a notification that a zone has changed."""
         self._own(word, "told").touch()
 
     def notified(self, word: str) -> int:
-        """Differs after `notify`."""
+        """A value that changes with every `notify`."""
         try:
             return os.stat(self._own(word, "told")).st_mtime_ns
         except OSError:
@@ -59,15 +59,15 @@ class Shelf:
         return self.path(digest).exists()
 
     def put(self, digest: str, data: bytes) -> None:
-        """Keep a compiled list; what is there is complete at any moment."""
+        """Store a compiled list atomically."""
         _write(self.path(digest), data)
 
     def use(self, digest: str) -> None:
-        """Not to be deleted before KEPT seconds from now."""
+        """Keep a list for at least another KEPT seconds."""
         os.utime(self.path(digest))
 
     def map(self, digest: str) -> mmap.mmap:
-        """The memory of a compiled list, shared with all who map it."""
+        """A compiled list, mapped into memory."""
         with open(self.path(digest), "rb") as file:
             return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
 
@@ -77,7 +77,7 @@ class Shelf:
         _write(self._note, text.encode())
 
     def noted(self) -> dict[str, Version]:
-        """The lists there are; nothing when that cannot be read."""
+        """The current lists; empty when the state file cannot be read."""
         try:
             told = json.loads(_read(self._note))
             return {str(word): Version.read(version) for word, version in told.items()}
@@ -85,7 +85,7 @@ class Shelf:
             return {}
 
     def stamp(self) -> tuple[int, int]:
-        """Differs after `note`."""
+        """A value that changes with every `note`."""
         try:
             found = os.stat(self._note)
         except OSError:
@@ -93,7 +93,7 @@ class Shelf:
         return found.st_mtime_ns, found.st_ino
 
     def keep_orders(self, raw: bytes) -> None:
-        """A copy of what the cluster has ordered, as it is in Redis."""
+        """A copy of the cluster's orders, as they are in Redis."""
         _write(self._orders, raw)
 
     def kept_orders(self) -> bytes:
@@ -103,7 +103,7 @@ class Shelf:
             return b""
 
     def tidy(self, used: Iterable[str]) -> None:
-        """Delete what nobody has used for long."""
+        """Delete lists that have not been used for long."""
         names, before = {self.path(digest).name for digest in used}, time.time() - KEPT
         for path in self.directory.glob("*.list*"):
             with suppress(OSError):
@@ -112,7 +112,7 @@ class Shelf:
 
 
 def find_directory(wanted: str) -> Path:
-    """The directory for lists: the one that is wanted, or where programs keep such things. Raises ConfigError."""
+    """The directory for lists: the configured one, or the usual place for such files. Raises ConfigError."""
     places = [wanted] if wanted else _usual_places()
     reason = ""
     for place in places:
@@ -126,14 +126,14 @@ def find_directory(wanted: str) -> Path:
         if not os.access(path, os.W_OK | os.X_OK) or not path.is_dir():
             reason = reason or f"{place} cannot be written"
         elif not wanted and (found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022):
-            reason = reason or f"{place} could be written by others"
+            reason = reason or f"other users can write to {place}"
         else:
             return path
-    raise ConfigError(f"there is no place for lists: {reason}; name one with --list-dir")
+    raise ConfigError(f"there is no directory for lists: {reason}; choose one with --list-dir")
 
 
 def _usual_places() -> list[str]:
-    """What systemd gives a service, what a system has for services, and what everybody has."""
+    """Candidates: the directory systemd passes to a service, the system's one for services, and the user's."""
     state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return [*([state] if state else []), "/var/lib/rdnscache", f"{cache}/rdnscache", f"/tmp/rdnscache-{os.geteuid()}"]

@@ -25,14 +25,14 @@ WEB = ("https://", "http://")
 
 @dataclass(frozen=True, slots=True)
 class ListSource:
-    """A list as it stands in the configuration: `block`, `pass` or `rpz`, and a file or a URL."""
+    """A list in the configuration: `block`, `pass` or `rpz`, and a file or a URL."""
 
     kind: str
     place: str
 
     @property
     def word(self) -> str:
-        """What it is called among the nodes."""
+        """Its name among the nodes."""
         return f"{self.kind} {self.place}"
 
     @property
@@ -50,24 +50,24 @@ class ListSource:
 
     @property
     def name(self) -> str:
-        """What origins of entries call it: their words are between spaces."""
+        """Its name in origins of entries, without spaces."""
         last = self.place.partition("?")[0].rstrip("/").rpartition("/")[2]
         return "_".join((last or self.place).split())
 
 
 def sources_of(config: Config) -> tuple[ListSource, ...]:
-    """In the order in which they count."""
+    """The lists, in order of precedence."""
     places = ((BLOCK, config.block), (PASS, config.pass_), (RPZ, [source.place for source in config.rpz]))
     return tuple(dict.fromkeys(ListSource(kind, place) for kind, given in places for place in given))
 
 
 def transfers_of(config: Config) -> dict[str, RpzSource]:
-    """The zones that are transferred, by what their lists are called among the nodes."""
+    """The transferred zones, by the names of their lists among the nodes."""
     return {ListSource(RPZ, each.place).word: each for each in config.rpz if each.server is not None}
 
 
 def all_sources(config: Config) -> tuple[ListSource, ...]:
-    """Those of views as well, each once."""
+    """All lists including those of views, without duplicates."""
     configs = (config, *map(config.inside_view, config.view))
     return tuple(dict.fromkeys(source for each in configs for source in sources_of(each)))
 
@@ -79,12 +79,12 @@ def all_transfers(config: Config) -> dict[str, RpzSource]:
 
 
 class SourceError(Exception):
-    """A list cannot be had; the reason."""
+    """A list cannot be read; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Tells whether a file has changed since. Times are in nanoseconds; `changed` is when it came to be there."""
+    """Detects changes of a file. Times are in nanoseconds; `changed` is when the file got its present name or state."""
 
     modified: int
     changed: int

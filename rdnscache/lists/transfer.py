@@ -1,7 +1,7 @@
 """A zone that is transferred from a server (RFC 5936, RFC 1995), kept as zone-file text.
 
-The text has a record a line, the SOA first, so that what an incremental transfer changes is a matter of lines: neither
-the zone nor a transfer of all of it is ever in memory as a whole. Nothing here knows what a zone is for.
+The text has one record per line, the SOA first, so that an incremental transfer only adds and removes lines: neither
+the zone nor a full transfer is ever held in memory as a whole. This module does not depend on the use of the zone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from rdnscache.rpz_source import RpzSource
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at a server, whatever its SOA says; and at first while there is no SOA, then doubled.
+#: Bounds for the refresh interval in seconds, whatever the SOA says; and the first one while there is no SOA, which is
+#: doubled each time.
 LEAST_PAUSE, MOST_PAUSE, FIRST_RETRY = 5.0, 86400.0, 30.0
 #: Records that an incremental transfer may change.
 MOST_CHANGES = 500_000
@@ -34,7 +35,7 @@ _TIMES = Struct("!4I")
 
 @dataclass(frozen=True, slots=True)
 class Soa:
-    """What the SOA of a zone says of its copies; times are in seconds."""
+    """The timers in a zone's SOA; times are in seconds."""
 
     serial: int
     refresh: int
@@ -63,12 +64,12 @@ class Transfer:
         self._clock = clock
         self._zone = parse_name(source.zone)
         self._failures = 0
-        #: Why the server could not be asked the last time; empty: it could.
+        #: Why the last attempt failed; empty when it did not.
         self.problem = ""
         self.soa = _soa_of(path)
-        #: When the server is asked next; at once at first, since much may have changed meanwhile.
+        #: When the server is asked next; at the start at once.
         self.due = clock()
-        #: When the copy was last known to be what the server has.
+        #: When the copy was last known to be current.
         self._checked = clock()
         if self.soa is not None:
             with suppress(OSError):
@@ -85,11 +86,11 @@ class Transfer:
         return self._failures > 0
 
     def notified(self) -> None:
-        """The server says that there is something new (RFC 1996)."""
+        """The server has announced a change (RFC 1996)."""
         self.due = self._clock()
 
     def refresh(self) -> Path | None:
-        """Ask the server; the copy if it is another one than before. What fails is in the log, and the copy stays."""
+        """Ask the server; returns the copy if it has changed. A failure is logged, and the copy stays."""
         try:
             changed = self._refresh()
         except (TransferError, OSError) as error:
@@ -157,7 +158,7 @@ class Transfer:
         return None
 
     def _write(self, first: Record, lines: Iterator[bytes]) -> None:
-        """Put what comes in place of the copy, once all of it has come."""
+        """Replace the copy by the new content once all of it has arrived."""
         new = self.path.with_name(self.path.name + _NEW)
         try:
             with new.open("wb") as file:
@@ -172,7 +173,7 @@ class Transfer:
         self.soa = Soa.of(first.rdata)
 
     def _changes_since(self, ours: Soa) -> bool:
-        """Ask for what has changed only; whether anything has (RFC 1995 section 4)."""
+        """Ask for changes only; returns whether there were any (RFC 1995 section 4)."""
         with closing(self._session(IXFR, ours.serial)) as session:
             records = session.records()
             first = self._first(records)
@@ -180,25 +181,25 @@ class Transfer:
                 session.end()
                 return False
             second = self._second(records)
-            if second.rtype != SOA:  # all of it after all
+            if second.rtype != SOA:  # the server sends the full zone
                 self._write(first, self._until(session, chain([second], records), first))
             elif Soa.of(second.rdata).serial == ours.serial:
                 removed, added = self._changes(session, records, first)
                 self._write(first, self._changed(removed, added))
             else:
-                raise NotIncremental("what has changed is told since another serial")
+                raise NotIncremental("the changes do not begin at our serial")
         return True
 
     def _second(self, records: Iterator[Record]) -> Record:
         try:
             return next(records)
-        except (TransferError, TimeoutError) as error:  # it may have told its serial only
+        except (TransferError, TimeoutError) as error:  # it may have sent only its serial
             raise NotIncremental(str(error)) from None
 
     def _changes(
         self, session: Session, records: Iterator[Record], first: Record
     ) -> tuple[set[bytes], dict[bytes, bytes]]:
-        """What is gone, and what is new: lines by what they are without TTL. Differences follow each other."""
+        """The removed and the added lines, by their text without TTL. There may be several differences in sequence."""
         removed, added = set[bytes](), dict[bytes, bytes]()
         removes = True  # the old SOA has been read
         for record in records:
@@ -219,7 +220,7 @@ class Transfer:
         return removed, added
 
     def _changed(self, removed: set[bytes], added: dict[bytes, bytes]) -> Iterator[bytes]:
-        """The lines of the copy with the changes. NotIncremental when they are no changes of it."""
+        """The lines of the copy with the changes applied. NotIncremental when they do not fit it."""
         with self.path.open("rb") as file:
             next(file)  # the SOA
             for number, line in enumerate(file):
@@ -231,7 +232,7 @@ class Transfer:
                 elif what not in added:
                     yield line
         if removed:
-            raise NotIncremental("something is to be removed that is not there")
+            raise NotIncremental("a record is to be removed that is not there")
         yield from added.values()
 
 
@@ -241,7 +242,7 @@ def _without_ttl(line: bytes) -> bytes:
 
 
 def _soa_of(path: Path) -> Soa | None:
-    """Of a copy; None where there is none that can be used."""
+    """The SOA of a copy; None when there is no usable copy."""
     try:
         with path.open("rb") as file:
             _, _, kind, mark, size, digits = file.readline(4096).decode().split()

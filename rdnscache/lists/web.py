@@ -1,4 +1,4 @@
-"""A list fetched by HTTP. Apart from `sources`, since TLS takes time and memory that a supervisor need not have."""
+"""Fetches a list by HTTP. Separate from `sources`, because a supervisor should not load TLS."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from rdnscache import __version__
 from rdnscache.lists.sources import CHUNK, WEB, SourceError
 from rdnscache.policy.list_text import MOST_OCTETS
 
-#: Seconds that a server may be silent, and that all of it may take.
+#: Seconds that a server may be silent, and that the whole download may take.
 SILENCE, LONGEST = 15.0, 600.0
 
 
 @dataclass(slots=True)
 class Fetched:
-    """What a server sent; `tag` is for asking whether it has changed. Without a file it has not."""
+    """A download; `tag` serves to ask for changes later. No file means that the list has not changed."""
 
     file: IO[bytes] | None
     tag: str = ""
 
 
 class _Web(urllib.request.HTTPRedirectHandler):
-    """To other servers, but not to other kinds of them."""
+    """Follows redirects to other servers, but not to other schemes."""
 
     def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
         if not newurl.startswith(WEB) or (req.full_url.startswith("https:") and not newurl.startswith("https:")):
-            raise urllib.error.URLError(f"it leads to {newurl[:100]}")
+            raise urllib.error.URLError(f"it redirects to {newurl[:100]}")
         return urllib.request.HTTPRedirectHandler.redirect_request(self, req, fp, code, msg, headers, newurl)
 
 

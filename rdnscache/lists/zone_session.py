@@ -1,4 +1,4 @@
-"""A question to a server of a zone, whose answer may be many messages: what a transfer consists of (RFC 5936)."""
+"""A query to the server of a zone, with an answer of many messages, as a transfer has it (RFC 5936)."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from rdnscache.errors import ConfigError
 from rdnscache.rpz_source import RpzSource
 
 IXFR, AXFR = 251, 252
-#: Records and octets of an answer.
+#: Most records and octets of an answer.
 MOST_RECORDS, MOST_OCTETS = 10_000_000, 1 << 30
-#: Seconds for a connection, for a message, for all of an answer.
+#: Time limits in seconds: for connecting, for a message, for the whole answer.
 CONNECTING, READING, LASTING = 10.0, 30.0, 600.0
 #: Octets read at a time.
 _CHUNK = 1 << 17
-#: Messages that may come without a signature one behind the other (RFC 8945 section 5.3.1).
+#: Most consecutive messages without a signature (RFC 8945 section 5.3.1).
 _UNSIGNED = 99
 
 
 class TransferError(Exception):
-    """A transfer that came to nothing, with the reason."""
+    """A transfer has failed; the text is the reason."""
 
 
 class NotIncremental(TransferError):
-    """The server does not say what has changed: all of the zone is to be asked for."""
+    """The server does not send changes: a full transfer is needed."""
 
 
 class Record(NamedTuple):
@@ -50,7 +50,7 @@ class Record(NamedTuple):
 
 
 def _text(name: bytes) -> str:
-    """As zone files have it: a wildcard begins with an asterisk as it is."""
+    """A name in zone-file form: an asterisk is not escaped."""
     return f"*.{name_text(name[2:]).removeprefix('.')}" if name.startswith(b"\1*") else name_text(name)
 
 
@@ -68,7 +68,7 @@ class Session:
     def __init__(
         self, source: RpzSource, zone: bytes, rtype: int, breathe: Callable[[], None], serial: int = 0
     ) -> None:
-        import dns.message  # only who transfers zones needs it
+        import dns.message  # needed only to transfer zones
         import dns.name
         import dns.rdatatype
         import dns.rrset
@@ -79,7 +79,7 @@ class Session:
         self._zone = zone
         self._rtype = rtype
         self._deadline = time.monotonic() + LASTING
-        #: What has come, and has not been looked at.
+        #: Octets received but not processed yet.
         self._read = bytearray()
         self._octets = self._count = self._unsigned = 0
         name = dns.name.from_wire(zone, 0)[0]
@@ -105,7 +105,7 @@ class Session:
         self._sock.close()
 
     def records(self) -> Iterator[Record]:
-        """The records of all answer sections, for as long as somebody wants more. See `end`."""
+        """The records of all answer sections, until the caller stops. See `end`."""
         import dns.exception
         import dns.message
 
@@ -135,7 +135,7 @@ class Session:
                     yield Record(name, int(rrset.rdtype), rrset.ttl, rdata)
 
     def end(self) -> None:
-        """All has come. It must have been signed to its end (RFC 8945 section 5.3.1)."""
+        """The answer is complete. Its last message has to be signed (RFC 8945 section 5.3.1)."""
         if self._key is not None and self._unsigned:
             raise TransferError("the last message is not signed")
 
@@ -154,7 +154,7 @@ class Session:
     def _exactly(self, size: int) -> bytes:
         while len(self._read) < size:
             if time.monotonic() > self._deadline:
-                raise TransferError(f"it has lasted for more than {LASTING:.0f} s")
+                raise TransferError(f"it has taken more than {LASTING:.0f} s")
             data = self._sock.recv(_CHUNK)
             if not data:
                 raise TransferError("the server has ended the connection")
@@ -164,7 +164,7 @@ class Session:
         return data
 
     def _check(self, message: Any, number: int) -> None:
-        """That a message answers the question, and is signed where it must be."""
+        """Check that a message answers the question, and is signed if required."""
         if message.rcode() != NOERROR:
             reason = f"the server says {rcode_text(message.rcode())}"
             raise NotIncremental(reason) if self._rtype == IXFR else TransferError(reason)
@@ -175,4 +175,4 @@ class Session:
         if self._key is not None:
             self._unsigned = 0 if message.had_tsig else self._unsigned + 1
             if self._unsigned > (_UNSIGNED if number else 0):
-                raise TransferError("a message is not signed that has to be")
+                raise TransferError("a message lacks the required signature")

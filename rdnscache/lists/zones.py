@@ -1,4 +1,5 @@
-"""The zones of a node that are transferred from servers, beside each other, so that none waits for another's server."""
+"""The transferred zones of a node. They are transferred concurrently, so that a slow server delays only its own
+zone."""
 
 from __future__ import annotations
 
@@ -21,33 +22,34 @@ from rdnscache.rpz_source import RpzSource
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks whether a server may be asked, where another node of the cluster does it now; and between
-#: two transfers, however often a server says that there is something new.
+#: Seconds between two checks whether it is our turn while another node of the cluster transfers a zone; and between two
+#: transfers, however often a server sends notifications.
 LOOK, AGAIN = 1.0, 0.5
 
 
 class Cluster(Protocol):
-    """What nodes tell each other of a zone, by what it is called among them. Nothing raises."""
+    """The information nodes share about a zone, by its name among them. No method raises."""
 
     def may_transfer(self, word: str) -> bool:
-        """Whether no other node does, or has lately."""
+        """Whether no other node transfers it, or has done so recently."""
 
     def transferred(self, word: str, pause: float, expire: float) -> None:
-        """It is to be asked again after `pause` seconds; if `expire` is not 0, what there is holds for so long."""
+        """The zone is due again after `pause` seconds; unless `expire` is 0, the present copy is valid for that
+        long."""
 
     def holds(self, word: str) -> bool:
-        """Whether any node has lately been told that what there is still holds."""
+        """Whether the server has recently confirmed the zone to any node."""
 
 
 @dataclass(slots=True)
 class ZoneCopy:
-    """One zone. `cluster` is None for a node that is alone."""
+    """One zone. `cluster` is None for a node without Redis."""
 
     word: str
     transfer: Transfer
     shelf: Shelf
     cluster: Cluster | None
-    #: Whether it decides nothing, because nobody has confirmed it for too long.
+    #: Whether it is not applied because it has not been confirmed for too long.
     expired: bool = False
     _thread: Thread | None = None
     _changed: Path | None = None
@@ -67,14 +69,14 @@ class ZoneCopy:
 
     @property
     def calls(self) -> bool:
-        """Whether there is something to do at once: a server has said so, or has answered."""
+        """Whether there is work: the server has sent a notification, or has answered."""
         return (not self._settled and not self.busy) or self._told()
 
     def _told(self) -> bool:
         return self.shelf.notified(self.word) != self._heard and time.monotonic() >= self._asked + AGAIN
 
     def step(self, patience: float) -> IO[bytes] | None:
-        """Ask the server if it is time, and wait for it for `patience` seconds; the zone's text if that has changed."""
+        """Ask the server if it is due, and wait up to `patience` seconds; returns the zone's text if it has changed."""
         if self._settled:
             self._begin()
         if self._thread is not None and patience:
@@ -118,13 +120,13 @@ class ZoneCopy:
             if self.cluster is not None and self.cluster.holds(self.word):
                 return None
             self.expired = True
-            log.warning("%s: unconfirmed for longer than its SOA allows, and not applied until it is",
+            log.warning("%s: not confirmed for longer than its SOA allows; it is not applied until it is confirmed",
                         transfer.source)  # fmt: skip
             return self.text()
         return None
 
     def text(self) -> IO[bytes] | None:
-        """What it has to say: nothing but who it is, where it has expired; None without a copy."""
+        """The zone's text; only its SOA when it has expired; None without a copy."""
         with suppress(OSError):
             file = self.transfer.path.open("rb")
             if not self.expired:
@@ -135,7 +137,7 @@ class ZoneCopy:
 
 
 def digest_of_zone(file: IO[bytes], breathe: Callable[[], None]) -> str:
-    """What a zone is called, however it came about: the order of its records makes no difference."""
+    """A digest of a zone that does not depend on the order of its records."""
     total = 0
     for number, line in enumerate(file):
         if number % 1024 == 0:

@@ -1,1 +1,1 @@
-"""What is answered by rules instead of by upstreams: bytes in, verdict out; no clock, socket, Redis or gevent."""
+"""Answers given by rules instead of by upstreams: bytes in, verdict out. Pure: no clock, socket, Redis or gevent."""

@@ -1,7 +1,7 @@
-"""A table of networks, made once and read by all workers of a node from the same memory.
+"""A table of networks, built once and read by all workers of a node from the same memory.
 
-Networks hold each other or have nothing in common, so they are the same as ranges one behind the other, each with the
-number of the network that counts there. A look-up is one bisection.
+Networks either contain each other or are disjoint, so they can be stored as consecutive ranges, each with the number of
+the network that applies there. A look-up is one bisection.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import NamedTuple
 
-#: Networks of a table.
+#: Most networks of a table.
 MOST_NETWORKS = 1 << 19
 #: A range without a network.
 _NONE = (1 << 64) - 1
@@ -21,7 +21,7 @@ _HEADER = Struct("=I")
 
 
 class Found(NamedTuple):
-    """The network that counts for an address."""
+    """The network that applies to an address."""
 
     #: As it was given to `build_addresses`.
     value: int
@@ -31,18 +31,18 @@ class Found(NamedTuple):
 def build_addresses(networks: Iterable[tuple[bytes, int, int]], width: int) -> bytes:
     """A table of networks, each an address of `width` octets, a prefix length, and a value.
 
-    Of several that hold an address the longest counts, and of equal ones the one given first.
+    Of several networks that contain an address the longest prefix counts, and of equal ones the first one given.
     """
     bits = 8 * width
     known: dict[bytes, int] = {}
     for address, prefix, value in networks:
         known.setdefault(address + bytes((prefix,)), value)
     starts, values, prefixes = bytearray(width), array("Q", [_NONE]), bytearray(1)
-    #: The networks around the place we are at, the widest first: where each ends, its value and prefix length.
+    #: The networks around the current position, the widest first: the end of each, its value and prefix length.
     around = [(1 << bits, _NONE, 0)]
 
     def note(start: int, value: int, prefix: int) -> None:
-        """A range begins. One of no length gives way."""
+        """Begin a range; it replaces a previous one of no length."""
         octets = start.to_bytes(width, "big")
         if starts[-width:] == octets:
             values[-1], prefixes[-1] = value, prefix
@@ -52,7 +52,7 @@ def build_addresses(networks: Iterable[tuple[bytes, int, int]], width: int) -> b
             prefixes.append(prefix)
 
     def leave(place: int) -> None:
-        """What ends at or before a place gives way to what is around it."""
+        """End the networks that end at or before a position; the one around them applies again."""
         while around[-1][0] <= place:
             end = around.pop()[0]
             note(end, *around[-1][1:])
@@ -85,7 +85,7 @@ class AddressTable:
         return self._count > 1 or self._value(0) != _NONE
 
     def values(self) -> Iterator[int]:
-        """Those of all networks."""
+        """The values of all networks."""
         return (value for at in range(self._count) if (value := self._value(at)) != _NONE)
 
     def find(self, address: bytes) -> Found | None:

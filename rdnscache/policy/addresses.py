@@ -1,4 +1,4 @@
-"""Addresses in answers: which there are, and which of them lead into a network and not to the internet."""
+"""Addresses in answers: extracts them, and tells private ones from those on the internet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PRIVATE4 = ("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254
              "192.168.0.0/16", "255.255.255.255/32")  # fmt: skip
 #: Loopback and IPv4-compatible, a network's own translator (RFC 8215), unique local, link-local, site-local.
 _PRIVATE6 = ("::/96", "64:ff9b:1::/48", "fc00::/7", "fe80::/10", "fec0::/10")
-#: Where the IPv4 address of those begins that are one in another form: mapped, translated (RFC 7915, RFC 6052), 6to4.
+#: Offset of the IPv4 address in IPv6 addresses that contain one: mapped, translated (RFC 7915, RFC 6052), 6to4.
 _EMBEDDED = (("::ffff:0:0/96", 12), ("::ffff:0:0:0/96", 12), ("64:ff9b::/96", 12), ("2002::/16", 2))
 
 
@@ -38,7 +38,7 @@ def within(address: bytes, networks: tuple[tuple[int, int], ...]) -> bool:
 
 
 def is_private(address: bytes) -> bool:
-    """Whether it means nothing, or something else, to the internet; in 4 or 16 octets."""
+    """Whether an address of 4 or 16 octets has no meaning, or another one, on the internet."""
     if len(address) == 4:
         return within(address, _NETWORKS4)
     if within(address, _NETWORKS6):
@@ -48,7 +48,7 @@ def is_private(address: bytes) -> bool:
 
 
 def addresses_in(entry: Entry) -> Iterator[bytes]:
-    """Those of the answer section: of A and AAAA, and the hints of SVCB and HTTPS."""
+    """The addresses in the answer section: of A and AAAA, and the hints of SVCB and HTTPS."""
     tail = entry.tail
     for rtype, at, size in places(entry):
         if (rtype == A and size == 4) or (rtype == AAAA and size == 16):
@@ -73,7 +73,7 @@ def _hints(rdata: bytes) -> Iterator[bytes]:
 
 
 def parameters(rdata: bytes) -> tuple[bytes, list[tuple[int, bytes]]]:
-    """What stands before the parameters of SVCB or HTTPS, and these (RFC 9460 section 2.2)."""
+    """The fields of SVCB or HTTPS before the parameters, and the parameters (RFC 9460 section 2.2)."""
     at = 2
     while rdata[at]:
         at += rdata[at] + 1
@@ -87,7 +87,7 @@ def parameters(rdata: bytes) -> tuple[bytes, list[tuple[int, bytes]]]:
 
 
 def without_hints(rdata: bytes, dropped: frozenset[int]) -> bytes:
-    """The data of SVCB or HTTPS without these parameters, which are not mandatory any more either."""
+    """The data of SVCB or HTTPS without these parameters, which are removed from `mandatory` as well."""
     head, found = parameters(rdata)
     out = bytearray(head)
     for key, value in found:

@@ -1,4 +1,4 @@
-"""What becomes of answers before clients have them: refused for the addresses in them, or left without some types."""
+"""Changes answers before clients get them: refused because of addresses in them, or with some types removed."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from rdnscache.policy.dns64 import Dns64
 from rdnscache.policy.draft import Draft, nobodys_soa
 from rdnscache.policy.plain_records import plain_records
 
-#: Extended DNS Error: left out by who runs the resolver (RFC 8914 section 4.18), as other resolvers say of a type.
+#: Extended DNS Error for removed types (RFC 8914 section 4.18), the one other resolvers use.
 EDE_FILTERED = 17
-#: The parameter of SVCB and HTTPS that has what records of a type would have.
+#: The parameter of SVCB and HTTPS with the same addresses as records of a type.
 _HINTS = {A: IPV4_HINT, AAAA: IPV6_HINT}
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerTerms:
-    """What holds in a zone: whether private addresses are refused, which types clients do not get, and of what IPv6
-    addresses are made.
+    """The rules of a zone: whether private addresses are refused, which types are removed, and how IPv6 addresses are
+    synthesized.
     """
 
     rebind: bool = False
@@ -36,18 +36,18 @@ class AnswerTerms:
         return self.rebind or bool(self.without) or self.dns64 is not None
 
     def words(self) -> list[str]:
-        """What is done, for people."""
+        """The rules as text."""
         types = ", ".join(map(type_text, sorted(self.without)))
         return [
             *(["refused, if it has a private address (rebind)"] if self.rebind else []),
-            *([f"without {types} (without)"] if types else []),
-            *([f"AAAA are made of A, where there are none ({self.dns64})"] if self.dns64 is not None else []),
+            *([f"{types} removed (without)"] if types else []),
+            *([f"AAAA are made from A if there are none ({self.dns64})"] if self.dns64 is not None else []),
         ]
 
 
 @dataclass(frozen=True, slots=True)
 class Refinement:
-    """The stored bytes of what an answer becomes, and why: `rebind=10.0.0.1`, where it is refused, `without=AAAA`."""
+    """The stored form of a changed answer, and the reason: `rebind=10.0.0.1` if it is refused, or `without=AAAA`."""
 
     wire: bytes
     why: str
@@ -56,7 +56,7 @@ class Refinement:
 
 
 def refine(entry: Entry, terms: AnswerTerms) -> Refinement | None:
-    """What an answer of class IN becomes; None when it stays as it is."""
+    """The changed form of an answer of class IN; None when it is not changed."""
     address = private_address(entry) if terms.rebind else None
     if address is not None:
         return Refinement(failure_wire(entry.key, REFUSED), f"rebind={ipaddress.ip_address(address)}", True)
@@ -81,7 +81,7 @@ def private_address(entry: Entry) -> bytes | None:
 def without_types(entry: Entry, types: frozenset[int]) -> tuple[bytes, str] | None:
     """The stored bytes of the answer without records of some types, and which it lost; None when it had none.
 
-    What is left is an alias, or says that there are no data. SVCB and HTTPS lose the hints that stand for addresses.
+    The result is an alias or NODATA. SVCB and HTTPS lose the hints with addresses of such a type.
     """
     asked = qtype(entry.key)
     if entry.rcode != NOERROR or not entry.ancount:

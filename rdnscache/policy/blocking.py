@@ -1,4 +1,4 @@
-"""What a client is told of a name that is blocked."""
+"""The answers for blocked names."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from rdnscache.dns.policy import failure_wire
 from rdnscache.dns.question import qname, qtype
 from rdnscache.dns.wire import AAAA, NOERROR, NXDOMAIN, REFUSED, SOA, A
 
-#: Seconds for which clients may keep it: a name that is not blocked any more is to be reached soon.
+#: TTL of these answers in seconds; short, so that a name works again soon after it is unblocked.
 BLOCK_TTL = 60
-#: Extended DNS Error: blocked by who runs the resolver (RFC 8914 section 4.16).
+#: Extended DNS Error: blocked by the operator of the resolver (RFC 8914 section 4.16).
 EDE_BLOCKED = 15
 _RECORD = Struct("!HHHIH")
 _TO_QUESTION = 0xC00C
@@ -22,7 +22,7 @@ _NOBODY = b"\x07blocked\x07invalid\x00"
 
 @dataclass(frozen=True, slots=True)
 class BlockAnswer:
-    """`addresses` are told of every blocked name; without, there is no such name, or the question is refused."""
+    """Blocked names are answered with `addresses`; without any, with NXDOMAIN or REFUSED."""
 
     refuses: bool = False
     addresses: tuple[bytes, ...] = ()
@@ -45,7 +45,7 @@ class BlockAnswer:
         return cls(addresses=found)
 
     def wire(self, key: bytes) -> bytes:
-        """The stored bytes of the reply to a question. What denies has a SOA by which it is kept (RFC 2308)."""
+        """The stored form of the reply to a question. A negative one has a SOA, so that it can be cached (RFC 2308)."""
         if self.refuses:
             return failure_wire(key, REFUSED)
         size = {A: 4, AAAA: 16}.get(qtype(key), 0)

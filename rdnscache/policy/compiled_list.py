@@ -1,8 +1,8 @@
-"""A list as it is kept and passed on: what is known of it, and its table of names, in one piece of memory.
+"""The compiled form of a list: facts about it and its table of names, in one piece of memory.
 
     magic, 8 octets | octets of the facts, 4 | facts, JSON | zeros up to a multiple of 8 | the table
 
-It is made once for the cluster, and mapped into the memory of all workers of a node.
+It is built once for the cluster, and mapped into the memory of all workers of a node.
 """
 
 from __future__ import annotations
@@ -20,24 +20,23 @@ from rdnscache.policy.rpz_rules import Rule
 from rdnscache.policy.rpz_table import RpzTable, build_rpz
 from rdnscache.policy.rpz_text import RPZ, read_rpz
 
-#: Remarks on a list that are kept.
+#: Most remarks about a list that are kept.
 MOST_REMARKS = 20
-#: Octets of the facts, and of all of it.
+#: Most octets of the facts, and of the whole.
 LONGEST_FACTS, MOST_OCTETS = 64 << 10, 1 << 30
 _HEAD = Struct("<8sI")
 _MAGIC = b"rdnslst1"
-#: Changes whenever a table of the same text would be another one: what one version has made, another does not take for
-#: its own.
+#: Changes whenever the same text gives a different table, so that a version does not use a table made by another one.
 FORMAT = b"3"
 BLOCK, PASS = "block", "pass"
 
-#: What is looked up in.
+#: A table for look-ups.
 Table = NameTable | RpzTable
 
 
 @dataclass(slots=True)
 class ListFacts:
-    """What was found in a list: how many names, and what was not understood. `file` is a file or a URL."""
+    """Facts about a list: the number of names, and lines not understood. `file` is a file or a URL."""
 
     kind: str
     file: str
@@ -57,7 +56,7 @@ class ListFacts:
 
 
 def _read_names(chunks: Iterable[bytes], facts: ListFacts, first_line: int = 1) -> Iterator[Item]:
-    """The names of a list; what is noticed on the way is put down."""
+    """The names of a list; remarks on the way are recorded."""
     for found in list_text.read_list(chunks, facts.kind == PASS, first_line):
         if isinstance(found, Remark):
             facts.note(found)
@@ -106,7 +105,7 @@ def with_facts(facts: ListFacts, table: bytes) -> bytes:
 
 
 def read_compiled(data: bytes | memoryview) -> tuple[ListFacts, Table]:
-    """The facts and the table, which is not copied. ValueError when it is none, or one that is cut short."""
+    """The facts and the table, which is not copied. ValueError when it is not a compiled list, or is truncated."""
     view = memoryview(data).cast("B")
     if len(view) < _HEAD.size:
         raise ValueError("it is not a compiled list")

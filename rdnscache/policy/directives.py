@@ -1,21 +1,21 @@
-"""What operators have ordered for the whole cluster at once, beside what is in lists."""
+"""Operators' orders for the whole cluster, in addition to lists."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-#: Names that can be blocked or passed by an order; for more there are lists.
+#: Most names that can be blocked or passed by orders; for more there are lists.
 MOST_DIRECTED = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Directives:
-    """Names (wire form, lower case) stand for what is below them as well."""
+    """Names (wire form, lower case) include everything below them."""
 
     blocked: frozenset[bytes] = frozenset()
     passed: frozenset[bytes] = frozenset()
-    #: Whether nothing is blocked at all for now.
+    #: Whether blocking is paused.
     paused: bool = False
 
     def __bool__(self) -> bool:
@@ -34,7 +34,7 @@ class Directives:
         return None
 
 
-#: Where nothing was ordered.
+#: No orders.
 NOTHING = Directives()
 
 

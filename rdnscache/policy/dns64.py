@@ -15,13 +15,13 @@ from rdnscache.policy.plain_records import plain_records, records_plainly, reply
 
 #: The prefix for everybody (RFC 6052 section 2.1), and how many bits others may have (section 2.2).
 WELL_KNOWN, LENGTHS = "64:ff9b::/96", (32, 40, 48, 56, 64, 96)
-#: What is not an address of anybody (RFC 6147 section 5.1.4).
+#: IPv6 addresses that are treated as absent (RFC 6147 section 5.1.4).
 DEFAULT_EXCLUDED = ("::ffff:0:0/96",)
-#: Seconds for which made addresses hold at most where no SOA says so (section 5.1.7).
+#: Longest TTL of synthesized addresses in seconds when there is no SOA (section 5.1.7).
 TTL_WITHOUT_SOA = 600
-#: What the origin of an answer says that has been looked at, and stays: there is no IPv4 address either.
+#: In the origin of an answer: checked and left unchanged, since there is no IPv4 address either.
 NONE = "dns64=none"
-#: What no translator should be sent to, whatever its prefix: itself, its links, and groups.
+#: IPv4 addresses that are never translated, whatever the prefix: of the host, link-local, multicast.
 _NEVER = masks("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")
 #: Octets up to which another address is added to a message.
 _ROOM = TCP_SIZE - 300
@@ -75,7 +75,8 @@ class Dns64:
         return found if self.embed(found) == address else None
 
     def serves(self, address: bytes) -> bool:
-        """Whether an IPv4 address is one to be sent to: the prefix for everybody is for the internet (section 3.1)."""
+        """Whether an IPv4 address may be translated: the well-known prefix is for addresses on the internet (section
+        3.1)."""
         if within(address, _NEVER):
             return False
         return not (self.length == 96 and str(self) == WELL_KNOWN and is_private(address))
@@ -95,9 +96,10 @@ class Dns64:
         return b"".join(bytes((len(label),)) + label for label in labels) + b"\7in-addr\4arpa\0"
 
     def lacks(self, entry: Entry) -> bool:
-        """Whether IPv4 addresses have to be asked for: there are no others, or those do not count.
+        """Whether IPv4 addresses have to be asked for: there are no IPv6 addresses, or only excluded ones.
 
-        Nor does a failure that tells of the name (section 5.1.2). Who sets DO and CD makes addresses itself (5.5).
+        A failure about the name counts as none (section 5.1.2). Clients that set DO and CD synthesize for themselves
+        (5.5).
         """
         if not self._minds(entry) or entry.origin.endswith(NONE):
             return False
@@ -143,7 +145,7 @@ def _addresses(entry: Entry) -> list[bytes]:
 
 
 def _negative_ttl(entry: Entry) -> int:
-    """How many seconds it holds that there is no IPv6 address (RFC 2308 section 5)."""
+    """For how many seconds the absence of IPv6 addresses may be cached (RFC 2308 section 5)."""
     reply = reply_of(entry)
     if reply is None or not reply.soa_ttl_at:
         return TTL_WITHOUT_SOA

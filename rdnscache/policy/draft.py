@@ -1,4 +1,4 @@
-"""Replies of our own, put together record by record."""
+"""Builds replies record by record."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rdnscache.dns.zones import is_below
 _FIXED = Struct("!HHIH")
 #: A compression pointer, and how far it can lead (RFC 1035 section 4.1.4).
 _POINTER, _POINTER_REACH = 0xC000, 0x4000
-#: The SOA of a name that no zone of ours is known for, behind the name itself: the mailbox of nobody, serial, refresh,
-#: retry, expire; and then its TTL (RFC 2308 section 5).
+#: The SOA for a name outside of our zones, after its owner: a mailbox that does not exist, serial, refresh, retry,
+#: expire; its TTL follows (RFC 2308 section 5).
 _NOBODY = b"\x06nobody\x07invalid\x00" + Struct("!IIII").pack(1, 3600, 1200, 604800)
 
 
@@ -42,7 +42,7 @@ class Draft:
         self._put(owner, rtype, ttl, rdata)
 
     def stored(self, key: bytes) -> bytes:
-        """The stored bytes of the reply; its size is for the caller to look at."""
+        """The stored form of the reply; the caller has to check its size."""
         counts = self._ancount.to_bytes(2, "big") + self._nscount.to_bytes(2, "big")
         self.wire[:HEADER_SIZE] = failure_wire(key, self.rcode)[:6] + counts + b"\0\0"
         return bytes(self.wire)
@@ -56,5 +56,5 @@ class Draft:
 
 
 def nobodys_soa(name: bytes, ttl: int) -> bytes:
-    """The data of a SOA by which clients keep for some seconds that a name has no such data."""
+    """The data of a SOA that lets clients cache a negative answer for some seconds."""
     return name + _NOBODY + ttl.to_bytes(4, "big")

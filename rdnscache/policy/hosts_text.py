@@ -1,4 +1,4 @@
-"""Hosts files, the form of /etc/hosts: an address and its names, a line each; read into local records."""
+"""Reads hosts files, the format of /etc/hosts with an address and its names per line, into local records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rdnscache.dns.wire import AAAA, A
 from rdnscache.policy.local_record import MOST_RECORDS, LocalRecord, ZoneTextError
 from rdnscache.policy.odd_text import ipv4, ipv6
 
-#: Seconds that clients may keep what a hosts file says.
+#: TTL of records from a hosts file in seconds.
 HOSTS_TTL = 3600
 _PTR = 12
 _IN_ADDR, _IP6 = b"\x07in-addr\x04arpa\0", b"\x03ip6\x04arpa\0"
@@ -25,7 +25,7 @@ def read_hosts(text: str, ttl: int = HOSTS_TTL) -> list[LocalRecord]:
 
 
 def hosts_records(text: str, ttl: int = HOSTS_TTL) -> Iterator[LocalRecord]:
-    """The same one by one, for those who have something else to do in between."""
+    """The same as an iterator, for callers that need to do other work in between."""
     known: set[bytes] = set()
     count = 0
     for number, line in _lines(text):

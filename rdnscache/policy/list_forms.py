@@ -1,4 +1,4 @@
-"""What lines of block and pass lists mean, as people publish them.
+"""The meaning of lines in published block and pass lists.
 
 Which form a line has is decided for each line, since lists are put together from others:
 
@@ -14,9 +14,9 @@ Which form a line has is decided for each line, since lists are put together fro
 | `|example.com^` (adblock) | this name alone |
 | `@@` before an adblock rule | never block it |
 
-Comments (`#`, `!`, `;`, `//`), headers and cosmetic rules say nothing. What a DNS server cannot do as it was meant (a
-rule for scripts only, a path, a regular expression) is not done by halves: it is passed over with a remark. So is a
-name of one label: a line that blocks a whole top-level domain is far more often a slip than meant.
+Comments (`#`, `!`, `;`, `//`), headers and cosmetic rules are ignored. Rules that a DNS server cannot apply exactly
+(for scripts only, with a path, with a regular expression) are ignored with a remark. So are names of one label: a line
+that blocks a whole top-level domain is usually a mistake.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LONGEST_LINE = 4096
 
 #: A name, whether what is below it is meant, and whether it is an exception.
 Rule = tuple[bytes, bool, bool]
-#: What hosts files name beside their lists.
+#: Names in hosts files that are not part of the list.
 OF_THE_HOST = frozenset(
     b"localhost localhost.localdomain localhost4 localhost4.localdomain4 localhost6 localhost6.localdomain6 local "
     b"localdomain broadcasthost ip6-localhost ip6-loopback ip6-localnet ip6-mcastprefix ip6-allnodes ip6-allrouters "
@@ -42,7 +42,7 @@ OF_THE_HOST = frozenset(
 
 
 class LineError(ValueError):
-    """A line that gives no name, with the reason."""
+    """A line that is not understood; the text is the reason."""
 
 
 #: Of browsers: which parts of a page to hide, for which sites.
@@ -54,7 +54,7 @@ _UNBOUND = re.compile(rb"(local-zone|local-data)\s*:\s*(.*)", re.DOTALL)
 
 
 def rules_of(line: bytes) -> Iterator[Rule]:
-    """What a line of any form says. LineError comes last: what was understood of the line has been given then."""
+    """The names in a line of any form. LineError is raised at the end, after the parts that were understood."""
     line = line.strip().removeprefix(codecs.BOM_UTF8).strip()
     if not line or line[0] in b"#!;[" or line.startswith(b"//") or _COSMETIC.match(line) or line == b"server:":
         return
@@ -174,7 +174,7 @@ def _rule(word: bytes, below: bool, passes: bool) -> Rule:
     if text in (b"", b".", b"*"):
         raise LineError(f"{_shown(word)} is too wide: it would be every name")
     if word.endswith(b"[]"):
-        raise LineError(f"what is in {_shown(word.removesuffix(b'[]'))} is not known, so none of it is read")
+        raise LineError(f"the meaning of {_shown(word.removesuffix(b'[]'))} is not known, so it is ignored")
     if NAME.fullmatch(text) is None:
         raise LineError(f"{_shown(word)} is not a domain name")
     try:

@@ -1,6 +1,6 @@
-"""Block and pass lists read line by line into names; `list_forms` says what a line means.
+"""Reads block and pass lists line by line into names; `list_forms` defines the meaning of lines.
 
-A list may also be JSON (see `json_text`); a name in it is that name alone.
+A list may also be JSON (see `json_text`); a name in it does not include names below it.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class Item(NamedTuple):
 
 
 class Remark(NamedTuple):
-    """A line that gave no name although it was to give one, or the reason why reading ended."""
+    """A line that was not understood, or the reason why reading ended."""
 
     line: int
     #: A sentence for people. What it cites is quoted and cut.
     reason: str
-    #: For how many lines it stands: more than one only for those beyond MOST_REMARKS.
+    #: How many lines it stands for: more than one only beyond MOST_REMARKS.
     lines: int = 1
 
 
@@ -54,7 +54,7 @@ _PORTION = 64 << 10
 
 
 class EndError(ValueError):
-    """What comes is not read any further, with the reason."""
+    """Reading ends here; the text is the reason."""
 
 
 #: An Item of the four; its own constructor takes twice as long.
@@ -76,7 +76,7 @@ def read_list(chunks: Iterable[bytes], passes: bool = False, first_line: int = 1
             yield from reader.taken()
     except EndError as error:
         yield from reader.taken()
-        yield Remark(reader.line or 1, f"nothing is read from here on: {error}")
+        yield Remark(reader.line or 1, f"the rest is ignored: {error}")
     yield from reader.uncited()
 
 
@@ -241,7 +241,7 @@ SIZES = {size: bytes((size,)) for size in range(1, 64)}
 
 
 def expect_text(line: bytes) -> None:
-    """Before the first name was read: what is no list at all is told once, not for each line."""
+    """Checks before the first name: a file that is not a list at all gives one remark, not one for each line."""
     head = line[:4]
     # Text in UTF-16 has a zero in every other octet
     in_turn = {(not head[0], not head[2]), (not head[1], not head[3])} if len(head) == 4 else set()

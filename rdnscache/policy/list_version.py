@@ -1,4 +1,4 @@
-"""Which version of a list is meant, as nodes note it and tell each other."""
+"""Versions of lists, as nodes store and exchange them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _DIGEST_SIZE = 32
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A list at a moment. `digest` is of the text it was made from, `check` of what was made."""
+    """A version of a list. `digest` is that of its text, `check` that of the compiled list."""
 
     digest: str
     check: str

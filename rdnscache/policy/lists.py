@@ -1,4 +1,4 @@
-"""All lists of a policy together, and what operators have ordered beside them."""
+"""All lists of a policy together, and operators' orders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rdnscache.policy.directives import NOTHING, Directives
 from rdnscache.policy.name_table import Match, NameTable
 from rdnscache.policy.rpz import ResponsePolicy, RpzZone
 
-#: The list of names that operators have ordered to be blocked, as origins call it.
+#: The name in origins for the list of names blocked by operators' orders.
 ORDERED = "cluster"
 
 
@@ -21,17 +21,17 @@ class Listed(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What decides about a name: `block=ads.txt:17`, the list and its line."""
+    """The decision about a name, with the list and line that made it: `block=ads.txt:17`."""
 
     why: str
     passes: bool
-    #: An operator has said so.
+    #: Made by an operator's order.
     ordered: bool = False
 
 
 class Lists:
-    """An exception in any list comes before all blocks. Of several blocks the longest name counts, then the first
-    list; an order of an operator comes before all lists."""
+    """Exceptions in any list take precedence over blocks. Of several blocks the longest name counts, then the first
+    list; operators' orders take precedence over all lists."""
 
     def __init__(
         self,
@@ -43,9 +43,9 @@ class Lists:
         self._finds = [(listed.table.find, listed.name) for listed in lists]
         self._directives = directives if directives else None
         self._paused = directives.paused
-        #: Whether lists block; what they let pass counts in any case.
+        #: Whether lists block; exceptions in them count in any case.
         self._blocks = blocks
-        #: Response policy zones, as far as they decide anything now.
+        #: The response policy zones that are applied at present.
         self.rpz = ResponsePolicy(() if directives.paused else zones)
         self._block = not directives.paused and (bool(lists or self.rpz) or self._directives is not None)
 
@@ -54,7 +54,7 @@ class Lists:
         return self._block
 
     def find(self, name: bytes) -> Found | None:
-        """What decides about a name (wire form, lower case); None when nothing does."""
+        """The decision about a name (wire form, lower case); None when there is none."""
         if self._directives is not None:
             if self._paused:
                 return None

@@ -1,4 +1,4 @@
-"""A record of one's own: what every way of writing one down comes to."""
+"""A local record, in the form that all parsers produce."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def stands_for_data(rtype: int) -> bool:
 
 
 def check(name: bytes, rtype: int, rdata: bytes) -> None:
-    """What the scanner of replies asks of data, and that a message can hold them; ValueError with the reason."""
+    """Check that the data satisfy the scanner of replies, and fit into a message; ValueError with the reason."""
     if not rdata_holds(_PADDING + rdata, rtype, IN, _BEYOND, _BEYOND + len(rdata), _NO_NAMES):
         raise ValueError(f"these data do not have the form of {type_text(rtype)}")
     if _AROUND + len(name) + len(rdata) > TCP_SIZE:

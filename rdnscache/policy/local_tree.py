@@ -1,8 +1,8 @@
-"""The names that have local records, and what the DNS makes of them: wildcards, names between, zones.
+"""The names that have local records, with the semantics of the DNS: wildcards, empty non-terminals, zones.
 
-Names are kept in order, label by label from the root, so that what is below a name follows it. Of a name that is not
-there, the longer of the ends it shares with its two neighbours is the closest encloser (RFC 4592 section 3.3.1). So
-names without records of their own, which exist since something is below them, take no memory.
+Names are kept in canonical order, label by label from the root, so that all names below a name follow it. For a name
+that is not there, the longer one of the suffixes shared with its two neighbours is the closest encloser (RFC 4592
+section 3.3.1). So empty non-terminals take no memory.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Tree:
         return name[len(wanted) - shared :]
 
     def wildcard(self, encloser: bytes) -> Node | None:
-        """What stands for names right below a closest encloser that do not exist (RFC 4592 section 3.3.1)."""
+        """The wildcard right below a closest encloser (RFC 4592 section 3.3.1)."""
         return self.nodes.get(_WILDCARD + encloser)
 
     def zone(self, name: bytes) -> bytes | None:

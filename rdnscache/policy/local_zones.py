@@ -1,7 +1,7 @@
-"""Answers from local records: of names that have some, and of whole zones where there is a SOA.
+"""Answers from local records: for names that have some, and for whole zones if there is a SOA.
 
-Nothing else about such a name or zone comes from outside. All other names are asked as usual, also those that only have
-local names below them.
+Nothing else about such a name or zone is taken from upstreams. All other names are asked as usual, including those that
+only have local names below them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NO_TYPE = 0
 
 @dataclass(frozen=True, slots=True)
 class LocalAnswer:
-    """`wire` are the stored bytes of a reply. `target` is where its aliases leave the local data: to be asked as usual,
+    """`wire` is the stored form of a reply. `target` is where its aliases leave the local data: to be asked as usual,
     and its records to be added. `line` is that of the record which decided.
     """
 
@@ -69,7 +69,7 @@ class LocalZones:
         return self._tree.encloser(name) == name
 
     def answer(self, key: bytes) -> LocalAnswer | None:
-        """What local records say of a question; None where it is to be asked as usual."""
+        """The answer from local records; None when the question has to be asked as usual."""
         if qclass(key) != IN:
             return None
         reply = self._follow(key)
@@ -80,7 +80,7 @@ class LocalZones:
         return LocalAnswer(reply.stored(key), reply.target, reply.line)
 
     def _follow(self, key: bytes) -> _Draft:
-        """The reply, and SERVFAIL where aliases do not come to an end. Without any local data it has no line."""
+        """The reply, or SERVFAIL when aliases do not end. Without any local data it has no line."""
         name, rtype = qname(key), qtype(key)
         reply, seen = _Draft(key), set[bytes]()
         while name not in seen and len(seen) <= MOST_ALIASES:
@@ -93,7 +93,7 @@ class LocalZones:
         return reply
 
     def _step(self, name: bytes, rtype: int, reply: _Draft) -> bytes | None:
-        """What is said of one name; the next name if it is an alias."""
+        """Add the records of one name; returns the next name if it is an alias."""
         tree = self._tree
         encloser = tree.encloser(name)
         exists = encloser == name
@@ -133,7 +133,7 @@ def _redirect(name: bytes, rtype: int, owner: bytes, found: RecordSet, reply: _D
 
 
 class _Draft(Draft):
-    """With what only replies from local records have."""
+    """A draft with the additions of replies from local records."""
 
     __slots__ = ("line", "target")
 
@@ -148,12 +148,12 @@ class _Draft(Draft):
             self.add(owner, rtype, found.ttl, rdata)
 
     def deny_in_zone(self, zone: bytes, soa: RecordSet, rcode: int, line: int = 0) -> None:
-        """The SOA holds as long as what it denies (RFC 2308 section 3)."""
+        """Add the SOA, with the TTL of a negative answer (RFC 2308 section 3)."""
         rdata = next(iter(soa.rdatas))
         self._deny(zone, min(soa.ttl, read_u32(rdata, len(rdata) - 4)), rdata, rcode, line or soa.line)
 
     def deny_alone(self, name: bytes, node: Node) -> None:
-        """That a name in no local zone has nothing but what it has."""
+        """Add a SOA for NODATA about a name outside of local zones."""
         self._deny(name, node.ttl, nobodys_soa(name, node.ttl), NOERROR, node.line)
 
     def _deny(self, owner: bytes, ttl: int, rdata: bytes, rcode: int, line: int) -> None:
@@ -163,7 +163,7 @@ class _Draft(Draft):
 
 
 def _check_sizes(name: bytes, node: Node) -> None:
-    """That the records of each type fit into a message, at a wildcard with the longest name it may stand for."""
+    """Check that the records of each type fit into a message; for a wildcard, with the longest name it may match."""
     longest = NAME_SIZE if name.startswith(b"\1*") else len(name)
     for rtype, found in node.items():
         size = HEADER_SIZE + longest + 4 + sum(len(rdata) + 12 for rdata in found.rdatas)

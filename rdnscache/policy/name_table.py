@@ -1,15 +1,16 @@
-"""A table of names, made once and read by all workers of a node from the same memory.
+"""A table of names, built once and read by all workers of a node from the same memory.
 
-It knows names by their hashes: 62 bits of BLAKE2b under a key that is drawn for each table, so nobody can choose a name
-that is taken for another one. By accident it happens rarely enough: among two million names (2^21), a name that is not
-listed is taken for a listed one with a probability of 2^-41 for each of its parents that is looked up. A cluster that
-meets a thousand million different names, three look-ups each, has one chance in seven hundred that it happens at all;
-and the next table has another key.
+It stores hashes of names: 62 bits of BLAKE2b with a random key for each table, so nobody can construct a name that
+collides with another one. Accidental collisions are rare: with two million names (2^21), a name that is not listed is
+mistaken for a listed one with a probability of 2^-41 for each of its parents that is looked up. A cluster that meets a
+billion different names, with three look-ups each, has one chance in seven hundred that it happens at all; and the next
+table has another key.
 
 An entry is 16 octets: a hash with two flags, and a value (the number of the list, the line), in two arrays sorted by
-hash. A directory (four octets for two to four entries) says where to look, and a filter (16 to 32 bits for an entry)
-whether to look: it knows the last two labels of each name, so most names that are not listed cost no hash. Its false
-alarms cost time only. Numbers are in the byte order of the machine; a table from one of the other kind is refused.
+hash. A directory (four octets for two to four entries) says where to search, and a filter (16 to 32 bits per entry)
+whether to search: it contains the last two labels of each name, so most names that are not listed need no hash. False
+positives of the filter only cost time. Numbers are in the byte order of the machine; tables in the other one are
+refused.
 """
 
 from __future__ import annotations
@@ -28,23 +29,23 @@ from rdnscache.policy.list_text import Item
 
 #: Octets of a table's key.
 KEY_OCTETS = 16
-#: Names that a table is made of, from all lists together, repeated ones included.
+#: Most names of a table, from all lists together, with duplicates.
 MOST_NAMES = 1 << 25
-#: Lists of a table.
+#: Most lists of a table.
 MOST_LISTS = 1 << 16
 
-#: What it is, in which version and byte order; the key; entries; the fewest and the most labels of a name; bits of a
-#: hash that choose a place in the directory; which power of two the filter's bits are. Hashes, values, filter,
-#: directory and a checksum follow.
+#: The header: a magic number for format, version and byte order; the key; the number of entries; the least and the
+#: greatest number of labels of a name; how many bits of a hash index the directory; the exponent of the filter's size.
+#: Hashes, values, filter, directory and a checksum follow.
 _HEADER = Struct("=Q16sIBBBB")
 _CHECKSUM_OCTETS = 16
 _MAGIC = 0x72646E736E616D32
-#: The last bits of a hash, which say what kind of line it is: there may be an entry for each kind.
+#: The last bits of a hash give the kind of line: a name may have an entry of each kind.
 _PASSES, _BELOW, _KIND = 1, 2, 3
-#: Of a value: the line is below, the list above. The lower value is the line that comes first.
+#: A value has the line in its lower bits and the list above, so the lowest value is the line that comes first.
 _LIST_SHIFT = 48
 _LINE_MASK = (1 << _LIST_SHIFT) - 1
-#: How many leading bits of a hash decide in which pile it is sorted. Of one pile at a time the numbers are objects.
+#: How many leading bits of a hash select the bucket it is sorted in. Only one bucket at a time is held as objects.
 _PILE_BITS = 10
 
 
@@ -60,7 +61,7 @@ class Match(NamedTuple):
     line: int
     #: An exception: the name is not to be blocked, whatever else says so.
     passes: bool
-    #: What stands there: the name that was looked up, or a parent of it.
+    #: The listed name: the name that was looked up, or a parent of it.
     name: bytes
 
 
@@ -69,9 +70,9 @@ def build(
 ) -> bytes:
     """A table of the names in lists, each given with its number. `key` is KEY_OCTETS random octets.
 
-    Lists are given in the order in which they count: of lines of one kind for one name, the first one stays, or what
-    `merge` makes of list, line and a further line of that list. Takes seconds for a million names, so it is for a
-    process in which nobody waits. ValueError when there are more names or lists than a table may have.
+    Lists are given in order of precedence: of several lines of one kind for a name the first one stays, or the result
+    of `merge` for the list, the line and a further line of that list. Takes seconds for a million names, so it has to
+    run in a process that nobody waits for. ValueError when there are more names or lists than a table may have.
     """
     return put_together([gather(lists, key)], key, merge)
 
@@ -79,7 +80,7 @@ def build(
 def put_together(
     portions: Sequence[Gathered], key: bytes, merge: Callable[[int, int, int], int] | None = None
 ) -> bytes:
-    """A table of what was gathered with one key, portion by portion, in the order in which they count."""
+    """A table of everything gathered with one key, portion by portion, in order of precedence."""
     piles, tails, depths = _joined(portions)
     if len(tails) > MOST_NAMES:
         raise ValueError(f"a table has at most {MOST_NAMES} names")
@@ -89,7 +90,7 @@ def put_together(
     piles.reverse()
     while piles:
         pile = piles.pop()
-        pile.reverse()  # the first line is put in last, and stays
+        pile.reverse()  # the first line is inserted last, so it wins
         firsts = dict(zip(pile[1::2], pile[::2], strict=True))
         if merge is not None and 2 * len(firsts) < len(pile):
             firsts = _merged(pile, merge)
@@ -107,7 +108,7 @@ def put_together(
 
 
 class Gathered(NamedTuple):
-    """What is known of names before they are sorted; it may come from another process."""
+    """Hashed names before they are sorted; may come from another process."""
 
     #: Hashes and values by turns, each pile as octets.
     piles: list[bytes]
@@ -196,10 +197,10 @@ def _checksum(*parts: bytes | bytearray | memoryview) -> bytes:
 
 
 class NameTable:
-    """Finds names in a table that lies in memory, which is not copied; it may be a mapped file."""
+    """Looks up names in a table in memory, such as a mapped file, without copying it."""
 
     def __init__(self, data: bytes | memoryview) -> None:
-        """ValueError when it is no table or one cut short. What else may have happened to it, `check` finds."""
+        """ValueError when it is not a table, or a truncated one. Other damage is found by `check`."""
         view = memoryview(data).cast("B").toreadonly()
         if len(view) < _HEADER.size:
             raise ValueError("it is not a table of names")
@@ -225,10 +226,10 @@ class NameTable:
         return (value & _LINE_MASK for value in self._values)
 
     def check(self) -> None:
-        """ValueError unless the table is as it was made, and no look-up can leave it.
+        """ValueError unless the table is unchanged, and no look-up can leave it.
 
-        For one that was on disk or came from somewhere: it reads all of it, which takes a tenth of a second for two
-        million names.
+        Needed for a table from disk or from another node. It reads the whole table, which takes a tenth of a second for
+        two million names.
         """
         places = self._directory
         in_order = places[0] == 0 and places[-1] == len(self) and all(map(le, places, places[1:]))
@@ -236,15 +237,16 @@ class NameTable:
             raise ValueError("the table of names is damaged")
 
     def find(self, name: bytes) -> Match | None:
-        """What decides about a name (wire form, lower case): None when no line means it.
+        """The line that decides about a name (wire form, lower case); None when there is none.
 
-        An exception comes before any block. Otherwise the name itself comes first, then the longest of its parents
-        whose line means what is below it as well.
+        An exception takes precedence over any block. Otherwise the name itself comes first, then the longest of its
+        parents whose line includes names below it.
         """
         return self._search(name) if self._may_have(name) else None
 
     def first(self, name: bytes) -> Match | None:
-        """The line of the first list that means a name, where lines mean a name or what is below it, not both.
+        """The line of the first list that matches a name, for lists whose lines mean either a name or the names below
+        it.
 
         Within the list the name itself comes first, then the longest of its parents.
         """
@@ -280,7 +282,7 @@ class NameTable:
         hashes, values = self._hashes, self._values
         starts = _starts(name)
         labels = len(starts) - 1
-        # Parents of more or fewer labels than any listed name need no look
+        # Parents with more or fewer labels than any listed name need no look-up
         for start in starts[max(0, labels - self._most) : max(0, labels - self._least + 1)]:
             hashing = self._keyed.copy()
             hashing.update(name[start:])

@@ -1,6 +1,6 @@
-"""The text of those types whose data have a form of their own, and are not field after field.
+"""Parses the data of types with a special text form, which is not a sequence of fields.
 
-All of this raises ValueError with a reason that can stand behind a line's number.
+All functions raise ValueError with a reason that can follow a line number.
 """
 
 from __future__ import annotations

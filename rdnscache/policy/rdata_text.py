@@ -1,7 +1,7 @@
-"""Record data from text, on the wire: the way back from `dns.text`, field by field along the same table of shapes.
+"""Converts the text of record data into wire form: the reverse of `dns.text`, with the same table of shapes.
 
-dnslib reads no escapes in names, splits quoted strings, and knows half of the types, so it is not asked.
-All of this raises ValueError with a reason that can stand behind a line's number.
+dnslib is not used because it does not read escapes in names, splits quoted strings, and knows only half of the types.
+All functions raise ValueError with a reason that can follow a line number.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ _NAMED = {(rtype, 1): _ALGORITHMS for rtype in (24, 43, 46, 59, 32769)} | {
 
 
 def rdata_wire(rtype: int, written: list[Word], origin: bytes) -> bytes:
-    """The data that the words after a type stand for; relative names are below `origin`. `check` has the last word."""
+    """The data given by the words after a type; relative names are below `origin`. The result is verified by
+    `check`."""
     words = Words(written, origin)
     if written and written[0] == GENERIC:
         return _generic(words)

@@ -1,8 +1,8 @@
-"""Response policy zones at work: which rule of which zone counts, and what is answered by it.
+"""Applies response policy zones: which rule of which zone takes precedence, and the answer it gives.
 
-What counts is, in this order: the earlier name of a chain of aliases; the earlier zone; in a zone the client before the
-name, and both before addresses; the name itself before wildcards, of these and of networks the longest
-(draft-vixie-dnsop-dns-rpz-00 section 5). A rule that lets pass ends the search like any other.
+The order is: the earlier name in a chain of aliases; the earlier zone; inside a zone the client before the name, and
+both before addresses; the exact name before wildcards; the longest wildcard or network
+(draft-vixie-dnsop-dns-rpz-00 section 5). A rule with PASSTHRU ends the search like any other.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NOBODY = b"\x03rpz\x07invalid\0\x06nobody\x07invalid\0" + Struct("!5I").pack(1,
 
 
 class RpzZone(NamedTuple):
-    """A zone: what origins call it, its rules, and its place among the lists of the policy."""
+    """A zone: its name in origins, its rules, and its index among the lists of the policy."""
 
     name: str
     table: RpzTable
@@ -39,7 +39,7 @@ class RpzZone(NamedTuple):
 
 
 class RpzHit(NamedTuple):
-    """The rule that counts, and its zone."""
+    """The rule that applies, and its zone."""
 
     zone: RpzZone
     hit: Hit
@@ -55,15 +55,15 @@ class RpzHit(NamedTuple):
 
 
 class ResponsePolicy:
-    """Zones in the order in which they count."""
+    """Zones in order of precedence."""
 
     def __init__(self, zones: Sequence[RpzZone]) -> None:
         self._zones = [zone for zone in zones if len(zone.table)]
-        #: Whether any rule is about who asks.
+        #: Whether any rule is about clients.
         self.about_clients = any(zone.table.about_clients for zone in zones)
-        #: Whether a rule may lead to another name, which is to be asked for.
+        #: Whether a rule may lead to another name, which then has to be asked.
         self.aliases = any(zone.table.aliases for zone in zones)
-        #: Whether an answer may be another than its names say.
+        #: Whether the addresses of an answer may matter.
         self.about_addresses = any(zone.table.about_addresses for zone in zones)
 
     def __bool__(self) -> bool:
@@ -92,9 +92,9 @@ class ResponsePolicy:
         return None
 
     def of_client(self, name: bytes, source: bytes) -> RpzHit | None:
-        """The rule for who asks, unless an earlier zone has one for the name asked for.
+        """The rule for a client, unless an earlier zone has one for the name asked for.
 
-        One that lets pass counts in any case: for whom it lets pass only the earlier zones are there (see `exempt` of
+        A rule with PASSTHRU applies in any case: for its clients only the earlier zones remain (see `exempt` in
         `group_policies`).
         """
         for number, zone in enumerate(self._zones):
@@ -107,7 +107,7 @@ class ResponsePolicy:
         return None
 
     def verdict(self, key: bytes, found: RpzHit) -> Verdict | None:
-        """What is answered by a rule; None where it lets pass."""
+        """The answer of a rule; None for PASSTHRU."""
         hit, table, why = found.hit, found.zone.table, found.why
         ede = EDE_FILTERED if hit.trigger == CLIENT_IP else EDE_BLOCKED
         if hit.action == PASSTHRU:
@@ -122,7 +122,7 @@ class ResponsePolicy:
         return self._told(key, found, ede)
 
     def _told(self, key: bytes, found: RpzHit, ede: int) -> Verdict | None:
-        """What a rule's own records answer."""
+        """The answer from a rule's own records."""
         records, table = unpack(found.hit.records), found.zone.table
         if records[0][0] == CNAME:
             _, ttl, rdata = records[0]
@@ -139,7 +139,7 @@ class ResponsePolicy:
         return Verdict(wire, found.why, ede, ttl=ttl)
 
     def _leads_round(self, name: bytes) -> bool:
-        """Whether rules lead on from a name without end."""
+        """Whether rules form an endless chain from a name."""
         for _ in range(MOST_ALIASES):
             found, _ = self.of_name(name)
             records = unpack(found.hit.records) if found is not None else []
@@ -153,7 +153,8 @@ class ResponsePolicy:
 
 
 def _target(name: bytes, rdata: bytes) -> bytes | None:
-    """Where a rule's alias leads to; the asterisk of *.garden.example is the name asked for. None: that is too long."""
+    """The target of a rule's alias; an asterisk as in *.garden.example stands for the name asked for. None if too
+    long."""
     target = rdata.lower()
     if not target.startswith(_WILDCARD):
         return target
@@ -170,7 +171,7 @@ def _record(owner: bytes, rtype: int, ttl: int, rdata: bytes) -> bytes:
 
 
 def _signature(table: RpzTable, ttl: int) -> bytes:
-    """The zone's SOA, in the additional section: by whose policy an answer is what it is."""
+    """Add the zone's SOA to the additional section, to show which policy gave the answer."""
     return _record(table.apex, SOA, ttl, table.soa) if table.soa else b""
 
 
@@ -185,7 +186,7 @@ def _answer(key: bytes, table: RpzTable, records: list[tuple[int, int, bytes]]) 
 
 
 def _denial(key: bytes, table: RpzTable, rcode: int, ttl: int) -> bytes:
-    """No such name, or nothing of the type. It is kept by the zone's SOA, as if that were the name's (RFC 2308)."""
+    """NXDOMAIN or NODATA. Clients may cache it according to the zone's SOA (RFC 2308)."""
     soa = (table.soa or _NOBODY)[:-4] + ttl.to_bytes(4, "big")
     head = failure_wire(key, rcode)
     record = _record(_owner(key), SOA, ttl, soa)

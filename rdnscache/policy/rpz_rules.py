@@ -1,4 +1,4 @@
-"""What the records of a response policy zone mean: rules, each a trigger with an action or data of its own."""
+"""Turns the records of a response policy zone into rules, each a trigger with an action or local data."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from rdnscache.dns.zones import is_below
 from rdnscache.policy.list_text import MOST_REMARKS, Remark
 from rdnscache.policy.rpz_text import ZoneRecord
 
-#: What is done: it is said that there is no such name, or nothing of the type; nothing is done, and no other rule
-#: looked for; nothing is said; over UDP only that the answer is longer; the rule's own records are told.
+#: Actions: NXDOMAIN; NODATA; pass, with no further rules; no answer; truncation over UDP; the rule's own records.
 NXDOMAIN, NODATA, PASSTHRU, DROP, TCP_ONLY, DATA = range(6)
-#: What a rule is about: the name asked for, or one that an alias leads to; who asks; an address in the answer.
+#: Triggers: the name asked for, or one that an alias leads to; the client; an address in the answer.
 QNAME, CLIENT_IP, IP = range(3)
 TRIGGERS = ("name", "client", "address")
 
@@ -29,7 +28,7 @@ _ACTIONS = {
 }
 TARGETS = {action: target for target, action in _ACTIONS.items()}
 _PASSTHRU = TARGETS[PASSTHRU]
-#: Of owners that are no names: their last label, and what they are about. What a forwarder never sees has no number.
+#: The last label of owners that are not names, and their trigger; none for triggers that a forwarder cannot evaluate.
 _TRIGGERS = {b"rpz-client-ip": CLIENT_IP, b"rpz-ip": IP, b"rpz-nsdname": -1, b"rpz-nsip": -1}
 _WILDCARD = b"\1*"
 #: Records that signed zones have anyway, and those that mean nothing in a policy.
@@ -50,7 +49,7 @@ class Network(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """What a zone says of a trigger."""
+    """The rule of a zone for a trigger."""
 
     trigger: int
     #: Of QNAME, on the wire: what is asked for, or what it is below.
@@ -91,7 +90,7 @@ def action_of(records: bytes) -> int:
 
 
 class RuleReader:
-    """Reads the records of one zone. The first one, a SOA, says what the zone is called; rules are below that name."""
+    """Reads the records of one zone. The first one, a SOA, gives the zone's name; rules are below it."""
 
     def __init__(self) -> None:
         self.apex = b"\0"
@@ -100,7 +99,7 @@ class RuleReader:
         self._faults = self._first_untold = 0
 
     def rules(self, records: Iterable[ZoneRecord | Remark]) -> Iterator[Rule | Remark]:
-        """Rules, and remarks about what is none. Records of a name that do not follow each other are several rules."""
+        """The rules, and remarks about other records. Records of a name that are not adjacent become several rules."""
         group: list[ZoneRecord] = []
         for found in records:
             if isinstance(found, Remark):
@@ -116,7 +115,7 @@ class RuleReader:
             yield from self._rule(group)
         if self._first_untold:
             more = self._faults - MOST_REMARKS
-            yield Remark(self._first_untold, f"from here on, {more} more were passed over", more)
+            yield Remark(self._first_untold, f"{more} more were ignored from here on", more)
 
     def _noticed(self, remark: Remark) -> Iterator[Remark]:
         """Of remarks, the first ones are given one by one."""
@@ -147,7 +146,7 @@ class RuleReader:
 
 
 def _meaning(group: list[ZoneRecord], owner: bytes) -> tuple[int, bytes]:
-    """The action of an owner's records, and the records where they are to be told."""
+    """The action of an owner's records, and the records if they are the answer."""
     if len(group) == 1 and group[0].rtype == CNAME:
         target = group[0].rdata.lower()
         action = _ACTIONS.get(target, DATA)
@@ -187,13 +186,13 @@ def _without_last(name: bytes) -> bytes:
 
 
 def _address_trigger(owner: bytes) -> tuple[int, Network]:
-    """What an owner like 24.0.2.0.192.rpz-ip is about."""
+    """The trigger of an owner such as 24.0.2.0.192.rpz-ip."""
     *labels, kind = _labels(owner)
     trigger = _TRIGGERS.get(kind)
     if trigger is None:
         raise ValueError(f"{name_text(owner)} is not a trigger that is known")
     if trigger < 0:
-        raise ValueError(f"{name_text(owner)} is about servers of zones, which a forwarder does not see")
+        raise ValueError(f"{name_text(owner)} is about name servers, which a forwarder does not see")
     return trigger, _network([label.decode("latin-1") for label in labels])
 
 

@@ -1,8 +1,7 @@
-"""The rules of a response policy zone, made once and read by all workers of a node from the same memory.
+"""The rules of a response policy zone, compiled once and read by all workers of a node from the same memory.
 
-Names are found in a `NameTable`, networks in an `AddressTable` for each trigger and family. The value of either is the
-line of the rule and what it does: an action with the usual TTL of the zone, or a set of records, of which equal ones
-are kept once.
+Names are found in a `NameTable`, networks in an `AddressTable` for each trigger and family. The value of an entry is
+the line of the rule and its action with the zone's usual TTL, or a set of records; equal sets are stored once.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ from rdnscache.policy.rpz_rules import (
 )
 from rdnscache.policy.rpz_text import ZoneRecord
 
-#: Sets of records, and octets of them.
+#: Most sets of records, and most octets of all.
 MOST_SETS, MOST_OCTETS = (1 << 22) - DATA, 1 << 30
-#: How many sets are compared with new ones.
+#: With how many previous sets a new one is compared.
 _KNOWN_SETS = 1 << 16
 #: Of a value: the line is below; above is the action or, from DATA on, the number of the set.
 _SET_SHIFT = 26
@@ -52,7 +51,7 @@ _FAMILIES = tuple((trigger, width) for trigger in (CLIENT_IP, IP) for width in (
 
 
 class Hit(NamedTuple):
-    """A rule that means something."""
+    """A rule of the table."""
 
     #: QNAME, CLIENT_IP or IP.
     trigger: int
@@ -62,14 +61,14 @@ class Hit(NamedTuple):
     records: bytes
     #: Where it stands; 0 in a zone that was transferred.
     line: int
-    #: For people: what it is about.
+    #: A description of the trigger.
     owner: str
 
 
 def build_rpz(records: Iterable[ZoneRecord | Remark], key: bytes, note: Note, lined: bool = True) -> bytes:
-    """The table of a zone's rules; `key` is that of a `NameTable`. `note` is told of each rule, and of remarks.
+    """The table of a zone's rules; `key` is that of a `NameTable`. `note` is called for each rule and remark.
 
-    `lined`: a rule is known by its line, as in a file; else by what it is about.
+    With `lined` a rule is identified by its line, as in a file; otherwise by its trigger.
     """
     return _Builder(note, lined).build(records, key)
 
@@ -142,7 +141,7 @@ class _Builder:
         return number
 
     def _merged(self, source: int, first: int, further: int) -> int:
-        """What two rules for one name come to: where both have records, all of these."""
+        """Combine two rules for one name: if both have records, the records of both."""
         one, other = first >> _SET_SHIFT, further >> _SET_SHIFT
         if one < DATA or other < DATA or one == other:
             return first
@@ -184,7 +183,7 @@ class RpzTable:
         return self.about_names + self.about_clients + self.about_addresses
 
     def check(self) -> None:
-        """ValueError unless no look-up can leave the table: for one that was on disk or came from somewhere."""
+        """ValueError unless no look-up can leave the table; needed for one from disk or from another node."""
         self._names.check()
         last = len(self._ends) - 2 + DATA
         values = [self._names.values(), *(table.values() for table in self._networks.values())]
@@ -207,7 +206,7 @@ class RpzTable:
         return self._hit(match.line, QNAME, owner if match.name == name else f"*.{owner.removeprefix('.')}")
 
     def of_client(self, address: bytes) -> Hit | None:
-        """The rule for who asks, at an address of 4 or 16 octets."""
+        """The rule for a client at an address of 4 or 16 octets."""
         found = self._networks[CLIENT_IP, len(address)].find(address)
         return self._of_network(CLIENT_IP, address, found) if found is not None else None
 

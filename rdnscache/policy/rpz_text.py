@@ -16,7 +16,7 @@ from rdnscache.policy.local_record import ZoneTextError
 from rdnscache.policy.words import name_wire, seconds
 from rdnscache.policy.zone_text import ZoneReader
 
-#: Seconds that clients may keep what a rule says, where the text says nothing.
+#: TTL of rules in seconds when the text gives none.
 DEFAULT_TTL = 60
 
 
@@ -34,10 +34,10 @@ class ZoneRecord(NamedTuple):
     line: int
 
 
-#: What such a zone is called among lists.
+#: The beginning of such a zone, which distinguishes it from a list.
 RPZ = "rpz"
 _DIRECTIVE = re.compile(rb"^(?:\$(?:TTL|ORIGIN)[ \t]|[^;#!\n]*[ \t]SOA[ \t])", re.IGNORECASE | re.MULTILINE)
-#: What nearly every line of nearly every zone is: a name, and an action.
+#: The form of nearly all lines in nearly all zones: a name and an action.
 _USUAL = re.compile(
     rb"([A-Za-z0-9_*.-]{1,255})[ \t]+(?:([0-9]{1,9})[ \t]+)?(?:IN[ \t]+)?CNAME[ \t]+"
     rb"((?:\*\.)?(?:[A-Za-z0-9_-]{1,63}\.)*|\.)[ \t\r]*(?:;.*)?",
@@ -80,7 +80,7 @@ def is_zone(head: bytes) -> bool:
 
 
 def _usual(reader: ZoneReader, number: int, line: bytes) -> ZoneRecord | None:
-    """Most lines, read without delay: two million of them are a matter of seconds. None: look closer."""
+    """Fast path for most lines, since there may be millions. None when the line needs the full parser."""
     found = _USUAL.fullmatch(line)
     if found is None or not reader.between:
         return None
@@ -99,7 +99,7 @@ def _usual(reader: ZoneReader, number: int, line: bytes) -> ZoneRecord | None:
 
 
 def _read(reader: ZoneReader, number: int, line: bytes, count: int) -> ZoneRecord | Remark | None:
-    """What any other line says."""
+    """Parse any other line."""
     if not count:
         expect_text(line)
     if number == 1:

@@ -1,7 +1,6 @@
-"""What is decided about a question before anybody is asked, and about an answer before a client has it. Pure.
+"""The decisions about a question before any server is asked, and about an answer before a client gets it. Pure.
 
-Local records come first, then names that are never blocked, then response policy zones, then names that are blocked,
-then names of special use.
+The order is: local records, exceptions from blocking, response policy zones, blocked names, special-use names.
 """
 
 from __future__ import annotations
@@ -42,11 +41,11 @@ class Policy:
     ) -> None:
         self._local = local
         self._files = files
-        #: Others take their place when lists have changed.
+        #: Replaced when lists change.
         self.lists = lists
         self._answer = answer
         self._special = special
-        #: What holds for answers, by zone.
+        #: The rules for answers, by zone.
         self._terms = terms
 
     def __bool__(self) -> bool:
@@ -55,11 +54,11 @@ class Policy:
 
     @property
     def about_answers(self) -> bool:
-        """Whether anything may become of an answer."""
+        """Whether answers may be changed."""
         return self._terms is not None or bool(self.lists)
 
     def of(self, key: bytes) -> Verdict | None:
-        """About a question; None when it is to be asked as usual."""
+        """The decision about a question; None when it has to be asked as usual."""
         if qclass(key) != IN:
             return None
         if self._local is not None:
@@ -68,12 +67,12 @@ class Policy:
                 file, line = self._files[found.line >> FILE_SHIFT], found.line & (1 << FILE_SHIFT) - 1
                 return Verdict(found.wire, f"local={file}:{line}", target=found.target)
         verdict = self._listed(key, qname(key))
-        if verdict is None or verdict.action == TRUNCATED:  # what is to be asked may be nobody else's business
+        if verdict is None or verdict.action == TRUNCATED:  # the name may be one that must not be asked elsewhere
             verdict = self._of_special_use(key) or verdict
         return verdict
 
     def of_answer(self, key: bytes, tail: bytes, ancount: int) -> Verdict | None:
-        """About an answer. Its aliases may lead to a blocked name: that of an advertiser behind the site's own."""
+        """The decision about an answer. Its aliases may lead to a blocked name, such as an advertiser's."""
         lists, rpz = self.lists, self.lists.rpz
         if not lists or not (ancount or rpz) or qclass(key) != IN or self._passes(qname(key)):
             return None
@@ -86,9 +85,9 @@ class Policy:
         return next(filter(None, (self._blocked(key, name) for name in names)), None)
 
     def of_client(self, key: bytes, source: bytes) -> tuple[Verdict | None, int]:
-        """About a question because of who asks it, at an address of 4 or 16 octets.
+        """The decision about a question because of its client, at an address of 4 or 16 octets.
 
-        Beside it the place of the zone that lets whoever it is pass, or -1: see `PolicyData.before`.
+        Also returns the index of the zone that lets the client pass, or -1: see `PolicyData.before`.
         """
         rpz = self.lists.rpz
         found = rpz.of_client(qname(key), source) if qclass(key) == IN else None
@@ -97,25 +96,25 @@ class Policy:
         return rpz.verdict(key, found), found.zone.place if found.passes else -1
 
     def refined(self, entry: Entry) -> Refinement | None:
-        """What an answer that is not blocked becomes before clients have it; None when it stays as it is."""
+        """The changed form of an answer that is not blocked; None when it is not changed."""
         terms = self.terms_of(entry.key)
         return refine(entry, terms) if terms is not None else None
 
     def dns64(self, entry: Entry) -> Dns64 | None:
-        """What is to make IPv6 addresses for an answer that has none; None where it stays as it is."""
+        """The DNS64 that applies to an answer without IPv6 addresses; None when it is not changed."""
         terms = self.terms_of(entry.key)
         found = terms.dns64 if terms is not None else None
         return found if found is not None and found.lacks(entry) else None
 
     def completes(self, key: bytes) -> bool:
-        """Whether an answer to a question may take others, for addresses that are made of them or aliases of ours."""
+        """Whether answering a question may need other questions: for DNS64, or for aliases in local records."""
         if self.lists.rpz.aliases:
             return True
         terms = self.terms_of(key) if qtype(key) == AAAA else None
         return terms is not None and terms.dns64 is not None
 
     def terms_of(self, key: bytes) -> AnswerTerms | None:
-        """What holds for the answer to a question."""
+        """The rules for the answer to a question."""
         return self._terms.of(key) if self._terms is not None and qclass(key) == IN else None
 
     def _of_special_use(self, key: bytes) -> Verdict | None:

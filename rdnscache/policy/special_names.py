@@ -1,5 +1,5 @@
-"""Names of special use (RFC 6761), which are answered here: nobody else could say anything about them, and asking
-would tell of people and their networks.
+"""Special-use names (RFC 6761), which are answered locally: no other server can know anything about them, and asking
+would reveal information about users and their networks.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from rdnscache.dns.wire import AAAA, CNAME, DS, IN, NOERROR, NS, SOA, A
 from rdnscache.dns.zones import Zones, suffixes
 from rdnscache.policy.dns64 import TTL_WITHOUT_SOA, Dns64
 
-#: Types that are about zones and their keys: asked of top-level domains, and of them alone among names of one label.
+#: Types about zones and keys: the only ones for which names of one label, as top-level domains, are asked elsewhere.
 INFRASTRUCTURE = frozenset((NS, SOA, DS, 46, 47, 48, 50, 51, 59, 60, 62, 63))
-#: Seconds for which clients may keep that there is no name of one label: somebody may be about to enter it.
+#: TTL of the denial of a name of one label, in seconds; short, since such a name may be added locally soon.
 SINGLE_LABEL_TTL = 60
 SINGLE_LABEL = "single-label"
 
@@ -60,10 +60,10 @@ _SETS: dict[str, dict[str, str]] = {
     "internal": {"internal": _DENIED},
     "use-application-dns.net": {"use-application-dns.net": _DENIED},
 }  # fmt: skip
-#: Those that tell of the prefix of DNS64.
+#: Zones that reveal the prefix of DNS64.
 _IPV4_ONLY = {"ipv4only.arpa": _EMPTY} | _reverse("192.0.0.170", "192.0.0.171")
 SETS = tuple(_SETS)
-#: Not answered here unless asked for: people use these names in networks of their own, or they mean something there.
+#: Not answered here by default: these names are in use in private networks.
 OPTIONAL = ("test", "example", "internal", "use-application-dns.net")
 DEFAULT_SETS = tuple(name for name in SETS if name not in OPTIONAL)
 
@@ -79,9 +79,9 @@ _RECORDS: Records = {
 
 
 def read_sets(words: Iterable[str]) -> tuple[str, ...]:
-    """The sets that words stand for: `default`, `all`, `none`, a set's name, or `no-` and its name to take it away.
+    """The sets given by words: `default`, `all`, `none`, a set's name, or `no-` and its name to remove it.
 
-    Where the first takes one away, it is taken from the default. Raises ValueError.
+    If the first word removes a set, it is removed from the default. Raises ValueError.
     """
     groups = {"default": set(DEFAULT_SETS), "all": set(SETS), "none": set[str]()} | {name: {name} for name in SETS}
     found: set[str] | None = None
@@ -149,7 +149,7 @@ class SpecialNames:
         self._parents = {rest for name in (*own, *(name for name, _ in self._records)) for rest in suffixes(name)}
 
     def of(self, key: bytes) -> SpecialAnswer | None:
-        """What is said of a question; None when it is to be asked as usual."""
+        """The answer to a question; None when it has to be asked as usual."""
         found = self._translated(key)
         if found is not None:
             return found
@@ -191,7 +191,7 @@ def _places(name: str, zones: dict[str, str]) -> Iterator[_Place]:
 
 
 def _is_host(name: bytes, rtype: int) -> bool:
-    """Whether it has one label and is asked for what hosts have. Names of special use are domains if they are asked."""
+    """Whether a name has one label, and the type is one of hosts. Special-use names that are asked count as domains."""
     return name[0] > 0 and name[0] + 2 == len(name) and rtype not in INFRASTRUCTURE and name not in _DOMAINS
 
 

@@ -1,6 +1,6 @@
 """The words of a line of zone-file text, and what one word may be (RFC 1035 section 5.1).
 
-All of this raises ValueError with a reason that can stand behind a line's number.
+All functions raise ValueError with a reason that can follow a line number.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DOTS = ".\u3002\uff0e\uff61"
 
 
 class Word(NamedTuple):
-    """A word as it was written, escapes and all; `quoted` where quotes stood around the whole of it."""
+    """A word as it was written, including escapes; `quoted` if the whole word was in quotes."""
 
     text: str
     quoted: bool = False
@@ -37,11 +37,11 @@ class Words:
         self.origin = origin
 
     def __len__(self) -> int:
-        """How many are left."""
+        """The number of words left."""
         return len(self._words) - self._next
 
     def take(self, what: str) -> Word:
-        """The next word, which is to be `what`."""
+        """The next word, which is described by `what` in errors."""
         if not len(self):
             raise ValueError(f"the data end where {what} is expected")
         self._next += 1
@@ -79,7 +79,7 @@ def number(text: str, most: int) -> int:
 
 
 def is_seconds(text: str) -> bool:
-    """Whether a text is written like a TTL, if perhaps too long a one."""
+    """Whether a text has the form of a TTL, which may be out of range."""
     return _SECONDS.fullmatch(text) is not None
 
 
@@ -117,7 +117,7 @@ def octets(text: str) -> bytes:
         if alone == '"':
             raise ValueError(f"{shown(text)} has a quote inside it")
         if alone or (digits and int(digits) > 255):
-            raise ValueError(f"{shown(text)} has a backslash before what is not a number from 000 to 255")
+            raise ValueError(f"{shown(text)} has a backslash that is not followed by a number from 000 to 255")
         out += bytes((int(digits),)) if digits else (char or plain).encode()
     return bytes(out)
 

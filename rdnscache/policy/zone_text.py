@@ -12,7 +12,7 @@ from rdnscache.policy.local_record import MOST_RECORDS, LocalRecord, ZoneTextErr
 from rdnscache.policy.rdata_text import rdata_wire
 from rdnscache.policy.words import Word, is_seconds, name_wire, seconds
 
-#: Seconds that a record may be kept where neither it nor the text says so.
+#: TTL in seconds of a record when neither it nor the text gives one.
 DEFAULT_TTL = 3600
 #: Characters of a record, comments inside its brackets included.
 LONGEST_ENTRY = 1 << 20
@@ -44,7 +44,7 @@ def read_zone_text(text: str, origin: str = ".", ttl: int = DEFAULT_TTL) -> list
 
 
 def zone_records(text: str, origin: str = ".", ttl: int = DEFAULT_TTL) -> Iterator[LocalRecord]:
-    """The same one by one, for those who have something else to do in between."""
+    """The same as an iterator, for callers that need to do other work in between."""
     reader, count = ZoneReader(name_wire(origin, b"\0"), ttl), 0
     for number, line in enumerate(text.split("\n"), 1):
         record = reader.read(number, line)
@@ -86,7 +86,7 @@ class _Entries:
             elif kind == "bracket":
                 self.opened += 1 if token[0] == "(" else -1
                 if self.opened not in (0, 1):
-                    why = "a bracket inside brackets" if self.opened > 1 else "a bracket that none opens"
+                    why = "a bracket inside brackets" if self.opened > 1 else "a closing bracket without an opening one"
                     raise ZoneTextError(number, why)
                 self.first = self.first or number
             fresh = False
@@ -104,7 +104,8 @@ def _why_no_token(char: str) -> str:
 class ZoneReader:
     """Reads a text line by line.
 
-    What the lines so far say about the next: origin, last owner, TTLs (RFC 2308 section 4, RFC 1035 section 5.1).
+    Its state is what the lines so far imply for the next: origin, last owner, TTLs (RFC 2308 section 4, RFC 1035
+    section 5.1).
     """
 
     def __init__(self, origin: bytes, ttl: int) -> None:
@@ -112,7 +113,7 @@ class ZoneReader:
         #: Names that do not end in a dot are below it.
         self.origin = origin
         self._owner: bytes | None = None
-        #: What `$TTL` says, -1 without one; else what the last record has said.
+        #: The TTL from `$TTL`, -1 without one; and the TTL of the last record.
         self._set_ttl = -1
         self._last_ttl = ttl
 
@@ -134,12 +135,12 @@ class ZoneReader:
             raise ZoneTextError(entry.line if entry is not None else number, str(error)) from None
 
     def end(self) -> None:
-        """There are no more lines. Raises ZoneTextError when one is missing."""
+        """End of the text. Raises ZoneTextError when a record is incomplete."""
         if self._entries.opened:
             raise ZoneTextError(self._entries.first, "a bracket is not closed")
 
     def follow(self, owner: bytes, ttl: int) -> int:
-        """Note a record that somebody else has read, with its TTL, or -1 where it has none; the TTL that it gets."""
+        """Record that the caller has parsed a record with this TTL, or -1 without one; returns the resulting TTL."""
         self._owner = owner
         if ttl >= 0:
             self._last_ttl = ttl
