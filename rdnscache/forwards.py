@@ -27,7 +27,7 @@ BEHIND_STUBS = Path("/run/systemd/resolve/resolv.conf")
 _THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
 #: A comment begins a line or follows a space, so `#5353` in `192.0.2.53#5353` is not one.
 _COMMENT = re.compile(r"(?:^|\s)[#;].*")
-#: Words that begin a line of resolv.conf(5) about something else than servers.
+#: Keywords of resolv.conf(5) whose lines are not about servers.
 _NO_SERVERS = ("search", "domain", "sortlist", "options", "lookup", "family")
 _ITSELF = "is this node itself: queries would go round in circles"
 
@@ -151,7 +151,7 @@ def _from_file(file: str) -> Iterator[tuple[str, Endpoint]]:
 
 
 def _scheme(lines: Sequence[str]) -> str:
-    """How a resolv.conf(5) wants its servers asked: its option `use-vc` is the only one that is about them."""
+    """The transport that a resolv.conf(5) asks for: its option `use-vc` means TCP; no other one concerns us."""
     told = [word for line in lines if (words := _COMMENT.sub("", line).split())[:1] == ["options"] for word in words]
     return TCP if "use-vc" in told else UDP
 

@@ -1,1 +1,1 @@
-"""What people do with the cache and the cluster, never on the path of a query."""
+"""Operators' tools for the cache and the cluster: never on the path of a query."""

@@ -1,4 +1,4 @@
-"""The cluster as people see it: who is there, and telling all of them something."""
+"""The members of the cluster for operators: who is registered, and sending events to all of them."""
 
 from __future__ import annotations
 

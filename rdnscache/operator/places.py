@@ -1,4 +1,4 @@
-"""Where commands find Redis: our own client for one server, redis-py's for a Redis Cluster.
+"""Clients of Redis for commands: our own for a single server, redis-py's for a Redis Cluster.
 
 redis-py is imported only if it is needed. Both kinds of clients have the same methods.
 """
@@ -19,7 +19,7 @@ from rdnscache.store.direct import Direct, DirectLine
 
 
 def connect(url: RedisUrl, timeout: float) -> Any:
-    """A client. For a cluster it connects at once. Raises what a client does."""
+    """A client. For a cluster it connects at once. Raises the client's errors."""
     if url.kind == SERVER:
         return Direct(url, timeout)
     if url.kind == SENTINEL:
