@@ -231,7 +231,7 @@ def test_names_are_kept_in_lower_case() -> None:
         ("$UNKNOWN x", 1, "neither"),
         ("a A (192.0.2.1\n\n", 1, "not closed"),
         ("a A ((192.0.2.1))", 1, "inside brackets"),
-        ("a A 192.0.2.1)", 1, "none opens"),
+        ("a A 192.0.2.1)", 1, "without an opening one"),
         ('\na TXT "open\n"', 2, "does not end"),
         ('a TXT a"b"', 1, "quote inside"),
         ("a TXT x\\\n", 1, "backslash"),
