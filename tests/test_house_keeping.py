@@ -132,7 +132,7 @@ class TestFolder:
     def test_where_others_may_rename_it_there_is_none(self, shared: Path) -> None:
         """A place for everybody without the sticky bit."""
         shared.chmod(0o777)
-        with pytest.raises(ConfigError, match="others may change what we make there"):
+        with pytest.raises(ConfigError, match="other users may change files there"):
             embedded.runtime_folder()
 
     def test_a_node_in_a_shared_place(self, shared: Path, upstream: Upstream) -> None:

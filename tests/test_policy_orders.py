@@ -249,7 +249,7 @@ class TestOrders:
         args = ("--secret", "a:0123456789abcdef0123")
         with Upstream() as upstream, cluster([redis_server.url], upstream, 1, args) as (node,):
             done = command("policy", "block", "www.test", "--redis", redis_server.url)
-            assert (done.returncode, "give --secret" in done.stderr) == (2, True)
+            assert (done.returncode, "give the node's --secret" in done.stderr) == (2, True)
             forged = sealed(PolicyDocument(1 << 50, blocked=("www.test.",)), b"", None)
             client = redis.Redis(port=redis_server.port)
             client.set(policy_key(Names("rdns")), forged)
@@ -262,8 +262,8 @@ class TestOrders:
         ("words", "said"),
         [
             (("block", "a..b"), "a..b"),
-            (("block", "."), "no name to block"),
-            (("block", "a*b.test"), "no name to block"),
+            (("block", "."), "cannot be blocked or passed"),
+            (("block", "a*b.test"), "cannot be blocked or passed"),
             (("clear", "www.test"), "there is no order about www.test."),
             (("pause", "--for", "soon"), "not a time such as"),
             (("pause", "--for", "0"), "not a time such as"),

@@ -264,7 +264,7 @@ class TestReload:
                 redis_server.kill()
                 file.write_text(f'zone = ["corp.test={corp.address}"]\n')
                 node.reload()
-                wait_for(lambda: "cannot be flushed while Redis is away" in node.log(), 20)
+                wait_for(lambda: "but Redis is away, so it cannot be flushed" in node.log(), 20)
                 assert answer_of(node.port, "www.corp.test.") == CORP
                 redis_server.start()
                 wait_for(lambda: "flushed zone corp.test. since its servers have changed" in node.log(), 30)
