@@ -46,8 +46,7 @@ _INFO_PAIR = re.compile(r"(\w+)=(\S*)")
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One entry as it is shown; times in seconds. `l1` lists the local caches that have it: node, worker, state,
-    times."""
+    """One entry as it is shown; times in seconds. `l1` lists the local caches with it: node, worker, state, times."""
 
     key: str
     question: str
@@ -342,8 +341,7 @@ class Browser:
         self._breathe()
 
     def _checked(self, view: View, fields: list[Any], left_ms: int) -> View:
-        """Adds the text of the answer as nodes would send it; the state is `not signed` for entries they would not
-        accept."""
+        """Adds the text of the answer as nodes would send it; those they would not accept are `not signed`."""
         info, _, wire, mac = fields
         reply = parse_reply(wire or b"")
         if self.seal is not None and (reply is None or self.problem(view.key, info, wire, mac, left_ms)):
@@ -355,8 +353,7 @@ class Browser:
         return self.seal is None or not self.problem(key, info, wire, mac, left_ms)
 
     def problem(self, key: str, info: Any, wire: Any, mac: Any, left_ms: int) -> str:
-        """Why nodes would not accept an entry; empty when they would, or when this cannot be known without their
-        secret.
+        """Why nodes would not accept an entry; empty when they would, or when we lack their secret to tell.
 
         Values that are not entries at all are not covered.
         """
