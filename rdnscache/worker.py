@@ -71,9 +71,8 @@ GAUGE_INTERVAL, DRAIN_STEP = 1.0, 0.02
 BEAT_INTERVAL = 0.25
 #: Seconds between checks for Redis at the start.
 ATTACH_LOOK = 0.02
-#: Thresholds of the garbage collector. Entries and flights form no cycles, so it finds next to nothing; with Python's
-#: defaults it takes a tenth of each miss, and delays hits in a flood. Collecting this many new objects takes 2 ms; the
-#: older generations are collected rarely.
+#: Thresholds of the garbage collector: entries and flights form no cycles, and with Python's defaults it takes a tenth
+#: of each miss and delays hits in a flood. Collecting this many new objects takes 2 ms; older ones are rare.
 GC_THRESHOLD = (10_000, 1000, 1000)
 
 

@@ -186,7 +186,7 @@ def test_with_nobody_there_nobody_is_waited_for(redis_server: RedisServer, monke
     work = Flush(browser, Members(browser.redis, browser.names), ALL, 2.0)
     proof = work.run()
     assert (work.deleted, work.swept) == (1, True)
-    assert proof.problems == ["no node has confirmed: none is there"]
+    assert proof.problems == ["no node has confirmed: none is running"]
     assert not client.exists("rdns:1:{rdns:1:control}:flushing")
 
 
