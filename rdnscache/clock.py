@@ -1,4 +1,7 @@
-"""The clock by which entries age. It includes time in which the machine was suspended, since TTLs run on as well."""
+"""The clock by which entries age. It includes time in which the machine was suspended, since TTLs run on as well.
+
+clock.pyx is its twin in C.
+"""
 
 from __future__ import annotations
 

@@ -1,2 +1,10 @@
+cimport cython
+
+from rdnscache.tally cimport count
+
+cdef int _OTHER_RCODE, _SUM
+
+
 cpdef object count_reply(object counters, int first, int rcode)
-cpdef object observe(object counters, int histogram, double seconds, int count)
+@cython.locals(place=int, bound=double)
+cpdef object observe(object counters, int histogram, double seconds, int events)

@@ -9,7 +9,6 @@ Next to its row, a worker stores its last report, for the process that serves th
 from __future__ import annotations
 
 import mmap
-from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -27,6 +26,7 @@ from rdnscache.outcomes import (
 )
 from rdnscache.query_sample import QueryRing
 from rdnscache.shared import Doubles, doubles
+from rdnscache.tally import count
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 #: Upper bounds of a histogram's buckets, in seconds. In a row they are followed by a bucket for all larger values, and
@@ -35,7 +35,7 @@ BOUNDS = (25e-6, 1e-4, 25e-5, 5e-4, 1e-3, 25e-4, 5e-3, 0.01, 0.025, 0.05, 0.1, 0
 _SUM = len(BOUNDS) + 1
 #: Number of RCODEs counted separately in `replies`; the last one stands for all others.
 RCODES = ("NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "other")
-OTHER_RCODE = len(RCODES) - 1
+OTHER_RCODE = _OTHER_RCODE = len(RCODES) - 1
 #: Number of upstreams that are counted separately; any further ones share the last place.
 SERVER_ROOM = 32
 #: Numbers about each upstream that all workers of a node read and write: its state, as far as they know.
@@ -231,13 +231,18 @@ Counters = memoryview
 
 def count_reply(counters: Counters, first: int, rcode: int) -> None:
     """A reply with an RCODE, over the transport whose `first` column is given."""
-    counters[first + (rcode if rcode < OTHER_RCODE else OTHER_RCODE)] += 1
+    count(counters, first + (rcode if rcode < _OTHER_RCODE else _OTHER_RCODE), 1)
 
 
-def observe(counters: Counters, histogram: int, seconds: float, count: int) -> None:
-    """Add `count` events that took `seconds` each."""
-    counters[histogram + bisect_left(BOUNDS, seconds)] += count
-    counters[histogram + _SUM] += int(seconds * 1e9) * count
+def observe(counters: Counters, histogram: int, seconds: float, events: int) -> None:
+    """Add `events` that took `seconds` each."""
+    place = 0
+    for bound in BOUNDS:
+        if seconds <= bound:
+            break
+        place += 1
+    count(counters, histogram + place, events)
+    count(counters, histogram + _SUM, int(seconds * 1e9) * events)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,23 @@ cimport cython
 
 from rdnscache.cache cimport Cache
 from rdnscache.dns.entry cimport Entry
+from rdnscache.dns.policy cimport answers, holds_widely, settle
+from rdnscache.dns.question cimport subnet, wider_key
 from rdnscache.dns.wire cimport Reply
 from rdnscache.flights cimport Flight, Flights
 from rdnscache.metrics cimport observe
+
+
+cdef int _L2, _FOLLOWER, _UPSTREAM
+cdef double _MEMORY, _SLOW
+cdef tuple _SECONDS_OF
 
 
 cdef class Resolver:
     cdef public Cache cache
     cdef object _store
     cdef object _routes
+    cdef object _only_route
     cdef object _siblings
     cdef double _misled_until
     cdef double _stale_after
@@ -22,6 +30,7 @@ cdef class Resolver:
     cdef public double flushed_at
     cdef double _l2_share
     cdef object _crowd
+    cdef dict _origins
     cdef public Flights flights
 
     @cython.locals(entry=Entry, key=bytes, layer=int, reply=Reply)
@@ -43,6 +52,9 @@ cdef class Resolver:
     cpdef tuple _claim_or_follow(self, Flight flight, object claim)
     @cython.locals(stale=int, ttl=int, key=bytes, entry=Entry)
     cpdef object _land_and_fill(self, Flight flight, object claim, Reply reply, object source)
+    cdef str _origin(self, str source, object route)
+    cpdef object _land_around(self, Flight flight, Entry entry, int layer, object fill)
+    cpdef bint _lacks(self, Entry entry) except -1
     cdef bint _outdated(self, Flight flight)
     @cython.locals(now=double, failed=bint)
     cpdef object _land(self, Flight flight, Entry entry, int layer)

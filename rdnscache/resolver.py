@@ -15,7 +15,7 @@ from rdnscache.crew import MAX_QUEUED
 from rdnscache.dns.compose import EDE_NOT_READY, EDE_OTHER
 from rdnscache.dns.entry import FAR, Entry
 from rdnscache.dns.policy import EMPTY_ZONE_TTL, answers, holds_widely, settle, without_records
-from rdnscache.dns.question import wider_key
+from rdnscache.dns.question import subnet, wider_key
 from rdnscache.dns.subnet import scope_of
 from rdnscache.dns.wire import REFUSED, SERVFAIL, Reply
 from rdnscache.errors import LOCAL, SAID, SILENT, SPENT, UpstreamFailed
@@ -46,12 +46,16 @@ LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
 #: Seconds by which the workers of a node may learn of a flush one after the other: until then a sibling's answer may be
 #: from before it, and L1, which has been swept, does not keep it.
 APART = 20.0
+#: The same for the compiled form, where these are plain numbers.
+_L2, _FOLLOWER, _UPSTREAM = outcomes.L2, outcomes.FOLLOWER, outcomes.UPSTREAM
+_SECONDS_OF, _SLOW = metrics.SECONDS_OF, SLOW
 #: A moment before all others.
 NEVER = -1e300
 #: Where an answer comes from that another worker of this node has fetched.
 SIBLING = "sibling"
 #: Reading before claiming saves time only where at least this share of the last MEMORY flights ended in L2.
 READ_WORTHWHILE, MEMORY = 0.5, 64
+_MEMORY = MEMORY
 
 
 class Resolver:
@@ -61,6 +65,8 @@ class Resolver:
         self.cache = sources.cache
         self._store = sources.store
         self._routes = sources.routes
+        #: The route of all questions, where there is one.
+        self._only_route = sources.routes.only
         self._siblings = sources.siblings
         self._misled_until = 0.0
         self._stale_after = terms.stale_after
@@ -75,6 +81,8 @@ class Resolver:
         #: The share of recent flights that ended in L2.
         self._l2_share = 1.0
         self._crowd = Crowd()
+        #: What entries say of where they come from, by server and zone.
+        self._origins: dict[tuple[str, str], str] = {}
         self.flights: Flights
 
     def fly(self, flight: Flight) -> None:
@@ -84,7 +92,7 @@ class Resolver:
             return self.shed(flight, outcomes.SHED_LATE)
         if self._decider.decides(flight, self.flights):
             return None
-        flight.route = route = self._routes.of(key)
+        flight.route = route = self._only_route or self._routes.of(key)
         if route.upstreams is None:
             return self._stay_inside(flight, route)
 
@@ -108,7 +116,10 @@ class Resolver:
             self.flights.step()
             flight.asked = self.flushes
             try:
-                with self._crowd.one_more(key):
+                if subnet(key):
+                    with self._crowd.one_more(key):
+                        reply, source = self._ask(flight, claim)
+                else:
                     reply, source = self._ask(flight, claim)
             except UpstreamFailed as failure:
                 return self._fail(flight, claim, failure)
@@ -116,7 +127,7 @@ class Resolver:
 
     def _ask(self, flight: Flight, claim: Claim) -> tuple[Reply, str]:
         """Step 7: a reply and where it came from. Without Redis the node's workers still ask only once among them."""
-        if claim.alone:
+        if self._siblings.several and claim.alone:
             reply = self._siblings.ask(flight.key, flight.client)
             if reply is not None:
                 return reply, SIBLING
@@ -235,16 +246,22 @@ class Resolver:
         stale = route.limits.stale if ttl else 0
         wide = holds_widely(flight.key, reply)
         key = wider_key(flight.key) if wide else flight.key
-        entry = Entry(key, reply, clock.now(), ttl, stale, f"from={source} {self._node}{route.mark}")
-        entry.scope = 0 if wide else scope_of(reply.subnet)
+        entry = Entry(key, reply, clock.now(), ttl, stale, self._origin(source, route))
+        entry.scope = scope_of(reply.subnet) if reply.subnet and not wide else 0
         if flight.renewal and ttl <= flight.renewal:  # the rest of the old one: the upstream is a cache
             entry.renews = False
         if source == SIBLING and time.monotonic() - self.flushed_at < APART:
             flight.flushed = True
-        layer = outcomes.FOLLOWER if source == SIBLING else outcomes.UPSTREAM
+        layer = _FOLLOWER if source == SIBLING else _UPSTREAM
         self._land_around(flight, entry, layer, partial(
             self._fill, flight, claim, STORE if ttl else PASS, reply, ttl, stale, source, route.zone
         ))  # fmt: skip
+
+    def _origin(self, source: str, route: Route) -> str:
+        found = self._origins.get((source, route.zone))
+        if found is None:  # as many as there are servers and zones
+            found = self._origins[source, route.zone] = f"from={source} {self._node}{route.mark}"
+        return found
 
     def _land_around(self, flight: Flight, entry: Entry, layer: int, fill: Callable[[], None]) -> None:
         """Our own clients first, unless that takes its time: others need not wait for what is ours."""
@@ -299,7 +316,7 @@ class Resolver:
         if not flight.up:
             return
         if not flight.renewal:
-            self._l2_share += ((layer == outcomes.L2) - self._l2_share) / MEMORY
+            self._l2_share += ((1.0 if layer == _L2 else 0.0) - self._l2_share) / _MEMORY
         self._count(flight, entry, layer, now - flight.since)
         self.flights.land(flight, entry, layer)
 
@@ -341,10 +358,10 @@ class Resolver:
         counters = self._counters
         if not flight.waiters:  # all have been answered, or there never were any
             return
-        observe(counters, metrics.SECONDS_OF[layer], seconds, 1)
-        if seconds >= SLOW:
+        observe(counters, _SECONDS_OF[layer], seconds, 1)
+        if seconds >= _SLOW:
             self._query_log.note_slow(flight.key, layer, seconds)
-        if layer in (outcomes.L2, outcomes.FOLLOWER):
+        if layer in (_L2, _FOLLOWER):
             own = self._node in entry.origin.split(" ")
             counters[metrics.SAVED_BY_OWN if own else metrics.SAVED_BY_OTHER] += 1
 

@@ -25,7 +25,16 @@ from rdnscache.clients.proxy import parse_proxy, proxy_end, tls_name
 from rdnscache.dns.compose import compose, compose_error, compose_local
 from rdnscache.dns.entry import Entry, aged_tail
 from rdnscache.dns.policy import Identity, Limits, answer_ourselves, distill, failure_wire, settle
-from rdnscache.dns.splice import splice_key, splice_reply, splice_view
+from rdnscache.dns.splice import (
+    cut,
+    repeats,
+    splice_key,
+    splice_query,
+    splice_reply,
+    splice_stored,
+    splice_type,
+    splice_view,
+)
 from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import NO_EDE, Query, Reply, build_query, parse_error, parse_query, parse_reply, read_u32
 from rdnscache.forms import form
@@ -206,12 +215,20 @@ def key_spliced(data: bytes, root: int, variant: int) -> Facts:
     key = splice_key(data, root, variant)
     for number in (0, 7, 250):
         yield fact(f"splice_view {number}", lambda number=number: splice_view(key, len(key) - 5, number))
+    for number in (0, 28, 65535):
+        yield fact(f"splice_type {number}", lambda number=number: splice_type(key, number))
+    for end in (len(key) - 1, len(key), len(key) + 1):
+        yield fact(f"cut {end}", lambda end=end: cut(key, 1, end))
+    for end in (root + 4, root + 5, root + 6):
+        yield fact(f"repeats {end}", lambda end=end: repeats(data, end, key[:-1]))
+    yield fact("splice_query", lambda: splice_query(data[:2], 0x130, key[:-1], data[:variant]))
 
 
 def reply_spliced(
     data: bytes, end: int, flags: int, ancount: int, nscount: int, arcount: int, tail: bytes, size: int, opt: bytes
 ) -> Facts:
     yield fact("splice_reply", lambda: splice_reply(data, end, flags, ancount, nscount, arcount, tail, size, opt))
+    yield fact("splice_stored", lambda: splice_stored(data, end, flags, ancount, nscount, arcount, opt))
 
 
 def cached(max_entries: int, max_bytes: int, operations: list[tuple[str, int, int, int]]) -> Facts:

@@ -92,6 +92,8 @@ class Upstream:
 class Siblings:
     """Nobody, until there is a reply."""
 
+    several = True
+
     def __init__(self) -> None:
         self.reply: Reply | None = None
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rdnscache.dns.names import name_text, parse_name, type_number
-from rdnscache.dns.policy import stored_header
-from rdnscache.dns.question import VARIANT_CD, VARIANT_DO, question_key, with_subnet
+from rdnscache.dns.policy import stored_flags
+from rdnscache.dns.question import VARIANT_CD, VARIANT_DO, question_key, section, with_subnet
+from rdnscache.dns.splice import splice_stored
 from rdnscache.dns.wire import parse_reply
 from rdnscache.policy.local_record import LocalRecord, ZoneTextError
 from rdnscache.policy.local_zones import MOST_ALIASES, LocalAnswer, LocalZones
@@ -66,7 +67,9 @@ def message_of(zones: LocalZones, name: str, kind: str = "A") -> dns.message.Mes
     reply = parse_reply(answer.wire)
     assert reply is not None
     assert (reply.wire, reply.question()) == (answer.wire, key[:-1])
-    assert answer.wire[:12] == stored_header(key, reply)
+    counts = reply.ancount, reply.nscount, reply.arcount
+    kept = splice_stored(reply.wire, reply.end, stored_flags(key, reply), *counts, section(key))
+    assert answer.wire[:12] == kept[:12]
     return dns.message.from_wire(answer.wire)
 
 

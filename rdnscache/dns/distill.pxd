@@ -2,9 +2,10 @@ cimport cython
 
 from rdnscache.dns.question cimport qclass, qtype, variant
 from rdnscache.dns.records cimport Names, Record, Writer, records_of
+from rdnscache.dns.splice cimport cut
 from rdnscache.dns.wire cimport Reply
 
-cdef int _ANY, _CNAME, _DNAME, _NS, _SOA, _NSEC, _NSEC3, _RRSIG
+cdef int _NOERROR, _ANY, _CNAME, _DNAME, _NS, _SOA, _NSEC, _NSEC3, _RRSIG
 
 
 cpdef object distill(bytes key, Reply reply)

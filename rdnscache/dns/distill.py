@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from rdnscache.dns.question import VARIANT_DO, qclass, qtype, variant
 from rdnscache.dns.records import Names, Record, Writer, records_of
+from rdnscache.dns.splice import cut
 from rdnscache.dns.wire import (
     ANY,
     CNAME,
@@ -27,6 +28,7 @@ NSEC, NSEC3, RRSIG = 47, 50, 46
 
 #: The same for the compiled form, where these are plain numbers.
 _ANY, _CNAME, _DNAME, _NS, _SOA, _NSEC, _NSEC3, _RRSIG = ANY, CNAME, DNAME, NS, SOA, NSEC, NSEC3, RRSIG
+_NOERROR = NOERROR
 
 
 def distill(key: bytes, reply: Reply) -> Reply | None:
@@ -36,7 +38,7 @@ def distill(key: bytes, reply: Reply) -> Reply | None:
     loops; an RCODE that contradicts the records; more names than can be examined in time.
     A chain without its end and without SOA is an answer that `settle` gives a short life.
     """
-    if reply.rcode == NOERROR and (reply.plain or _usual(key, reply)):
+    if reply.rcode == _NOERROR and (reply.plain or _usual(key, reply)):
         return reply
     if reply.ancount == 0 and reply.nscount == 1 and reply.arcount == 0 and _denies(key, reply):
         return reply
@@ -328,8 +330,8 @@ def _cut(reply: Reply, ancount: int, nscount: int, authority: int, end: int) -> 
     """End the reply behind its first records, the authority section beginning at `authority`."""
     reply.ancount, reply.nscount, reply.arcount = ancount, nscount, 0
     reply.authority, reply.additional = authority, end
-    reply.wire = reply.wire[:end]
-    reply.ttls = reply.ttls[: 2 * (ancount + nscount)]
+    reply.wire = cut(reply.wire, 0, end)
+    reply.ttls = cut(reply.ttls, 0, 2 * (ancount + nscount))
     reply.types = reply.types[:ancount]
     if reply.soa_ttl_at >= end:
         reply.soa_ttl_at = reply.soa_minimum = 0

@@ -1,6 +1,10 @@
 cimport cython
 from rdnscache.dns.question cimport variant
+from rdnscache.dns.splice cimport cut
 from rdnscache.dns.wire cimport Reply, read_u32
+
+cdef int _DO, _RENEWABLE
+cdef double _FAR
 
 cdef class Entry:
     cdef public int action
@@ -26,6 +30,8 @@ cdef class Entry:
     cdef public int ttl
     cdef public bytes ttls
     cdef public bint visited
+    @cython.locals(end=Py_ssize_t)
+    cdef object _take(self, Reply reply)
     @cython.locals(other=Entry)
     cpdef Entry under(self, bytes key)
     cpdef bint fresh(self, double now)

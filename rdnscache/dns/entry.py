@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from rdnscache.dns.question import VARIANT_DO, variant
+from rdnscache.dns.splice import cut
 from rdnscache.dns.wire import Reply, read_u32
 
+_DO = VARIANT_DO
 #: TTL of a stale record on the wire, in seconds (RFC 8767 section 4).
 STALE_TTL = 30
 #: Least TTL for a prefetch: a shorter entry expires before it could be renewed. And a moment that never comes.
-RENEWABLE_TTL, FAR = 10, 1e300
+RENEWABLE_TTL, FAR = _RENEWABLE, _FAR = 10, 1e300
 
 
 class Entry:
@@ -50,26 +52,12 @@ class Entry:
     )
 
     def __init__(self, key: bytes, reply: Reply, stored: float, ttl: int, stale: int, origin: str = "") -> None:
-        end = reply.end
         self.key = key
-        self.rcode = reply.rcode
-        self.authentic = reply.authentic
-        self.ancount = reply.ancount
-        self.nscount = reply.nscount
-        self.arcount = reply.arcount
-        self.tail = reply.wire[end:]
-        #: Offset of the additional section in `tail`, and of what can be left out of a reply that is too large:
-        #: a client without DO needs no authority section of an answer (RFC 2181 section 9), others need its proofs.
-        self.additional = self.essential = reply.additional - end
-        if reply.ancount and not reply.soa_ttl_at and not variant(key) & VARIANT_DO:
-            self.essential = reply.authority - end
-        self.ttls = _rebased(reply.ttls, end)
+        self._take(reply)
         self.stored = stored
         self.ttl = ttl
         self.stale = stale
         self.origin = origin
-        #: The INFO-CODE of its Extended DNS Error, -1 without one (RFC 8914).
-        self.ede = reply.ede
         #: What is done instead of answering with it: a value of policy.verdict.
         self.action = 0
         #: The prefix length of client networks for which it is valid; 0: for all (RFC 7871 section 7.3.1).
@@ -80,9 +68,27 @@ class Entry:
         self.visited = False
         self.hits = 0
         #: An entry in use is prefetched from this moment on, in the last tenth of its life.
-        self.renew_at = stored + 0.9 * ttl if ttl >= RENEWABLE_TTL else FAR
+        self.renew_at = stored + 0.9 * ttl if ttl >= _RENEWABLE else _FAR
         #: Whether that brings a new life, and not the rest of the old one from an upstream that is a cache.
         self.renews = True
+
+    def _take(self, reply: Reply) -> None:
+        """What it has of its reply."""
+        end = reply.end
+        self.rcode = reply.rcode
+        self.authentic = reply.flags & 0x20 != 0
+        self.ancount = reply.ancount
+        self.nscount = reply.nscount
+        self.arcount = reply.arcount
+        self.tail = cut(reply.wire, end, len(reply.wire))
+        #: Offset of the additional section in `tail`, and of what can be left out of a reply that is too large:
+        #: a client without DO needs no authority section of an answer (RFC 2181 section 9), others need its proofs.
+        self.additional = self.essential = reply.additional - end
+        if reply.ancount and not reply.soa_ttl_at and not variant(self.key) & _DO:
+            self.essential = reply.authority - end
+        self.ttls = _rebased(reply.ttls, end)
+        #: The INFO-CODE of its Extended DNS Error, -1 without one (RFC 8914).
+        self.ede = reply.ede
 
     def under(self, key: bytes) -> Entry:
         """A copy under another key, which expires at the same time."""

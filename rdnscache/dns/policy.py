@@ -8,6 +8,7 @@ from struct import Struct
 from rdnscache.dns.compose import compose_error, compose_local
 from rdnscache.dns.distill import distill as distill  # noqa: PLC0414 - callers have it from here
 from rdnscache.dns.question import VARIANT_CD, qname, qtype, section, subnet, variant
+from rdnscache.dns.splice import splice_stored
 from rdnscache.dns.subnet import is_nobody, scope_of
 from rdnscache.dns.wire import (
     ANY,
@@ -29,10 +30,11 @@ from rdnscache.dns.wire import (
     read_u32,
 )
 
-_HEADER = Struct("!HBBHHHH")
 _SOA_RECORD = Struct("!HHIH")
 _HINFO, _TKEY, _TSIG, _IXFR, _AXFR, _MAILB, _MAILA = 13, 249, 250, 251, 252, 253, 254
 _CLASS_NONE, _CLASS_ANY = 254, 255
+#: The same for the compiled form, where these are plain numbers.
+_NOERROR, _NXDOMAIN, _YXDOMAIN, _CD = NOERROR, NXDOMAIN, YXDOMAIN, VARIANT_CD
 
 #: How long clients may keep the HINFO of RFC 8482, in seconds.
 ANY_TTL = 3600
@@ -59,12 +61,12 @@ def usable(reply: Reply) -> bool:
 
 def answers(rcode: int) -> bool:
     """Whether an RCODE is a statement about the name, and not a failure."""
-    return rcode in (NOERROR, NXDOMAIN, YXDOMAIN)
+    return rcode in (_NOERROR, _NXDOMAIN, _YXDOMAIN)
 
 
 def holds_for_name(reply: Reply) -> bool:
     """Whether a reply says that the name asked for does not exist, not the target of a CNAME it has."""
-    return reply.rcode == NXDOMAIN and reply.ancount == 0
+    return reply.rcode == _NXDOMAIN and reply.ancount == 0
 
 
 def holds_widely(key: bytes, reply: Reply) -> bool:
@@ -83,9 +85,9 @@ def negative(reply: Reply, qtype: int) -> bool:
 
     A CNAME without its target and without SOA is an answer cut short by an authoritative server: positive.
     """
-    if reply.rcode == NXDOMAIN:
+    if reply.rcode == _NXDOMAIN:
         return True
-    if reply.rcode != NOERROR or qtype in reply.types:
+    if reply.rcode != _NOERROR or qtype in reply.types:
         return False
     return reply.soa_ttl_at != 0 or reply.ancount == 0
 
@@ -99,9 +101,8 @@ def settle(key: bytes, reply: Reply, limits: Limits) -> tuple[bytes, int]:
     The answer section and that SOA determine the time; other records, mostly proofs of DNSSEC, are kept as long.
     An alias whose target is neither given nor denied is kept as briefly as a failure.
     """
-    wire = bytearray(reply.wire)
-    wire[0:12] = stored_header(key, reply)
-    wire[12 : reply.end] = section(key)
+    ancount, nscount, arcount = reply.ancount, reply.nscount, reply.arcount
+    wire = splice_stored(reply.wire, reply.end, stored_flags(key, reply), ancount, nscount, arcount, section(key))
     asked = qtype(key)
     is_negative = negative(reply, asked)
     ttl_min, ttl_max, negative_max = limits.ttl_min, limits.ttl_max, limits.negative_ttl_max
@@ -131,7 +132,7 @@ def settle(key: bytes, reply: Reply, limits: Limits) -> tuple[bytes, int]:
 
 def _unfinished(reply: Reply, qtype: int) -> bool:
     """Whether it holds aliases only, for a question of another type."""
-    return reply.rcode == NOERROR and reply.ancount > 0 and qtype != ANY and qtype not in reply.types
+    return reply.rcode == _NOERROR and reply.ancount > 0 and qtype != ANY and qtype not in reply.types
 
 
 def _put_u32(wire: bytearray, at: int, number: int) -> None:
@@ -141,10 +142,9 @@ def _put_u32(wire: bytearray, at: int, number: int) -> None:
     wire[at + 3] = number & 0xFF
 
 
-def stored_header(key: bytes, reply: Reply) -> bytes:
-    """ID 0, QR, RD, RA, the reply's AD, the key's CD."""
-    low = 0x80 | (0x20 if reply.authentic else 0) | (0x10 if variant(key) & VARIANT_CD else 0) | reply.rcode & 0x0F
-    return _HEADER.pack(0, 0x81, low, 1, reply.ancount, reply.nscount, reply.arcount)
+def stored_flags(key: bytes, reply: Reply) -> int:
+    """QR, RD, RA, the reply's AD, the key's CD."""
+    return 0x8180 | reply.flags & 0x20 | (0x10 if variant(key) & _CD else 0) | reply.rcode & 0x0F
 
 
 def _sane(ttl: int) -> int:

@@ -1,4 +1,6 @@
-from rdnscache.dns.splice cimport splice_view
+from rdnscache.dns.splice cimport cut, splice_type, splice_view
+
+cdef int _ANY_TYPE
 
 cpdef bytes question_key(bytes name, int number, int class_number, int bits)
 cdef Py_ssize_t _name_end(bytes key) except? -1
@@ -15,3 +17,4 @@ cpdef bytes route_of(bytes key)
 cpdef bytes with_view(bytes key, int number)
 cpdef bytes with_route(bytes key, bytes digest)
 cpdef bytes bare_key(bytes key)
+cpdef bytes with_type(bytes key, int number)

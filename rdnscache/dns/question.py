@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rdnscache.dns.splice import splice_view
+from rdnscache.dns.splice import cut, splice_type, splice_view
 
 #: Bits of the variant: the client wants DNSSEC records (RFC 3225); upstreams are not to check them (RFC 4035 section
 #: 3.2.2); there is a subnet in it, a view, or a route of a view's own.
@@ -26,6 +26,7 @@ VARIANT_DO, VARIANT_CD, VARIANT_SUBNET, VARIANT_VIEW, VARIANT_ROUTE = 1, 2, 4, 8
 SUBNET_SIZE, ROUTE_SIZE = 18, 8
 #: Stands for the type in the key of an NXDOMAIN, which holds for all types of a name (RFC 2308 section 5).
 ANY_TYPE = 0
+_ANY_TYPE = ANY_TYPE
 
 
 def question_key(name: bytes, number: int, class_number: int, bits: int) -> bytes:
@@ -35,7 +36,7 @@ def question_key(name: bytes, number: int, class_number: int, bits: int) -> byte
 
 def qname(key: bytes) -> bytes:
     """The name, on the wire and in lower case."""
-    return key[: _name_end(key)] if key[-1] & 28 else key[:-5]
+    return cut(key, 0, _name_end(key))
 
 
 def _name_end(key: bytes) -> int:
@@ -58,7 +59,7 @@ def variant(key: bytes) -> int:
 
 def section(key: bytes) -> bytes:
     """The question section of a message that asks it."""
-    return key[: _name_end(key)] + key[-5:-1] if key[-1] & 28 else key[:-1]
+    return key[: _name_end(key)] + key[-5:-1] if key[-1] & 28 else cut(key, 0, len(key) - 1)
 
 
 def subnet(key: bytes) -> bytes:
@@ -104,7 +105,7 @@ def bare_key(key: bytes) -> bytes:
 
 def with_type(key: bytes, number: int) -> bytes:
     """The key of the same question for another type."""
-    return key[:-5] + number.to_bytes(2, "big") + key[-3:]
+    return splice_type(key, number)
 
 
 def wider_key(key: bytes) -> bytes:
@@ -115,7 +116,7 @@ def wider_key(key: bytes) -> bytes:
     """
     if key[-1] & 4:
         return key[:-23] + key[-5:-1] + bytes((key[-1] & 27,))
-    return key[:-5] + b"\0\0" + key[-3:]
+    return splice_type(key, _ANY_TYPE)
 
 
 def questions(name: bytes, types: Iterable[int], class_number: int) -> list[bytes]:

@@ -1,8 +1,12 @@
-"""The places where the bytes of a hit are put together; see splice.py. Every copy is checked against its source."""
+"""The places where octets of messages and keys are put together, or cut out; see splice.py.
 
+Every copy is checked against its source.
+"""
+
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 
 cpdef bytes splice_key(bytes data, Py_ssize_t root, int variant):
@@ -37,6 +41,79 @@ cpdef bytes splice_view(bytes key, Py_ssize_t end, int number):
     memcpy(target + end + 1, source + end, size - end)
     target[size] |= 8
     return marked
+
+
+cpdef bytes splice_type(bytes key, int number):
+    cdef Py_ssize_t size = len(key)
+    cdef uint8_t* target
+    if size < 5:
+        raise IndexError(size)
+    other = PyBytes_FromStringAndSize(PyBytes_AS_STRING(key), size)
+    target = <uint8_t*> PyBytes_AS_STRING(other) + size - 5
+    target[0] = <uint8_t> (number >> 8)
+    target[1] = <uint8_t> number
+    return other
+
+
+cpdef bytes cut(bytes data, Py_ssize_t start, Py_ssize_t end):
+    if start < 0 or end < start or end > len(data):
+        raise IndexError(end)
+    return PyBytes_FromStringAndSize(PyBytes_AS_STRING(data) + start, end - start)
+
+
+cpdef bint repeats(bytes data, Py_ssize_t end, bytes asked) except -1:
+    cdef Py_ssize_t size = len(asked), index
+    cdef const uint8_t* told
+    cdef const uint8_t* mine = <const uint8_t*> PyBytes_AS_STRING(asked)
+    cdef uint8_t octet
+    if end < 17 or end > len(data):
+        raise IndexError(end)
+    if size != end - 12:
+        return False
+    told = <const uint8_t*> PyBytes_AS_STRING(data) + 12
+    for index in range(size - 4):
+        octet = told[index]
+        if mine[index] != (octet + 32 if 65 <= octet <= 90 else octet):
+            return False
+    return memcmp(told + size - 4, mine + size - 4, 4) == 0
+
+
+cpdef bytearray splice_stored(
+    bytes wire, Py_ssize_t end, int flags, int ancount, int nscount, int arcount, bytes asked
+):
+    cdef Py_ssize_t size = len(asked), rest = len(wire) - end
+    cdef uint8_t* target
+    if end < 12 or rest < 0:
+        raise IndexError(end)
+    stored = PyByteArray_FromStringAndSize(NULL, 12 + size + rest)
+    target = <uint8_t*> PyByteArray_AS_STRING(stored)
+    _put(target, 0)
+    _put(target + 2, flags)
+    _put(target + 4, 1)
+    _put(target + 6, ancount)
+    _put(target + 8, nscount)
+    _put(target + 10, arcount)
+    memcpy(target + 12, PyBytes_AS_STRING(asked), size)
+    memcpy(target + 12 + size, PyBytes_AS_STRING(wire) + end, rest)
+    return stored
+
+
+cpdef bytes splice_query(bytes ident, int flags, bytes asked, bytes opt):
+    cdef Py_ssize_t size = len(asked), more = len(opt)
+    cdef uint8_t* target
+    if len(ident) != 2:
+        raise IndexError(len(ident))
+    query = PyBytes_FromStringAndSize(NULL, 12 + size + more)
+    target = <uint8_t*> PyBytes_AS_STRING(query)
+    memcpy(target, PyBytes_AS_STRING(ident), 2)
+    _put(target + 2, flags)
+    _put(target + 4, 1)
+    _put(target + 6, 0)
+    _put(target + 8, 0)
+    _put(target + 10, 1 if more else 0)
+    memcpy(target + 12, PyBytes_AS_STRING(asked), size)
+    memcpy(target + 12 + size, PyBytes_AS_STRING(opt), more)
+    return query
 
 
 cpdef bytes splice_reply(

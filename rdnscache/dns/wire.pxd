@@ -2,9 +2,9 @@ cimport cython
 
 from rdnscache.dns.question cimport section, variant
 from rdnscache.dns.rdata cimport name_end, no_names, rdata_holds
-from rdnscache.dns.splice cimport splice_key
+from rdnscache.dns.splice cimport splice_key, splice_query
 
-cdef int _A, _SOA, _AAAA, _OPT, _TSIG, _IN, _EDE, _COOKIE
+cdef int _A, _SOA, _AAAA, _OPT, _TSIG, _IN, _EDE, _COOKIE, _DO, _CD, _SUBNET
 
 
 cdef class Query:
@@ -83,7 +83,7 @@ cdef bint _record_holds(bytes data, int rtype, Py_ssize_t position, Py_ssize_t s
 @cython.locals(size=Py_ssize_t, code=int)
 cdef _note_options(Reply reply, bytes data, Py_ssize_t position, Py_ssize_t stop)
 
-@cython.locals(bits=int, opt=bytes)
+@cython.locals(bits=int, flags=int, opt=bytes)
 cpdef bytes build_query(bytes ident, bytes key, bint edns, bytes options=*, int block=*, bytes asked=*)
 
 @cython.locals(first="unsigned int")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from rdnscache.dns.question import VARIANT_CD, VARIANT_DO, VARIANT_SUBNET, section, subnet, variant
 from rdnscache.dns.rdata import name_end, no_names, rdata_holds
-from rdnscache.dns.splice import splice_key
+from rdnscache.dns.splice import splice_key, splice_query
 from rdnscache.dns.subnet import SUBNET_OPTION, option
 
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, YXDOMAIN, BADVERS, BADCOOKIE = 0, 1, 2, 3, 4, 5, 6, 16, 23
@@ -40,6 +40,7 @@ TRACE_OPTION = 65300
 
 #: The same for the compiled form, where these are plain numbers.
 _A, _SOA, _AAAA, _OPT, _TSIG, _IN = A, SOA, AAAA, OPT, TSIG, IN
+_DO, _CD, _SUBNET = VARIANT_DO, VARIANT_CD, VARIANT_SUBNET
 _EDE, _COOKIE = EDE_OPTION, COOKIE_OPTION
 
 
@@ -105,7 +106,7 @@ def parse_query(data: bytes, stream: bool) -> Query | None:
     query.qclass = data[root + 3] << 8 | data[root + 4]
     if data[10] | data[11] or end != length:
         _read_additional(query, data, end, length, stream)
-    bits = (VARIANT_DO if query.do else 0) | (VARIANT_CD if data[3] & 0x10 else 0)
+    bits = (_DO if query.do else 0) | (_CD if data[3] & 0x10 else 0)
     query.key = splice_key(data, root, bits)
     return query
 
@@ -380,18 +381,18 @@ def build_query(
     `asked` is the question section where its name is not spelled in lower case.
     """
     bits, asked = variant(key), asked or section(key)
-    flags = b"\x01\x30" if bits & VARIANT_CD else b"\x01\x20"
+    flags = 0x130 if bits & _CD else 0x120
     if not edns:
-        return ident + flags + b"\0\1\0\0\0\0\0\0" + asked
-    opt = OPT_DO if bits & VARIANT_DO else OPT_PLAIN
-    if bits & VARIANT_SUBNET:
+        return splice_query(ident, flags, asked, b"")
+    opt = OPT_DO if bits & _DO else OPT_PLAIN
+    if bits & _SUBNET:
         options = option(subnet(key)) + options
     if options or block:
         if block:
             padding = -(HEADER_SIZE + len(asked) + len(opt) + len(options) + 4) % block
             options += b"\0\x0c" + padding.to_bytes(2, "big") + bytes(padding)  # last (RFC 8467 section 3)
         opt = opt[:-2] + len(options).to_bytes(2, "big") + options
-    return ident + flags + b"\0\1\0\0\0\0\0\1" + asked + opt
+    return splice_query(ident, flags, asked, opt)
 
 
 OPT_PLAIN = b"\0\0\x29" + UDP_SIZE.to_bytes(2, "big") + b"\0\0\0\0\0\0"

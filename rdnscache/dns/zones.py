@@ -29,11 +29,16 @@ class Zones(Generic[T]):
         self.usual = usual
         self._inside = dict(inside)
         #: How names end that may be in one: most are not, and need not be taken apart.
-        self._ends = tuple({suffixes(name)[-1] for name in inside if len(name) > 1})
+        self.ends = tuple({suffixes(name)[-1] for name in inside if len(name) > 1})
         self._closed = frozenset(closed)
         self._routes = routes
         #: Names that have a zone, or a part of its name, below them: they exist (RFC 8020 section 2).
         self._parents = {rest for name in inside for rest in suffixes(name)} if closed else set()
+
+    @property
+    def only(self) -> T | None:
+        """What holds for each question, where that is the same for all."""
+        return None if self._inside or self._routes else self.usual
 
     def of(self, key: bytes) -> T:
         """What holds for a question."""
@@ -53,7 +58,7 @@ class Zones(Generic[T]):
 
     def find(self, name: bytes, from_above: bool = False) -> T:
         """What holds at a name; `from_above` for what the zone above says of it."""
-        if not name.endswith(self._ends):
+        if not name.endswith(self.ends):
             return self.usual
         for rest in suffixes(name):
             found = self._inside.get(rest)

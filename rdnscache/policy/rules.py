@@ -45,6 +45,9 @@ class Policy:
         self.lists = lists
         self._answer = answer
         self._special = special
+        #: How the names end about which that may say something, and whether it does about those of one label.
+        self._ends = special.ends if special is not None else ()
+        self._single = special is None or special.single
         #: The rules for answers, by zone.
         self._terms = terms
 
@@ -59,7 +62,7 @@ class Policy:
 
     def of(self, key: bytes) -> Verdict | None:
         """The decision about a question; None when it has to be asked as usual."""
-        if qclass(key) != IN:
+        if qclass(key) != IN or not self._may_decide(key):
             return None
         if self._local is not None:
             found = self._local.answer(key)
@@ -70,6 +73,13 @@ class Policy:
         if verdict is None or verdict.action == TRUNCATED:  # the name may be one that must not be asked elsewhere
             verdict = self._of_special_use(key) or verdict
         return verdict
+
+    def _may_decide(self, key: bytes) -> bool:
+        """Whether it is worth a closer look: most questions are about no name of special use, and there is no list."""
+        if self._local is not None or self.lists:
+            return True
+        name = qname(key)
+        return name.endswith(self._ends) or (not self._single and name[0] + 2 >= len(name))
 
     def of_answer(self, key: bytes, tail: bytes, ancount: int) -> Verdict | None:
         """The decision about an answer. Its aliases may lead to a blocked name, such as an advertiser's."""

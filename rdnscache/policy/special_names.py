@@ -69,7 +69,7 @@ DEFAULT_SETS = tuple(name for name in SETS if name not in OPTIONAL)
 
 _DOMAINS = frozenset(parse_name(zone) for zones in _SETS.values() for zone in zones)
 
-_LOOPBACK = parse_name("localhost")
+_LOOPBACK, _ARPA = parse_name("localhost"), parse_name("arpa")
 _RECORDS: Records = {
     (_LOOPBACK, A): (bytes((127, 0, 0, 1)),),
     (_LOOPBACK, AAAA): (bytes(15) + b"\1",),
@@ -147,6 +147,11 @@ class SpecialNames:
         if self.dns64 is not None:
             self._records |= _records_of_ipv4_only(self.dns64)
         self._parents = {rest for name in (*own, *(name for name, _ in self._records)) for rest in suffixes(name)}
+
+    @property
+    def ends(self) -> tuple[bytes, ...]:
+        """How all names end that are in a zone, or are those of addresses."""
+        return (*self._places.ends, _ARPA)
 
     def of(self, key: bytes) -> SpecialAnswer | None:
         """The answer to a question; None when it has to be asked as usual."""

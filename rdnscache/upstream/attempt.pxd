@@ -1,9 +1,12 @@
 cimport cython
 
+from rdnscache.dns.policy cimport answers
 from rdnscache.dns.spelling cimport restored
 from rdnscache.dns.wire cimport Reply, build_query
 from rdnscache.upstream.estimate cimport Estimate
+from rdnscache.upstream.health cimport Health
 from rdnscache.upstream.query cimport Query
+from rdnscache.upstream.reading cimport about, read_reply
 from rdnscache.upstream.server cimport Server
 
 
@@ -11,7 +14,7 @@ cdef class Attempt(Query):
     cdef readonly Server server
     cdef public object owner
     cdef public object transport
-    cdef public object health
+    cdef public Health health
     cdef public double first_sent
     cdef public double sent
     cdef public bint overdue
@@ -31,6 +34,8 @@ cdef class Attempt(Query):
     cpdef bytes repetition(self, bytes data)
     @cython.locals(server=Server, reply=Reply, repeats=bint)
     cpdef bint take(self, bytes data) except -1
+    @cython.locals(reply=Reply)
+    cpdef object arrived(self, bytes data)
     cpdef object turn_to_tcp(self, double now, double due)
     cpdef object look(self)
     cpdef object send_again(self, double now)

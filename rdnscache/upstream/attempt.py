@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from rdnscache.dns.policy import answers
 from rdnscache.dns.spelling import restored
 from rdnscache.dns.wire import BADCOOKIE, HEADER_SIZE, Reply, build_query
 from rdnscache.errors import LOCAL, SAID, SILENT, UpstreamFailed
@@ -37,7 +38,7 @@ class Attempt(Query):
                  "overdue", "owner", "reply", "second", "sent", "server", "transport", "trial")  # fmt: skip
 
     def __init__(self, server: Server, key: bytes, edns: bool, now: float, due: float, owner: Owner) -> None:
-        super().__init__(key, edns, due)
+        Query.__init__(self, key, edns, due)  # super() is dearer
         self.server = server
         self.owner = owner
         self.transport: Transport = server.transport
@@ -118,12 +119,15 @@ class Attempt(Query):
             self.cut, self.near_miss = True, CASE
         elif self.cookie and not server.cookies.fits(self.cookie, reply.cookie):
             self.cut, self.near_miss = True, COOKIE
-        elif reply.truncated or ((self.second or not self.cookie) and reply.rcode == BADCOOKIE):
+        elif reply.flags & 0x0200 or ((self.second or not self.cookie) and reply.rcode == BADCOOKIE):
             self.cut = True
         else:
             self.reply = reply
         self.owner.tell(self)
         return True
+
+    def odd(self) -> bool:
+        return self.reply is None or not answers(self.reply.rcode)
 
     def wake(self) -> None:
         self.owner.wake()

@@ -70,7 +70,8 @@ def _cost(server: Server) -> float:
 
 def patience(server: Server, servers: Sequence[Server]) -> float:
     """Seconds after which another is asked: not longer for one that is not known than for those that are."""
-    if server.estimate.rtt:
-        return server.estimate.patience()
+    estimate = server.estimate
+    if estimate.rtt:
+        return estimate.patience()
     known = [other.estimate.patience() for other in servers if other.estimate.rtt and not other.health.resting]
-    return min(known, default=server.estimate.patience())
+    return min(known, default=estimate.patience())

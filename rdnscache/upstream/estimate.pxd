@@ -1,5 +1,8 @@
 cimport cython
 
+cdef int _RTT, _VARIATION, _LOSS, _FACTOR, _LOST_AT
+cdef double _GAIN, _VARIATION_GAIN, _LOSS_GAIN, _LESS_PATIENCE
+
 
 cdef class Estimate:
     cdef double[:] _numbers

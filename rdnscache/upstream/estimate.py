@@ -9,7 +9,7 @@ from __future__ import annotations
 from rdnscache.shared import Doubles
 
 #: What part of a measurement is believed: of the round trip, of its variation, of a loss.
-GAIN, VARIATION_GAIN, LOSS_GAIN = 1 / 8, 1 / 4, 1 / 32
+GAIN, VARIATION_GAIN, LOSS_GAIN = _GAIN, _VARIATION_GAIN, _LOSS_GAIN = 1 / 8, 1 / 4, 1 / 32
 #: Seconds after which an answer is overdue from a server that has not answered yet; and at most that much is believed
 #: to be lost when servers are compared.
 UNKNOWN, MOST_LOST = 1.0, 0.9
@@ -19,6 +19,7 @@ MUCH_LOST = 0.05
 LATELY = 300.0
 #: By what part patience grows when it was too short, and shrinks with each answer; and at most.
 MORE_PATIENCE, LESS_PATIENCE, MOST_PATIENCE = 1.5, 1 / 128, 8.0
+_LESS_PATIENCE = LESS_PATIENCE
 #: Where each number is: the smoothed round trip (0: not known), its variation, the share that is lost, the factor of
 #: patience (0 stands for 1); the moment of the last loss.
 _RTT, _VARIATION, _LOSS, _FACTOR, _LOST_AT = range(5)
@@ -54,18 +55,18 @@ class Estimate:
         rtt = self._numbers[_RTT]
         if rtt:
             off = seconds - rtt if seconds > rtt else rtt - seconds
-            self._numbers[_VARIATION] += (off - self._numbers[_VARIATION]) * VARIATION_GAIN
-            self._numbers[_RTT] = rtt + (seconds - rtt) * GAIN
+            self._numbers[_VARIATION] += (off - self._numbers[_VARIATION]) * _VARIATION_GAIN
+            self._numbers[_RTT] = rtt + (seconds - rtt) * _GAIN
         else:
             self._numbers[_RTT] = seconds
             self._numbers[_VARIATION] = seconds / 2
         if self._numbers[_FACTOR] > 1.0:
-            self._numbers[_FACTOR] -= (self._numbers[_FACTOR] - 1.0) * LESS_PATIENCE
+            self._numbers[_FACTOR] -= (self._numbers[_FACTOR] - 1.0) * _LESS_PATIENCE
 
     def arrived(self) -> None:
         """What was sent was not lost."""
         if self._numbers[_LOSS]:
-            self._numbers[_LOSS] -= self._numbers[_LOSS] * LOSS_GAIN
+            self._numbers[_LOSS] -= self._numbers[_LOSS] * _LOSS_GAIN
 
     def lost(self, now: float) -> None:
         """What was sent was lost, on the way there or back."""

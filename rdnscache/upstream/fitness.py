@@ -23,20 +23,17 @@ class Fitness:
         self._whose = whose
         self._failures = 0
         self._failing_since = 0.0
+        #: Whether that has been said.
         self._unfit = False
-        self._cut_off = False
-
-    @property
-    def stands_back(self) -> bool:
-        """Whether claims are left to others."""
-        return self._unfit or self._cut_off
+        #: Whether claims are left to others.
+        self.stands_back = False
 
     def tried_all(self, asked: float, now: float) -> None:
         """Nobody could be reached in the first round, which began at `asked`: until one answers, others are to lead.
 
         A refusal proves less than silence: it may be a restart.
         """
-        self._cut_off = self._cut_off or now - asked >= FAILING
+        self.stands_back = self.stands_back or now - asked >= FAILING
 
     def failed(self, failure: UpstreamFailed, now: float) -> None:
         """Our own way to them failed. When it does again and again, claims are left to others."""
@@ -44,7 +41,7 @@ class Fitness:
             self._failing_since = now
         self._failures += 1
         if not self._unfit and self._failures >= FAILURES_BEFORE_UNFIT and now - self._failing_since >= FAILING:
-            self._unfit = True
+            self._unfit = self.stands_back = True
             log.warning("no upstream%s can be reached from here: questions are left to other nodes until one can (%s)",
                         self._whose, failure)  # fmt: skip
 
@@ -52,5 +49,5 @@ class Fitness:
         """One of them has answered."""
         if self._unfit:
             log.info("an upstream%s can be reached again: this node asks by itself again", self._whose)
-        self._unfit = self._cut_off = False
+        self._unfit = self.stands_back = False
         self._failures = 0

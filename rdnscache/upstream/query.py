@@ -52,6 +52,10 @@ class Query:
         """
         return False
 
+    def odd(self) -> bool:
+        """Whether what has been taken may be somebody else's than the server's."""
+        return False
+
     def wake(self) -> None:
         """What has been taken may be dealt with."""
 

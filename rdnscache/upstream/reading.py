@@ -6,6 +6,7 @@ Pure. What is believed is little: the question must be ours (RFC 5452 section 9.
 from __future__ import annotations
 
 from rdnscache.dns.question import section, subnet
+from rdnscache.dns.splice import repeats
 from rdnscache.dns.subnet import fits
 from rdnscache.dns.wire import HEADER_SIZE, Reply, parse_error, parse_reply
 
@@ -15,7 +16,7 @@ def read_reply(key: bytes, data: bytes) -> Reply | None:
     reply = parse_reply(data)
     if reply is None:
         reply = parse_error(key, data)
-    if reply is None or reply.question() != section(key):
+    if reply is None or not repeats(reply.wire, reply.end, section(key)):
         return None
     network = subnet(key)
     return reply if not network or not reply.subnet or fits(network, reply.subnet) else None

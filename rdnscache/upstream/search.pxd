@@ -1,8 +1,12 @@
 cimport cython
 
 from rdnscache.dns.wire cimport Reply
+from rdnscache.upstream.alarms cimport Alarms
 from rdnscache.upstream.attempt cimport Attempt
 from rdnscache.upstream.server cimport Server
+
+
+cdef double _NEVER
 
 
 cdef class Search:
@@ -21,6 +25,8 @@ cdef class Search:
     cdef readonly list open
     cdef list _told
     cdef object _switch
+    cdef Alarms _alarms
+    cdef double _wakes_at
     cdef readonly double late
     cdef bint _forgiven
     cdef readonly bint troubled
@@ -28,17 +34,18 @@ cdef class Search:
     cdef int _ede
     cdef Py_ssize_t _servers
     cdef dict _failures
-    cdef set _met
+    cdef tuple _met
     cdef dict _tries
-    cdef set _retried
+    cdef tuple _retried
     cdef bint _said
 
     cpdef object tell(self, Attempt attempt)
     cpdef object wake(self)
+    cpdef object alarm(self, double now)
     cpdef Attempt wait(self)
     @cython.locals(until=double, attempt=Attempt)
     cpdef double _until(self)
-    @cython.locals(seconds=double, attempt=Attempt)
+    @cython.locals(attempt=Attempt)
     cpdef object _sleep(self, double until)
     cpdef Server next_server(self)
     cpdef bint ends_round(self)

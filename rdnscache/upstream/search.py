@@ -11,6 +11,7 @@ from gevent import get_hub, getcurrent
 from rdnscache.dns.compose import EDE_OVER_BUDGET
 from rdnscache.dns.wire import NOTIMP, REFUSED, SERVFAIL, Reply
 from rdnscache.errors import LOCAL, SAID, SILENT, SPENT, UNREACHABLE, UpstreamFailed
+from rdnscache.upstream.alarms import Alarms
 from rdnscache.upstream.attempt import Attempt
 from rdnscache.upstream.server import Server
 from rdnscache.upstream.thrift import Thrift
@@ -22,7 +23,7 @@ LOSSY_ROUNDS = 8
 #: A wait that ends this many seconds late says something about this process (stopped, or busy), not about a server.
 LATE = 0.1
 #: A moment after all others.
-NEVER = 1e300
+NEVER = _NEVER = 1e300
 #: Extended DNS Errors (RFC 8914 sections 4.23 and 4.24): nobody could be reached; talking to a server failed.
 NO_REACHABLE_AUTHORITY, NETWORK_ERROR = 22, 23
 
@@ -33,7 +34,9 @@ class Search:
     `fair` is how many seconds there are at least after a pause of this process.
     """
 
-    def __init__(self, key: bytes, started: float, deadline: float, fair: float, order: Sequence[Server]) -> None:
+    def __init__(
+        self, key: bytes, started: float, deadline: float, fair: float, order: Sequence[Server], alarms: Alarms
+    ) -> None:
         self.key = key
         #: How servers with a budget are asked; None where there are none.
         self.thrift: Thrift | None = None
@@ -52,6 +55,8 @@ class Search:
         self._told: list[Attempt] = []
         #: How to go on with the greenlet that waits; by how many seconds its last wait ended too late, 0 if in time.
         self._switch: Callable[[], Any] | None = None
+        self._alarms = alarms
+        self._wakes_at = _NEVER
         self.late = 0.0
         self._forgiven = False
         self.troubled = False
@@ -63,10 +68,10 @@ class Search:
         self.failed = self.failed_at_once = False
         #: How each server failed last; those that have said something, if only that TCP is needed; silent tries.
         self._failures: dict[Server, UpstreamFailed] = {}
-        self._met: set[Server] = set()
+        self._met: tuple[Server, ...] = ()
         self._tries: dict[Server, int] = {}
         #: Those of which TCP has been asked in vain once.
-        self._retried: set[Server] = set()
+        self._retried: tuple[Server, ...] = ()
         self._said = False
 
     # Waiting
@@ -77,8 +82,13 @@ class Search:
     def wake(self) -> None:
         switch = self._switch
         if switch is not None:
-            self._switch = None
+            self._switch, self._wakes_at = None, _NEVER
             switch()
+
+    def alarm(self, now: float) -> None:
+        """It is time to do something."""
+        if now >= self._wakes_at:
+            self.wake()
 
     def wake_later(self) -> None:
         if self._switch is not None:
@@ -102,18 +112,14 @@ class Search:
         return until
 
     def _sleep(self, until: float) -> None:
-        hub = get_hub()
-        seconds = until - time.monotonic()
-        if seconds > 0:
-            timer = hub.loop.timer(seconds)
+        if until > time.monotonic():
+            self._wakes_at = until
+            self._alarms.set(self, until)
             self._switch = getcurrent().switch
-            timer.start(self.wake)
             try:
-                hub.switch()
+                get_hub().switch()
             finally:
-                self._switch = None
-                timer.stop()
-                timer.close()
+                self._switch, self._wakes_at = None, _NEVER
         if self._told:
             return
         for attempt in tuple(self.open):  # a timer that goes off late may come before what has arrived meanwhile
@@ -204,7 +210,7 @@ class Search:
 
     def met(self, server: Server) -> None:
         """It has answered over UDP, but we need TCP."""
-        self._met.add(server)
+        self._met = (*self._met, server)
 
     def hear(self, reply: Reply) -> None:
         if self._ede < 0:
@@ -224,7 +230,7 @@ class Search:
             self._said = True
         elif server in self._met and failure.why != LOCAL:  # it is there: a second try, no third
             self._tries[server] = LOSSY_ROUNDS if server in self._retried else 0
-            self._retried.add(server)
+            self._retried = (*self._retried, server)
         elif failure.why not in (SILENT, SPENT):  # the next may well arrive: it is asked until the deadline
             self._tries[server] = 0
 

@@ -1,8 +1,13 @@
 cimport cython
 
 from rdnscache.metrics cimport observe
+from rdnscache.tally cimport count
 from rdnscache.upstream.defence cimport Cookies, LetterCase
 from rdnscache.upstream.estimate cimport Estimate
+from rdnscache.upstream.health cimport Health
+
+cdef double _EARLY, _MOST_EARLY, _NONE
+cdef int _QUERIES, _SECONDS
 
 
 cdef class Server:
@@ -13,8 +18,8 @@ cdef class Server:
     cdef readonly object transport
     cdef readonly object udp
     cdef readonly object tcp
-    cdef readonly object health
-    cdef readonly object tcp_health
+    cdef readonly Health health
+    cdef readonly Health tcp_health
     cdef readonly Estimate estimate
     cdef readonly LetterCase letter_case
     cdef readonly Cookies cookies

@@ -11,6 +11,7 @@ from rdnscache.errors import SAID, UpstreamFailed
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters, observe
 from rdnscache.shared import Doubles, doubles
+from rdnscache.tally import count
 from rdnscache.upstream import defence, estimate, health
 from rdnscache.upstream.budget import Budget
 from rdnscache.upstream.datagrams import Datagrams
@@ -27,11 +28,12 @@ AT_WORK, IN_DOUBT, SHORT, RESTING = 0, 1, 2, 3
 #: times what it usually takes: before the first of them has timed out, others go elsewhere.
 DOUBT_WAITING, DOUBT_SECONDS, DOUBT_LATENCIES = 3, 0.25, 4
 #: The share of questions that are asked again as soon as the answer is overdue, and how many in a row at most.
-EARLY, MOST_EARLY = 0.05, 10.0
+EARLY, MOST_EARLY = _EARLY, _MOST_EARLY = 0.05, 10.0
 #: Replies among which one at least is quick, as long as nothing queues up; and seconds for which it is known, at least,
 #: how quick they have been.
 SEVERAL, PERIOD = 16, 5.0
 _NONE = 1e300
+_QUERIES, _SECONDS = metrics.SERVER_QUERIES, metrics.SERVER_SECONDS
 
 
 #: Numbers of a server that all workers of a node share.
@@ -123,11 +125,11 @@ class Server:
 
     def asked(self, now: float) -> None:
         """A query is sent; `waiting` is to be lowered when something has come of it."""
-        self._counters[self._block + metrics.SERVER_QUERIES] += 1
+        count(self._counters, self._block + _QUERIES, 1)
         if not self.waiting:
             self._quiet_since = now
         self.waiting += 1
-        self._spare = min(self._spare + EARLY, MOST_EARLY)
+        self._spare = min(self._spare + _EARLY, _MOST_EARLY)
 
     def may_hurry(self, now: float, last: bool) -> bool:
         """Whether others, or it again, may be asked as soon as an answer is overdue.
@@ -161,7 +163,7 @@ class Server:
         self.estimate.measured(seconds)
         self._replies += 1
         self._quickest = min(self._quickest, seconds)
-        observe(self._counters, self._block + metrics.SERVER_SECONDS, seconds, 1)
+        observe(self._counters, self._block + _SECONDS, seconds, 1)
 
     def delay(self, now: float) -> float:
         """By how many seconds the quickest of its last replies came later than it could; negative when they are few.

@@ -1,10 +1,16 @@
 cimport cython
 
 from rdnscache.dns.wire cimport Reply
+from rdnscache.dns.distill cimport distill
+from rdnscache.dns.policy cimport usable
+from rdnscache.upstream.alarms cimport Alarms
 from rdnscache.upstream.attempt cimport Attempt
+from rdnscache.upstream.choice cimport patience
 from rdnscache.upstream.search cimport Search
 from rdnscache.upstream.server cimport Server
 
+
+cdef double _JITTER
 
 cdef double _jitter()
 
@@ -18,8 +24,10 @@ cdef class Upstreams:
     cdef bint _alone
     cdef readonly bint budgeted
     cdef object _aside
+    cdef Alarms _alarms
     cdef object _local
 
+    cpdef list _in_order(self, bytes key, double now)
     @cython.locals(now=double, search=Search, attempt=Attempt, reply=Reply)
     cpdef tuple ask(self, bytes key, object on_trouble=*, object thrift=*)
     @cython.locals(attempt=Attempt)

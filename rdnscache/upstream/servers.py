@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from rdnscache import metrics
-from rdnscache.dns import policy
+from rdnscache.dns.distill import distill
+from rdnscache.dns.policy import usable
 from rdnscache.dns.wire import BADCOOKIE, BADVERS, FORMERR, NOTIMP, Reply
 from rdnscache.errors import LOCAL, SILENT, UpstreamFailed
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters
+from rdnscache.upstream.alarms import Alarms
 from rdnscache.upstream.aside import Aside
 from rdnscache.upstream.attempt import Attempt
 from rdnscache.upstream.budget import PATIENCE
@@ -25,7 +27,7 @@ from rdnscache.upstream.thrift import Errand, Thrift
 log = logging.getLogger(__name__)
 
 #: Times vary a little, or what was asked in one burst would be asked again in one burst.
-JITTER = 0.15
+JITTER = _JITTER = 0.15
 #: Seconds between two rounds in which nobody was waited for: at first, and at most; doubled each time.
 FIRST_PAUSE, LAST_PAUSE = 0.05, 1.0
 #: What part of the timeout, and how many seconds at most, are waited for a server where nothing tells of a loss, and in
@@ -45,7 +47,7 @@ def _ignore() -> None:
 
 
 def _jitter() -> float:
-    return 1.0 + JITTER * random.random()
+    return 1.0 + _JITTER * random.random()
 
 
 class Upstreams:
@@ -63,6 +65,7 @@ class Upstreams:
         #: Whether some of them may be asked only so much.
         self.budgeted = any(server.budget is not None for server in self.servers)
         self._aside = Aside(self._alone)
+        self._alarms = Alarms()
         self._local = Throttled(log)
 
     def latency(self) -> float:
@@ -94,7 +97,7 @@ class Upstreams:
         Raises UpstreamFailed when nobody is left to ask.
         """
         now = time.monotonic()
-        search = Search(key, now, now + self._deadline, self._timeout, self._in_order(key, now))
+        search = Search(key, now, now + self._deadline, self._timeout, self._in_order(key, now), self._alarms)
         if self.budgeted:
             search.use(thrift or Thrift(b"", now + PATIENCE, False, _ignore))
         try:
@@ -124,6 +127,8 @@ class Upstreams:
 
     def _in_order(self, key: bytes, now: float) -> list[Server]:
         """Every server once, the first to be asked first; whose rest is over is sent a probe."""
+        if self._alone:
+            return self.servers
         order = self._choice.order(now)
         if order[-1].health.rests_until and not order[0].health.rests_until:  # if all rest, the question is the probe
             for server in order:
@@ -287,10 +292,10 @@ class Upstreams:
             assert attempt.failure is not None
             self._failed(search, server, attempt.failure, now)
             return None
-        if attempt.edns and not policy.usable(reply) and self._otherwise(search, attempt, reply, now):
+        if attempt.edns and not usable(reply) and self._otherwise(search, attempt, reply, now):
             return None
         search.hear(reply)
-        answer = policy.distill(search.key, reply) if policy.usable(reply) else None
+        answer = distill(search.key, reply) if usable(reply) else None
         if answer is None:
             server.useless()
             search.refused(server, reply)

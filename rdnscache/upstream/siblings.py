@@ -31,6 +31,8 @@ class Siblings:
     """The workers of this node by number. `deadline` is the time one of them may take, in seconds."""
 
     def __init__(self, worker: int, addresses: Sequence[Address], deadline: float, departure: Departure) -> None:
+        #: Whether there are others.
+        self.several = len(addresses) > 1
         self._worker = worker
         self._addresses = addresses
         self._patience = deadline + MARGIN
@@ -42,7 +44,7 @@ class Siblings:
         `client` is the prefix of who asks (`client_prefix`).
         Raises UpstreamFailed when it found no answer either.
         """
-        if len(self._addresses) == 1:
+        if not self.several:
             return None
         route = route_of(key)
         if route and subnet(key):  # which networks are told to whom is not known by the route alone
