@@ -25,7 +25,7 @@ from rdnscache.outcomes import (
     Ending,
 )
 from rdnscache.query_sample import QueryRing
-from rdnscache.shared import Doubles, doubles
+from rdnscache.shared import Doubles, SharedText, doubles
 from rdnscache.tally import count
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
@@ -247,8 +247,7 @@ def observe(counters: Counters, histogram: int, seconds: float, events: int) -> 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The value of a metric for the whole node. For a histogram: the counts up to each bound and above; the sum in
-    s."""
+    """The value of a metric for the whole node; of a histogram the sum in seconds, and counts up to each bound."""
 
     metric: Metric
     labels: Labels
@@ -261,9 +260,9 @@ class Board:
 
     def __init__(self, workers: int) -> None:
         self._rows = memoryview(mmap.mmap(-1, workers * _WIDTH * 8)).cast("B").cast("Q")
-        self._reports = [_Report() for _ in range(workers)]
-        self._hours = [_Report() for _ in range(workers)]
-        self._order = _Report()
+        self._reports = [SharedText() for _ in range(workers)]
+        self._hours = [SharedText() for _ in range(workers)]
+        self._order = SharedText()
         #: The latest sampled queries of each worker.
         self.rings = [QueryRing() for _ in range(workers)]
         #: The place of each upstream, including ones no longer used; and those in use.
@@ -376,28 +375,3 @@ def _sample(metric: Metric, labels: Labels, totals: list[int], at: int) -> Sampl
     if metric.kind == HISTOGRAM:
         return Sample(metric, labels, totals[at + _SUM] / 1e9, tuple(totals[at : at + _SUM]))
     return Sample(metric, labels, totals[at])
-
-
-class _Report:
-    """A text in shared memory with one writer. Its layout: a number that is odd during writing, the length, the
-    text."""
-
-    ROOM = 64 << 10
-    _HEAD = 16
-
-    def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, self.ROOM)
-        self._head = memoryview(self._memory)[: self._HEAD].cast("Q")
-
-    def write(self, text: bytes) -> None:
-        if len(text) > self.ROOM - self._HEAD:
-            text = b""
-        self._head[0] |= 1
-        self._memory[self._HEAD : self._HEAD + len(text)] = text
-        self._head[1] = len(text)
-        self._head[0] += 1
-
-    def read(self) -> bytes:
-        before, size = self._head.tolist()
-        text = self._memory[self._HEAD : self._HEAD + min(size, self.ROOM - self._HEAD)]
-        return b"" if before & 1 or self._head[0] != before else text

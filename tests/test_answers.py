@@ -345,6 +345,6 @@ def test_explained() -> None:
     base = ("policy", "explain", "--upstream", "192.0.2.53", "www.example", "--rebind-protection", "yes")
     assert "refused, if it has a private address" in command(*base).stdout
     told = command(*base, "--dns64", "yes", "--json").stdout
-    assert "made of A, where there are none (64:ff9b::/96)" in told
-    assert "without HTTPS" in command(*base, "--filter-types", "HTTPS").stdout
+    assert "made from A if there are none (64:ff9b::/96)" in told
+    assert "HTTPS removed (without)" in command(*base, "--filter-types", "HTTPS").stdout
     assert "of the answer" not in command(*base, "--rebind-allow", "example").stdout

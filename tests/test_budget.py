@@ -112,7 +112,7 @@ class TestSlowRedis:
         class Asked:
             """Siblings or upstreams."""
 
-            budgeted = False
+            budgeted, several = False, True
 
             def __init__(self, said: object) -> None:
                 self.said = said

@@ -285,7 +285,7 @@ class TestLists:
             (("cache", "top"), "no question"),
             (("cluster", "members"), "no worker is running"),
             (("cluster", "status"), "no node is running"),
-            (("policy", "orders"), "there are no orders"),
+            (("policy", "orders"), "there are no orders and no lists"),
         ],
     )
     def test_nothing_is_said(self, redis_server: RedisServer, words: tuple[str, ...], said: str) -> None:

@@ -262,8 +262,8 @@ class TestOrders:
         ("words", "said"),
         [
             (("block", "a..b"), "a..b"),
-            (("block", "."), "cannot be blocked or passed"),
-            (("block", "a*b.test"), "cannot be blocked or passed"),
+            (("block", "."), "is no name to block or pass"),
+            (("block", "a*b.test"), "is no pattern here"),
             (("clear", "www.test"), "there is no order about www.test."),
             (("pause", "--for", "soon"), "not a time such as"),
             (("pause", "--for", "0"), "not a time such as"),

@@ -351,7 +351,7 @@ def test_the_hottest_names(upstream: Upstream, redis_server: RedisServer) -> Non
         assert client.zscore("rdns:1:hot", "{mild.test.}:AAAA") == 14
         told = command("cache", "top", "--json", "--redis", redis_server.url)
         assert [each["question"] for each in json.loads(told.stdout)][:2] == ["hot.test. A", "mild.test. AAAA"]
-        assert "hot.test. A" in command("cache", "top", "--redis", redis_server.url).stdout.splitlines()[0]
+        assert "hot.test. A" in command("cache", "top", "--redis", redis_server.url).stdout.splitlines()[1]
         server = ("--server", f"127.0.0.1:{first.port}")
         done = command("cache", "warm", "--top", "2", *server, "--redis", redis_server.url)
         assert (done.returncode, done.stdout) == (0, "2 answered, 0 refused, 0 failed, 0 silent\n")

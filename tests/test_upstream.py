@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -162,15 +163,15 @@ def test_a_dead_server_rests_and_comes_back() -> None:
 
 
 def test_ports_and_ids_differ(upstream: Upstream) -> None:
-    """Every query leaves from a port of its own with an ID of its own (RFC 5452 section 9.2)."""
+    """Every query has an ID of its own, and a port carries 16 of them at most (RFC 5452 section 9.2)."""
     with Node([upstream.address]) as node:
         for number in range(60):
             ask(node.port, f"n{number}.test")
-        ports = {port for _, port in upstream.sources}
+        ports = Counter(port for _, port in upstream.sources)
         ids = {raw[:2] for raw in upstream.raw}
-        assert len(ports) > 50 and len(ids) > 50
+        assert max(ports.values()) <= 16 and len(ids) > 50
         steps = {b - a for a, b in zip(sorted(ports), sorted(ports)[1:], strict=False)}
-        assert len(steps) > 5
+        assert len(steps) == len(ports) - 1
 
 
 def test_what_upstreams_see(upstream: Upstream) -> None:

@@ -74,7 +74,7 @@ def list_members(url: str | None, prefix: str, as_json: str) -> None:
     names = called({(each.node, each.incarnation) for each in found})
     rows = ((f"{names[each.node, each.incarnation]}.{each.worker}", _heard(each)) for each in found)
     if not echo_table(("WORKER", "HEARD"), rows):
-        echo_nothing("no worker is there")
+        echo_nothing("no worker is running")
 
 
 def _heard(member: Member) -> str:

@@ -141,7 +141,7 @@ def orders(secrets: tuple[str, ...], url: str | None, prefix: str, as_json: str)
         changed = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(each.modified))
         rows.append(("list", f"{word}: {each.names:,} names, version {each.digest[:8]} of {changed}"))
     if not echo_table(("ORDER", "ABOUT"), rows):
-        echo_nothing("nothing is ordered, and there are no lists")
+        echo_nothing("there are no orders and no lists")
 
 
 COMMANDS = (block, pass_names, clear, pause, resume, orders)
