@@ -47,7 +47,7 @@ class Upstream:
         #: Every query as it came, over UDP or TCP, and where it came from.
         self.raw: list[bytes] = []
         self.heard: Counter[str] = Counter()
-        self._seen: set[tuple[tuple[str, int], bytes]] = set()
+        self._seen: set[tuple[object, ...]] = set()
         self.sources: list[tuple[str, int]] = []
         self.transports: list[str] = []
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
@@ -145,8 +145,9 @@ class Upstream:
         if query.flags & dns.flags.QR:  # a late reply to whoever had this port before
             return
         with self.lock:
-            again = (source, data[:2]) in self._seen and transport == "udp"  # sent again, from the same port
-            self._seen.add((source, data[:2]))
+            same = (source, data[:2], question.name, question.rdtype)  # a port may carry another with the same ID
+            again = same in self._seen and transport == "udp"  # sent again, from the same port
+            self._seen.add(same)
             self.heard[question.name.to_text().lower()] += 1
             self.counts[question.name.to_text().lower(), dns.rdatatype.to_text(question.rdtype)] += not again
             self.raw.append(data)
