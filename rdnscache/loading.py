@@ -32,7 +32,7 @@ _TRANSPORTS = {TLS: "upstream.tls", HTTPS: "upstream.http2"}
 
 
 def load(config: Config) -> Work:
-    """All that a worker needs with this configuration; to be called in each."""
+    """Load all that a worker needs with this configuration; what is returned is to be called in each worker."""
     for name in _COOPERATING:
         import_module(f"gevent.{name}")
     schemes = {endpoint.scheme for endpoint in config.endpoints}

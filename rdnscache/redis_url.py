@@ -72,11 +72,11 @@ class RedisUrl:
         """Whether another attempt may reach another server, through sentinels or a host name."""
         return self.kind != SERVER or (not self.socket and not _is_address(self.hosts[0][0]))
 
-    def arguments(self, host: Host | None = None) -> dict[str, Any]:
-        """Arguments for redis-py's connections except login and database; `host` replaces the first host."""
+    def arguments(self) -> dict[str, Any]:
+        """Arguments for redis-py's connections except login and database."""
         if self.socket:
             return {"path": self.socket}
-        name, port = host or self.hosts[0]
+        name, port = self.hosts[0]
         return {"host": name, "port": port} | self.tls_arguments
 
 

@@ -193,7 +193,7 @@ class Worker:
     def _make_admin(self, inherited: Inherited, seal: Seal | None) -> Admin | None:
         if inherited.admin is None:
             return None
-        # imported here: only some workers have one, and they start before serving, since an import blocks the hub
+        # imported here: only nodes with an admin port need it; `loading` has done so before the fork
         from rdnscache.admin.page_orders import PageOrders
         from rdnscache.admin.page_status import PageStatus
         from rdnscache.admin.server import Admin

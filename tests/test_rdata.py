@@ -347,7 +347,7 @@ def test_what_a_page_is_shown_costs_a_worker_little(kind: str) -> None:
     """A look-up reads a bounded part of an answer, whatever the rest of it holds."""
     reply = parse_reply(costly()[kind])
     assert reply is not None
-    assert steps(lambda: answer_lines(reply, whole=False)) < 10 * MOST_TEXT
+    assert steps(lambda: answer_lines(reply, whole=False)) < 8 * MOST_TEXT
 
 
 @pytest.mark.skipif(not rdata.__file__.endswith(".py"), reason="steps of compiled code are not counted")

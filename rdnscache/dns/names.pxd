@@ -6,7 +6,7 @@ cdef list _ESCAPED
 @cython.locals(out=bytearray)
 cpdef str label_text(bytes label)
 
-@cython.locals(index=Py_ssize_t, shown=int)
+@cython.locals(index=Py_ssize_t)
 cdef object _spell(bytearray out, bytes wire, Py_ssize_t start, Py_ssize_t stop)
 
 cpdef str name_text(bytes wire)

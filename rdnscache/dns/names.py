@@ -108,9 +108,8 @@ def label_text(label: bytes) -> str:
 def _spell(out: bytearray, wire: bytes, start: int, stop: int) -> None:
     """Append a label in presentation form."""
     for index in range(start, stop):
-        shown = _SHOWN[wire[index]]
-        if shown:
-            out.append(shown)
+        if _SHOWN[wire[index]]:
+            out.append(_SHOWN[wire[index]])
         else:
             out += _ESCAPED[wire[index]]
 

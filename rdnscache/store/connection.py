@@ -20,11 +20,11 @@ ROOM = 1 << 18
 
 
 class Connection:
-    """A connection that has said who we are; `timeout` in seconds is for each step of it, and each reply later.
+    """A connection that has logged in. `timeout`, in seconds, is for each step of that, and for each reply later.
 
-    `host` is another than the first of the URL, `login` another than the server's: that for sentinels.
-    Every method raises StoreDown when it is lost; the first three the `ReplyError` of a server that refuses us, and
-    ValueError where the password or a certificate cannot be read.
+    `host` is used instead of the first host of the URL, `login` instead of the server's (sentinels have their own).
+    Every method raises StoreDown when the connection is lost. Opening one also raises the `ReplyError` of a server that
+    refuses the login, and ValueError when the password, a certificate or a key cannot be used.
     """
 
     def __init__(
