@@ -103,6 +103,8 @@ class Supervisor:
         self.processes.catch_signals()
         self.processes.keep(Keeper(handed.keeper))
         self._begin_lists(wait=not handed.workers)
+        if not handed.workers:
+            self.processes.go_on(0.0)  # an embedded server starts while we load
         from rdnscache.loading import load  # the one import upward
 
         work = load(config)
