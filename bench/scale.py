@@ -1,0 +1,177 @@
+"""What Redis and nodes spend as nodes become more: `python -m bench.scale [--nodes 4,16,32,64]`.
+
+A balancer is imitated: each question of one stream, names drawn by Zipf's law, goes to a node drawn at random, each of
+which has one worker; all share one Redis. Prints for each number of nodes what was asked and spent, and what the model
+of docs/performance.md makes of it, with prices fitted to all these runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import redis
+
+from bench import load
+from bench.lab import Lab, Scale, Server, redis_url
+from bench.servers import OURS, Kind
+from bench.system import free_port, wait_for
+from bench.tools import counters, slow_upstream
+
+NAMES, QUESTIONS, RATE = 20_000, 40_000, 2_000
+#: Seconds that an answer of the upstream takes; that nodes are left alone, to see what they spend then.
+DELAY, IDLE = 0.02, 10.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One number of nodes. Microseconds are of CPU, for all that was asked; upkeep is taken out."""
+
+    nodes: int
+    questions: int
+    answered: int
+    unique: int  # names asked
+    by_node: int  # names asked of each node, summed over nodes
+    upstream: int
+    messages: int
+    redis_us: float
+    nodes_us: float
+    commands: int
+    redis_idle_us: float  # a second, of one node
+    node_idle_us: float  # a second, of one node
+    pss_mb: float  # of one node
+
+    @property
+    def reads(self) -> int:
+        """Names a node had to take from Redis, or to wait for, since another had asked."""
+        return self.by_node - self.unique
+
+
+def streams(nodes: int) -> list[list[str]]:
+    """What each node is asked."""
+    source = random.Random(1)
+    batch = load.cold_names(NAMES)
+    weights = [1 / (rank + 1) for rank in range(NAMES)]
+    found: list[list[str]] = [[] for _ in range(nodes)]
+    for name in source.choices(batch, weights, k=QUESTIONS):
+        found[source.randrange(nodes)].append(name)
+    return found
+
+
+def measure(lab: Lab, kind: Kind, nodes: int) -> Run:
+    asked = streams(nodes)
+    with ExitStack() as stack:
+        upstream = stack.enter_context(slow_upstream(lab, DELAY))
+        server = stack.enter_context(lab.redis())
+        admins = [free_port() for _ in range(nodes)]
+        running = [
+            stack.enter_context(
+                lab.run(
+                    kind, "--redis", redis_url(server), "--node-id", f"n{number}", "--admin", f"127.0.0.1:{admin}",
+                    upstream=upstream.port, entries=NAMES,
+                )
+            )
+            for number, admin in enumerate(admins)
+        ]  # fmt: skip
+        client = stack.enter_context(redis.Redis(port=server.port))
+        wait_for(lambda: client.zcard("rdns:1:nodes") >= nodes, 60, "not all nodes are in the register")
+        begun = _spent(client, server, running, admins)
+        time.sleep(IDLE)
+        rested = _spent(client, server, running, admins)
+        began = time.monotonic()
+        runs = _ask(running, [lab.write(names) for names in asked])
+        taken = time.monotonic() - began
+        done = _spent(client, server, running, admins)
+        pss = sum(each.program.pss() for each in running) / nodes / 1e6
+    idle = {name: (rested[name] - begun[name]) / IDLE for name in begun}
+    load_only = {name: done[name] - rested[name] - idle[name] * taken for name in done}
+    return Run(
+        nodes=nodes,
+        questions=QUESTIONS,
+        answered=sum(run.completed - run.failed for run in runs),
+        unique=len({name for names in asked for name in names}),
+        by_node=sum(len(set(names)) for names in asked),
+        upstream=int(done["upstream"] - rested["upstream"]),
+        messages=int(done["messages"] - rested["messages"]),
+        redis_us=load_only["redis"] * 1e6,
+        nodes_us=load_only["nodes"] * 1e6,
+        commands=int(load_only["commands"]),
+        redis_idle_us=idle["redis"] / nodes * 1e6,
+        node_idle_us=idle["nodes"] / nodes * 1e6,
+        pss_mb=pss,
+    )
+
+
+def _ask(running: Sequence[Server], files: Sequence[object]) -> list[load.Run]:
+    processes: list[subprocess.Popen[str]] = []
+    try:
+        for server, path in zip(running, files, strict=True):
+            pace = ("-c", "1", "-q", "500", "-n", "1", "-Q", str(max(RATE // len(running), 1)))
+            processes.append(load.start_dnsperf(server.port, path, *pace))  # type: ignore[arg-type]
+        return [load.finish(process, 240) for process in processes]
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+
+def _spent(client: redis.Redis, server: Server, running: Sequence[Server], admins: Sequence[int]) -> dict[str, float]:
+    stats = client.info("commandstats")
+    publish = stats.get("cmdstat_publish", {"calls": 0})
+    return {
+        "redis": server.program.cpu(),
+        "nodes": sum(each.program.cpu() for each in running),
+        "commands": sum(float(each["calls"]) for each in stats.values()),
+        "messages": float(publish["calls"]),
+        "upstream": sum(counters(admin)["rdnscache_upstream_queries_total"] for admin in admins),
+    }
+
+
+def fitted(rows: Sequence[tuple[float, float]], values: Sequence[float]) -> tuple[float, float]:
+    """The two prices with which rows of counts come nearest to the values; least squares."""
+    aa, ab, bb = (sum(row[i] * row[j] for row in rows) for i, j in ((0, 0), (0, 1), (1, 1)))
+    av, bv = (sum(row[i] * value for row, value in zip(rows, values, strict=True)) for i in (0, 1))
+    det = aa * bb - ab * ab
+    return (av * bb - bv * ab) / det, (bv * aa - av * ab) / det
+
+
+def told(runs: Sequence[Run]) -> None:
+    print("| nodes | asked | answered | names | names by node | upstream ÷ names | messages | commands of Redis |")
+    print("|---|---|---|---|---|---|---|---|")
+    for run in runs:
+        print(
+            f"| {run.nodes} | {run.questions:,} | {run.answered:,} | {run.unique:,} | {run.by_node:,} "
+            f"| {run.upstream / run.unique:.4f} | {run.messages:,} | {run.commands:,} |"
+        )
+    counts = [(float(run.unique), float(run.reads)) for run in runs]
+    prices = fitted(counts, [run.redis_us for run in runs]) if len(runs) > 1 else (0.0, 0.0)
+    print("\n| nodes | Redis CPU µs/question | by the model | idle: Redis µs/s for a node | a node ms/s | PSS MB |")
+    print("|---|---|---|---|---|---|")
+    for run, (unique, reads) in zip(runs, counts, strict=True):
+        modelled = (prices[0] * unique + prices[1] * reads) / run.questions
+        print(
+            f"| {run.nodes} | {run.redis_us / run.questions:.1f} | {modelled:.1f} | {run.redis_idle_us:.0f} "
+            f"| {run.node_idle_us / 1000:.1f} | {run.pss_mb:.1f} |"
+        )
+    print(f"\nfitted: {prices[0]:.0f} µs of Redis for a name asked upstream, {prices[1]:.0f} for one from Redis")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("--nodes", default="4,16,32,64", help="how many nodes, with commas")
+    lab = Lab(Scale(seconds=2, cold=2000, samples=1000))
+    kind = next(each for each in OURS if each.name == "rdnscache")
+    try:
+        told([measure(lab, kind, int(count)) for count in parser.parse_args().nodes.split(",")])
+    finally:
+        lab.close()
+
+
+if __name__ == "__main__":
+    main()
