@@ -17,7 +17,7 @@ from rdnscache import __version__, clock
 from rdnscache.breath import Breath
 from rdnscache.cache import Cache
 from rdnscache.config import Config, options
-from rdnscache.config_text import plain
+from rdnscache.config_text import plain, toml_name
 from rdnscache.departure import Departure
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.names import TYPES, question_text, rcode_text
@@ -50,8 +50,8 @@ class WorkerStatus:
     def __init__(
         self, config: Config, worker: int, counters: Counters, life: Incarnation, departure: Departure
     ) -> None:
-        values = {option.name: plain(option, getattr(config, option.name)) for option in options()}
-        shared = {option.name for option in options() if not option.metadata["own"]}
+        values = {toml_name(option): plain(option, getattr(config, option.name)) for option in options()}
+        shared = {toml_name(option) for option in options() if not option.metadata["own"]}
         self._departure = departure
         self._counters = counters
         self._lasting = {

@@ -10,6 +10,8 @@ import pytest
 from support import ROOT, Node, RedisServer, Upstream, command, wait_for
 
 from rdnscache.cli import node_file
+from rdnscache.config import options
+from rdnscache.config_text import toml_name
 
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
@@ -37,6 +39,7 @@ def test_commands_find_redis_and_the_node(redis_server: RedisServer, upstream: U
         told = json.loads(command("cluster", "config", "n1", "--json", *by_file).stdout)
         assert (told["prefix"], told["workers"], told["admin_token"]) == ("mine", 1, "***")
         assert told["listen"] == [f"127.0.0.1:{node.port}"]
+        assert told.keys() == {toml_name(option) for option in options()}
         assert command("cluster", "config", "n2", *by_file).returncode == 1
 
 

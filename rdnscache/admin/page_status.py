@@ -13,7 +13,7 @@ from gevent.lock import BoundedSemaphore
 from rdnscache.admin.query_search import search
 from rdnscache.breath import Breath
 from rdnscache.config import Config, options
-from rdnscache.config_text import plain
+from rdnscache.config_text import plain, toml_name
 from rdnscache.dns.names import question_text
 from rdnscache.errors import StoreDown
 from rdnscache.metrics import Board
@@ -168,7 +168,7 @@ class PageStatus:
         latest = min(found, key=lambda each: each.age)
         parts = (latest.told.get("own"), latest.told.get("config"))
         values = {name: value for part in parts for name, value in as_dict(part).items()}
-        usual = {option.name: plain(option, option.default) for option in options()}
+        usual = {toml_name(option): plain(option, option.default) for option in options()}
         told = [{"option": name, "value": value, "default": name in usual and usual[name] == value}
                 for name, value in sorted(values.items())]  # fmt: skip
         return json.dumps({"node": latest.node, "options": told}).encode()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rdnscache import __version__, zone
 from rdnscache.config import Config, options
-from rdnscache.config_text import plain
+from rdnscache.config_text import plain, toml_name
 from rdnscache.errors import ConfigError
 from rdnscache.forms import form
 from rdnscache.group_policies import GroupPolicies, load_policies
@@ -293,9 +293,9 @@ class Supervisor:
             old, new = (getattr(config, option.name) for config in (self.config, wanted))
             if old != new:
                 when = ", in effect after a restart" if option.metadata["fixed"] else ""
-                self.orders.waiting += [option.name] if when else []
+                self.orders.waiting += [toml_name(option)] if when else []
                 told = [str(plain(option, value))[:LONGEST_TOLD] for value in (old, new)]
-                log.info("%s: %s -> %s%s", option.name, *told, when)
+                log.info("%s: %s -> %s%s", toml_name(option), *told, when)
         changed = replace(wanted, **keep)
         if changed == self.config and policy.digest == self.policy.digest:
             self._begin_lists(wait=True, prove=True)
