@@ -9,6 +9,7 @@ installed when it begins, so it knows DNS only as far as it must. Exit code 1 wh
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import struct
@@ -79,8 +80,8 @@ def follow(node: subprocess.Popen[bytes], port: int, said: Path, started: float)
 
 def all_changed(text: str) -> bool:
     """Whether each worker has said in both forms that it has found Redis, where there is one."""
-    count = int(text.partition(" workers on ")[0].rpartition(" ")[2])
-    return "no Redis to embed" in text or text.count("attached to Redis") >= 2 * count
+    workers = re.search(r"(\d+) workers? on ", text)
+    return "no Redis to embed" in text or text.count("attached to Redis") >= 2 * int(workers[1] if workers else 1)
 
 
 def bound() -> socket.socket:

@@ -22,7 +22,8 @@ def greet(config: Config, bound: list[Address], admin_port: int, redis_url: str 
     """A summary for the person at the terminal: what runs here, and what to try."""
     first = bound[0]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(first.host, first.host)
-    print(f"rdnscache node {config.node_id}: {config.workers} workers on {', '.join(map(str, bound))} (UDP and TCP)")
+    workers = f"{config.workers} worker{'' if config.workers == 1 else 's'}"
+    print(f"rdnscache node {config.node_id}: {workers} on {', '.join(map(str, bound))} (UDP and TCP)")
     print(f"  upstreams   {', '.join(each.label for each in config.upstream)}")
     if config.zone:
         print(f"  zones       {_zones_text(config)}")
