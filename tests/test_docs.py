@@ -1,4 +1,4 @@
-"""What the documentation prints exists: links, files, commands with their options, variables, metrics, TOML examples."""
+"""What the docs print exists: links, files, commands with their options, variables, metrics, TOML examples."""
 
 from __future__ import annotations
 
