@@ -40,6 +40,7 @@ COMPILED = {
     "rdnscache.dns.wire": ".py",
     "rdnscache.dns.zones": ".py",
     "rdnscache.flights": ".py",
+    "rdnscache.operator.snapshot_lines": ".py",
     "rdnscache.policy.list_text": ".py",
     "rdnscache.policy.lists": ".py",
     "rdnscache.policy.name_table": ".py",

@@ -73,7 +73,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
 def unpacked(file: BinaryIO) -> BinaryIO:
     """The file, or the content of a gzip file: unpacked while it is read, so that it may be larger than memory."""
-    buffered = io.BufferedReader(cast(io.RawIOBase, file))
+    buffered = file if hasattr(file, "peek") else io.BufferedReader(cast(io.RawIOBase, file))
     if buffered.peek(2)[:2] == b"\x1f\x8b":
         return cast(BinaryIO, gzip.GzipFile(fileobj=buffered))
     return buffered

@@ -8,6 +8,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import dns.message
@@ -15,10 +16,13 @@ import dns.rrset
 import pytest
 from support import ROOT, RedisServer, clean_env, command, wait_for
 
-from rdnscache.operator.snapshot import PORTION
+from rdnscache.operator.snapshot import BLOCK
 
 #: About commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
+
+#: About the lines in a block that one process stores; those here have more than 200 octets.
+PORTION = BLOCK // 200
 
 HEAD = '{"rdnscache": "snapshot", "version": "1"}'
 INFO = "rcode=NOERROR ttl=300 stale=60 stored=2026-11-27T12:00:00Z from=192.0.2.53 node=n1"
@@ -84,8 +88,58 @@ def test_ctrl_c_says_how_far_it_came(redis_server: RedisServer) -> None:
         many = [json.dumps(line(name, wire_of(name))) for name in (f"n{number}.test." for number in range(PORTION))]
         process.stdin.write("\n".join([HEAD, *many, *many[:200]]) + "\n")
         process.stdin.flush()
-        wait_for(lambda: client.dbsize() >= PORTION, 20)
+        least = (BLOCK - 1000) // (1 + max(map(len, many)))
+
+        def stored() -> bool:
+            """Whether a block is stored, and nothing more comes."""
+            before = client.dbsize()
+            time.sleep(0.2)
+            return client.dbsize() == before >= least
+
+        wait_for(stored, 20)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said == f"rdnscache: interrupted: {PORTION} entries stored, perhaps some more\n"
+    assert said == f"rdnscache: interrupted: {client.dbsize()} entries stored, perhaps some more\n"
+
+
+def test_lines_of_any_form(redis_server: RedisServer, tmp_path: Path) -> None:
+    """Line ends of any kind, empty lines, a byte order mark and a last line without an end are read; a line of any
+    length, wherever it lies, is refused as one.
+    """
+    good = [json.dumps(line(name, wire_of(name))) for name in (f"n{number}.test." for number in range(4))]
+    odd = json.dumps(line(r"a\046b.test.", wire_of(r"a\.b.test.")))
+    plain = json.dumps(line("n9.test.", wire_of("n9.test.")))
+    wrong = [plain.replace("300000", told) for told in ("0300000000000000", "-1", "3e5", '"1"', "", "9" * 5000, "true")]
+    wrong += [plain.replace("n9", "N9"), plain + " x", plain.replace("node=n1", "node=\x01"), plain[:-1], "[" * 5000]
+    wrong += [plain.replace('"wire": "', '"wire": "=='), plain.replace("n9", "n\x7f9"), plain.replace("n9", "\u00e9")]
+    long = ["x" * 99_999, "x" * 100_001, "y" * (2 * BLOCK), "{" + " " * BLOCK + "}", plain.replace("n9", "n" * BLOCK)]
+    text = (
+        "\ufeff\n"
+        + "\r\n".join([HEAD, good[0], "", odd, " "])
+        + "\n"
+        + "\n".join([*long[:3], good[1], *wrong, "\t", *long[3:], good[2], good[3]])
+    )
+    file = tmp_path / "snapshot"
+    file.write_bytes(text.encode())
+    done = command("cache", "import", str(file), "--redis", redis_server.url)
+    assert done.stdout == f"stored 5, already there 0, refused {len(wrong) + len(long)}\n", done.stdout + done.stderr
+    assert redis_server.client().exists(r"rdns:1:{a\046b.test.}:A")
+
+
+def test_values_larger_than_an_entry_has(redis_server: RedisServer, tmp_path: Path) -> None:
+    """Whoever writes to Redis cannot make a list, a look-up or an export fail: what is too large is no entry."""
+    client = redis_server.client()
+    whole = {"info": INFO, "answer": "-", "wire": wire_of("a.test.")}
+    for number, told in enumerate(({"answer": "x" * (2 << 20)}, {"answer": "x" * 70_000}, {"wire": "x" * 70_000})):
+        client.hset(f"rdns:1:{{n{number}.test.}}:A", mapping=whole | told)
+    client.hset("rdns:1:{a.test.}:A", mapping=whole)
+    client.set("rdns:1:{b.test.}:A", "no hash")
+    for key in client.scan_iter("rdns:1:*"):
+        client.pexpire(key, 300_000)
+    url = ("--redis", redis_server.url)
+    assert command("cache", "get", "n0.test", *url).returncode == 1
+    listed = command("cache", "ls", *url)
+    assert {row.split()[0] for row in listed.stdout.splitlines()[1:]} == {"a.test.", "n2.test."}, listed.stderr
+    done = command("cache", "export", str(tmp_path / "all"), *url)
+    assert done.stderr == "exported 3 entries\n"

@@ -154,18 +154,19 @@ def top(limit: int, url: str | None, prefix: str, as_json: str) -> None:
 @redis_options
 def export_entries(file: TextIO, url: str | None, prefix: str, secrets: tuple[str, ...], as_json: str) -> None:
     """Write all entries to FILE, '-' for standard output: one JSON object per line."""
+    from rdnscache.operator.pages import KEYS
     from rdnscache.operator.snapshot import export
 
     if file.name == "-" and sys.stdout is None:
         raise ConfigError("standard output is closed")
     browser = open_browser(url, prefix, secrets)
-    count = -1  # the first line is not an entry
+    count = 0
     try:
-        for line in progress(export(browser), browser, prints=file.name == "-"):
-            file.write(line + "\n")
-            count += 1
+        for lines, some in progress(export(browser), browser, prints=file.name == "-", each=KEYS):
+            file.write(lines)
+            count += some
     except KeyboardInterrupt:
-        echo(f"rdnscache: interrupted: {entries(max(count, 0))} exported, not all", err=True)
+        echo(f"rdnscache: interrupted: {entries(count)} exported, not all", err=True)
         sys.exit(130)
     text = json.dumps({"exported": count}) if as_json else f"exported {entries(count)}"
     echo(text, err=True)

@@ -31,6 +31,10 @@ Field = Callable[[bytes, int, int], tuple[str, int]]
 def answer_text(reply: Reply) -> str:
     """The answer section, or the authority section where there is no answer; one record a line."""
     count = reply.ancount or reply.nscount
+    if count == 1:
+        line = _lines(reply, 1)[0]
+        if line and len(line) < MOST_TEXT:
+            return line
     return "\n".join(bounded(_lines(reply, min(count, MOST_RECORDS)), count))
 
 

@@ -21,6 +21,7 @@ from rdnscache.errors import StoreDown
 from rdnscache.operator import pages
 from rdnscache.operator.counting import SAMPLE, SIGNED_SAMPLE, Counts, count
 from rdnscache.operator.places import connect, has_slots, line, primaries, redis_errors, slotted, some_primary
+from rdnscache.operator.snapshot_lines import Stored
 from rdnscache.printable import printable
 from rdnscache.redis_url import parse
 from rdnscache.store.complaint import may_not, sentence
@@ -252,9 +253,9 @@ class Browser:
             replies: list[Any] = pipeline.execute(raise_on_error=False)
         yield from zip(keys, replies[::2], replies[1::2], strict=True)
 
-    def note_odd(self, entries: Sequence[tuple[str, bytes, int]]) -> None:
-        """Called before entries are stored: list those whose keys cannot be derived, by key, question and ms left."""
-        odd = {key: left for key, question, left in entries if not guessable(question)}
+    def note_odd(self, entries: Sequence[Stored]) -> None:
+        """Called before entries are stored: list those whose keys cannot be derived."""
+        odd = {key: left for key, question, left, *_ in entries if not guessable(question)}
         if not odd or has_slots(self.redis):
             return
         with redis_errors():
@@ -279,10 +280,6 @@ class Browser:
                 page = next(found, None)
             if page is None:
                 return
-            late = [key for key, left, _ in page if left == pages.NOT_TOLD]
-            if late:
-                page[:] = [row for row in page if row[1] != pages.NOT_TOLD]
-                page += [(key, left, told) for key, told, left in self.read(late, *fields) if _is_row(told, left)]
             if self._gone:
                 page[:] = [row for row in page if self._stands(row[0], row[2][0])]
             yield page
@@ -366,12 +363,7 @@ class Browser:
     def _view(self, key: str, fields: Any, left_ms: Any) -> View | None:
         """None for a key that has expired meanwhile, or is not an entry."""
         question = self.names.question(key)
-        if (
-            question is None
-            or not isinstance(fields, list)
-            or not isinstance(fields[0], bytes)
-            or not isinstance(left_ms, int)
-        ):
+        if question is None or not pages.is_row(fields, left_ms) or not isinstance(fields[0], bytes):
             return None
         info = dict(_INFO_PAIR.findall(printable(fields[0].decode("utf-8", "replace"))))
         ttl, stale = (int(info.get(name, "")[:9]) if info.get(name, "").isdecimal() else 0 for name in ("ttl", "stale"))
@@ -389,10 +381,6 @@ class Browser:
             route=info.get("route", ""),
             answer=[printable(line) for line in (fields[1] or b"").decode("utf-8", "replace").split("\n") if line],
         )
-
-
-def _is_row(fields: Any, left: Any) -> bool:
-    return isinstance(fields, list) and isinstance(left, int)
 
 
 def _type_of(key: str) -> str:

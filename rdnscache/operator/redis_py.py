@@ -67,9 +67,17 @@ class Line:
         told = [str(part) if isinstance(part, int) else part for part in command]
         self._connection.send_packed_command(self._connection.pack_commands([told]))
 
+    def send_packed(self, commands: bytes) -> None:
+        """The same with commands that are packed already; see `connection.packed`."""
+        self._connection.send_packed_command([commands])
+
     def receive(self) -> Any:
         """The next reply; an error is one as well."""
         return self._reply()
+
+    def replies(self, count: int) -> list[Any]:
+        """The next replies."""
+        return [self._reply() for _ in range(count)]
 
     def _reply(self) -> Any:
         try:

@@ -52,25 +52,29 @@ class Connection:
         return self._sock.fileno() < 0
 
     def send_command(self, *command: Any) -> None:
+        self.send_packed(packed([command]))
+
+    def send_packed(self, commands: bytes) -> None:
+        """Commands as `packed` makes them; their replies are read later."""
         try:
             self._sock.settimeout(self._timeout)
-            self._sock.sendall(packed([command]))
+            self._sock.sendall(commands)
         except OSError as error:
             raise self._lost(error) from None
 
     def ask(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """The replies to commands that are sent together; errors stand in their places."""
-        try:
-            self._sock.settimeout(self._timeout)
-            self._sock.sendall(packed(commands))
-            return [self._reply() for _ in commands]
-        except (OSError, ValueError) as error:
-            raise self._lost(error) from None
+        self.send_packed(packed(commands))
+        return self.replies(len(commands))
 
     def receive(self) -> Any:
         """The next reply; an error is one as well."""
+        return self.replies(1)[0]
+
+    def replies(self, count: int) -> list[Any]:
+        """The next replies; errors stand in their places."""
         try:
-            return self._reply()
+            return [self._reply() for _ in range(count)]
         except (OSError, ValueError) as error:
             raise self._lost(error) from None
 

@@ -160,6 +160,14 @@ class DirectLine:
         """Ask, without waiting for the reply."""
         self._connection.send_command(*command)
 
+    def send_packed(self, commands: bytes) -> None:
+        """The same with commands that are packed already; see `connection.packed`."""
+        self._connection.send_packed(commands)
+
+    def replies(self, count: int) -> list[Any]:
+        """The next replies."""
+        return self._connection.replies(count)
+
     def receive(self) -> Any:
         """The next reply; an error is one as well."""
         return self._connection.receive()
