@@ -6,8 +6,8 @@ from rdnscache.dns.wire cimport Query
 
 
 cdef packed struct Cell:
-    # An entry. The octets behind it are its key, the places of its TTLs, and its tail as it was when it was stored.
-    Cell* chain  # the next of the same bucket
+    # An entry. The octets after it are its key, the offsets of its TTLs, and its tail as it was stored.
+    Cell* chain  # the next one in the bucket
     Cell* newer
     Cell* older
     PyObject* origin
@@ -18,7 +18,7 @@ cdef packed struct Cell:
     int32_t stale
     int32_t ede
     uint16_t key_size
-    uint16_t places_size
+    uint16_t offsets_size
     uint16_t tail_size
     uint16_t additional
     uint16_t essential
@@ -40,7 +40,7 @@ cdef class Cache:
     cdef public Py_ssize_t size
     cdef public Py_ssize_t evictions
     cdef Py_ssize_t _count
-    # Buckets are in segments; the first `_buckets` of them are in use, and `_mask` is the next power of two less one.
+    # Buckets are in segments; the first `_buckets` buckets are in use, `_mask` is the next power of two minus one.
     cdef Cell*** _segments
     cdef size_t _room
     cdef size_t _buckets
@@ -66,7 +66,7 @@ cdef class Cache:
     cpdef Entry oldest(self)
     cpdef bint release(self, Py_ssize_t count) except -1
     cdef Cell* _find(self, bytes key) except? NULL
-    cdef int _stays(self, Cell* cell) except -2
+    cdef int _keep_or_remove(self, Cell* cell) except -2
     cdef Cell* _current(self, bytes key, double now) except? NULL
     cdef Cell* _packed(self, Entry entry) except? NULL
     cdef Cell** _bucket(self, uint32_t hash) noexcept

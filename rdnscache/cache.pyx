@@ -1,7 +1,7 @@
-"""L1, with each entry in one piece of memory; see cache.py.
+"""L1 with each entry in one block of memory; cache.py documents it.
 
-Entries are found by linear hashing (Litwin, VLDB 1980): with each that is put or goes one bucket is split or merged at
-most, so no growth ever holds up the hub. Sizes are checked when an entry is packed, so that hits need not.
+Entries are found by linear hashing (Litwin, VLDB 1980): each insertion or removal splits or merges one bucket at most,
+so that growing never blocks the hub. Sizes are checked when an entry is packed, so that hits need not check them.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -29,15 +29,15 @@ cdef enum:
     _PATIENCE = 200
     _LOOKS = 2000
     _TESTS = 100
-    # Sweeps at the same time: colours are told apart by their distance.
+    # Maximum number of simultaneous sweeps: colours wrap around and are compared by their distance.
     _SWEEPS = 100
-    # Buckets of a segment, a power of two; and the segments that there is room for at first.
+    # Buckets of a segment, a power of two; the initial number of segment pointers.
     _SEGMENT = 512
     _ROOM = 8
-    # Texts of origins that are shared.
+    # Maximum number of origin texts kept for sharing.
     _ORIGINS = 1000
-    # Flags: visited since the hand came by; signed data; a new life is to be had; is being fetched again, or never is;
-    # hit once, hit more often.
+    # Flags: visited since the hand passed; AD; a prefetch brings a full TTL; is being prefetched, or never is;
+    # hit once; hit more often.
     _VISITED = 1
     _AUTHENTIC = 2
     _RENEWS = 4
@@ -214,14 +214,14 @@ cdef class Cache:
         cdef Cell* cell = self._bucket(hashed)[0]
         while cell != NULL:
             if cell.hash == hashed and cell.key_size == size and not memcmp(cell.octets, PyBytes_AS_STRING(key), size):
-                if cell.colour != self._colour and self._stays(cell) == 0:
+                if cell.colour != self._colour and self._keep_or_remove(cell) == 0:
                     return NULL
                 return cell
             cell = cell.chain
         return NULL
 
-    cdef int _stays(self, Cell* cell) except -2:
-        """Whether no sweep forgets it; -1: its name was enough to tell."""
+    cdef int _keep_or_remove(self, Cell* cell) except -2:
+        """1 if the entry is kept, 0 if a sweep has removed it, -1 if it is kept and needed no test."""
         cdef Sweep sweep
         cdef int stays = -1
         for sweep in list(self._sweeps):
@@ -243,27 +243,27 @@ cdef class Cache:
         return cell
 
     cdef Cell* _packed(self, Entry entry) except? NULL:
-        """A cell of its own; NULL where something about the entry does not fit into one: no message is like that."""
-        cdef bytes key = entry.key, places = entry.ttls, tail = entry.tail
+        """A new cell; NULL if the entry does not fit into one, which no entry of a DNS message does."""
+        cdef bytes key = entry.key, offsets = entry.ttls, tail = entry.tail
         cdef str origin = self._shared(entry.origin)
         cdef Py_ssize_t size = len(tail), at = len(key), index
         cdef Cell* cell
         cdef uint8_t* octets
-        if at > 0xFFFF or len(places) > 0xFFFF or size > 0xFFFF or not 0 <= entry.rcode <= 0xFFFF:
+        if at > 0xFFFF or len(offsets) > 0xFFFF or size > 0xFFFF or not 0 <= entry.rcode <= 0xFFFF:
             return NULL
         if not (0 <= entry.essential <= size and 0 <= entry.additional <= size and 0 <= entry.action <= 0xFF):
             return NULL
-        for index in range(0, len(places) - 1, 2):
-            if ((<uint8_t> places[index]) << 8 | <uint8_t> places[index + 1]) + 4 > size:
+        for index in range(0, len(offsets) - 1, 2):
+            if ((<uint8_t> offsets[index]) << 8 | <uint8_t> offsets[index + 1]) + 4 > size:
                 return NULL
-        cell = <Cell*> PyMem_Malloc(_HEAD + at + len(places) + size)
+        cell = <Cell*> PyMem_Malloc(_HEAD + at + len(offsets) + size)
         if cell == NULL:
             raise MemoryError
         memset(cell, 0, _HEAD)
         cell.hash = _hash(key)
         cell.stored, cell.held = entry.stored, <float> (entry.held_until - entry.stored)
         cell.ttl, cell.stale, cell.ede = entry.ttl, entry.stale, entry.ede
-        cell.key_size, cell.places_size, cell.tail_size = at, len(places) & ~1, size
+        cell.key_size, cell.offsets_size, cell.tail_size = at, len(offsets) & ~1, size
         cell.additional, cell.essential = entry.additional, entry.essential
         cell.ancount, cell.nscount, cell.arcount = entry.ancount, entry.nscount, entry.arcount
         cell.colour = self._colour
@@ -275,17 +275,17 @@ cdef class Cache:
         if entry.renew_at == _FAR:
             cell.flags |= _NOT_AGAIN
         memcpy(cell.octets, PyBytes_AS_STRING(key), at)
-        memcpy(cell.octets + at, PyBytes_AS_STRING(places), cell.places_size)
-        octets = cell.octets + at + cell.places_size
+        memcpy(cell.octets + at, PyBytes_AS_STRING(offsets), cell.offsets_size)
+        octets = cell.octets + at + cell.offsets_size
         memcpy(octets, PyBytes_AS_STRING(tail), size)
         if entry.aged:
-            _age(octets, cell.octets + at, cell.places_size, -entry.aged)
+            _age(octets, cell.octets + at, cell.offsets_size, -entry.aged)
         Py_INCREF(origin)
         cell.origin = <PyObject*> origin
         return cell
 
     def _shared(self, origin):
-        """An equal text that other entries have as well."""
+        """An equal text that is shared with other entries."""
         if len(self._origins) >= _ORIGINS:
             self._origins.clear()
         return self._origins.setdefault(origin, origin)
@@ -355,7 +355,7 @@ cdef class Cache:
         return patience
 
     cdef void _split(self) noexcept:
-        """One bucket more, which takes its part of an older one. Without memory for it all stays as it is."""
+        """Add a bucket and move its share of an older bucket into it. Without memory for it nothing changes."""
         cdef size_t number = self._buckets, segment = number // _SEGMENT, mask = self._mask
         cdef Cell*** segments
         cdef Cell** link
@@ -384,7 +384,7 @@ cdef class Cache:
         there[0] = NULL
 
     cdef void _merge(self) noexcept:
-        """One bucket less: the last, whose entries go to where they came from."""
+        """Remove the last bucket; its entries return to the bucket it was split from."""
         cdef size_t number = self._buckets - 1, segment = number // _SEGMENT, buddy = number & self._mask >> 1
         cdef Cell** link = &self._segments[buddy // _SEGMENT][buddy % _SEGMENT]
         while link[0] != NULL:
@@ -417,7 +417,7 @@ cdef class Sweep:
             cell = self._at
             looks -= 1
             self._at = cell.newer if cell != self._last else NULL
-            if cell.colour != self._cache._colour and self._cache._stays(cell) >= 0:
+            if cell.colour != self._cache._colour and self._cache._keep_or_remove(cell) >= 0:
                 tests -= 1
         if self._at == NULL:
             self.close()
@@ -430,7 +430,7 @@ cdef class Sweep:
 
 
 cdef bint _ends(Cell* cell, tuple suffixes) except -1:
-    """Whether its name ends in one of them."""
+    """Whether the name of an entry ends in one of the suffixes (wire form)."""
     cdef bytes suffix
     cdef Py_ssize_t end = cell.key_size - 5
     cdef uint8_t bits = cell.octets[cell.key_size - 1]
@@ -451,7 +451,7 @@ cdef inline uint32_t _hash(bytes key) except? 0xFFFFFFFF:
 
 
 cdef inline Py_ssize_t _size(Cell* cell) noexcept:
-    return <Py_ssize_t> cell.key_size + cell.places_size + cell.tail_size
+    return <Py_ssize_t> cell.key_size + cell.offsets_size + cell.tail_size
 
 
 cdef Cell** _segment() noexcept:
@@ -481,12 +481,12 @@ cdef inline void _visit(Cell* cell) noexcept:
 
 
 cdef Entry _entry(Cell* cell):
-    """What is in a cell, for others."""
+    """A copy of a cell as an Entry."""
     cdef Entry entry = Entry.__new__(Entry)
     cdef char* octets = <char*> cell.octets
     entry.key = PyBytes_FromStringAndSize(octets, cell.key_size)
-    entry.ttls = PyBytes_FromStringAndSize(octets + cell.key_size, cell.places_size)
-    entry.tail = PyBytes_FromStringAndSize(octets + cell.key_size + cell.places_size, cell.tail_size)
+    entry.ttls = PyBytes_FromStringAndSize(octets + cell.key_size, cell.offsets_size)
+    entry.tail = PyBytes_FromStringAndSize(octets + cell.key_size + cell.offsets_size, cell.tail_size)
     entry.origin = <str> cell.origin
     entry.stored, entry.ttl, entry.stale = cell.stored, cell.ttl, cell.stale
     entry.held_until = cell.stored + cell.held
@@ -501,10 +501,10 @@ cdef Entry _entry(Cell* cell):
 
 
 cdef bytes _spliced(Cell* cell, bytes data, Py_ssize_t end, int flags, int age, bytes opt):
-    """A reply: see splice_reply. The TTLs in it are `age` seconds old."""
+    """A reply as from `splice_reply`, its TTLs reduced by `age` seconds."""
     cdef Py_ssize_t more = len(opt), size = cell.tail_size
     cdef uint8_t* target
-    cdef uint8_t* places = cell.octets + cell.key_size
+    cdef uint8_t* offsets = cell.octets + cell.key_size
     cdef bytes reply
     if end < 12 or end > len(data):
         raise IndexError(end)
@@ -516,20 +516,20 @@ cdef bytes _spliced(Cell* cell, bytes data, Py_ssize_t end, int flags, int age, 
     _put(target + 6, cell.ancount)
     _put(target + 8, cell.nscount)
     _put(target + 10, cell.arcount + (1 if more else 0))
-    memcpy(target + end, places + cell.places_size, size)
+    memcpy(target + end, offsets + cell.offsets_size, size)
     if age:
-        _age(target + end, places, cell.places_size, age)
+        _age(target + end, offsets, cell.offsets_size, age)
     memcpy(target + end + size, PyBytes_AS_STRING(opt), more)
     return reply
 
 
-cdef void _age(uint8_t* tail, uint8_t* places, Py_ssize_t size, int seconds) noexcept:
-    """Take seconds off each TTL, but not below 0; those below 0 are given back."""
+cdef void _age(uint8_t* tail, uint8_t* offsets, Py_ssize_t size, int seconds) noexcept:
+    """Subtract seconds from each TTL, down to 0; negative seconds are added."""
     cdef Py_ssize_t index
     cdef uint8_t* at
     cdef long long ttl
     for index in range(0, size, 2):
-        at = tail + (places[index] << 8 | places[index + 1])
+        at = tail + (offsets[index] << 8 | offsets[index + 1])
         ttl = (<long long> at[0] << 24 | at[1] << 16 | at[2] << 8 | at[3]) - seconds
         if ttl < 0:
             ttl = 0

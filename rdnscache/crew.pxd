@@ -24,7 +24,7 @@ cdef class Crew:
     cdef list _idle
     cdef int _spare
     cdef int _ended
-    cdef bint _looks
+    cdef bint _checking_idle
     cdef dict _flying
     cdef object _called
     cdef Line _line
@@ -35,7 +35,7 @@ cdef class Crew:
     cdef int _crowd
     cdef public bint pressed
     cdef bint _firm
-    cdef double _next_word
+    cdef double _next_warning
     cdef double _lag
     cdef double _lag_seen
     cdef double _behind_since
@@ -47,8 +47,8 @@ cdef class Crew:
     @cython.locals(greediest=Share)
     cdef bint _held_back(self, Task task) except -1
     @cython.locals(delay=double, of=int)
-    cdef object _look_at_delay(self, double now)
-    cdef object _send_off(self, Task task, double now)
+    cdef object _adjust_window(self, double now)
+    cdef object _run(self, Task task, double now)
     cpdef object press(self)
     cpdef bint give_up_oldest(self, double now) except -1
     @cython.locals(greediest=Share)
@@ -56,27 +56,27 @@ cdef class Crew:
     @cython.locals(task=Task)
     cpdef object _work(self)
     cdef object _note_lag(self, Task task, double now)
-    cdef object _look_for_idle(self)
+    cdef object _check_idle(self)
     @cython.locals(count=int)
     cpdef object _end_idle(self, object timer)
     cdef object _call(self, Task task, double now)
-    cdef object _take_off(self, Task task, double now)
+    cdef object _begin(self, Task task, double now)
     @cython.locals(other=Task)
-    cdef object _touch_down(self, Task task)
+    cdef object _finish(self, Task task)
     @cython.locals(task=Task)
     cdef object _count_all(self)
     cdef object _count(self, Task task)
     @cython.locals(greediest=Share)
-    cdef bint _others_are_greedy(self, Task task, double now) except -1
+    cdef bint _end_one_of_greediest(self, Task task, double now) except -1
     @cython.locals(greediest=Share)
-    cdef bint _last_too_long(self, double now) except -1
+    cdef bint _end_overdue(self, double now) except -1
     cdef bint _end_if_long(self, Task task, double now, double seconds) except -1
     cdef bint _end_if_any(self, Task task, double now) except -1
     cdef object _end(self, Task task, double now)
-    cdef object _look_later(self)
+    cdef object _serve_later(self)
     @cython.locals(now=double)
-    cpdef object _look(self)
+    cpdef object _tick(self)
     @cython.locals(task=Task)
     cdef object _serve(self, double now, int count)
 
-cpdef object _let_go(Task task)
+cpdef object _interrupt(Task task)

@@ -1,15 +1,17 @@
-"""The greenlets that fly: long-lived, as a new one costs more than everything else a miss does.
+"""The pool of greenlets that run flights, and the rules by which flights share it.
 
-They are made when needed, up to a bound, and stay while there is work for them. When all are taken, somebody has to
-give way (what unbound calls jostling). While there is a client or zone that is greedy, a flight of others begins at
-once: the oldest of the greediest is given up for it. All else stays in the line for the next greenlet that is free, or
-is taken from a flight that has lasted too long. Every second flight may last as long as it takes: however slow an
-upstream is, half of the greenlets bring its answers.
-Where even the quickest answers take longer than they did, questions queue up at the upstreams, or here for the CPU, and
-those of others would wait behind those of the greedy. Then the greedy stand in line before there are that many: in the
-window, which follows the delay, there is room for what keeps upstreams busy and for no queue.
-Where flights begin late, the machine is what is short: then the greedy get no new ones at all, until they are no more.
-Whose the flights are is counted while there are many of them: below that nobody can be in anybody's way.
+Greenlets are reused, because starting one costs more than everything else a miss does. They are started on demand, up
+to a limit, and kept while there is work for them. When all are busy, a flight has to be given up for a new one (unbound
+calls this jostling). While some client or zone is greedy, a flight of another one begins at once, and the oldest flight
+of the greediest is given up for it. All other flights queue for the next free greenlet, or for that of a flight which
+has lasted too long. Every second flight is firm and may last as long as it needs: so half of the greenlets bring
+answers, however slow an upstream is.
+
+When even the fastest answers take longer than before, questions queue at the upstreams, or here for the CPU, and those
+of other clients would wait behind those of the greedy. Then flights of the greediest queue before all greenlets are
+busy: beyond the window, which follows the delay and is large enough to keep upstreams busy without a queue.
+When flights begin late, this machine is short of CPU: then the greediest get no new flights at all until it recovers.
+Flights are counted by client and zone only while there are many of them: below that they are not in each other's way.
 """
 
 from __future__ import annotations
@@ -29,36 +31,36 @@ from rdnscache.outcomes import SHED_CROWDED, SHED_LATE
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which a flight has lasted too long, when others stand in line; when its client waits for too much.
+#: Seconds after which a flight may be given up: when others are queued; when its client has too many queries waiting.
 LONG, LONGER = 0.5, 2.0
-#: Seconds a flight may wait for a greenlet: longer, and its clients have asked again or gone.
+#: Seconds a flight may queue for a greenlet: after that its clients have asked again or are gone.
 MAX_QUEUED = 1.0
-#: Seconds of delay that the window aims at, and between two looks at it; by what part it grows at each. It has at least
-#: this part of the greenlets.
+#: The delay the window aims at, and the interval between two adjustments, in seconds; it grows by one GROWTH-th at
+#: each, and is never smaller than one LEAST-th of the greenlets.
 DELAY, LOOK, GROWTH, LEAST = 0.02, 0.05, 16, 16
-#: Seconds between two looks at the line; how many are served each time.
+#: Seconds between two looks at the queue; maximum number of flights taken from it each time.
 TICK, TICKED = 0.05, 64
-#: Tasks, or else half of the greenlets, that make a crowd. Counting ends when half of them are left.
+#: Tasks (or half of the greenlets, if fewer) above which they are counted; counting ends when half of them are left.
 CROWD = 250
-#: The machine is short of CPU when flights begin this many seconds late, on average over the last MEMORY of them, and
-#: have done so for LASTING seconds: what has waited in the kernel while the process was stopped is soon gone.
+#: The machine is short of CPU when flights begin LATE seconds late, on average over the last MEMORY of them, and have
+#: done so for LASTING seconds: queries that waited in the kernel while the process was stopped take less than that.
 LATE, MEMORY, LASTING = 0.01, 32, 1.0
 NEVER = 1e300
-#: Seconds between two words in the log about a crowd.
-WORDS_APART = 10.0
-#: Greenlets that stay though nothing is left for them; each of the others keeps 30 KiB.
+#: Seconds between two log lines about flights given up.
+WARNINGS_APART = 10.0
+#: Idle greenlets that are kept; each one takes 30 KiB.
 KEPT = 32
-#: Seconds after which those that were idle throughout end, how many of them at most; and how many have to have ended
-#: for their memory to be given back.
+#: Seconds after which greenlets that were idle all the time end; how many at once at most; after how many the free
+#: memory is returned to the system.
 IDLE_TIME, MOST_ENDED, MANY = 1.0, 200, 128
 
 
 class GivenUp(BaseException):
-    """Thrown into a greenlet whose flight makes room for another."""
+    """Thrown into the greenlet of a flight that is given up."""
 
 
 class Task(Holder):
-    """What a greenlet does for a client. `since` and `began` are moments of `clock.now`, in seconds."""
+    """Work for a greenlet. `since` (created) and `began` are times of `clock.now`, in seconds."""
 
     __slots__ = ("began", "client", "flyer", "key", "since", "up", "zone")
 
@@ -66,15 +68,15 @@ class Task(Holder):
         super().__init__()
         self.key = key
         self.since = since
-        #: When it got a greenlet.
+        #: When it was given a greenlet.
         self.began = since
-        #: The prefix of who asked first: it counts as theirs, whoever joins. Empty when it is no client of ours.
+        #: The prefix of the client that asked first, for whom it counts whoever joins; empty for our own questions.
         self.client = client
-        #: As from `zone_of`, once it matters.
+        #: The result of `zone_of`, once it is needed.
         self.zone = b""
-        #: Until those who wait have their answer. Its greenlet may still have something to store then.
+        #: True until the waiting clients are answered. Its greenlet may still have something to store after that.
         self.up = True
-        #: The greenlet at work on it.
+        #: The greenlet that runs it.
         self.flyer: Any = None
 
 
@@ -83,10 +85,10 @@ def _unknown(now: float) -> float:
 
 
 class Crew:
-    """`fly` does a task on a greenlet. `shed` ends one for those who wait, for one of outcomes.SHED_REASONS.
+    """`size` greenlets at most, which run tasks with `fly`.
 
-    `delay` says, at a moment, by how many seconds the quickest answers come later than they did before; negative when
-    that is not known.
+    `shed` answers the clients of a task that is given up, with one of outcomes.SHED_REASONS. `delay` returns, for a
+    time, by how many seconds the fastest answers come later than before; negative if unknown.
     """
 
     def __init__(
@@ -100,17 +102,17 @@ class Crew:
         self._shed = shed
         self._delay = delay
         self._size = size
-        #: With more flights than this, those of the greediest wait; and when that is looked at next.
+        #: With more flights than this, new ones of the greediest queue; and when it is adjusted next.
         self._window = size
         self._next_look = 0.0
         self._crew: set[gevent.Greenlet] = set()
-        #: How to wake those that have nothing to do; the last is taken first.
+        #: The switch methods of idle greenlets; the last one is used first.
         self._idle: list[Any] = []
-        #: How many of them have been idle since the last look; how many have ended since memory was given back.
+        #: How many have been idle since the last check; how many have ended since memory was returned.
         self._spare = 0
         self._ended = 0
-        self._looks = False
-        #: Those that have a greenlet, or for which one is on its way; in the order of their beginning.
+        self._checking_idle = False
+        #: Tasks that have a greenlet or are about to get one, in the order in which they began.
         self._flying: dict[Task, None] = {}
         self._called: deque[Task] = deque()
         self._line = Line()
@@ -119,56 +121,56 @@ class Crew:
         self._shares = Shares(size)
         self._counting = False
         self._crowd = min(CROWD, size // 2)
-        #: Whether many clients wait, on however few flights: a reason to count as well.
+        #: Whether many queries wait, perhaps on few flights: another reason to count.
         self.pressed = False
-        #: Whether the last to take off was firm.
+        #: Whether the last task that began is firm.
         self._firm = True
-        self._next_word = 0.0
-        #: Seconds that flights have begun late, averaged while it is counted; when that was last, and since when it has
-        #: been too much.
+        self._next_warning = 0.0
+        #: By how many seconds flights begin late, averaged while counting; when it was measured last, and since when it
+        #: has been too much.
         self._lag = 0.0
         self._lag_seen = 0.0
         self._behind_since = NEVER
 
     def refuses(self, client: bytes, key: bytes) -> bool:
-        """Whether there is not enough of the machine, and this would be for those who have most of it."""
+        """Whether the CPU is short and the question is one of the greediest client or zone."""
         if not self._counting or clock.now() - self._behind_since < LASTING:
             return False
         greediest = self._shares.greediest()
         return greediest is not None and greediest.means(client, zone_of(key))
 
     def start(self, task: Task, now: float) -> None:
-        """Find it a greenlet, or have it wait for one."""
+        """Run a task on a greenlet, or queue it for one."""
         if not self._counting and len(self._flying) + len(self._line) >= self._crowd:
             self._count_all()
         if self._counting:
             self._count(task)
-            self._look_at_delay(now)
+            self._adjust_window(now)
         if self._held_back(task):
             self._line.push(task, task.client)
-            self._look_later()
+            self._serve_later()
         elif self._has_room():
-            self._send_off(task, now)
-        elif (len(self._flying) < self._size and not self._line) or self._others_are_greedy(task, now):
-            self._call(task, now)  # one is about to be free
+            self._run(task, now)
+        elif (len(self._flying) < self._size and not self._line) or self._end_one_of_greediest(task, now):
+            self._call(task, now)  # a greenlet is about to be free
         else:
             self._line.push(task, task.client)
-            self._look_later()
+            self._serve_later()
             self._serve(now, 1)
 
     def _has_room(self) -> bool:
-        """Whether a greenlet is free, or may be made."""
+        """Whether a greenlet is idle or may be started."""
         return len(self._idle) > 0 or len(self._crew) < self._size
 
     def _held_back(self, task: Task) -> bool:
-        """Whether it would be one too many of the greediest."""
+        """Whether a task of the greediest has to queue because the window is full."""
         if len(self._flying) < self._window or not self._counting:
             return False
         greediest = self._shares.greediest()
         return greediest is not None and greediest.means(task.client, task.zone)
 
-    def _look_at_delay(self, now: float) -> None:
-        """Fit the window to the delay: smaller in proportion while there is too much of it, else a little larger."""
+    def _adjust_window(self, now: float) -> None:
+        """Fit the window to the delay: shrink it in proportion to an excess of delay, else let it grow a little."""
         if now < self._next_look:
             return
         if now - self._next_look > LASTING:
@@ -177,37 +179,37 @@ class Crew:
         if delay > DELAY:
             self._window = max(int(len(self._flying) * max(DELAY / delay, 0.5)), self._size // LEAST)
         else:
-            of = self._window if delay >= 0 else self._size // LEAST  # few answers come: perhaps it is too small
+            of = self._window if delay >= 0 else self._size // LEAST  # few answers: perhaps the window is too small
             self._window = min(self._window + of // GROWTH + 1, self._size)
-        self._next_look = now + LOOK + max(delay, 0.0)  # what is on its way then still tells of the old window
+        self._next_look = now + LOOK + max(delay, 0.0)  # until then answers still reflect the old window
 
-    def _send_off(self, task: Task, now: float) -> None:
-        """There is a greenlet for it, or one is made."""
+    def _run(self, task: Task, now: float) -> None:
+        """Run a task on an idle greenlet, or start one; `_has_room` must be true."""
         if self._idle:
-            self._take_off(task, now)
+            self._begin(task, now)
             self._hub.loop.run_callback(self._idle.pop(), task)
             self._spare = min(self._spare, len(self._idle))
             return
         self._call(task, now)
         self._crew.add(gevent.spawn(self._work))
-        if len(self._crew) > KEPT and not self._looks:
-            self._look_for_idle()
+        if len(self._crew) > KEPT and not self._checking_idle:
+            self._check_idle()
 
     def press(self) -> None:
-        """Many clients wait."""
+        """Note that many queries wait, so tasks are to be counted."""
         self.pressed = True
         if not self._counting:
             self._count_all()
 
     def give_up_oldest(self, now: float) -> bool:
-        """Give up the oldest flight; False when it has not lasted too long."""
+        """Give up the oldest flight; False if it has not lasted `LONG`."""
         return self._end_if_long(self._shares.oldest(True), now, LONG)
 
     def give_up_oldest_of(self, client: bytes, key: bytes, now: float) -> bool:
-        """Give up a client's oldest flight for a question of its own; False when it has not lasted too long.
+        """Give up a client's oldest flight for a new question of that client; False if it has not lasted `LONGER`.
 
-        In another zone than those that are most of it, the question may be of somebody else behind the same address:
-        then one of these goes at once.
+        If most of its flights are for another zone, the question may come from another host behind the same address:
+        then the oldest of those flights is given up at once.
         """
         greediest = self._shares.greediest()
         elsewhere = greediest is not None and greediest.belongs_to(client) and not greediest.means(client, zone_of(key))
@@ -216,7 +218,7 @@ class Crew:
         return self._end_if_long(self._shares.oldest_of(client, False), now, LONGER)
 
     def _work(self) -> None:
-        """One greenlet: task after task."""
+        """The loop of a greenlet, one task after the other."""
         me = getcurrent()
         switch = me.switch
         task: Any
@@ -225,15 +227,15 @@ class Crew:
                 task = self._called.popleft()
             elif self._line and not self._held_back(self._line.first()):
                 task = self._line.pop()
-                self._take_off(task, clock.now())
+                self._begin(task, clock.now())
             else:
                 self._idle.append(switch)
                 task = self._hub.switch()
-                if task is None:  # there are more of us than are needed
+                if task is None:  # there are more greenlets than needed
                     return
             if self._counting:
                 self._note_lag(task, clock.now())
-            if not task.up:  # it has given way before it began
+            if not task.up:  # it was given up before it began
                 continue
             task.flyer = me
             try:
@@ -242,10 +244,10 @@ class Crew:
                 pass
             finally:
                 task.flyer = None
-                self._touch_down(task)
+                self._finish(task)
 
     def _note_lag(self, task: Task, now: float) -> None:
-        """A flight begins. What was learnt in an earlier crowd is not true of this one."""
+        """Note how late a flight begins. Measurements of an earlier crowd are discarded."""
         if now - self._lag_seen > LASTING:
             self._lag, self._behind_since = 0.0, NEVER
         self._lag_seen = now
@@ -255,13 +257,13 @@ class Crew:
         elif self._behind_since == NEVER:
             self._behind_since = now
 
-    def _look_for_idle(self) -> None:
-        self._looks = True
+    def _check_idle(self) -> None:
+        self._checking_idle = True
         timer = self._hub.loop.timer(IDLE_TIME, IDLE_TIME)
         timer.start(self._end_idle, timer)
 
     def _end_idle(self, timer: Any) -> None:
-        """Let those end that nothing was left for since the last look, until few are left."""
+        """End the greenlets that were idle since the last check; `KEPT` stay."""
         count = min(self._spare, MOST_ENDED, len(self._crew) - KEPT)
         for switch in self._idle[: max(count, 0)]:
             self._crew.discard(switch.__self__)
@@ -273,22 +275,22 @@ class Crew:
             self._ended = 0
             self._hub.loop.run_callback(give_memory_back)  # when they have ended
         if len(self._crew) <= KEPT:
-            self._looks = False
+            self._checking_idle = False
             timer.close()
 
     def _call(self, task: Task, now: float) -> None:
-        """The next greenlet that is free is for this one."""
-        self._take_off(task, now)
+        """Give a task the next free greenlet."""
+        self._begin(task, now)
         self._called.append(task)
 
-    def _take_off(self, task: Task, now: float) -> None:
+    def _begin(self, task: Task, now: float) -> None:
         task.began = now
         task.firm = self._firm = not self._firm
         self._flying[task] = None
         if self._counting:
             self._shares.enter(task)
 
-    def _touch_down(self, task: Task) -> None:
+    def _finish(self, task: Task) -> None:
         self._flying.pop(task, None)
         self._shares.remove(task)
         if self._counting and (len(self._flying) + len(self._line)) * 2 < self._crowd and not self.pressed:
@@ -309,8 +311,8 @@ class Crew:
             task.zone = zone_of(task.key)
         self._shares.add(task, task.client, task.zone)
 
-    def _others_are_greedy(self, task: Task, now: float) -> bool:
-        """Whether one of the greediest gives way for this one."""
+    def _end_one_of_greediest(self, task: Task, now: float) -> bool:
+        """Give up the oldest flight of the greediest for a task of others; returns whether that was done."""
         greediest = self._shares.greediest()
         if greediest is None:
             return False
@@ -319,58 +321,58 @@ class Crew:
             return False
         return self._end_if_any(greediest.oldest(True), now)
 
-    def _last_too_long(self, now: float) -> bool:
-        """Whether one that has lasted too long gives way, whoever is next."""
+    def _end_overdue(self, now: float) -> bool:
+        """Give up a flight that has lasted too long, whoever is next; returns whether that was done."""
         greediest = self._shares.greediest()
         oldest = self._shares.oldest(False) if greediest is None else greediest.oldest(False)
         return self._end_if_long(oldest, now, LONG)
 
     def _end_if_long(self, task: Any, now: float, seconds: float) -> bool:
-        """Give it up if it has lasted at least this long; whether that was done."""
+        """Give up a task that has lasted at least this long; returns whether that was done."""
         return task is not None and now - task.began >= seconds and self._end_if_any(task, now)
 
     def _end_if_any(self, task: Any, now: float) -> bool:
-        """Give it up, if there is one: all of the greedy may be in line still."""
+        """Give up a task unless it is None: all tasks of the greediest may still be queued."""
         if task is None:
             return False
         self._end(task, now)
         return True
 
     def _end(self, task: Any, now: float) -> None:
-        """Give it up. Its greenlet is freed from the hub: we may be on one ourselves."""
-        if now >= self._next_word:
-            self._next_word = now + WORDS_APART
-            self._say(self._shares.greediest())
-        self._touch_down(task)
+        """Give up a task. Its greenlet is interrupted from the hub, since the caller may run on a greenlet itself."""
+        if now >= self._next_warning:
+            self._next_warning = now + WARNINGS_APART
+            self._warn(self._shares.greediest())
+        self._finish(task)
         if task.up:
             self._shed(task, SHED_CROWDED)
-        self._hub.loop.run_callback(_let_go, task)
+        self._hub.loop.run_callback(_interrupt, task)
 
-    def _say(self, greediest: Share | None) -> None:
+    def _warn(self, greediest: Share | None) -> None:
         who = f"; {greediest.count} are for {greediest}" if greediest is not None else ""
         log.warning("the limit of %d questions at a time is reached: old ones are dropped%s", len(self._flying), who)
 
-    def _look_later(self) -> None:
+    def _serve_later(self) -> None:
         if self._ticker is None:
             self._ticker = self._hub.loop.timer(TICK)
-            self._ticker.start(self._look)
+            self._ticker.start(self._tick)
 
-    def _look(self) -> None:
-        """While some stand in line."""
+    def _tick(self) -> None:
+        """Called every `TICK` seconds while tasks are queued."""
         self._ticker.close()
         self._ticker = None
         now = clock.now()
-        self._look_at_delay(now)
+        self._adjust_window(now)
         for _ in range(TICKED):
             if not self._line or not self._has_room() or self._held_back(self._line.first()):
                 break
-            self._send_off(self._line.pop(), now)
+            self._run(self._line.pop(), now)
         self._serve(now, TICKED)
         if self._line:
-            self._look_later()
+            self._serve_later()
 
     def _serve(self, now: float, count: int) -> None:
-        """Let those that are next begin, or shed them when it has been too long."""
+        """Take `count` tasks from the queue at most: shed those that have queued too long, begin others if possible."""
         while self._line and count > 0:
             count -= 1
             task: Any = self._line.first()
@@ -378,16 +380,16 @@ class Crew:
                 self._line.pop()
                 self._shares.remove(task)
                 self._shed(task, SHED_LATE)
-            elif self._has_room():  # it is held back: that others give way would be of no use
+            elif self._has_room():  # it is held back by the window: giving up another task would not help
                 return
-            elif self._others_are_greedy(task, now) or self._last_too_long(now):
+            elif self._end_one_of_greediest(task, now) or self._end_overdue(now):
                 self._line.pop()
                 self._call(task, now)
             else:
                 return
 
 
-def _let_go(task: Task) -> None:
-    """Runs in the hub. The greenlet may have come to its end by itself meanwhile."""
+def _interrupt(task: Task) -> None:
+    """Runs in the hub. The task may have ended by itself meanwhile."""
     if task.flyer is not None:
         task.flyer.throw(GivenUp)

@@ -11,7 +11,7 @@ cdef class Decider:
     cdef object _refused
     cdef double _changed
 
-    cpdef bint decides(self, Flight flight, object flights) except -1
+    cpdef bint decide(self, Flight flight, object flights) except -1
     cpdef bint lacks(self, Entry entry) except -1
     @cython.locals(found=Entry, changed=double)
     cpdef Entry settled(self, Entry entry, Flight flight, object flights)

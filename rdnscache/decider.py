@@ -1,7 +1,7 @@
-"""The policy at work in a flight: what it answers by itself, and what it puts in place of an answer.
+"""Applies the policy to flights: questions that it answers itself, and answers that it replaces.
 
-A verdict is kept in L1 like any answer, so hits know nothing of it. Redis keeps what upstreams said: that is the same
-for all, whatever each node decides.
+The result is cached in L1 like any answer, so hits need no policy. Redis has the upstreams' answers, whatever the
+policy of each node makes of them.
 """
 
 from __future__ import annotations
@@ -43,84 +43,84 @@ from rdnscache.policy.verdict import TRUNCATED, Verdict
 
 log = logging.getLogger(__name__)
 
-#: How the reasons of verdicts begin that response policy zones give.
+#: Prefix of the reasons of verdicts from response policy zones.
 ZONED = "rpz="
-#: How the reasons of verdicts begin that lists and orders give.
+#: Prefixes of the reasons of verdicts from lists, orders and response policy zones.
 LISTED = ("block=", ZONED)
-#: Seconds for which an alias is followed; a flight of another name may take as long as that.
+#: Seconds to wait for the answer to a question of our own: a flight may take nearly that long.
 PATIENCE = 5.0
 
 
 class Decider:
-    """One for each worker that has a policy."""
+    """The policy of a worker or a view, as the resolver uses it. Methods that take a flight may wait for another."""
 
     def __init__(self, policy: Policy, cache: Cache, node: str) -> None:
         self._policy = policy
         self._cache = cache
         self._node = f"node={node}"
         self._refused = Throttled(log)
-        #: When the policy changed last.
+        #: When the policy last changed, a time of `clock.now`.
         self._changed = 0.0
 
     def change(self) -> None:
-        """The policy decides otherwise from now on."""
+        """Note that the policy has changed: flights that began earlier are decided again when they land."""
         self._changed = clock.now()
 
-    def decides(self, flight: Flight, flights: Flights) -> bool:
-        """Land a flight that nobody has to be asked for. False when it is to go on."""
+    def decide(self, flight: Flight, flights: Flights) -> bool:
+        """Land a flight that the policy answers by itself; False if Redis and upstreams have to be asked."""
         verdict = self._policy.of(flight.key) if self._policy else None
-        if verdict is None or verdict.action == TRUNCATED:  # who asks over TCP gets an answer
+        if verdict is None or verdict.action == TRUNCATED:  # clients that ask over TCP get the answer
             return False
         entry = self.told(flight, verdict, flights)
         if entry.ttl and not flight.flushed:
             self._cache.put(entry, clock.now())
-        if flight.up:  # while an alias was followed, it may have had to make way
+        if flight.up:  # it may have been shed while an alias was followed
             flights.land(flight, entry, outcomes.LOCAL)
         return True
 
     @property
     def about_clients(self) -> bool:
-        """Whether who asks can make a difference."""
+        """Whether verdicts can depend on the client."""
         return self._policy.lists.rpz.about_clients
 
     def of_client(self, key: bytes, source: bytes) -> tuple[Verdict | None, int]:
-        """What is decided because of who asks, at an address of 4 or 16 octets; see `Policy.of_client`."""
+        """The verdict for a client's address (4 or 16 octets); see `Policy.of_client`."""
         return self._policy.of_client(key, source)
 
     def at_once(self, key: bytes) -> tuple[Entry | None, bool]:
-        """What is answered without asking anybody, if anything; and whether deciding takes questions of our own."""
+        """The policy's own answer to a question, None if it has none; and whether making it takes other questions."""
         verdict = self._policy.of(key)
         if verdict is None or verdict.action == TRUNCATED:
             return None, self._policy.completes(key)
         return (self.entry_of(key, verdict), False) if verdict.target is None else (None, True)
 
     def minds(self, entry: Entry) -> bool:
-        """Whether something else is decided about what an entry answers."""
+        """Whether the policy would replace an entry."""
         policy = self._policy
         if policy.of(entry.key) is not None or policy.of_answer(entry.key, entry.tail, entry.ancount) is not None:
             return True
         return policy.refined(entry) is not None or policy.dns64(entry) is not None
 
     def lacks(self, entry: Entry) -> bool:
-        """Whether `instead_of` has to ask something else first, and takes its time."""
+        """Whether `instead_of` has to ask another question first, and so may wait."""
         if not self._policy.about_answers:
             return False
         verdict = self._policy.of_answer(entry.key, entry.tail, entry.ancount)
         return self._policy.dns64(entry) is not None if verdict is None else verdict.target is not None
 
     def settled(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
-        """What a flight lands with: the entry, or what is said in its place; its question may be blocked by now."""
+        """What a flight lands with: `entry` or its replacement; the question may have been blocked meanwhile."""
         changed = self._changed
         found = self.instead_of(entry, flight, flights)
         verdict = self._policy.of(flight.key) if flight.since <= self._changed else None
         if verdict is not None and verdict.action != TRUNCATED:
             found = self.told(flight, verdict, flights)
-        if changed != self._changed:  # while something else was asked, perhaps by the old rules
+        if changed != self._changed:  # another question was asked meanwhile, perhaps under the old rules
             found.ttl = 0
         return found
 
     def instead_of(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
-        """The entry, or what is said in its place. Of what is not to be kept, nothing is."""
+        """The entry or its replacement. If the entry must not be cached (TTL 0), its replacement must not either."""
         if not self._policy.about_answers:
             return entry
         verdict = self._policy.of_answer(flight.key, entry.tail, entry.ancount)
@@ -137,9 +137,9 @@ class Decider:
         return found if verdict is None else self._marked(found, verdict)
 
     def decided(self, entry: Entry, key: bytes) -> Entry:
-        """The entry, or what comes in its place as it may be an alias of a blocked name, or has to lose something.
+        """The entry, or its replacement if it is an alias of a blocked name or has records to be left out.
 
-        Nothing is asked for that.
+        No other question is asked.
         """
         verdict = self._policy.of_answer(key, entry.tail, entry.ancount)
         if verdict is None:
@@ -151,13 +151,13 @@ class Decider:
         return found
 
     def told(self, flight: Flight, verdict: Verdict, flights: Flights) -> Entry:
-        """What a verdict says, where it may take its time."""
+        """The answer of a verdict; if that is an alias, its target is asked for and waited for."""
         if verdict.target is None:
             return self.entry_of(flight.key, verdict)
         return self._followed(flight, flights, verdict, verdict.target)
 
     def _without_some(self, entry: Entry, key: bytes) -> Entry:
-        """The answer without what clients may not have of it."""
+        """The answer without the records that the policy filters, or a refusal for its addresses (rebinding)."""
         refinement = self._policy.refined(entry)
         if refinement is None:
             return entry
@@ -170,36 +170,36 @@ class Decider:
         return found
 
     def _marked(self, entry: Entry, verdict: Verdict) -> Entry:
-        """What is done instead of answering; the answer itself is for those who may have it."""
+        """A copy of an answer with an action that is taken instead of answering; exempt clients get the answer."""
         found = entry.under(entry.key)  # others may have the entry as it is
         found.action, found.origin = verdict.action, f"from={verdict.why} {self._node}"
         found.ttl, found.stale, found.renews = min(entry.ttl, verdict.ttl), 0, False
         return found
 
     def decides_otherwise(self, entry: Entry) -> bool:
-        """Whether an entry would be another one now, since lists or orders have changed."""
+        """Whether an entry would be different now because lists or orders have changed."""
         verdict = self._policy.of(entry.key) or self._policy.of_answer(entry.key, entry.tail, entry.ancount)
         source = entry.origin.partition(" ")[0].removeprefix("from=")
-        if source.startswith(ZONED):  # a rule that stands where it stood may say something else
+        if source.startswith(ZONED):  # a rule with the same owner may have other data now
             return True
         return source.startswith(LISTED) if verdict is None else source != verdict.why
 
     def entry_of(self, key: bytes, verdict: Verdict) -> Entry:
-        """What a verdict says."""
+        """The answer of a verdict that has no alias to follow."""
         reply = parse_reply(verdict.wire)
         assert reply is not None
         return self._entry(key, reply, verdict)
 
     def _entry(self, key: bytes, reply: Reply, verdict: Verdict) -> Entry:
         ttl = verdict.ttl
-        if ttl < 0:  # a refusal has no records that say it
+        if ttl < 0:  # taken from the records, which a refusal does not have
             ttl = BLOCK_TTL if verdict.ede == EDE_BLOCKED else _least_ttl(reply)
         entry = Entry(key, reply, clock.now(), ttl, 0, f"from={verdict.why} {self._node}")
         entry.ede, entry.renews, entry.action = verdict.ede, False, verdict.action
         return entry
 
     def _completed(self, entry: Entry, flight: Flight, dns64: Dns64, flights: Flights) -> Entry:
-        """The answer with addresses made of others, where there are some (RFC 6147 section 5.1)."""
+        """The answer with AAAA records synthesised from A records, if there are any (RFC 6147 section 5.1)."""
         key = flight.key
         errand = Errand(with_type(key, A), flight.recursion)
         reply, now = parse_reply(errand.run(self._cache, flights)), clock.now()
@@ -207,7 +207,7 @@ class Decider:
         if reply is None or source is None:
             return Entry(key, without_records(key, SERVFAIL, EDE_NOT_READY), now, 0, 0, f"from={dns64} {self._node}")
         left = max(int(source.stored + source.ttl - now), 0)
-        if reply.rcode not in (NOERROR, NXDOMAIN, YXDOMAIN):  # also what is refused for its address
+        if reply.rcode not in (NOERROR, NXDOMAIN, YXDOMAIN):  # failures, and refusals by the policy
             return Entry(key, without_records(key, reply.rcode, reply.ede), now, left, 0, source.origin)
         age = int(now - entry.stored)
         made = parse_reply(dns64.made(entry, reply, age) or b"")
@@ -220,7 +220,7 @@ class Decider:
         return found
 
     def _followed(self, flight: Flight, flights: Flights, verdict: Verdict, target: bytes) -> Entry:
-        """The answer to a name of ours that is an alias of one that is not."""
+        """The answer to a local name that is an alias of a name outside."""
         key = flight.key
         errand = Errand(target + key[len(qname(key)) :], flight.recursion)
         first, rest = parse_reply(verdict.wire), parse_reply(errand.run(self._cache, flights))
@@ -231,7 +231,7 @@ class Decider:
 
 
 class Errand:
-    """A question of our own, which joins the flight of anybody else's, or is one on the greenlet that needs it."""
+    """A question of our own. It joins the flight of its key, or flies on the greenlet that needs the answer."""
 
     flies = True
 
@@ -241,22 +241,22 @@ class Errand:
         assert query is not None
         query.key = key
         self._query = query
-        #: What it has brought.
+        #: The answer, once there is one.
         self.entry: Entry | None = None
         self._done = Event()
 
     def answer(self, query: Query, client: Any, entry: Entry, layer: int) -> None:
-        """Called when it lands."""
+        """Called by the flight when it lands."""
         self.entry = entry
         self._done.set()
 
     def run(self, cache: Cache, flights: Flights) -> bytes:
-        """The reply; empty when there is none in time."""
+        """The reply in wire form; empty if there is none within `PATIENCE`."""
         entry = self.brought(cache, flights)
         return compose(self._query, entry, clock.now()) if entry is not None else b""
 
     def brought(self, cache: Cache, flights: Flights) -> Entry | None:
-        """The same as an entry."""
+        """The answer as an entry; None if there is none within `PATIENCE`."""
         now = clock.now()
         self.entry = cache.get(self._query.key, now)
         if self.entry is None and flights.join(self, self._query, None, now) == outcomes.JOINED:
@@ -265,7 +265,7 @@ class Errand:
 
 
 def _refined(entry: Entry, refinement: Refinement) -> Entry:
-    """As old as the one that it was made of; nobody has signed it."""
+    """The entry of a refined answer, with the age and times of the original; it does not have AD."""
     reply = parse_reply(refinement.wire)
     assert reply is not None
     found = Entry(entry.key, reply, entry.stored, entry.ttl, entry.stale, f"{entry.origin} {refinement.why}")
@@ -274,7 +274,7 @@ def _refined(entry: Entry, refinement: Refinement) -> Entry:
 
 
 def _without_any(entry: Entry) -> Entry:
-    """An answer that tells of no address, of neither family; and says that this has been looked at."""
+    """The answer without AAAA records, marked as examined: there are no A records to synthesise any from."""
     found = without_types(entry, frozenset((AAAA,)))
     kept = _refined(entry, Refinement(found[0], "")) if found is not None else entry
     kept.origin = f"{entry.origin} {NONE}"

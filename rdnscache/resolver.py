@@ -90,7 +90,7 @@ class Resolver:
         key = flight.key
         if flight.began - flight.since > MAX_QUEUED:  # by when it was its turn: a pause since then is nobody's fault
             return self.shed(flight, outcomes.SHED_LATE)
-        if self._decider.decides(flight, self.flights):
+        if self._decider.decide(flight, self.flights):
             return None
         flight.route = route = self._only_route or self._routes.of(key)
         if route.upstreams is None:

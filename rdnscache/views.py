@@ -102,13 +102,13 @@ class Views:
         self._own(found, raw, key)
         return None
 
-    def decides(self, flight: Flight, flights: Flights) -> bool:
+    def decide(self, flight: Flight, flights: Flights) -> bool:
         """Land a view's flight; False for a flight of the bare key, which serves all views."""
         number = view_number(flight.key)
         if number < 0:
             return False
         decider = self._views[number].decider
-        if decider.decides(flight, flights):
+        if decider.decide(flight, flights):
             return True
         raw = self.raw_key(flight.key)
         found = Errand(raw, flight.recursion).brought(self._cache, flights)

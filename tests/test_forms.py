@@ -450,7 +450,7 @@ def test_a_hundred_datagrams_are_answered_in_batches(line: Line) -> None:
         for index in range(sizes[-1]):
             seen.append(line.batch.data(index))
             line.batch.reply(index, b"reply to " + seen[-1])
-        line.batch.flush()
+        line.batch.send_queued()
     assert max(sizes) <= BATCH == 64
     assert sorted(seen) == sorted(b"%d" % number for number in range(100))
     for number, client in enumerate(clients):
@@ -484,7 +484,7 @@ def test_a_batch_after_a_longer_one_has_nothing_of_it(line: Line) -> None:
     with pytest.raises(IndexError):
         line.batch.data(1)
     line.batch.reply(0, b"to second")
-    line.batch.flush()
+    line.batch.send_queued()
     assert second.recv(100) == b"to second"
     first.setblocking(False)
     with pytest.raises(BlockingIOError):
@@ -502,7 +502,7 @@ def test_long_and_empty_datagrams(line: Line) -> None:
         for index in range(line.receive()):
             seen.append(line.batch.data(index))
             line.batch.reply(index, seen[-1] * 3)
-        line.batch.flush()
+        line.batch.send_queued()
     assert seen == [data[:QUERY_SIZE] for data in sent]
     assert [client.recv(65535) for _ in sent] == [data * 3 for data in seen]
 
@@ -519,7 +519,7 @@ def exchanged(line: Line, clients: Sequence[socket.socket], sizes: Sequence[int]
             number, size = map(int, line.batch.data(index).split())
             line.batch.reply(index, bytes([number]) * size)
         count += found
-        line.batch.flush()
+        line.batch.send_queued()
     for number, client in enumerate(clients):
         assert sorted(client.recv(65535) for _ in sizes) == sorted(bytes([number]) * size for size in sizes)
 
@@ -556,7 +556,7 @@ def test_index_out_of_range(line: Line) -> None:
     assert line.receive() == 1
     for index in (1, BATCH - 1, BATCH, BATCH + 1, 2**31 - 1):
         nothing_at(index)
-    line.batch.flush()
+    line.batch.send_queued()
     assert line.batch.receive() == 0
     nothing_at(0)
     client.setblocking(False)
@@ -578,11 +578,11 @@ def test_a_client_can_be_answered_when_its_batch_is_gone(line: Line) -> None:
         for index in range(received):
             line.batch.client(index)
             line.batch.reply(index, b"at once")
-        line.batch.flush()
+        line.batch.send_queued()
         count += received
     line.batch.reply_to(kept, b"at last")
     line.batch.reply_to(kept, b"and again")
-    line.batch.flush()
+    line.batch.send_queued()
     assert (late.recv(100), late.recv(100)) == (b"at last", b"and again")
     for other in others:
         assert other.recv(100) == b"at once"
@@ -590,14 +590,14 @@ def test_a_client_can_be_answered_when_its_batch_is_gone(line: Line) -> None:
 
 def test_flush_without_replies(line: Line) -> None:
     """Before anything came, after a batch nobody answers, and twice: nothing is sent, nothing is sent again."""
-    line.batch.flush()
+    line.batch.send_queued()
     client = line.client()
     client.send(b"one")
     assert line.receive() == 1
-    line.batch.flush()
+    line.batch.send_queued()
     line.batch.reply(0, b"only")
-    line.batch.flush()
-    line.batch.flush()
+    line.batch.send_queued()
+    line.batch.send_queued()
     assert client.recv(100) == b"only"
     client.setblocking(False)
     with pytest.raises(BlockingIOError):
@@ -616,7 +616,7 @@ def test_a_reply_the_kernel_refuses_stops_no_other(line: Line, refused: set[int]
         for index in range(received):
             data = line.batch.data(index)
             line.batch.reply(index, bytes(70_000) if int(data) in refused else b"reply to " + data)
-        line.batch.flush()
+        line.batch.send_queued()
         answered += received
     for number, client in enumerate(clients):
         if number not in refused:
@@ -631,10 +631,10 @@ def test_a_late_reply_the_kernel_refuses_stops_no_other(line: Line) -> None:
     kept = line.batch.client(0)
     line.batch.reply(0, b"found")
     line.batch.reply_to(kept, bytes(70_000))
-    line.batch.flush()
+    line.batch.send_queued()
     assert client.recv(100) == b"found"
     line.batch.reply_to(kept, b"late")
-    line.batch.flush()
+    line.batch.send_queued()
     assert client.recv(100) == b"late"
 
 
@@ -654,10 +654,10 @@ def test_on_a_wildcard_replies_leave_from_the_address_asked() -> None:
                 for index in range(line.receive()):
                     kept.append(line.batch.client(index))
                     line.batch.reply(index, b"now")
-                line.batch.flush()
+                line.batch.send_queued()
             for who in kept:
                 line.batch.reply_to(who, b"later")
-            line.batch.flush()
+            line.batch.send_queued()
             for client in clients:
                 assert [client.recv(100), client.recv(100)] == [b"now", b"later"]
     finally:

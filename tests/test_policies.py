@@ -101,7 +101,7 @@ class TestLocalRecords:
         flights: Any = SimpleNamespace(join=join, land=lambda flight, entry, layer: landed.append(entry))
         policy: Any = SimpleNamespace(of=lambda asked: verdict)
         flight = Flight(key, 0.0, b"")
-        flying = gevent.spawn(Decider(policy, Cache(10, 1 << 20), "n1").decides, flight, flights)
+        flying = gevent.spawn(Decider(policy, Cache(10, 1 << 20), "n1").decide, flight, flights)
         gevent.sleep(0)
         (errand, query), flight.up = joined[0], up
         errand.answer(query, None, Entry(query.key, without_records(query.key, 3), 0.0, 5, 0), 0)

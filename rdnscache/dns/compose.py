@@ -11,7 +11,7 @@ from rdnscache.dns.wire import AAAA, NO_EDE, NXDOMAIN, OPT_DO, OPT_PLAIN, TCP_SI
 #: Extended DNS Errors (RFC 8914 section 4).
 EDE_STALE, EDE_NOT_READY, EDE_PROHIBITED, EDE_STALE_NXDOMAIN, EDE_NO_REACHABLE_AUTHORITY = 3, 14, 18, 19, 22
 EDE_OTHER = 0
-#: No code of its own: Other, with a text.
+#: No INFO-CODE is registered for this one: it is sent as Other with a text.
 EDE_OVER_BUDGET, OVER_BUDGET = 0x10000, b"the budget for upstreams is used up"
 
 #: Type, class, TTL and length of a record.
@@ -60,7 +60,7 @@ def compose(query: Query, entry: Entry, now: float, rotate: bool = False) -> byt
 
 
 def _with_subnet(opt: bytes, told: bytes | None, scope: int) -> bytes:
-    """`opt` with the client's own subnet, and for how long a prefix the answer holds (RFC 7871 section 7.2.1)."""
+    """`opt` with the client's own subnet and the answer's scope prefix length (RFC 7871 section 7.2.1)."""
     if told is None or not opt:
         return opt
     size = (opt[9] << 8 | opt[10]) + 4 + len(told)
@@ -69,16 +69,16 @@ def _with_subnet(opt: bytes, told: bytes | None, scope: int) -> bytes:
 
 
 def _entry_ede(entry: Entry, age: int) -> int:
-    """The Extended DNS Error of an entry: that it is stale, or else the one that came with it."""
+    """The Extended DNS Error of an entry: Stale (NXDOMAIN) Answer past its TTL, else the one the upstream sent."""
     if age < entry.ttl or entry.ttl == 0:
         return entry.ede
     return EDE_STALE_NXDOMAIN if entry.rcode == NXDOMAIN else EDE_STALE
 
 
 def _rotated(tail: bytes, entry: Entry, qtype: int, ident: int) -> bytes:
-    """`tail` with the addresses of the answer rotated by `ident` places; other types stay as they are.
+    """`tail` with the addresses of the answer rotated by `ident` positions; other types stay as they are.
 
-    Only the data move: owners are the same, and no compression pointer leads into an address.
+    Only the data moves: all owners are equal, and no compression pointer leads into an address.
     """
     if qtype not in (A, AAAA):
         return tail
@@ -100,9 +100,9 @@ def _rotated(tail: bytes, entry: Entry, qtype: int, ident: int) -> bytes:
 
 
 def opt_record(query: Query, ede: int, rcode: int = 0) -> bytes:
-    """Our OPT record: size 1232, version 0, the client's DO, the RCODE's upper bits, and the EDE if there is one.
+    """Our OPT record: size 1232, version 0, the client's DO, the upper bits of the RCODE, and the EDE if there is one.
 
-    A note is sent as its text, under the code Other if there is no EDE (RFC 8914 sections 2 and 4.1).
+    The query's note is sent as EXTRA-TEXT, with the code Other if there is no EDE (RFC 8914 sections 2 and 4.1).
     """
     opt = OPT_DO if query.do else OPT_PLAIN
     if rcode > 15:
@@ -119,9 +119,9 @@ def opt_record(query: Query, ede: int, rcode: int = 0) -> bytes:
 
 
 def compose_error(query: Query, rcode: int, ede: int = NO_EDE) -> bytes:
-    """A reply without records. The question is echoed where it could be read.
+    """A reply without records. The question is repeated if it could be read.
 
-    Opcode and RD are as they came; RA and CD mean something in the opcode QUERY only.
+    Opcode and RD are copied from the query; RA and CD are defined for the opcode QUERY only.
     """
     data = query.data
     query.rcode = rcode
@@ -133,7 +133,7 @@ def compose_error(query: Query, rcode: int, ede: int = NO_EDE) -> bytes:
 
 
 def compose_truncated(query: Query) -> bytes:
-    """A reply without records and with TC set: a real client asks again over TCP."""
+    """A reply without records and with TC set, which makes a client with a genuine address retry over TCP."""
     flags = 0x8280 | (query.data[2] & 0x01) << 8 | query.data[3] & 0x10
     opt = opt_record(query, NO_EDE) if query.edns else b""
     return splice_reply(query.data, query.end, flags, 0, 0, 1 if opt else 0, b"", 0, opt)

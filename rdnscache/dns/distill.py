@@ -1,7 +1,7 @@
-"""The part of a reply that answers the question: the chain and the RRset at its end, or the proof that there is none.
+"""The part of a reply that answers the question: the alias chain and the RRset at its end, or the proof of its absence.
 
 Everything else is dropped before it is stored (RFC 2181 section 5.4.1, RFC 5452 section 6): records of other names,
-types and classes, the additional section, DNSSEC records nobody asked for (RFC 4035 section 3.2.1).
+types and classes, the additional section, and DNSSEC records unless DO is set (RFC 4035 section 3.2.1).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rdnscache.dns.wire import (
 
 #: Most aliases followed from the question: other resolvers follow 10 to 16, and send no longer chains.
 MAX_CHAIN = 32
-#: Types that prove an absence (RFC 4034 section 4, RFC 5155 section 3), and the one that signs.
+#: Types that prove an absence (RFC 4034 section 4, RFC 5155 section 3), and the type of signatures.
 NSEC, NSEC3, RRSIG = 47, 50, 46
 
 #: The same for the compiled form, where these are plain numbers.
@@ -34,9 +34,9 @@ _NOERROR = NOERROR
 def distill(key: bytes, reply: Reply) -> Reply | None:
     """The reply reduced to the part that answers the question of `key`; None when it does not answer it.
 
-    These are not answers: records that do not match, without an SOA that denies the question; a referral; a chain that
+    Not an answer is: records that do not match, without an SOA that denies the question; a referral; a chain that
     loops; an RCODE that contradicts the records; more names than can be examined in time.
-    A chain without its end and without SOA is an answer that `settle` gives a short life.
+    A chain whose target is missing, without an SOA, is an answer, which `settle` keeps for a short time only.
     """
     if reply.rcode == _NOERROR and (reply.plain or _usual(key, reply)):
         return reply
@@ -81,7 +81,7 @@ def _denies(key: bytes, reply: Reply) -> bool:
 
 
 class _Distillation:
-    """The work on one reply."""
+    """The state of `distill` for one reply."""
 
     __slots__ = (
         "_aliases",
@@ -103,12 +103,12 @@ class _Distillation:
         self._qtype = qtype(key)
         self._qclass = qclass(key)
         self._do = variant(key) & VARIANT_DO != 0
-        #: The aliases followed, each with its place; and where they end.
+        #: The names of the alias chain, each with its position in the reply; and the name at the end of the chain.
         self._chain: dict[int, int] = {}
         self._end = self._names.read(HEADER_SIZE)
-        #: The places of the CNAME and DNAME records followed, by owner and type.
+        #: The positions of the CNAME and DNAME records followed, by owner and type.
         self._aliases: dict[tuple[int, int], int] = {}
-        #: Records that the server should have sent.
+        #: CNAME records that the server should have synthesised.
         self._made: list[Record] = []
         self._answers = records_of(reply, self._names, 0, reply.ancount, reply.end)
         self._authority: list[Record] = []
@@ -156,7 +156,7 @@ class _Distillation:
                 return False
             place = self._chain[name] = 2 * len(self._chain)
             if dname is not None:
-                if qtype == _CNAME:  # the very record asked for is missing
+                if qtype == _CNAME:  # the record asked for is missing
                     return False
                 if dname.place < 0:
                     self._alias(dname, place)
@@ -175,7 +175,10 @@ class _Distillation:
         return True
 
     def _stop_at(self, name: int, cname: Record | None, dname: Record | None) -> bool:
-        """End at the RRset asked for. If that is the CNAME that a DNAME stands for, the DNAME belongs to it."""
+        """End at the RRset asked for. If that is a CNAME synthesised from a DNAME, keep the DNAME with it.
+
+        Returns False when the two contradict each other.
+        """
         self._end = name
         if self._qtype != _CNAME or dname is None or cname is None:
             return True
@@ -200,7 +203,8 @@ class _Distillation:
         return None
 
     def _synthesise(self, name: int, target: int, place: int, cname: Record | None, dname: Record) -> None:
-        """The CNAME a DNAME stands for, with the DNAME's TTL (RFC 6672 section 3.1): the server's, or one made here."""
+        """Keep the CNAME synthesised from a DNAME, the server's or one made here; its TTL is the DNAME's (RFC 6672
+        section 3.1)."""
         wire = self._reply.wire
         ttl = int.from_bytes(wire[dname.ttl_at : dname.ttl_at + 4], "big")
         if cname is None or self._names.read(cname.ttl_at + 6) != target:
@@ -212,7 +216,7 @@ class _Distillation:
         cname.place = place
 
     def _place_answers(self) -> bool:
-        """Assign places to the RRset at the end of the chain and to its signatures; returns whether there is one."""
+        """Assign positions to the RRset at the end of the chain and to signatures; returns whether it exists."""
         qtype, end, last = self._qtype, self._end, 2 * len(self._chain) + 2
         found = False
         for record in self._answers:
@@ -234,7 +238,7 @@ class _Distillation:
         return wire[at] << 8 | wire[at + 1]
 
     def _place_soa(self) -> Record | None:
-        """The SOA that makes it a negative answer: of a zone the end of the chain is in."""
+        """The SOA that makes the reply a negative answer: that of a zone which contains the end of the chain."""
         for record in self._authority:
             if record.rtype == _SOA and record.rclass == self._qclass and self._names.under(self._end, record.owner):
                 record.place = 2 * len(self._chain) + 3
@@ -242,9 +246,9 @@ class _Distillation:
         return None
 
     def _says_something(self) -> bool:
-        """Whether a NOERROR without the RRset and without SOA is an answer: a chain, or nothing at all.
+        """Whether NOERROR without the RRset and without SOA is an answer: if it has a chain, or no answer records.
 
-        Nothing at all is NODATA of the third kind, but not with NS: that is a referral (RFC 2308 section 2.2).
+        The latter is NODATA type 3, but with NS records it is a referral (RFC 2308 section 2.2).
         """
         if len(self._chain) > 1:
             return True
@@ -254,7 +258,7 @@ class _Distillation:
         return not self._answers
 
     def _place_proofs(self, soa: Record | None) -> None:
-        """Keep records that prove an absence or justify a wildcard, if a zone of the chain has signed them."""
+        """Keep NSEC and NSEC3 records and signatures, if the signer is a zone that contains a name of the chain."""
         names = self._names
         zones = set()
         for name in (*self._chain, self._end):
@@ -277,8 +281,7 @@ class _Distillation:
                 record.place = place if record.rclass == self._qclass else -1
 
     def _assembled(self) -> Reply | None:
-        """The reply with the records that have a place: unchanged if all have one, truncated after them, or
-        rewritten."""
+        """The reply with the records that have a position: unchanged if all have one, cut after them, or rewritten."""
         reply = self._reply
         answers, authority = _kept(self._answers), _kept(self._authority)
         if self._made or not self._in_order(answers) or not self._first(answers, authority):
@@ -327,7 +330,7 @@ def _place(record: Record) -> int:
 
 
 def _cut(reply: Reply, ancount: int, nscount: int, authority: int, end: int) -> None:
-    """End the reply behind its first records, the authority section beginning at `authority`."""
+    """End the reply at offset `end`, after `ancount` and `nscount` records; the authority section is at `authority`."""
     reply.ancount, reply.nscount, reply.arcount = ancount, nscount, 0
     reply.authority, reply.additional = authority, end
     reply.wire = cut(reply.wire, 0, end)

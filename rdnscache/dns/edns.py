@@ -1,4 +1,4 @@
-"""EDNS options of a reply that are about its transport."""
+"""The EDNS option edns-tcp-keepalive (RFC 7828)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _KEEPALIVE = 11
 
 
 def keepalive(data: bytes) -> float | None:
-    """For how many seconds the server keeps an idle connection; None when the reply `data` does not say it."""
+    """Seconds for which the server keeps an idle connection open; None when the reply `data` does not say so."""
     length = len(data)
     if length < HEADER_SIZE or (not data[10] and not data[11]):
         return None

@@ -1,4 +1,4 @@
-"""An entry: a stored reply and its times, in the shape that answers fastest."""
+"""An entry: a stored reply and its times, in the form from which replies to clients are made fastest."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from rdnscache.dns.wire import Reply, read_u32
 _DO = VARIANT_DO
 #: TTL of a stale record on the wire, in seconds (RFC 8767 section 4).
 STALE_TTL = 30
-#: Least TTL for a prefetch: a shorter entry expires before it could be renewed. And a moment that never comes.
+#: Minimum TTL for a prefetch: a shorter entry expires before it can be renewed. And a time that is never reached.
 RENEWABLE_TTL, FAR = _RENEWABLE, _FAR = 10, 1e300
 
 
 class Entry:
     """A reply as it is kept in L1.
 
-    `tail` is everything after the question, its TTLs aged by `aged` seconds so far; ageing happens at most once a
-    second, whatever the number of hits.
-    `stored` is a moment of the monotonic clock, `ttl` and `stale` are seconds: fresh until `stored + ttl`, of use when
-    all upstreams fail until `stored + ttl + stale`.
+    `tail` is everything after the question; `aged` seconds have been subtracted from its TTLs so far, at most once a
+    second, however many hits there are.
+    `stored` is a time of the monotonic clock, `ttl` and `stale` are seconds: it is fresh until `stored + ttl`, and can
+    be served stale until `stored + ttl + stale`.
     `origin` says which upstream it came from and which node asked: `from=192.0.2.53 node=n1`.
-    `visited` and `hits` belong to the cache: whether it was hit since eviction last passed it, and how often in all;
-    beyond one hit the count may be inexact.
+    `visited` and `hits` belong to the cache: whether it was hit since the hand of SIEVE last passed it, and the number
+    of hits, which may be inexact beyond one.
     """
 
     __slots__ = (
@@ -58,22 +58,22 @@ class Entry:
         self.ttl = ttl
         self.stale = stale
         self.origin = origin
-        #: What is done instead of answering with it: a value of policy.verdict.
+        #: What is done instead of answering with the entry: a value of policy.verdict.
         self.action = 0
-        #: The prefix length of client networks for which it is valid; 0: for all (RFC 7871 section 7.3.1).
+        #: The prefix length of client networks for which it is valid; 0 means all (RFC 7871 section 7.3.1).
         self.scope = 0
         self.aged = 0
-        #: A stale entry may be answered until then: upstreams have just failed.
+        #: Until then a stale entry is answered at once, because the upstreams have just failed.
         self.held_until = 0.0
         self.visited = False
         self.hits = 0
         #: An entry in use is prefetched from this moment on, in the last tenth of its life.
         self.renew_at = stored + 0.9 * ttl if ttl >= _RENEWABLE else _FAR
-        #: Whether that brings a new life, and not the rest of the old one from an upstream that is a cache.
+        #: Whether a prefetch brings a full TTL, and not the rest of the old one from an upstream that is a cache.
         self.renews = True
 
     def _take(self, reply: Reply) -> None:
-        """What it has of its reply."""
+        """Copy the parts of a reply that an entry needs."""
         end = reply.end
         self.rcode = reply.rcode
         self.authentic = reply.flags & 0x20 != 0
@@ -81,8 +81,8 @@ class Entry:
         self.nscount = reply.nscount
         self.arcount = reply.arcount
         self.tail = cut(reply.wire, end, len(reply.wire))
-        #: Offset of the additional section in `tail`, and of what can be left out of a reply that is too large:
-        #: a client without DO needs no authority section of an answer (RFC 2181 section 9), others need its proofs.
+        #: Offset in `tail` of the additional section, and of all that can be left out of a reply that is too large:
+        #: without DO the authority section of an answer as well (RFC 2181 section 9); with DO it holds proofs.
         self.additional = self.essential = reply.additional - end
         if reply.ancount and not reply.soa_ttl_at and not variant(self.key) & _DO:
             self.essential = reply.authority - end
@@ -112,7 +112,7 @@ class Entry:
         return now < self.stored + self.ttl + self.stale
 
     def tail_at(self, age: int) -> bytes:
-        """The tail with its TTLs `age` seconds old; all `STALE_TTL` when that is past the entry's TTL."""
+        """The tail with TTLs reduced by `age` seconds; all are `STALE_TTL` when `age` has reached the entry's TTL."""
         if age >= self.ttl > 0:
             return aged_tail(self.tail, self.ttls, 0, STALE_TTL)
         if age > self.aged:
@@ -122,7 +122,7 @@ class Entry:
 
 
 def aged_tail(tail: bytes, ttls: bytes, seconds: int, fixed: int) -> bytes:
-    """`tail` with each TTL less `seconds`, at least 0; or with each TTL `fixed` where that is not 0."""
+    """`tail` with each TTL reduced by `seconds`, to 0 at least; or set to `fixed` if that is not 0."""
     out = bytearray(tail)
     for index in range(0, len(ttls), 2):
         at = ttls[index] << 8 | ttls[index + 1]
@@ -137,7 +137,7 @@ def aged_tail(tail: bytes, ttls: bytes, seconds: int, fixed: int) -> bytes:
 
 
 def _rebased(ttls: bytes, end: int) -> bytes:
-    """TTL offsets counted from the end of the question."""
+    """TTL offsets, counted from the end of the question, at `end`, instead of from the start of the message."""
     out = bytearray(ttls)
     for index in range(0, len(ttls), 2):
         at = (ttls[index] << 8 | ttls[index + 1]) - end

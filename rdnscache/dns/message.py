@@ -1,9 +1,8 @@
-"""DNS messages for people, with dnslib: the queries of commands, and replies as text. Not on the path of a query.
+"""DNS messages for people, with dnslib: the queries of commands, and replies as text. The data path does not use it.
 
-Octets come here after `wire.parse_reply` has accepted them, so all names and the data of known types are well formed.
-Errors of dnslib are corrected here through its public tables: mnemonics, how names are read and written, and the text
-of types in which it loses or misquotes something. Data that still raises is shown in the generic form of RFC 3597
-section 5.
+Only messages that `wire.parse_reply` has accepted are read here, so names and the data of known types are well formed.
+Errors of dnslib are corrected through its public tables: mnemonics, how names are read and written, and the text of
+types that it loses or misquotes. Data on which it still raises is shown in the generic form of RFC 3597 section 5.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from rdnscache.dns.rdata import IN_ONLY
 from rdnscache.dns.text import MOST_TEXT, bounded, generic_text, rdata_text
 from rdnscache.dns.wire import EDE_OPTION, HEADER_SIZE, IN, OPT, UDP_SIZE, Reply, parse_reply
 
-#: The types whose data dnslib writes as we do. Of the others it knows, it leaves quotes as they are in TXT, CAA and
-#: NAPTR, shortens the wrong zeros of an AAAA, takes no name of other octets in RRSIG, and is slow with a long NSEC.
+#: The types whose data dnslib writes as we do. Of the others it does not escape quotes in TXT, CAA and NAPTR, shortens
+#: the wrong run of zeros in AAAA, refuses names in RRSIG that are not ASCII, and is slow with a long NSEC.
 RIGHT = frozenset(("A", "NS", "CNAME", "PTR", "SOA", "MX", "SRV", "RP", "DNSKEY"))
 
 _EDE_NAMES = {
@@ -33,7 +32,7 @@ _EDE_NAMES = {
 
 
 class Name(dnslib.DNSLabel):  # type: ignore[misc]
-    """A name of any octets, in our presentation form: dnslib writes a dot inside a label like one between two."""
+    """A name of any octets, in our presentation form: dnslib does not escape a dot inside a label."""
 
     def __str__(self) -> str:
         return "".join(f"{label_text(label)}." for label in self.label) or "."
@@ -46,7 +45,7 @@ class Name(dnslib.DNSLabel):  # type: ignore[misc]
 
 
 class Octets(dnslib.DNSBuffer):  # type: ignore[misc]
-    """A message to be read. dnslib refuses labels that are not UTF-8, and follows chains of pointers for seconds."""
+    """A message to be read. dnslib refuses labels that are not UTF-8, and may follow pointers for seconds."""
 
     def __init__(self, wire: bytes, offset: int) -> None:
         super().__init__(wire)
@@ -71,7 +70,7 @@ class Octets(dnslib.DNSBuffer):  # type: ignore[misc]
 
 
 class Shaped(dnslib.RD):  # type: ignore[misc]
-    """Data of a type that `text` writes."""
+    """Record data of a type whose text is made by `text`."""
 
     rtype = 0
 
@@ -87,7 +86,7 @@ class Shaped(dnslib.RD):  # type: ignore[misc]
 
 
 class Generic(dnslib.RD):  # type: ignore[misc]
-    """Data of an unknown type or shape."""
+    """Record data of an unknown type or shape."""
 
     def __repr__(self) -> str:
         return generic_text(self.data)
@@ -115,7 +114,10 @@ _put_right()
 
 
 def build_query(ident: int, key: bytes, options: Iterable[int] = ()) -> bytes:
-    """A person's query for a key: RD and AD set, CD and DO as the key says."""
+    """The wire form of a command's query for a key: RD and AD set, CD and DO as in the key.
+
+    `options` are the codes of EDNS options, which are sent empty.
+    """
     checking, flags = variant(key) & VARIANT_CD, "do" if variant(key) & VARIANT_DO else ""
     query = dnslib.DNSRecord(
         dnslib.DNSHeader(id=ident, rd=1, ad=1, cd=int(checking != 0)),
@@ -126,7 +128,7 @@ def build_query(ident: int, key: bytes, options: Iterable[int] = ()) -> bytes:
 
 
 def read(data: bytes) -> dnslib.DNSRecord | None:
-    """A reply in full; None for anything else."""
+    """A complete reply; None if the message is not a well-formed reply."""
     reply = parse_reply(data)
     if reply is None:
         return None
@@ -139,7 +141,7 @@ def read(data: bytes) -> dnslib.DNSRecord | None:
 
 
 def _opt(reply: Reply, data: bytes) -> list[dnslib.RR]:
-    """The OPT record of the octets a reply was read from, which begins where its wire ends."""
+    """The OPT record of the message `data`; it begins where the reply's wire ends."""
     if data[10] << 8 | data[11] == reply.arcount:
         return []
     try:
@@ -150,7 +152,7 @@ def _opt(reply: Reply, data: bytes) -> list[dnslib.RR]:
 
 
 def rcode(message: dnslib.DNSRecord) -> int:
-    """The RCODE, with the upper bits that OPT has (RFC 6891 section 6.1.3)."""
+    """The extended RCODE, with the upper bits from the OPT record (RFC 6891 section 6.1.3)."""
     upper = next((record.edns_rcode for record in message.ar if record.rtype == OPT), 0)
     return int(upper) << 4 | int(message.header.rcode)
 
@@ -163,7 +165,7 @@ def lines(found: Iterable[dnslib.RR]) -> list[str]:
 def records(reply: Reply, first: int = 0, most: int = 0) -> Iterator[dnslib.RR]:
     """The records of a reply from `first` on.
 
-    With `most`, the first record with longer data is returned empty and as the last one, to save the work.
+    With `most`, the first record whose data has more octets is yielded without data, and no record after it.
     """
     buffer = Octets(reply.wire, reply.end)
     for index in range(len(reply.ttls) // 2):
@@ -181,14 +183,14 @@ def records(reply: Reply, first: int = 0, most: int = 0) -> Iterator[dnslib.RR]:
 
 
 def _data(buffer: Octets, rtype: int, rclass: int, length: int) -> dnslib.RD:
-    """The data of a record; generic where their type has no text, or this reading of them went wrong."""
+    """The data of a record; in generic form where the type is unknown or dnslib does not read the data correctly."""
     start, stop = buffer.offset, buffer.offset + length
     known = rclass == IN or rtype not in IN_ONLY
     try:
         kind = dnslib.RDMAP.get(type_text(rtype), Generic) if known and length else Generic
         found = kind.parse(buffer, length)
         found.text = found.toZone()
-    except Exception:  # dnslib raises many kinds; the scanner has accepted it, so it is shown as it came
+    except Exception:  # dnslib raises many kinds; the scanner has accepted the data, so it is shown in generic form
         found = None
     if found is None or buffer.offset != stop:
         buffer.offset = stop
@@ -204,7 +206,7 @@ def line(record: dnslib.RR) -> str:
 
 
 def answer_lines(reply: Reply, whole: bool) -> list[str]:
-    """The answer section, or the authority section if there is no answer; bounded, unless all of it is asked for."""
+    """The answer section, or the authority section if it is empty, a record each; bounded unless `whole`."""
     first, count = (0, reply.ancount) if reply.ancount else (reply.ancount, reply.nscount)
     found = zip(range(count), records(reply, first, 0 if whole else MOST_TEXT), strict=False)
     lines = ("" if type(record.rdata) is dnslib.RD else line(record) for _, record in found)
@@ -212,7 +214,7 @@ def answer_lines(reply: Reply, whole: bool) -> list[str]:
 
 
 def extended_errors(message: dnslib.DNSRecord) -> list[str]:
-    """Its Extended DNS Errors, a line each (RFC 8914 section 2)."""
+    """The Extended DNS Errors of a message, a line each (RFC 8914 section 2)."""
     options = [option for record in message.ar if record.rtype == OPT for option in record.rdata]
     return [_error_text(option.data) for option in options if option.code == EDE_OPTION and len(option.data) >= 2]
 

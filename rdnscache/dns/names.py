@@ -1,7 +1,7 @@
 """Names, types and classes between wire and presentation form.
 
-The presentation form is ours: lower case, final dot, and every octet outside `[a-z0-9_-]` inside a label as `\\DDD`
-(RFC 1035 section 5.1), so that no label can look like two, end a Redis hash tag or hold a glob.
+The presentation form is ours: lower case, a final dot, and every octet of a label outside `[a-z0-9_-]` as `\\DDD`
+(RFC 1035 section 5.1), so that no label can look like two, end a Redis hash tag or contain a glob.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ RCODES: dict[int, str] = {
     0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 6: "YXDOMAIN",
     7: "YXRRSET", 8: "NXRRSET", 9: "NOTAUTH", 10: "NOTZONE", 16: "BADVERS", 23: "BADCOOKIE",
 }  # fmt: skip
-#: Stands for the type in keys of entries about all types of a name: that it does not exist.
+#: Written instead of the type in keys of entries that hold for all types of a name: it does not exist.
 NAME_WORD = "NXDOMAIN"
 _TYPE_NUMBERS = {name: number for number, name in TYPES.items()}
 _RCODE_NUMBERS = {name: number for number, name in RCODES.items()}
 _CLASS_NUMBERS = {name: number for number, name in CLASSES.items()}
 
-#: How an octet of a label is shown: as itself or in lower case; 0 where it takes an escape.
+#: The character for an octet of a label: itself or its lower case; 0 if it has to be escaped.
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789_-")
 _SHOWN = bytes(c if c in _PLAIN else c + 32 if c + 32 in _PLAIN and 65 <= c <= 90 else 0 for c in range(256))
 _ESCAPED = [b"\\%03d" % c for c in range(256)]
@@ -59,7 +59,7 @@ def class_text(number: int) -> str:
 
 
 def question_text(key: bytes) -> str:
-    """A key as text: `www.example.com. A`, with class and flags where they are not the usual ones."""
+    """A key as text: `www.example.com. A`, with class, flags, route and subnet where they are not the defaults."""
     number, bits = qtype(key), variant(key)
     text = f"{name_text(key)} {NAME_WORD if number == ANY_TYPE else type_text(number)}"
     if qclass(key) != 1:
@@ -74,7 +74,7 @@ def rcode_text(number: int) -> str:
 
 
 def rcode_number(text: str) -> int:
-    """The number of an RCODE mnemonic or `RCODE7`."""
+    """The number of an RCODE mnemonic or `RCODE7`; ValueError when it is neither, or above 15."""
     number = _number(text.upper(), _RCODE_NUMBERS, "RCODE")
     if number > 15:
         raise ValueError(f"{shown(text)} is not an RCODE that is stored")
@@ -106,7 +106,7 @@ def label_text(label: bytes) -> str:
 
 
 def _spell(out: bytearray, wire: bytes, start: int, stop: int) -> None:
-    """Append a label in presentation form."""
+    """Append the label `wire[start:stop]` in presentation form."""
     for index in range(start, stop):
         if _SHOWN[wire[index]]:
             out.append(_SHOWN[wire[index]])
@@ -119,15 +119,15 @@ def name_text(wire: bytes) -> str:
     return read_name(wire, 0)[0]
 
 
-#: Pointers followed for one name: real ones need one or two, a chain is made to keep us busy.
+#: Maximum number of pointers followed for one name: real names need one or two, longer chains are an attack.
 MAX_HOPS = 32
 
 
 def read_name(wire: bytes, start: int) -> tuple[str, int]:
-    """The name at `start`, pointers followed, and the offset just past it.
+    """The name at `start` in presentation form, pointers followed, and the offset just past it.
 
-    Raises ValueError for a name that is too long, a pointer that does not lead backwards, or too many of them.
-    IndexError when it leaves the message.
+    Raises ValueError for a name that is too long, a pointer that does not lead backwards, or too many of them,
+    IndexError for a name that runs past the end of the message.
     """
     out = bytearray()
     position, end, lowest, total, hops = start, 0, start, 0, 0
@@ -157,18 +157,18 @@ _LABEL = r"(?:\\[0-9]{3}|\\[^0-9]|[^\\.])+"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?", re.DOTALL)
 _LABELS = re.compile(_LABEL, re.DOTALL)
 _LABEL_PART = re.compile(r"\\([0-9]{3})|\\(.)|([^\\]+)", re.DOTALL)
-#: Characters a name can have in presentation form, every octet as `\DDD` and the dots, rounded up.
+#: Maximum characters of a name in presentation form: every octet as `\DDD` and the dots, rounded up.
 LONGEST_TEXT = 1100
 
 
 def parse_name(text: str) -> bytes:
-    """The lower-case wire form of a name a person typed; `\\DDD` and `\\.` as in zone files, others by IDNA.
+    """The lower-case wire form of a name that a person typed; `\\DDD` and `\\.` as in zone files, non-ASCII by IDNA.
 
     Raises ValueError with a sentence for that person.
     """
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"{shown(text)} is not a domain name: it has {len(text)} characters")
-    text = re.sub("[\u3002\uff0e\uff61]", ".", text)  # what IDNA takes for a dot (RFC 3490 section 3.1)
+    text = re.sub("[\u3002\uff0e\uff61]", ".", text)  # IDNA treats these as dots (RFC 3490 section 3.1)
     if text == ".":
         return b"\0"
     if _NAME.fullmatch(text) is None:
@@ -200,7 +200,7 @@ def _label_bytes(label: str, text: str) -> bytes:
     return bytes(out).lower()
 
 
-#: What our own presentation form looks like.
+#: Matches names in our own presentation form.
 OWN_NAME = r"(?:\.|(?:(?:[a-z0-9_-]|\\[0-9]{3})+\.)+)"
 _OWN_NAME = re.compile(OWN_NAME)
 
@@ -208,17 +208,16 @@ _OWN_NAME = re.compile(OWN_NAME)
 def parse_own_name(text: str) -> bytes:
     """The wire form of a name in exactly our own presentation form, as nodes write it into Redis.
 
-    ValueError for anything else, after work linear in at most LONGEST_TEXT characters, since others may write there
-    too.
+    Raises ValueError for anything else. Others may write there too, so the work is linear and bounded by LONGEST_TEXT.
     """
     if len(text) > LONGEST_TEXT or _OWN_NAME.fullmatch(text) is None:
         raise ValueError(f"{shown(text)} is not a name as nodes write it")
     wire = parse_name(text)
-    if name_text(wire) != text:  # an escape where none is needed
+    if name_text(wire) != text:  # it has an escape where none is needed
         raise ValueError(f"{shown(text)} is not a name as nodes write it")
     return wire
 
 
 def shown(text: str) -> str:
-    """Input that was not understood, for an error message: quoted, escaped and cut."""
+    """Invalid input for an error message: quoted, escaped and cut."""
     return repr(text) if len(text) <= 80 else f"{text[:60]!r}…"

@@ -10,16 +10,16 @@ from rdnscache.dns.wire import FORMERR, HEADER_SIZE, IN, NOERROR, REFUSED, SOA, 
 
 NOTAUTH = 9
 _OPCODE, _OPCODE_MASK = 0x20, 0x78
-#: Before an IPv4 address in an IPv6 one (RFC 4291 section 2.5.5.2).
+#: The prefix of IPv4-mapped IPv6 addresses (RFC 4291 section 2.5.5.2).
 _MAPPED = bytes(10) + b"\xff\xff"
 _ASKED = SOA.to_bytes(2, "big") + IN.to_bytes(2, "big")
 
 
 @dataclass(frozen=True, slots=True)
 class NotifiedZone:
-    """A zone that is transferred: its name on the wire in lower case, who has it, by address, and perhaps a key."""
+    """A zone that is transferred: its name on the wire in lower case, its server's address in octets, its TSIG key."""
 
-    #: The name of the zone for the process that is notified.
+    #: How the zone is called in messages to the process that transfers it.
     word: str
     name: bytes
     server: bytes
@@ -31,9 +31,9 @@ def is_notify(query: Query) -> bool:
 
 
 def answer_notify(query: Query, zones: Sequence[NotifiedZone], now: int) -> tuple[bytes, list[str]]:
-    """The reply, and which zones have changed. `now` is in seconds since 1970.
+    """The reply, and the words of the zones that have changed. `now` is in seconds since 1970.
 
-    A message is accepted from the zone's server, or when signed with the zone's key; never with a wrong signature.
+    A message is accepted from the zone's server, or with a valid signature by the zone's key; never with a wrong one.
     """
     data = query.data
     end = _question_end(data)
@@ -52,7 +52,7 @@ def answer_notify(query: Query, zones: Sequence[NotifiedZone], now: int) -> tupl
 
 
 def _question_end(data: bytes) -> int:
-    """Where the only question ends; -1 without one."""
+    """The offset just past the only question; -1 unless there is exactly one."""
     if data[4:6] != b"\0\1":
         return -1
     at = HEADER_SIZE

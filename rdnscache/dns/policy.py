@@ -1,4 +1,4 @@
-"""Rules of DNS with room for decisions: how long a reply may be kept, and which queries are answered locally."""
+"""Rules that DNS leaves to the implementation: how long a reply may be kept, which queries are answered locally."""
 
 from __future__ import annotations
 
@@ -47,32 +47,32 @@ class Limits:
     ttl_min: int = 0
     ttl_max: int = 86400
     negative_ttl_max: int = 3600
-    #: Failures, and negative replies without SOA.
+    #: The TTL of failures and of negative replies without SOA.
     failure_ttl: int = 5
     stale: int = 3600
-    #: Whether anything is kept at all, but for failures.
+    #: Whether replies are kept at all; failures always are.
     keep: bool = True
 
 
 def usable(reply: Reply) -> bool:
-    """Whether a reply is an answer at all; every other RCODE sends us to the next server."""
+    """Whether a reply is an answer; with any other RCODE the next server is asked."""
     return answers(reply.rcode)
 
 
 def answers(rcode: int) -> bool:
-    """Whether an RCODE is a statement about the name, and not a failure."""
+    """Whether an RCODE is an answer about the name, and not a failure."""
     return rcode in (_NOERROR, _NXDOMAIN, _YXDOMAIN)
 
 
 def holds_for_name(reply: Reply) -> bool:
-    """Whether a reply says that the name asked for does not exist, not the target of a CNAME it has."""
+    """Whether a reply says that the name asked for does not exist, and not the target of an alias."""
     return reply.rcode == _NXDOMAIN and reply.ancount == 0
 
 
 def holds_widely(key: bytes, reply: Reply) -> bool:
     """Whether a reply is valid for more than the question: see `wider_key`.
 
-    A reply to a query with an empty subnet says nothing about other networks (RFC 7871 section 7.3.1).
+    A reply to a query with source prefix length 0 says nothing about other networks (RFC 7871 section 7.3.1).
     """
     network = subnet(key)
     if network:
@@ -83,7 +83,7 @@ def holds_widely(key: bytes, reply: Reply) -> bool:
 def negative(reply: Reply, qtype: int) -> bool:
     """NXDOMAIN, or NODATA (RFC 2308 sections 2.1 and 2.2).
 
-    A CNAME without its target and without SOA is an answer cut short by an authoritative server: positive.
+    A CNAME without its target and without SOA is positive: an authoritative server answered only as far as its zone.
     """
     if reply.rcode == _NXDOMAIN:
         return True
@@ -93,13 +93,13 @@ def negative(reply: Reply, qtype: int) -> bool:
 
 
 def settle(key: bytes, reply: Reply, limits: Limits) -> tuple[bytes, int]:
-    """The reply's bytes as they are stored, and how many seconds they stay fresh; 0 means not to be stored.
+    """The reply's bytes as they are stored, and for how many seconds they are fresh; with 0 they must not be stored.
 
-    Stored bytes have ID 0, a lower-case question, no AA, no OPT, and TTLs inside the limits.
+    Stored bytes have ID 0, a lower-case question, no AA, no OPT, and TTLs within the limits.
     A TTL with its top bit set is 0 (RFC 2181 section 8). The SOA of a negative reply gets the TTL of that reply,
     the lesser of its own and its MINIMUM (RFC 2308 section 5).
-    The answer section and that SOA determine the time; other records, mostly proofs of DNSSEC, are kept as long.
-    An alias whose target is neither given nor denied is kept as briefly as a failure.
+    The answer section and that SOA determine the time; other records, mostly DNSSEC proofs, get at least that TTL.
+    An alias whose target is neither present nor denied is kept for `failure_ttl` at most.
     """
     ancount, nscount, arcount = reply.ancount, reply.nscount, reply.arcount
     wire = splice_stored(reply.wire, reply.end, stored_flags(key, reply), ancount, nscount, arcount, section(key))
@@ -131,7 +131,7 @@ def settle(key: bytes, reply: Reply, limits: Limits) -> tuple[bytes, int]:
 
 
 def _unfinished(reply: Reply, qtype: int) -> bool:
-    """Whether it holds aliases only, for a question of another type."""
+    """Whether the answer consists of aliases only, for a question of another type."""
     return reply.rcode == _NOERROR and reply.ancount > 0 and qtype != ANY and qtype not in reply.types
 
 
@@ -143,7 +143,7 @@ def _put_u32(wire: bytearray, at: int, number: int) -> None:
 
 
 def stored_flags(key: bytes, reply: Reply) -> int:
-    """QR, RD, RA, the reply's AD, the key's CD."""
+    """The flags of a stored reply: QR, RD, RA, the reply's AD and RCODE, the key's CD."""
     return 0x8180 | reply.flags & 0x20 | (0x10 if variant(key) & _CD else 0) | reply.rcode & 0x0F
 
 
@@ -159,15 +159,15 @@ def failure_wire(key: bytes, rcode: int = SERVFAIL) -> bytes:
 
 #: TTL of answers from an empty zone, in seconds (RFC 6303 section 3).
 EMPTY_ZONE_TTL = 10800
-#: Its SOA behind the names: serial, refresh, retry, expire; the minimum follows.
+#: The fields of its SOA after the names: serial, refresh, retry, expire; the minimum follows.
 _EMPTY_ZONE_TIMES = Struct("!IIII").pack(1, 3600, 1200, 604800)
 _NOBODY = b"\x06nobody\x07invalid\x00"
 
 
 def empty_zone(key: bytes, zone: bytes, exists: bool, ttl: int = EMPTY_ZONE_TTL) -> Reply:
-    """The answer of a zone without records to a question inside it (RFC 6303 section 3).
+    """The answer of an empty zone to a question inside it (RFC 6303 section 3).
 
-    NXDOMAIN, or NODATA where the name `exists`: the zone's own, or one with another zone below it.
+    NXDOMAIN, or NODATA if the name `exists`: if it is the zone's own, or another zone is below it.
     """
     apex = (0xC000 | 12 + len(qname(key)) - len(zone)).to_bytes(2, "big")
     rdata = apex + _NOBODY + _EMPTY_ZONE_TIMES + ttl.to_bytes(4, "big")
@@ -177,7 +177,7 @@ def empty_zone(key: bytes, zone: bytes, exists: bool, ttl: int = EMPTY_ZONE_TTL)
 
 
 def without_records(key: bytes, rcode: int, ede: int = NO_EDE) -> Reply:
-    """A reply that says only why there is no answer."""
+    """A reply that has only an RCODE and an Extended DNS Error."""
     reply = _read(failure_wire(key, rcode))
     reply.ede = ede
     return reply

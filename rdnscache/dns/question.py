@@ -1,4 +1,4 @@
-"""Questions. Everything is kept and found under a question's key, which is one bytes object:
+"""Questions and their keys. L1, flights and routes find a question by its key, one bytes object:
 
     the name on the wire in lower case | type, 2 octets | class, 2 octets | variant, 1 octet
 
@@ -9,7 +9,7 @@ the name:
     the name | group | subnet | type | class | variant
 
 The group is either the number of a view, 1 octet, for the answers of that view, which are known inside a worker only.
-Or it is the digest of a route, 8 octets, for the answers of a view's own servers. The subnet is the client's network
+Or it is the digest of a route, 8 octets, for the answers of a view's own upstreams. The subnet is the client's network
 (RFC 7871): family, 1 octet, prefix length, 1 octet, address, 16 octets.
 """
 
@@ -19,12 +19,12 @@ from collections.abc import Iterable
 
 from rdnscache.dns.splice import cut, splice_type, splice_view
 
-#: Bits of the variant: the client wants DNSSEC records (RFC 3225); upstreams are not to check them (RFC 4035 section
-#: 3.2.2); there is a subnet in it, a view, or a route of a view's own.
+#: Bits of the variant: the client wants DNSSEC records (RFC 3225); upstreams must not validate them (RFC 4035 section
+#: 3.2.2); the key contains a subnet, the number of a view, or the digest of a view's route.
 VARIANT_DO, VARIANT_CD, VARIANT_SUBNET, VARIANT_VIEW, VARIANT_ROUTE = 1, 2, 4, 8, 16
 #: Octets of a subnet, and of a route.
 SUBNET_SIZE, ROUTE_SIZE = 18, 8
-#: Stands for the type in the key of an NXDOMAIN, which holds for all types of a name (RFC 2308 section 5).
+#: The type in the key of an NXDOMAIN, which holds for all types of a name (RFC 2308 section 5).
 ANY_TYPE = 0
 _ANY_TYPE = ANY_TYPE
 
@@ -58,12 +58,12 @@ def variant(key: bytes) -> int:
 
 
 def section(key: bytes) -> bytes:
-    """The question section of a message that asks it."""
+    """The question section of a query for this key."""
     return key[: _name_end(key)] + key[-5:-1] if key[-1] & 28 else cut(key, 0, len(key) - 1)
 
 
 def subnet(key: bytes) -> bytes:
-    """The network of clients it is asked for; empty when replies do not depend on it."""
+    """The network of clients the question is asked for, 18 octets; empty if the key has none."""
     return key[-23:-5] if key[-1] & 4 else b""
 
 
@@ -73,12 +73,12 @@ def with_subnet(key: bytes, network: bytes) -> bytes:
 
 
 def view_number(key: bytes) -> int:
-    """The number of the view whose answer it is; -1 for everybody's."""
+    """The number of the view whose answer it is; -1 for the answer of all clients."""
     return key[_name_end(key)] if key[-1] & 8 else -1
 
 
 def route_of(key: bytes) -> bytes:
-    """The digest of a view's own route; empty for the usual one."""
+    """The digest of a view's own route; empty for the common one."""
     end = _name_end(key)
     return key[end : end + 8] if key[-1] & 16 else b""
 
@@ -89,13 +89,13 @@ def with_view(key: bytes, number: int) -> bytes:
 
 
 def with_route(key: bytes, digest: bytes) -> bytes:
-    """The key of a question to a view's own servers; `key` must not have a group."""
+    """The key of a question to a view's own upstreams; `key` must not have a group."""
     end = _name_end(key)
     return key[:end] + digest + key[end:-1] + bytes((key[-1] | VARIANT_ROUTE,))
 
 
 def bare_key(key: bytes) -> bytes:
-    """The key of the same question for everybody: without view or route."""
+    """The key of the same question for all clients: without view or route."""
     bits = key[-1]
     if not bits & 24:
         return key

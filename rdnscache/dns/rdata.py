@@ -1,9 +1,9 @@
 """Names and record data inside a message: whether they have the shape of RFC 1035 and of their type.
 
-One pass over the message, each octet looked at a bounded number of times, whatever it holds.
-`seen` makes that possible: for each offset a compression pointer can reach it remembers the name that begins there, as
-its octets once expanded and the pointers in it, two octets each; 0 where no name begins.
-So a pointer costs one look, and can only lead to a name, or the rest of one, that was read before it.
+One pass over the message, which looks at each octet a bounded number of times, whatever the message holds.
+`seen` makes that possible: for each offset that a compression pointer can reach, it has two octets about the name that
+begins there: its expanded size, and the number of pointers in it; 0 where no name begins.
+So following a pointer is one look-up, and it can only lead to a name, or the rest of one, that was read before.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _REACH = 0x4000
 #: The shape of each known type's data, one letter a field:
 #:
 #:     B H I    a number of 1, 2 or 4 octets         4 6 8  an IPv4 address, an IPv6 address, eight octets
-#:     t T      a type, a moment                     n u    a name; one that must not be compressed
+#:     t T      a type, a time                       n u    a name; one that must not be compressed
 #:     s S      a string; one or more to the end     h o    a salt; a hash that is not empty
 #:     m        a type bitmap to the end             p      SVCB parameters to the end
 #:     x b q    the rest, as hex, base64, text       Q      the same, not empty
 #:     w i      a word; a string that may be missing
 #:
-#: and for one type each: d D k c z a l f g G v r e E K; see `_CHECKS`.
+#: and letters for a single type: d D k c z a l f g G v r e E K; see `_CHECKS`.
 SHAPES: dict[int, bytes] = {
     1: b"4", 2: b"n", 3: b"n", 4: b"n", 5: b"n", 6: b"nnIIIII", 7: b"n", 8: b"n", 9: b"n", 11: b"4Br", 12: b"n",
     13: b"ss", 14: b"nn", 15: b"Hn", 16: b"S", 17: b"nn", 18: b"Hn", 19: b"s", 20: b"si", 21: b"Hn", 22: b"x",
@@ -35,7 +35,7 @@ SHAPES: dict[int, bytes] = {
     67: b"b", 68: b"b", 99: b"S", 104: b"H8", 105: b"H4", 106: b"H8", 107: b"Hu", 108: b"e", 109: b"E",
     249: b"uIIHHK", 256: b"HHQ", 257: b"Bwq", 258: b"S", 260: b"BBG", 261: b"S", 262: b"S", 32769: b"HBBd",
 }  # fmt: skip
-#: Types that mean this only in class IN; A has a shape of its own in class CH (RFC 1035 section 3.4).
+#: Types with this shape in class IN only; A has another shape in class CH (RFC 1035 section 3.4).
 IN_ONLY = frozenset((1, 11, 22, 23, 26, 28, 33, 35, 36, 42, 45, 49, 64, 65))
 _IN, _CH, _A, _CHAOS_A = 1, 3, 1, b"uH"
 
@@ -50,7 +50,7 @@ def no_names(length: int) -> bytearray:
 
 
 def name_end(data: bytes, start: int, stop: int, seen: bytearray, pointers: bool) -> int:
-    """Offset just past the name at `start`, which must end before `stop`; -1 when it is none. It is put into `seen`."""
+    """Offset just past the name at `start`, which must end before `stop`; -1 if it is malformed. Updates `seen`."""
     position = start
     length, hops = 1, 0
     while True:
@@ -84,7 +84,7 @@ def name_end(data: bytes, start: int, stop: int, seen: bytearray, pointers: bool
 
 
 def rdata_holds(data: bytes, rtype: int, rclass: int, start: int, stop: int, seen: bytearray) -> bool:
-    """Whether `data[start:stop]` has the shape of this type; what has no known shape may be anything (RFC 3597)."""
+    """Whether `data[start:stop]` has the shape of its type; the data of unknown types may be anything (RFC 3597)."""
     shape = SHAPES.get(rtype)
     if shape is None:
         return True
@@ -119,7 +119,7 @@ def rdata_holds(data: bytes, rtype: int, rclass: int, start: int, stop: int, see
 
 
 def _string_end(data: bytes, at: int, stop: int) -> int:
-    """A string behind its one-octet length (RFC 1035 section 3.3)."""
+    """The end of a string that follows its one-octet length (RFC 1035 section 3.3)."""
     return at + 1 + data[at] if at < stop else -1
 
 
@@ -132,7 +132,7 @@ def _strings_end(data: bytes, at: int, stop: int) -> int:
 
 
 def _bitmap_end(data: bytes, at: int, stop: int) -> int:
-    """Windows in ascending order, no zero octet at their end (RFC 4034 section 4.1.2)."""
+    """The end of a type bitmap: ascending windows, each without a final zero octet (RFC 4034 section 4.1.2)."""
     last = -1
     while at < stop:
         if at + 2 > stop or data[at] <= last or not 1 <= data[at + 1] <= 32:
@@ -148,7 +148,10 @@ _MANDATORY, _ALPN, _NO_DEFAULT_ALPN, _PORT, _IPV4HINT, _ECH, _IPV6HINT, _OHTTP, 
 
 
 def _parameters_end(data: bytes, at: int, stop: int, priority: int) -> int:
-    """Keys in ascending order, each with a value of its form (RFC 9460 sections 2.2, 7 and 8); none in alias mode."""
+    """The end of SVCB parameters: keys in ascending order, each with a value of its form, none in alias mode.
+
+    RFC 9460 sections 2.2, 7 and 8.
+    """
     if at < stop and priority == 0:
         return -1
     first, last, mandatory, alpn = at, -1, -1, False
@@ -193,7 +196,7 @@ def _parameter_holds(data: bytes, key: int, at: int, end: int, size: int) -> boo
 
 
 def _mandatory_holds(data: bytes, at: int, first: int, stop: int) -> bool:
-    """Whether the keys named there ascend, are not `mandatory` itself, and are all present: both lists are in order."""
+    """Whether the keys listed in `mandatory` ascend, do not include itself, and are all present."""
     end = at + (data[at - 2] << 8 | data[at - 1])
     wanted = 0
     while at < end:
@@ -213,7 +216,7 @@ Check = Callable[[bytes, int, int, bytearray], int]
 
 
 def _digest(lengths: dict[int, int], reserved: int = -1) -> Check:
-    """The rest, of the length that the number before it asks for; any length where that number is not known."""
+    """A check that the rest has the length for the digest type in the octet before it; any length for unknown types."""
 
     def end(data: bytes, at: int, stop: int, seen: bytearray) -> int:
         kind = data[at - 1]
@@ -278,7 +281,7 @@ def _rendezvous(data: bytes, at: int, stop: int, seen: bytearray) -> int:
 
 
 def _secrets(data: bytes, at: int, stop: int, seen: bytearray) -> int:
-    """Key and other data of TKEY, each behind its length (RFC 2930 section 2)."""
+    """Key data and other data of TKEY, each after its length (RFC 2930 section 2)."""
     for _ in range(2):
         if at + 2 > stop:
             return -1
@@ -296,7 +299,7 @@ def _hash(data: bytes, at: int, stop: int, seen: bytearray) -> int:
 
 
 def _decimal(data: bytes, at: int, stop: int, seen: bytearray) -> int:
-    """A coordinate of GPOS: a string of digits, perhaps with a sign and a point (RFC 1712 section 3)."""
+    """A coordinate of GPOS: a string of digits, optionally with a sign and a point (RFC 1712 section 3)."""
     end = _string_end(data, at, stop)
     text = data[at + 1 : end]
     whole, _, part = text.removeprefix(text[:1] if text[:1] in (b"+", b"-") else b"").partition(b".")
@@ -313,7 +316,7 @@ def _position(data: bytes, at: int, stop: int, seen: bytearray) -> int:
     return at
 
 
-#: What is left of the types above; a type asked for once a day needs no speed.
+#: The checks for the remaining letters, whose types are too rare to be worth compiled code.
 _CHECKS: dict[int, Check] = {
     ord("d"): _digest({1: 20, 2: 32, 3: 32, 4: 48}, reserved=0),
     ord("D"): _digest({0: 1, 1: 20, 2: 32, 3: 32, 4: 48}),

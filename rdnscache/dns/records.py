@@ -1,4 +1,4 @@
-"""The records of a message one by one, its names as numbers, and records rewritten into a message."""
+"""The records of a message, with its names as numbers, and the writing of chosen records into a new message."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _COMPRESSED = frozenset((2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 15))
 _NAME, _STRING = b"ns"
 _WIDTHS = {ord("B"): 1, ord("H"): 2, ord("I"): 4, ord("t"): 2, ord("T"): 4}
 _FIXED = Struct("!HHIH")
-#: The most labels looked at in one message, which takes 5 ms: 64 KB can hold 32,000, real answers a tenth of that.
+#: Maximum number of labels read in one message, which takes 5 ms: 64 KB can hold 32,000, real answers a tenth of that.
 _MOST_LABELS = 7000
 
 
 class Names:
-    """The names of a message by number, 0 for the root: equal names have one number, whatever their case.
+    """The names of a message as numbers, 0 for the root; names that differ only in letter case have the same number.
 
-    Each label is looked at once, wherever pointers to it come from.
+    Each label is read once, however many pointers lead to it.
     """
 
     __slots__ = ("_known", "_numbers", "labels", "parents", "sizes", "spelled", "wire")
@@ -28,16 +28,16 @@ class Names:
         self.wire = wire
         self.labels = [b""]
         self.parents = [-1]
-        #: The octets of each name, not compressed.
+        #: The size of each name in octets, not compressed.
         self.sizes = [1]
-        #: Labels looked at so far.
+        #: Labels read so far.
         self.spelled = 0
-        #: By offset; and by label in lower case and number of the rest.
+        #: Numbers by offset; and by the first label in lower case and the number of the parent.
         self._known: dict[int, int] = {}
         self._numbers: dict[tuple[bytes, int], int] = {}
 
     def read(self, at: int) -> int:
-        """The number of the name at an offset where `parse_reply` has found one."""
+        """The number of the name at an offset, which must be one where `parse_reply` has found a name."""
         wire = self.wire
         starts: list[int] = []
         while True:
@@ -83,7 +83,7 @@ class Names:
         return new
 
     def crowded(self) -> bool:
-        """Whether there are more labels than a message of use has: to go on would keep the hub for too long."""
+        """Whether more labels were read than a real message has: reading on would block the hub for too long."""
         return self.spelled > _MOST_LABELS
 
     def under(self, name: int, ancestor: int) -> bool:
@@ -94,9 +94,9 @@ class Names:
 
 
 class Record:
-    """One record: where it is, and its place among those that are kept; -1 for one that is dropped.
+    """One record: its offsets, and its position among those that are kept; -1 if it is dropped.
 
-    One that is to be made has `start` 0, and the number of its target.
+    A CNAME that is synthesised has `start` 0, and the number of its target.
     """
 
     __slots__ = ("end", "owner", "place", "rclass", "rtype", "start", "target", "ttl", "ttl_at")
@@ -110,12 +110,12 @@ class Record:
         self.rclass = rclass
         self.place = -1
         self.target = 0
-        #: In place of its own where that is not -1.
+        #: Replaces the TTL in the message unless it is -1.
         self.ttl = -1
 
 
 def records_of(reply: Reply, names: Names, first: int, count: int, start: int) -> list[Record]:
-    """`count` records from the one with the number `first`, which begins at `start`; fewer if names are crowded."""
+    """`count` records from index `first` on, which begins at offset `start`; fewer when `names.crowded()`."""
     wire, ttls = reply.wire, reply.ttls
     out = []
     for index in range(first, first + count):
@@ -130,7 +130,7 @@ def records_of(reply: Reply, names: Names, first: int, count: int, start: int) -
 
 
 class Writer:
-    """Writes records of one message into another, names compressed again."""
+    """Writes records of a reply into a new message and compresses their names again."""
 
     __slots__ = ("_names", "_out", "_reply", "_written")
 
@@ -138,11 +138,11 @@ class Writer:
         self._names = names
         self._reply = reply
         self._out = bytearray(reply.wire[: reply.end])
-        #: Where each name has been written.
+        #: The offset at which each name was written first.
         self._written: dict[int, int] = {}
 
     def write(self, answers: list[Record], authority: list[Record]) -> Reply | None:
-        """The reply with these records; None when it does not fit into a message any more."""
+        """The reply with these records; None when they do not fit into a message or have too many labels."""
         reply, out = self._reply, self._out
         self._note_question()
         out[6:HEADER_SIZE] = len(answers).to_bytes(2, "big") + len(authority).to_bytes(2, "big") + b"\0\0"
@@ -203,7 +203,7 @@ class Writer:
 
 
 def names_of(wire: bytes, rtype: int, rclass: int, at: int, end: int) -> list[tuple[int, int]]:
-    """Where the names in the data `wire[at:end]` of a record begin and end: those that may have come compressed."""
+    """Start and end of each name in the record data `wire[at:end]` that may be compressed."""
     shape = SHAPES.get(rtype, b"") if rclass == IN or rtype not in IN_ONLY else b""
     found: list[tuple[int, int]] = []
     for letter in shape if _NAME in shape else b"":
@@ -219,7 +219,7 @@ def names_of(wire: bytes, rtype: int, rclass: int, at: int, end: int) -> list[tu
 
 
 def plain_name(names: Names, number: int) -> bytes:
-    """A name of a message on the wire, in lower case and not compressed."""
+    """The wire form of a name, in lower case and not compressed."""
     out = bytearray()
     while number > 0:
         label = names.labels[number]
@@ -229,7 +229,7 @@ def plain_name(names: Names, number: int) -> bytes:
 
 
 def plain_data(wire: bytes, names: Names, rtype: int, rclass: int, at: int, end: int) -> bytes:
-    """The data `wire[at:end]` of a record with the names that may have come compressed in lower case and whole."""
+    """The record data `wire[at:end]` with all names that may be compressed in lower case and expanded."""
     out = bytearray()
     for start, stop in names_of(wire, rtype, rclass, at, end):
         out += wire[at:start] + plain_name(names, names.read(start))

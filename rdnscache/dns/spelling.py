@@ -1,7 +1,7 @@
-"""The letter case of a question's name: made random, and taken out of the reply again (draft-vixie-dnsext-dns0x20).
+"""Random letter case in the name of a question, and its removal from the reply (draft-vixie-dnsext-dns0x20).
 
-Servers repeat the question as it came, and whoever forges a reply has to guess the case as well. Nothing of it is kept:
-a reply is read as if the question had been in lower case.
+Servers repeat the question with its letter case, so a forger has to guess that as well. It is not kept: the reply is
+read as if the question had been sent in lower case.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from rdnscache.dns.question import section
 from rdnscache.dns.records import names_of
 from rdnscache.dns.wire import HEADER_SIZE, Reply, parse_reply
 
-#: The most labels of a reply that are looked at, which takes 5 ms; in what comes behind, the case stays.
+#: Maximum number of labels of a reply that are lowered, which takes 5 ms; the rest keeps its case.
 _MOST_LABELS = 7000
 
 
 def respelled(key: bytes, chance: bytes) -> bytes:
-    """The question section of `key` with each letter of its name in either case: an octet of `chance` decides each."""
+    """The question section of `key` with random letter case: a bit in the same octet of `chance` decides for each."""
     out = bytearray(section(key))
     for at in range(len(out) - 4):
-        if 0x61 <= out[at] <= 0x7A:  # a label's size is less
+        if 0x61 <= out[at] <= 0x7A:  # the sizes of labels are below that
             out[at] ^= chance[at] & 0x20
     return bytes(out)
 
 
 def restored(data: bytes, asked: bytes, key: bytes) -> bytes:
-    """The reply to a question asked as `asked`, which it repeats, as if that had been in lower case.
+    """The reply `data` to the question section `asked`, which it repeats, as if that had been sent in lower case.
 
-    Names that repeat it once more, in whole or in part, are in lower case as well: owners, and in the data those that
-    DNSSEC signs in lower case (RFC 4034 section 6.2, RFC 6840 section 5.1).
+    Labels that the server copied from it are lowered as well: in owners, and in those names of the data that DNSSEC
+    signs in lower case (RFC 4034 section 6.2, RFC 6840 section 5.1).
     """
     rest = data[HEADER_SIZE + len(asked) :]
     data = data[:HEADER_SIZE] + section(key) + rest
@@ -60,7 +60,7 @@ def _lowered(reply: Reply, data: bytes, labels: list[bytes]) -> bytes:
 
 
 def _names(reply: Reply) -> Iterator[int]:
-    """Where each owner begins, and each name in the data that may be compressed."""
+    """The offset of each owner, and of each name in the data that may be compressed."""
     wire, ttls, start = reply.wire, reply.ttls, reply.end
     for index in range(0, len(ttls), 2):
         at = ttls[index] << 8 | ttls[index + 1]

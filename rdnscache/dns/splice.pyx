@@ -1,6 +1,6 @@
-"""The places where octets of messages and keys are put together, or cut out; see splice.py.
+"""Functions that assemble messages and keys from octets, or cut octets out of them; splice.py documents them.
 
-Every copy is checked against its source.
+The bounds of every copy are checked.
 """
 
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize

@@ -1,6 +1,6 @@
-"""Client subnets: networks of clients in keys, in the EDNS option of RFC 7871, and as text.
+"""Client subnets (ECS): networks of clients in keys, in the EDNS option of RFC 7871, and as text.
 
-In a key a subnet has 18 octets: family, prefix length, and the address, with zeros behind the prefix.
+In a key a subnet has 18 octets: family, prefix length, and the address, with zeros after the prefix.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ import ipaddress
 SUBNET_OPTION = 8
 IPV4, IPV6 = 1, 2
 _BITS = {IPV4: 32, IPV6: 128}
-#: Of clients that want it to be known to nobody, and of those about whom nothing is told: RFC 7871 section 7.1.2.
+#: Source prefix length 0: clients that opt out, and queries that carry no network (RFC 7871 section 7.1.2).
 NOBODY = bytes((IPV4,)) + bytes(17)
 
 
 def of_address(address: bytes, prefix4: int, prefix6: int) -> bytes:
-    """The subnet of a client's address, 4 octets or 16, with one of these prefix lengths."""
+    """The subnet of a client's address (4 or 16 octets), with the prefix length of its family."""
     if len(address) == 4:
         return _cut(IPV4, address, prefix4)
     return _cut(IPV6, address, prefix6)
 
 
 def read_option(data: bytes, prefix4: int, prefix6: int) -> bytes | None:
-    """The subnet in the data of a query's option, with one of these prefix lengths at most; None if it is malformed.
+    """The subnet in the data of a query's option, cut to the prefix length of its family; None if it is malformed.
 
-    A family that is not known is that of nobody.
+    An unknown family gives `NOBODY`.
     """
     if len(data) < 4:
         return None
@@ -45,7 +45,7 @@ def read_option(data: bytes, prefix4: int, prefix6: int) -> bytes | None:
 
 
 def _cut(family: int, address: bytes, length: int) -> bytes:
-    """With zeros behind the prefix (RFC 7871 section 6)."""
+    """A subnet with zeros after the prefix (RFC 7871 section 6)."""
     octets = bytearray(address[: (length + 7) // 8])
     if length % 8 and octets:
         octets[-1] &= 0xFF << 8 - length % 8 & 0xFF
@@ -53,7 +53,7 @@ def _cut(family: int, address: bytes, length: int) -> bytes:
 
 
 def option(network: bytes) -> bytes:
-    """The option for a query to an upstream, with its code and size; scope 0."""
+    """The option for a query to an upstream, with its code and size; the scope is 0."""
     data = option_data(network)
     return b"\0\x08" + len(data).to_bytes(2, "big") + data
 
@@ -63,18 +63,18 @@ def option_data(network: bytes) -> bytes:
 
 
 def fits(network: bytes, data: bytes) -> bool:
-    """Whether the data of a reply's option are about the subnet that was sent (RFC 7871 section 7.3)."""
+    """Whether the option `data` of a reply repeats the subnet that was sent (RFC 7871 section 7.3)."""
     sent = option_data(network)
     return data[:3] == sent[:3] and data[4:] == sent[4:]
 
 
 def scope_of(data: bytes) -> int:
-    """For how long a prefix a reply holds, by the data of its option; 0, which is for all, without one."""
+    """The scope prefix length in the option `data` of a reply; 0, which means all networks, without an option."""
     return data[3] if len(data) > 3 else 0
 
 
 def is_nobody(network: bytes) -> bool:
-    """Whether nothing was told: a reply to that says nothing about others (RFC 7871 section 7.3.1)."""
+    """Whether the source prefix length is 0: such a reply says nothing about networks (RFC 7871 section 7.3.1)."""
     return network[1] == 0
 
 
@@ -85,10 +85,10 @@ def subnet_text(network: bytes) -> str:
 
 
 def parse_subnet(text: str) -> bytes:
-    """Raises ValueError for what is no subnet, as `subnet_text` writes it."""
+    """The subnet for a text; ValueError unless it is exactly what `subnet_text` writes."""
     found = ipaddress.ip_network(text)
     family = IPV4 if found.version == 4 else IPV6
     network = _cut(family, found.network_address.packed, found.prefixlen)
     if subnet_text(network) != text:
-        raise ValueError(f"{text!r} is not written as usual")
+        raise ValueError(f"{text!r} is not in canonical form")
     return network

@@ -1,9 +1,9 @@
-"""Records as text, one a line, in zone-file form: what a fill stores for people with redis-cli. `message` has the rest.
+"""Records as text in zone-file form, one a line: a fill stores it for people with redis-cli. `message` has the rest.
 
-Text can be much longer than the octets it stands for, since names are written out that were pointers: it is bounded, in
-characters and records, and not made beyond the bound.
-A record that does not have the shape of its type, and every unknown type, is shown in the generic form of RFC 3597
-section 5. The shapes are in `rdata`; those that have no text here are shown in the generic form too.
+Text can be much longer than the record, since compressed names are written in full; so its characters and records are
+bounded, and none is made beyond the bound.
+A record of an unknown type, or without the shape of its type, is shown in the generic form of RFC 3597 section 5. The
+shapes are in `rdata`; those without a text here are shown in the generic form too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rdnscache.dns.names import class_text, read_name, type_text
 from rdnscache.dns.rdata import IN_ONLY, SHAPES
 from rdnscache.dns.wire import HEADER_SIZE, IN, A, Reply, read_u32
 
-#: The most text of an answer that is made unasked.
+#: Maximum characters and records of an answer's text, unless the whole is asked for.
 MOST_TEXT, MOST_RECORDS = 4096, 50
 #: Records with more fields than this are shown in the generic form.
 _MANY = 512
@@ -39,7 +39,10 @@ def answer_text(reply: Reply) -> str:
 
 
 def bounded(lines: Iterable[str], count: int) -> list[str]:
-    """The lines of `count` records up to `MOST_TEXT` characters, `MOST_RECORDS` or an empty one; and how many more."""
+    """The first lines of `count` records, and a last one that says how many are left out.
+
+    Lines end at `MOST_TEXT` characters, at `MOST_RECORDS` records, or at an empty line.
+    """
     room = MOST_TEXT
     shown: list[str] = []
     for line in islice(lines, MOST_RECORDS):
@@ -53,9 +56,9 @@ def bounded(lines: Iterable[str], count: int) -> list[str]:
 
 
 def _lines(reply: Reply, count: int) -> list[str]:
-    """The lines of the first `count` records; none beyond the one that is too much text.
+    """The lines of the first `count` records, up to the one that exceeds `MOST_TEXT`.
 
-    A record whose data alone have more octets than there may be text is an empty line: it is not worth its making.
+    A record whose data alone has more octets than that becomes an empty line, to save the work.
     """
     wire, ttls, owner_at, room = reply.wire, reply.ttls, reply.end, MOST_TEXT
     asked = _owner_text(wire, HEADER_SIZE)
@@ -79,7 +82,7 @@ def _lines(reply: Reply, count: int) -> list[str]:
 
 
 def _owner_text(wire: bytes, start: int) -> str:
-    """An owner name; one that breaks the limits only once its pointers are followed is shown as `\\?`."""
+    """An owner name; `\\?` if it exceeds the limits once its pointers are followed."""
     try:
         return read_name(wire, start)[0]
     except (ValueError, IndexError):
@@ -102,7 +105,7 @@ def rdata_text(wire: bytes, rtype: int, start: int, stop: int) -> str:
             if position == stop:
                 return " ".join([part for part in parts if part])
         except (ValueError, KeyError, IndexError, StructError):
-            pass  # not of its type's shape: the generic form says exactly what came
+            pass  # it does not have the shape of its type
     return generic_text(wire[start:stop])
 
 
@@ -150,7 +153,7 @@ def _quoted(data: bytes) -> str:
 
 
 def _piece(wire: bytes, at: int, stop: int) -> tuple[bytes, int]:
-    """A string behind its one-octet length (RFC 1035 section 3.3)."""
+    """A string and its end; it follows its one-octet length (RFC 1035 section 3.3)."""
     end = at + 1 + wire[at]
     if end > stop:
         raise ValueError("string leaves its record")
@@ -244,7 +247,7 @@ def _service_parameters(wire: bytes, at: int, stop: int) -> tuple[str, int]:
 
 
 def _alpn(value: bytes) -> list[str]:
-    """The protocol names, or none where one needs quoting."""
+    """The protocol names; none if one of them needs quoting."""
     out, at = [], 0
     while at < len(value):
         piece, at = _piece(value, at, len(value))

@@ -1,4 +1,4 @@
-"""Signatures of messages by a shared secret (RFC 8945), as far as a short exchange needs them."""
+"""TSIG, signatures of messages by a shared secret (RFC 8945), as far as one query and its reply need it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from struct import Struct
 from rdnscache.dns.names import parse_name
 from rdnscache.dns.wire import HEADER_SIZE, NAME_SIZE, TSIG
 
-#: Seconds by which two clocks may differ.
+#: Seconds by which the two clocks may differ (RFC 8945 section 5.2.3).
 FUDGE = 300
 _ANY = 255
 _FIXED = Struct("!HHIH")
@@ -20,7 +20,7 @@ _NAMES = {"hmac-md5": "hmac-md5.sig-alg.reg.int."}
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A secret with its name, on the wire and in lower case, and an algorithm like `hmac-sha256`."""
+    """A secret with its name, in lower-case wire form, and an algorithm such as `hmac-sha256`."""
 
     name: bytes
     algorithm: str
@@ -36,20 +36,20 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """That of a message: where it begins, and what it says."""
+    """The TSIG record of a message: its offset and its fields."""
 
     start: int
     name: bytes
     algorithm: bytes
-    #: Time and fudge.
+    #: Time signed (6 octets) and fudge (2 octets).
     times: bytes
     mac: bytes
     ident: bytes
-    #: Error and other data, with their size.
+    #: Error, other length and other data.
     rest: bytes
 
     def fits(self, wire: bytes, key: Key, now: int) -> bool:
-        """Whether a query was signed by a key about now, in seconds since 1970."""
+        """Whether a query was signed with a key within its fudge of `now`, in seconds since 1970."""
         if self.name != key.name or self.algorithm != key.algorithm_name:
             return False
         count = int.from_bytes(wire[10:12], "big") - 1
@@ -60,7 +60,7 @@ class Signature:
 
 
 def signature(wire: bytes) -> Signature | None:
-    """That of a message; None where it has none, or cannot be read."""
+    """The signature of a message; None if there is none or it cannot be read."""
     try:
         return _read(wire)
     except IndexError:
@@ -68,7 +68,7 @@ def signature(wire: bytes) -> Signature | None:
 
 
 def signed(reply: bytes, key: Key, request: Signature, now: int) -> bytes:
-    """A reply to a query with a signature, signed by the same key."""
+    """A reply to a signed query, signed with the same key."""
     times, rest = now.to_bytes(6, "big") + FUDGE.to_bytes(2, "big"), bytes(4)
     before = len(request.mac).to_bytes(2, "big") + request.mac
     mac = key.mac(before + reply + _variables(key, times, rest))
@@ -79,12 +79,12 @@ def signed(reply: bytes, key: Key, request: Signature, now: int) -> bytes:
 
 
 def _variables(key: Key, times: bytes, rest: bytes) -> bytes:
-    """What is signed beside the message (RFC 8945 section 4.3.3)."""
+    """The TSIG variables, which are signed together with the message (RFC 8945 section 4.3.3)."""
     return key.name + b"\0\xff\0\0\0\0" + key.algorithm_name + times + rest
 
 
 def _read(wire: bytes) -> Signature | None:
-    """IndexError where it ends too early."""
+    """The signature of a message; None if there is none, IndexError if the message ends too early."""
     at, start, end = HEADER_SIZE, 0, HEADER_SIZE
     for _ in range(int.from_bytes(wire[4:6], "big")):
         at = _behind_name(wire, at) + 4
@@ -106,7 +106,8 @@ def _read(wire: bytes) -> Signature | None:
 
 
 def _name(wire: bytes, at: int) -> bytes:
-    """A name in lower case, without compression. Pointers lead backwards. IndexError as below."""
+    """A name in lower case, not compressed. IndexError for a name that is too long, leaves the message, or has a
+    pointer that does not lead backwards."""
     out, before = bytearray(), at
     while size := wire[at]:
         if size >= 192:
@@ -123,7 +124,7 @@ def _name(wire: bytes, at: int) -> bytes:
 
 
 def _behind_name(wire: bytes, at: int) -> int:
-    """Where a name ends. A pointer ends it. IndexError where it leaves the message, or is none."""
+    """Offset just past a name, which a pointer ends. IndexError if it is malformed or leaves the message."""
     start = at
     while size := wire[at]:
         if size >= 192:

@@ -1,8 +1,8 @@
-"""DNS messages as bytes: accept or refuse, and say where things are.
+"""DNS messages as bytes: they are accepted or refused, and their parts located.
 
-Nothing here reads a clock or a socket, and nothing raises for what a packet may hold: one pass, every index checked.
-What these two scanners refuse reaches no other code; what they accept has the shape of RFC 1035 section 4.
-Of a reply that is true of every name and of the data of every known type (`rdata`).
+Nothing here reads a clock or a socket, and nothing raises whatever a packet holds: one pass, every index checked.
+A message that these two scanners refuse reaches no other code; one that they accept has the shape of RFC 1035 section
+4. In a reply every name and the data of every known type are checked as well (`rdata`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, YXDOMAIN, BADVERS, BADCOO
 A, NS, CNAME, SOA, TXT, AAAA, DNAME, OPT, DS, TSIG, ANY = 1, 2, 5, 6, 16, 28, 39, 41, 43, 250, 255
 IN, CH = 1, 3
 
-#: What we say we can take over UDP, and the most we send: no fragments on any sane path (RFC 9715).
+#: The UDP payload size we announce, and the most we send: it avoids fragmentation (RFC 9715).
 UDP_SIZE = 1232
-#: What a client without EDNS can take (RFC 1035 section 4.2.1).
+#: The maximum size of a UDP reply to a client without EDNS (RFC 1035 section 4.2.1).
 PLAIN_SIZE = 512
 #: The largest message TCP's two-byte length can carry (RFC 1035 section 4.2.2).
 TCP_SIZE = 65535
@@ -45,11 +45,10 @@ _EDE, _COOKIE = EDE_OPTION, COOKIE_OPTION
 
 
 class Query:
-    """One client's query: where its parts are, and what it asks of the reply.
+    """One client's query: the offsets of its parts, and what determines the form of the reply.
 
-    `key` is the question's (see `question`); the name alone is lower-cased: type 65 (HTTPS) is the byte `A`.
-    It is empty when the message could not be read that far; `error` is then the RCODE it deserves.
-    `rcode` is that of the reply, once it has been composed.
+    `key` is the key of the question (see `question`). It is empty if the message cannot be read that far; `error` is
+    then the RCODE of the reply. `rcode` is the RCODE of the reply once that has been composed.
     """
 
     __slots__ = (
@@ -60,29 +59,29 @@ class Query:
     def __init__(self, data: bytes, limit: int) -> None:
         self.data = data
         self.key = b""
-        #: Offset just past the question; the client's own spelling is `data[12:end]`.
+        #: Offset just past the question; `data[12:end]` has the letter case of the client.
         self.end = HEADER_SIZE
         self.qtype = self.qclass = 0
         self.edns = self.do = False
-        #: Octets the reply may have.
+        #: Maximum size of the reply in octets.
         self.limit = limit
         self.error = self.rcode = NOERROR
-        #: The client's address, 4 octets or 16, and its view's number; whoever received it says so.
+        #: The client's address, 4 or 16 octets, and the number of its view; set by the server that received the query.
         self.source, self.group = b"", 0
-        #: The data of its option of client subnets, if it has one (RFC 7871 section 6); and whether that is repeated.
+        #: The data of its Client Subnet option, if any (RFC 7871 section 6); whether the reply repeats it.
         self.subnet: bytes | None = None
         self.echo = False
-        #: Whether it asks where the answer comes from; and the reply's words on that (RFC 8914 EXTRA-TEXT).
+        #: Whether the client asks where the answer comes from; the text about that for the reply (RFC 8914 EXTRA-TEXT).
         self.trace = False
         self.note = b""
-        #: Called with the reply and the layer it comes from, for those that are logged.
+        #: Called with the number of the layer that answered, for queries that are sampled or logged.
         self.watch: Callable[[int], None] | None = None
 
 
 def parse_query(data: bytes, stream: bool) -> Query | None:
-    """Read a query; None when silence is the right answer (too short, or a reply itself).
+    """Read a query; None when it must not be answered (it is too short, or a reply).
 
-    `stream` says that it came over TCP, where the reply has 65535 octets.
+    `stream` says that it came over TCP, where the reply may have 65,535 octets.
     """
     length = len(data)
     if length < HEADER_SIZE or data[2] & 0x80:
@@ -112,7 +111,7 @@ def parse_query(data: bytes, stream: bool) -> Query | None:
 
 
 def _read_additional(query: Query, data: bytes, position: int, length: int, stream: bool) -> None:
-    """Find the OPT record, if any; anything else there is passed over (RFC 6891 section 6.1.1)."""
+    """Read the OPT record in the additional section, if any; other records are ignored (RFC 6891 section 6.1.1)."""
     version = 0
     for _ in range(data[10] << 8 | data[11]):
         start = position
@@ -137,7 +136,7 @@ def _read_additional(query: Query, data: bytes, position: int, length: int, stre
 
 
 def _note_opt(query: Query, data: bytes, position: int, stream: bool) -> None:
-    """What the OPT record with its type at `position` says about the reply (RFC 6891 section 6.1.2)."""
+    """Note DO and the payload size of the OPT record whose type is at `position` (RFC 6891 section 6.1.2)."""
     query.edns = True
     query.do = data[position + 6] & 0x80 != 0
     if not stream:
@@ -146,9 +145,9 @@ def _note_opt(query: Query, data: bytes, position: int, stream: bool) -> None:
 
 
 def _find_opt(query: Query, data: bytes, length: int, stream: bool) -> None:
-    """Look for an OPT record in a query that is refused for its header: the refusal then has one (RFC 6891 section 7).
+    """Find the OPT record of a query that is refused for its header: the reply must have one too (RFC 6891 section 7).
 
-    All opcodes have the same sections (RFC 1035 section 4, RFC 2136 section 2). What cannot be read has no OPT.
+    All opcodes have the same sections (RFC 1035 section 4, RFC 2136 section 2). An unreadable message has no OPT.
     """
     position = HEADER_SIZE
     for _ in range(data[4] << 8 | data[5]):
@@ -168,7 +167,7 @@ def _find_opt(query: Query, data: bytes, length: int, stream: bool) -> None:
 
 
 def _read_options(query: Query, data: bytes, position: int, stop: int) -> None:
-    """Note those options of an OPT record that matter (RFC 6891 section 6.1.2); the first of each."""
+    """Note the trace and the first Client Subnet option of an OPT record (RFC 6891 section 6.1.2)."""
     while position + 4 <= stop:
         code = data[position] << 8 | data[position + 1]
         start = position + 4
@@ -183,7 +182,7 @@ def _name_end(data: bytes, start: int, length: int, pointers: bool) -> int:
     """Offset just past the name at `start`, or -1.
 
     A compression pointer ends a name and must lead backwards (RFC 1035 section 4.1.4: "a prior occurrence"),
-    so that whoever follows pointers later comes to an end.
+    so that code which follows pointers later terminates.
     """
     position = start
     while position < length:
@@ -200,9 +199,9 @@ def _name_end(data: bytes, start: int, length: int, pointers: bool) -> int:
 
 
 class Reply:
-    """One reply, from an upstream or from Redis: where its parts are.
+    """One reply, from an upstream or from Redis, and the offsets of its parts.
 
-    `wire` ends before what is between two hosts only, OPT and TSIG (RFC 6891 section 6.2.1, RFC 8945 section 5.1).
+    `wire` ends before OPT and TSIG, which are hop-by-hop (RFC 6891 section 6.2.1, RFC 8945 section 5.1).
     `ttls` holds the offset of each record's TTL, two octets each, most significant first.
     """
 
@@ -229,11 +228,11 @@ class Reply:
         self.soa_minimum = 0
         #: The INFO-CODE of its first Extended DNS Error, -1 without one (RFC 8914 section 2).
         self.ede = NO_EDE
-        #: The data of its option of client subnets, empty without one (RFC 7871 section 6).
+        #: The data of its Client Subnet option, empty without one (RFC 7871 section 6).
         self.subnet = b""
-        #: Its first cookie, that of the client and that of the server (RFC 7873 section 4); empty without one.
+        #: The data of its first Cookie option, client and server cookie (RFC 7873 section 4); empty without one.
         self.cookie = b""
-        #: Whether every record answers the question itself: no chain, no other sections.
+        #: Whether all records answer the question directly: no alias chain, no other sections.
         self.plain = False
 
     @property
@@ -252,7 +251,7 @@ class Reply:
 def parse_reply(data: bytes) -> Reply | None:
     """Read a reply with exactly one question; None when it is malformed.
 
-    Octets after the last record are left out, as other resolvers do.
+    Octets after the last record are ignored, as in other resolvers.
     """
     length = len(data)
     if length < HEADER_SIZE or length > TCP_SIZE or data[2] & 0xF8 != 0x80 or data[4] != 0 or data[5] != 1:
@@ -273,9 +272,10 @@ def parse_reply(data: bytes) -> Reply | None:
 
 
 def parse_error(key: bytes, data: bytes) -> Reply | None:
-    """Read an error that does not repeat the question, with or without OPT, as the reply to this key it must be.
+    """Read an error reply without a question section as the reply to the question of `key`.
 
-    None when it is anything else: without a question only an error counts (RFC 5452 section 9.1), without records.
+    None for anything else: without a question only an error without records (except OPT) is accepted (RFC 5452
+    section 9.1).
     """
     if len(data) < HEADER_SIZE or data[4:10] != b"\0\0\0\0\0\0":
         return None
@@ -286,7 +286,7 @@ def parse_error(key: bytes, data: bytes) -> Reply | None:
 
 
 def _read_records(reply: Reply, data: bytes, position: int, length: int, ttls: bytearray, seen: bytearray) -> bool:
-    """Walk all three sections once; False when a record does not fit, or has not the shape of its type."""
+    """Read all three sections once; False when a record does not fit or does not have the shape of its type."""
     first_additional = reply.ancount + reply.nscount
     asked = read_u32(data, position - 4)
     opt_seen = False
@@ -314,7 +314,7 @@ def _read_records(reply: Reply, data: bytes, position: int, length: int, ttls: b
             continue
         if not _record_holds(data, rtype, position, stop, seen):
             return False
-        if not cut:  # what follows OPT or TSIG is left out with it: nothing before can point there
+        if not cut:  # records after OPT or TSIG are cut off with it: no pointer before can lead to them
             ttls.append(position + 4 >> 8)
             ttls.append(position + 4 & 0xFF)
             if index < reply.ancount:
@@ -349,7 +349,7 @@ def _record_holds(data: bytes, rtype: int, position: int, stop: int, seen: bytea
 
 
 def _note_options(reply: Reply, data: bytes, position: int, stop: int) -> None:
-    """The first Extended DNS Error, cookie and client subnet among the options of an OPT record."""
+    """Note the first Extended DNS Error, Cookie and Client Subnet among the options of an OPT record."""
     while position + 4 <= stop:
         size = data[position + 2] << 8 | data[position + 3]
         if size > stop - position - 4:
@@ -366,19 +366,19 @@ def _note_options(reply: Reply, data: bytes, position: int, stop: int) -> None:
 
 
 def read_u32(data: bytes, at: int) -> int:
-    """The four octets at `at` as a number."""
-    first = data[at]  # without a sign in C, or the shift would run into it
+    """The four octets at `at` as an unsigned number."""
+    first = data[at]  # unsigned in C, so that the shift cannot overflow
     return first << 24 | data[at + 1] << 16 | data[at + 2] << 8 | data[at + 3]
 
 
 def build_query(
     ident: bytes, key: bytes, edns: bool, options: bytes = b"", block: int = 0, asked: bytes = b""
 ) -> bytes:
-    """Our own query for a key: RD and AD set (we want to know; RFC 6840 section 5.7), CD and DO as the key says.
+    """Our own query for a key: RD set, AD set to request it (RFC 6840 section 5.7), CD and DO as in the key.
 
-    `options` are those of the OPT record, each with its code and size. Where the path is encrypted, `block` is what the
-    size becomes a multiple of (RFC 7830): it would tell of the name. Neither is there without EDNS.
-    `asked` is the question section where its name is not spelled in lower case.
+    `options` are those of the OPT record, each with its code and size. Over encrypted transports the query is padded to
+    a multiple of `block` octets (RFC 7830), since its size would give hints at the name. Without EDNS there is neither.
+    `asked` replaces the question section, when its letter case is random.
     """
     bits, asked = variant(key), asked or section(key)
     flags = 0x130 if bits & _CD else 0x120

@@ -1,4 +1,4 @@
-"""What is set for zones, found by the name of a question: the zone with the longest name that it ends in counts."""
+"""Values set for zones, found by the name of a question: the zone with the longest matching suffix wins."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 class Zones(Generic[T]):
-    """`usual` holds for whatever is in none. `inside` has the rest by the zones' names, on the wire and in lower case.
+    """`usual` is the value outside all zones, `inside` has those of zones by name (lower-case wire form).
 
-    The DS of a zone belongs to the one above it (RFC 4035 section 3.1.4.1), unless the zone is one of the `closed`, of
-    which nothing is to be asked outside. `routes` has what holds for questions with a route of a view's own.
+    The DS of a zone belongs to its parent (RFC 4035 section 3.1.4.1), unless the zone is in `closed`, about which
+    nothing is asked outside. `routes` has the values for questions with a view's own route, by its digest.
     """
 
     def __init__(
@@ -28,20 +28,20 @@ class Zones(Generic[T]):
     ) -> None:
         self.usual = usual
         self._inside = dict(inside)
-        #: How names end that may be in one: most are not, and need not be taken apart.
+        #: The last labels of all zones: a quick test that spares most names the search.
         self.ends = tuple({suffixes(name)[-1] for name in inside if len(name) > 1})
         self._closed = frozenset(closed)
         self._routes = routes
-        #: Names that have a zone, or a part of its name, below them: they exist (RFC 8020 section 2).
+        #: The names of all zones and their ancestors: they exist (RFC 8020 section 2).
         self._parents = {rest for name in inside for rest in suffixes(name)} if closed else set()
 
     @property
     def only(self) -> T | None:
-        """What holds for each question, where that is the same for all."""
+        """The value for all questions, if there is only one."""
         return None if self._inside or self._routes else self.usual
 
     def of(self, key: bytes) -> T:
-        """What holds for a question."""
+        """The value for the question of a key."""
         if self._routes and (digest := route_of(key)):
             return self._routes.get(digest, self.usual)
         if not self._inside:
@@ -49,15 +49,15 @@ class Zones(Generic[T]):
         return self.find(qname(key), qtype(key) == DS)
 
     def inside(self, zone: bytes) -> T:
-        """What holds in a zone that it has."""
+        """The value of a zone in `inside`; KeyError if it is none of them."""
         return self._inside[zone]
 
     def exists(self, name: bytes) -> bool:
-        """Whether a name is known to exist, since it is that of a zone or has one below it."""
+        """Whether a name is known to exist because it is a zone's name or an ancestor of one."""
         return name in self._parents
 
     def find(self, name: bytes, from_above: bool = False) -> T:
-        """What holds at a name; `from_above` for what the zone above says of it."""
+        """The value for a name; with `from_above` that of its parent zone, if the name is a zone's own."""
         if not name.endswith(self.ends):
             return self.usual
         for rest in suffixes(name):
@@ -68,7 +68,7 @@ class Zones(Generic[T]):
 
 
 def is_below(name: bytes, zone: bytes) -> bool:
-    """Whether a name on the wire is the zone's, or below it: equal from some label on."""
+    """Whether a name (wire form) is the zone's own or below it."""
     start = 0
     while len(name) - start > len(zone):
         start += name[start] + 1
@@ -76,7 +76,7 @@ def is_below(name: bytes, zone: bytes) -> bool:
 
 
 def suffixes(name: bytes) -> list[bytes]:
-    """A name and all above it, without the root."""
+    """A name and all its ancestors except the root."""
     found, start = [], 0
     while name[start]:
         found.append(name[start:])

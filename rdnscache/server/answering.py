@@ -1,4 +1,4 @@
-"""What happens to a query that L1 cannot answer at once: our own answer, a flight, or shedding."""
+"""What UDP and TCP do with a query: look it up in L1, answer it locally, have it join a flight, or shed it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Answering:
-    """The part of serving that UDP and TCP share. `worker_name` is for traces; empty: there are none."""
+    """Answers queries for the UDP and TCP listeners. `worker_name` is for traces; without one there are none."""
 
     def __init__(
         self,
@@ -49,24 +49,24 @@ class Answering:
         self._worker_name = worker_name
         self._renews = renews
         self._departure = departure
-        #: Whether the address that comes first is another from reply to reply.
+        #: Whether the order of addresses in an answer changes from reply to reply.
         self.rotates = False
-        #: Whether what policy has done instead of answering is done here; where workers ask each other it is not.
+        #: Whether actions of the policy (drop, truncate) are taken here; not for queries between workers.
         self.enforces = True
-        #: What answers a server that says that a zone has changed, if any zone is transferred.
+        #: Answers NOTIFY messages, if any zone is transferred.
         self.notified: Callable[[Query], bytes] | None = None
-        #: What is decided because of who asks (see `client_rules`), where anything is.
+        #: The rules that depend on the client (see `client_rules`), if there are any.
         self.by_client: Any = None
-        #: Where upstreams are told of clients' networks: which one a query is for.
+        #: Adds the client's network to the key, if upstreams are told of it (ECS).
         self.subnets: ClientSubnets | None = None
-        #: Where there are views: what their keys are marked with, by number; and those themselves.
+        #: The byte that marks a view's keys, by the number of the view; and the views; if there are any.
         self.marks: bytes | None = None
         self.views: Views | None = None
 
     def lookup(self, query: Query, now: float) -> bytes | None:
-        """Step 3: the reply from L1, if it is there and fresh; empty: there is none.
+        """Step 3: the reply from L1; None if L1 has no fresh entry; empty if the client gets no reply.
 
-        Those to be traced or logged take the longer way.
+        Queries that are traced or logged get None as well: `take` answers them.
         """
         if self.subnets is not None:
             self.subnets.mark(query)
@@ -89,7 +89,7 @@ class Answering:
         return compose(query, entry, now, self.rotates)
 
     def _enforce(self, query: Query, entry: Entry, now: float) -> bytes:
-        """What a client hears where policy says more than an answer; nothing is an empty reply."""
+        """The reply where the policy demands an action; empty if the query is dropped."""
         if entry.action == DROPPED:
             self.counters[metrics.POLICY_DROPPED] += 1
             return b""
@@ -99,7 +99,7 @@ class Answering:
         return compose(query, entry, now, self.rotates)
 
     def _renew(self, entry: Entry, key: bytes) -> None:
-        """Start one prefetch of an entry that is in use and about to expire."""
+        """Start a prefetch of an entry that is in use and about to expire."""
         self.cache.renewed(entry.key)
         if not self._renews:
             return
@@ -109,7 +109,7 @@ class Answering:
             self.counters[metrics.PREFETCHES] += 1
 
     def take(self, channel: Channel, query: Query, client: Any, now: float) -> bytes | None:
-        """Step 4: the reply when there is one already; None when `channel.answer` will be called later."""
+        """Step 4: the reply if it can be made now; None if `channel.answer` is called later, or there is no reply."""
         layer = outcomes.LOCAL
         if self.notified is not None and is_notify(query):
             return self.notified(query)
@@ -146,7 +146,7 @@ class Answering:
         return reply
 
     def finish(self, query: Query, entry: Entry, layer: int) -> bytes:
-        """The reply from an entry, empty where there is to be none; counted, traced and logged."""
+        """The reply from an entry, counted, traced and logged; empty if the client gets none."""
         if self.views is not None and view_number(query.key) < 0:
             entry = self.views.answer(query, entry)
         now = clock.now()
@@ -166,7 +166,7 @@ class Answering:
 
     def deny(self, query: Query) -> bytes:
         """The reply to a client that is not allowed (RFC 8914 section 4.19)."""
-        if self.notified is not None and is_notify(query):  # who is believed there is another matter
+        if self.notified is not None and is_notify(query):  # NOTIFY has rules of its own about who may send it
             return self.notified(query)
         self.counters[metrics.DENIED] += 1
         self.query_log.denied(query.source)
@@ -176,16 +176,16 @@ class Answering:
         return reply
 
     def limit(self, query: Query, verdict: int) -> bytes | None:
-        """The reply to a client that asks too much over UDP: a truncated one, or none."""
+        """The reply to a client over its rate limit: a truncated one (slip), or None."""
         self.query_log.limited(query.source)
         slips = verdict == SLIP and not query.error
         self.counters[metrics.LIMITED_TRUNCATED if slips else metrics.LIMITED_DROPPED] += 1
         return compose_truncated(query) if slips else None
 
     def routed(self, query: Query, asked: bytes, routes: Collection[bytes]) -> bytes | None:
-        """Give a query of another worker the route that it comes with; what to say when we have no such route.
+        """Put the route that another worker sent with a query into its key; returns an error if it is not known here.
 
-        During a reload one of us has the views of before.
+        That happens during a reload, when two workers have different views.
         """
         route = asked[:ROUTE_SIZE]
         if not any(route) or query.error:
@@ -196,20 +196,20 @@ class Answering:
         return None
 
     def forged(self, data: bytes) -> bool:
-        """Whether something is a PROXY header from somebody who may not send one; counted."""
+        """Whether a datagram begins with a PROXY header, from an address that may not send one; counts it."""
         if not data.startswith(SIGNATURE):
             return False
         self.counters[metrics.PROXY_ERRORS] += 1
         return True
 
     def unexpected(self, where: str) -> None:
-        """Called in an `except`: the error is ours, and no packet may stop the reading because of it."""
+        """Log and count an exception; called in an `except`. No packet may stop the listener."""
         self.counters[metrics.CALLBACK_ERRORS] += 1
         log.exception("unexpected error while %s", where)
 
 
 def trace_text(worker_name: str, entry: Entry, layer: int, now: float) -> bytes:
-    """Which worker answered, from which layer; how old the answer is, who asked whom for it."""
+    """The text of a trace: the layer and worker that answered, the age, TTL and origin of the entry."""
     text = f"layer={outcomes.LAYERS[layer]} worker={worker_name}"
     if layer != outcomes.LOCAL or entry.origin:
         text += f" age={max(int(now - entry.stored), 0)} ttl={entry.ttl} {entry.origin}"

@@ -6,27 +6,27 @@ cdef enum:
     _BATCH = 64
     _QUERY_SIZE = 4096
     _CONTROL_WORDS = 8
-    # Of a reply that is sent together with others: its octets, which have to fit any path, and those of all of them.
+    # Maximum octets of replies that are sent as one message: of each, which has to fit any path, and of all together.
     _SEGMENT_SIZE = 1232
     _MOST_TOGETHER = 60000
 
 
 cdef struct Slot:
-    # One datagram that came, who sent it, and where to (aligned for cmsghdr).
+    # One received datagram, its sender, and the address it was sent to (control, aligned for cmsghdr).
     size_t control[_CONTROL_WORDS]
     sockaddr_in6 name
     uint8_t data[_QUERY_SIZE]
 
 
 cdef struct Space:
-    # What the kernel fills in and reads from.
+    # Memory that the kernel writes to and reads from.
     mmsghdr received[_BATCH]
     mmsghdr queued[_BATCH]
     iovec incoming[_BATCH]
     iovec outgoing[_BATCH]
     Slot slots[_BATCH]
     int order[_BATCH]
-    # Replies of one size to one client are one message, of which the kernel makes datagrams.
+    # Messages of replies of equal size to one client, which the kernel splits into datagrams.
     mmsghdr together[_BATCH]
     iovec gathered[_BATCH]
     size_t controls[_BATCH][_CONTROL_WORDS + 4]
@@ -48,7 +48,7 @@ cdef class Batch:
     cpdef object client(self, int index)
     cpdef bytes source(self, int index)
     cpdef object reply(self, int index, bytes data)
-    cpdef object flush(self)
+    cpdef object send_queued(self)
     cpdef object reply_to(self, tuple client, bytes data)
     cdef int _slot(self, int index) except -1
     cdef void _offer(self, int index) noexcept

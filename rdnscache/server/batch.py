@@ -1,16 +1,16 @@
-"""Datagrams in batches, over plain sockets."""
+"""Batches of datagrams in plain Python; batch.pyx is the compiled form, for Linux."""
 
 from __future__ import annotations
 
 import socket
 from typing import Any
 
-#: Datagrams read before others get their turn.
+#: Datagrams read in one turn of the hub.
 BATCH = 64
-#: A query larger than this is not one we would understand: header, name, type, class and a well-filled OPT.
+#: Maximum size of a query; longer datagrams are cut. Enough for a header, a question and a large OPT record.
 QUERY_SIZE = 4096
 
-# Not in the socket module on every platform; the numbers are Linux's.
+# Not in the socket module on every platform; the numbers are those of Linux.
 IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 IPV6_RECVPKTINFO = getattr(socket, "IPV6_RECVPKTINFO", 49)
 IPV6_PKTINFO = getattr(socket, "IPV6_PKTINFO", 50)
@@ -18,11 +18,11 @@ _CONTROL_SPACE = 64
 
 
 class Batch:
-    """Up to 64 datagrams from one socket, and the replies to some of them.
+    """Up to 64 datagrams from one socket, and the replies to them.
 
-    With `wildcard`, replies leave from the address they were asked at (IP_PKTINFO; RFC 3542 section 6).
-    What cannot be sent at once is dropped: this is UDP. With `segments`, replies of one size to one client are handed
-    to Linux as one message (UDP_SEGMENT) in the compiled form.
+    With `wildcard`, a reply is sent from the address that its query was sent to (IP_PKTINFO; RFC 3542 section 6).
+    Replies that the kernel does not take at once are dropped. With `segments`, the compiled form hands replies of equal
+    size to one client to Linux as one message (UDP_SEGMENT).
     """
 
     def __init__(self, sock: socket.socket, wildcard: bool, segments: bool = True) -> None:
@@ -37,7 +37,7 @@ class Batch:
                 sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
 
     def receive(self) -> int:
-        """Read what has arrived; how many datagrams there are. Those from port 0 cannot be answered: left out."""
+        """Read the datagrams that have arrived; returns their number, without those from port 0, which has no reply."""
         received = self._received = []
         try:
             while len(received) < BATCH:
@@ -49,7 +49,7 @@ class Batch:
                     client = (address, [])
                 if address[1] != 0:
                     received.append((data, client))
-        except OSError:  # nothing left; or a pending error of the socket, which reading has cleared
+        except OSError:  # none is left, or the socket had a pending error, which reading has cleared
             pass
         return len(received)
 
@@ -57,26 +57,26 @@ class Batch:
         return self._received[index][0]
 
     def client(self, index: int) -> Any:
-        """Whom to answer, for `reply_to` later on."""
+        """The sender and the address it asked, for `reply_to`."""
         return self._received[index][1]
 
     def source(self, index: int) -> bytes:
-        """The sender's address, 4 octets or 16."""
+        """The sender's address, 4 or 16 octets."""
         family = socket.AF_INET6 if self._sock.family == socket.AF_INET6 else socket.AF_INET
         return socket.inet_pton(family, self._received[index][1][0][0].partition("%")[0])
 
     def reply(self, index: int, data: bytes) -> None:
-        """Answer a datagram of this batch."""
+        """Queue a reply to a datagram of this batch."""
         self.reply_to(self._received[index][1], data)
 
     def reply_to(self, client: Any, data: bytes) -> None:
-        """Answer somebody of this batch or an earlier one. Replies leave with `flush`, or when a batch is full."""
+        """Queue a reply to a sender of this or an earlier batch; `send_queued` sends it, or a full queue does."""
         self._queue.append((client, data))
         if len(self._queue) >= BATCH:
-            self.flush()
+            self.send_queued()
 
-    def flush(self) -> None:
-        """Send the replies collected; those the kernel does not take are lost."""
+    def send_queued(self) -> None:
+        """Send the queued replies; those that the kernel does not take are lost."""
         queue, self._queue = self._queue, []
         for (address, control), data in queue:
             try:
@@ -84,12 +84,12 @@ class Batch:
                     self._sock.sendmsg((data,), control, 0, address)
                 else:
                     self._sock.sendto(data, address)
-            except OSError:  # its queue is full, or the client cannot be reached
+            except OSError:  # the socket's buffer is full, or the client is unreachable
                 pass
 
 
 def _reply_control(control: list[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
-    """What makes a reply leave from the address the query came to. The route decides the interface."""
+    """The control message that sends a reply from the address that was asked. The route decides the interface."""
     for level, kind, data in control:
         if level == socket.IPPROTO_IP and kind == IP_PKTINFO and len(data) == 12:
             return [(level, kind, b"\0\0\0\0" + data[4:8] + b"\0\0\0\0")]

@@ -1,4 +1,4 @@
-"""Datagrams in batches: one system call reads up to 64, one sends the replies. The twin of batch.py, for Linux."""
+"""Batches of datagrams on Linux: one system call reads up to 64, one sends the replies. batch.py documents it."""
 
 import socket
 
@@ -36,7 +36,7 @@ BATCH, QUERY_SIZE = _BATCH, _QUERY_SIZE
 
 
 cdef class Batch:
-    """Up to 64 datagrams from one socket, and the replies to some of them; see batch.py for what each method is for."""
+    """Up to 64 datagrams from one socket, and the replies to them; batch.py documents the methods."""
 
     def __cinit__(self):
         self._space = <Space*> calloc(1, sizeof(Space))
@@ -59,7 +59,7 @@ cdef class Batch:
         self._segments = segments and _can_segment(sock)
 
     cdef void _offer(self, int index) noexcept:
-        """Make a slot ready for the kernel to fill."""
+        """Prepare a slot for recvmmsg."""
         cdef Space* space = self._space
         cdef Slot* slot = &space.slots[index]
         cdef msghdr* header = &space.received[index].msg_hdr
@@ -126,23 +126,23 @@ cdef class Batch:
         self._queue(&header, client, data)
 
     cdef object _queue(self, msghdr* to, object client, bytes data):
-        """Add a reply to what `flush` sends. The list keeps alive what the kernel will read."""
+        """Queue a reply. The list keeps the octets alive until the kernel has read them."""
         cdef Space* space = self._space
-        cdef Py_ssize_t place = len(self._replies)
+        cdef Py_ssize_t index = len(self._replies)
         cdef msghdr* header
         self._replies.append((client, data))
-        space.outgoing[place].iov_base = PyBytes_AS_STRING(data)
-        space.outgoing[place].iov_len = PyBytes_GET_SIZE(data)
-        header = &space.queued[place].msg_hdr
+        space.outgoing[index].iov_base = PyBytes_AS_STRING(data)
+        space.outgoing[index].iov_len = PyBytes_GET_SIZE(data)
+        header = &space.queued[index].msg_hdr
         header[0] = to[0]
-        header.msg_iov = &space.outgoing[place]
+        header.msg_iov = &space.outgoing[index]
         header.msg_iovlen = 1
         header.msg_flags = 0
-        if place + 1 == _BATCH:
-            self.flush()
+        if index + 1 == _BATCH:
+            self.send_queued()
 
-    cpdef object flush(self):
-        """Send what `reply` collected. Whom the kernel refuses is left out; when its queue is full, so are the rest."""
+    cpdef object send_queued(self):
+        """Send the queued replies. One that the kernel refuses is lost; when its buffer is full, all others are too."""
         cdef int count = <int> len(self._replies)
         if self._segments and count > 1:
             self._send(self._space.together, self._gather(count))
@@ -159,12 +159,12 @@ cdef class Batch:
             if sent < 0 and errno == EINTR:
                 continue
             if sent < 0 and errno in (EIO, EINVAL, EOPNOTSUPP) and messages[done].msg_hdr.msg_iovlen > 1:
-                self._segments = False  # not on this device: for good
+                self._segments = False  # this device cannot do it; never try again
                 return self._send(self._space.queued, self._apart(done, count))
             done += max(sent, 1)
 
     cdef int _gather(self, int count) noexcept:
-        """Put replies of one size to one client, from one address, into one message; how many messages there are."""
+        """Put replies of equal size to one client, from one address, into one message; returns how many there are."""
         cdef Space* space = self._space
         cdef int index, other, start, groups = 0, filled = 0
         cdef size_t size
@@ -197,7 +197,7 @@ cdef class Batch:
         return groups
 
     cdef void _segment(self, int group, size_t size) noexcept:
-        """Have the kernel make datagrams of this size of a message, behind what else it is told."""
+        """Append the control message that makes the kernel split a message into datagrams of this size."""
         cdef msghdr* header = &self._space.together[group].msg_hdr
         cdef uint8_t* control = <uint8_t*> self._space.controls[group]
         cdef size_t before = header.msg_controllen
@@ -212,7 +212,7 @@ cdef class Batch:
         header.msg_controllen = before + CMSG_SPACE(sizeof(uint16_t))
 
     cdef int _apart(self, int first, int count) noexcept:
-        """Make single datagrams again of the messages from `first` on; how many there are."""
+        """Split the messages from `first` on into single datagrams again; returns their number."""
         cdef Space* space = self._space
         cdef int group, single = 0
         cdef size_t part
@@ -230,7 +230,7 @@ cdef class Batch:
 
 
 def _can_segment(sock):
-    """Whether Linux can make datagrams of one message (since 4.18)."""
+    """Whether the kernel can split a message into datagrams (Linux 4.18 and later)."""
     try:
         sock.setsockopt(SOL_UDP, UDP_SEGMENT, 0)
     except OSError:
@@ -239,7 +239,7 @@ def _can_segment(sock):
 
 
 cdef bint _same(msghdr* one, msghdr* other) noexcept:
-    """Whether two replies go to one client, from one address. Control messages are aligned, or not there."""
+    """Whether two replies go to the same client from the same address. Control messages are aligned, or absent."""
     return (
         one.msg_namelen == other.msg_namelen
         and one.msg_controllen == other.msg_controllen
@@ -249,7 +249,10 @@ cdef bint _same(msghdr* one, msghdr* other) noexcept:
 
 
 cdef void _turn_round(msghdr* header) noexcept:
-    """Make what came with a datagram send the reply from the address it came to. The route decides the interface."""
+    """Turn a datagram's control message into one that sends the reply from the address that was asked.
+
+    The route decides the interface.
+    """
     cdef cmsghdr* control = CMSG_FIRSTHDR(header) if header.msg_control is not NULL else NULL
     cdef in6_pktinfo* v6
     cdef in_pktinfo* v4

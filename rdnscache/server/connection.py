@@ -1,4 +1,7 @@
-"""One client's TCP connection: queries in, answers out as they are ready (RFC 7766 sections 6.2.1 and 7)."""
+"""One client's TCP connection: queries are read, and answered in the order in which answers are ready.
+
+RFC 7766 sections 6.2.1 and 7.
+"""
 
 from __future__ import annotations
 
@@ -17,71 +20,71 @@ from rdnscache.server.answering import Answering
 from rdnscache.server.pool import Pool
 from rdnscache.stream import Stream
 
-#: Queries of one connection in flight; beyond that it is not read.
+#: Queries of one connection in flight; with more it is not read.
 MAX_PIPELINED = 128
-#: Queries and answers of one connection before others get their turn.
+#: Queries and answers of one connection handled before others get their turn.
 SHARE = 16
-#: Octets read in one go, and of answers written in one.
+#: Octets read at once, and octets of answers written at once.
 CHUNK, WRITE = 4096, 16 << 10
-#: Octets that wait for a client at the very most: the pool's mark, a share of small answers, and the largest one.
+#: Maximum octets unsent to a client: the pool's mark, a share of small answers, and the largest possible answer.
 MAX_UNSENT = 256 << 10
-#: What an answer costs that waits to be made: its query and what refers to it.
+#: Octets accounted for an answer that is not made yet: its query and the objects around it.
 WAITING_COST = 600
 
 
 class Listener(Protocol):
-    """What has accepted a connection."""
+    """The listener that accepted a connection, as the connection sees it."""
 
     guard: Guard
     pool: Pool
-    #: Whether no more queries are taken for a moment.
+    #: Whether connections take no queries for the time being.
     held: bool
 
 
 class TcpConnection:
-    """Reads as long as the client keeps up with its answers, and makes an answer when there is room for it."""
+    """Reads queries as long as the client reads its answers, and makes an answer once there is room for it."""
 
     def __init__(self, sock: socket.socket, source: bytes, answering: Answering, listener: Listener) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         guard = listener.guard
         self.source = source
-        #: The client's view; -1 when it may not ask, as far as is known.
+        #: The number of the client's view; -1 if it is not allowed.
         self._group = guard.allowed.group(source)
         self._awaits_header = guard.proxies is not None and guard.proxies.holds(source)
-        #: The address that a proxy says was asked.
+        #: The destination address in the PROXY header.
         self._asked = b""
         self._answering = answering
         self.listener = listener
         self._pool = listener.pool
         self._buffer = bytearray()
-        #: Replies made, each with its length in front, until they leave together; and how many octets that is.
+        #: Replies to be written together, each after its length; and their octets.
         self._made: list[bytes] = []
         self._made_size = 0
-        #: Answers that came while there was no room.
+        #: Answers from which no reply has been made yet.
         self._waiting: deque[tuple[Query, Entry, int]] = deque()
         self._ended_by_peer = False
         self._finishing = False
-        #: For the pool: whether it waits for its turn, and the octets it holds, as accounted last.
+        #: For the pool: whether it waits for its turn, and the octets last accounted.
         self.queued = False
         self.held = 0
         #: Queries taken and not answered yet.
         self.pending = 0
-        #: The moment of the last whole query.
+        #: When the last complete query was taken (monotonic).
         self.active = time.monotonic()
         self._stream = Stream(sock, self._received, self._ended, MAX_UNSENT, chunk=CHUNK, on_ready=self.go_on)
 
     @property
     def moved(self) -> float:
-        """The moment at which the client last took something, or brought a whole query."""
+        """When the client last read something or sent a complete query (monotonic)."""
         return max(self._stream.moved, self.active)
 
     @property
     def unread(self) -> bool:
-        """Whether answers wait for the client to read."""
+        """Whether the client has not read all its answers."""
         return self._stream.unsent > 0
 
     def finish(self) -> None:
-        """Take no more queries, close after the last answer."""
+        """Take no more queries and close after the last answer."""
         self._finishing = True
         self.go_on()
 
@@ -92,7 +95,7 @@ class TcpConnection:
         self._pool.leave(self)
 
     def go_on(self) -> None:
-        """There is something to do, perhaps."""
+        """Have the pool serve this connection soon, in case there is something to do."""
         if not self._stream.closed:
             self._pool.serve_soon(self)
             self._pool.look()
@@ -108,17 +111,17 @@ class TcpConnection:
         self._buffer += data
 
     def _ended(self, reason: str) -> None:
-        """The client has closed its side: what it asked is answered. Or the connection broke."""
+        """The client has closed its side, and still gets its answers; or the connection is broken."""
         self._ended_by_peer = True
         if self._stream.closed:
             self.close()
 
     def serve(self) -> bool:
-        """Do a share of what there is to do; whether there is more."""
+        """Do a share of the work; returns whether there is more."""
         try:
             more = not self._stream.closed and self._serve()
             if not self._stream.closed:
-                self._flush()
+                self._write_made()
         except Exception:
             self._answering.unexpected("reading a connection")
             self.close()
@@ -132,7 +135,7 @@ class TcpConnection:
         return more and not self._stream.closed
 
     def _serve(self) -> bool:
-        """Send what waits, make answers, then take queries, while there is room."""
+        """Write unsent octets, make replies, then take queries, as long as there is room; returns whether to go on."""
         stream, left = self._stream, SHARE
         if stream.writable:
             stream.write_rest()
@@ -162,14 +165,14 @@ class TcpConnection:
         return left == 0
 
     def _has_room(self) -> bool:
-        """Whether another answer may be made: the client has taken nearly all there are."""
+        """Whether another reply may be made: the client has read nearly all of them."""
         if self._made_size < WRITE and not self._stream.unsent:
             return True
-        self._flush()
+        self._write_made()
         return self._stream.unsent <= self._pool.mark()
 
     def _next_query(self) -> bytes | None:
-        """The next whole query; None when it has not arrived yet, or never will."""
+        """The next complete query; None if it has not arrived yet, or none will follow."""
         stream = self._stream
         while not stream.closed:
             data = self._whole_query()
@@ -185,7 +188,7 @@ class TcpConnection:
         return None
 
     def _whole_query(self) -> bytes | None:
-        """The next of those that have been read."""
+        """The next complete query in the buffer; None if there is none."""
         buffer = self._buffer
         if self._awaits_header and not self._read_header():
             return None
@@ -197,7 +200,7 @@ class TcpConnection:
         return data
 
     def _read_header(self) -> bool:
-        """Learn from the proxy who the client is; False when there is more to come, or nothing that we take."""
+        """Read the client's address from the PROXY header; False if it is incomplete, or invalid: then it is closed."""
         end = proxy_end(bytes(self._buffer[:MAX_HEADER]))
         if end == MORE:
             return False
@@ -222,9 +225,9 @@ class TcpConnection:
     def _take(self, data: bytes) -> None:
         answering, now = self._answering, clock.now()
         query = parse_query(data, True) if len(data) >= HEADER_SIZE else None
-        if query is None:  # not a client of ours
+        if query is None:  # not a DNS client
             answering.counters[metrics.DROPPED] += 1
-            self._flush()
+            self._write_made()
             self.close()
             return
         query.source, query.group = self.source, self._group
@@ -258,8 +261,8 @@ class TcpConnection:
             self._made += (len(reply).to_bytes(2, "big"), reply)
             self._made_size += 2 + len(reply)
 
-    def _flush(self) -> None:
-        """Let the replies leave that have been made."""
+    def _write_made(self) -> None:
+        """Write the replies that have been made."""
         if self._made:
             data = b"".join(self._made)
             self._made.clear()

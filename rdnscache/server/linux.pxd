@@ -1,4 +1,4 @@
-# What batch.pyx uses of Linux' sockets (recvmmsg(2), sendmmsg(2), cmsg(3), ip(7), ipv6(7), udp(7)).
+# The parts of Linux's socket interface that batch.pyx uses (recvmmsg(2), sendmmsg(2), cmsg(3), ip(7), ipv6(7), udp(7)).
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
@@ -43,7 +43,7 @@ cdef extern from * nogil:
         uint32_t s_addr
     struct sockaddr_in:
         in_addr sin_addr
-    # Family and port are at the same place in both families.
+    # Family and port have the same offsets in both address families.
     struct sockaddr_in6:
         uint16_t sin6_family
         uint16_t sin6_port

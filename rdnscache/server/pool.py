@@ -1,7 +1,7 @@
-"""What all TCP connections of a worker share: slots, memory, and the worker's time.
+"""What all TCP connections of a worker share: their number, memory, and the worker's time.
 
-Each has a bound, and who is greediest pays first. A client is its prefix, as in `clients.limit`: many connections, or
-many addresses of one network, do not make many clients.
+Each is bounded, and when one is exhausted, the client that uses most of it loses a connection. A client is its prefix
+(`networks.client_prefix`): several addresses of one network are one client.
 """
 
 from __future__ import annotations
@@ -20,18 +20,17 @@ from rdnscache.logs import Throttled
 
 log = logging.getLogger(__name__)
 
-#: Octets that all connections may hold: queries not yet read, answers not yet taken.
+#: Octets that all connections together may hold: of queries not taken yet, and of answers the clients have not read.
 BUDGET = 16 << 20
-#: Of one connection's answers, octets that may wait to leave before the next is made; and when memory is short: then
-#: only who has taken everything gets the next.
+#: Unsent octets up to which a connection's next reply is made; and when memory is short: only if all has been read.
 MARK, SHORT_MARK = 64 << 10, 0
-#: The part of the budget beyond which memory is short, and the part of all slots that one client may have.
+#: The fraction of the budget above which memory is short; the fraction of all connections that one client may have.
 SHORT, CLIENT_SHARE = 0.25, 0.75
-#: Octets that were held, after which the memory is given back.
+#: Free memory is returned to the system after more octets than this have been held.
 GIVE_BACK = 2 << 20
-#: Seconds that connections are served in one turn of the hub, and between two looks at the datagrams meanwhile.
+#: Seconds for which connections are served in one turn of the hub; seconds after which datagrams are read meanwhile.
 TURN, LOOK = 0.001, 0.00025
-#: Seconds between two looks for connections that are idle.
+#: Seconds between two searches for idle connections.
 SWEEP_INTERVAL = 1.0
 
 
@@ -40,30 +39,30 @@ class Connection(Protocol):
 
     #: The client's address.
     source: bytes
-    #: For the pool alone: whether it waits for its turn, and the octets it holds, as accounted last.
+    #: Set by the pool: whether it waits for its turn, and the octets last accounted.
     queued: bool
     held: int
-    #: Queries taken and not answered yet; the moment of the last whole query (monotonic).
+    #: Queries taken and not answered yet; when the last complete query was taken (monotonic).
     pending: int
     active: float
 
     @property
     def moved(self) -> float:
-        """The moment at which the client last took something, or brought a whole query."""
+        """When the client last read something or sent a complete query (monotonic)."""
 
     @property
     def unread(self) -> bool:
-        """Whether answers wait for the client to read."""
+        """Whether the client has not read all its answers."""
 
     def serve(self) -> bool:
-        """Do a share of what there is to do; whether there is more."""
+        """Do a share of the work; returns whether there is more."""
 
     def close(self) -> None:
-        """Close it, and leave the pool."""
+        """Close the connection and leave the pool."""
 
 
 class Client:
-    """One client's connections, the one unused for longest first, and the octets they hold."""
+    """One client's connections, the least recently used first, and the octets they hold."""
 
     __slots__ = ("connections", "held")
 
@@ -73,7 +72,10 @@ class Client:
 
 
 class Pool:
-    """A worker's connections. `drains` are called while they are served, so that datagrams do not wait for them."""
+    """A worker's TCP connections, closed after `idle` seconds without use.
+
+    `drains` are called while connections are served, so that datagrams do not wait for them.
+    """
 
     def __init__(self, idle: float, max_connections: int, drains: list[Callable[[], None]]) -> None:
         self._idle = idle
@@ -81,11 +83,11 @@ class Pool:
         self._max_of_client = max(round(max_connections * CLIENT_SHARE), 1)
         self._drains = drains
         self._clients: dict[bytes, Client] = {}
-        #: The client of each, in the order of their last whole query, the longest ago first.
+        #: The client of each connection, in the order of their last complete query, the oldest first.
         self._all: dict[Connection, Client] = {}
         self._ready: deque[Connection] = deque()
         self._held = 0
-        #: The most that was held since memory was last given back.
+        #: The maximum of `_held` since memory was last returned.
         self._most_held = 0
         self._closed_for_memory = Throttled(log)
         self._loop = get_hub().loop
@@ -102,7 +104,7 @@ class Pool:
         return iter(list(self._all))
 
     def join(self, connection: Connection) -> None:
-        """Take it in. A client with too many loses its oldest; where slots are out, the greediest client does."""
+        """Add a connection. A client with too many loses its oldest one; if all slots are taken, the greediest does."""
         prefix = client_prefix(connection.source)
         client = self._clients.get(prefix)
         if client is not None and len(client.connections) >= self._max_of_client:
@@ -116,7 +118,7 @@ class Pool:
         self._held += connection.held
 
     def make_room(self) -> None:
-        """Close the greediest client's connection that has been unused for longest, whether it waits or not."""
+        """Close the least recently used connection of the client with the most, even if it waits for an answer."""
         if self._all:
             _oldest(max(self._clients.values(), key=lambda client: len(client.connections))).close()
 
@@ -131,7 +133,7 @@ class Pool:
             del self._clients[client_prefix(connection.source)]
 
     def used(self, connection: Connection) -> None:
-        """It has brought a whole query."""
+        """Note that a connection has sent a complete query."""
         client = self._all.pop(connection, None)
         if client is not None:
             self._all[connection] = client
@@ -139,7 +141,7 @@ class Pool:
             client.connections[connection] = None
 
     def account(self, connection: Connection, held: int) -> None:
-        """What it holds now, in octets. Over the budget, the greediest client loses what has stood still longest."""
+        """Note how many octets a connection holds. Over the budget, connections of slow readers are closed."""
         client = self._all.get(connection)
         if client is None or held == connection.held:
             return
@@ -151,7 +153,7 @@ class Pool:
             self._free()
 
     def mark(self) -> int:
-        """Octets of answers that a connection may have waiting for the next to be made."""
+        """Unsent octets up to which a connection's next reply is made."""
         return MARK if self._held < SHORT * BUDGET else SHORT_MARK
 
     def _free(self) -> None:
@@ -167,7 +169,7 @@ class Pool:
         self._closed_for_memory.warn(text, now)
 
     def serve_soon(self, connection: Connection) -> None:
-        """It has something to do: queries have come, or answers, or there is room for them."""
+        """Queue a connection that has something to do: queries or answers have arrived, or it can be written to."""
         if connection.queued:
             return
         connection.queued = True
@@ -177,7 +179,7 @@ class Pool:
             self._loop.run_callback(self._serve)
 
     def _serve(self) -> None:
-        """Give each a share in turn, until the time is over; the rest goes on when others have had theirs."""
+        """Serve connections in turn for `TURN` seconds; the rest continues in the next turn of the hub."""
         ready, begun = self._ready, time.monotonic()
         while ready:
             connection = ready.popleft()
@@ -188,12 +190,12 @@ class Pool:
             if self.look() - begun >= TURN:
                 break
         if ready:
-            self._next_turn.start(self._serve)  # not run_callback: that would come before the hub has looked around
+            self._next_turn.start(self._serve)  # run_callback would call it before the hub polls its descriptors
         else:
             self._scheduled = False
 
     def look(self) -> float:
-        """See to the datagrams, if that was long ago; what time it is. Also called while many connections are read."""
+        """Read datagrams if that is due; returns the time. Also called while connections are accepted."""
         now = time.monotonic()
         if now - self._looked >= LOOK:
             self._looked = now
@@ -202,7 +204,7 @@ class Pool:
         return now
 
     def _sweep(self) -> None:
-        """Close who has brought no whole query for long and waits for none, or takes nothing of its answers."""
+        """Close idle connections: those without a complete query for long that wait for no answer or read none."""
         if self._most_held > GIVE_BACK and self._held < self._most_held // 4:
             self._most_held = self._held
             give_memory_back()

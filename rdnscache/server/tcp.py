@@ -1,4 +1,4 @@
-"""TCP: a listening socket of this worker's slot, and the connections it accepts."""
+"""TCP: a listening socket of this worker, and the connections it accepts."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from rdnscache.stream import READ
 
 log = logging.getLogger(__name__)
 
-#: Connections accepted in one go, and for how many seconds: each takes a third of a millisecond on a slow machine.
+#: Connections accepted in one turn, and for how many seconds at most: each takes 0.3 ms on a slow machine.
 ACCEPTS, ACCEPT_TURN = 16, 0.001
-#: Octets of answers that the kernel may keep for a client; it would take 4 MB and more for one that does not read.
+#: The kernel's send buffer of a connection, in octets; by default it grows to 4 MB for a client that does not read.
 SEND_BUFFER = 128 << 10
-#: Seconds until it is tried again when no connection can be accepted: out of descriptors, or of memory.
+#: Seconds until accepting is tried again after an error such as too few descriptors or too little memory.
 PAUSE = 1.0
-#: Of accept: nobody is there, or no longer; and what is wrong with the one connection that was next (accept(2)).
-_NOBODY = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR}
+#: Errors of accept(2): no connection is waiting; and an error of the one connection that was next.
+_NONE_WAITING = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR}
 _GONE = {
     errno.ECONNABORTED, errno.EPROTO, errno.ENOPROTOOPT, errno.EPERM, errno.ENETDOWN, errno.ENETUNREACH,
     errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EOPNOTSUPP, getattr(errno, "ENONET", errno.ENETDOWN),
@@ -59,14 +59,14 @@ class TcpListener:
         self._watcher.start(self._accept)
 
     def stop(self) -> None:
-        """Accept and read no more; connections close when their last query is answered."""
+        """Stop accepting and reading; connections close after their last answer."""
         self._stopped = True
         self._watcher.stop()
         for connection in self._connections():
             connection.finish()
 
     def hold(self) -> None:
-        """Take no more queries for a moment."""
+        """Take no queries until `release`."""
         self.held = True
 
     def release(self) -> None:
@@ -82,7 +82,7 @@ class TcpListener:
             except OSError as error:
                 if error.errno in _GONE:
                     continue
-                if error.errno not in _NOBODY:
+                if error.errno not in _NONE_WAITING:
                     self._pause(error)
                 return
             source = socket.inet_pton(self._sock.family, address[0].partition("%")[0])
@@ -91,7 +91,7 @@ class TcpListener:
                 return
 
     def _pause(self, error: OSError) -> None:
-        """Who wants to connect waits in the backlog. What is scarce is needed for other things: TCP gives way."""
+        """Leave connections in the backlog for a while, and close one to free a descriptor for other work."""
         self._watcher.stop()
         self._again.start(self._resume)
         text = f"no TCP connection can be accepted, trying again in {PAUSE:g} s: {error.strerror}"

@@ -17,7 +17,7 @@ cdef class UdpListener:
     cdef Batch _batch
     cdef object _loop
     cdef object _watcher
-    cdef bint _flushing
+    cdef bint _sending
     cdef bint _reading
     cdef bint _held
     cdef int _dropped

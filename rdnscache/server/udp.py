@@ -1,4 +1,4 @@
-"""UDP: one listener is one socket of this worker's slot, read in batches from the hub."""
+"""UDP: a listener reads one socket of this worker in batches, from the hub."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rdnscache.stream import READ
 
 
 class UdpListener:
-    """Steps 1 to 4 for datagrams. Nothing that raises stops the reading."""
+    """Steps 1 to 4 for datagrams (see docs/architecture.md). An exception does not stop it."""
 
     def __init__(
         self, sock: socket.socket, wildcard: bool, answering: Answering, guard: Guard, segments: bool = True
@@ -36,7 +36,7 @@ class UdpListener:
         self._batch = Batch(sock, wildcard, segments)
         self._loop = get_hub().loop
         self._watcher = self._loop.io(sock.fileno(), READ)
-        self._flushing = False
+        self._sending = False
         self._reading = False
         self._held = False
         self._dropped = 0
@@ -46,12 +46,12 @@ class UdpListener:
         self._go_on()
 
     def stop(self) -> None:
-        """Read no more; the socket stays open for those who wait, and for the next worker of this slot."""
+        """Stop reading; the socket stays open for replies that are due, and for the worker's successor."""
         self._reading = False
         self._go_on()
 
     def hold(self) -> None:
-        """Leave the datagrams in the kernel for a moment."""
+        """Leave datagrams in the kernel until `release`."""
         self._held = True
         self._go_on()
 
@@ -66,7 +66,7 @@ class UdpListener:
             self._watcher.stop()
 
     def drain(self) -> None:
-        """Take one batch: answer what L1 holds at once, start flights for the rest, return to the hub."""
+        """Read one batch: answer from L1 where possible, start flights for the rest, return to the hub."""
         if self._held or not self._reading:
             return
         batch, answering = self._batch, self._answering
@@ -89,7 +89,7 @@ class UdpListener:
                     reply = answering.take(self, query, batch.client(index), now)
                 elif reply:
                     hits += 1
-                if reply:  # an empty one is none
+                if reply:  # empty: the client gets none
                     batch.reply(index, reply)
                     if query.rcode == 0:
                         plain += 1
@@ -97,7 +97,7 @@ class UdpListener:
                         count_reply(counters, metrics.REPLIES_UDP, query.rcode)
             except Exception:
                 answering.unexpected("answering a datagram")
-        batch.flush()
+        batch.send_queued()
         counters[metrics.QUERIES_UDP] += count - self._dropped
         if self._dropped:
             counters[metrics.DROPPED] += self._dropped
@@ -110,7 +110,7 @@ class UdpListener:
             query_log.heat(key, seen, count - self._dropped)
 
     def _admit(self, index: int, now: float, watched: bool) -> Query | None:
-        """The query in a datagram, when it is to be answered; else what is to be said instead is queued."""
+        """The query in a datagram; None if it is not to be looked up: then an error reply is queued, if any."""
         batch, answering = self._batch, self._answering
         data, source, stream, asked, named = batch.data(index), batch.source(index), False, b"", b""
         if self._proxies is not None and self._proxies.holds(source):
@@ -146,17 +146,17 @@ class UdpListener:
         return None
 
     def answer(self, query: Query, client: Any, entry: Entry, layer: int) -> None:
-        """Queue a reply; what lands in one turn of the hub leaves together."""
+        """Queue a reply; all replies of one turn of the hub are sent together."""
         answering = self._answering
         reply = answering.finish(query, entry, layer)
         if not reply:
             return
         count_reply(answering.counters, metrics.REPLIES_UDP, query.rcode)
         self._batch.reply_to(client, reply)
-        if not self._flushing:
-            self._flushing = True
-            self._loop.run_callback(self.flush)
+        if not self._sending:
+            self._sending = True
+            self._loop.run_callback(self._send_queued)
 
-    def flush(self) -> None:
-        self._flushing = False
-        self._batch.flush()
+    def _send_queued(self) -> None:
+        self._sending = False
+        self._batch.send_queued()
