@@ -1,5 +1,5 @@
-"""`python -m bench`: measures rdnscache beside other DNS servers on this machine. Needs two CPUs and about half an
-hour; `--quick` three minutes."""
+"""`python -m bench`: measures rdnscache and other DNS servers on this machine. It needs two CPUs and about half an
+hour, three minutes with `--quick`."""
 
 from __future__ import annotations
 
@@ -34,32 +34,32 @@ ALL_ROWS = [*ROWS, FLOOD_ROW, *GROW, *EXTRAS, *TRANSPORTS, *CHOOSING, *BLOCKING,
 
 def options() -> argparse.Namespace:
     names = ", ".join(row.name for row in ALL_ROWS)
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measures rdnscache beside other DNS servers.")
-    parser.add_argument("--rows", metavar="NAMES", help=f"which, separated by commas; `grow` is all of those: {names}")
-    parser.add_argument("--peers", metavar="NAMES", help=f"beside rdnscache: {', '.join(k.name for k in KINDS)}")
-    parser.add_argument("--rounds", type=int, help="how often everything is measured (default 3, quick 1)")
-    parser.add_argument("--seconds", type=float, help="of each load of hot names (default 4, quick 1)")
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measures rdnscache and other DNS servers.")
+    parser.add_argument("--rows", metavar="NAMES", help=f"rows, separated by commas; `grow` means all grow-…: {names}")
+    parser.add_argument("--peers", metavar="NAMES", help=f"servers to compare with: {', '.join(k.name for k in KINDS)}")
+    parser.add_argument("--rounds", type=int, help="number of rounds (default 3, quick 1)")
+    parser.add_argument("--seconds", type=float, help="duration of each load of hot names (default 4, quick 1)")
     parser.add_argument("--queries", type=int, help="cold names of each load (default 40000, quick 8000)")
-    parser.add_argument("--quick", action="store_true", help="one round of small loads, unless other options say so")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"), help="folder of the JSON")
-    parser.add_argument("--publish", metavar="JSON", type=Path, help="only put this result into docs/performance.md")
+    parser.add_argument("--quick", action="store_true", help="one round of small loads, unless set by other options")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"), help="folder of the JSON file")
+    parser.add_argument("--publish", metavar="JSON", type=Path, help="only write this result to docs/performance.md")
     chosen = parser.parse_args()
     chosen.rounds = chosen.rounds or (1 if chosen.quick else 3)
     return chosen
 
 
 def chosen_rows(text: str | None) -> list[Row]:
-    """The rows named; BenchError for a name that is none."""
+    """The named rows; BenchError for an unknown name."""
     wanted = [word.strip() for word in text.split(",")] if text else [row.name for row in ALL_ROWS]
     found = [row for row in ALL_ROWS if row.name in wanted or row.name.partition("-")[0] in set(wanted) & {"grow"}]
     unknown = set(wanted) - {row.name for row in found} - {"grow"}
     if unknown:
-        raise BenchError(f"There is no row {', '.join(sorted(unknown))}.")
+        raise BenchError(f"Unknown row: {', '.join(sorted(unknown))}.")
     return found
 
 
 def chosen_kinds(text: str | None) -> list[Kind]:
-    """The servers named that are here; a line for each that is not."""
+    """The named servers that are installed; prints a line for each one that is not."""
     by_name = {kind.name: kind for kind in KINDS} | {"pure": PURE}
     if text is None:
         compiled = "pure" not in version(RDNSCACHE)
@@ -68,7 +68,7 @@ def chosen_kinds(text: str | None) -> list[Kind]:
         names = [word.strip() for word in text.split(",") if word.strip()]
         unknown = set(names) - set(by_name)
         if unknown:
-            raise BenchError(f"There is no server {', '.join(sorted(unknown))}.")
+            raise BenchError(f"Unknown server: {', '.join(sorted(unknown))}.")
         wanted = [RDNSCACHE, *(by_name[name] for name in names if name != "rdnscache")]
     return list(present(wanted))
 
@@ -79,22 +79,22 @@ def present(kinds: Iterable[Kind]) -> Iterable[Kind]:
             yield kind
         else:
             package = f"Debian package {kind.package}" if kind.package != "none" else "in no Debian package"
-            print(f"{kind.name} is left out: no {kind.program} here ({package}).")
+            print(f"{kind.name} is left out: {kind.program} is not installed ({package}).")
 
 
 def check_tools() -> bool:
-    """BenchError without what nothing works without; whether there is a Redis."""
+    """Whether redis-server is installed; BenchError if a tool that every row needs is not."""
     for program in ("dnsperf", "nsd", "taskset"):
         if shutil.which(program) is None:
             package = "util-linux" if program == "taskset" else program
-            raise BenchError(f"There is no {program}, and nothing can be measured without (Debian package {package}).")
+            raise BenchError(f"{program} is not installed, and every row needs it (Debian package {package}).")
     if not REDIS.present():
-        print("Rows with Redis are left out: no redis-server here (Debian package redis-server).")
+        print("Rows with Redis are left out: redis-server is not installed (Debian package redis-server).")
     return REDIS.present()
 
 
 def measure(lab: Lab, row: Row, kinds: list[Kind], rounds: int, quick: bool) -> report.Result:
-    """One row, all its rounds."""
+    """Measure all rounds of one row."""
     cases = row.cases(kinds, quick)
     found: dict[str, list[Figures]] = {case.label: [] for case in cases}
     failures: list[str] = []
@@ -112,13 +112,13 @@ def measure(lab: Lab, row: Row, kinds: list[Kind], rounds: int, quick: bool) -> 
 
 
 def progress(text: str) -> None:
-    """What is being done, on a terminal's last line."""
+    """Show what is being measured on the last line of a terminal."""
     if sys.stderr.isatty():
         print(text.ljust(78), end="\r", file=sys.stderr, flush=True)
 
 
 def figures_of(lab: Lab, case: Case, failures: list[str]) -> Figures:
-    """Nothing when it failed, so that rounds stay in step."""
+    """The figures of a case; empty if it failed, so that rounds stay aligned."""
     try:
         return case.measure(lab, case.kind)
     except (BenchError, OSError) as error:
@@ -162,7 +162,7 @@ def main() -> None:
         if chosen.publish:
             page = ROOT / "docs" / "performance.md"
             done = report.publish(json.loads(chosen.publish.read_text()), page)
-            print(f"{page.name} is up to date." if done else f"{page.name} is missing or lacks the marks.")
+            print(f"{page.name} is updated." if done else f"{page.name} is missing or has no marks.")
             return
         run(chosen)
     except (BenchError, subprocess.SubprocessError) as error:

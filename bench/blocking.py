@@ -1,4 +1,4 @@
-"""What long lists of blocked names and response policy zones cost: hits and misses, with and without."""
+"""The cost of long lists of blocked names and of response policy zones: hits and misses, with and without them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rdnscache.lists.process import Librarian
 from rdnscache.lists.shelf import Shelf
 from rdnscache.lists.sources import ListSource
 
-#: Names that are blocked, by the kind of list; no query is for one of them.
+#: Option and number of blocked names of each case; no query is for one of them.
 NAMES = {"no lists": ("", 0), "2 million names": ("block", 2_000_000), "2 million rules": ("rpz", 2_000_000)}
 QUICK = 100_000
-#: What begins a list, and ends a name.
+#: The beginning of a list, and the text after each name.
 HEADS = {"block": "", "rpz": "$TTL 300\n@ SOA ns root 1 3600 600 86400 60\n"}
 ENDS = {"block": "\n", "rpz": " CNAME .\n"}
 
 
 def _list(lab: Lab, kind: str, count: int) -> tuple[str, ...]:
-    """Options for a node that blocks as many names; the list is compiled, so that the node does not wait for that."""
+    """Options for a node that blocks `count` names; the list is compiled here, so that the node need not do it."""
     if not count:
         return ()
     file = Path(lab.folder) / f"{kind}-{count}.txt"

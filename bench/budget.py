@@ -1,8 +1,8 @@
-"""What an upstream with a budget hears: `python -m bench.budget`.
+"""The queries that an upstream with a budget receives: `python -m bench.budget`.
 
-Three nodes of two workers may ask it 200 times a second and are asked 2,000 new names a second, beside names that they
-have and names that are stale; then one of them is cut off from Redis. The upstream keeps when each query came, by the
-kernel's clock, and says how many came in that second in which most did, wherever it begins.
+Three nodes of two workers may send it 200 queries a second and are asked for 2,000 new names a second, and for cached
+and stale names as well; then one node is cut off from Redis. The upstream records the arrival of each query by the
+kernel's clock and reports the maximum in any second.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench.system import free_port, wait_for
 
 BUDGET, ASKED, SECONDS = 200, 2000, 5.0
 NODES, WORKERS = 3, 2
-#: Seconds until a name is stale, and for which it lives then.
+#: TTL of names that are to become stale, and of all others, in seconds.
 STALE, TTL = 2, 300
 
 
@@ -35,12 +35,12 @@ def nodes(lab: Lab, urls: Sequence[str], upstream: CountingUpstream) -> Iterator
             )
             for number, url in enumerate(urls)
         ]
-        wait_for(lambda: len(members(urls[-1])) == WORKERS * len(urls), 60, "the nodes do not introduce themselves")
+        wait_for(lambda: len(members(urls[-1])) == WORKERS * len(urls), 60, "the nodes do not register")
         yield found
 
 
 def flood(servers: Sequence[Server], upstream: CountingUpstream, seconds: float, label: str) -> str:
-    """Ask for new names, and for known and stale ones in between."""
+    """Ask for new names, and for cached and stale ones in between."""
     ports = [server.port for server in servers]
     upstream.ttl = STALE
     for port in ports:
@@ -66,13 +66,13 @@ def flood(servers: Sequence[Server], upstream: CountingUpstream, seconds: float,
         asked = load.asked
     slow = sorted(times)[len(times) * 99 // 100] * 1e3
     return (
-        f"{asked} new names asked; the upstream heard {heard}, {upstream.most_in()} in its busiest second; "
-        f"of hits and stale answers {answered} came and {late} did not, 99 % within {slow:.1f} ms"
+        f"{asked} new names asked; the upstream received {heard}, {upstream.most_in()} in its busiest second; "
+        f"{answered} hits and stale answers arrived and {late} did not, 99 % within {slow:.1f} ms"
     )
 
 
 def quiet(servers: Sequence[Server], upstream: CountingUpstream) -> str:
-    """Far below the budget nobody waits for anything but Redis."""
+    """Latency far below the budget, where a miss waits for Redis and the upstream only."""
     times = []
     for number in range(200):
         begun = time.monotonic()

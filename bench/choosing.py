@@ -1,4 +1,4 @@
-"""How much of a bad upstream clients notice: misses with several upstreams against those of the best alone."""
+"""The effect of bad upstreams on clients: misses with several upstreams, compared with the best one alone."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from bench.servers import HERE, OURS, Kind
 from bench.system import Program, free_port
 from bench.tools import series
 
-#: Queries a second, and queries before those that count: what servers are like is not known yet.
+#: Queries a second; queries before the measurement, from which servers learn how good each upstream is.
 RATE, LEARNING = 300, 500
 
 
 @dataclass(frozen=True)
 class Far:
-    """An upstream: seconds until its reply, and the share of queries it does not hear."""
+    """An upstream: seconds until its reply, and the share of queries it loses."""
 
     delay: float
     loss: float = 0.0
@@ -33,7 +33,7 @@ LOSSY = Far(0.01, 0.02)
 
 @contextmanager
 def upstreams(lab: Lab, far: Sequence[Far]) -> Iterator[list[str]]:
-    """Their addresses; they run on the CPU of the load."""
+    """Run upstreams on the CPU of the load; yields their addresses."""
     with ExitStack() as stack:
         ports = []
         for each in far:
@@ -45,8 +45,8 @@ def upstreams(lab: Lab, far: Sequence[Far]) -> Iterator[list[str]]:
 
 
 def measure_choice(lab: Lab, kind: Kind, far: Sequence[Far], policy: str = "fastest") -> Figures:
-    """Mean and p99 of misses at a steady rate. Of ourselves also how often upstreams were asked for a name, and
-    `bad_share`, that of the queries sent to the last two of four."""
+    """Mean and p99 of misses at a steady rate. For rdnscache also the upstream queries for each name, and `bad_share`,
+    the share of them that went to the last two of four upstreams."""
     admin, count = free_port(), max(lab.scale.samples // 4, 1000)
     args = ("--admin", f"{HERE}:{admin}", "--upstream-policy", policy) if kind in OURS else ()
     with upstreams(lab, far) as addresses, lab.run(kind, *args, upstreams=addresses) as server:
@@ -67,7 +67,7 @@ def measure_choice(lab: Lab, kind: Kind, far: Sequence[Far], policy: str = "fast
 
 
 def _queries(admin: int, addresses: Sequence[str]) -> list[float]:
-    """How often each upstream has been asked."""
+    """The number of queries sent to each upstream."""
     found = series(admin)
     return [found[f'rdnscache_upstream_queries_total{{upstream="{each}"}}'] for each in addresses]
 

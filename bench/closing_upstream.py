@@ -24,7 +24,7 @@ async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
 async def run(port: int, certificate: str, key: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    context.num_tickets = 0  # each handshake is a whole one
+    context.num_tickets = 0  # no session resumption
     server = await asyncio.start_server(serve_one, "127.0.0.1", port, ssl=context, backlog=500)
     await server.serve_forever()
 

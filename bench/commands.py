@@ -1,5 +1,5 @@
-"""What commands cost beside a million entries in Redis: how long a person waits, whose CPU it takes, and how long a hit
-waits meanwhile. `python -m bench --rows commands`; with `--quick` there are 100,000 entries."""
+"""The cost of commands with a million entries in Redis: wall time, CPU of each process, and the latency of hits
+meanwhile. `python -m bench --rows commands`; with `--quick` there are 100,000 entries."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from bench.servers import OURS, Kind
 from bench.system import BenchError, wait_for
 
 ENTRIES, FEW = 1_000_000, 100_000
-#: Entries that Redis makes in one step, and zones they are in: a tenth of all are in each.
+#: Entries made by one call of the script; zones, each of which has a tenth of all entries.
 STEP, ZONES = 2000, 10
 #: Seconds between two questions for a hot name.
 PAUSE = 0.002
-#: What is measured, in this order; FILE is a snapshot of all. NAME is one entry's.
+#: The commands measured, in this order; FILE is a snapshot of all entries, NAME the name of one.
 COMMANDS = (
     "cache get NAME",
     "cache ls NAME",
@@ -43,7 +43,7 @@ COMMANDS = (
 )
 NAME = "host13.zone3.example"
 
-#: ARGV what begins the keys, the first entry, how many, zones. A tenth of the entries is NXDOMAIN, a fifth AAAA.
+#: ARGV: key prefix, first entry, number of entries, number of zones. A seventh is NXDOMAIN, a fifth of the rest AAAA.
 FILL = """
 local function label(text) return string.char(#text) .. text end
 for i = ARGV[2], ARGV[2] + ARGV[3] - 1 do
@@ -71,7 +71,7 @@ end
 
 
 def fill(port: int, count: int, root: str = "rdns:1:") -> None:
-    """Put entries into a Redis, which makes them itself."""
+    """Fill a Redis with `count` entries by a script."""
     with redis.Redis("127.0.0.1", port, socket_timeout=60) as client:
         make: Any = client.register_script(FILL)
         for first in range(0, count, STEP):
@@ -80,7 +80,7 @@ def fill(port: int, count: int, root: str = "rdns:1:") -> None:
 
 @contextmanager
 def _asking(port: int, name: str) -> Iterator[list[float]]:
-    """Ask a node for a name that it has, again and again; the seconds each answer took."""
+    """Repeatedly ask a node for a cached name; yields the latencies in seconds."""
     over, times = threading.Event(), [0.0]
 
     def ask() -> None:
@@ -93,7 +93,7 @@ def _asking(port: int, name: str) -> Iterator[list[float]]:
                 try:
                     sock.recv(4096)
                 except OSError:
-                    pass  # it took as long as that
+                    pass  # counted with the time-out as its latency
                 times.append(time.perf_counter() - began)
 
     thread = threading.Thread(target=ask)
@@ -106,7 +106,7 @@ def _asking(port: int, name: str) -> Iterator[list[float]]:
 
 
 def measure(lab: Lab, kind: Kind, text: str) -> Figures:
-    """A command by itself beside a node that answers."""
+    """Run a command while a node answers hits."""
     count = ENTRIES if lab.scale.samples > 2000 else FEW
     file = lab.folder / "snapshot"
     words = [part.replace("NAME", NAME).replace("FILE", str(file)) for part in shlex.split(text)]
@@ -132,7 +132,7 @@ def measure(lab: Lab, kind: Kind, text: str) -> Figures:
 
 
 def _run(lab: Lab, words: Sequence[str]) -> tuple[float, float]:
-    """Seconds and CPU seconds of a command with its processes, on both CPUs. BenchError when it fails."""
+    """Wall and CPU seconds of a command and its children, which may use both CPUs. BenchError when it fails."""
     root, where = Path(__file__).absolute().parents[1], ["taskset", "-c", f"{lab.server_cpu},{lab.load_cpu}"]
     command = [*where, sys.executable, "-m", "rdnscache", *words]
     began, before = time.perf_counter(), os.times()

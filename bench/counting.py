@@ -1,4 +1,4 @@
-"""An upstream that keeps when each datagram came, by the kernel's clock; and who asks more than it may be asked."""
+"""An upstream that records the arrival of each datagram by the kernel's clock, and a client that floods nodes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TIME = struct.Struct("@qq")
 
 
 class CountingUpstream:
-    """Over UDP. Every name has the address 192.0.2.1 for `ttl` seconds; `deaf` has it not answer."""
+    """An upstream over UDP. Every name has the address 192.0.2.1 with TTL `ttl`; if `deaf` it does not answer."""
 
     def __init__(self, ttl: int = 300, deaf: bool = False) -> None:
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -30,7 +30,7 @@ class CountingUpstream:
         self.address = f"127.0.0.1:{self.port}"
         self.deaf = deaf
         self.ttl = ttl
-        #: When each query came, and its name on the wire.
+        #: The arrival of each query, and its name in wire form.
         self.heard: list[tuple[float, bytes]] = []
         self._ended = False
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -47,7 +47,7 @@ class CountingUpstream:
         self._sock.close()
 
     def most_in(self, seconds: float = 1.0) -> int:
-        """Queries in that span of time in which most came, wherever it begins."""
+        """Maximum number of queries in any span of `seconds`."""
         times = sorted(moment for moment, _ in list(self.heard))
         return max((bisect_left(times, moment + seconds) - place for place, moment in enumerate(times)), default=0)
 
@@ -73,11 +73,11 @@ class CountingUpstream:
 
 
 class Flood:
-    """Asks nodes, in turn, one new name after the other; waits for no reply."""
+    """Asks nodes in turn for new names, without waiting for replies."""
 
     def __init__(self, ports: Sequence[int], label: str = "cold") -> None:
         self.asked = 0
-        #: How often each RCODE has come.
+        #: The number of replies received, by RCODE.
         self.rcodes: Counter[int] = Counter()
         self._label = label
         self._socks = []
@@ -96,7 +96,7 @@ class Flood:
             sock.close()
 
     def run(self, rate: float, seconds: float) -> None:
-        """At `rate` names a second; what comes meanwhile is taken."""
+        """Ask for `rate` names a second and read the replies that arrive meanwhile."""
         begun, first = time.monotonic(), self.asked
         while (now := time.monotonic()) < begun + seconds:
             while self.asked - first < (now - begun) * rate:
@@ -119,5 +119,5 @@ class Flood:
         wire = b"".join(bytes((len(label),)) + label.encode() for label in name.split("."))
         try:
             sock.send(os.urandom(2) + b"\1\0\0\1\0\0\0\0\0\0" + wire + b"\0\0\1\0\1")
-        except OSError:  # its queue is full
+        except OSError:  # the socket's buffer is full
             pass

@@ -1,5 +1,5 @@
-/* The floor of what a UDP server can cost: sets QR and sends each datagram back, in batches of up to 64.
- * It blocks in recvmmsg with MSG_WAITFORONE: waits for one datagram, then takes what is there. `echo PORT` */
+/* The minimum cost of a UDP server: sets QR and sends each datagram back, in batches of up to 64.
+ * recvmmsg with MSG_WAITFORONE blocks until one datagram arrives, then takes all that are there. `echo PORT` */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <stdio.h>

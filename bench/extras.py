@@ -1,4 +1,4 @@
-"""What it costs to be watched, and to be careful: hits with and without."""
+"""The cost of metrics, access rules and UDP_SEGMENT: hits with and without them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.servers import OURS, Kind
 from bench.system import free_port
 from bench.tools import counters
 
-PERIOD = 1.0  # seconds; Prometheus asks every 15 s or so
+PERIOD = 1.0  # seconds; Prometheus usually scrapes every 15 s
 WATCHED = {"no admin port": (False, False), "admin port": (True, False), "/metrics every second": (True, True)}
 CAREFUL = {
     "everybody may ask": ("--allow", "any"),
@@ -67,7 +67,7 @@ def _with_options(options: Mapping[str, Sequence[str]]) -> Callable[[Sequence[Ki
 
 
 EXTRAS = [
-    Row("watched", "hits, with and without somebody who reads /metrics", _watched, grows=True),
-    Row("careful", "hits, with and without a look at the client", _with_options(CAREFUL), grows=True),
+    Row("watched", "hits, with and without a scraper of /metrics", _watched, grows=True),
+    Row("careful", "hits, with and without access rules and rate limit", _with_options(CAREFUL), grows=True),
     Row("segments", "hits, with and without UDP_SEGMENT", _with_options(SEGMENTS), grows=True),
 ]

@@ -19,12 +19,12 @@ from bench.system import free_port
 
 ONE_WAY = 0.0005  # seconds
 NETEM = ("netem", "delay", "0.5ms")
-OURS, THEIRS = "198.18.53.1", "198.18.53.2"  # of the range set aside for benchmarks
+OURS, THEIRS = "198.18.53.1", "198.18.53.2"  # from the range reserved for benchmarks (RFC 2544)
 
 
 @contextmanager
 def far_redis(lab: Lab) -> Iterator[tuple[str, str]]:
-    """Its URL, and how the distance is made."""
+    """Run a distant Redis; yields its URL and how the delay is made."""
     with ExitStack() as stack:
         try:
             namespace = stack.enter_context(_namespace())
@@ -49,7 +49,7 @@ def _proxied(lab: Lab, stack: ExitStack) -> str:
 
 
 def _inside(namespace: str, port: int) -> Kind:
-    """Redis in the namespace."""
+    """A Redis that runs in the namespace."""
 
     def command(place: Place) -> list[str]:
         line = redis_server(replace(place, port=port))
@@ -60,7 +60,7 @@ def _inside(namespace: str, port: int) -> Kind:
 
 @contextmanager
 def _namespace() -> Iterator[str]:
-    """A network namespace at the other end of a slow veth pair; an error when this kernel or user cannot have one."""
+    """A network namespace at the other end of a slow veth pair; raises if the kernel or the user's rights forbid it."""
     name = f"rdnsbench{os.getpid()}"
     near, far = f"rb{os.getpid()}a", f"rb{os.getpid()}b"
 

@@ -1,8 +1,8 @@
-"""The row `flood`: what hits feel of a flood of misses that no upstream answers.
+"""The row `flood`: the effect on hits of a flood of misses that no upstream answers.
 
-Three situations for each server: nothing else is asked, the same rate of hits beside, the flood beside. The second
-says how much of the difference is the load itself. A prober asks for hot names at a fixed rate, whether or not replies
-come, and notes the latency of each.
+Each server is measured in three situations: without other load, with a load of hits at the rate of the flood, and with
+the flood. The second shows how much of the difference is due to the load itself. A prober asks for hot names at a fixed
+rate, whether or not replies arrive, and records the latencies.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from bench.tools import SILENT, counters, slow_upstream
 
 PROBES, FLOOD = 1000, 5000  # per second
 FLOODERS = 3
-LEAD = 12  # seconds a flood may take until it is felt
+LEAD = 12  # seconds a flood may take to have its effect
 
 
 def probe(port: int, names: Sequence[str], seconds: float) -> tuple[list[float], int]:
-    """Sorted latencies in µs of PROBES questions a second, and how many of them had no reply within a second."""
+    """Sorted latencies in µs of PROBES queries a second, and the number of those without a reply within a second."""
     count = int(seconds * PROBES)
     sent: dict[int, float] = {}
     latencies = []
@@ -75,7 +75,7 @@ def measure_flood(lab: Lab, kind: Kind) -> Figures:
 
 @contextmanager
 def flooding(lab: Lab, server: Server, names: Sequence[Sequence[str]], seconds: float) -> Iterator[None]:
-    """FLOOD questions a second while it lasts; by several dnsperfs, as one manages only 1,800/s without replies."""
+    """Send FLOOD queries a second while it lasts, by several dnsperfs: without replies one manages only 1,800/s."""
     options = ("-c", "8", "-q", "30000", "-Q", str(FLOOD // FLOODERS), "-l", str(int(seconds + LEAD)))
     processes = [load.start_dnsperf(server.port, lab.write(each), *options) for each in names]
     try:
@@ -87,15 +87,15 @@ def flooding(lab: Lab, server: Server, names: Sequence[Sequence[str]], seconds: 
 
 
 def _wait_until_full(admin: int) -> None:
-    """Until a node refuses questions; of other servers, which do not say so, as long as that would take."""
+    """Wait until a node sheds queries; for other servers, which do not report it, wait for a fixed time."""
     if not admin:
         time.sleep(LEAD / 4)
         return
-    wait_for(lambda: counters(admin)["rdnscache_queries_shed_total"] > 0, LEAD - 2, "The flood filled no bound")
+    wait_for(lambda: counters(admin)["rdnscache_queries_shed_total"] > 0, LEAD - 2, "No query was shed")
 
 
 def _cases(kinds: Sequence[Kind], _: bool) -> list[Case]:
     return [Case(kind.name, kind, measure_flood) for kind in kinds if kind in OURS or kind.name == "unbound"]
 
 
-FLOOD_ROW = Row("flood", "latency of hits while misses nobody answers fill every bound", _cases, compared="p99_us")
+FLOOD_ROW = Row("flood", "latency of hits while unanswered misses exhaust every limit", _cases, compared="p99_us")

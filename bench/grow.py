@@ -1,4 +1,4 @@
-"""The rows `grow-…`: what a question costs as entries, workers and nodes grow. Ratios are to a row's first line."""
+"""The rows `grow-…`: the cost of a query with more entries, workers, nodes. Ratios are to the first line of a row."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.system import free_port, wait_for
 from bench.tools import counters, slow_upstream
 
 SPREAD = 2000  # questions per second to all nodes together
-DELAY = 0.2  # of the upstream, so that nodes really wait for one another
+DELAY = 0.2  # of the upstream, so that nodes wait for one another
 
 
 def sizes(
@@ -42,7 +42,7 @@ def _of_size(measure: Callable[[Lab, Kind, int], Figures], size: int) -> Measure
 
 
 def measure_entries(lab: Lab, kind: Kind, entries: int) -> Figures:
-    """Hits drawn evenly from an L1 of a given size."""
+    """Hits for names drawn evenly from an L1 of a given size."""
     names = load.cold_names(entries)
     admin = free_port()
     args = ("--admin", f"127.0.0.1:{admin}")
@@ -104,7 +104,7 @@ def _node(number: int, admin: int, server: Server) -> tuple[str, ...]:
 
 
 def _ask_all(running: Sequence[Server], names: Path) -> list[load.Run]:
-    """All nodes at the same pace, so that they come to each name at about the same time."""
+    """Ask all nodes at the same rate, so that each name is asked of all at about the same time."""
     options = ("-c", "4", "-q", "2000", "-n", "1", "-Q", str(SPREAD // len(running)))
     processes: list[subprocess.Popen[str]] = []
     try:

@@ -1,6 +1,6 @@
-"""What an entry costs in L1: `python bench/l1_memory.py [ENTRIES]`. Prints by how much the process grows.
+"""The memory of an entry in L1: `python bench/l1_memory.py [ENTRIES]`. Measures the growth of the process.
 
-Entries are of the kinds that clients ask for most: addresses, also behind an alias, and denials with a SOA.
+Entries are of the kinds that clients ask for most: addresses, also with an alias, and negative answers with an SOA.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def entry_of(number: int) -> Entry:
     head = bytes((0, 0, 0x81, 0x80 | rcode, 0, 1, 0, answers, 0, authority, 0, 0))
     reply = parse_reply(head + asked + records)
     assert reply is not None
-    # a text of its own for each, as what is read from the network has
+    # a separate string for each entry, as when it is read from the network
     return Entry(section + b"\0", reply, 1000 + number / 1000, 300, 3600, f"from=192.0.2.{number % 4} node=n1")
 
 
@@ -64,8 +64,8 @@ def main() -> None:
         cache.put(entry, 1000.0)
     each = (resident() - before) / count
     print(
-        f"{form()}: {each:.0f} bytes an entry of {count:,}, {own / count:.0f} of them its own; "
-        f"it counts as {cache.size / count:.0f}"
+        f"{form()}: {each:.0f} bytes for each of {count:,} entries, {own / count:.0f} of them data; "
+        f"accounted as {cache.size / count:.0f}"
     )
 
 

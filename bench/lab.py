@@ -1,4 +1,4 @@
-"""Where measurements are made: starts servers on their CPU, loads them, and says what one query cost them."""
+"""The lab: starts servers on their CPU, loads them, and measures the cost of a query."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Server:
 
 @dataclass(frozen=True)
 class Scale:
-    """How much each row asks."""
+    """The size of the loads."""
 
     seconds: float  # of the loads that repeat hot names
     cold: int  # names of the loads that ask each once
-    samples: int  # queries whose latency is measured; one stall of 20 ms must not be all there is of a p99
+    samples: int  # queries whose latency is measured; enough that one stall of 20 ms does not make the p99
 
 
 class Lab:
@@ -64,7 +64,7 @@ class Lab:
         ready: Callable[[int], bool] = load.answers,
         reach: Reach = PLAIN,
     ) -> Iterator[Server]:
-        """A server that answers by the time it is handed out, and is gone afterwards."""
+        """Run a server; it is yielded once it answers, and stopped afterwards."""
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         place = Place(folder, free_port(), upstream or self.upstream, entries, args, tuple(upstreams), reach)
         where = self.server_cpu if cpu is None else cpu
@@ -80,7 +80,7 @@ class Lab:
 
     @contextmanager
     def nsd(self) -> Iterator[None]:
-        """The upstream of everything run inside."""
+        """Run the upstream of all servers."""
         with self.run(NSD, cpu=self.load_cpu) as server:
             self.upstream = server.port
             yield
@@ -93,7 +93,7 @@ class Lab:
         return load.write_names(self.folder, names)
 
     def warm(self, server: Server, names: Sequence[str]) -> None:
-        """Asks all names until a whole pass is answered, and then once more over many sockets, for many workers."""
+        """Ask for all names until all are answered, then once more over many sockets, to reach all workers."""
         queries = self.write(names)
 
         def complete() -> bool:
@@ -107,8 +107,8 @@ class Lab:
     def cost(self, server: Server, queries: Path, *, others: Sequence[Program] = (), **how: Any) -> Figures:
         """CPU per query, queries/s and losses of one load; for `others`, their CPU per query too.
 
-        `others_share` is how much of the server's CPU went to others, or was never given to this machine: where that
-        is much, queries/s and latencies say little.
+        `others_share` is the share of the server's CPU that other processes or the hypervisor took: if it is high,
+        queries/s and latencies mean little.
         """
         programs = [server.program, *others]
         began, busy, before = time.monotonic(), busy_seconds(self.server_cpu), [program.cpu() for program in programs]

@@ -1,9 +1,9 @@
-"""The load: query files, dnsperf, and what it says.
+"""The load: query files, dnsperf, and its output.
 
-CPU and queries/s come from a run as fast as dnsperf and the server can (100 questions outstanding). Latencies do not:
-at full load they say only how long the queue is. They come from a second, short run at a fixed low rate, in which
-dnsperf (2.10 has no histogram) prints the latency of each query with -v.
-8 clients and 100 outstanding load all servers here fully; with 400, the sockets of dnsperf begin to lose replies.
+CPU and queries/s are measured at the full speed of dnsperf and the server (100 queries outstanding). Latencies are not:
+at full load they show only the length of the queue. They are measured in a second, short run at a low fixed rate, in
+which dnsperf -v prints the latency of each query (2.10 has no histogram).
+8 clients with 100 outstanding queries load all servers fully; with 400 the sockets of dnsperf begin to lose replies.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _batch = itertools.count(1)
 
 @dataclass(frozen=True)
 class Run:
-    """What one dnsperf run did."""
+    """The result of one dnsperf run."""
 
     sent: int
     completed: int
@@ -46,13 +46,13 @@ def hot_names(count: int = 1000) -> list[str]:
 
 
 def cold_names(count: int) -> list[str]:
-    """Names nobody has asked for before; as long as the hot ones but for the number of the batch."""
+    """New names, of the same length as the hot ones except for the number of the batch."""
     batch = next(_batch)
     return [f"c{batch:02d}-{number:06d}.example.bench" for number in range(count)]
 
 
 def shuffled(names: Iterable[str]) -> list[str]:
-    """The same names in an order that is the same in every run."""
+    """The names in random order, which is the same in every run."""
     mixed = list(names)
     random.Random(1).shuffle(mixed)
     return mixed
@@ -67,7 +67,7 @@ def write_names(folder: Path, names: Iterable[str]) -> Path:
 def start_dnsperf(port: int, queries: Path, *options: str, tcp: bool = False) -> subprocess.Popen[str]:
     """A dnsperf on this process's CPU; for `parse` once it has ended."""
     command = ["dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", str(queries), "-T", "1", "-t", "2"]
-    command += ["-O", "suppress=timeouts,congestion,sendfailed"]  # or a flood of them fills the pipe
+    command += ["-O", "suppress=timeouts,congestion,sendfailed"]  # they would fill the pipe
     command += ["-m", "tcp"] if tcp else []
     return subprocess.Popen(
         [*command, *options], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -78,7 +78,7 @@ def finish(process: subprocess.Popen[str], seconds: float) -> Run:
     try:
         output, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        raise BenchError(f"dnsperf was not done after {seconds:g} s.")
+        raise BenchError(f"dnsperf did not end within {seconds:g} s.")
     finally:
         if process.poll() is None:
             process.kill()
@@ -90,7 +90,7 @@ def dnsperf(
     port: int, queries: Path, *, seconds: float = 60, once: bool = False, rate: int = 0, tcp: bool = False,
     verbose: bool = False, clients: int = CLIENTS, outstanding: int = OUTSTANDING,
 ) -> Run:  # fmt: skip
-    """Asks what is in the file: `once`, or again and again, for `seconds` at most."""
+    """Ask the queries of a file, `once` or repeatedly, for `seconds` at most."""
     options = ["-c", str(clients), "-q", str(outstanding), "-l", str(max(int(seconds), 1))]
     options += ["-n", "1"] if once else []
     options += ["-Q", str(rate)] if rate else []
@@ -104,7 +104,7 @@ def parse(output: str) -> Run:
     def number(label: str) -> float:
         found = re.search(rf"^\s*{re.escape(label)}:\s+([\d.]+)", output, re.MULTILINE)
         if found is None:
-            raise BenchError(f"dnsperf did not say {label!r}: {output[-200:]!r}")
+            raise BenchError(f"dnsperf's output lacks {label!r}: {output[-200:]!r}")
         return float(found[1])
 
     completed = int(number("Queries completed"))
@@ -121,20 +121,20 @@ def parse(output: str) -> Run:
 
 
 def percentile(sorted_values: Sequence[float], percent: float) -> float:
-    """nan when there are none."""
+    """A percentile; nan if there are no values."""
     if not sorted_values:
         return float("nan")
     return sorted_values[min(int(len(sorted_values) * percent / 100), len(sorted_values) - 1)]
 
 
 def query(name: str, ident: int = 1) -> bytes:
-    """A question for an A record, RD set."""
+    """A query for an A record with RD."""
     labels = b"".join(bytes((len(label),)) + label.encode() for label in name.split("."))
     return struct.pack("!6H", ident, 0x0100, 1, 0, 0, 0) + labels + b"\0\0\1\0\1"
 
 
 def answers(port: int, name: str = "ready.bench", host: str = "127.0.0.1") -> bool:
-    """Whether the server replies to one question with NOERROR within 0.3 s."""
+    """Whether the server answers a query with NOERROR within 0.3 s."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(0.3)
         try:

@@ -1,7 +1,7 @@
-"""A TCP proxy that delivers everything later, in both directions: `python -m bench.proxy PORT TARGET DELAY`.
+"""A TCP proxy that delays data in both directions: `python -m bench.proxy PORT TARGET DELAY`.
 
-Stands in for distance where the kernel has no netem. Its own work is well below a millisecond; the round trip that
-counts is the one measured through it.
+It replaces netem where the kernel has none. It adds well below a millisecond itself; the round trip reported is
+measured through it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import deque
 
 
 def serve(port: int, target: int, delay: float) -> None:
-    """Accepts on `port` of loopback, passes on to `target`."""
+    """Accept connections on `port` of loopback and forward them to `target`."""
     listener = socket.create_server(("127.0.0.1", port))
     partner: dict[socket.socket, socket.socket] = {}
     due: deque[tuple[float, socket.socket, bytes]] = deque()
@@ -41,7 +41,7 @@ def _receive(sock: socket.socket) -> bytes:
 
 
 def _deliver(receiver: socket.socket, data: bytes, partner: dict[socket.socket, socket.socket]) -> None:
-    """Sends; the end of one side ends the other too."""
+    """Send data; empty data or an error closes both sides."""
     try:
         if data:
             receiver.sendall(data)

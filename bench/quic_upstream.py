@@ -19,7 +19,7 @@ HEAD = [(b":status", b"200"), (b"content-type", b"application/dns-message")]
 
 
 class Quic(QuicConnectionProtocol):
-    """Each query on a stream of its own, behind its length (RFC 9250); it may come in pieces."""
+    """Each query is on a stream of its own, after its length (RFC 9250); it may arrive in pieces."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -38,7 +38,7 @@ class Quic(QuicConnectionProtocol):
 
 
 class Http(QuicConnectionProtocol):
-    """Each query the body of a request; it comes in one piece."""
+    """Each query is the body of a request, which arrives in one piece."""
 
     http: H3Connection | None = None
 

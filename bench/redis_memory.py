@@ -1,6 +1,6 @@
-"""What entries take in Redis: `python -m bench.redis_memory`.
+"""The memory of entries in Redis: `python -m bench.redis_memory`.
 
-A node asks for answers of the shapes that the net has, and Redis says what it uses: for each key, and in all.
+A node fills Redis with answers of common shapes; the memory used is read from Redis, for each key and in all.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from dnslib import RCODE, RR, DNSRecord
 from bench.system import free_port, wait_for
 from rdnscache.node.embedded import find_server
 
-#: Names of each shape; digits make them as long as many names are.
+#: Names of each shape; digits give them a typical length.
 NAMES = 100
-#: Of one entry of each shape, so that what Redis has for itself does not count.
+#: Copies of one entry of each shape, so that what Redis needs for itself does not matter.
 COPIES = 7000
-#: Seconds an answer takes: from an upstream that were faster than Redis, nothing would be stored.
+#: Delay of the upstream in seconds: nothing would be stored if it answered before Redis.
 DELAY = 0.02
 SECRET = "1:0123456789abcdef0123456789abcdef"
 _SOA = "{zone} 900 IN SOA ns1.{zone} hostmaster.{zone} 2026112701 7200 900 1209600 900"
 _SPF = '"v=spf1 include:_spf.mail.example include:spf.protection.example ip4:192.0.2.0/24 ip4:198.51.100.0/24 -all"'
-#: By the first label of a name: its type, its RCODE, answers, authority.
+#: By the first label of a name: type, RCODE, answer section, authority section.
 SHAPES: dict[str, tuple[str, str, str, str]] = {
     "one-address": ("A", "NOERROR", "{name} 300 IN A 192.0.2.1", ""),
     "four-addresses": ("A", "NOERROR", "\n".join(f"{{name}} 60 IN A 192.0.2.{each}" for each in range(1, 5)), ""),
@@ -86,7 +86,7 @@ def running(*words: str) -> Iterator[None]:
 
 
 def measure(listpack: int, secret: bool, upstream: str) -> dict[str, float]:
-    """Octets of an entry: by shape, and what Redis has grown by for each."""
+    """Octets of an entry by shape, and the growth of Redis for each entry."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "redis.sock")
@@ -105,13 +105,13 @@ def measure(listpack: int, secret: bool, upstream: str) -> dict[str, float]:
                         _asked(port, f"{shape}.zone{number:05}.example.", SHAPES[shape][0])
             keys = {shape: list(client.scan_iter(f"rdns:1:{{{shape}.zone*", count=5000)) for shape in SHAPES}
             if few := [shape for shape, held in keys.items() if len(held) < NAMES / 2]:
-                raise SystemExit(f"too few answers of {', '.join(few)} are in Redis: this machine has too much to do")
+                raise SystemExit(f"too few answers of {', '.join(few)} are in Redis: this machine is too busy")
             found = {shape: sum(map(client.memory_usage, held)) / len(held) for shape, held in keys.items()}
             return found | {"in all": _grown(client, [held[0] for held in keys.values()])}
 
 
 def _grown(client: Any, keys: list[bytes]) -> float:
-    """What Redis grows by for each of many copies of entries under other names."""
+    """The growth of Redis for each of many copies of the entries under other names."""
     before = client.info("memory")["used_memory"]
     for key in keys:
         dump, left = client.dump(key), client.pttl(key)

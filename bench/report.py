@@ -1,4 +1,4 @@
-"""What was measured, as JSON, as lines on a terminal and as tables in docs/performance.md."""
+"""The results as JSON, as lines on a terminal and as tables in docs/performance.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Result = dict[str, Any]
 
 
 def summary(rounds: list[Figures]) -> dict[str, Any]:
-    """The rounds, and for each figure its median, smallest and largest; what is not a number counts nowhere."""
+    """The rounds, and the median, minimum and maximum of each figure, NaN left out."""
     names = list(dict.fromkeys(name for figures in rounds for name in figures))
     values = {
         name: [figures[name] for figures in rounds if name in figures and math.isfinite(figures[name])]
@@ -35,8 +35,8 @@ def summary(rounds: list[Figures]) -> dict[str, Any]:
 
 
 def ratios(row: Result) -> None:
-    """Adds to each server's entry what rdnscache took compared with it, round by round; in rows that grow, what it
-    took compared with the first of the same form."""
+    """Add ratios to each server's entry, round by round: rdnscache's figure divided by the server's; in rows that grow,
+    the entry's figure divided by that of the first entry of the same form."""
     servers, figure = row["servers"], row["compared"]
     for label, entry in servers.items():
         form = label.partition(",")[0]
@@ -52,7 +52,7 @@ def ratios(row: Result) -> None:
 
 
 def number(value: float | None) -> str:
-    """Three digits where they matter."""
+    """A figure with three significant digits."""
     if value is None:
         return "-"
     if abs(value) >= 100 or value == int(value):
@@ -61,10 +61,10 @@ def number(value: float | None) -> str:
 
 
 def extras(entry: Result) -> str:
-    """Figures without a column of their own."""
+    """The figures without a column of their own."""
     hidden = {name for name in entry["median"] if name in HIDDEN or name in COLUMNS or name.startswith("redis_cmd_")}
     named = {name: value for name, value in entry["median"].items() if name not in hidden}
-    quiet = {"failed": 0, "others_share": 0.1, "quiet_lost": 0}  # said only above this
+    quiet = {"failed": 0, "others_share": 0.1, "quiet_lost": 0}  # shown only above these values
     return ", ".join(f"{name} {number(value)}" for name, value in named.items() if value > quiet.get(name, -1))
 
 
@@ -114,7 +114,7 @@ def save(result: Result, folder: Path) -> Path:
 
 
 def publish(result: Result, page: Path) -> bool:
-    """Replaces what is between the two marks of the page; False when there is no such page or it has no marks."""
+    """Replace the text between the two marks of the page; False if there is no such page or it has no marks."""
     text = page.read_text() if page.exists() else ""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)

@@ -1,5 +1,5 @@
-"""What each row of the table does. A row is a list of cases; a case is one server in one situation, started again each
-time it is measured. Rounds go through all cases of a row before they begin again, so that drift meets all alike."""
+"""The rows of the table. A row is a list of cases; a case is one server in one situation, started anew for each
+measurement. Each round measures all cases of a row, so that drift affects them equally."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: `compared` is the figure its ratios are made of."""
+    """A row of the table; `compared` is the figure for its ratios."""
 
     name: str
     about: str
@@ -38,7 +38,7 @@ class Row:
 
 
 def all_of(measure: Measure, echo: bool = False) -> Callable[[Sequence[Kind], bool], list[Case]]:
-    """One case for each server; the echo only where nothing has to be looked up."""
+    """One case for each server, and the echo server if `echo`."""
     return lambda kinds, _: [Case(kind.name, kind, measure) for kind in kinds if echo or kind is not ECHO]
 
 
@@ -79,7 +79,7 @@ def measure_shared_hits(lab: Lab, kind: Kind) -> Figures:
 
 
 def measure_far_hits(lab: Lab, kind: Kind) -> Figures:
-    """The first node fills Redis from as far away as the measured one."""
+    """As `measure_shared_hits`, with Redis at a distance from both nodes."""
     with far_redis(lab) as (url, how):
         seconds = round_trip(url)
         figures = _shared_hits(lab, kind, url, [])
@@ -88,7 +88,7 @@ def measure_far_hits(lab: Lab, kind: Kind) -> Figures:
 
 
 def _shared_hits(lab: Lab, kind: Kind, url: str, others: Sequence[Server]) -> Figures:
-    """One node fills Redis and ends; a new one is asked each name once."""
+    """One node fills Redis and ends; then a new one is asked for each name once."""
     names, few = load.cold_names(lab.scale.cold), load.cold_names(lab.scale.samples)
     with lab.run(kind, "--redis", url) as first:
         run = load.dnsperf(first.port, lab.write([*names, *few]), once=True)
@@ -101,7 +101,7 @@ def _shared_hits(lab: Lab, kind: Kind, url: str, others: Sequence[Server]) -> Fi
 
 
 def measure_mix(lab: Lab, kind: Kind) -> Figures:
-    """Nine hot questions for each cold one, in random order."""
+    """Nine hot queries for each cold one, in random order."""
     hot, cold = load.hot_names(), load.cold_names(lab.scale.cold // 2)
     tenth = lab.scale.samples // 10
     few = load.shuffled([*random.Random(2).choices(hot, k=9 * tenth), *load.cold_names(tenth)])
@@ -113,10 +113,10 @@ def measure_mix(lab: Lab, kind: Kind) -> Figures:
 
 
 def measure_memory(lab: Lab, kind: Kind) -> Figures:
-    """Memory of a server with a large, full cache, less that of one with a small cache, per entry.
+    """Memory of a server with a large, full cache minus that of one with a small cache, per entry.
 
-    Some servers take the memory of all entries when they start, so growth while running would say nothing.
-    The names are then asked again: misses would show in what that costs.
+    Growth while running would not do: some servers allocate all entries at the start. The names are then asked for
+    again: misses would show in the CPU time.
     """
     small, count = 1000, int(lab.scale.cold * 2.5)
     with lab.run(kind, entries=small) as server:
@@ -136,11 +136,11 @@ def measure_memory(lab: Lab, kind: Kind) -> Figures:
 
 ROWS = [
     Row("l1-hit", "1,000 hot names over UDP", all_of(measure_hits, echo=True)),
-    Row("l2-hit", "names another node has put into Redis", ours(measure_shared_hits), needs_redis=True),
-    Row("miss", "names nobody has asked for, without Redis", all_of(measure_misses)),
+    Row("l2-hit", "names that another node has stored in Redis", ours(measure_shared_hits), needs_redis=True),
+    Row("miss", "new names, without Redis", all_of(measure_misses)),
     Row("miss-redis", "the same with Redis: claim and fill", ours(measure_redis_misses), needs_redis=True),
     Row("mix", "90 % hot, 10 % cold, without Redis", all_of(measure_mix)),
     Row("tcp-hit", "1,000 hot names over 8 TCP connections", all_of(measure_tcp_hits)),
-    Row("memory", "what an entry costs in memory", all_of(measure_memory), compared="bytes_per_entry", once=True),
+    Row("memory", "memory per entry", all_of(measure_memory), compared="bytes_per_entry", once=True),
     Row("l2-far", "the same as l2-hit, Redis 1 ms away", ours(measure_far_hits), needs_redis=True),
 ]

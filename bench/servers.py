@@ -1,9 +1,9 @@
 """The servers: how each is configured and run. All forward to the same nsd, cache, and use one thread.
 
-What is the same for all: no logging of queries, no DNSSEC validation, no rate limits, socket buffers as they come,
-a cache of CACHE entries unless a row says otherwise. dnsmasq warns of a cache above 10,000 entries; with its default
-the rows of cold names would measure how it evicts (four times the CPU). It also ends a TCP connection after 100
-queries, which dnsperf counts as losses. dnsdist is a packet cache before nsd, not a resolver.
+None logs queries, validates DNSSEC, limits rates or changes socket buffers; all have a cache of CACHE entries unless a
+row sets another size. dnsmasq warns of a cache above 10,000 entries; with its default size the rows of cold names would
+measure its eviction (four times the CPU). It also closes a TCP connection after 100 queries, which dnsperf counts as
+losses. dnsdist is a packet cache in front of nsd, not a resolver.
 CoreDNS is in no Debian package; it takes part where `coredns` is on the PATH.
 """
 
@@ -26,7 +26,7 @@ HERE = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Reach:
-    """How the upstream is asked; over TLS it has a certificate for `name`, which is in the file `ca`."""
+    """How the upstream is reached; over TLS it has a certificate for `name`, which is in the file `ca`."""
 
     scheme: str = "udp"
     ca: str = ""
@@ -43,12 +43,12 @@ PLAIN = Reach()
 
 @dataclass(frozen=True)
 class Place:
-    """Where a server is to run, and what for."""
+    """The settings of one run of a server."""
 
     folder: Path
     port: int
     upstream: int  # port of the upstream
-    entries: int = 0  # size of the cache; 0: what suits most rows
+    entries: int = 0  # size of the cache; 0: the default of the rows
     args: tuple[str, ...] = ()  # more options, for rdnscache
     upstreams: tuple[str, ...] = ()  # addresses, instead of the one
     reach: Reach = PLAIN
@@ -67,7 +67,7 @@ class Kind:
     version: tuple[str, ...]
     command: Callable[[Place], list[str]]
     env: tuple[tuple[str, str], ...] = ()
-    #: By what else than UDP it can ask an upstream.
+    #: The upstream transports it has besides UDP.
     transports: tuple[str, ...] = ()
 
     def present(self) -> bool:
@@ -81,7 +81,7 @@ def _write(place: Place, name: str, text: str) -> str:
 
 
 def nsd(place: Place) -> list[str]:
-    """The authoritative upstream of all: any name below `bench.` is 192.0.2.1 for an hour."""
+    """The authoritative upstream: every name below `bench.` has the address 192.0.2.1 with a TTL of an hour."""
     soa = "@ 3600 IN SOA ns admin 1 3600 600 86400 60\n@ IN NS ns\nns IN A 192.0.2.53\n"
     _write(place, "zone", f"$ORIGIN bench.\n$TTL 3600\n{soa}* IN A 192.0.2.1\n")
     conf = f"""server:
@@ -107,7 +107,7 @@ zone:
 
 
 def redis_server(place: Place) -> list[str]:
-    """A shared cache that keeps nothing on disk, set up as docs/redis.md advises."""
+    """A Redis without persistence, configured as docs/redis.md recommends."""
     options = {
         "port": str(place.port), "bind": HERE, "dir": str(place.folder), "save": "", "appendonly": "no",
         "hash-max-listpack-value": "2048", "protected-mode": "no",
@@ -116,7 +116,7 @@ def redis_server(place: Place) -> list[str]:
 
 
 def compile_echo(folder: Path) -> Path:
-    """echo.c, compiled."""
+    """Compile echo.c; returns the path of the program."""
     binary = folder / "echo"
     source = Path(__file__).with_name("echo.c")
     done = subprocess.run(["cc", "-O2", "-o", binary, source], capture_output=True, text=True, check=False)
@@ -254,13 +254,13 @@ DNSPERF = Kind("dnsperf", "dnsperf", "dnsperf", ("dnsperf", "-h"), nsd)  # for i
 
 
 def environment(kind: Kind) -> dict[str, str]:
-    """Our environment without rdnscache's variables, and with those of the kind."""
+    """This process's environment without rdnscache's variables, and with those of the kind."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("RDNSCACHE_")}
     return env | dict(kind.env)
 
 
 def version(kind: Kind) -> str:
-    """The version of a program; of our own the whole line, as it says whether it is compiled."""
+    """The version of a program; for rdnscache the whole line, which also says whether it is compiled."""
     said = output(list(kind.version), environment(kind))
     if kind in OURS:
         return said

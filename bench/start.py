@@ -1,8 +1,7 @@
-"""How a node starts, and what it takes idle: `python -m bench.start [--rounds 5] [--workers 2] [TREE...]`.
+"""The start of a node and its idle memory: `python -m bench.start [--rounds 5] [--workers 2] [TREE...]`.
 
-Of each checkout in turn (this one by default, with its own compiled modules), in alternating rounds: seconds from exec
-to the first answer, CPU until then, and of a worker that has done nothing yet its CPU and memory, with an empty Redis
-beside it. Prints medians.
+Measures each checkout (by default this one, with its own compiled modules) in alternating rounds, with an empty Redis:
+seconds from exec to the first answer, CPU until then, and CPU and memory of an idle worker. Prints medians.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from bench.system import free_port, wait_for
 from rdnscache.node.embedded import find_server
 
 HERE = Path(__file__).resolve().parent.parent
-#: `localhost.` IN A, which a node answers by itself.
+#: A query for `localhost.` A, which a node answers locally.
 QUESTION = b"\0\1\1\0\0\1\0\0\0\0\0\0\x09localhost\0\0\1\0\1"
-#: Seconds between two questions while there is no answer; of rest before memory is looked at.
+#: Seconds between two queries until there is an answer; seconds of rest before memory is measured.
 STEP, REST = 0.005, 2.0
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -49,14 +48,14 @@ def children(pid: int) -> list[int]:
 
 
 def workers_of(pid: int, count: int) -> list[int]:
-    """Those children that share its sockets; the keeper does not."""
+    """The children that share the node's sockets, which the keeper does not."""
     return sorted(children(pid), key=lambda each: memory_mb(each, "Rss"))[-count:]
 
 
 @contextmanager
 def store() -> Iterator[int]:
     port, binary = free_port(), find_server()
-    assert binary is not None, "wants redis-server or valkey-server"
+    assert binary is not None, "redis-server or valkey-server is needed"
     words = [str(binary), "--port", str(port), "--save", ""]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, cwd=tempfile.gettempdir())
     try:
@@ -75,7 +74,7 @@ def answers(port: int) -> bool:
 
 
 def started(tree: Path, redis_port: int, workers: int) -> dict[str, float]:
-    """One node's start."""
+    """Start a node once and measure it."""
     port = free_port()
     words = [
         sys.executable, "-m", "rdnscache", "serve", "--listen", f"127.0.0.1:{port}", "--upstream", "127.0.0.1:1",
@@ -102,7 +101,7 @@ def started(tree: Path, redis_port: int, workers: int) -> dict[str, float]:
 
 
 def first_answer(sock: socket.socket) -> float:
-    """The moment of the first answer; a minute is waited for it."""
+    """Ask until there is an answer, for a minute at most; returns its time."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
@@ -110,10 +109,10 @@ def first_answer(sock: socket.socket) -> float:
             if sock.recv(512):
                 return time.monotonic()
         except ConnectionRefusedError:
-            time.sleep(STEP)  # nobody listens yet
+            time.sleep(STEP)  # the node does not listen yet
         except TimeoutError:
             pass
-    raise SystemExit("no answer in a minute")
+    raise SystemExit("no answer within a minute")
 
 
 def main() -> None:

@@ -1,5 +1,5 @@
-"""What steering a cluster costs: `python -m bench.steer`. Prints how long a flush takes to be proved, how many queries
-are lost while nodes reload and restart, and how many flushed answers a node serves once it is back from a partition."""
+"""The cost of steering a cluster: `python -m bench.steer`. Prints how long a flush takes to be proved, how many queries
+are lost while nodes reload and restart, and how many flushed answers a node serves after a partition."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bench.servers import OURS, Kind, Place
 from bench.system import Program, free_port, wait_for
 
 RATE, SECONDS, FLUSHES, PARTITION = 5000, 12, 21, 10.0
-#: Nodes that prove a flush, and the workers of each.
+#: Nodes that confirm a flush, and the workers of each.
 SIZES = ((3, 2), (16, 1), (64, 1))
 Ports = dict[str, int]
 
@@ -69,7 +69,7 @@ def nodes(lab: Lab, urls: list[str], workers: int, upstream: int) -> Iterator[li
             stack.enter_context(lab.run(OURS[0], *args, "--redis", url, "--node-id", f"n{number}", upstream=upstream))
             for number, url in enumerate(urls)
         ]
-        wait_for(lambda: len(members(urls[0])) == workers * len(urls), 60, "the nodes do not introduce themselves")
+        wait_for(lambda: len(members(urls[0])) == workers * len(urls), 60, "the nodes do not register")
         yield found
 
 
@@ -101,7 +101,7 @@ def flushes(lab: Lab, upstream: int, count: int, workers: int) -> str:
 
 
 def loaded(lab: Lab, upstream: int, number: signal.Signals) -> str:
-    """Queries lost while a node of two workers is told something three times under load."""
+    """Queries lost while a node of two workers gets a signal three times under load."""
     names = load.hot_names()
     file = lab.write(load.shuffled(names))
     config = Path(tempfile.mkdtemp(dir=lab.folder)) / "node.toml"
@@ -120,7 +120,7 @@ def loaded(lab: Lab, upstream: int, number: signal.Signals) -> str:
 
 
 def partition(lab: Lab, upstream: int) -> str:
-    """One of two nodes is cut off from Redis: what it answers from the moment it is healed."""
+    """Cut one of two nodes off from Redis and heal the partition; says what the node answers from then on."""
     with lab.redis() as redis, ExitStack() as stack:
         own = free_port()
         port = int(redis_url(redis).rpartition(":")[2].partition("/")[0])
@@ -151,7 +151,7 @@ def partition(lab: Lab, upstream: int) -> str:
     missing = told["missing"]
     assert isinstance(missing, dict)
     return (
-        f"cut for {PARTITION:.0f} s, missing: {', '.join(missing)}; attached {back - healed:.2f} s after healing; "
+        f"cut off for {PARTITION:.0f} s, missing: {', '.join(missing)}; attached {back - healed:.2f} s after healing; "
         f"{old_before} flushed answers before that, {old_after} after, of {len(answers)}"
     )
 

@@ -1,4 +1,4 @@
-"""What the harness asks of the machine: CPUs, ports, and what a running program has used."""
+"""What the benchmarks need of the machine: CPUs, ports, and the resources a program has used."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _given_ports: set[int] = set()
 
 
 class BenchError(Exception):
-    """Something the person at the terminal has to know, in one sentence."""
+    """An error, with one sentence for the person at the terminal."""
 
 
 def two_cpus() -> tuple[int, int]:
-    """The CPU of the server under test, and the one of everything else."""
+    """The CPU for the server under test, and the CPU for everything else."""
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < 2:
-        raise BenchError("This machine gives us one CPU; the server and its load need one each.")
+        raise BenchError("There is only one CPU; the server and its load need one each.")
     return cpus[0], cpus[1]
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 free for UDP and TCP, outside of the range the kernel takes client ports from."""
+    """A port of 127.0.0.1 free for UDP and TCP, outside the range of ephemeral ports."""
     while True:
         port = random.SystemRandom().randrange(15000, 32000)
         if port in _given_ports:
@@ -57,7 +57,7 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the state on; empty when the process is gone."""
+    """The fields of /proc/PID/stat from the state on; empty if the process has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -82,13 +82,13 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 
 
 def busy_seconds(cpu: int) -> float:
-    """How long a CPU has not been idle, time stolen by the host included."""
+    """Seconds for which a CPU has not been idle, including time stolen by the host."""
     for line in Path("/proc/stat").read_text().splitlines():
         name, *fields = line.split()
         if name == f"cpu{cpu}":
             user, nice, system, _idle, _wait, irq, softirq, steal = map(int, fields[:8])
             return (user + nice + system + irq + softirq + steal) / TICK
-    raise BenchError(f"/proc/stat does not tell of CPU {cpu}.")
+    raise BenchError(f"/proc/stat has no line for CPU {cpu}.")
 
 
 def pss_bytes(pids: Iterable[int]) -> int:
@@ -102,7 +102,7 @@ def pss_bytes(pids: Iterable[int]) -> int:
 
 
 class Program:
-    """A program this harness started, in a process group of its own, pinned to `cpu`."""
+    """A program started in a process group of its own and pinned to `cpu`."""
 
     def __init__(self, name: str, command: list[str], folder: Path, cpu: int, env: dict[str, str] | None = None):
         self.name = name
@@ -119,7 +119,7 @@ class Program:
             )
 
     def check(self) -> None:
-        """BenchError with the end of its log when it is not running any more."""
+        """BenchError with the end of its log if it has ended."""
         if self.process.poll() is not None:
             end = " | ".join(self.log.read_text(errors="replace").strip().splitlines()[-3:])
             raise BenchError(f"{self.name} ended with {self.process.returncode}: {end or 'no output'}")
@@ -131,7 +131,7 @@ class Program:
         return pss_bytes(tree(self.process.pid))
 
     def stop(self) -> None:
-        """SIGTERM; SIGKILL for its group when it has not ended in time."""
+        """Send SIGTERM, then SIGKILL to its group if it does not end in time."""
         if self.process.poll() is None:
             self.process.terminate()
         try:
@@ -152,7 +152,7 @@ class Program:
 
 
 def output(command: list[str], env: dict[str, str] | None = None) -> str:
-    """What a program prints about itself; empty when it is not there."""
+    """The output of a program; empty if it is not installed."""
     if shutil.which(command[0]) is None:
         return ""
     root = Path(__file__).absolute().parents[1]
@@ -161,7 +161,7 @@ def output(command: list[str], env: dict[str, str] | None = None) -> str:
 
 
 def machine() -> dict[str, object]:
-    """What the figures depend on, for the record."""
+    """The properties of the machine that the figures depend on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     return {

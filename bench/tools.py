@@ -1,4 +1,4 @@
-"""Parts the less simple rows share: a slow upstream, and what a node counts."""
+"""Parts that several rows share: a slow upstream, and the counters of a node."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def slow_upstream(lab: Lab, delay: float, silent: str = "") -> AbstractContextMa
 
 
 def series(admin: int) -> dict[str, float]:
-    """What a node's /metrics says, by name and labels as they stand there."""
+    """The values in a node's /metrics, by name and labels."""
     with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=5) as response:
         lines = response.read().decode().splitlines()
     parts = (line.rpartition(" ") for line in lines if not line.startswith("#"))

@@ -1,5 +1,5 @@
-"""Misses by transport, and hits beside handshakes: the upstream is unbound, which answers all names below `bench.`
-over UDP, TCP, TLS and HTTPS, or a small QUIC server, which is slow: of QUIC only our own CPU says something."""
+"""Misses by transport, and hits beside handshakes. The upstream is unbound, which answers all names below `bench.` over
+UDP, TCP, TLS and HTTPS, or a small QUIC server; that one is slow, so for QUIC only our own CPU is of interest."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ remote-control:
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
-    """One for NAME, signed by itself, and its key."""
+    """A self-signed certificate for NAME, and its key."""
     made, key = folder / "certificate.pem", folder / "key.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
                "-days", "2", "-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}",
@@ -57,7 +57,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 
 @contextmanager
 def upstream(lab: Lab, scheme: str) -> Iterator[tuple[int, Reach]]:
-    """The port of a server on the CPU of the load, and how it is asked."""
+    """Run an upstream on the CPU of the load; yields its port and how it is reached."""
     folder = lab.folder / f"upstream-{free_port()}"
     folder.mkdir()
     made, key = certificate(folder)
@@ -77,7 +77,7 @@ def upstream(lab: Lab, scheme: str) -> Iterator[tuple[int, Reach]]:
 
 
 def measure_transport(lab: Lab, kind: Kind, scheme: str) -> Figures:
-    part = 8 if scheme in ("quic", "h3") else 1  # of the load: the server is slow
+    part = 8 if scheme in ("quic", "h3") else 1  # a smaller load, since the server is slow
     admin = free_port()
     with upstream(lab, scheme) as (port, reach), _asking(lab, kind, port, reach, admin) as server:
         lab.warm(server, load.hot_names(100))
@@ -93,7 +93,7 @@ def measure_transport(lab: Lab, kind: Kind, scheme: str) -> Figures:
 
 @contextmanager
 def _asking(lab: Lab, kind: Kind, port: int, reach: Reach, admin: int) -> Iterator[Server]:
-    """A server that forwards there."""
+    """A server that forwards to that upstream."""
     args: tuple[str, ...] = ()
     if kind in OURS:
         parameters = f"?ca={reach.ca}#{reach.name}" if reach.encrypted else ""
@@ -103,7 +103,7 @@ def _asking(lab: Lab, kind: Kind, port: int, reach: Reach, admin: int) -> Iterat
 
 
 def measure_handshakes(lab: Lab, kind: Kind, cold: bool) -> Figures:
-    """Hits, beside a second load that has a connection opened over TLS for each of its names; or asks hot ones."""
+    """Hits beside a second load: of cold names, each of which opens a connection over TLS, or of hot names."""
     names, port = load.hot_names(), free_port()
     made, key = certificate(lab.folder)
     command = [sys.executable, "-m", "bench.closing_upstream", str(port), str(made), str(key)]

@@ -1,4 +1,4 @@
-"""An upstream that is slow, hears only some queries, or is silent about some names:
+"""An upstream that is slow, loses some queries, or is silent about some names:
 `python -m bench.upstream PORT DELAY [SILENT-PREFIX [LOSS]]`."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ RECORD = b"\xc0\x0c\0\1\0\1" + (3600).to_bytes(4, "big") + b"\0\4\xc0\0\2\1"
 
 
 def reply(query: bytes) -> bytes:
-    """The question again, and 192.0.2.1."""
+    """A reply with the address 192.0.2.1."""
     end = 12
     while query[end]:
         end += query[end] + 1
@@ -22,8 +22,8 @@ def reply(query: bytes) -> bytes:
 
 
 def serve(port: int, delay: float, silent: bytes, loss: float) -> None:
-    """Answers each query `delay` seconds after it came; never those whose name begins with `silent`, and not `loss`, a
-    share, of the others."""
+    """Answer each query after `delay` seconds; never those whose names begin with `silent`, and not the share `loss` of
+    the others."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind(("127.0.0.1", port))
     due: deque[tuple[float, bytes, tuple[str, int]]] = deque()

@@ -1,4 +1,4 @@
-"""What groups of clients with lists of their own cost: hits and misses of a client in one of them, and without any."""
+"""The cost of views with lists of their own: hits and misses of a client in a view, and without views."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from bench.lab import Figures, Lab
 from bench.rows import Case, Row
 from bench.servers import OURS, Kind
 
-#: Views of a node; the client is in the first.
+#: Number of views; the client is in the first one.
 COUNTS = {"no views": 0, "five views": 5}
 
 
 def _views(lab: Lab, count: int) -> tuple[str, ...]:
-    """Options for a node with as many: each has a list of one name, which no query is for."""
+    """Options for a node with `count` views, each with a list of one name that no query is for."""
     words: list[str] = []
     for number in range(count):
         file = Path(lab.folder) / f"view-{number}.txt"
