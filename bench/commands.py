@@ -1,5 +1,5 @@
-"""The cost of commands with a million entries in Redis: wall time, CPU of each process, and the latency of hits
-meanwhile. `python -m bench --rows commands`; with `--quick` there are 100,000 entries."""
+"""The cost of commands with a million entries in Redis and in a node's L1: wall time, CPU of each process, and the
+latency of hits meanwhile. `python -m bench --rows commands`; with `--quick` there are 100,000 entries."""
 
 from __future__ import annotations
 
@@ -11,23 +11,37 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import redis
 
 from bench import load
-from bench.lab import Figures, Lab, redis_url
+from bench.lab import Figures, Lab, Server, redis_url
 from bench.rows import Case, Row
-from bench.servers import OURS, Kind
-from bench.system import BenchError, wait_for
+from bench.servers import ECHO, OURS, Kind
+from bench.system import BenchError, free_port, wait_for
+from bench.tools import counters
+from rdnscache.dns.wire import TRACE_OPTION
 
 ENTRIES, FEW = 1_000_000, 100_000
 #: Entries made by one call of the script; zones, each of which has a tenth of all entries.
 STEP, ZONES = 2000, 10
-#: Seconds between two questions for a hot name.
-PAUSE = 0.002
+#: Seconds between two questions for a hot name, and seconds of asking after a command, while the node still sweeps.
+PAUSE, AFTER = 0.002, 1.0
+#: A question for a hot name with the trace option, and the words in the reply to a hit: the first answer after a flush
+#: is a miss, and does not count.
+TRACED = (
+    load.query(load.hot_names(1)[0])[:10]
+    + b"\0\1"
+    + load.query(load.hot_names(1)[0])[12:]
+    + (b"\0\0\x29\x04\xd0\0\0\0\0\0\4" + TRACE_OPTION.to_bytes(2, "big") + b"\0\0")
+)
+HIT = b"layer=l1 "
+#: The metric of entries in L1; most passes over all names to fill it.
+HELD, PASSES = "rdnscache_l1_entries", 3
 #: The commands measured, in this order; FILE is a snapshot of all entries, NAME the name of one.
 COMMANDS = (
     "cache get NAME",
@@ -79,8 +93,8 @@ def fill(port: int, count: int, root: str = "rdns:1:") -> None:
 
 
 @contextmanager
-def _asking(port: int, name: str) -> Iterator[list[float]]:
-    """Repeatedly ask a node for a cached name; yields the latencies in seconds."""
+def _asking(port: int, question: bytes, counts: Callable[[bytes], bool] = bool) -> Iterator[list[float]]:
+    """Repeatedly ask a server the same question; yields the latencies in seconds of the replies that count."""
     over, times = threading.Event(), [0.0]
 
     def ask() -> None:
@@ -89,12 +103,13 @@ def _asking(port: int, name: str) -> Iterator[list[float]]:
             sock.settimeout(5)
             while not over.wait(PAUSE):
                 began = time.perf_counter()
-                sock.send(load.query(name))
+                sock.send(question)
                 try:
-                    sock.recv(4096)
+                    reply = sock.recv(4096)
                 except OSError:
-                    pass  # counted with the time-out as its latency
-                times.append(time.perf_counter() - began)
+                    reply = HIT  # counted with the time-out as its latency
+                if counts(reply):
+                    times.append(time.perf_counter() - began)
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -105,30 +120,70 @@ def _asking(port: int, name: str) -> Iterator[list[float]]:
         thread.join()
 
 
-def measure(lab: Lab, kind: Kind, text: str) -> Figures:
-    """Run a command while a node answers hits."""
-    count = ENTRIES if lab.scale.samples > 2000 else FEW
-    file = lab.folder / "snapshot"
-    words = [part.replace("NAME", NAME).replace("FILE", str(file)) for part in shlex.split(text)]
-    with lab.redis() as server, lab.run(kind, "--redis", redis_url(server)) as node:
-        hot = load.hot_names(1)
-        lab.warm(node, hot)
-        fill(server.port, count)
-        if "import" in text and not file.exists():
-            _run(lab, ["cache", "export", str(file), "--redis", redis_url(server)])
-        with redis.Redis("127.0.0.1", server.port) as client:
-            wait_for(lambda: float(client.zcard("rdns:1:nodes")) >= 2, 10, "the node is not in the register")
-        time.sleep(4)  # until the register is old enough for a flush not to wait
-        with _asking(node.port, hot[0]) as idle:
+@dataclass
+class Filled:
+    """A Redis with many entries and a node with all of them in L1; all commands use it, those that delete last."""
+
+    lab: Lab
+    count: int
+    redis: Server
+    node: Server
+    admin: int
+    echo: Server | None
+
+    def measure(self, text: str) -> Figures:
+        """Run a command while a node answers hits."""
+        words = [part.replace("NAME", NAME).replace("FILE", str(self.lab.folder / "snapshot")) for part in text.split()]
+        held = counters(self.admin)[HELD]
+        with self._worst() as idle:
             time.sleep(1)
-        before = server.program.cpu(), node.program.cpu()
-        with _asking(node.port, hot[0]) as times:
-            wall, cpu = _run(lab, [*words, "--redis", redis_url(server)])
-        after = server.program.cpu(), node.program.cpu()
-    return {
-        "wall_s": wall, "client_cpu_s": cpu, "redis_cpu_s": after[0] - before[0], "node_cpu_s": after[1] - before[1],
-        "worst_hit_ms": max(times) * 1000, "worst_hit_before_ms": max(idle) * 1000, "entries": count,
-    }  # fmt: skip
+        before = self.redis.program.cpu(), self.node.program.cpu()
+        with self._worst() as worst:
+            wall, cpu = _run(self.lab, [*words, "--redis", redis_url(self.redis)])
+            time.sleep(AFTER)
+        after = self.redis.program.cpu(), self.node.program.cpu()
+        return {
+            "wall_s": wall, "client_cpu_s": cpu, "redis_cpu_s": after[0] - before[0],
+            "node_cpu_s": after[1] - before[1], **worst, **{f"{name}_before": value for name, value in idle.items()},
+            "in_l1": held, "entries": self.count,
+        }  # fmt: skip
+
+    @contextmanager
+    def _worst(self) -> Iterator[Figures]:
+        """The longest latency of a hit, and of an echo server on the node's CPU: the machine's part of that."""
+        figures: Figures = {}
+        with ExitStack() as stack:
+            times = {"worst_hit_ms": stack.enter_context(_asking(self.node.port, TRACED, lambda reply: HIT in reply))}
+            if self.echo is not None:
+                times["worst_echo_ms"] = stack.enter_context(_asking(self.echo.port, TRACED))
+            yield figures
+        figures |= {name: max(each) * 1000 for name, each in times.items()}
+
+
+def start(lab: Lab, kind: Kind) -> Filled:
+    """Start and fill Redis and a node; they run until the lab is closed."""
+    count, admin = ENTRIES if lab.scale.samples > 2000 else FEW, free_port()
+    server = lab.kept.enter_context(lab.redis())
+    fill(server.port, count)
+    args = ("--redis", redis_url(server), "--admin", f"127.0.0.1:{admin}")
+    node = lab.kept.enter_context(lab.run(kind, *args, entries=2 * count))
+    echo = lab.kept.enter_context(lab.run(ECHO, ready=load.answers)) if ECHO.present() else None
+    lab.warm(node, load.hot_names(1))
+    names = lab.folder / "filled"
+    names.write_text("".join(f"host{i}.zone{i % ZONES}.example {_type(i)}\n" for i in range(count)))
+    for _ in range(PASSES):
+        load.dnsperf(node.port, names, seconds=600, once=True)
+        if counters(admin)[HELD] >= count:
+            break
+    with redis.Redis("127.0.0.1", server.port) as client:
+        wait_for(lambda: float(client.zcard("rdns:1:nodes")) >= 2, 10, "the node is not in the register")
+    time.sleep(4)  # until the register is old enough for a flush not to wait
+    return Filled(lab, count, server, node, admin, echo)
+
+
+def _type(number: int) -> str:
+    """As in `FILL`."""
+    return "AAAA" if number % 7 and number % 5 == 0 else "A"
 
 
 def _run(lab: Lab, words: Sequence[str]) -> tuple[float, float]:
@@ -144,12 +199,20 @@ def _run(lab: Lab, words: Sequence[str]) -> tuple[float, float]:
 
 
 def _cases(kinds: Sequence[Kind], _: bool) -> list[Case]:
+    filled: list[Filled] = []
+
     def way(text: str) -> Callable[[Lab, Kind], Figures]:
-        return lambda lab, kind: measure(lab, kind, text)
+        def measure(lab: Lab, kind: Kind) -> Figures:
+            if not filled:
+                filled.append(start(lab, kind))
+            return filled[0].measure(text)
+
+        return measure
 
     return [Case(text, OURS[0], way(text)) for text in COMMANDS if OURS[0] in kinds]
 
 
 COMMANDS_ROW = Row(
-    "commands", "commands beside a million entries in Redis", _cases, compared="wall_s", needs_redis=True, grows=True
-)
+    "commands", "commands with a million entries in Redis and in a node's L1", _cases,
+    compared="wall_s", needs_redis=True, grows=True, once=True,
+)  # fmt: skip

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,11 @@ class Lab:
         os.sched_setaffinity(0, {self.load_cpu})
         self.folder = Path(tempfile.mkdtemp(prefix="rdns-bench-"))
         self.upstream = 0
+        #: Servers that run for several cases.
+        self.kept = ExitStack()
 
     def close(self) -> None:
+        self.kept.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextmanager
