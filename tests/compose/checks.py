@@ -24,6 +24,8 @@ FIRST_ANSWER, STOP, FOLLOW = 15.0, 14.0, 20.0
 LAYERS = ("l1", "l2", "upstream", "flight", "follower")
 ANSWERED = tuple(f'rdnscache_answers_total{{layer="{layer}"}}' for layer in LAYERS)
 FOLLOWED = 'rdnscache_answers_total{layer="follower"}'
+#: Panels without data: no upstream here is asked over TLS, and none has a budget.
+UNUSED = ("Days until certificates end", "Upstream budgets")
 ATTACHED, ERRORS = "rdnscache_redis_attached", "rdnscache_redis_errors_total"
 
 Seen = tuple[bool, str]
@@ -122,11 +124,11 @@ def slow_upstream(stack: Stack) -> Seen:
 
 
 def readable(stack: Stack) -> Seen:
-    """redis-cli in the container shows an answer; the nodes' user was refused nothing."""
+    """redis-cli in the container shows an answer; no command of the nodes failed."""
     answer = stack.redis_cli("--raw", "HGET", "rdns:1:{n7.example.com.}:A", "answer").strip()
-    refused = stack.total(ERRORS)
-    good = answer == "n7.example.com. 3600 IN A 192.0.2.1" and refused == 0
-    return good, f"{answer!r}; {refused:.0f} commands refused"
+    failed = stack.total(ERRORS)
+    good = answer == "n7.example.com. 3600 IN A 192.0.2.1" and failed == 0
+    return good, f"{answer!r}; {failed:.0f} commands failed"
 
 
 def steered(stack: Stack) -> Seen:
@@ -159,11 +161,12 @@ def watched(stack: Stack) -> Seen:
 
 
 def dashboard(stack: Stack) -> Seen:
-    """Prometheus has data for every panel of the dashboard."""
+    """Prometheus has data for every panel of the dashboard about something that this cluster uses."""
     text = (ROOT / "deploy/grafana/rdnscache.json").read_text()
     panels = {
         target["expr"].replace("$__rate_interval", "1m").replace("$instance", ".*"): panel["title"]
         for panel in json.loads(text)["panels"]
+        if panel["title"] not in UNUSED
         for target in panel["targets"]
     }
 
