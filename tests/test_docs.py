@@ -17,7 +17,7 @@ from rdnscache.cli import main
 #: About the sources, not about the two forms of the hot modules.
 pytestmark = [pytest.mark.pure, pytest.mark.once]
 
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "deploy/helm/rdnscache/README.md"]
 TEXTS = {page: page.read_text() for page in PAGES}
 #: Those that belong to no option.
 OTHER_VARIABLES = {"RDNSCACHE_CONFIG", "RDNSCACHE_PURE", "RDNSCACHE_COMPLETE"}

@@ -237,11 +237,11 @@ class TestCommands:
         assert "let pass by: rpz=ads.rpz\n  asked of: 192.0.2.53:53" in told
 
     def test_lists_and_check(self, tmp_path: Path) -> None:
-        """How many rules, and what is passed over."""
+        """How many rules, and how many lines are skipped."""
         file = tmp_path / "bad.rpz"
         file.write_text(ZONE + "x.rpz-nsip CNAME .\nbad line\n")
         listed = command("policy", "lists", "--upstream", "192.0.2.53", "--rpz", str(file)).stdout
-        assert listed.split()[:10] == f"KIND HOLDS PASSED OVER FILE rpz 12 rules 2 {file}".split()
+        assert listed.split()[:9] == f"KIND HOLDS SKIPPED FILE rpz 12 rules 2 {file}".split()
         done = command("policy", "check", str(file))
         assert done.returncode == 1
         assert "line 16: " in done.stdout

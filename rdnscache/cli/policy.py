@@ -113,7 +113,7 @@ def lists(file: str | None, as_json: str, **given: Any) -> None:
                    for each in found], as_json)  # fmt: skip
         return
     rows = ((each.kind, _held(each), f"{each.refused:,}", each.file) for each in found)
-    if not echo_table(("KIND", ">HOLDS", ">PASSED OVER", "FILE"), rows):
+    if not echo_table(("KIND", ">HOLDS", ">SKIPPED", "FILE"), rows):
         echo_nothing("there are no lists")
 
 
@@ -145,8 +145,8 @@ def check(files: tuple[str, ...]) -> None:
         for remark in facts.remarks:
             echo(f"{file}, line {remark.line}: {remark.reason}")
         if facts.refused > len(facts.remarks):
-            echo(f"{file}: {facts.refused - len(facts.remarks)} more lines are passed over")
-        echo(f"{file}: {_held(facts)}, {_many(facts.refused, 'line')} passed over")
+            echo(f"{file}: {facts.refused - len(facts.remarks)} more lines are skipped")
+        echo(f"{file}: {_held(facts)}, {_many(facts.refused, 'line')} skipped")
         refused += facts.refused
     sys.exit(1 if refused else 0)
 

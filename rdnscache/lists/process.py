@@ -35,6 +35,7 @@ from rdnscache.lists.zones import ZoneCopy, digest_of_zone
 from rdnscache.policy.compiled_list import ListFacts, read_compiled
 from rdnscache.policy.list_version import Version
 from rdnscache.policy.name_table import KEY_OCTETS
+from rdnscache.policy.rpz_text import RPZ
 from rdnscache.rpz_source import RpzSource
 
 log = logging.getLogger(__name__)
@@ -256,10 +257,10 @@ def version_of(digest: str, modified: float, shelf: Shelf) -> Version:
 
 def _tell(source: ListSource, facts: ListFacts) -> None:
     """Log the number of names, and lines that were not understood."""
-    log.info("%s list %s: %d names", source.kind, source.place, facts.names)
+    log.info("%s list %s: %d %s", source.kind, source.place, facts.names, "rules" if source.kind == RPZ else "names")
     if facts.refused:
         first = facts.remarks[0]
-        log.warning("%s list %s: %d lines are skipped, the first is line %d: %s (`rdnscache policy check` shows them)",
+        log.warning("%s list %s: lines skipped: %d, the first is line %d: %s (`rdnscache policy check` shows them)",
                     source.kind, source.place, facts.refused, first.line, first.reason)  # fmt: skip
 
 
