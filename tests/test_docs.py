@@ -36,7 +36,7 @@ def prose(text: str) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """Of the headings, as forges make them."""
+    """The anchors of its headings, as forges make them."""
     heads = re.findall(r"^#+ (.*)$", prose(TEXTS[page]), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
@@ -72,7 +72,7 @@ def unknown(words: list[str]) -> str:
 
 
 def options_of(command: click.Command) -> set[str]:
-    """Of it and of all below it."""
+    """The options of a command and of all commands below it."""
     found = {name for each in command.params for name in each.opts}
     if isinstance(command, click.Group):
         context = click.Context(command)
