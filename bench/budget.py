@@ -7,6 +7,7 @@ kernel's clock and reports the maximum in any second.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import time
@@ -84,6 +85,7 @@ def quiet(servers: Sequence[Server], upstream: CountingUpstream) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     lab = Lab(Scale(seconds=SECONDS, cold=0, samples=0))
     try:
         with lab.redis() as redis, CountingUpstream(TTL) as upstream:

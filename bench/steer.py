@@ -3,6 +3,7 @@ are lost while nodes reload and restart, and how many flushed answers a node ser
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -157,6 +158,7 @@ def partition(lab: Lab, upstream: int) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     lab = Lab(Scale(seconds=SECONDS, cold=0, samples=0))
     upstream = Counting().port
     try:
