@@ -63,6 +63,7 @@ COMPILED = {
     "rdnscache.store.redis_store": ".py",
     "rdnscache.tally": ".pyx",
     "rdnscache.upstream.alarms": ".py",
+    "rdnscache.upstream.asking": ".py",
     "rdnscache.upstream.attempt": ".py",
     "rdnscache.upstream.choice": ".py",
     "rdnscache.upstream.connection": ".py",

@@ -1,5 +1,4 @@
-"""A QUIC connection to an upstream (RFC 9000): its packets and its timer. Its handshake is computed in a thread, what
-follows in the hub.
+"""A QUIC connection to an upstream (RFC 9000). Its handshake is computed in a thread, what follows in the hub.
 
 aioquic does the protocol and no I/O. It is an extra, and nobody gets here without it (`forwards`); importing it takes
 0.2 s, so this module is to be imported before a worker serves.
@@ -8,7 +7,6 @@ aioquic does the protocol and no I/O. It is an extra, and nobody gets here witho
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,10 +16,10 @@ from gevent import get_hub
 
 from rdnscache.endpoint import Endpoint
 from rdnscache.errors import LOCAL, UNREACHABLE, UpstreamFailed
-from rdnscache.stream import READ, RawSocket
 from rdnscache.upstream import handshakes
 from rdnscache.upstream.quic_handshake import Step
 from rdnscache.upstream.quic_identity import Tickets, configuration, cut, objection
+from rdnscache.upstream.quic_socket import DATAGRAMS, QuicSocket
 
 try:
     from aioquic.quic.connection import QuicConnection
@@ -33,8 +31,6 @@ log = logging.getLogger(__name__)
 #: aioquic tells of each stream that ends, which nobody reads, and others can cause.
 logging.getLogger("quic").setLevel(logging.WARNING)
 
-#: Datagrams, and seconds for which they are read, before others get their turn; octets of the largest.
-DATAGRAMS, TURN, LARGEST = 64, 0.002, 65535
 #: Events of a server that are kept until it is known who it is: settings, mostly.
 MOST_EARLY = 64
 
@@ -65,10 +61,7 @@ class QuicChannel:
         self._early: list[QuicEvent] = []
         self._on_open, self._on_event, self._on_end = on_open, on_event, on_end
         self._loop = get_hub().loop
-        self._sock: socket.socket | None = None
-        self._watcher: Any = None
-        self._timer: Any = None
-        self._armed = 0.0
+        self._sock: QuicSocket | None = None
         self._flushing = False
         self._alpn = alpn
         self._quic: QuicConnection | None = None
@@ -77,18 +70,11 @@ class QuicChannel:
         self._came: list[bytes] = []
         self._verdict: str | None = None
         try:
-            self._begin()
+            self._sock = QuicSocket(endpoint.address, self._readable, self._due)
+            self._loop.run_callback(self._step)
         except OSError as error:
             failure = UpstreamFailed(f"{endpoint.label}: {error.strerror or error}", why=LOCAL)
             self._loop.run_callback(self._end, failure)
-
-    def _begin(self) -> None:
-        address = self.endpoint.address
-        sock = self._sock = RawSocket(address.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        sock.connect(address.sockaddr)
-        self._watcher = self._loop.io(sock.fileno(), READ)
-        self._watcher.start(self._readable)
-        self._loop.run_callback(self._step)
 
     def _make(self) -> QuicConnection:
         """Called in a thread."""
@@ -177,22 +163,16 @@ class QuicChannel:
 
     def _readable(self) -> None:
         assert self._sock is not None
-        begun = time.monotonic()
-        for _ in range(DATAGRAMS):
-            try:
-                data = self._sock.recv(LARGEST)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                return self._end(UpstreamFailed(f"{self.endpoint.label}: {error.strerror}", why=UNREACHABLE))
-            if self.open:
-                self._take(data)
-            elif len(self._came) < DATAGRAMS:  # else it is lost, as any datagram may be
-                self._came.append(data)
-            if self.closed:
-                return None
-            if time.monotonic() - begun > TURN:
-                break
+        try:
+            for data in self._sock.read():
+                if self.open:
+                    self._take(data)
+                elif len(self._came) < DATAGRAMS:  # else it is lost, as any datagram may be
+                    self._came.append(data)
+                if self.closed:
+                    return None
+        except OSError as error:
+            return self._end(UpstreamFailed(f"{self.endpoint.label}: {error.strerror}", why=UNREACHABLE))
         return self._flush() if self.open else self._step()
 
     def _take(self, data: bytes) -> None:
@@ -269,38 +249,17 @@ class QuicChannel:
         now = time.monotonic()
         self._send([data for data, _ in self._quic.datagrams_to_send(now=now)])
         self._take_events()
-        if not self.closed:
-            self._arm(now)
+        if self._sock is not None:
+            self._sock.set(self._quic.get_timer(), now)
 
     def _send(self, datagrams: list[bytes]) -> None:
         try:
-            for data in datagrams:
-                if self._sock is not None:
-                    self._sock.send(data)
-        except BlockingIOError:  # lost as any datagram may be
-            pass
+            if self._sock is not None:
+                self._sock.send(datagrams)
         except OSError as error:
             self._end(UpstreamFailed(f"{self.endpoint.label}: {error.strerror}", why=UNREACHABLE))
 
-    def _arm(self, now: float) -> None:
-        assert self._quic is not None
-        due = self._quic.get_timer()
-        if due is None or (self._armed and self._armed <= due):  # it goes off early, and is armed again then
-            return
-        self._disarm()
-        self._armed = due
-        self._timer = self._loop.timer(max(due - now, 0.001))
-        self._timer.start(self._due)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.stop()
-            self._timer.close()
-            self._timer = None
-        self._armed = 0.0
-
     def _due(self) -> None:
-        self._disarm()
         if self.closed or self._stepping or self._quic is None:
             return
         now = time.monotonic()
@@ -321,20 +280,15 @@ class QuicChannel:
         if self.closed:
             return
         self.closed, self.open = True, False
-        self._disarm()
-        if self._watcher is not None:
-            self._watcher.stop()
-            self._watcher.close()
         if self._sock is not None:
             try:
                 if self._quic is not None and not self._stepping:
                     self._quic.close()
-                    for data, _ in self._quic.datagrams_to_send(now=time.monotonic()):
-                        self._sock.send(data)
+                    self._sock.send([data for data, _ in self._quic.datagrams_to_send(now=time.monotonic())])
             except OSError:
                 pass
             self._sock.close()
-        self._sock = self._quic = self._watcher = None
+        self._sock = self._quic = None
         self._on_open = self._on_event = self._on_end = _nobody  # or this would be a circle
 
 
