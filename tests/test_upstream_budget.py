@@ -16,7 +16,7 @@ from rdnscache.metrics import SERVER_BUDGET_GRANTED, SERVER_BUDGET_REFUSED, Boar
 from rdnscache.shared import doubles
 from rdnscache.upstream.allowance import LEASE, NEVER, VALID, Allotment, Allowance
 from rdnscache.upstream.application import Ask, Request, Terms, nobody
-from rdnscache.upstream.budget import ROOM, UNTOLD, Budget
+from rdnscache.upstream.budget import PATIENCE, ROOM, UNTOLD, Budget
 from rdnscache.upstream.waiting import Waiter, WaitingLine
 
 #: About modules that are not compiled.
@@ -187,7 +187,7 @@ class Giver:
         self.seconds = seconds
         self.requests: list[Request] = []
         self.says = "yes"
-        self._free = 0.0
+        self.free = 0.0
 
     def ask(self, request: Request, applicant: Any) -> bool:
         if self.says == "away":
@@ -203,10 +203,10 @@ class Giver:
         if self.says == "no":
             return applicant.refused()
         now = time.monotonic()
-        self._free = max(self._free, now)
-        count = min(request.count, int((now + 0.2 - self._free) * self.rate))
-        start, self._free = self._free, self._free + count / self.rate
-        told = Allotment(now, count, start, 1 / self.rate, self._free, 10.0, 0.0, 0.0)
+        self.free = max(self.free, now)
+        count = min(request.count, int((now + 0.2 - self.free) * self.rate))
+        start, self.free = self.free, self.free + count / self.rate
+        told = Allotment(now, count, start, 1 / self.rate, self.free, 10.0, 0.0, 0.0)
         return applicant.allotted(told)
 
 
@@ -306,6 +306,31 @@ class TestBudget:
         gevent.sleep(0)
         assert queries.turned_away + queries.refused == 200 - len(queries.granted) - 30
         assert counted(SERVER_BUDGET_REFUSED) == queries.turned_away + queries.refused
+        budget.close()
+
+    @pytest.mark.parametrize("alone", [True, False])
+    def test_nobody_waits_for_a_slot_that_comes_too_late(self, alone: bool) -> None:
+        """Where the next one is known to be far, whoever would wait for it in vain is turned away at once."""
+        giver = Giver(1 / 3600)
+        budget, counted = _budget(nobody if alone else giver.ask, 1 / 3600, alone)
+        budget.start()
+        budget.take(time.monotonic())
+        if not alone:
+            giver.free = time.monotonic() + 3600
+            _until(lambda: len(giver.requests) >= 2)
+        queries = Queries(budget, 5, PATIENCE)
+        _until(lambda: queries.turned_away + queries.refused == 5, 0.5)
+        assert Queries(budget, 5, PATIENCE).turned_away == 5
+        assert counted(SERVER_BUDGET_REFUSED) == 10
+        budget.close()
+
+    def test_without_redis_the_share_is_not_waited_for_in_vain(self) -> None:
+        """At first Redis may still come; then the next slot of the share is all there is."""
+        budget, _ = _budget(nobody, 1 / 3600)
+        budget.start()
+        assert Queries(budget, 1, PATIENCE).turned_away == 0
+        gevent.sleep(PATIENCE + 0.1)
+        assert Queries(budget, 1, PATIENCE).turned_away == 1
         budget.close()
 
     def test_what_nobody_waits_for_takes_what_is_left(self) -> None:

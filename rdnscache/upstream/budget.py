@@ -17,6 +17,7 @@ from gevent import get_hub
 from rdnscache import metrics
 from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters
+from rdnscache.rates import rate_text
 from rdnscache.shared import Doubles, doubles
 from rdnscache.upstream.allowance import NEVER, Allotment, Allowance, Recent
 from rdnscache.upstream.application import Ask, Request, Terms
@@ -80,6 +81,9 @@ class Budget:
         self._asked_for = 0
         self._lends = False
         self._lent_before = 0.0
+        #: When Redis could be asked last, and until when it has nothing for anybody, as it last said.
+        self._reached = time.monotonic()
+        self._none_until = 0.0
         #: Until when the budget is short; slots that have been used lately.
         self._short_until = 0.0
         self._recent = Recent()
@@ -103,10 +107,14 @@ class Budget:
         return self.take(time.monotonic())
 
     def wait(self, waiter: Waiter, now: float) -> bool:
-        """Have it wait; False when too many do."""
+        """Have it wait; False when too many do, or it would be in vain."""
+        if self._in_vain(waiter.until, now):
+            self._warn(now, "")
+            self._counters[self._block + metrics.SERVER_BUDGET_REFUSED] += 1
+            return False
         out = self._line.push(waiter, max(int(self._pace(now) * PATIENCE), FEW))
         if out is not None:
-            self._warn(now)
+            self._warn(now, ", and the line of those who wait is full")
             self._counters[self._block + metrics.SERVER_BUDGET_REFUSED] += 1
             if out is waiter:
                 return False
@@ -117,6 +125,14 @@ class Budget:
             self._unaware = [each for each in self._unaware if each in self._line]
         self._go_on(now)
         return True
+
+    def _in_vain(self, until: float, now: float) -> bool:
+        """Whether it is known that nothing may be sent before then."""
+        if not self._allowance.alone(now):
+            return not self._allowance.at_hand(now) and self._none_until > until
+        if not self._terms.alone and now - self._reached <= PATIENCE:  # Redis may come back
+            return False
+        return self._allowance.next_slot(now) > until
 
     def spare(self, send: Callable[[float], None], now: float) -> bool:
         """Send something that no client waits for; False when no budget is left for that."""
@@ -180,11 +196,17 @@ class Budget:
         numbers[_USED], numbers[_RESERVED], numbers[_SHARE] = told.used, told.reserved, told.share
         self._short_until = allowance.moment(told.free) - SHORT
         self._not_before = now
+        self._none_until = 0.0
         if told.count < self._asked_for:  # there is no more for now: again when these are nearly used up
+            self._none_until = allowance.moment(told.free)
             last = allowance.moment(told.start + told.count * told.apart)
             self._not_before = max(last - EARLY, now + random.uniform(0.5, 1.5) * EARLY)
         if not self._lends:  # now that the clock of Redis is known it can
             self._renew_at = now
+        if not told.count:
+            for waiter in self._line.leave_before(self._none_until):
+                self._counters[self._block + metrics.SERVER_BUDGET_REFUSED] += 1
+                self._loop.run_callback(waiter.refused)
         self._go_on(now)
 
     def refused(self) -> None:
@@ -241,6 +263,7 @@ class Budget:
         sent = self._ask(request, self)
         if sent and self._asking:  # it may have been lost at once
             allowance.lend(now)
+            self._reached = now
             return
         self._asking = False
         if allowance.alone(now):
@@ -268,9 +291,9 @@ class Budget:
             return allowance.share
         return max(allowance.share, self.rate - self._numbers[_USED], self._recent.rate(now))
 
-    def _warn(self, now: float) -> None:
-        text = f"upstream {self._terms.label}: its budget of {self.rate:g}/s is used up, and the line of those who wait"
-        self._log.warn(f"{text} is full: others get stale answers, else SERVFAIL", now)
+    def _warn(self, now: float, why: str) -> None:
+        text = f"upstream {self._terms.label}: its budget of {rate_text(self.rate)} is used up{why}"
+        self._log.warn(f"{text}: others get stale answers, else SERVFAIL", now)
 
     # Time
 

@@ -65,6 +65,13 @@ class WaitingLine:
                 return waiter
         return None
 
+    def leave_before(self, moment: float) -> list[Waiter]:
+        """Those who do not wait until then, who leave."""
+        found = [waiter for line in self._of.values() for waiter in line if waiter.until < moment]
+        for waiter in found:
+            self.remove(waiter)
+        return found
+
     def remove(self, waiter: Waiter) -> None:
         """It waits no longer; nothing happens where it does not."""
         if waiter in self:
