@@ -33,7 +33,7 @@ from rdnscache.dns.wire import (
     parse_reply,
     read_u32,
 )
-from rdnscache.flights import Flight, Flights
+from rdnscache.flights import MOST_LINKS, Flight, Flights
 from rdnscache.logs import Throttled
 from rdnscache.policy.answers import Refinement, without_types
 from rdnscache.policy.blocking import BLOCK_TTL, EDE_BLOCKED
@@ -193,7 +193,7 @@ class Decider:
     def _entry(self, key: bytes, reply: Reply, verdict: Verdict) -> Entry:
         ttl = verdict.ttl
         if ttl < 0:  # taken from the records, which a refusal does not have
-            ttl = BLOCK_TTL if verdict.ede == EDE_BLOCKED else _least_ttl(reply)
+            ttl = BLOCK_TTL if verdict.ede == EDE_BLOCKED else least_ttl(reply)
         entry = Entry(key, reply, clock.now(), ttl, 0, f"from={verdict.why} {self._node}")
         entry.ede, entry.renews, entry.action = verdict.ede, False, verdict.action
         return entry
@@ -201,7 +201,7 @@ class Decider:
     def _completed(self, entry: Entry, flight: Flight, dns64: Dns64, flights: Flights) -> Entry:
         """The answer with AAAA records synthesised from A records, if there are any (RFC 6147 section 5.1)."""
         key = flight.key
-        errand = Errand(with_type(key, A), flight.recursion)
+        errand = Errand(with_type(key, A), flight)
         reply, now = parse_reply(errand.run(self._cache, flights)), clock.now()
         source = errand.entry
         if reply is None or source is None:
@@ -213,7 +213,7 @@ class Decider:
         made = parse_reply(dns64.made(entry, reply, age) or b"")
         if made is None:
             return _without_any(entry)
-        ttl = min(_least_ttl(made), left) if entry.ttl or entry.rcode == SERVFAIL else 0
+        ttl = min(least_ttl(made), left) if entry.ttl or entry.rcode == SERVFAIL else 0
         found = Entry(key, made, now, ttl, source.stale, f"{source.origin} dns64={dns64}")
         found.authentic, found.scope = entry.authentic and source.authentic, source.scope
         found.renews = entry.renews and source.renews
@@ -222,7 +222,7 @@ class Decider:
     def _followed(self, flight: Flight, flights: Flights, verdict: Verdict, target: bytes) -> Entry:
         """The answer to a local name that is an alias of a name outside."""
         key = flight.key
-        errand = Errand(target + key[len(qname(key)) :], flight.recursion)
+        errand = Errand(target + key[len(qname(key)) :], flight)
         first, rest = parse_reply(verdict.wire), parse_reply(errand.run(self._cache, flights))
         whole = parse_reply(joined(first, rest)) if first is not None and rest is not None else None
         entry = self._entry(key, whole or without_records(key, SERVFAIL), verdict)
@@ -235,12 +235,15 @@ class Errand:
 
     flies = True
 
-    def __init__(self, key: bytes, recursion: bool) -> None:
+    def __init__(self, key: bytes, flight: Flight) -> None:
         wire = build_query(b"\0\0", key, True)
-        query = parse_query(wire if recursion else wire[:2] + bytes((wire[2] & 0xFE,)) + wire[3:], True)
+        query = parse_query(wire if flight.recursion else wire[:2] + bytes((wire[2] & 0xFE,)) + wire[3:], True)
         assert query is not None
         query.key = key
         self._query = query
+        self._flight = flight
+        #: Read by `Flights`, see `Channel`.
+        self.links, self.until = flight.links + 1, flight.until
         #: The answer, once there is one.
         self.entry: Entry | None = None
         self._done = Event()
@@ -253,14 +256,24 @@ class Errand:
     def run(self, cache: Cache, flights: Flights) -> bytes:
         """The reply in wire form; empty if there is none within `PATIENCE`."""
         entry = self.brought(cache, flights)
-        return compose(self._query, entry, clock.now()) if entry is not None else b""
+        return self.told(entry) if entry is not None else b""
+
+    def told(self, entry: Entry) -> bytes:
+        """An entry as a reply in wire form."""
+        return compose(self._query, entry, clock.now())
 
     def brought(self, cache: Cache, flights: Flights) -> Entry | None:
         """The answer as an entry; None if there is none within `PATIENCE`."""
-        now = clock.now()
-        self.entry = cache.get(self._query.key, now)
-        if self.entry is None and flights.join(self, self._query, None, now) == outcomes.JOINED:
-            self._done.wait(PATIENCE)
+        now, key, flight = clock.now(), self._query.key, self._flight
+        self.entry = cache.get(key, now)
+        if self.entry is not None or self.links > MOST_LINKS or flights.leads_back(key, flight):
+            return self.entry
+        flight.needs = key
+        try:
+            if flights.join(self, self._query, None, now) == outcomes.JOINED:
+                self._done.wait(PATIENCE)
+        finally:
+            flight.needs = b""
         return self.entry
 
 
@@ -281,7 +294,8 @@ def _without_any(entry: Entry) -> Entry:
     return kept
 
 
-def _least_ttl(reply: Reply) -> int:
+def least_ttl(reply: Reply) -> int:
+    """The least TTL of its records; 0 without any."""
     ttls = reply.ttls
     found = [read_u32(reply.wire, ttls[index] << 8 | ttls[index + 1]) for index in range(0, len(ttls), 2)]
     return min(found, default=0)

@@ -14,6 +14,9 @@ cdef class Flight(Task):
     cdef public object timer
     cdef public bint flushed
     cdef public long asked
+    cdef public bytes needs
+    cdef public int links
+    cdef public double until
     cdef public list waiters
     cdef public set seen
 
@@ -45,6 +48,8 @@ cdef class Flights:
     cdef bint _make_client_wait_less(self, bytes prefix, bytes key, double now) except -1
     cdef bint _make_all_wait_less(self, double now) except -1
     cpdef object _make_way(self, Flight flight, int reason)
+    @cython.locals(other=Flight)
+    cpdef bint leads_back(self, bytes key, Flight flight) except -1
     cpdef bint has(self, Flight flight) except -1
     cpdef object set_aside(self, Flight flight)
     cpdef object answer(self, Flight flight, Entry entry, int layer)

@@ -27,12 +27,15 @@ log = logging.getLogger(__name__)
 TURN = 0.00025
 #: Replies sent before others get theirs.
 SLICE = 100
+#: Longest chain of flights of which each needs the next, such as for an alias of an alias.
+MOST_LINKS = 8
 
 
 class Channel(Protocol):
     """Where a waiting client is answered: a UDP listener or a TCP connection.
 
-    One that `flies` is a flight's own, which needs the answer to go on: it is called on that flight's greenlet.
+    One that `flies` belongs to a flight that needs the answer to go on: it is called on that flight's greenlet. Its
+    `links` and `until` become those of the flight it starts.
     """
 
     def answer(self, query: Query, client: Any, entry: Entry, layer: int) -> None:
@@ -61,7 +64,8 @@ class Pilot(Protocol):
 class Flight(Task):
     """One resolution in progress, and everyone who waits for it."""
 
-    __slots__ = ("asked", "flushed", "recursion", "renewal", "route", "seen", "stale", "timer", "waiters")
+    __slots__ = ("asked", "flushed", "links", "needs", "recursion", "renewal", "route", "seen", "stale", "timer",
+                 "until", "waiters")  # fmt: skip
 
     def __init__(self, key: bytes, since: float, client: bytes) -> None:
         # what Task and Holder do; their constructors cost as much as all else about a flight that begins
@@ -86,6 +90,11 @@ class Flight(Task):
         self.flushed = False
         #: How many flushes had been heard of when its upstream was asked.
         self.asked = 0
+        #: The key whose answer it is waiting for; how long the chain of flights is that need this one; and when the
+        #: clients of that chain are answered at the latest (`clock.now`), 0 if that is not set.
+        self.needs = b""
+        self.links = 0
+        self.until = 0.0
         #: With the prefix of each client.
         self.waiters: list[tuple[Channel, Query, Any, bytes]] = []
         #: Who waits over UDP, by channel, address and message, once there are several.
@@ -166,13 +175,14 @@ class Flights:
             flight.recursion = True
         return JOINED
 
-    def _fly_here(self, channel: Channel, query: Query, now: float) -> int:
+    def _fly_here(self, channel: Any, query: Query, now: float) -> int:
         """Fly what a flight needs on its own greenlet: if it waited for another one, all could wait for each other."""
         flight = self._up[query.key] = Flight(query.key, now, b"")
         self._count += 1
         self.waiting += 1
         flight.waiters.append((channel, query, None, b""))
         flight.recursion = query.data[2] & 0x01 != 0
+        flight.links, flight.until = channel.links, channel.until
         try:
             self._pilot.fly(flight)
         except Exception:
@@ -222,6 +232,15 @@ class Flights:
     def has(self, flight: Flight) -> bool:
         """Whether it is still up."""
         return flight.up
+
+    def leads_back(self, key: bytes, flight: Flight) -> bool:
+        """Whether a flight that waits for this key would wait for itself, or for a chain that is too long."""
+        for _ in range(MOST_LINKS):
+            other = self._up.get(key)
+            if other is None or other is flight:
+                return other is flight
+            key = other.needs
+        return True
 
     def meant(self, holds: Callable[[bytes], bool]) -> list[Flight]:
         """The flights that can be joined whose key is meant."""

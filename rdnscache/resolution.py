@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rdnscache.aliases import Aliases
 from rdnscache.cache import Cache
 from rdnscache.decider import Decider
 from rdnscache.store.interface import Store
@@ -32,3 +33,4 @@ class Sources:
     store: Store
     siblings: Siblings
     routes: Routes
+    aliases: Aliases

@@ -20,6 +20,7 @@ cdef class Resolver:
     cdef object _routes
     cdef object _only_route
     cdef object _siblings
+    cdef object _aliases
     cdef double _misled_until
     cdef double _stale_after
     cdef str _node

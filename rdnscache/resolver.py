@@ -68,6 +68,7 @@ class Resolver:
         #: The route of all questions, where there is one.
         self._only_route = sources.routes.only
         self._siblings = sources.siblings
+        self._aliases = sources.aliases
         self._misled_until = 0.0
         self._stale_after = terms.stale_after
         self._node = f"node={terms.node}"
@@ -153,7 +154,7 @@ class Resolver:
         """Have those who wait answered with a stale entry if it takes long (RFC 8767 section 5), or fails."""
         if stale is None or flight.flushed or (flight.stale is not None and flight.stale.stored >= stale.stored):
             return
-        if self._decider.minds(stale):
+        if stale.unfinished() or self._decider.minds(stale):
             return
         flight.stale = stale
         if not flight.renewal:
@@ -199,7 +200,7 @@ class Resolver:
 
     def _lacks(self, entry: Entry) -> bool:
         """Whether something else has to be asked before it lands."""
-        return bool(self._decider.lacks(entry))
+        return entry.unfinished() or bool(self._decider.lacks(entry))
 
     def _claim_or_follow(self, flight: Flight, claim: Claim) -> tuple[Ending, Entry | None]:
         """Step 6: until there is an entry, from Redis or a leader, or it is for us to ask."""
@@ -304,6 +305,8 @@ class Resolver:
 
     def _land(self, flight: Flight, entry: Entry, layer: int) -> None:
         """Remember the entry and answer everybody. A failure never shadows what is still usable."""
+        if entry.unfinished():
+            entry = self._aliases.followed(entry, flight, self.flights)
         entry = self._decider.settled(entry, flight, self.flights)
         now, failed = clock.now(), not answers(entry.rcode)
         if not flight.up and failed:
@@ -322,7 +325,7 @@ class Resolver:
 
     def warm(self, entry: Entry, now: float) -> None:
         """Take an entry that nobody has asked for yet, unless something else is decided about it."""
-        if not self._decider.minds(entry):
+        if not (entry.unfinished() or self._decider.minds(entry)):
             self.cache.put(entry, now)
 
     def begin_flush(self, scope: Scope) -> None:

@@ -111,7 +111,7 @@ class Views:
         if decider.decide(flight, flights):
             return True
         raw = self.raw_key(flight.key)
-        found = Errand(raw, flight.recursion).brought(self._cache, flights)
+        found = Errand(raw, flight).brought(self._cache, flights)
         if found is not None:
             told = decider.settled(_moved(found, raw, flight.key), flight, flights)
             entry = self._kept(told, found, flight.key) if not flight.flushed else told

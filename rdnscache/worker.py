@@ -15,6 +15,7 @@ from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from rdnscache import __version__, clock, metrics
+from rdnscache.aliases import Aliases
 from rdnscache.assembly import Chores, make_deciders, make_guards, make_rulebook
 from rdnscache.audience import Audience
 from rdnscache.cache import Cache
@@ -159,8 +160,8 @@ class Worker:
 
     def _make_resolver(self) -> Resolver:
         terms = Terms(self.config.stale_after, self.config.node_id, self.views or self._deciders[0])
-        sources = Sources(self.cache, self.store, self.siblings, self.routes)
-        return Resolver(sources, terms, self.query_log, self.counters)
+        parts = self.cache, self.store, self.siblings, self.routes, Aliases(self.cache, make_subnets(self.config))
+        return Resolver(Sources(*parts), terms, self.query_log, self.counters)
 
     def _make_listeners(
         self, inherited: Inherited
@@ -381,13 +382,8 @@ class Worker:
             self.store.leave()
         self.store.close()
         self.routes.close()
-        for gauge in (
-            metrics.REDIS_ATTACHED,
-            metrics.L1_ENTRIES,
-            metrics.L1_BYTES,
-            metrics.FLIGHTS_UP,
-            metrics.WAITING,
-        ):
+        held = metrics.L1_ENTRIES, metrics.L1_BYTES, metrics.FLIGHTS_UP, metrics.WAITING
+        for gauge in (metrics.REDIS_ATTACHED, *held):
             self.counters[gauge] = 0
 
     def _busy(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support import ChaosRelay, Node, RedisServer, Upstream, address, answer, ask, timed, wait_for
 
+from rdnscache.aliases import Aliases
 from rdnscache.cache import Cache
 from rdnscache.decider import Decider
 from rdnscache.dns.policy import Limits, failure_wire
@@ -122,7 +123,8 @@ class TestSlowRedis:
 
         siblings, upstreams = Asked(parse_reply(failure_wire(KEY))), Asked((None, "upstream"))
         route = Route(upstreams, Limits(), 1.0)  # type: ignore[arg-type]
-        sources = Sources(Cache(1, 1), NullStore(), siblings, Routes(route, {}, []))  # type: ignore[arg-type]
+        cache = Cache(1, 1)
+        sources = Sources(cache, NullStore(), siblings, Routes(route, {}, []), Aliases(cache, None))  # type: ignore[arg-type]
         resolver = Resolver(
             sources, Terms(1.0, "n1", Decider(no_policy(), Cache(1, 1), "n1")), QueryLog(0), Board.scrap()
         )

@@ -13,6 +13,7 @@ import pytest
 from gevent.event import AsyncResult
 
 from rdnscache import clock
+from rdnscache.aliases import Aliases
 from rdnscache.cache import Cache
 from rdnscache.crew import GivenUp
 from rdnscache.decider import Decider
@@ -154,7 +155,7 @@ class Worker:
         self.siblings = Siblings()
         upstreams: Any = self.upstream
         self.route = Route(upstreams, Limits(failure_ttl=5), 0.2)
-        parts: Any = (self.cache, self.store, self.siblings, Routes(self.route, {}, []))
+        parts: Any = (self.cache, self.store, self.siblings, Routes(self.route, {}, []), Aliases(self.cache, None))
         terms = Terms(STALE_AFTER, "n1", Decider(policy or no_policy(), self.cache, "n1"))
         self.resolver = Resolver(Sources(*parts), terms, QueryLog(0), Board.scrap())
         self.flights = Flights(self.resolver, 100, 1000, 1000)

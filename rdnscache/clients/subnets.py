@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from rdnscache.dns.question import with_subnet
+from rdnscache.dns.question import qclass, route_of, subnet, wider_key, with_subnet
 from rdnscache.dns.subnet import NOBODY, of_address, read_option
 from rdnscache.dns.wire import FORMERR, IN, Query
 from rdnscache.dns.zones import Zones
@@ -29,6 +29,19 @@ class ClientSubnets:
     ) -> None:
         self._terms = terms
         self._views = views
+
+    def of_target(self, key: bytes, target: bytes) -> bytes:
+        """The key of the question for the target of an alias: its subnet is sent only where the same terms apply.
+
+        With a route of a view's own, the same servers are asked for both.
+        """
+        if route_of(key) or qclass(key) != IN:
+            return target
+        terms = self._terms.of(target)
+        if terms is None or terms != self._terms.of(key):
+            target = wider_key(target) if subnet(target) else target
+            return target if terms is None else with_subnet(target, NOBODY)
+        return target
 
     def mark(self, query: Query) -> None:
         """Add the client's subnet to the key of a query. Malformed options are refused (RFC 7871 section 7.1.2)."""

@@ -1,9 +1,9 @@
 cimport cython
-from rdnscache.dns.question cimport variant
+from rdnscache.dns.question cimport qtype, variant
 from rdnscache.dns.splice cimport cut
 from rdnscache.dns.wire cimport Reply, read_u32
 
-cdef int _DO, _RENEWABLE
+cdef int _DO, _RENEWABLE, _NOERROR, _SOA
 cdef double _FAR
 
 cdef class Entry:
@@ -36,6 +36,8 @@ cdef class Entry:
     cpdef Entry under(self, bytes key)
     cpdef bint fresh(self, double now)
     cpdef bint usable(self, double now)
+    @cython.locals(asked=int, tail=bytes, ttls=bytes, index=Py_ssize_t, at=Py_ssize_t)
+    cpdef bint unfinished(self) except -1
     cpdef bytes tail_at(self, int age)
 
 @cython.locals(out=bytearray, index=Py_ssize_t, at=Py_ssize_t, ttl=long)

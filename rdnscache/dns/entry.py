@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from rdnscache.dns.question import VARIANT_DO, variant
+from rdnscache.dns.question import VARIANT_DO, qtype, variant
 from rdnscache.dns.splice import cut
-from rdnscache.dns.wire import Reply, read_u32
+from rdnscache.dns.wire import NOERROR, SOA, Reply, read_u32
 
-_DO = VARIANT_DO
+_DO, _NOERROR, _SOA = VARIANT_DO, NOERROR, SOA
 #: TTL of a stale record on the wire, in seconds (RFC 8767 section 4).
 STALE_TTL = 30
 #: Minimum TTL for a prefetch: a shorter entry expires before it can be renewed. And a time that is never reached.
@@ -110,6 +110,17 @@ class Entry:
     def usable(self, now: float) -> bool:
         """Fresh, or stale but inside its window."""
         return now < self.stored + self.ttl + self.stale
+
+    def unfinished(self) -> bool:
+        """Whether the answer consists of aliases only, without their target, for a question of another type."""
+        if self.ancount == 0 or self.rcode != _NOERROR:
+            return False
+        asked, tail, ttls = qtype(self.key), self.tail, self.ttls
+        for index in range(0, len(ttls), 2):
+            at = (ttls[index] << 8 | ttls[index + 1]) - 4
+            if (tail[at] << 8 | tail[at + 1]) == (asked if index < 2 * self.ancount else _SOA):
+                return False
+        return True
 
     def tail_at(self, age: int) -> bytes:
         """The tail with TTLs reduced by `age` seconds; all are `STALE_TTL` when `age` has reached the entry's TTL."""

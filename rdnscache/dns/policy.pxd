@@ -17,7 +17,6 @@ cpdef bint negative(Reply reply, int qtype)
     answers=Py_ssize_t, index=Py_ssize_t, at=Py_ssize_t, seconds=long, ancount=int, nscount=int, arcount=int
 )
 cpdef tuple settle(bytes key, Reply reply, object limits)
-cdef bint _unfinished(Reply reply, int qtype) except? -1
 cdef _put_u32(bytearray wire, Py_ssize_t at, long number)
 cdef long _sane(long ttl) except? -1
 cpdef int stored_flags(bytes key, Reply reply) except -1

@@ -99,15 +99,13 @@ def settle(key: bytes, reply: Reply, limits: Limits) -> tuple[bytes, int]:
     A TTL with its top bit set is 0 (RFC 2181 section 8). The SOA of a negative reply gets the TTL of that reply,
     the lesser of its own and its MINIMUM (RFC 2308 section 5).
     The answer section and that SOA determine the time; other records, mostly DNSSEC proofs, get at least that TTL.
-    An alias whose target is neither present nor denied is kept for `failure_ttl` at most.
+    An alias whose target is neither present nor denied is kept for its own TTL: `aliases` asks for the target.
     """
     ancount, nscount, arcount = reply.ancount, reply.nscount, reply.arcount
     wire = splice_stored(reply.wire, reply.end, stored_flags(key, reply), ancount, nscount, arcount, section(key))
     asked = qtype(key)
     is_negative = negative(reply, asked)
     ttl_min, ttl_max, negative_max = limits.ttl_min, limits.ttl_max, limits.negative_ttl_max
-    if not is_negative and _unfinished(reply, asked):
-        ttl_max = min(ttl_max, limits.failure_ttl)
     ttl, answers = ttl_max, 2 * reply.ancount
     for index in range(0, len(reply.ttls), 2):
         at = reply.ttls[index] << 8 | reply.ttls[index + 1]
@@ -128,11 +126,6 @@ def settle(key: bytes, reply: Reply, limits: Limits) -> tuple[bytes, int]:
     elif not answers:
         ttl = min(ttl, limits.failure_ttl)
     return bytes(wire), ttl
-
-
-def _unfinished(reply: Reply, qtype: int) -> bool:
-    """Whether the answer consists of aliases only, for a question of another type."""
-    return reply.rcode == _NOERROR and reply.ancount > 0 and qtype != ANY and qtype not in reply.types
 
 
 def _put_u32(wire: bytearray, at: int, number: int) -> None:

@@ -172,16 +172,25 @@ def _told(key: bytes, tail: bytes, ancount: int, addressed: bool) -> tuple[list[
 
 
 def joined(first: Reply, rest: Reply) -> bytes:
-    """The stored bytes of a reply with both answers: `rest` is that to what an alias in `first` leads to."""
-    names = Names(rest.wire)
-    out = bytearray()
-    found = records_of(rest, names, 0, rest.ancount + rest.nscount, rest.end)
-    for record in found:
-        out += plain_name(names, record.owner) + rest.wire[record.ttl_at - 4 : record.ttl_at + 4]
-        rdata = plain_data(rest.wire, names, record.rtype, record.rclass, record.ttl_at + 6, record.end)
-        out += len(rdata).to_bytes(2, "big") + rdata
+    """The stored bytes of a reply with both answers: `rest` answers for the target of an alias in `first`.
+
+    Proofs of both are kept; AD is set if both have it.
+    """
     wire = bytearray(first.wire[: first.authority])
+    if not rest.authentic:
+        wire[3] &= 0xDF
     wire[3] = wire[3] & 0xF0 | rest.rcode & 0x0F
-    counts = first.ancount + rest.ancount, len(found) - rest.ancount
+    counts = first.ancount + rest.ancount, rest.nscount + first.nscount
     wire[6:HEADER_SIZE] = b"".join(each.to_bytes(2, "big") for each in counts) + b"\0\0"
-    return bytes(wire + out)
+    found = _plain_records(rest, 0, rest.ancount + rest.nscount, rest.end)
+    return bytes(wire + found + _plain_records(first, first.ancount, first.nscount, first.authority))
+
+
+def _plain_records(reply: Reply, begin: int, count: int, start: int) -> bytes:
+    """Records of a reply without compression; their owners, and names that may be compressed, in lower case."""
+    names, out = Names(reply.wire), bytearray()
+    for record in records_of(reply, names, begin, count, start):
+        out += plain_name(names, record.owner) + reply.wire[record.ttl_at - 4 : record.ttl_at + 4]
+        rdata = plain_data(reply.wire, names, record.rtype, record.rclass, record.ttl_at + 6, record.end)
+        out += len(rdata).to_bytes(2, "big") + rdata
+    return bytes(out)

@@ -19,7 +19,7 @@ LEAST = 0.001
 
 
 class QuicSocket:
-    """`on_readable()` is called when there is something to `read`, `on_due()` when the time is up that was set."""
+    """`on_readable()` is called when there is something to `read`, `on_due()` at the time that was `set`."""
 
     def __init__(self, address: Address, on_readable: Callable[[], Any], on_due: Callable[[], Any]) -> None:
         self._sock = RawSocket(address.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -36,7 +36,7 @@ class QuicSocket:
         self._watcher.start(on_readable)
 
     def read(self) -> Iterator[bytes]:
-        """What has come, as much as one turn has time for. Raises OSError, such as for a port where nobody listens."""
+        """Received datagrams, as many as one turn has time for. Raises OSError, such as when nobody listens."""
         begun = time.monotonic()
         for _ in range(DATAGRAMS):
             try:
@@ -47,7 +47,7 @@ class QuicSocket:
                 return
 
     def send(self, datagrams: Sequence[bytes]) -> None:
-        """Raises OSError; what finds no room is lost, as any datagram may be."""
+        """Raises OSError. Datagrams without room in the socket's buffer are lost, as any datagram may be."""
         try:
             for data in datagrams:
                 self._sock.send(data)
@@ -55,7 +55,7 @@ class QuicSocket:
             pass
 
     def set(self, due: float | None, now: float) -> None:
-        """Call at a moment (monotonic) at the latest; when called earlier, it is to be set again."""
+        """Call `on_due` at a moment (monotonic) or earlier; then it has to be set again."""
         if due is None or (self._at and self._at <= due):
             return
         self._unset()
