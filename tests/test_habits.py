@@ -16,8 +16,10 @@ from support import Node, RedisServer, Upstream, answer, ask, command, free_port
 from rdnscache.cli.output import WIDEST, aligned
 from rdnscache.cli.question_words import find_server, one_name, reverse_name, sort_out
 from rdnscache.cli.status_table import status_lines
-from rdnscache.operator.cluster_status import NodeStatus
+from rdnscache.operator.cluster_status import NodeStatus, summarize
 from rdnscache.outcomes import LAYERS
+from rdnscache.printable import natural
+from rdnscache.store.membership import Member
 
 #: About commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
@@ -307,6 +309,32 @@ class TestLists:
         line = spoken(redis_server, *words, "--jsonl").stdout
         assert isinstance(told, dict) and line.count("\n") == 1
         assert json.loads(line).keys() == told.keys()
+
+    def test_no_such_node_has_no_options(self, redis_server: RedisServer) -> None:
+        """Programs get an empty object, people a sentence."""
+        done = spoken(redis_server, "cluster", "config", "nope", "--json")
+        assert (json.loads(done.stdout), done.stderr) == ({}, "rdnscache: no node is called nope\n")
+
+    def test_checked_lists(self, tmp_path: Path) -> None:
+        """What `policy check` reports of files is there for programs as well."""
+        for name, text in (("good", "a.test\nb.test\n"), ("bad", "a.test\n???\n")):
+            (tmp_path / name).write_text(text)
+        done = command("policy", "check", str(tmp_path / "good"), str(tmp_path / "bad"), "--json")
+        good, bad = json.loads(done.stdout)
+        assert done.returncode == 1 and good == {
+            "kind": "block", "file": str(tmp_path / "good"), "names": 2, "passed_over": 0, "remarks": [],
+        }  # fmt: skip
+        assert bad["passed_over"] == 1 and [each["line"] for each in bad["remarks"]] == [2]
+        lines = command("policy", "check", str(tmp_path / "good"), str(tmp_path / "bad"), "--jsonl").stdout.splitlines()
+        assert [json.loads(line) for line in lines] == [good, bad]
+
+
+def test_nodes_are_in_the_order_of_their_numbers() -> None:
+    """As people count, and whatever digits a name has."""
+    names = ["node-1", "node-4", "node-10", "node-010", "node-10a", "node-" + "9" * 5000, "n\u0661"]
+    mixed = [Member(name, "0" * 8, worker, 0.0, {}) for name in reversed(names[:3]) for worker in (10, 9)]
+    assert sorted(names, key=natural)[:3] == ["node-1", "node-4", "node-10"]
+    assert [each.node for each in summarize(mixed)] == names[:3]
 
 
 class TestWarm:

@@ -14,6 +14,7 @@ from rdnscache.operator.flush import Flush
 from rdnscache.operator.members import Members
 from rdnscache.operator.orders import named
 from rdnscache.operator.policy_orders import PolicyOrders
+from rdnscache.printable import natural
 from rdnscache.store.membership import LONGEST_NAME
 from rdnscache.store.patterns import refuse_patterns
 from rdnscache.store.policy_document import LONGEST_PAUSE, UNTIL_RESUMED
@@ -88,7 +89,7 @@ class PageOrders:
                 raise ValueError("no node is there" if node is None else f"no node is called {node}")
             target = None if node is None else min(life[0] for life in nodes)
             event = cluster.announce({"event": what} | ({"node": target} if target else {}))
-            return {"ordered": what, "event": event, "nodes": sorted(nodes.values())}
+            return {"ordered": what, "event": event, "nodes": sorted(nodes.values(), key=natural)}
         except StoreDown:
             if node != self._node:
                 raise

@@ -21,7 +21,7 @@ from rdnscache.cli.stats import stats
 from rdnscache.cli.warm import warm
 from rdnscache.dns.names import parse_name, question_text, rcode_number, rcode_text, type_number, type_text
 from rdnscache.errors import ConfigError
-from rdnscache.printable import printable
+from rdnscache.printable import natural, printable
 from rdnscache.store.patterns import is_pattern, pattern_text, refuse_patterns
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def _long(view: View) -> list[str]:
     lines = [view.question, f"  {view.rcode}, {times}, {asked}"]
     lines += [f"  {line}" for line in view.answer]
     places = [f"{each['node']}.{each['worker']} ({each.get('state')}, {each.get('ttl_left')} s)" for each in view.l1]
-    lines.append(f"  L1: {', '.join(sorted(places)) or 'in no worker'}")
+    lines.append(f"  L1: {', '.join(sorted(places, key=natural)) or 'in no worker'}")
     return lines
 
 

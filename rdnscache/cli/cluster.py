@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +17,7 @@ from rdnscache.cli.status_table import status_lines
 from rdnscache.errors import ConfigError
 from rdnscache.operator.cluster_status import summarize
 from rdnscache.operator.proof import called
+from rdnscache.printable import natural
 
 if TYPE_CHECKING:
     from rdnscache.operator.members import Members
@@ -96,6 +98,8 @@ def config(node: str, url: str | None, prefix: str, as_json: str) -> None:
     found = [each for each in open_cluster(url, prefix).members() if node in (each.node, each.full_name)]
     if not found:
         echo(f"rdnscache: no node is called {node}", err=True)
+        if as_json:
+            echo_json({}, as_json)
         sys.exit(1)
     told = min(found, key=lambda each: each.age).told
     parts = (told.get("own"), told.get("config"))
@@ -175,13 +179,19 @@ def _order(what: str, node: str | None, patience: float, members: Members, as_js
     names = sorted({life[0] for life in nodes})
     found = order(members, what, None if node is None else names[0], nodes, patience)
     if as_json:
-        echo_json({what: sorted(found.done), "refused": found.refused, "silent": found.silent}, as_json)
+        echo_json({what: sorted(found.done, key=natural), "refused": found.refused, "silent": found.silent}, as_json)
     elif patience == 0:
-        echo(f"sent to {', '.join(sorted(nodes.values()))}; the result will be in `rdnscache cluster status`")
+        told = ", ".join(sorted(nodes.values(), key=natural))
+        echo(f"sent to {told}; the result will be in `rdnscache cluster status`")
     else:
-        echo(*(f"{name}: {what} done{f' ({note})' if note else ''}" for name, note in sorted(found.done.items())))
-        for name, reason in sorted(found.refused.items()):
+        echo(*(f"{name}: {what} done{f' ({note})' if note else ''}" for name, note in _in_order(found.done)))
+        for name, reason in _in_order(found.refused):
             echo(f"rdnscache: {name} has refused: {reason}", err=True)
         for name in found.silent:
             echo(f"rdnscache: {name} has not reported a result within {patience:g} s", err=True)
     sys.exit(1 if patience and (found.refused or found.silent) else 0)
+
+
+def _in_order(told: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Texts by node, in the order of their names."""
+    return sorted(told.items(), key=lambda item: natural(item[0]))

@@ -17,6 +17,7 @@ from rdnscache.cli.access import find_redis
 from rdnscache.cli.question_words import FLAGS
 from rdnscache.dns.names import RCODES, TYPES, parse_own_name
 from rdnscache.errors import RdnscacheError
+from rdnscache.printable import natural
 
 #: Seconds for all commands to Redis; keys that it scans for each; most names and nodes offered.
 PATIENCE, PORTION, MOST = 0.75, 2000, 50
@@ -109,4 +110,4 @@ def _found(
     looking = Thread(target=look, daemon=True)  # resolving an address cannot be interrupted otherwise
     looking.start()
     looking.join(2 * PATIENCE)
-    return sorted(found.copy())
+    return sorted(found.copy(), key=natural)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -109,8 +109,7 @@ def lists(file: str | None, as_json: str, **given: Any) -> None:
     config = _load(file, given)
     found = facts_here(load_policies(config).lists, all_transfers(config))
     if as_json:
-        echo_json([{"kind": each.kind, "file": each.file, "names": each.names, "passed_over": each.refused}
-                   for each in found], as_json)  # fmt: skip
+        echo_json(list(map(_facts, found)), as_json)
         return
     rows = ((each.kind, _held(each), f"{each.refused:,}", each.file) for each in found)
     if not echo_table(("KIND", ">HOLDS", ">SKIPPED", "FILE"), rows):
@@ -127,7 +126,8 @@ def _many(count: int, word: str) -> str:
 
 @policy.command()
 @click.argument("files", metavar="FILE…", nargs=-1, required=True)
-def check(files: tuple[str, ...]) -> None:
+@json_options
+def check(files: tuple[str, ...], as_json: str) -> None:
     """Read lists and response policy zones as a node would, and report lines that are not understood.
 
     Exit code 1 when a line is ignored, 2 when a file cannot be read.
@@ -135,20 +135,32 @@ def check(files: tuple[str, ...]) -> None:
     from rdnscache.lists.sources import ListSource
     from rdnscache.policies import compile_file, kind_of
 
-    refused = 0
+    found = []
     for file in files:
         try:
-            facts, _ = compile_file(ListSource(kind_of(file), file))
+            found.append(compile_file(ListSource(kind_of(file), file))[0])
         except ConfigError as error:
             echo(f"rdnscache: {error}", err=True)
             sys.exit(2)
-        for remark in facts.remarks:
-            echo(f"{file}, line {remark.line}: {remark.reason}")
-        if facts.refused > len(facts.remarks):
-            echo(f"{file}: {facts.refused - len(facts.remarks)} more lines are skipped")
-        echo(f"{file}: {_held(facts)}, {_many(facts.refused, 'line')} skipped")
-        refused += facts.refused
-    sys.exit(1 if refused else 0)
+        if not as_json:
+            echo(*_checked(found[-1]))
+    if as_json:
+        remarks = ([{"line": remark.line, "reason": remark.reason} for remark in each.remarks] for each in found)
+        echo_json([_facts(each) | {"remarks": told} for each, told in zip(found, remarks, strict=True)], as_json)
+    sys.exit(1 if any(each.refused for each in found) else 0)
+
+
+def _facts(facts: ListFacts) -> dict[str, Any]:
+    return {"kind": facts.kind, "file": facts.file, "names": facts.names, "passed_over": facts.refused}
+
+
+def _checked(facts: ListFacts) -> Iterator[str]:
+    """The lines of a file that are not understood, and what it holds."""
+    for remark in facts.remarks:
+        yield f"{facts.file}, line {remark.line}: {remark.reason}"
+    if facts.refused > len(facts.remarks):
+        yield f"{facts.file}: {facts.refused - len(facts.remarks)} more lines are skipped"
+    yield f"{facts.file}: {_held(facts)}, {_many(facts.refused, 'line')} skipped"
 
 
 for command in COMMANDS:

@@ -39,7 +39,7 @@ class Announcer:
     def once(self, event: Mapping[str, str]) -> Proof:
         """Run one round; returns who has confirmed it."""
         with self.cluster.listening(self.patience) as ear:
-            self.round(ear, lambda: (self.cluster.announce(event), True))
+            self.round(ear, lambda: self.cluster.announce_and_see(event))
         return self.proof()
 
     def proof(self) -> Proof:

@@ -15,6 +15,7 @@ from rdnscache.operator.proof import called
 from rdnscache.operator.told import are_numbers, as_dict, as_list, number, word
 from rdnscache.operator.traffic import l1_of, order_of
 from rdnscache.outcomes import LAYERS
+from rdnscache.printable import natural
 from rdnscache.store.membership import Member
 from rdnscache.store.steering import STEP, STEPS
 
@@ -93,7 +94,7 @@ def summarize(members: Sequence[Member], breathe: Callable[[], None] = _go_on) -
         lives[member.node, member.incarnation].append(member)
     names = called(lives)
     found = {}
-    for life, workers in sorted(lives.items()):
+    for life, workers in sorted(lives.items(), key=lambda item: natural(" ".join(item[0]))):
         found[names[life]] = _summary(names[life], workers, breathe)
         breathe()
     for status in found.values():

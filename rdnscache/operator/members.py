@@ -13,7 +13,8 @@ from rdnscache.dns.names import name_text
 from rdnscache.endpoint import LONGEST
 from rdnscache.errors import StoreDown
 from rdnscache.operator.ear import Ear
-from rdnscache.operator.places import has_slots, redis_errors
+from rdnscache.operator.places import has_slots, line, redis_errors
+from rdnscache.printable import natural
 from rdnscache.store.contract import EVENTS_KEPT, LOOK, MEMBER_TTL, SILENCE, Names, Script
 from rdnscache.store.foreign_json import LONGEST_REPORT
 from rdnscache.store.heat import SECONDS, rate
@@ -89,7 +90,7 @@ class Members:
     ) -> Iterator[Member]:
         """All workers with their reports; without those that are too long, or come after MAX_TOLD octets."""
         octets = 0
-        texts = sorted(workers)
+        texts = sorted(workers, key=natural)
         for start in range(0, len(texts), PORTION):
             portion = texts[start : start + PORTION]
             reports = self._reports(portion) if octets <= MAX_TOLD else [None] * len(portion)
@@ -127,10 +128,29 @@ class Members:
         """Tell every worker, and those that are away when they return; the event's ID."""
         return self._tell(ANNOUNCE, told)[0]
 
+    def announce_and_see(self, told: Mapping[str, str | int]) -> tuple[str, bool]:
+        """The same, and whether anybody can have heard of it now."""
+        event_id, heard = self._tell(ANNOUNCE, told)
+        return event_id, heard > 0 or self._heard_elsewhere()
+
     def begin_flush(self, scope: Scope) -> tuple[str, bool]:
         """The same of a flush, which is under way from now on: also whether anybody can have heard of it now."""
         event_id, heard = self._tell(BEGIN, scope.event(), MOST_UNDER_WAY)
-        return event_id, heard > 0 or has_slots(self._redis)  # a server tells of its own clients only
+        return event_id, heard > 0 or self._heard_elsewhere()
+
+    def _heard_elsewhere(self) -> bool:
+        """Whether somebody may have heard of an event at another server of a Redis Cluster: each knows its clients."""
+        if not has_slots(self._redis):
+            return False
+        for node in self._redis.get_nodes():
+            try:
+                with redis_errors(), line(self._redis.get_redis_connection(node)) as one:
+                    (told,) = one.ask((b"PUBSUB", b"NUMSUB", self._names.control))
+            except StoreDown:
+                return True
+            if not isinstance(told, list) or len(told) != 2 or told[1] != 0:  # an error when we may not ask
+                return True
+        return False
 
     def end_flush(self, scope: Scope, flush: str) -> None:
         """Tell every worker that the entries of a flush are deleted."""

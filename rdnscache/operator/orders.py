@@ -9,6 +9,7 @@ from typing import Any
 
 from rdnscache.operator.members import Members
 from rdnscache.operator.proof import Life, called
+from rdnscache.printable import natural
 from rdnscache.store.membership import Member, read_message
 
 
@@ -43,7 +44,7 @@ def order(cluster: Members, what: str, node: str | None, nodes: Mapping[Life, st
                     name = waiting.pop((told["node"], told["incarnation"]), None)
                     if name is not None:
                         _note(answers, name, said)
-    answers.silent = sorted(waiting.values())
+    answers.silent = sorted(waiting.values(), key=natural)
     return answers
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rdnscache.printable import natural
 from rdnscache.store.membership import Ack, Member
 
 #: Most nodes whose confirmations are recorded: twice the workers that are read from a register.
@@ -149,7 +150,7 @@ class Tally:
         """The proof so far: a node is confirmed when all its workers have confirmed every round."""
         proof = Proof(entries=sum(each.entries for each in self.rounds))
         names = called(self._workers)
-        for life, workers in sorted(self._workers.items(), key=lambda item: item[0]):
+        for life, workers in sorted(self._workers.items(), key=lambda item: natural(" ".join(item[0]))):
             self._breathe()
             lacking = next((found for each in self.rounds if (found := each.lacks(life, workers))), [])
             if workers and not lacking:

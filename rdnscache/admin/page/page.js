@@ -471,6 +471,9 @@ function condition(node) {
   return [sick ? "sick" : found.length ? "look" : "well", found];
 }
 
+/** The order of texts with numbers in them: node-4 before node-10. */
+const naturally = (one, other) => one.localeCompare(other, "en", { numeric: true });
+
 /** What a node is sorted by: numbers the largest first, names from A to Z. */
 const ORDERS = {
   Node: (node) => node.node,
@@ -495,7 +498,7 @@ function showNodes() {
   const shown = told.filter((node) => words.every((word) => text(node).includes(word)));
   shown.sort((one, other) => {
     const [a, b] = [one, other].map(ORDERS[by]);
-    const first = typeof a === "string" ? a.localeCompare(b, "en", { numeric: true }) : b - a;
+    const first = typeof a === "string" ? naturally(a, b) : b - a;
     return turned ? -first : first;
   });
   keep($("nodes"), shown, (node) => node.node, nodeBody, 1);
@@ -522,7 +525,7 @@ function sortBy(name) {
 /** The nodes that something can be ordered of. */
 function offerNodes() {
   const all = nodes.alone ? [] : [""]; // who cannot reach Redis can tell nobody else
-  const [which, names] = [$("which"), [...all, ...nodes.told.map((node) => node.node).sort()]];
+  const [which, names] = [$("which"), [...all, ...nodes.told.map((node) => node.node).sort(naturally)]];
   if (which.options.length !== names.length || names.some((name, place) => which.options[place].value !== name)) {
     const chosen = which.value;
     which.replaceChildren(...names.map((name) => Object.assign(make("option", "", name || "all nodes"), { value: name })));
@@ -552,7 +555,7 @@ function nodeBody({ node: name }) {
 }
 
 /** Items by a field of theirs, in its order. */
-const group = (items, name) => Object.entries(Object.groupBy(items, (item) => item[name])).sort();
+const group = (items, name) => Object.entries(Object.groupBy(items, (item) => item[name])).sort(([one], [other]) => naturally(one, other));
 
 function showUpstreams(nodes) {
   const views = nodes.flatMap((node) => node.upstreams.map((each) => ({ node: node.node, ...each })));
