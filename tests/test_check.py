@@ -85,6 +85,22 @@ class TestRealServers:
         assert levels["memory"] == "risky"
         assert levels["privilege"] == levels["access"] == levels["entries"] == "note"
 
+    def test_docs_print_what_it_says(self, redis_server: RedisServer) -> None:
+        """The table in docs/redis.md is what the command prints for such a server, but for numbers."""
+
+        def lines(text: str) -> list[str]:
+            words = [
+                re.sub(r"[\d.]+|Valkey|Redis", "N", line).split()
+                for line in text.splitlines()
+                if " version " not in line
+            ]
+            return [" ".join(line) for line in words]
+
+        (printed,) = re.findall(
+            r"^(LEVEL  SUBJECT .*?)^\$ echo", (ROOT / "docs/redis.md").read_text(), re.MULTILINE | re.DOTALL
+        )
+        assert lines(asked_of("check-redis", "--redis", redis_server.tcp_url).stdout) == lines(printed)
+
     @pytest.mark.parametrize(
         ("policy", "level"),
         [
