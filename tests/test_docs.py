@@ -23,6 +23,11 @@ TEXTS = {page: page.read_text() for page in PAGES}
 OTHER_VARIABLES = {"RDNSCACHE_CONFIG", "RDNSCACHE_PURE", "RDNSCACHE_COMPLETE"}
 #: Pages with options of other programs.
 FOREIGN = {"decisions.md", "deployment.md", "performance.md", "reliability.md"}
+#: First words of what is quoted without being a message.
+OTHER_WORDS = {
+    "Authorization:", "user", "rdnscache", "cache", "cluster", "policy", "kill", "pip", "docker", "kubectl",
+    "systemctl", "dig", "make", "helm", "python", "redis-cli", "apt-get", "pytest", "perf", "promtool",
+}  # fmt: skip
 #: Parts of a command's words that stand for something or are optional.
 PLACEHOLDER = re.compile(r"[…<>\[\]]|^\W*$")
 
@@ -114,6 +119,15 @@ class TestPage:
         known = {config_text.env_name(option) for option in config.options()} | OTHER_VARIABLES
         named = set(re.findall(r"(?<!\w)_?(RDNSCACHE_[A-Z0-9_]*[A-Z0-9])(?![\w*])", TEXTS[page]))
         assert named - known == set()
+
+    def test_messages_are_quoted_as_they_are(self, page: Path) -> None:
+        """Every log line or sentence that the prose quotes is in the sources, but for what differs each time."""
+        source = "".join(file.read_text() for file in (ROOT / "rdnscache").rglob("*.py")).replace("%s", "")
+        for quoted in re.findall(r"`([^`\n]+)`", prose(TEXTS[page])):
+            words = quoted.split()
+            if sum(word.strip(",:").isalpha() for word in words) >= 3 and words[0] not in OTHER_WORDS:
+                parts = re.split(r"…|'[^']*'| is |: ", quoted)
+                assert [part for part in parts if part.strip(" ,") not in source] == [], quoted
 
     def test_metrics_exist(self, page: Path) -> None:
         """Every metric that is named is served."""
