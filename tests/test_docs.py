@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from runpy import run_path
 
 import click
 import pytest
@@ -145,3 +146,10 @@ class TestPage:
             remarks: list[str] = []
             config.load(str(file), {}, {}, remarks.append)
             assert remarks == []
+
+
+def test_tables_are_those_of_the_program() -> None:
+    """The tables of options and metrics are what `docs/tables.py` makes."""
+    tables = run_path(str(ROOT / "docs" / "tables.py"))
+    for page, rows in (("configuration.md", tables["option_rows"]), ("metrics.md", tables["metric_rows"])):
+        assert "\n".join(rows()) in TEXTS[ROOT / "docs" / page], f"{page}: run docs/tables.py"
