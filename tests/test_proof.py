@@ -375,7 +375,7 @@ class TestManyWorkers:
     """Anybody who may write to Redis can enter thousands: they are read in steps."""
 
     ROLL: ClassVar[list[Any]] = [
-        0, b"100", [part for number in range(2000) for part in (b"n1.%08x.0" % number, b"50.5")], 2000,
+        0, b"100", b"150.5", [part for number in range(2000) for part in (b"n1.%08x.0" % number, b"100")], 2000,
     ]  # fmt: skip
 
     def test_a_register_is_read_in_steps(self) -> None:
@@ -398,6 +398,25 @@ class TestManyWorkers:
         while not any(command[0] == b"GETRANGE" for command, _ in sent):
             gevent.sleep(0.01)
         assert sum(command[0] == b"GETRANGE" for command, _ in sent) == 32
+
+    @pytest.mark.parametrize(("workers", "readings"), [(1, 64), (64, 64), (127, 33), (2000, 3)])
+    def test_the_more_there_are_the_more_seldom_all_are_read(self, workers: int, readings: int) -> None:
+        """In 64 beats, the first two of which know of nobody yet: Redis has no work that grows with their square."""
+        sent: list[Any] = []
+        servers: Any = SimpleNamespace(send=lambda command, done=None: sent.append((command, done)))
+        life = Incarnation("ffffffff", time.monotonic(), 1, 1)
+        register = Register(Names("rdns"), WorkerId("n1", "ffffffff", 0), life, servers, lambda result: None)
+        told = [part for number in range(workers) for part in (b"n2.%08x.0" % number, b"100")]
+        rolls: list[int] = []
+        for _ in range(64):
+            register.beat("{}")
+            command, done = sent[-1]
+            rolls.append(command[5])
+            done([[0, b"100", b"150.5", told if command[5] else [], workers]])
+            while register._reader is not None:
+                gevent.sleep(0)
+        assert rolls.count(2000) == readings
+        assert rolls.count(0) == 64 - readings
 
     def test_nodes_are_compared_in_steps(self) -> None:
         """Each option of each node is one."""

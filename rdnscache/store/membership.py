@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from rdnscache.breath import Breathe, go_on
 from rdnscache.kernel import Incarnation, born, since_boot
-from rdnscache.store.contract import SILENCE, VERSION
+from rdnscache.store.contract import MEMBER_TTL, SILENCE, VERSION
 from rdnscache.store.foreign_json import LONGEST_ANSWER, LONGEST_REPORT, read_object
 from rdnscache.store.steering import WorkerId
 
@@ -119,11 +119,14 @@ class Roll(NamedTuple):
 def read_roll(reply: Any, breathe: Breathe = go_on) -> Roll | None:
     """`breathe` is called after every short step: there may be thousands."""
     try:
-        new, age, told, total = reply
+        new, age, now, told, total = reply
+        moment = float(now)
         workers: dict[str, float] = {}
-        for place, (text, ago) in enumerate(zip(told[::2], told[1::2], strict=True)):
-            workers[text.decode("utf-8", "replace")] = max(float(ago), 0.0)
-            if place % PORTION == 0:
+        for number, (text, then) in enumerate(zip(told[::2], told[1::2], strict=True)):
+            silent = moment - float(then)
+            if text != b"since" and silent <= MEMBER_TTL:
+                workers[text.decode("utf-8", "replace")] = max(silent, 0.0)
+            if number % PORTION == 0:
                 breathe()
         return Roll(new == 1, float(age), workers, int(total))
     except (TypeError, ValueError, AttributeError):

@@ -2,6 +2,8 @@
 
 The register is one key that every worker writes to every BEAT. Where it has lost us, it has lost others as well, who
 may be cut off and so cannot enter themselves again: we do it for all that we know. So a flush counts them.
+The more workers there are, the more seldom each of them reads all: or Redis would spend on it what grows with their
+square, and with 500 of them have no time for anything else.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ WARN_AGAIN = 60.0
 MOST_TWINS, MOST_DEAD = 8, 1000
 #: Answers to beats that wait to be read; workers of our name that are looked at after a beat.
 MOST_REPLIES, MOST_ASKED = 4, 32
+#: Up to this number of workers all are read with each beat; up to twice as many with every second one, and so on.
+READ_EACH_BEAT = 64
 
 
 class Register:
@@ -53,18 +57,23 @@ class Register:
         #: the register, and with it the reports that prove it.
         self._dead: set[str] = set()
         self._warned = -WARN_AGAIN
-        #: What Redis said to beats and is still to be read, with the moments of these beats; and who reads it.
-        self._replies: deque[tuple[Any, float]] = deque(maxlen=MOST_REPLIES)
+        #: Beats until all workers are read again.
+        self._pause = 0
+        #: What Redis said to beats and is still to be read, with the moments of these beats, and whether all workers
+        #: were asked for; and who reads it.
+        self._replies: deque[tuple[Any, float, bool]] = deque(maxlen=MOST_REPLIES)
         self._reader: gevent.Greenlet | None = None
 
     def beat(self, report: str) -> None:
         """Say that we are there, and how we are."""
         sent = time.monotonic()
         worker_id = str(self._worker_id)
+        reads = self._pause <= 0
+        self._pause = (len(self._known) - 1) // READ_EACH_BEAT if reads else self._pause - 1
         self._servers.send((b"SET", self._names.node(worker_id), report, b"EX", MEMBER_TTL), self._done)
-        told = (MEMBER_TTL, MOST_WORKERS, worker_id)
+        told = (MEMBER_TTL, MOST_WORKERS if reads else 0, worker_id)
         self._servers.send(
-            (b"EVAL", ROLL.source, b"1", self._names.nodes, *told), lambda result: self._heard(result, sent)
+            (b"EVAL", ROLL.source, b"1", self._names.nodes, *told), lambda result: self._heard(result, sent, reads)
         )
 
     def leave(self) -> None:
@@ -72,8 +81,8 @@ class Register:
         worker_id = str(self._worker_id)
         self._servers.request((b"ZREM", self._names.nodes, worker_id), (b"DEL", self._names.node(worker_id)))
 
-    def _heard(self, result: Any, sent: float) -> None:
-        self._replies.append((result[0] if isinstance(result, list) else result, sent))
+    def _heard(self, result: Any, sent: float, reads: bool) -> None:
+        self._replies.append((result[0] if isinstance(result, list) else result, sent, reads))
         if self._reader is None:
             self._reader = gevent.spawn(self._read)
 
@@ -85,10 +94,11 @@ class Register:
         finally:
             self._reader = None
 
-    def _take(self, reply: Any, sent: float) -> None:
+    def _take(self, reply: Any, sent: float, reads: bool) -> None:
         breath = Breath()
         roll = read_roll(reply, breath.take)
         if roll is None:
+            self._pause = 0
             return self._refused(reply, sent)
         workers = roll.workers
         if roll.new and self._known:
@@ -99,9 +109,10 @@ class Register:
                 if sent - at < MEMBER_TTL and worker_id not in gone
             }
             self._restore(lost, sent)
-        self._known = {worker_id: sent - age for worker_id, age in workers.items()}
-        breath.take()
-        self._look_for_kin(workers, sent)
+        if reads:
+            self._known = {worker_id: sent - age for worker_id, age in workers.items()}
+            breath.take()
+            self._look_for_kin(workers, sent)
 
     def _refused(self, reply: Any, now: float) -> None:
         if isinstance(reply, hiredis.ReplyError) and now - self._warned >= WARN_AGAIN:

@@ -162,9 +162,9 @@ UNCONFIRMED = "unconfirmed"
 LONGEST_EVENT = 4096
 
 #: KEYS register; ARGV seconds after which a worker is forgotten, how many to tell, and who speaks, if somebody does.
-#: Returns 1 if that one was not listed, the register's age in seconds, the workers that have spoken last, each with the
-#: seconds since then, and how many are listed; seconds as text. Who only reads changes nothing. A value of another type
-#: makes room.
+#: Returns 1 if that one was not listed, the register's age in seconds, the time, the workers that spoke last, each with
+#: the moment, and how many are listed; seconds and moments as text. `since`, when the register began, may be among the
+#: workers. Who only reads changes nothing. A value of another type makes room.
 ROLL = Script(
     b"""
 local now = redis.call('TIME')
@@ -177,15 +177,11 @@ if ARGV[3] then
   redis.call('ZADD', KEYS[1], since, 'since')
   new = redis.call('ZADD', KEYS[1], now, ARGV[3])
 end
-local all, told = redis.pcall('ZREVRANGE', KEYS[1], 0, ARGV[2], 'WITHSCORES'), {}
-for i = 1, #all, 2 do
-  if all[i] ~= 'since' and now - all[i + 1] <= tonumber(ARGV[1]) and #told < 2 * ARGV[2] then
-    told[#told + 1] = all[i]
-    told[#told + 1] = tostring(now - all[i + 1])
-  end
-end
+local told = {}
+if ARGV[2] ~= '0' then told = redis.pcall('ZREVRANGE', KEYS[1], 0, ARGV[2] - 1, 'WITHSCORES') end
+if told.err then told = {} end
 local total = redis.pcall('ZCARD', KEYS[1])
-return {new, tostring(now - since), told, type(total) == 'number' and total - 1 or 0}
+return {new, tostring(now - since), string.format('%.6f', now), told, type(total) == 'number' and total - 1 or 0}
 """
 )
 
