@@ -276,6 +276,9 @@ class TestReading:
                 assert (request(port, path, bearer)[0], request(port, path, admin)[0]) == (401, 200), path
             assert request(port, "/api/flush", bearer, "POST", "{}")[0] == 401
             assert request(port, "/api/flush", admin, "POST", "{}")[0] in (400, 503)  # nothing is named, and no Redis
+            for body in ("{", "nonsense", "[" * 5000, '{"rcode": ' + "9" * 5000 + "}"):
+                status, _, told = request(port, "/api/reload", admin, "POST", body)
+                assert (status, json.loads(told)) == (400, {"error": "the body is not JSON"}), body[:20]
             for _ in range(ATTEMPTS):
                 request(port, "/metrics", {"Authorization": "Bearer wrong"})
             assert (request(port, "/metrics", bearer)[0], request(port, "/healthz")[0]) == (429, 200)

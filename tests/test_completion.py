@@ -54,6 +54,8 @@ def offered(*words: str, env: dict[str, str] | None = None) -> list[str]:
         (("cache", "flush", "--rcode", "NX"), ["NXDOMAIN", "NXRRSET"]),
         (("cache", "flush", "www.o"), ["www.other.test."]),
         (("query", "+sh"), ["+short"]),
+        (("query", "www.o"), ["www.other.test."]),
+        (("policy", "explain", "www.o"), ["www.other.test."]),
         (("query", "--type", "HT"), ["HTTPS"]),
         (("policy", "block", "www.o"), ["www.other.test."]),
         (("cluster", "config", ""), ["n1", "other"]),

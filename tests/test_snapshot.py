@@ -143,3 +143,11 @@ def test_values_larger_than_an_entry_has(redis_server: RedisServer, tmp_path: Pa
     assert {row.split()[0] for row in listed.stdout.splitlines()[1:]} == {"a.test.", "n2.test."}, listed.stderr
     done = command("cache", "export", str(tmp_path / "all"), *url)
     assert done.stderr == "exported 3 entries\n"
+
+
+def test_a_snapshot_outlives_a_failed_export(tmp_path: Path) -> None:
+    """Nothing is written to the file before Redis has told of entries."""
+    file = tmp_path / "snapshot"
+    file.write_text("an earlier one\n")
+    done = command("cache", "export", str(file), "--redis", "redis://127.0.0.1:1/0")
+    assert done.returncode == 1 and file.read_text() == "an earlier one\n"

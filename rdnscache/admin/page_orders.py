@@ -43,7 +43,8 @@ class PageOrders:
         confirmed."""
         browser, cluster = self._tools("there is no shared cache to flush")
         told = _object(told)
-        refuse_patterns((str(told.get(name, "")) for name in ("name", "zone")), "a zone is a name and all below it")
+        names = [name for name in (told.get("name"), told.get("zone")) if isinstance(name, str)]
+        refuse_patterns(names, "a zone is a name and all below it")
         scope = Scope.of(told, parse_name)
         if scope.everything != (told.get("all") is True):
             raise ValueError("give a name, a zone or an rcode; or all alone")

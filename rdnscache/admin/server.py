@@ -296,7 +296,10 @@ def _object(body: bytes) -> Any:
         raise ValueError(
             "the body has to be a JSON object: to flush, with name, zone, type, rcode or all; otherwise pause or node"
         )
-    return json.loads(body)
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise ValueError("the body is not JSON") from None
 
 
 def _json(status: int, told: Any) -> Response:

@@ -5,6 +5,7 @@ It is quick, bounded in time, and prints no errors: the user has not run anythin
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -96,8 +97,8 @@ def _found(
     def look() -> None:
         end = time.monotonic() + PATIENCE
         try:
-            url = parse(find_redis(ctx.params.get("url") or ctx.lookup_default("url")))
-            known = Names(ctx.params.get("prefix") or ctx.lookup_default("prefix") or "rdns")
+            url = parse(find_redis(_given(ctx, "url", "RDNSCACHE_REDIS")))
+            known = Names(_given(ctx, "prefix", "RDNSCACHE_PREFIX") or "rdns")
             with redis_errors():
                 for text in find(some_primary(connect(url, PATIENCE)), known, end):
                     if fits(text):
@@ -111,3 +112,8 @@ def _found(
     looking.start()
     looking.join(2 * PATIENCE)
     return sorted(found.copy(), key=natural)
+
+
+def _given(ctx: click.Context, option: str, variable: str) -> str | None:
+    """An option of the command, or what commands that have it would read."""
+    return ctx.params.get(option) or os.environ.get(variable) or ctx.lookup_default(option)

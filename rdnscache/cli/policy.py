@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from rdnscache.cli.completion import types
+from rdnscache.cli.completion import names, types
 from rdnscache.cli.output import echo, echo_json, echo_nothing, echo_table, json_options
 from rdnscache.cli.policy_orders import COMMANDS
 from rdnscache.cli.serve import some_options
@@ -42,7 +42,7 @@ def _load(file: str | None, given: dict[str, Any]) -> Config:
 
 
 @policy.command()
-@click.argument("name")
+@click.argument("name", shell_complete=names)
 @click.option(
     "--type",
     "rtype",

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, BinaryIO
 
 from rdnscache.breath import go_on
@@ -85,8 +85,10 @@ class Counts:
 
 def export(browser: Browser) -> Iterator[tuple[str, int]]:
     """The lines of a snapshot, some at a time, and how many entries they are. Raises StoreDown."""
+    pages = browser.walk(Scope().pattern(browser.names), "info", "wire", "mac")
+    first = list(islice(pages, 1))  # whoever cannot read is not to overwrite an earlier snapshot
     yield json.dumps(HEAD) + "\n", 0
-    for page in browser.walk(Scope().pattern(browser.names), "info", "wire", "mac"):
+    for page in chain(first, pages):
         believed = page if browser.seal is None else [row for row in page if _believed(browser, row)]
         text = lines(browser.names, believed)
         yield text, text.count("\n")
