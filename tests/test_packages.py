@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import string
 import sys
 from pathlib import Path
@@ -132,3 +133,17 @@ def test_what_nfpm_is_told_can_be_read(build: ModuleType, monkeypatch: pytest.Mo
     assert python in said["overrides"]["deb"]["depends"]
     assert "libstdc++6" in said["overrides"]["deb"]["depends"]
     assert "libstdc++.so.6()(64bit)" in said["overrides"]["rpm"]["depends"]
+
+
+def test_each_shell_finds_its_completion(build: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Debian's zsh looks into another folder than those of other distributions."""
+    monkeypatch.setattr(build, "run", lambda *words, **variables: variables["_RDNSCACHE_COMPLETE"])
+    build.completion(tmp_path, tmp_path / "share")
+    found = {str(path.relative_to(tmp_path / "share")) for path in tmp_path.rglob("*rdnscache*") if path.is_file()}
+    assert {
+        "bash-completion/completions/rdnscache", "zsh/vendor-completions/_rdnscache", "zsh/site-functions/_rdnscache",
+        "fish/vendor_completions.d/rdnscache.fish",
+    } == found  # fmt: skip
+    if zsh := shutil.which("zsh"):
+        folders = run(zsh, "-fc", "print -l $fpath").stdout.splitlines()
+        assert {f"/usr/share/zsh/{each}" for each in ("vendor-completions", "site-functions")} & set(folders)

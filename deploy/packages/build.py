@@ -132,7 +132,8 @@ def pack(path: Path) -> None:
 def completion(place: Path, share: Path) -> None:
     for shell, path in (
         ("bash", "bash-completion/completions/rdnscache"),
-        ("zsh", "zsh/site-functions/_rdnscache"),
+        ("zsh", "zsh/vendor-completions/_rdnscache"),  # where Debian's zsh looks
+        ("zsh", "zsh/site-functions/_rdnscache"),  # where the others' look
         ("fish", "fish/vendor_completions.d/rdnscache.fish"),
     ):
         (share / path).parent.mkdir(parents=True)
