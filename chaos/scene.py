@@ -15,8 +15,9 @@ from greenlet import getcurrent, greenlet
 
 from rdnscache.dns.question import wider_key
 from rdnscache.outcomes import Verdict
-from rdnscache.store.contract import CLAIM, CLAIM_SUFFIX, FILL, LEASE, NOTHING_FRESH, Names, Script
+from rdnscache.store.contract import CLAIM, CLAIM_SUFFIX, FILL, LEASE, NOTHING_FRESH, Names
 from rdnscache.store.scope import Scope
+from rdnscache.store.script import Script
 from rdnscache.store.sweeping import sweep
 
 NOTHING, OLD, NEW = -1, 0, 1

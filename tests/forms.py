@@ -23,10 +23,12 @@ from rdnscache.clients.limit import Limiter
 from rdnscache.clients.networks import Networks
 from rdnscache.clients.proxy import parse_proxy, proxy_end, tls_name
 from rdnscache.dns.compose import compose, compose_error, compose_local
-from rdnscache.dns.entry import Entry, aged_tail
+from rdnscache.dns.entry import Entry
 from rdnscache.dns.policy import Identity, Limits, answer_ourselves, distill, failure_wire, settle
 from rdnscache.dns.splice import (
+    aged_tail,
     cut,
+    rebased,
     repeats,
     splice_key,
     splice_query,
@@ -40,6 +42,7 @@ from rdnscache.dns.wire import NO_EDE, Query, Reply, build_query, parse_error, p
 from rdnscache.forms import form
 from rdnscache.store.contract import Names
 from rdnscache.store.decoding import decode
+from rdnscache.store.packing import pack, spell, widen
 
 Facts = Iterator[str]
 
@@ -204,6 +207,7 @@ def built(key: bytes, ident: int) -> Facts:
 
 def aged(tail: bytes, ttls: bytes, seconds: int, fixed: int) -> Facts:
     yield fact("aged_tail", lambda: aged_tail(tail, ttls, seconds, fixed))
+    yield fact("rebased", lambda: rebased(ttls, fixed & 0xFF))
 
 
 def number_at(data: bytes, at: int) -> Facts:
@@ -229,6 +233,15 @@ def reply_spliced(
 ) -> Facts:
     yield fact("splice_reply", lambda: splice_reply(data, end, flags, ancount, nscount, arcount, tail, size, opt))
     yield fact("splice_stored", lambda: splice_stored(data, end, flags, ancount, nscount, arcount, opt))
+
+
+def for_redis(name: bytes, *words: bytes | int | str) -> Facts:
+    """A name on the wire, whole or not, as part of a key; words of a command."""
+    yield fact("pack", lambda: pack(words))
+    for tail in (b"}:A", b"}:TYPE65280:CH:do:cd", b"}:A:cd:via=0123456789abcdef:ecs=192.0.2.0/24"):
+        yield fact("spell", lambda tail=tail: spell(b"rdns:1:{", name, tail))
+        yield fact("widen", lambda tail=tail: widen(spell(b"rdns:1:{", name, tail), b"NXDOMAIN"))
+    yield fact("widen nothing", lambda: widen(b"rdns:1:control", b"NXDOMAIN"))
 
 
 def cached(max_entries: int, max_bytes: int, operations: list[tuple[str, int, int, int]]) -> Facts:
@@ -310,7 +323,7 @@ def limited(arguments: list[Any], exempt: list[str], queries: list[tuple[str, fl
 
 MAKERS: dict[str, Callable[..., Facts]] = {
     maker.__name__: maker
-    for maker in (packet, built, aged, number_at, key_spliced, reply_spliced, cached, proxied, held, limited)
+    for maker in (packet, built, aged, number_at, key_spliced, reply_spliced, for_redis, cached, proxied, held, limited)
 }
 
 
@@ -328,7 +341,7 @@ def facts(item: list[Any]) -> list[str]:
 
 
 #: Where each form has a source of its own.
-TWINS = ("rdnscache.cache", "rdnscache.dns.splice", "rdnscache.server.batch")
+TWINS = ("rdnscache.cache", "rdnscache.dns.splice", "rdnscache.server.batch", "rdnscache.store.packing")
 #: All that are compiled.
 HOT = tuple(modules())
 

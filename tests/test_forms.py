@@ -25,6 +25,7 @@ from rdnscache.clients.proxy import LOCAL_HEADER, build_proxy
 from rdnscache.dns.splice import splice_key, splice_reply, splice_view
 from rdnscache.forms import form
 from rdnscache.server.batch import BATCH, QUERY_SIZE, Batch
+from rdnscache.store.packing import spell, widen
 
 #: Each runs both forms.
 pytestmark = pytest.mark.once
@@ -263,6 +264,12 @@ def corpus() -> list[Item]:
         numbers = [rng.choice((0, 1, 255, 256, 0x8180, 0xFFFF)) for _ in range(4)]
         end, size = rng.choice((12, len(data), rng.randrange(12, len(data)))), rng.choice((0, len(tail)))
         items.append(["reply_spliced", octets(data), end, *numbers, octets(tail), size, octets(rng.randbytes(11))])
+        labels = [rng.randbytes(rng.choice((1, 3, 8, 63))) for _ in range(rng.randrange(6))]
+        name = b"".join(bytes((len(label),)) + label for label in labels) + rng.choice(
+            (b"\0", b"\0\0\1\0\1\0", b"", b"\3a")
+        )
+        words = [rng.choice((octets(tail), rng.getrandbits(40), 7, "ü", octets(bytes(1000)))) for _ in range(12)]
+        items.append(["for_redis", octets(name), *words])
     for _ in range(60):
         kinds = rng.choices((*OPERATIONS, "clear"), (4,) * len(OPERATIONS) + (1,), k=200)
         steps = [(kind, rng.randrange(60), rng.choice((0, 4, 40, 900)), rng.randrange(1, 40)) for kind in kinds]
@@ -354,6 +361,15 @@ def test_splices_take_bytes_and_nothing_else() -> None:
         splice_key(None, 12, 0)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         splice_view(None, 1, 0)  # type: ignore[arg-type]
+
+
+def test_what_redis_is_told_is_made_of_octets() -> None:
+    """Neither None nor text stands for them, in either form."""
+    for head, key, tail in ((None, b"\0", b""), (b"", None, b""), (b"", b"\0", None)):
+        with pytest.raises(TypeError):
+            spell(head, key, tail)  # type: ignore[arg-type]
+    with pytest.raises((TypeError, AttributeError)):
+        widen(None, b"NXDOMAIN")  # type: ignore[arg-type]
 
 
 def test_ends_of_the_range_are_inside() -> None:

@@ -11,7 +11,8 @@ from support import RedisServer
 from chaos.model import ANNOUNCE, COLLECT, DELETE, Space
 from chaos.orders import BELIEVING, SPACES, Search, sample
 from chaos.scene import Scene
-from rdnscache.store.contract import FILL, Script
+from rdnscache.store.contract import FILL
+from rdnscache.store.script import Script
 
 #: About scripts and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once

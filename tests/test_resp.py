@@ -20,7 +20,7 @@ from support.relay import pass_on
 
 from rdnscache.operator.redis_py import client
 from rdnscache.redis_url import parse
-from rdnscache.store.pipe import pack
+from rdnscache.store.packing import pack
 from rdnscache.store.resp import MORE, Map, Push, Reader
 
 _WORDS = st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=20).map(str.encode)

@@ -10,8 +10,9 @@ import redis
 from support import RedisServer
 
 from rdnscache.outcomes import Verdict
-from rdnscache.store.contract import CLAIM, FILL, LEASE, NOTHING_FRESH, RENEW, Script
+from rdnscache.store.contract import CLAIM, FILL, LEASE, NOTHING_FRESH, RENEW
 from rdnscache.store.decoding import info_text
+from rdnscache.store.script import Script
 
 pytestmark = [pytest.mark.both, pytest.mark.once]
 

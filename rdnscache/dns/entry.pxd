@@ -1,7 +1,7 @@
 cimport cython
 from rdnscache.dns.question cimport qtype, variant
-from rdnscache.dns.splice cimport cut
-from rdnscache.dns.wire cimport Reply, read_u32
+from rdnscache.dns.splice cimport aged_tail, cut, rebased
+from rdnscache.dns.wire cimport Reply
 
 cdef int _DO, _RENEWABLE, _NOERROR, _SOA
 cdef double _FAR
@@ -39,9 +39,3 @@ cdef class Entry:
     @cython.locals(asked=int, tail=bytes, ttls=bytes, index=Py_ssize_t, at=Py_ssize_t)
     cpdef bint unfinished(self) except -1
     cpdef bytes tail_at(self, int age)
-
-@cython.locals(out=bytearray, index=Py_ssize_t, at=Py_ssize_t, ttl=long)
-cpdef bytes aged_tail(bytes tail, bytes ttls, long seconds, long fixed)
-
-@cython.locals(out=bytearray, index=Py_ssize_t, at=Py_ssize_t)
-cdef bytes _rebased(bytes ttls, Py_ssize_t end)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from rdnscache.dns.question import VARIANT_DO, qtype, variant
-from rdnscache.dns.splice import cut
-from rdnscache.dns.wire import NOERROR, SOA, Reply, read_u32
+from rdnscache.dns.splice import aged_tail, cut, rebased
+from rdnscache.dns.wire import NOERROR, SOA, Reply
 
 _DO, _NOERROR, _SOA = VARIANT_DO, NOERROR, SOA
 #: TTL of a stale record on the wire, in seconds (RFC 8767 section 4).
@@ -86,7 +86,7 @@ class Entry:
         self.additional = self.essential = reply.additional - end
         if reply.ancount and not reply.soa_ttl_at and not variant(self.key) & _DO:
             self.essential = reply.authority - end
-        self.ttls = _rebased(reply.ttls, end)
+        self.ttls = rebased(reply.ttls, end)
         #: The INFO-CODE of its Extended DNS Error, -1 without one (RFC 8914).
         self.ede = reply.ede
 
@@ -130,28 +130,3 @@ class Entry:
             self.tail = aged_tail(self.tail, self.ttls, age - self.aged, 0)
             self.aged = age
         return self.tail
-
-
-def aged_tail(tail: bytes, ttls: bytes, seconds: int, fixed: int) -> bytes:
-    """`tail` with each TTL reduced by `seconds`, to 0 at least; or set to `fixed` if that is not 0."""
-    out = bytearray(tail)
-    for index in range(0, len(ttls), 2):
-        at = ttls[index] << 8 | ttls[index + 1]
-        ttl = fixed
-        if fixed == 0:
-            ttl = max(read_u32(tail, at) - seconds, 0)
-        out[at] = ttl >> 24
-        out[at + 1] = ttl >> 16 & 0xFF
-        out[at + 2] = ttl >> 8 & 0xFF
-        out[at + 3] = ttl & 0xFF
-    return bytes(out)
-
-
-def _rebased(ttls: bytes, end: int) -> bytes:
-    """TTL offsets, counted from the end of the question, at `end`, instead of from the start of the message."""
-    out = bytearray(ttls)
-    for index in range(0, len(ttls), 2):
-        at = (ttls[index] << 8 | ttls[index + 1]) - end
-        out[index] = at >> 8
-        out[index + 1] = at & 0xFF
-    return bytes(out)

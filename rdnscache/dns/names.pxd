@@ -2,11 +2,12 @@ cimport cython
 
 cdef bytes _SHOWN
 cdef list _ESCAPED
+cdef dict _TYPES, _CLASSES
 
 @cython.locals(out=bytearray)
 cpdef str label_text(bytes label)
 
-@cython.locals(index=Py_ssize_t)
+@cython.locals(index=Py_ssize_t, at=Py_ssize_t)
 cdef object _spell(bytearray out, bytes wire, Py_ssize_t start, Py_ssize_t stop)
 
 cpdef str name_text(bytes wire)

@@ -40,6 +40,7 @@ RCODES: dict[int, str] = {
 }  # fmt: skip
 #: Written instead of the type in keys of entries that hold for all types of a name: it does not exist.
 NAME_WORD = "NXDOMAIN"
+_TYPES, _CLASSES = TYPES, CLASSES
 _TYPE_NUMBERS = {name: number for number, name in TYPES.items()}
 _RCODE_NUMBERS = {name: number for number, name in RCODES.items()}
 _CLASS_NUMBERS = {name: number for number, name in CLASSES.items()}
@@ -51,11 +52,11 @@ _ESCAPED = [b"\\%03d" % c for c in range(256)]
 
 
 def type_text(number: int) -> str:
-    return TYPES.get(number) or f"TYPE{number}"
+    return _TYPES.get(number) or f"TYPE{number}"
 
 
 def class_text(number: int) -> str:
-    return CLASSES.get(number) or f"CLASS{number}"
+    return _CLASSES.get(number) or f"CLASS{number}"
 
 
 def question_text(key: bytes) -> str:
@@ -107,11 +108,15 @@ def label_text(label: bytes) -> str:
 
 def _spell(out: bytearray, wire: bytes, start: int, stop: int) -> None:
     """Append the label `wire[start:stop]` in presentation form."""
-    for index in range(start, stop):
-        if _SHOWN[wire[index]]:
-            out.append(_SHOWN[wire[index]])
+    index = start
+    while index < stop and _SHOWN[wire[index]] == wire[index] != 0:
+        index += 1
+    out += wire[start:index]  # all of it, mostly
+    for at in range(index, stop):
+        if _SHOWN[wire[at]]:
+            out.append(_SHOWN[wire[at]])
         else:
-            out += _ESCAPED[wire[index]]
+            out += _ESCAPED[wire[at]]
 
 
 def name_text(wire: bytes) -> str:

@@ -17,3 +17,5 @@ cpdef bytes splice_query(bytes ident, int flags, bytes asked, bytes opt)
 cpdef bytes splice_reply(
     bytes data, Py_ssize_t end, int flags, int ancount, int nscount, int arcount, bytes tail, Py_ssize_t size, bytes opt
 )
+cpdef bytes aged_tail(bytes tail, bytes ttls, long seconds, long fixed)
+cpdef bytes rebased(bytes ttls, Py_ssize_t end)

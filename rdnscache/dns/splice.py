@@ -62,3 +62,28 @@ def splice_reply(
     """A reply: ID and question (up to `end`) of the query, flags, counts, `size` octets of the tail, then `opt`."""
     header = _HEADER.pack(flags, 1 if end > 12 else 0, ancount, nscount, arcount)
     return b"".join((data[:2], header, data[12:end], tail[:size], opt))
+
+
+def aged_tail(tail: bytes, ttls: bytes, seconds: int, fixed: int) -> bytes:
+    """`tail` with each TTL less `seconds`, at least 0; or with each TTL `fixed` where that is not 0.
+
+    `ttls` has the offset of each, in two octets.
+    """
+    out = bytearray(tail)
+    for index in range(0, len(ttls), 2):
+        at = ttls[index] << 8 | ttls[index + 1]
+        if at + 4 > len(tail):
+            raise IndexError(at)
+        ttl = fixed or max(int.from_bytes(tail[at : at + 4], "big") - seconds, 0)
+        out[at : at + 4] = (ttl & 0xFFFFFFFF).to_bytes(4, "big")
+    return bytes(out)
+
+
+def rebased(ttls: bytes, end: int) -> bytes:
+    """Offsets, of two octets each, counted from `end` on."""
+    out = bytearray(ttls)
+    for index in range(0, len(ttls), 2):
+        at = (ttls[index] << 8 | ttls[index + 1]) - end
+        out[index] = at >> 8 & 0xFF
+        out[index + 1] = at & 0xFF
+    return bytes(out)

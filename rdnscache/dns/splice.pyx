@@ -136,6 +136,41 @@ cpdef bytes splice_reply(
     return reply
 
 
+cpdef bytes aged_tail(bytes tail, bytes ttls, long seconds, long fixed):
+    cdef Py_ssize_t size = len(tail), index, at
+    cdef const uint8_t* places = <const uint8_t*> PyBytes_AS_STRING(ttls)
+    cdef const uint8_t* told
+    cdef uint8_t* octet
+    cdef long ttl
+    out = PyBytes_FromStringAndSize(PyBytes_AS_STRING(tail), size)
+    if len(ttls) % 2:
+        raise IndexError(len(ttls))
+    for index in range(0, len(ttls), 2):
+        at = places[index] << 8 | places[index + 1]
+        if at + 4 > size:
+            raise IndexError(at)
+        octet = <uint8_t*> PyBytes_AS_STRING(out) + at
+        ttl = fixed
+        if fixed == 0:
+            told = <const uint8_t*> PyBytes_AS_STRING(tail) + at
+            ttl = (<long> told[0] << 24 | <long> told[1] << 16 | <long> told[2] << 8 | told[3]) - seconds
+            ttl = ttl if ttl > 0 else 0
+        _put(octet, <int> (ttl >> 16))
+        _put(octet + 2, <int> (ttl & 0xFFFF))
+    return out
+
+
+cpdef bytes rebased(bytes ttls, Py_ssize_t end):
+    cdef Py_ssize_t index
+    cdef const uint8_t* places = <const uint8_t*> PyBytes_AS_STRING(ttls)
+    if len(ttls) % 2:
+        raise IndexError(len(ttls))
+    out = PyBytes_FromStringAndSize(NULL, len(ttls))
+    for index in range(0, len(ttls), 2):
+        _put(<uint8_t*> PyBytes_AS_STRING(out) + index, <int> ((places[index] << 8 | places[index + 1]) - end))
+    return out
+
+
 cdef inline void _put(uint8_t* at, int number) noexcept:
     at[0] = <uint8_t> (number >> 8)
     at[1] = <uint8_t> number

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rdnscache.errors import StoreDown
-from rdnscache.store.contract import Script
+from rdnscache.store.script import Script
 
 #: Keys in a sample: with this many, a share of all keys is exact within half a percent. With signatures it costs more.
 SAMPLE, SIGNED_SAMPLE = 50_000, 5_000

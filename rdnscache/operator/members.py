@@ -15,11 +15,12 @@ from rdnscache.errors import StoreDown
 from rdnscache.operator.ear import Ear
 from rdnscache.operator.places import has_slots, line, redis_errors
 from rdnscache.printable import natural
-from rdnscache.store.contract import EVENTS_KEPT, LOOK, MEMBER_TTL, SILENCE, Names, Script
+from rdnscache.store.contract import EVENTS_KEPT, LOOK, MEMBER_TTL, SILENCE, Names
 from rdnscache.store.foreign_json import LONGEST_REPORT
 from rdnscache.store.heat import SECONDS, rate
 from rdnscache.store.membership import Member, member, read_message, read_report, read_roll
 from rdnscache.store.scope import Scope
+from rdnscache.store.script import Script
 from rdnscache.store.steering import ANNOUNCE, BEGIN, END, MOST_UNDER_WAY, MOST_WORKERS, ROLL, WorkerId
 
 #: Most octets of all reports read at once; most workers in one command.

@@ -32,8 +32,9 @@ from rdnscache.operator.pages import Row
 from rdnscache.operator.places import has_slots, line, redis_errors
 from rdnscache.operator.snapshot_lines import LONGEST_LINE, LineReader, Stored, lines
 from rdnscache.store.complaint import sentence
-from rdnscache.store.contract import VERSION, Script
+from rdnscache.store.contract import VERSION
 from rdnscache.store.scope import Scope
+from rdnscache.store.script import Script
 
 HEAD = {"rdnscache": "snapshot", "version": VERSION}
 #: Entries stored in one step, which takes Redis a millisecond or two.

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rdnscache.store.contract import MEMBER_TTL, Script
+from rdnscache.store.contract import MEMBER_TTL
+from rdnscache.store.script import Script
 from rdnscache.upstream.allowance import Allotment
 
 #: Seconds: how old a slot may be when it is given out.

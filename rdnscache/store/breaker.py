@@ -27,6 +27,7 @@ class Breaker:
 
     def __init__(self) -> None:
         self.state = CLOSED
+        self.closed = True
         self.reason = ""
         #: How often it has opened, and how long until it is to be probed.
         self.opened = 0
@@ -37,10 +38,6 @@ class Breaker:
         self._closed_at = 0.0
         self._failed_at = 0.0
         self._sampled_at = 0.0
-
-    @property
-    def closed(self) -> bool:
-        return self.state is CLOSED
 
     def succeeded(self, seconds: float, now: float) -> bool:
         """An answer after `seconds`. True when it is time to `compare`."""
@@ -72,10 +69,11 @@ class Breaker:
         return self._score >= _BOUND and self._open(reason, now)
 
     def _open(self, reason: str, now: float) -> bool:
-        if self.state is not CLOSED:
+        if not self.closed:
             return False
         self.pause = FIRST_PAUSE if now - self._closed_at > _STABLE else min(self.pause * 2, LAST_PAUSE)
         self.state = OPEN
+        self.closed = False
         self.reason = reason
         self.opened += 1
         return True
@@ -96,6 +94,7 @@ class Breaker:
     def reset(self, now: float) -> None:
         """Close, and forget what was: the connection is new, or a probe went well."""
         self.state = CLOSED
+        self.closed = True
         self.reason = ""
         self._score = 0.0
         self._latencies.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from gevent import get_hub, getcurrent
 
@@ -18,6 +18,7 @@ from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import SERVFAIL, Reply
 from rdnscache.errors import StoreDown
 from rdnscache.outcomes import ENTRY, FOLLOW, LEAD, Verdict
+from rdnscache.store.claim_store import ClaimStore
 from rdnscache.store.contract import (
     CLAIM,
     FAILURE,
@@ -27,13 +28,10 @@ from rdnscache.store.contract import (
     RENEW,
     STORE,
     STORE_NAME,
-    Names,
 )
 from rdnscache.store.decoding import NO_SCOPE, Lifetime, info_text
 from rdnscache.store.interface import Claim
 from rdnscache.store.odd import guessable
-from rdnscache.store.servers import Command, Servers
-from rdnscache.store.trust import Trust
 
 #: By the number in the script's reply.
 _VERDICTS = {int(verdict): verdict for verdict in Verdict}
@@ -42,47 +40,6 @@ _VERDICTS = {int(verdict): verdict for verdict in Verdict}
 #: Seconds after a flush for which messages are only a reason to look again, where they come on another connection than
 #: replies: one may have been on its way since before the flush, for another flight of this worker.
 WARY = 20.0
-
-
-class ClaimStore(Protocol):
-    """The store as its claims see it."""
-
-    names: Names
-    node: str
-    lease_ms: int
-    wake_channel: bytes
-    trust: Trust
-    servers: Servers
-    #: How many flushes this worker has heard of, and when the last began (monotonic).
-    flushes: Callable[[], int]
-    flushed_at: Callable[[], float]
-
-    @property
-    def usable(self) -> bool: ...
-
-    def follow(self, name: bytes, claim: RedisClaim) -> None: ...
-
-    def leave_following(self, name: bytes, claim: RedisClaim) -> None: ...
-
-    def token(self) -> bytes: ...
-
-    def time_text(self) -> str: ...
-
-    def seen(self) -> str: ...
-
-    def read_command(self, name: bytes) -> Command: ...
-
-    def may_read(self, name: bytes) -> bool: ...
-
-    def lost_with(self, name: bytes) -> None: ...
-
-    def discard(self, name: bytes) -> None: ...
-
-    def refused(self, name: bytes, reply: Any) -> None: ...
-
-    def filled(self, result: Any) -> None: ...
-
-    def note_odd(self, name: bytes, lifetime: int) -> None: ...
 
 
 class RedisClaim(Claim):
@@ -108,6 +65,8 @@ class RedisClaim(Claim):
         self._away = False
         #: Whether what Redis has is not to be believed: the next claim does not take it for an answer.
         self._unbelieved = False
+        #: Whether its key cannot be guessed, once we have claimed.
+        self._odd = False
         #: Whether there is something in Redis.
         self._known = False
         #: Whether a message may have been sent before a flush that we began after.
@@ -118,14 +77,14 @@ class RedisClaim(Claim):
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         if self._keys:
             self._store.leave_following(self._name, self)
-        if kind is not None and self._offered and self._store.usable:
+        if kind is not None and self._offered and self._store.asks():
             # we end in the middle, perhaps before Redis has said that we lead: others need not wait for our lease
             self._token = self._offered
             self.release()
 
     @property
     def alone(self) -> bool:
-        return not self._token and (self._away or not self._store.usable)
+        return not self._token and (self._away or not self._store.asks())
 
     def read(self, last: bool = False) -> Entry | None:
         entry = self._read(self.key, self._name, self._read_late)
@@ -136,7 +95,7 @@ class RedisClaim(Claim):
 
     def _read(self, key: bytes, name: bytes, late: Callable[[Any], None]) -> Entry | None:
         store = self._store
-        if not store.usable or not store.may_read(name):
+        if not store.asks() or not store.may_read(name):
             return None
         try:
             # in this order: an entry that is replaced in between looks too old, never too young
@@ -179,18 +138,19 @@ class RedisClaim(Claim):
     def acquire(self, renewal: int = 0) -> Verdict:
         store = self._store
         self._token = b""
-        if not store.usable:
+        if not store.asks():
             self._away = True
             return LEAD
         if not self._keys:
             name = self._name
             self._keys = (name, name + b"#lead", name + b"#wait", store.names.wider_entry(name))
             store.follow(name, self)
-            if not guessable(self.key):
+            self._odd = not guessable(self.key)
+            if self._odd:
                 store.note_odd(name, store.lease_ms)
             self._wary = not store.servers.in_order and time.monotonic() - store.flushed_at() < WARY
         for _ in range(2):  # twice: the first may find what cannot be used, or not be believed
-            if not store.usable:  # it may have shown that our clock is wrong
+            if not store.asks():  # it may have shown that our clock is wrong
                 break
             token, self._claimed, self._flushes = store.token(), time.monotonic(), store.flushes()
             self._offered = token
@@ -348,7 +308,7 @@ class RedisClaim(Claim):
         answer = answer_text(reply).encode()
         lifetime = (ttl + stale) * 1000
         seal = store.trust.signed(name, info, reply.wire)
-        if not guessable(self.key):
+        if self._odd:
             store.note_odd(name, lifetime)
         self._send_fill((self._token, kind, lifetime, info, answer, reply.wire, *seal))
 

@@ -100,7 +100,6 @@ the register are by the clock of Redis, in seconds. Whoever finds itself missing
 
 from __future__ import annotations
 
-import hashlib
 import re
 
 from rdnscache.dns.names import (
@@ -131,8 +130,11 @@ from rdnscache.dns.question import (
     with_route,
     with_subnet,
 )
+from rdnscache.dns.splice import cut
 from rdnscache.dns.subnet import parse_subnet, subnet_text
 from rdnscache.dns.wire import IN, TCP_SIZE
+from rdnscache.store.packing import spell, widen
+from rdnscache.store.script import Script
 
 VERSION = "1"
 #: In the keys and channels that all versions share.
@@ -157,16 +159,6 @@ LEASE = 1.5
 CLAIM_SUFFIX = "#lead"
 #: The token a flush leaves.
 FLUSHED = b"flushed"
-
-
-class Script:
-    """A Lua script, the digest Redis knows it by, and how many keys it is run on."""
-
-    def __init__(self, source: bytes, keys: int = 4) -> None:
-        self.source = source
-        self.keys = b"%d" % keys
-        self.sha = hashlib.sha1(source).hexdigest().encode()
-
 
 #: Octets of `info` that are read, and of `mac`.
 LONGEST_INFO = 400
@@ -280,9 +272,26 @@ return #waiting
 """
 )
 
-_NAME_KIND = b"}:" + NAME_WORD.encode()
+_NAME_WORD = NAME_WORD.encode()
 #: Stand before a route of a view's own, and before a client subnet, in an entry's key.
-_ROUTE_WORD, _SUBNET_WORD, _SUBNET_MARK = ":via=", ":ecs=", b":ecs="
+_ROUTE_WORD, _SUBNET_WORD = ":via=", ":ecs="
+#: What is behind the name in the keys of entries met last, by type, class and variant.
+_tails: dict[bytes, bytes] = {}
+_MANY = 1000
+
+
+def _tail(key: bytes) -> bytes:
+    """What is behind the name in an entry's key."""
+    number, klass, bits = qtype(key), qclass(key), variant(key)
+    text = f"}}:{NAME_WORD if number == ANY_TYPE else type_text(number)}"
+    text += f":{class_text(klass)}" if klass != IN else ""
+    text += (":do" if bits & VARIANT_DO else "") + (":cd" if bits & VARIANT_CD else "")
+    text += f"{_ROUTE_WORD}{route_of(key).hex()}" if bits & VARIANT_ROUTE else ""
+    text += f"{_SUBNET_WORD}{subnet_text(subnet(key))}" if bits & VARIANT_SUBNET else ""
+    tail = text.encode("ascii")
+    if not bits & (VARIANT_ROUTE | VARIANT_SUBNET) and len(_tails) < _MANY:
+        _tails[cut(key, len(key) - 5, len(key))] = tail
+    return tail
 
 
 class Names:
@@ -291,6 +300,7 @@ class Names:
     def __init__(self, prefix: str, version: str = "") -> None:
         self._prefix = prefix
         self.root = f"{prefix}:{version or VERSION}:"
+        self._head = f"{self.root}{{".encode()
         #: What begins the keys that all versions share.
         self.steering = f"{prefix}:{STEERING}:"
         self.control = f"{self.steering}control".encode()
@@ -350,28 +360,12 @@ class Names:
 
     def entry(self, key: bytes) -> bytes:
         """The Redis key of a question."""
-        number, klass, bits = qtype(key), qclass(key), variant(key)
-        text = f"{self.root}{{{name_text(key)}}}:{NAME_WORD if number == ANY_TYPE else type_text(number)}"
-        if klass != IN:
-            text += f":{class_text(klass)}"
-        if bits & VARIANT_DO:
-            text += ":do"
-        if bits & VARIANT_CD:
-            text += ":cd"
-        if bits & VARIANT_ROUTE:
-            text += f"{_ROUTE_WORD}{route_of(key).hex()}"
-        if bits & VARIANT_SUBNET:
-            text += f"{_SUBNET_WORD}{subnet_text(subnet(key))}"
-        return text.encode("ascii")
+        tail = _tails.get(cut(key, len(key) - 5, len(key)))
+        return spell(self._head, key, _tail(key) if tail is None else tail)
 
     def wider_entry(self, entry: bytes) -> bytes:
         """The Redis key of what holds for more than a question, made from that of the question: see `wider_key`."""
-        at = entry.rfind(_SUBNET_MARK)
-        if at >= 0:
-            return entry[:at]
-        at = entry.rfind(b"}:")
-        more = entry.find(b":", at + 2)
-        return entry[:at] + _NAME_KIND + (entry[more:] if more >= 0 else b"")
+        return widen(entry, _NAME_WORD)
 
     def words(self, text: str) -> tuple[str, str] | None:
         """Name and type of an entry, as its Redis key has them; None where it has not the form of one."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from rdnscache.store.contract import Script
+from rdnscache.store.script import Script
 
 #: Questions that are kept; seconds after which a query counts half; the key's lifetime in ms.
 KEPT, HALF_LIFE, LIFETIME = 1000, 60, 86_400_000

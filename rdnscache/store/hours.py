@@ -7,7 +7,7 @@ number of nodes.
 
 from __future__ import annotations
 
-from rdnscache.store.contract import Script
+from rdnscache.store.script import Script
 
 #: Lifetime of a minute's key in ms: the hour that is shown, and five minutes in which workers may be late.
 LIFETIME = 3_900_000

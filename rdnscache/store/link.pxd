@@ -10,6 +10,7 @@ cdef class Link(Pipe):
     cdef public double budget
     cdef public double patience
     cdef public double lag
+    cdef public double took
     cdef public double least_patience
     cdef double _longest
     cdef double _due
@@ -29,7 +30,8 @@ cdef class Link(Pipe):
     @cython.locals(call=Call)
     cpdef list _request(self, object commands)
     cpdef object learn(self, double seconds)
-    @cython.locals(call=Call)
+    @cython.locals(call=Call, started=double)
     cpdef object ask(self, object late, tuple commands)
     @cython.locals(call=Call, over=double, now=double)
     cpdef object _tick(self)
+    cpdef object send(self, object command, object done=*)

@@ -24,7 +24,8 @@ from gevent.event import Event
 from rdnscache.errors import StoreDown
 from rdnscache.store.breaker import ALWAYS_FINE
 from rdnscache.store.connect import CONNECT_TIMEOUT, Opener
-from rdnscache.store.pipe import UNSENT, Pipe, pack
+from rdnscache.store.packing import pack
+from rdnscache.store.pipe import UNSENT, Pipe
 from rdnscache.store.resp import Reader
 from rdnscache.store.servers import Command, LinkEvents, LinkSettings
 
@@ -54,6 +55,8 @@ class Link(Pipe):
         self.lag = 0.0
         #: Times the link was given up, since the beginning.
         self.detachments = 0
+        #: Seconds that the answer took which `ask` has returned last.
+        self.took = 0.0
         #: Seconds the last PING took.
         self.latency = 0.0
         self._opener = opener
@@ -116,12 +119,11 @@ class Link(Pipe):
             raise StoreDown("not attached")
         if self._is_full():
             raise StoreDown("too many commands are waiting")
-        started = time.monotonic()
-        call = self._enqueue(commands, getcurrent().switch)
+        call = self._enqueue(commands, getcurrent().switch, UNSENT)
         call.late = late
-        call.at = UNSENT
         self._asked.append(call)
         self._fresh.append(call)
+        started = time.monotonic()
         if self._ticker is None:
             self._tick_at(started + self.patience)
         try:
@@ -131,13 +133,15 @@ class Link(Pipe):
             raise
         if isinstance(result, StoreDown):
             raise result
+        self.took = time.monotonic() - started
         if result is not None:
-            self.learn(max(time.monotonic() - started - self.lag, 0.0))
+            self.learn(max(self.took - self.lag, 0.0))
         return result  # type: ignore[no-any-return]
 
     def learn(self, seconds: float) -> None:
         """Redis took `seconds` to answer. A silent one is waited for twice as long as its longest recent time."""
-        self._longest = min(max(seconds, self._longest), self.budget)
+        if seconds > self._longest or self._longest > self.budget:
+            self._longest = min(max(seconds, self._longest), self.budget)
         self.patience = min(max(2 * self._longest, self.least_patience), self.budget)
 
     def _tick_at(self, moment: float) -> None:
@@ -169,19 +173,19 @@ class Link(Pipe):
     def send(self, command: Command, done: Callable[[Any], None] | None = None) -> None:
         """Send and don't wait; `done` is called in the hub with a list of one reply, or a StoreDown."""
         if self.attached and not self._is_full():
-            self._enqueue((command,), done)
+            self._enqueue((command,), done, time.monotonic())
         elif done is not None:
             done(StoreDown("not attached"))
 
     def tell(self, command: Command) -> None:
         """Send when there is a connection, and forget about it."""
         if self._stream is not None and not self._is_full():
-            self._enqueue((command,), None)
+            self._enqueue((command,), None, time.monotonic())
 
     def _request(self, commands: Sequence[Command]) -> list[Any]:
         if self._is_full():
             raise StoreDown("too many commands are waiting")
-        call = self._enqueue(commands, getcurrent().switch)
+        call = self._enqueue(commands, getcurrent().switch, time.monotonic())
         try:
             result = self._hub.switch()
         finally:

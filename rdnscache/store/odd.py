@@ -14,7 +14,8 @@ from typing import Any
 from rdnscache.dns.names import TYPES
 from rdnscache.dns.question import VARIANT_ROUTE, VARIANT_SUBNET, qclass, qtype, questions, variant
 from rdnscache.dns.wire import IN
-from rdnscache.store.contract import Names, Script
+from rdnscache.store.contract import Names
+from rdnscache.store.script import Script
 from rdnscache.store.slots import slot_of
 
 #: Entries that are listed; beyond them `MORE` says that there are others.

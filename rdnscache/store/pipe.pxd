@@ -1,12 +1,7 @@
 cimport cython
 
+from rdnscache.store.packing cimport pack
 from rdnscache.store.resp cimport Reader
-
-cdef int _MANY
-cdef list _TEXTS, _COUNTS, _SIZES
-
-@cython.locals(count=Py_ssize_t, size=Py_ssize_t, parts=list, data=bytes)
-cpdef bytes pack(object command)
 
 
 cdef class Call:
@@ -36,7 +31,7 @@ cdef class Pipe:
     @cython.locals(waiting=Py_ssize_t)
     cdef bint _is_full(self)
     @cython.locals(call=Call, packed=bytes)
-    cpdef Call _enqueue(self, object commands, object done)
+    cpdef Call _enqueue(self, object commands, object done, double moment)
     @cython.locals(reader=Reader, begun=double)
     cpdef object _hand_out(self)
     cpdef object _pause(self, bint paused)

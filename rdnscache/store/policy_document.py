@@ -27,8 +27,9 @@ from typing import Any
 from rdnscache.dns.names import parse_own_name
 from rdnscache.policy.directives import MOST_DIRECTED, Directives
 from rdnscache.policy.list_version import Version
-from rdnscache.store.contract import Names, Script
+from rdnscache.store.contract import Names
 from rdnscache.store.foreign_json import read_object
+from rdnscache.store.script import Script
 from rdnscache.store.seal import Seal
 
 #: Octets of the value. Characters of what a list is called; how many lists there may be.

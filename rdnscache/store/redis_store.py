@@ -27,6 +27,7 @@ from rdnscache.logs import Throttled
 from rdnscache.metrics import Counters
 from rdnscache.store.budgets import Budgets
 from rdnscache.store.claim import RedisClaim
+from rdnscache.store.claim_store import ClaimStore
 from rdnscache.store.cluster import connect
 from rdnscache.store.contract import LEASE, TIME_FORM, Names
 from rdnscache.store.decoding import read_wake
@@ -75,7 +76,7 @@ class StoreSettings:
     seal: Seal | None = None
 
 
-class RedisStore:
+class RedisStore(ClaimStore):
     """`local` is what control events act on; `chores` is what this worker does for all of them, see `Control`."""
 
     def __init__(self, settings: StoreSettings, local: Local, chores: Chores, counters: Counters) -> None:
@@ -91,7 +92,7 @@ class RedisStore:
         self._unusable = Throttled(log)
         self._counted: dict[int, int] = {}
         #: Those who have claimed, by the Redis key of their question: one, but for a flush that begins another.
-        self._following: dict[bytes, list[RedisClaim]] = {}
+        self._following: dict[bytes, list[Any]] = {}
         self._token_head = f"{node}.{worker}:{os.urandom(4).hex()}:"
         self._tokens = 0
         self._second, self._second_text = 0, ""
@@ -120,6 +121,9 @@ class RedisStore:
 
     @property
     def usable(self) -> bool:
+        return self.asks()
+
+    def asks(self) -> bool:
         return self.servers.usable() and not self.trust.clocks.wrong
 
     @property
@@ -203,11 +207,10 @@ class RedisStore:
     def close(self) -> None:
         self.servers.close()
 
-    def follow(self, name: bytes, claim: RedisClaim) -> None:
-        """Hear what is said of a question from now on."""
+    def follow(self, name: bytes, claim: Claim) -> None:
         self._following.setdefault(name, []).append(claim)
 
-    def leave_following(self, name: bytes, claim: RedisClaim) -> None:
+    def leave_following(self, name: bytes, claim: Claim) -> None:
         there = self._following[name]
         there.remove(claim)
         if not there:
@@ -221,45 +224,38 @@ class RedisStore:
         return f"{self._token_head}{self._tokens}".encode()
 
     def time_text(self) -> str:
-        """Now, as people read it; made once a second."""
+        """Made once a second."""
         second = int(time.time())
         if second != self._second:
             self._second, self._second_text = second, time.strftime(TIME_FORM, time.gmtime(second))
         return self._second_text
 
     def seen(self) -> str:
-        """The event that we have heard of last, as an entry tells it."""
         return self._control.seen
 
     def note_odd(self, name: bytes, lifetime: int) -> None:
-        """Note an entry whose key cannot be guessed, for this many ms; sent before the command that stores it."""
         self.servers.send((b"EVAL", NOTE.source, NOTE.keys, self.names.odd, name, lifetime), self.filled)
 
     def read_command(self, name: bytes) -> Command:
-        """What reads an entry for `entry_of`."""
         return (b"HMGET", name, b"wire", b"info", *self.trust.mac_field)
 
     def may_read(self, name: bytes) -> bool:
-        """Whether to read an entry rather than to claim at once; not the next time after `lost_with`."""
         if not self._lost_with or name not in self._lost_with:
             return True
         self._lost_with.discard(name)
         return False
 
     def lost_with(self, name: bytes) -> None:
-        """The connection was lost while an entry was read: perhaps Redis will not send that much."""
         if len(self._lost_with) < MOST_LOST:
             self._lost_with.add(name)
 
     def discard(self, name: bytes) -> None:
-        """Delete a value that no node can use."""
         self.counters[metrics.DISCARDS] += 1
         text = f"deleting a value in Redis that is not a usable entry: {name.decode('ascii')}"
         self._unusable.warn(text, time.monotonic())
         self.servers.send((b"UNLINK", name))
 
     def refused(self, name: bytes, reply: Any) -> None:
-        """Redis answered with an error where we asked for an answer about a key."""
         self.servers.count_error()
         self.servers.refused(name, f"{reply}"[:200])
         self._noted(reply)
@@ -271,7 +267,6 @@ class RedisStore:
             self.servers.let_go(str(reply)[:200])
 
     def filled(self, result: Any) -> None:
-        """What became of a fill: how many followers were woken."""
         reply = result[0] if isinstance(result, list) else result
         if isinstance(reply, Exception):
             self.servers.count_error()
@@ -317,5 +312,5 @@ class RedisStore:
         for claim in self._followers():
             claim.wake(None)
 
-    def _followers(self) -> list[RedisClaim]:
+    def _followers(self) -> list[Any]:
         return [claim for there in self._following.values() for claim in there]

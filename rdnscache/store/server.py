@@ -93,18 +93,16 @@ class RedisServer(Servers):
         return self.link.attached and self.breaker.closed
 
     def ask(self, late: Done, commands: tuple[Command, ...]) -> list[Any] | None:
-        started = time.monotonic()
         try:
             replies = self.link.ask(late, commands)
         except StoreDown:
             self.count_error()
             raise
-        now = time.monotonic()
         if replies is None:
             self.counters[metrics.REDIS_LATE] += 1
             self.failed("it does not answer in time")
             return None
-        took = now - started
+        took, now = self.link.took, time.monotonic()
         observe(self.counters, metrics.REDIS_SECONDS, took, 1)
         if self.breaker.succeeded(max(took - self.link.lag, 0.0), now):
             upstream = self._upstream_seconds()

@@ -10,7 +10,7 @@ import hiredis
 
 from rdnscache import metrics
 from rdnscache.metrics import Counters
-from rdnscache.store.contract import Script
+from rdnscache.store.script import Script
 
 #: The words of one command.
 Command = Sequence[bytes | str | int]
@@ -168,14 +168,28 @@ class Servers:
     def run_later(self, script: Script, done: Done, *arguments: bytes | str | int) -> None:
         """The same without waiting, as `send`."""
 
-        def first(result: Any) -> None:
-            reply = result[0] if isinstance(result, list) else result
-            if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
-                self.send((b"EVAL", script.source, script.keys, *arguments), done)
-            else:
-                done(result)
-
-        self.send((b"EVALSHA", script.sha, script.keys, *arguments), first)
+        later = Later(self, script, done, arguments)
+        self.send((b"EVALSHA", script.sha, script.keys, *arguments), later)
 
     def count_error(self) -> None:
         self.counters[metrics.REDIS_ERRORS] += 1
+
+
+class Later:
+    """What is called with the reply to a script that nobody waits for: `done`, or the script is sent itself."""
+
+    __slots__ = ("_arguments", "_done", "_script", "_servers")
+
+    def __init__(self, servers: Servers, script: Script, done: Done, arguments: tuple[bytes | str | int, ...]) -> None:
+        self._servers = servers
+        self._script = script
+        self._done = done
+        self._arguments = arguments
+
+    def __call__(self, result: Any) -> None:
+        reply = result[0] if isinstance(result, list) else result
+        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
+            script = self._script
+            self._servers.send((b"EVAL", script.source, script.keys, *self._arguments), self._done)
+        else:
+            self._done(result)

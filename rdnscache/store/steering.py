@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from rdnscache.store.contract import Script
+from rdnscache.store.script import Script
 
 #: Octets of the control stream: EVENTS_KEPT of the longest take a quarter of that. A larger one holds up Redis whenever
 #: it is read, for whatever somebody has put there, so it is deleted; workers take that for lost events.

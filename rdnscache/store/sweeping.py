@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 from rdnscache.dns.names import rcode_text
 from rdnscache.errors import StoreDown
-from rdnscache.store.contract import CLAIM_SUFFIX, FLUSHED, Names, Script
+from rdnscache.store.contract import CLAIM_SUFFIX, FLUSHED, Names
 from rdnscache.store.odd import guesses, in_slot, listed
 from rdnscache.store.scope import Scope
+from rdnscache.store.script import Script
 from rdnscache.store.servers import Ask
 
 #: Keys tried in one go where they are known; where a worker asks, which has other things to do between.

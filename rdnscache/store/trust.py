@@ -22,6 +22,8 @@ from rdnscache.store.under_way import UnderWay
 
 log = logging.getLogger(__name__)
 
+_WHOLE = Lifetime.WHOLE
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -46,6 +48,8 @@ class Trust:
     ) -> None:
         self._node = node
         self._terms = terms
+        #: Those of all zones, where they are the same.
+        self._usual = terms.only
         self._seal = seal
         self._discard = discard
         self._counters = counters
@@ -61,12 +65,12 @@ class Trust:
 
         What no node can use is deleted. What we do not believe, others may, so it stays.
         """
-        now, limits = clock.now(), self._terms.of(key).limits
-        if not limits.keep and left_ms is not Lifetime.WHOLE:  # somebody else keeps it
+        now, limits = clock.now(), (self._usual or self._terms.of(key)).limits
+        if not limits.keep and left_ms is not _WHOLE:  # somebody else keeps it
             return None
         entry = decode(key, fields[1], fields[0], left_ms, now, limits)
         if entry is None:
-            if left_ms is not Lifetime.WHOLE and not mistimed(fields[1], left_ms):
+            if left_ms is not _WHOLE and not mistimed(fields[1], left_ms):
                 self._discard(name)
             return None
         if self._under_way and self._under_way.refuses(key, entry.rcode, fields[1]):
@@ -89,7 +93,7 @@ class Trust:
 
     def believes(self, failure: Entry) -> bool:
         """Whether a failure that somebody stored would have been ours as well: see `contract`."""
-        words = dict(word.split("=", 1) for word in failure.origin.split(" "))
+        words = dict([word.split("=", 1) for word in failure.origin.split(" ")])
         asked = self._terms.of(failure.key).upstreams
         return words["node"] == self._node or ("why" in words and words["from"] in asked)
 
