@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ from rdnscache.address import Address
 from rdnscache.errors import UNREACHABLE, ConfigError
 from rdnscache.upstream.certificates import Identity, context, public_key
 from rdnscache.upstream.connection import Limits
+from rdnscache.upstream.handshakes import NICE, Handshakes
 from rdnscache.upstream.pool import Pool
 from rdnscache.upstream.tls import COPIES, Secured
 from rdnscache.upstream.transports import over_tls
@@ -268,6 +271,16 @@ def test_a_connection_that_ends_midway_costs_a_retry(authority: Authority) -> No
     identity = Identity("dns.example", ca=str(authority.file))
     with StreamServer(script, authority.sign("dns.example").server()) as server, pool_to(server.port, identity) as pool:
         assert answered(ask(pool, 40))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
+def test_handshakes_are_computed_with_a_lower_priority() -> None:
+    """The thread gives way to the hub on the same CPU; nothing else of the process does."""
+    usual, found = os.getpriority(os.PRIO_PROCESS, 0), []
+    assert Handshakes().do(lambda: os.getpriority(os.PRIO_PROCESS, 0), found.append)
+    turning(lambda: found)
+    assert found == [min(usual + NICE, 19)]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == usual
 
 
 def test_closing_during_a_handshake_leaves_nothing_behind(authority: Authority) -> None:
