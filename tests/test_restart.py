@@ -245,3 +245,20 @@ def test_a_second_signal_ends_the_lingering(upstream: Upstream) -> None:
         wait_for(lambda: ask(node.port, "id.server", "TXT", rdclass="CH").rcode() == dns.rcode.SERVFAIL)
         node.process.send_signal(signal.SIGTERM)
         node.process.wait(10)
+
+
+def test_an_end_on_the_way_is_no_failure(upstream: Upstream, tmp_path: Path) -> None:
+    """Told to end while new workers begin, for a new version or configuration, a node ends and blames nothing."""
+    file = tmp_path / "node.toml"
+    for number, begins in (
+        (signal.SIGUSR2, "the new process image takes over"),
+        (signal.SIGHUP, "ttl_max: 86400 -> 1234"),
+    ):
+        file.write_text("")
+        with ExecutedNode([upstream.address], "none", 2, ("--config", str(file))) as node:
+            file.write_text("ttl_max = 1234\n")
+            node.process.send_signal(number)
+            wait_for(lambda node=node, begins=begins: begins in node.log(), 30)
+            node.process.send_signal(signal.SIGTERM)
+            assert node.process.wait(30) == 0
+            assert "ERROR" not in node.log() and "told to end" in node.log()

@@ -172,11 +172,19 @@ class Supervisor:
             worker.at_work = pid != 0
         for worker in old:
             if not self.processes.succeed(worker, patience):
-                problem = f"{worker.name} of the new version does not work, the old one stays"
-                log.error("%s", problem)
+                problem = self._why(f"{worker.name} of the new version does not work, the old one stays")
+            if self.processes.stops:
+                break
         self.processes.finish(left, patience)
         for child in left:
             self.processes.children.remove(child)
+        return problem
+
+    def _why(self, problem: str) -> str:
+        """Log and return why new workers did not begin: `problem`, unless it is that we are told to end."""
+        if self.processes.stops:
+            problem = "told to end before the new workers were at work"
+        log.log(logging.INFO if self.processes.stops else logging.ERROR, "%s", problem)
         return problem
 
     def _hindrance(self) -> str:
@@ -313,13 +321,16 @@ class Supervisor:
         self._set_times(changed)
         self._protect(changed)
         logging.getLogger().setLevel(changed.log_level.upper())
-        if not self._roll(before, old_policy):
-            return "no worker starts with the new configuration: the old one stays in use", ""
+        if problem := self._roll(before, old_policy):
+            return problem, ""
         self._forget_zones(zone.changed(before.zone, changed.zone))
         return "", ""
 
-    def _roll(self, before: Config, old_policy: GroupPolicies) -> bool:
-        """Replace the workers one by one; if a new one does not work, restore those with the configuration `before`."""
+    def _roll(self, before: Config, old_policy: GroupPolicies) -> str:
+        """Replace the workers one by one; if a new one does not work, restore those with the configuration `before`.
+
+        Returns what went wrong.
+        """
         changed = self.config
         done: list[Child] = []
         for worker in self.workers:
@@ -328,15 +339,14 @@ class Supervisor:
             done.append(worker)
         else:
             log.info("all workers use the new configuration")
-            return True
+            return ""
         self.config, self.policy = before, old_policy
         self._set_times(before)
         self.board.make_room(each.label for each in before.endpoints)
         for worker in done:
             self.processes.succeed(worker, before.drain + KILL_MARGIN)
         self._begin_lists(wait=False)
-        log.error("no worker starts with the new configuration: the old one stays in use")
-        return False
+        return self._why("no worker starts with the new configuration: the old one stays in use")
 
     def _forget_zones(self, names: list[str]) -> None:
         """Flush zones in the cluster whose servers have changed; our own new workers have empty caches already."""
