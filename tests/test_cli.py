@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,31 @@ def test_the_command_loads_neither_gevent_nor_redis() -> None:
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
     assert output.strip() == "[]"
+
+
+INTERRUPTED = """
+import os, signal, sys
+import rdnscache.__main__
+
+class Interrupting:
+    def find_spec(self, name, *more):
+        if name == "rdnscache.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+
+if sys.argv.pop() == "ignored":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+sys.meta_path.insert(0, Interrupting())
+rdnscache.__main__.main()
+"""
+
+
+@pytest.mark.parametrize(("how", "code"), [("heard", -signal.SIGINT), ("ignored", 0)])
+def test_ctrl_c_while_it_is_loaded(how: str, code: int) -> None:
+    """It ends the command as it ends other programs, without a traceback; where it is ignored, that stays so."""
+    words = [sys.executable, "-c", INTERRUPTED, "--version", how]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert done.stdout.startswith("rdnscache ") == (code == 0)
 
 
 def test_version() -> None:
