@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench import report
+from bench.behind import BEHIND
 from bench.blocking import BLOCKING
 from bench.choosing import CHOOSING
 from bench.commands import COMMANDS_ROW
@@ -29,7 +30,7 @@ from bench.transports import TRANSPORTS
 from bench.views import VIEWS
 
 ROOT = Path(__file__).absolute().parents[1]
-ALL_ROWS = [*ROWS, FLOOD_ROW, *GROW, *EXTRAS, *TRANSPORTS, *CHOOSING, *BLOCKING, *VIEWS, COMMANDS_ROW]
+ALL_ROWS = [*ROWS, FLOOD_ROW, *GROW, *EXTRAS, *TRANSPORTS, *CHOOSING, *BLOCKING, *VIEWS, *BEHIND, COMMANDS_ROW]
 
 
 def options() -> argparse.Namespace:

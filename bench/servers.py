@@ -74,7 +74,7 @@ class Kind:
         return shutil.which(self.program) is not None
 
 
-def _write(place: Place, name: str, text: str) -> str:
+def write_file(place: Place, name: str, text: str) -> str:
     path = place.folder / name
     path.write_text(text)
     return str(path)
@@ -83,7 +83,7 @@ def _write(place: Place, name: str, text: str) -> str:
 def nsd(place: Place) -> list[str]:
     """The authoritative upstream: every name below `bench.` has the address 192.0.2.1 with a TTL of an hour."""
     soa = "@ 3600 IN SOA ns admin 1 3600 600 86400 60\n@ IN NS ns\nns IN A 192.0.2.53\n"
-    _write(place, "zone", f"$ORIGIN bench.\n$TTL 3600\n{soa}* IN A 192.0.2.1\n")
+    write_file(place, "zone", f"$ORIGIN bench.\n$TTL 3600\n{soa}* IN A 192.0.2.1\n")
     conf = f"""server:
   ip-address: {HERE}@{place.port}
   server-count: 1
@@ -103,7 +103,7 @@ zone:
   name: bench.
   zonefile: zone
 """
-    return ["nsd", "-d", "-c", _write(place, "nsd.conf", conf)]
+    return ["nsd", "-d", "-c", write_file(place, "nsd.conf", conf)]
 
 
 def redis_server(place: Place) -> list[str]:
@@ -170,7 +170,7 @@ forward-zone:
   name: "."
 {forward}
 """
-    return ["unbound", "-d", "-c", _write(place, "unbound.conf", conf)]
+    return ["unbound", "-d", "-c", write_file(place, "unbound.conf", conf)]
 
 
 def _dnsmasq(place: Place) -> list[str]:
@@ -187,7 +187,7 @@ trust_anchors.remove('.')
 cache.size = 512 * MB
 policy.add(policy.all(policy.FORWARD('{HERE}@{place.upstream}')))
 """
-    return ["kresd", "-n", "-c", _write(place, "kresd.conf", conf), str(place.folder)]
+    return ["kresd", "-n", "-c", write_file(place, "kresd.conf", conf), str(place.folder)]
 
 
 def _recursor(place: Place) -> list[str]:
@@ -215,7 +215,7 @@ setSecurityPollSuffix('')
 {servers}
 getPool(''):setCache(newPacketCache({place.entries or CACHE}))
 """
-    return ["dnsdist", "--supervised", "--disable-syslog", "-C", _write(place, "dnsdist.conf", conf)]
+    return ["dnsdist", "--supervised", "--disable-syslog", "-C", write_file(place, "dnsdist.conf", conf)]
 
 
 def _coredns(place: Place) -> list[str]:
@@ -232,7 +232,7 @@ def _coredns(place: Place) -> list[str]:
   }}
 }}
 """
-    return ["coredns", "-quiet", "-conf", _write(place, "Corefile", conf)]
+    return ["coredns", "-quiet", "-conf", write_file(place, "Corefile", conf)]
 
 
 RDNSCACHE = Kind("rdnscache", sys.executable, "", (sys.executable, "-m", "rdnscache", "--version"), _rdnscache)
