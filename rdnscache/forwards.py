@@ -137,6 +137,8 @@ def _from_file(file: str) -> Iterator[tuple[str, Endpoint]]:
         if not words or words[0] in _NO_SERVERS:
             continue
         try:
+            if words == ["nameserver"]:
+                raise ValueError("no address follows nameserver")
             if words[0] == "nameserver":
                 found: Sequence[Endpoint] = [Endpoint(scheme, Address.parse(" ".join(words[1:]), DNS_PORT))]
             else:

@@ -173,7 +173,7 @@ def _names(text: str) -> Iterator[str]:
         yield from _reverse_names(text)
         return
     if not text or text == ".":
-        raise ValueError(f"{shown(text)} is no zone: what is in none is asked of upstream")
+        raise ValueError(f"{shown(text)} cannot be a zone: names in no zone are asked of the usual upstreams")
     if _SHORT_NETWORK.fullmatch(text):
         raise ValueError(f"{shown(text)} is no network: write all four numbers of its address, such as 10.0.0.0/8")
     if "*" in text:

@@ -229,9 +229,10 @@ def test_upstreams_from_a_file(tmp_path: Path) -> None:
     file.write_text("192.0.2.1\nhost\n")
     with pytest.raises(ConfigError, match="line 2"):
         load(None, {"upstream_file": str(file)}, {})
-    file.write_text("# nothing\n")
-    with pytest.raises(ConfigError, match="names no server"):
-        load(None, {"upstream_file": str(file)}, {})
+    for text, told in (("# nothing\n", "names no server"), ("nameserver # none\n", "line 1: no address follows")):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=told):
+            load(None, {"upstream_file": str(file)}, {})
 
 
 def test_passwords_are_masked() -> None:

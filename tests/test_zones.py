@@ -106,7 +106,7 @@ class TestText:
         ("raw", "reason"),
         [
             ("corp.example", "is not a zone and its servers"), ("corp.example=", "has no server"),
-            ("=192.0.2.1", "is no zone"), (".=192.0.2.1", "asked of upstream"),
+            ("=192.0.2.1", "cannot be a zone"), (".=192.0.2.1", "the usual upstreams"),
             ("corp.example=none,192.0.2.1", "none beside other servers"), ("*.example=192.0.2.1", "without '*'"),
             ("a..example=192.0.2.1", "is not a domain name"), ("10.0.0.1/8=192.0.2.1", "write 10.0.0.0/8"),
             ("10/8=192.0.2.1", "write all four numbers"), ("192.168/16=none", "write all four numbers"),
