@@ -94,7 +94,7 @@ class TestSlowRedis:
                 nonlocal number
                 number += 1
                 assert address(ask(node.port, f"x{number}.budget.")) == OLD
-                return "Redis is left alone until a probe succeeds: it does not answer in time" in node.log()
+                return "Redis is not used until a probe succeeds: it does not answer in time" in node.log()
 
             wait_for(left_alone)
             _, taken = timed(node.port, "alone.budget.")

@@ -208,7 +208,7 @@ class TestBackInTime:
                 saved_before_a_flush(saved, node, handler)
                 saved.options["rename-command"] = "UNLINK|nobody-knows"
                 saved.start()
-                refused = "carrying on without: not all can be deleted"
+                refused = "carrying on without: not all entries can be deleted"
                 wait_for(lambda: refused in node.log(), 20)
                 assert answer_of(node.port, "www.flush.test.") == "192.0.2.2"
                 assert node.log().count("attached to Redis") == 1

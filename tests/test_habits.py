@@ -220,10 +220,10 @@ class TestFlush:
     @pytest.mark.parametrize(
         ("words", "said"),
         [
-            (("*.a.test",), "'*' is no pattern here: --zone NAME is NAME and all below it; in a name it is \\042"),
-            (("www?.a.test",), "'?' is no pattern here"),
-            (("[a-c].test",), "'[' is no pattern here"),
-            (("--zone", "a?.test"), "'?' is no pattern here"),
+            (("*.a.test",), "'*' is not a pattern here: --zone NAME is NAME and all below it; in a name write \\042"),
+            (("www?.a.test",), "'?' is not a pattern here"),
+            (("[a-c].test",), "'[' is not a pattern here"),
+            (("--zone", "a?.test"), "'?' is not a pattern here"),
             ((".a.test",), "'.a.test' begins with a dot: --zone a.test is that name and all below it"),
         ],
     )

@@ -188,7 +188,7 @@ def test_a_pattern_fits_names_as_they_are_stored(pattern: str, text: str) -> Non
 
 def test_a_long_pattern_is_refused() -> None:
     """As a long name is."""
-    with pytest.raises(ValueError, match="fits no name"):
+    with pytest.raises(ValueError, match="matches no name"):
         pattern_text("*" * 2000)
 
 

@@ -263,7 +263,7 @@ class TestOrders:
         [
             (("block", "a..b"), "a..b"),
             (("block", "."), "is no name to block or pass"),
-            (("block", "a*b.test"), "is no pattern here"),
+            (("block", "a*b.test"), "is not a pattern here"),
             (("clear", "www.test"), "there is no order about www.test."),
             (("pause", "--for", "soon"), "not a time such as"),
             (("pause", "--for", "0"), "not a time such as"),

@@ -205,7 +205,7 @@ def test_a_forged_entry_is_a_miss_and_replaced(redis_server: RedisServer, upstre
         broken = kind in ("truncated", "question")
         found = wait_for(lambda: (n := numbers(admin)) and n["store_discards_total"] + n["store_forged_total"] and n)
         assert (found["store_discards_total"], found["store_forged_total"]) == (broken, not broken)
-        assert ("not a usable entry" if broken else "not believing") in node.log()
+        assert ("not a usable entry" if broken else "not using") in node.log()
 
 
 def test_a_node_whose_clock_disagrees_with_most_shares_with_nobody(

@@ -1,10 +1,10 @@
-"""The part of the contract about budgets: how the cluster shares out what a server may be asked.
+"""The part of the contract about budgets: how the cluster shares out the queries that an upstream may be sent.
 
-A budget is a row of slots, spaced evenly, of which workers take runs; see `upstream.allowance`.
+A budget is a row of evenly spaced slots, of which workers take runs; see `upstream.allowance`.
 
-What a worker may send on its own when it is cut off is its share. Its share is reserved for it as soon as it could be
-cut off: it lends it to all, with each request, up to a moment that it names, and does not use it before then. Moments
-are by the clock of Redis, in microseconds.
+A worker's share is the rate at which it may send when it is cut off from Redis. With each request it lends its share to
+the cluster until a time that it names, and does not use it before then; after that time the share is reserved for it.
+Times are those of the clock of Redis, in microseconds.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ from rdnscache.store.contract import MEMBER_TTL
 from rdnscache.store.script import Script
 from rdnscache.upstream.allowance import Allotment
 
-#: Seconds: how old a slot may be when it is given out.
+#: Maximum age of a slot when it is handed out, in seconds.
 BACKLOG = 0.025
-#: Seconds ahead that slots are given out: where few are, as many as there are workers that want some, up to the last.
+#: Seconds ahead for which slots are handed out; if slots are rare, far enough for one per waiting worker, up to the
+#: second value.
 REACH, LONGEST_REACH = 0.2, 0.5
-#: Seconds after which all members are looked at again.
+#: Seconds after which all members are summed up again.
 _LOOK = 0.1
-#: Seconds for which a member counts as wanting slots.
+#: Seconds after a request for which a member counts as wanting slots.
 _WANTS = 0.5
-#: Members of a budget; where there are more, somebody plays with it.
+#: Maximum members of a budget; a key with more was tampered with and is deleted.
 _MOST_MEMBERS = 5000
 
 #: KEYS budget; ARGV queries a second, member, its weight (those of a node's workers add up to 1), its share as it knows
-#: it, the moment up to which it lends that, slots wanted, microseconds until they can be used.
-#: Returns the time, how many slots it gets, the first, the nanoseconds between two, the first that is free afterwards,
-#: and in millionths of a query a second: its share, what the cluster has been given in the last second, what is
-#: reserved for members that may be cut off.
-#: Fields: a member's `lent share weight wanted seen`; `.next`, the first free slot; `.used`, how many have been given
-#: out, fading, and when; `.sums` of all members, and when they were taken. A sum is kept up to date between two looks.
+#: it, the time until which it lends that, slots wanted, microseconds until they can be used.
+#: Returns the time, the number of slots it gets, the first one, the nanoseconds between two, the first free one after
+#: them, and in millionths of a query a second: its share, the slots handed out in the last second, the sum reserved for
+#: members that may be cut off.
+#: Fields: for each member `lent share weight wanted seen`; `.next`, the first free slot; `.used`, the decaying number
+#: of slots handed out, and its time; `.sums` over all members, and their time. Each request updates the sums.
 ALLOT = Script(
     b"""
 local key, me = KEYS[1], ARGV[2]
@@ -52,7 +53,7 @@ local function numbers(text, count)
   return found
 end
 
--- what a member adds to the sums: weight, share, share that is reserved, weight that wants slots
+-- adds a member to the sums: weight, share, reserved share, weight of those that want slots
 local function add(sums, m, sign)
   sums[2] = sums[2] + sign * m[3]
   sums[3] = sums[3] + sign * m[2]
@@ -122,7 +123,7 @@ return {now, count, math.floor(free), math.ceil(apart * 1000), math.floor(free +
 
 
 def read_allotment(reply: Any) -> Allotment | None:
-    """None when it is none."""
+    """The allotment in a reply of ALLOT; None if the reply is malformed."""
     if not isinstance(reply, list) or len(reply) != 8 or not all(isinstance(each, int) and each >= 0 for each in reply):
         return None
     now, count, start, apart, free, share, used, reserved = reply

@@ -1,4 +1,4 @@
-"""What one worker of all does for the others, who wait until it is done."""
+"""Work that one worker does for all, while the others wait for it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import hiredis
 from rdnscache.errors import StoreRefused
 from rdnscache.store.servers import Ask
 
-#: Milliseconds for which nobody else does what one has begun, unless it goes on; seconds between two looks.
+#: Milliseconds for which the lock is held unless it is prolonged; seconds between two attempts to get it.
 HELD, LOOK = 5000, 0.02
 BEGUN = b"deleting"
 
 
 def by_one(ask: Ask, lock: bytes, done: Callable[[], bool], pages: Callable[[], Iterable[int]]) -> int | None:
-    """Do something page by page unless another worker does; the sum of the pages, None when it was another.
+    """Do work page by page, unless another worker does; returns the sum of the pages, or None if another did it.
 
-    Who does it keeps the lock, to be deleted or replaced; for one that has stopped or died it is not kept. Raises
-    StoreDown, StoreRefused.
+    `done` says whether the work is done. The worker that does it prolongs the lock with each page and leaves it to the
+    caller to delete; the lock of one that has died expires. Raises StoreDown, StoreRefused.
     """
     while True:
         (told,) = ask((b"SET", lock, BEGUN, b"NX", b"PX", HELD))
@@ -28,7 +28,7 @@ def by_one(ask: Ask, lock: bytes, done: Callable[[], bool], pages: Callable[[], 
         if done():
             return None
         gevent.sleep(LOOK)
-    if isinstance(told, hiredis.ReplyError) and "OOM" not in str(told):  # full: all do it, rather than nobody
+    if isinstance(told, hiredis.ReplyError) and "OOM" not in str(told):  # if Redis is full, go on without the lock
         raise StoreRefused.of(told, "what is lost cannot be deleted")
     if done():
         ask((b"DEL", lock))

@@ -1,20 +1,20 @@
-"""Whether Redis is worth waiting for. It is left alone when it fails, or takes longer than asking an upstream does.
+"""A circuit breaker for a Redis server: it opens when the server fails, or is slower than an upstream.
 
-No clock and no connection in here: moments and durations, in seconds, come in as arguments.
+No clock and no connection in here: times and durations, in seconds, are arguments.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
-#: What a failure adds and an answer takes away; at the bound the breaker opens.
+#: The score of a failure and the credit of an answer; the score at which the breaker opens.
 _FAILURE, _SUCCESS, _BOUND = 1.0, 0.2, 3.0
-#: Failures within this many seconds count as one, and of answers within them only the first is looked at: a moment's
-#: silence meets everybody who waits.
+#: Failures within this many seconds count as one, and only the first of the answers within them is sampled: a short
+#: stall affects all commands that wait.
 _TOGETHER = 0.03
-#: Answers that are looked at, and how often.
+#: Latencies that are compared, and after how many new ones.
 _WINDOW, _EVERY = 64, 16
-#: Seconds that Redis may always take, whatever an upstream does: a busy machine lets any process wait that long.
+#: Seconds that are never too slow, however fast upstreams are: on a busy machine any process waits that long.
 ALWAYS_FINE = 0.025
 #: Probe back-off, in seconds: the first pause, doubled up to the last; reset once the breaker has stayed closed.
 FIRST_PAUSE, LAST_PAUSE, _STABLE = 0.1, 30.0, 10.0
@@ -23,13 +23,13 @@ CLOSED, OPEN, PROBING = "attached", "open", "probing"
 
 
 class Breaker:
-    """Closed: Redis is asked. Open: it is not. Probing: one question of our own is on its way, to see."""
+    """Closed: Redis is used. Open: it is not. Probing: it is not, and a probe is on its way."""
 
     def __init__(self) -> None:
         self.state = CLOSED
         self.closed = True
         self.reason = ""
-        #: How often it has opened, and how long until it is to be probed.
+        #: How often it has opened; seconds until the next probe.
         self.opened = 0
         self.pause = FIRST_PAUSE
         self._score = 0.0
@@ -40,7 +40,7 @@ class Breaker:
         self._sampled_at = 0.0
 
     def succeeded(self, seconds: float, now: float) -> bool:
-        """An answer after `seconds`. True when it is time to `compare`."""
+        """Note an answer after `seconds`; returns True when `compare` is due."""
         if self._score:
             self._score = max(self._score - _SUCCESS, 0.0)
         if now - self._sampled_at < _TOGETHER:
@@ -51,7 +51,7 @@ class Breaker:
         return self._since_look >= _EVERY
 
     def compare(self, upstream: float, now: float) -> bool:
-        """Hold the last answers against what an upstream takes; 0 when that is not known. True when this opens it."""
+        """Compare the last latencies with an upstream's, 0 if unknown; returns True if that opens the breaker."""
         self._since_look = 0
         if len(self._latencies) < _WINDOW:
             return False
@@ -61,7 +61,7 @@ class Breaker:
         return self._open(f"slow: 95 % within {slow * 1000:.0f} ms, an upstream takes {upstream * 1000:.0f} ms", now)
 
     def failed(self, reason: str, now: float) -> bool:
-        """No answer in time, or an error. True when this opens it."""
+        """Note a time-out or an error; returns True if that opens the breaker."""
         if now - self._failed_at < _TOGETHER:
             return False
         self._failed_at = now
@@ -79,11 +79,11 @@ class Breaker:
         return True
 
     def probe(self) -> None:
-        """A probe has been sent."""
+        """Note that a probe has been sent."""
         self.state = PROBING
 
     def probed(self, seconds: float | None, upstream: float, now: float) -> bool:
-        """What came of it: after how long it was answered; None when it was not, or with an error. True: closed."""
+        """Note the answer to a probe and its time, None for no answer or an error; returns True if that closes it."""
         if seconds is None or seconds > max(upstream, ALWAYS_FINE):
             self.state = OPEN
             self.pause = min(self.pause * 2, LAST_PAUSE)
@@ -92,7 +92,7 @@ class Breaker:
         return True
 
     def reset(self, now: float) -> None:
-        """Close, and forget what was: the connection is new, or a probe went well."""
+        """Close and forget all failures: the connection is new, or a probe succeeded."""
         self.state = CLOSED
         self.closed = True
         self.reason = ""

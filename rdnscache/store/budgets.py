@@ -1,4 +1,4 @@
-"""This worker's part in what the cluster may ask of servers."""
+"""This worker's part in the budgets of upstreams, which the cluster shares."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from rdnscache.upstream.application import Applicant, Request
 
 
 class Budgets:
-    """It is called by node and number: the node's next life takes its place."""
+    """Asks Redis for slots. A worker is known by node and number, so that a restarted node takes over its share."""
 
     def __init__(self, names: Names, worker_id: WorkerId, servers: Servers, noted: Callable[[Any], None]) -> None:
         self._names = names
         self._member = f"{worker_id.node}.{worker_id.worker}"
         self._servers = servers
         self._noted = noted
-        #: Who has asked, by key.
+        #: The last applicant of each budget, by key.
         self._applicants: dict[bytes, Applicant] = {}
 
     def ask(self, request: Request, applicant: Applicant) -> bool:
-        """Ask for slots; what comes of it is told to who asks. False when Redis is left alone, or away."""
+        """Ask for slots; the applicant is called with the result. Returns False if Redis is not usable."""
         if not self._servers.usable():
             return False
 
@@ -53,6 +53,6 @@ class Budgets:
             applicant.lost()
 
     def leave(self) -> None:
-        """Our shares are for others."""
+        """Give this worker's shares back."""
         for key in self._applicants:
             self._servers.send((b"HDEL", key, self._member))

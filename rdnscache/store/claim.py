@@ -33,12 +33,12 @@ from rdnscache.store.decoding import NO_SCOPE, Lifetime, info_text
 from rdnscache.store.interface import Claim
 from rdnscache.store.odd import guessable
 
-#: By the number in the script's reply.
+#: Verdicts by the number in the script's reply.
 _VERDICTS = {int(verdict): verdict for verdict in Verdict}
 
 
-#: Seconds after a flush for which messages are only a reason to look again, where they come on another connection than
-#: replies: one may have been on its way since before the flush, for another flight of this worker.
+#: Seconds after a flush for which the content of wake messages is ignored, if they arrive on another connection than
+#: replies: such a message may have been sent before the flush, for an earlier flight of this worker.
 WARY = 20.0
 
 
@@ -47,29 +47,29 @@ class RedisClaim(Claim):
         super().__init__(key, on_late)
         self._store = store
         self._name = store.names.entry(key)
-        #: Of the entry, the lead, the followers and the name's NXDOMAIN, once we have claimed.
+        #: The keys of the entry, the lead, the followers and the name's NXDOMAIN, once we have claimed.
         self._keys: tuple[bytes, ...] = ()
         self._token = b""
-        #: The last one that may have become the leader's.
+        #: The last token sent that may have become the leader's.
         self._offered = b""
         self._claimed = 0.0
         self._followed = 0
-        #: Whether Redis was too slow for us: it is not waited for again, what it says comes late.
+        #: Whether Redis was too slow: no later reply is waited for.
         self._slow = False
-        #: Of a claim whose answer was not waited for: how many flushes there had been, whether Redis has said that we
+        #: For a claim whose reply was not waited for: the number of flushes before it, whether Redis has said that we
         #: lead, and the fill that waits for that.
         self._late = self._leads = False
         self._flushes = 0
         self._held: tuple[bytes | int, ...] = ()
-        #: Whether it could not be asked about this question at all.
+        #: Whether Redis could not be asked about this question at all.
         self._away = False
-        #: Whether what Redis has is not to be believed: the next claim does not take it for an answer.
+        #: Whether the entry in Redis is not trusted: the next claim ignores it.
         self._unbelieved = False
         #: Whether its key cannot be guessed, once we have claimed.
         self._odd = False
         #: Whether there is something in Redis.
         self._known = False
-        #: Whether a message may have been sent before a flush that we began after.
+        #: Whether wake messages may be from before a flush that this flight began after.
         self._wary = False
         self._mail: Entry | None = None
         self._switch: Callable[[Entry | None], None] | None = None
@@ -98,7 +98,7 @@ class RedisClaim(Claim):
         if not store.asks() or not store.may_read(name):
             return None
         try:
-            # in this order: an entry that is replaced in between looks too old, never too young
+            # PTTL first: then an entry that is replaced in between looks too old, never too young
             replies = store.servers.ask(late, ((b"PTTL", name), store.read_command(name)))
         except StoreDown:
             store.lost_with(name)
@@ -123,7 +123,7 @@ class RedisClaim(Claim):
         return None
 
     def _believed(self, key: bytes, name: bytes, fields: list[Any], left: int) -> Entry | None:
-        """The entry, when we may answer with it; if not, the next claim leads past it."""
+        """The entry if it is trusted; if not, None, and the next claim ignores it."""
         entry = self._store.trust.entry_of(key, name, fields, left)
         if entry is not None and (entry.rcode != SERVFAIL or self._store.trust.believes(entry)):
             return entry
@@ -174,9 +174,9 @@ class RedisClaim(Claim):
         return LEAD
 
     def _claim(self, renewal: int) -> Verdict | None:
-        """What Redis says; None when that comes late. Raises StoreDown, also for what is no answer.
+        """The verdict of Redis; None if it is late. Raises StoreDown, also for an error reply.
 
-        Where nothing is known to be there, plain commands usually do: see `contract`.
+        Unless an entry is known to be there, plain commands are tried first: see `contract`.
         """
         store, keys = self._store, self._keys
         if self._slow:
@@ -199,7 +199,7 @@ class RedisClaim(Claim):
         return self._verdict_of(reply)
 
     def _claim_words(self, renewal: int) -> tuple[bytes | int, ...]:
-        """What the script is told."""
+        """The arguments of the script."""
         store = self._store
         left = NOTHING_FRESH if self._unbelieved else renewal * 1000
         claim = (self._offered, store.lease_ms, store.wake_channel, self._followed, left)
@@ -215,16 +215,16 @@ class RedisClaim(Claim):
         return _VERDICTS[verdict]
 
     def _tried_late(self, replies: Any) -> None:
-        """The plain commands are answered after all, or never will be."""
+        """The plain commands were answered after all, or failed."""
         if isinstance(replies, list) and _is_lead(replies):
             self._lead_late()
-        elif isinstance(replies, list) and self._token:  # somebody leads, or there is an entry: as the script says
+        elif isinstance(replies, list) and self._token:  # another leads, or there is an entry: the script tells which
             self._store.servers.run_later(CLAIM, self._claim_late, *self._keys, *self._claim_words(0))
         else:
             self._claim_late(replies)
 
     def _claim_late(self, replies: Any) -> None:
-        """The claim is answered after all, or never will be."""
+        """The claim was answered after all, or failed."""
         reply = replies[0] if isinstance(replies, list) else None
         verdict: Verdict | None = None
         if reply is not None and _is_verdict(reply):
@@ -260,7 +260,7 @@ class RedisClaim(Claim):
         return self._mail
 
     def hear(self, info: bytes, wire: bytes, mac: bytes | None) -> None:
-        """Called in the hub with what a message brought for this question; nothing, when the claim was given back."""
+        """Called in the hub with a wake message for this question; `wire` is empty if the claim was given back."""
         if not wire or self._wary:
             return self.wake(None)
         if subnet(self.key):
@@ -277,16 +277,16 @@ class RedisClaim(Claim):
         return None
 
     def wake(self, entry: Entry | None) -> None:
-        """Called in the hub: hand over what a message brought, or None to make the follower look again."""
+        """Called in the hub: wake the follower with an entry, or with None to make it claim again."""
         self._mail = entry or self._mail
         self.woken = self._mail is not None
         if self._switch is not None:
             self._switch(entry)
-        elif entry is not None:  # we have gone on without it
+        elif entry is not None:  # nobody waits here any more
             self.on_late(entry)
 
     def renew(self, moment: float) -> None:
-        """If we lead since before this moment, and are at work still: tell Redis."""
+        """Renew the lease if we have led since before this time (monotonic)."""
         if self._token and self._claimed < moment:
             store = self._store
             store.servers.run_later(RENEW, store.filled, *self._keys, self._token, store.lease_ms)
@@ -313,11 +313,12 @@ class RedisClaim(Claim):
         self._send_fill((self._token, kind, lifetime, info, answer, reply.wire, *seal))
 
     def _send_fill(self, told: tuple[bytes | int, ...]) -> None:
-        """Share what we have, but not an answer that may be older than a flush.
+        """Send the fill, unless the answer may be older than a flush.
 
-        A flush takes the claims away that are there. A late one may arrive behind it, although its upstream was asked
-        before: so nobody hears of that answer, and it is stored only once Redis has said that we lead, if no flush was
-        heard of until then. That is before its word where both come on one connection; on several there is no order.
+        A flush takes all existing claims away. A late claim may arrive after it, although its upstream was asked before
+        it. So the answer of a late claim is stored only after Redis has said that we lead, and if no flush was heard of
+        by then. With one connection a flush is heard before that reply; with several there is no order, so the claim
+        is given back.
         """
         store = self._store
         if self._late and (not store.servers.in_order or store.flushes() != self._flushes):
@@ -328,7 +329,7 @@ class RedisClaim(Claim):
         return store.servers.run_later(FILL, store.filled, *self._keys, *told)
 
     def release(self) -> None:
-        """Give the claim back, so that a follower can lead at once. We may still find the answer; it is not stored."""
+        """Give the claim back, so that a follower can lead at once. An answer found later is not stored."""
         if self._token:
             store, token = self._store, self._token
             self._token = b""
@@ -336,7 +337,7 @@ class RedisClaim(Claim):
 
 
 def _is_lead(replies: list[Any]) -> bool:
-    """Whether the plain commands of a claim say that it is for us to lead: nothing was there."""
+    """Whether the plain commands of a claim made us the leader: there was neither a lead nor an entry."""
     return bool(replies[0] == b"OK" and replies[1] == 0)
 
 
@@ -345,7 +346,7 @@ def _ignore(told: Any) -> None:
 
 
 def _is_verdict(reply: Any) -> bool:
-    """Whether a reply has the types and range of what CLAIM returns."""
+    """Whether a reply has the form of a reply of CLAIM."""
     if not isinstance(reply, list) or not 6 <= len(reply) <= 7:
         return False
     for index, each in enumerate(reply):

@@ -1,10 +1,10 @@
-"""Redis Cluster: a server for every primary, and one more link that hears messages.
+"""Redis Cluster: a `Shard` for every primary, and one more link that receives messages.
 
-Each question's commands go to the server of its slot; where that has moved, they follow. The link for messages, the
-ear, is at any primary but the one that keeps the control stream, if there is another: so when either of the two dies, a
-flush is still heard or can still be read. Without the ear the shards are asked for a short while longer.
+The commands of a question go to the shard of its slot, and follow it when it moves. The link for messages, the ear, is
+connected to any primary but the one with the control stream, if there is another: so if either of the two dies, a flush
+can still be heard or read. Without the ear the shards are used for a short while longer.
 
-A shard that dies, or answers too late, makes only the questions of its slots go without Redis.
+If a shard dies or is too slow, only the questions of its slots go without Redis.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ from rdnscache.store.slots import SLOTS, ranges, slot_of
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at the map of slots: usually, while a shard is away, and at least.
+#: Seconds between two readings of the map of slots: usually, while a shard is away, and at least.
 LOOK, LOOK_SOON, LEAST = 15.0, 0.25, 0.05
-#: Seconds without the ear after which Redis is not used: flushes are not heard.
+#: Seconds without the ear after which Redis is not used, since flushes are not heard.
 DEAF = 2.0
 #: How often a command follows a slot that has moved.
 REDIRECTIONS = 3
-#: Primaries of a cluster: Redis' own documents name this bound.
+#: Maximum number of primaries; the documentation of Redis recommends no more.
 MOST_SHARDS = 1000
-#: What a server says that sends us to another.
+#: A redirection to another server.
 _ELSEWHERE = re.compile(r"(?P<kind>MOVED|ASK) (?P<slot>[0-9]{1,5}) (?P<host>[^ ]{0,255}):(?P<port>[0-9]{1,5})")
-#: What a server says that cannot serve its slots for now.
+#: Errors of a server that cannot serve its slots for now.
 _AWAY = ("CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN")
 #: Commands whose first key is not their first argument.
 _SCRIPTS = (b"EVALSHA", b"EVAL")
 
 
 class RedisCluster(Servers):
-    """All servers of a worker; `flushes` are those it knows of."""
+    """The primaries of a Redis Cluster; `flushes` are those that this worker knows of."""
 
     in_order = False
     marked = True
@@ -74,10 +74,10 @@ class RedisCluster(Servers):
         self._shards: dict[Host, Shard] = {}
         self._ear_opener = EarOpener(url, self._choose)
         self._ear = Link(self._ear_opener, settings.link, self)
-        #: Until when the shards are asked though the ear is away.
+        #: Until when the shards are used although the ear is away (monotonic).
         self._deaf_until = 0.0
         self._heard = False
-        #: Commands and detachments of links there were.
+        #: Commands and detachments of shards that have left the cluster.
         self._past = [0, 0]
         self._look = Event()
         self._surveyor: gevent.Greenlet | None = None
@@ -88,7 +88,7 @@ class RedisCluster(Servers):
 
     @property
     def state(self) -> str:
-        """That of the shards, where none is asked."""
+        """Closed if the breaker of any shard is, else a state of one of them."""
         states = {shard.state for shard in self._shards.values()} or {CLOSED}
         return CLOSED if CLOSED in states else min(states)
 
@@ -150,7 +150,7 @@ class RedisCluster(Servers):
         raise StoreDown("the part of the cluster that has it is away")
 
     def send(self, command: Command, done: Done | None = None) -> None:
-        """Follows a slot that has moved once. What is about no key goes where the ear is."""
+        """Send a command to the shard of its key, and once more if the slot has moved; without a key, over the ear."""
         if len(command) == 1:
             return self._ear.send(command, done)
         shard = self._shard_of(command)
@@ -175,7 +175,7 @@ class RedisCluster(Servers):
             shard.send(command, arrived)
 
     def request(self, *commands: Command) -> list[Any]:
-        """At as many shards as it takes. Where one of several is away, errors stand for replies."""
+        """Send each command to its shard. If one of several shards is away, its replies are errors."""
         replies: list[Any] = [None] * len(commands)
         parts: dict[Shard | None, list[int]] = {}
         for index, command in enumerate(commands):
@@ -199,7 +199,7 @@ class RedisCluster(Servers):
         return replies
 
     def tell(self, command: Command) -> None:
-        """Any node passes a message on to all others."""
+        """Send over the ear: a node of the cluster forwards messages to all others."""
         self._ear.tell(command)
 
     def setup(self, *commands: Command) -> list[Any]:
@@ -216,10 +216,10 @@ class RedisCluster(Servers):
         return self._slots[slot_of(key)]  # type: ignore[arg-type]
 
     def _redirected(self, asked: Shard, problem: str) -> Shard:
-        """The shard a MOVED or ASK names; the former is remembered. Raises StoreDown when it leads nowhere."""
+        """The shard that a MOVED or ASK names; a MOVED is remembered. Raises StoreDown if it cannot be followed."""
         told = _ELSEWHERE.fullmatch(problem)
         if told is None or int(told["slot"]) >= SLOTS:
-            raise StoreDown(f"sent elsewhere, but not where to: {problem[:100]}")
+            raise StoreDown(f"a redirection that cannot be read: {problem[:100]}")
         shard = self._shard_at((told["host"] or asked.host[0], int(told["port"])))
         if told["kind"] == "MOVED":
             self._slots[int(told["slot"])] = shard
@@ -227,7 +227,7 @@ class RedisCluster(Servers):
         return shard
 
     def _shard_at(self, host: Host) -> Shard:
-        """The shard there; a new one is attached to."""
+        """The shard at an address; a new one is started."""
         shard = self._shards.get(host)
         if shard is None:
             if len(self._shards) >= MOST_SHARDS:
@@ -254,7 +254,7 @@ class RedisCluster(Servers):
                     shard.link.give_up(str(problem))
 
     def _check(self, shard: Shard, ask: Ask) -> None:
-        if self._flushes and shard in self._slots:  # one that has no slots yet gets its keys from one that has
+        if self._flushes and shard in self._slots:  # a shard without slots gets its keys from one that is checked
             shard.check(ask)
 
     def touch(self) -> None:
@@ -263,7 +263,7 @@ class RedisCluster(Servers):
                 shard.touch()
 
     def _choose(self) -> Host:
-        """Where the ear is to be: spread over the workers, not with the control stream, not where nothing answers."""
+        """The primary for the ear: one that works, without the control stream if possible; spread over the workers."""
         keeper = self._slots[slot_of(self._names.control)]
         there = [shard for shard in self._shards.values() if shard.attached and shard.breaker.closed]
         choice = [shard.host for shard in there if shard is not keeper] or [shard.host for shard in there]
@@ -278,7 +278,7 @@ class RedisCluster(Servers):
         self._events.opened()
 
     def attaching(self) -> None:
-        """The ear, that is."""
+        """The ear is attaching."""
         self._events.attaching()
         self._heard = True
 
@@ -289,7 +289,7 @@ class RedisCluster(Servers):
         self._events.detached()
 
     def _survey(self) -> None:
-        """Keep the map of slots, for ever."""
+        """Keep the map of slots up to date, for ever."""
         reported, begun = "", False
         while True:
             try:
@@ -298,7 +298,7 @@ class RedisCluster(Servers):
                 if not begun:
                     begun = True
                     self._begin()
-            except Exception as error:  # this greenlet is all that knows where the slots are
+            except Exception as error:  # without this greenlet the map of slots would never be read again
                 if str(error) != reported:
                     reported = str(error)
                     log.warning("the map of slots cannot be read, the last one stays in use: %s", reported)
@@ -308,19 +308,19 @@ class RedisCluster(Servers):
             gevent.sleep(LEAST)
 
     def _begin(self) -> None:
-        """Start to listen when the shards are there, or could have been."""
+        """Start the ear once all shards are attached, or `CONNECT_TIMEOUT` is over."""
         deadline = time.monotonic() + CONNECT_TIMEOUT
         while not all(shard.attached for shard in self._shards.values()) and time.monotonic() < deadline:
             gevent.sleep(LEAST / 5)
         self._ear.start()
 
     def _apply(self, asked: str, told: Any) -> None:
-        """Attach to new primaries, and leave those that are none any more."""
+        """Attach to new primaries, and close the shards of servers that are no longer primaries."""
         slots: list[Shard | None] = [None] * SLOTS
         hosts = set()
-        for first, last, places in sorted(ranges(asked, told), reverse=True):
-            hosts.update(places)
-            shard = self._shard_at(places[0])
+        for first, last, addresses in sorted(ranges(asked, told), reverse=True):
+            hosts.update(addresses)
+            shard = self._shard_at(addresses[0])
             shard.first = first
             slots[first : last + 1] = [shard] * (last + 1 - first)
         self._slots = slots
@@ -342,7 +342,7 @@ def _ask_at(shard: Shard, late: Done, commands: tuple[Command, ...], asking: boo
 
 
 def connect(url: str, names: Names, settings: ServerSettings, events: StoreEvents, flushes: Flushes) -> Servers:
-    """What a URL asks for."""
+    """The servers that a URL names: one server, a sentinel-managed one, or a Redis Cluster."""
     parsed = parse(url)
     if parsed.kind == CLUSTER:
         return RedisCluster(parsed, names, settings, events, flushes)

@@ -1,4 +1,4 @@
-"""What Redis, or the way to it, complains of, as a sentence for a person who has never read redis-py's."""
+"""Errors of Redis, and of connecting to it, as sentences for people who do not know its protocol."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 _UNREACHABLE = re.compile(r"Error (?:-?\d+ |)(?:while )?connecting to (?:unix socket: )?(.+?)\. (.+?)\.?$")
 _MAY_NOT = re.compile(r"(?:NOPERM|no permissions?|doesn't have permission|can't (?:run|access))", re.IGNORECASE)
-#: How a reply begins that is about who we are, and what that means.
+#: Words of replies about authentication, and what they mean.
 _LOGIN = {
     "HELLO must be called": "it wants a password: put user and password into the URL, or password_file=",
     "NOAUTH": "it wants a password: put user and password into the URL, or password_file=",
@@ -18,7 +18,7 @@ _LOGIN = {
 
 
 def sentence(error: BaseException | str) -> str:
-    """The error in words; its own text where nothing better is known."""
+    """The error as a sentence; its own text if nothing better is known."""
     text = str(error).strip() or type(error).__name__
     found = _UNREACHABLE.match(text)
     if found is not None:
@@ -32,10 +32,10 @@ def sentence(error: BaseException | str) -> str:
 
 
 def may_not(error: BaseException | str) -> bool:
-    """Whether it is about what the user has no right to."""
+    """Whether an error says that the user lacks a permission."""
     return _MAY_NOT.search(str(error)) is not None
 
 
 def _plain(reason: str) -> str:
-    """Without the number that some systems put in front."""
+    """A reason without the number that some systems put in front."""
     return re.sub(r"^\[Errno -?\d+\] ", "", reason)

@@ -1,4 +1,4 @@
-"""Where a link's connections lead, and how one is handed to it. Several kinds: one server, and what sentinels know."""
+"""How a link opens its connections: to a fixed server (here), or to a primary that sentinels know (`sentinel`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rdnscache.store.connection import Connection
 from rdnscache.stream import Stream, TlsStream
 
 CONNECT_TIMEOUT = 1.0
-#: Bytes that may wait to be sent before a link ends.
+#: Bytes that may wait to be sent; with more the connection is closed.
 MAX_UNSENT = 16 << 20
 
 OnData = Callable[[bytes], None]
@@ -24,24 +24,24 @@ class Opener:
     def __init__(self, url: RedisUrl, host: Host | None = None) -> None:
         self._url = url
         self._host = host
-        #: Whether another attempt may lead to another server.
+        #: Whether another attempt may find another server.
         self.movable = url.movable
-        #: Which of several links it is for, in the log.
+        #: The name of the link in log lines, with a leading space; empty if there is only one.
         self.name = ""
 
     def open(self, client_name: str, on_data: OnData, on_end: OnEnd) -> AnyStream:
-        """Raises what `Connection` does."""
+        """Open a connection. Raises the exceptions of `Connection`."""
         return as_stream(Connection(self._url, CONNECT_TIMEOUT, self._host, client_name), on_data, on_end)
 
     def watch(self, on_moved: Callable[[str], None]) -> None:
-        """From now on, `on_moved(where)` when it is learnt that the server is to be found elsewhere."""
+        """Call `on_moved(reason)` whenever it becomes known that the server is at another address."""
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
 
 
 def as_stream(connection: Connection, on_data: OnData, on_end: OnEnd) -> AnyStream:
-    """The connection's socket, on the hub."""
+    """The connection's socket as a stream that the hub reads."""
     sock = connection.take()
     if isinstance(sock, ssl.SSLSocket):
         return TlsStream(sock, on_data, on_end, MAX_UNSENT)

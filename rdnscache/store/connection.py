@@ -1,7 +1,7 @@
-"""One connection to a Redis server, as ours are opened: over TLS where wanted, authenticated, speaking RESP3.
+"""One connection to a Redis server: opened, over TLS if wanted, authenticated, and switched to RESP3.
 
-Links take its socket over; commands of people ask over it. Nothing here needs redis-py, which takes 26 MB and most of
-the time in which a worker starts.
+Links take over its socket; commands of people use it directly. redis-py is not needed for it: loading that takes 26 MB
+and most of the time in which a worker starts.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from rdnscache.errors import StoreDown
 from rdnscache.redis_url import Host, Login, RedisUrl
 from rdnscache.store.resp import MORE, Reader
 
-#: Octets that are taken at once.
+#: Octets read at once.
 ROOM = 1 << 18
 
 
 class Connection:
-    """A connection that has logged in. `timeout`, in seconds, is for each step of that, and for each reply later.
+    """An authenticated connection. `timeout`, in seconds, holds for each step of opening it and for each reply.
 
-    `host` is used instead of the first host of the URL, `login` instead of the server's (sentinels have their own).
-    Every method raises StoreDown when the connection is lost. Opening one also raises the `ReplyError` of a server that
-    refuses the login, and ValueError when the password, a certificate or a key cannot be used.
+    `host` replaces the first host of the URL, `login` the server's login (sentinels have their own). Every method
+    raises StoreDown if the connection is lost. Opening also raises the `ReplyError` of a server that refuses the login,
+    and ValueError if the password, a certificate or a key cannot be used.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Connection:
 
     @property
     def idle(self) -> bool:
-        """Whether it is as it should be between two commands: a server that has closed it, or says more, is heard."""
+        """Whether nothing has arrived since the last reply: neither the server's close nor an unexpected message."""
         return not select.select([self._sock], [], [], 0)[0]
 
     @property
@@ -63,12 +63,12 @@ class Connection:
             raise self._lost(error) from None
 
     def ask(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """The replies to commands that are sent together; errors stand in their places."""
+        """The replies to commands that are sent together, errors among them."""
         self.send_packed(packed(commands))
         return self.replies(len(commands))
 
     def receive(self) -> Any:
-        """The next reply; an error is one as well."""
+        """The next reply; an error is returned, not raised."""
         return self.replies(1)[0]
 
     def replies(self, count: int) -> list[Any]:
@@ -79,7 +79,7 @@ class Connection:
             raise self._lost(error) from None
 
     def wait(self, seconds: float) -> None:
-        """Until something has come, for `seconds` at most; it is passed over."""
+        """Wait until something has arrived, for `seconds` at most, and discard it."""
         try:
             self._sock.settimeout(seconds)
             if not self._sock.recv(ROOM):
@@ -95,7 +95,7 @@ class Connection:
     close = disconnect
 
     def take(self) -> socket.socket:
-        """The socket, for somebody who goes on with it; only where every reply has been read."""
+        """The socket, for a caller that takes it over; every reply must have been read."""
         return self._sock
 
     def _reply(self) -> Any:
@@ -124,7 +124,7 @@ def _open(url: RedisUrl, host: Host | None, timeout: float) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if not url.tls:
             return sock
-        from rdnscache.store.encryption import encrypted  # loading ssl takes longer than many commands do
+        from rdnscache.store.encryption import encrypted  # loading ssl takes longer than many commands run
 
         return encrypted(sock, url.tls_arguments, name)
     except OSError as error:
@@ -146,7 +146,7 @@ def _words(error: Exception) -> str:
 
 
 def packed(commands: Sequence[Sequence[Any]]) -> bytes:
-    """Commands as they are sent."""
+    """Commands in wire form (RESP)."""
     parts = []
     for command in commands:
         parts.append(b"*%d\r\n" % len(command))

@@ -1,53 +1,52 @@
-"""The Redis contract: every key, value, script and message, and nothing else. The only home of these facts in the code;
-the scripts about members and events are in `steering`, that of the hottest questions in `heat`.
+"""The Redis contract: every key, value, script and message, defined here only. The scripts about members and events are
+in `steering`, that of the hottest questions is in `heat`.
 
 Keys (`rdns` is the configurable prefix, 1 the version of this contract):
 
-    rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]        HASH    an entry: `info`, `answer`, `wire`, and perhaps `mac`
+    rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]        HASH    an entry: `info`, `answer`, `wire`, with a secret `mac`
     rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]#lead   STRING  the leader's token, for as long as its lease;
                                                               renewed while the leader is at work
     rdns:1:{<name>}:<TYPE>[:<CLASS>][:do][:cd]#wait   SET     the wake channels of the followers
     rdns:1:{<name>}:NXDOMAIN[:<CLASS>][:do][:cd]      HASH    an entry that holds for all types: the name does not exist
     rdns:1:control                                    STREAM  the last control events (flushes), capped
     rdns:1:{probe}:probe#lead, …#wait                 as above; claimed to see whether Redis works again
-    rdns:1:{<server>}:budget                          HASH    what the cluster may ask a server, and each node's share
-                                                              share of that; see `allotment`
+    rdns:1:{<server>}:budget                          HASH    the budget of an upstream, and each node's share of it;
+                                                              see `allotment`
     rdns:1:hot                                        ZSET    the questions asked most, as entry keys without prefix
-    rdns:1:{odd}:entries                              ZSET    entries that cannot be guessed from their name, and until
-                                                              when each may be there
-    rdns:1:{hour}:<minute since 1970>                 ZSET    what the cluster counted in a minute, see `hours`
+    rdns:1:{odd}:entries                              ZSET    entries whose keys cannot be guessed from a name, and
+                                                              until when each may exist
+    rdns:1:{hour}:<minute since 1970>                 ZSET    the counts of the cluster in a minute, see `hours`
     rdns:1:nodes                                      ZSET    the register: `<node>.<incarnation>.<worker>` of every
-                                                              worker, and when it last spoke; `since`: when it began
-    rdns:1:node:<node>.<incarnation>.<worker>         STRING  what a worker says of itself, as JSON
+                                                              worker, and its last heartbeat; `since`: its beginning
+    rdns:1:node:<node>.<incarnation>.<worker>         STRING  the report of a worker, as JSON
     rdns:1:{rdns:1:control}:flushing                  HASH    flushes under way, as events, and the ID of each
-    rdns:1:{again}:<ID>, {deleting}:<ID>              STRING  a worker announces a lost event again, deletes for a flush
+    rdns:1:{again}:<ID>, {deleting}:<ID>              STRING  locks: announcing a lost event again, deleting for a flush
     rdns:1:{<tag>}:swept                              STRING  in a Redis Cluster, for each primary: the flushes it has
                                                               been swept for
-    rdns:1:{<tag>}:sweeping                           STRING  a worker deletes there what the primary has lost
+    rdns:1:{<tag>}:sweeping                           STRING  lock: a worker repeats flushes that the primary has lost
     rdns:1:wake:<node>.<incarnation>.<worker>         channel where a worker is woken
     rdns:1:control                                    channel where control events are announced
-    rdns:1:acks                                       channel where workers say that they have applied one
+    rdns:1:acks                                       channel where workers confirm them
 
-Entries, claims, followers, marks and locks are of one version (VERSION). All else steers the whole cluster and stays
-under 1 (STEERING), whatever the version of the entries: the register, what workers say of themselves, events and their
-channels, budgets, the hottest questions, the last hour, wake channels. Its form is only ever added to. A worker tells
-its version in its report, as `contract`; who flushes deletes the entries of each version that somebody there tells of.
-So two things hold for every version: keys begin `<prefix>:<version>:{<name>}:<TYPE>`, with `#lead` behind for a claim,
-and `info` begins with `rcode=`.
+Entries, claims, followers, marks and locks belong to a version (VERSION). All else steers the whole cluster and stays
+under 1 (STEERING), whatever the version of the entries: the register, reports, events and their channels, budgets, the
+hottest questions, the last hour, wake channels. Its form is only ever extended. A worker's report has its version as
+`contract`; a flush deletes the entries of each version that is reported. So two things hold for every version: keys
+begin with `<prefix>:<version>:{<name>}:<TYPE>`, followed by `#lead` for a claim, and `info` begins with `rcode=`.
 
 `<name>` is the lower-case presentation form with its final dot; every octet of a label outside `[a-z0-9_-]` is `\\DDD`,
 so the braces hold the whole name, and an entry, its claim and its followers are in one cluster slot.
-The class is left out where it is IN. Behind `:cd` there may be `:ecs=192.0.2.0/24`: the client subnet that was told to
-the upstream (RFC 7871), with its lead and wait keys. What comes back with scope 0, for all, is stored under the key
-without it; everything else has `scope` in its `info`, behind `why`, as the upstream told it.
-Before that there may be `:via=0123456789abcdef`: a view has other servers asked than usual. The digest is made of
-whom it asks, how, and how long it keeps that, so it is the same for the same servers in views of other nodes.
+The class is left out if it is IN. After `:cd` there may be `:ecs=192.0.2.0/24`: the client subnet that was sent to
+the upstream (RFC 7871); it is in the lead and wait keys as well. A reply with scope 0, for all networks, is stored
+under the key without it; every other one has the upstream's `scope` in its `info`, after `why`.
+Before that there may be `:via=0123456789abcdef`: a view that asks upstreams of its own. It is a digest of these
+upstreams, how they are asked, and the limits of TTLs, so views of several nodes with the same ones share entries.
 
-NXDOMAIN holds for a name, not for a type (RFC 2308 section 5), so such a reply is stored once, at the name's NXDOMAIN
-key, whatever type was asked for; and whatever else is stored of a name deletes it there. A reply with a CNAME in front
-of the NXDOMAIN says that its own name exists, and stays with its type.
+NXDOMAIN holds for a name, not for a type (RFC 2308 section 5), so such a reply is stored once, under the name's
+NXDOMAIN key, whatever type was asked for; storing another answer for the name deletes it. An NXDOMAIN reply with a
+CNAME says that the name asked for exists, and is stored under its type.
 
-An entry's fields are made for people:
+An entry's fields are readable for people:
 
     info    rcode=NOERROR ttl=300 stale=3600 stored=2026-11-23T07:00:00Z from=192.0.2.53 node=n1
     answer  www.example.com. 300 IN A 192.0.2.1          (one record a line, zone-file form)
@@ -56,46 +55,47 @@ An entry's fields are made for people:
 
 `mac` is the ID of the secret that signed, a colon, and a MAC in hexadecimal: 16 octets of BLAKE2b over key, `info` and
 `wire`, a newline between. Its parameters: key, the BLAKE2b of the secret's text, 32 octets with person `rdnscache key`;
-salt, the ID; person, `rdnscache entry`. A node with secrets uses no entry whose `mac` none of them made, nor one whose
-`stored` and PTTL say ages more than 300 s apart: that is an old entry put back. So clocks may differ by that much.
+salt, the ID; person, `rdnscache entry`. A node with secrets uses no entry whose `mac` was made with none of them, nor
+one whose `stored` and PTTL give ages more than 300 s apart: an old entry put back. So clocks may differ by that much.
 
-`route`, behind `node`, is the zone that has upstreams of its own, where those were asked.
-A failure that is stored says `why` in its `info`, behind these: `said` (the upstream in `from` answered SERVFAIL) or
-`silent` (it answered other questions meanwhile, and this one never). These are facts about the name. A reader believes
-them when it would have asked that upstream itself, or its own node wrote them; else it asks its own upstreams. That an
-upstream cannot be reached is nobody's business but the leader's, and is not stored. `ede`, behind that, is the
-Extended DNS Error an upstream sent along (RFC 8914), with any answer.
+`route`, after `node`, is the zone whose own upstreams were asked.
+A stored failure has `why` in its `info`, after these: `said` (the upstream in `from` answered SERVFAIL) or
+`silent` (it answered other questions meanwhile, but never this one). These are facts about the name. A reader trusts
+them if it would have asked that upstream itself, or if its own node wrote them; else it asks its own upstreams. That
+the leader cannot reach an upstream says nothing about the name, and is not stored. `ede`, after that, is the Extended
+DNS Error that an upstream sent with any answer (RFC 8914).
 
 The data path reads `wire` and `info`, and `mac` if there is a secret. A key expires `ttl + stale` seconds after it was
 stored, so its age is `ttl + stale - PTTL` whatever the nodes' clocks say, and it is stale when less than `stale` is
 left.
 
-A wake message is the key of the question, the entry's `info`, its `mac` if it has one, and its `wire`, a newline
-between. It is fresh: age 0. A `wire` begins with a zero octet and a `mac` does not. With nothing behind the key it says
-that the leader has given its claim back, because it cannot reach its upstreams: a follower may lead.
+A wake message is the key of the question, the entry's `info`, its `mac` if it has one, and its `wire`, separated by
+newlines. The entry is fresh: its age is 0. A `wire` begins with a zero octet and a `mac` does not. A message with the
+key only says that the leader has given its claim back, because it cannot reach its upstreams: a follower may lead.
 A control event is a JSON object: `{"event": "flush"}` for everything, narrowed by `name`, `zone`, `type` and `rcode`;
-or `{"event": "reload"}` or `restart`, with `node` for one of them. The message is the event's ID, a space and the
-object, with the ID of the event before it as `after`: who does not know that one has missed something. A worker answers
-a flush on the channel for acknowledgements:
+or `{"event": "reload"}` or `restart`, with `node` for a single node. The message is the event's ID, a space and the
+object, with the ID of the preceding event as `after`: a worker that does not know that one has missed an event. A
+worker confirms a flush on the channel for acknowledgements:
 `{"event": "<ID>", "node": "n1", "incarnation": "1a2b3c4d", "worker": 0, "entries": 3}`.
-A second event says that its entries are deleted, with the ID of the first as `of`; until then the flush is in
-`flushing`, and who knows of it passes over what it means: an entry whose `seen`, the last word in `info`, is an earlier
-event or absent. That is the event which the node that stored it had heard of last.
-A question to all workers is no event and is not kept: `? {"event": "look", "id": "<any>", "name": "www.example.com."}`
-on the control channel; each says on the channel for acknowledgements, as `held`, what it has of that name in L1.
+A second event, with the ID of the first as `of`, says that its entries are deleted. Until then the flush is in
+`flushing`, and workers that know of it ignore the entries in its scope whose `seen`, the last word in `info`, is an
+earlier event or absent: the last event that the node which stored the entry had heard of.
+A question to all workers is not an event and is not kept: `? {"event": "look", "id": "<any>", "name":
+"www.example.com."}` on the control channel; each answers on the channel for acknowledgements, as `held`, with its
+entries of that name in L1.
 
-Only the holder of a claim stores: a fill with another token, or one that comes when the claim has run out, does
-nothing.
-A flush puts the token `flushed` in place of those of the leaders it meets: what these bring is for their own clients,
-their followers are woken with nothing, and the next to ask leads.
+Only the holder of a claim stores: a fill with another token, or after the claim has expired, does nothing.
+A flush replaces the tokens of current leaders by `flushed`: their answers go to their own clients only, their followers
+are woken without an answer, and the next worker to claim leads.
 
-The mark of a primary of a Redis Cluster is the IDs of the flushes whose entries are deleted there, the newest first, a
-space between, 200 at most; `<ID>?` where a worker has deleted them while the flush was under way. `<tag>` is six octal
-digits, made so that the key is in the first slot that the primary has. The mark is written behind the last deletion,
-over the same connection: whoever has it, a replica that takes over for instance, has deleted the entries as well.
+The mark of a primary of a Redis Cluster is the IDs of the flushes whose entries are deleted there, the newest first,
+separated by spaces, 200 at most; `<ID>?` if a worker deleted them while the flush was under way. `<tag>` is six octal
+digits, chosen so that the key is in the first slot of the primary. The mark is written after the last deletion, over
+the same connection: a server that has it, such as a promoted replica, has deleted the entries as well.
 
-The incarnation is 8 hexadecimal digits that a node makes when it starts: two nodes of one name differ in it. Times in
-the register are by the clock of Redis, in seconds. Whoever finds itself missing there enters all it knows again.
+The incarnation is 8 hexadecimal digits that a node makes when it starts; two nodes with the same name differ in it.
+Times in the register are by the clock of Redis, in seconds. A worker that finds itself missing there enters all the
+workers it knows again.
 """
 
 from __future__ import annotations
@@ -137,25 +137,25 @@ from rdnscache.store.packing import spell, widen
 from rdnscache.store.script import Script
 
 VERSION = "1"
-#: In the keys and channels that all versions share.
+#: The version in the keys and channels that all versions share.
 STEERING = "1"
-#: How `stored` is written, in UTC.
+#: The format of `stored`, in UTC.
 TIME_FORM = "%Y-%m-%dT%H:%M:%SZ"
 #: Control events kept for nodes that lost their connection.
 EVENTS_KEPT = 1000
-#: Seconds between two words of a worker about itself.
+#: Seconds between two heartbeats of a worker.
 BEAT = 2.0
-#: Seconds without a word after which a worker counts as away.
+#: Seconds without a heartbeat after which a worker counts as away.
 SILENCE = 3 * BEAT + 0.5
-#: Seconds for which a worker that said no goodbye is remembered.
+#: Seconds for which a worker that has not signed off is remembered.
 MEMBER_TTL = 3600
 
-#: Stands for the ID of an event in a question to all workers.
+#: Replaces the ID of an event in a question to all workers.
 LOOK = b"?"
-#: Seconds for which a claim holds at most. The same for all nodes, whatever their options: a claim that would hold
-#: longer is nobody's, and is taken over.
+#: The maximum lease of a claim in seconds, for all nodes, whatever their options: a longer one was not set by a node
+#: and is taken over.
 LEASE = 1.5
-#: What follows an entry's key in its claim's.
+#: The suffix that makes an entry's key the key of its claim.
 CLAIM_SUFFIX = "#lead"
 #: The token a flush leaves.
 FLUSHED = b"flushed"
@@ -163,16 +163,16 @@ FLUSHED = b"flushed"
 #: Octets of `info` that are read, and of `mac`.
 LONGEST_INFO = 400
 
-#: ARGV[5] of a claim for which nothing counts as fresh: what is there is not believed.
+#: ARGV[5] of a claim for which no entry counts as fresh, because the one in Redis is not trusted.
 NOTHING_FRESH = 10**12
 
 #: KEYS entry, lead, wait, the name's NXDOMAIN; ARGV token, lease in ms, wake channel, 1 if we have followed already, ms
 #: that an entry must have left to count as fresh, and with a secret the name of the field `mac`.
-#: Returns a verdict (outcomes.Verdict), rest of the lease in ms, PTTL of the entry, 1 where it is the name's NXDOMAIN,
+#: Returns a verdict (outcomes.Verdict), rest of the lease in ms, PTTL of the entry, 1 if it is the name's NXDOMAIN,
 #: wire, info, and with a secret mac; wire and info are nil without an entry.
-#: A value of another type counts as absent; the reader deletes what it cannot use. One too large is not sent at all.
-#: Most claims are for what is not there, and go by plain commands: SET NX of the lead, then EXISTS of both entries,
-#: both at once; in this order, since who fills stores first. Where something is found, it follows with that token.
+#: A value of another type counts as absent; the reader deletes what it cannot use. One that is too large is deleted.
+#: Most claims find nothing, so plain commands are sent first, in one packet: SET NX of the lead, then EXISTS of both
+#: entries; in this order, since a fill stores before it frees the lead. If they find something, this script follows.
 CLAIM = Script(
     b"""
 local fresh, left, for_name, wire, info, mac = false, 0, 0, false, false
@@ -205,7 +205,7 @@ end
 local rest, owner = redis.call('PTTL', KEYS[2]), redis.pcall('GET', KEYS[2])
 if owner == ARGV[1] then return {2, rest, left, for_name, wire, info, mac} end
 local flushed = ARGV[4] == '0' and owner == 'flushed'
-if rest < 0 or rest > %(lease)d or flushed then -- with no expiry, or a later one, it is not a node's
+if rest < 0 or rest > %(lease)d or flushed then -- nodes set no claim without expiry, or with a later one
   redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
   return {2, tonumber(ARGV[2]), left, for_name, wire, info, mac}
 end
@@ -219,7 +219,7 @@ return {3, rest, left, for_name, wire, info, mac}
     % {b"wire": TCP_SIZE, b"info": LONGEST_INFO, b"lease": round(LEASE * 1000)}
 )
 
-#: KEYS entry, lead, wait; ARGV token, lease in ms. From a leader that is still at work: renews its lease.
+#: KEYS entry, lead, wait; ARGV token, lease in ms. Renews the lease of a leader that is still at work.
 RENEW = Script(
     b"""
 if redis.pcall('GET', KEYS[2]) == ARGV[1] then redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
@@ -227,15 +227,15 @@ return 0
 """
 )
 
-#: What a fill does, beside waking the followers: `store` replaces the entry, `name` the name's NXDOMAIN; `failure` is
-#: stored where nothing is that can be used; `pass` (TTL 0) is not stored; `release` gives the claim back, unanswered.
+#: What a fill does besides waking the followers: `store` replaces the entry, `name` the name's NXDOMAIN; `failure` is
+#: stored unless there is an answer; `pass` (TTL 0) is not stored; `release` gives the claim back without an answer.
 STORE, STORE_NAME, FAILURE, PASS, RELEASE = b"store", b"name", b"failure", b"pass", b"release"
 
 #: KEYS entry, lead, wait, the name's NXDOMAIN; ARGV token, kind, lifetime in ms, info, answer, wire, and with a secret
 #: `mac` and the MAC.
-#: Returns -1 when the claim is not ours any more, else how many channels were woken. An answer of somebody who has lost
-#: the claim may be older than a flush, so nobody hears it: a worker that waits since before the flush may by now have
-#: others waiting for the same who came after it. pcall: a full Redis must not keep the claim.
+#: Returns -1 if the claim is not ours any more, else the number of channels woken. The answer of a worker that has lost
+#: its claim may be older than a flush, so it is not published: among the followers there may be queries from after the
+#: flush. pcall: the claim must be freed even if Redis is full.
 FILL = Script(
     b"""
 local owner, kind = redis.pcall('GET', KEYS[2]), ARGV[2]
@@ -295,7 +295,7 @@ def _tail(key: bytes) -> bytes:
 
 
 class Names:
-    """The keys and channels of one prefix; entries are those of one version."""
+    """The keys and channels for a prefix; those of entries are for one version."""
 
     def __init__(self, prefix: str, version: str = "") -> None:
         self._prefix = prefix
@@ -308,9 +308,9 @@ class Names:
         self.nodes = f"{self.steering}nodes".encode()
         self.hot = f"{self.steering}hot".encode()
         self.odd = f"{self.root}{{odd}}:entries".encode()
-        #: In the slot of the control stream.
+        #: This key is in the slot of the control stream.
         self.flushing = f"{self.steering}{{{self.steering}control}}:flushing".encode()
-        #: Characters of an entry's key: more is not looked at.
+        #: Maximum characters of an entry's key.
         self._longest = len(self.root) + LONGEST_TEXT + 130
         self._key = re.compile(
             re.escape(self.root)
@@ -321,7 +321,7 @@ class Names:
         )
 
     def of(self, version: str) -> Names:
-        """Those of another version."""
+        """The names for another version."""
         return Names(self._prefix, version)
 
     def wake(self, worker_id: str) -> bytes:
@@ -331,11 +331,11 @@ class Names:
         return f"{self.steering}node:{worker_id}".encode()
 
     def probe(self, tag: str = "probe") -> bytes:
-        """No question's: what is claimed to see whether claims work, at the server that a tag leads to."""
+        """The key of an entry that never exists: a probe claims it, at the server of the tag's slot."""
         return f"{self.root}{{{tag}}}:probe".encode()
 
     def budget(self, server: str) -> bytes:
-        """Of a server, named as in URLs."""
+        """The budget of a server, named as in URLs."""
         return f"{self.steering}{{{server}}}:budget".encode()
 
     def again(self, event_id: str) -> bytes:
@@ -355,7 +355,7 @@ class Names:
         return f"{self.steering}{{hour}}:{minute}".encode()
 
     def entries_of(self, name: bytes) -> str:
-        """What begins the keys of all entries of a name."""
+        """The beginning of the keys of all entries of a name."""
         return f"{self.root}{{{name_text(name)}}}:"
 
     def entry(self, key: bytes) -> bytes:
@@ -368,12 +368,12 @@ class Names:
         return widen(entry, _NAME_WORD)
 
     def words(self, text: str) -> tuple[str, str] | None:
-        """Name and type of an entry, as its Redis key has them; None where it has not the form of one."""
+        """The name and type in an entry's Redis key; None if it does not have that form."""
         match = self._key.fullmatch(text) if len(text) <= self._longest else None
         return (match["name"], match["type"]) if match is not None else None
 
     def question(self, text: str) -> bytes | None:
-        """The key a Redis key stands for; None when it is not an entry's."""
+        """The question's key for an entry's Redis key; None if it is not an entry's."""
         match = self._key.fullmatch(text) if len(text) <= self._longest else None
         if match is None:
             return None

@@ -1,5 +1,4 @@
-"""Reading what Redis holds, in the form that `contract` describes, of which nothing is trusted; and how a fill writes
-`info`."""
+"""Reading entries from Redis, in the form that `contract` describes, without trusting them; and writing `info`."""
 
 from __future__ import annotations
 
@@ -57,9 +56,9 @@ class Told:
 
 
 class Lifetime(Enum):
-    """What stands for a PTTL where there is none."""
+    """A value in place of a PTTL."""
 
-    #: The entry has just been made: all of its time is left.
+    #: The entry has just been made: its whole lifetime is left.
     WHOLE = "whole"
 
 
@@ -75,10 +74,10 @@ def decode(
     limits: Limits = LIMITS,
     parsed: Reply | None = None,
 ) -> Entry | None:
-    """The entry for a question from what Redis holds; None when it cannot be used. `parsed` is the wire, if it is.
+    """The entry for a question from its fields in Redis; None if it cannot be used. `parsed`: the parsed wire, if any.
 
-    Checked: the form of `info`, that `wire` is a whole reply to this very question, and that the time left (its PTTL,
-    in ms) is set and not longer than the entry's own times. These, and the TTLs, are brought into the limits.
+    Checks the form of `info`, that `wire` is a complete reply to exactly this question, and that the time left (its
+    PTTL, in ms) is set and not longer than the entry's lifetime. Lifetime and TTLs are brought within the limits.
     """
     if not isinstance(info, bytes) or not isinstance(wire, bytes):
         return None
@@ -86,7 +85,7 @@ def decode(
     reply = parsed or (parse_reply(wire) if told is not None else None)
     if told is None or reply is None or reply.rcode > 15 or not _answers(key, reply):
         return None
-    if len(reply.wire) != len(wire):  # OPT, or octets behind the last record: nothing a node stores
+    if len(reply.wire) != len(wire):  # nodes store no OPT record, and no octets after the last record
         return None
     ttl, stale = told.ttl, told.stale
     lifetime = (ttl + stale) * 1000
@@ -184,7 +183,7 @@ def _answers(key: bytes, reply: Reply) -> bool:
 
 
 def read_wake(message: bytes) -> tuple[bytes, bytes, bytes, bytes | None]:
-    """The key, `info`, `wire` and `mac` of a wake message; None for the last where it has none."""
+    """The key, `info`, `wire` and `mac` of a wake message; the last is None if it has none."""
     name, _, rest = message.partition(b"\n")
     info, _, wire = rest.partition(b"\n")
     mac = None
@@ -224,7 +223,7 @@ def info_text(
     scope: int = NO_SCOPE,
     seen: str = "",
 ) -> str:
-    """How an entry came about, in words."""
+    """The field `info` of an entry; see `contract`."""
     text = f"rcode={rcode_text(rcode)} ttl={ttl} stale={stale} stored={stored} from={source} node={node}"
     text += f" route={route}" if route else ""
     text += f" why={why}" if why else ""

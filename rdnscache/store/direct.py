@@ -1,7 +1,7 @@
-"""One Redis server, as commands use it: over connections like those of links, without redis-py.
+"""A client of one Redis server for commands, without redis-py.
 
-Loading redis-py takes longer than most commands do. What is here has the names that redis-py's client has, as far as
-commands need them; replies are read within the same bounds as a link's.
+Loading redis-py takes longer than most commands run. The methods needed by commands have the names they have in
+redis-py's client; replies are read within the same limits as those of links.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rdnscache.store.connection import Connection
 
 
 class _Commands:
-    """What commands say to a server, by the names that redis-py has for it."""
+    """Commands to a server, under the names of redis-py's methods."""
 
     def execute_command(self, *command: Any) -> Any:
         raise NotImplementedError
@@ -57,7 +57,7 @@ class _Commands:
         return self.execute_command("SET", key, value, *expiry, *(("NX",) if nx else ()))
 
     def zrevrange(self, key: Any, start: int, end: int, withscores: bool) -> Any:
-        """Members with scores, in pairs; it is not asked for without."""
+        """Members and scores in turn; `withscores` must be true."""
         return self.execute_command("ZREVRANGE", key, start, end, "WITHSCORES")
 
     def zscore(self, key: Any, member: Any) -> Any:
@@ -68,12 +68,12 @@ class _Commands:
 
 
 class Direct(_Commands):
-    """A server; its connections are kept for the next command. Every method raises StoreDown, hiredis.ReplyError."""
+    """A server; its connections are kept for later commands. Every method raises StoreDown and hiredis.ReplyError."""
 
     def __init__(self, url: RedisUrl, timeout: float, find: Callable[[], Host | None] = lambda: None) -> None:
         self._url = url
         self._timeout = timeout
-        #: Where it is for now, if not where the URL says.
+        #: Returns its current address, or None for that of the URL.
         self._find = find
         self._kept: list[Connection] = []
 
@@ -90,12 +90,12 @@ class Direct(_Commands):
         return Connection(self._url, self._timeout, self._find())
 
     def release(self, connection: Connection) -> None:
-        """Take one back that is as it was; one that is not was disconnected."""
+        """Keep a connection for the next command, unless it is closed."""
         if not connection.closed:
             self._kept.append(connection)
 
     def ask(self, *commands: Sequence[Any]) -> list[Any]:
-        """The replies to commands; errors stand in their places."""
+        """The replies to commands, errors among them."""
         connection = self.get_connection()
         try:
             told = connection.ask(commands)
@@ -139,7 +139,7 @@ class DirectPipeline(_Commands):
 
 
 class DirectLine:
-    """One connection of a server, as `redis_py.Line` is one of a cluster's."""
+    """One connection to a server, with the methods of `redis_py.Line`, which is one to a cluster's server."""
 
     def __init__(self, server: Direct) -> None:
         self._server = server
@@ -157,7 +157,7 @@ class DirectLine:
         return self._connection.ask(commands)
 
     def send(self, command: Sequence[Any]) -> None:
-        """Ask, without waiting for the reply."""
+        """Send a command without waiting for the reply."""
         self._connection.send_command(*command)
 
     def send_packed(self, commands: bytes) -> None:
@@ -169,5 +169,5 @@ class DirectLine:
         return self._connection.replies(count)
 
     def receive(self) -> Any:
-        """The next reply; an error is one as well."""
+        """The next reply; an error is returned, not raised."""
         return self._connection.receive()

@@ -1,4 +1,4 @@
-"""TLS towards Redis, as the parameters of its URL say."""
+"""TLS connections to Redis, with the parameters of its URL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CHECKS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl
 
 
 def encrypted(sock: socket.socket, told: Mapping[str, Any], name: str) -> ssl.SSLSocket:
-    """The socket after a handshake with the server of that name; it is closed where that fails.
+    """The socket after a TLS handshake with the server `name`; it is closed if that fails.
 
     Raises OSError, and ValueError for files and ciphers that cannot be used.
     """
@@ -25,9 +25,9 @@ def encrypted(sock: socket.socket, told: Mapping[str, Any], name: str) -> ssl.SS
 
 
 def _context(told: Mapping[str, Any]) -> ssl.SSLContext:
-    """Made for each connection: certificates are renewed."""
+    """The context of one connection; made anew each time, since certificates are renewed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False  # without it, the next line may say anything
+    context.check_hostname = False  # must be off before verify_mode may be set to CERT_NONE
     context.verify_mode = _CHECKS[told.get("ssl_cert_reqs", "required")]
     context.check_hostname = told.get("ssl_check_hostname", True) and context.verify_mode != ssl.CERT_NONE
     try:
@@ -40,5 +40,5 @@ def _context(told: Mapping[str, Any]) -> ssl.SSLContext:
         if "ssl_ciphers" in told:
             context.set_ciphers(told["ssl_ciphers"])
     except (OSError, ValueError) as error:  # SSLError is an OSError
-        raise ValueError(f"what the URL of Redis says about TLS cannot be used: {error}") from None
+        raise ValueError(f"the TLS parameters in the URL of Redis cannot be used: {error}") from None
     return context

@@ -1,4 +1,4 @@
-"""The control stream as a worker reads it: page by page, each event up to a bound, and what an error means."""
+"""The control stream as a worker reads it: page by page, with a limit on the size of each event."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from rdnscache.store.contract import EVENTS_KEPT, Names
 from rdnscache.store.servers import Servers
 from rdnscache.store.steering import LONGEST_EVENT, LONGEST_FLUSH, MOST_UNDER_WAY, NEWEST, READ, ROLL, UNDER_WAY
 
-#: Before the first event.
+#: The ID before that of the first event.
 NO_EVENT = b"0-0"
-#: In place of an event that was not asked for.
+#: In place of an event that was not read.
 NOT_READ = b"-"
-#: Events read in one go.
+#: Events read at once.
 PAGE = 100
 #: The ID of an event, and the event.
 Event = tuple[bytes, bytes]
 
 
 class Stream:
-    """Every method raises StoreRefused, or StoreDown where Redis may well tell before long."""
+    """Every method raises StoreRefused, or StoreDown if Redis is likely to answer soon."""
 
     def __init__(self, names: Names, servers: Servers) -> None:
         self._servers = servers
@@ -32,7 +32,7 @@ class Stream:
         self._flushing = names.flushing
 
     def newest(self, count: int) -> list[Event]:
-        """The newest events, oldest first, without what is in them."""
+        """The IDs of the newest events, oldest first, without their content."""
         return [
             (event_id, NOT_READ) for event_id in reversed(self._ask(b"EVAL", NEWEST.source, b"1", self._key, count))
         ]
@@ -42,7 +42,7 @@ class Stream:
         return self._read(b"+", count, b"back")[::-1]
 
     def since(self, known: bytes) -> list[Event]:
-        """An event and those after it, as far as they are kept."""
+        """An event and those after it, if they are still kept."""
         found: list[Event] = []
         start = known if known != NO_EVENT else b"-"
         while len(found) <= EVENTS_KEPT:
@@ -54,20 +54,20 @@ class Stream:
         return found
 
     def before(self, known: bytes) -> bytes:
-        """The event that was the last one before this."""
+        """The ID of the last event before this one."""
         found = self._read(b"(" + known, 1, b"back")
         return found[0][0] if found else NO_EVENT
 
     def under_way(self) -> Sequence[Any]:
-        """Flushes whose entries may still be in Redis: the event that ordered one, and its ID, in turn."""
+        """The flushes whose entries may still be in Redis: the event of each and its ID, in turn."""
         return self._ask(*self.look_under_way())
 
     def look_under_way(self) -> tuple[bytes | int, ...]:
-        """The command for that."""
+        """The command that `under_way` sends."""
         return b"EVAL", UNDER_WAY.source, b"1", self._flushing, 2 * MOST_UNDER_WAY, LONGEST_FLUSH
 
     def register_age(self) -> float:
-        """How long ago the cluster's register began, in seconds."""
+        """The age of the cluster's register in seconds."""
         told = self._ask(b"EVAL", ROLL.source, b"1", self._register, 1, 0)
         return float(told[1])
 
@@ -80,5 +80,5 @@ class Stream:
         if isinstance(reply, hiredis.ReplyError):
             raise StoreRefused.of(reply, "control events cannot be read")
         if not isinstance(reply, list):
-            raise StoreDown("control events cannot be read: that is no list")
+            raise StoreDown("control events cannot be read: the reply is not a list")
         return reply

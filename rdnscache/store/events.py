@@ -1,11 +1,11 @@
-"""Control events: what a person tells all workers at once, how a worker catches up, and the proof that it is done.
+"""Control events: orders to all workers, how a worker catches up with them, and its confirmations.
 
-An event is announced on the control channel and kept in the control stream. Each worker applies it and says so on the
-channel for acknowledgements. A worker that was away applies what it missed before it uses Redis again; one that has
-missed a single message notices by the next, or by looking at the newest event with each heartbeat.
+An event is announced on the control channel and kept in the control stream. Each worker applies it and confirms that on
+the channel for acknowledgements. A worker that was away applies the events it missed before it uses Redis again; one
+that has missed a single message notices at the next one, or when it looks at the stream with each heartbeat.
 
-Where a worker knows of events that the stream does not have, Redis has gone back in time, and what these events had
-deleted may be there again: they are announced once more.
+If a worker knows of events that the stream lacks, Redis has gone back in time, and entries that these events deleted
+may be back: the events are announced again.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ from rdnscache.store.steering import LONGEST_EVENT, SEEN, UNCONFIRMED, WorkerId,
 log = logging.getLogger(__name__)
 
 _EVENT_ID = re.compile(rb"[0-9]{1,19}-[0-9]{1,19}")
-#: Where there is none yet.
+#: The last event of an empty stream.
 FIRST = [(NO_EVENT, NOT_READ)]
-#: Events that are for the supervisor: it reads its configuration again, or makes way for its next image.
+#: Events for the supervisor: it reads its configuration again, or is replaced by its next image.
 ORDERS = ("reload", "restart")
-#: The event that says that names are decided otherwise.
+#: The event that says that the policy for names has changed.
 POLICY = "policy"
-#: Flushes that wait to be applied; with more of them everything is forgotten.
+#: Flushes that wait to be applied; with more of them everything is flushed.
 MOST_WAITING = 64
-#: Of the events a worker learns of at once, as many are confirmed.
+#: When a worker learns of several events at once, the last CONFIRMED of them are confirmed.
 CONFIRMED = 20
-#: Seconds between two looks into the stream, doubled as often while messages keep being missed. When it could not be
-#: read as often, L1 is forgotten.
+#: Seconds between two readings of the stream, doubled up to MOST_FAILURES times while messages keep being missed. After
+#: MOST_FAILURES failures in a row L1 is flushed.
 AGAIN, MOST_FAILURES = 0.05, 5
-#: Seconds that a register may be older than our last look at it, for being new.
+#: Tolerance in seconds when deciding whether the register is newer than our last look at the stream.
 NEW = 1.0
 
 
 def _first_of(told: dict[str, Any], event_id: bytes) -> bytes:
-    """The event that announced a flush for the first time: this one, unless it says that it is the second."""
+    """The event that announced a flush first: this one, unless it says that it is the second."""
     first = str(told.get("of", "")).encode("ascii", "replace")
     return first if _EVENT_ID.fullmatch(first) and order(first) < order(event_id) else event_id
 
@@ -71,7 +71,7 @@ def _is_policy(raw: bytes) -> bool:
 
 
 class Control:
-    """This worker's ear for control events; `flushes` are those that it knows of."""
+    """Receives and applies control events in this worker; `flushes` are those that it knows of."""
 
     def __init__(
         self, names: Names, worker_id: WorkerId, local: Local, flushes: Flushes, servers: Servers, chores: Chores
@@ -86,40 +86,40 @@ class Control:
         self._chores = chores
         self._policy = PolicyEvents(names, servers, local, self._confirm)
         self._servers = servers
-        #: Whether we know all events up to now; not while the connection is new.
+        #: Whether all events up to now are known; not while the connection is new.
         self.caught_up = False
-        #: The last event applied; None before the first attach, when there is nothing yet that a flush could mean.
+        #: The last event applied; None before the first attach, when L1 is still empty.
         self._last: bytes | None = None
         #: When that was last seen in the stream (monotonic).
         self._sure = 0.0
         self.flushes = flushes
-        #: What was said that nobody can read.
+        #: Warnings about unreadable messages.
         self.odd = Throttled(log)
-        #: Events learnt after the fact, or not at all.
+        #: Events learnt late, or not at all.
         self.missed = 0
-        #: Events of which we were told that not everybody confirmed them.
+        #: Events reported to this worker as not confirmed by all.
         self.unconfirmed = 0
-        #: The event after our last one, as of the last look, if there was one.
+        #: The event after our last one at the last look; empty if there was none.
         self._later = b""
-        #: Whether our last event could not be read: then it may be of any size, and is not asked for again.
+        #: Whether our last event could not be read: then it may be of any size, and is not read again.
         self._bulky = False
-        #: Flushes of L1 that are still to be done, each with the events it is for.
+        #: Flushes of L1 that wait to be done, each with its events.
         self._waiting: deque[tuple[Scope, Sequence[bytes]]] = deque()
         self._forgetting = Forgetting(lambda ids: self._begin(Scope(), ids))
         self._sweeper: gevent.Greenlet | None = None
         self._looks = Looks(names, self._worker_id, local, servers, self._unread)
-        #: Whether something has been missed, and who sees to it.
+        #: Whether an event has been missed, and the greenlet that learns which.
         self._gap = False
         self._mender: gevent.Greenlet | None = None
 
     @property
     def seen(self) -> str:
-        """The event that we have heard of last; empty when there was none."""
+        """The last event heard of; empty if there was none."""
         last = self._last or NO_EVENT
         return last.decode() if last != NO_EVENT else ""
 
     def hear(self, payload: bytes) -> None:
-        """An event that has just been announced. Called in the hub."""
+        """Apply an event that has just been announced. Called in the hub."""
         event_id, _, raw = payload[: LONGEST_EVENT + 100].partition(b" ")
         if event_id == LOOK:
             return self._looks.ask(raw)
@@ -140,9 +140,9 @@ class Control:
         return None
 
     def _follow_on(self, event_id: bytes, raw: bytes, told: dict[str, Any] | None) -> None:
-        """Note an event, if it is the next one; else find out what happened in between."""
+        """Note an event if it is the next one; else learn which ones were missed."""
         last = self._last or NO_EVENT
-        if not self.caught_up or order(event_id) <= order(last):  # it will be learnt, or has been
+        if not self.caught_up or order(event_id) <= order(last):  # it is learnt while catching up, or is known
             return
         if told is not None and str(told.get("after")).encode("ascii", "replace") == last:
             self._set_last(event_id, raw)
@@ -150,13 +150,13 @@ class Control:
             self.learn_anew()
 
     def opened(self) -> None:
-        """A new connection: it is to be learnt what was missed before L1 answers again."""
+        """There is a new connection: L1 does not answer until missed events are known."""
         self.caught_up = False
         self._later = b""
         self._local.hold()
 
     def look(self) -> None:
-        """See whether we know all events there are, and what is to be deleted still."""
+        """Check with each heartbeat whether all events are known, and which flushes still have entries to delete."""
         self._servers.touch()
         self._servers.send(self.stream.look_under_way(), self._under_way)
         last = self._last or NO_EVENT
@@ -166,10 +166,10 @@ class Control:
         )
 
     def _compare(self, last: bytes, result: Any) -> None:
-        """Take what Redis tells of the event that was our last.
+        """Take the reply about the event that was our last one.
 
-        One after it that was there at the look before is to be known by now: where messages pass from node to node they
-        can get lost on a connection that lives. And the one that we know cannot be missing.
+        If the stream lacks it, or has a later one that was there at the previous look already, messages were missed:
+        between the nodes of a Redis Cluster they can get lost although our connection works.
         """
         reply = result[0] if isinstance(result, list) else result
         if not self.caught_up or not isinstance(reply, list) or last != (self._last or NO_EVENT):
@@ -189,7 +189,7 @@ class Control:
                 self._servers.send(lock, partial(self._delete, flush, scope))
 
     def _delete(self, flush: bytes, scope: Scope, result: Any) -> None:
-        """Unless another worker does it."""
+        """Delete the entries of a flush if the lock was obtained; else another worker does it."""
         if isinstance(result, list) and result[0] in (b"OK", "OK"):
             self._chores.delete(flush, scope)
 
@@ -197,9 +197,9 @@ class Control:
         self._local.release()
 
     def catch_up(self) -> None:
-        """Apply what was missed; forget everything when that cannot be known. Called while the link is attaching.
+        """Apply missed events; flush everything if they cannot be known. Called while the link is attaching.
 
-        Raises StoreDown when Redis will be able to tell before long.
+        Raises StoreDown if Redis is likely to answer soon.
         """
         self._learn(attaching=True)
         self._policy.learn()
@@ -207,13 +207,13 @@ class Control:
         self._local.release()
 
     def learn_anew(self) -> None:
-        """A message was lost, or may have been: learn what it was, without letting go of the connection."""
+        """Read the stream because a message may have been lost; the connection is kept."""
         self._gap = True
         if self._mender is None:
             self._mender = gevent.spawn(self._mend)
 
     def _mend(self) -> None:
-        """Until nothing is missing, or the connection is lost: then it is learnt while attaching."""
+        """Read the stream until nothing is missing, or the connection is lost: then `catch_up` does it."""
         failures = looks = 0
         try:
             while self._gap and self.caught_up and self._servers.attached:
@@ -231,7 +231,7 @@ class Control:
             self._mender = None
 
     def _learn(self, attaching: bool) -> None:
-        """Read the stream from the last event on."""
+        """Read the stream from the last known event on and apply the events after it."""
         known, under_way = self._last, self.flushes.under_way
         heard = list(under_way)
         try:
@@ -240,9 +240,9 @@ class Control:
         except StoreRefused as problem:
             log.warning("flush events cannot be read, so L1 is emptied: %s", problem)
             return self._forget()
-        if known is None:  # whatever L1 holds may be older than the last flush
+        if known is None:  # entries in L1 may be older than the last flush
             self._first_look(events)
-        elif len(events) > EVENTS_KEPT:  # more than anybody keeps: not all have been read
+        elif len(events) > EVENTS_KEPT:  # not all of them have been read
             self.missed += len(events)
             events = self.stream.newest(CONFIRMED)
             self._set_last(*(events or FIRST)[-1])
@@ -265,7 +265,7 @@ class Control:
         return None
 
     def _first_look(self, events: list[tuple[bytes, bytes]]) -> None:
-        """Note what there is, and which flushes were done before: a shard that goes back could bring them back."""
+        """Note the last event and the flushes done before: a shard that goes back in time could undo them."""
         self._set_last(*(events or FIRST)[-1])
         last = self._last or NO_EVENT
         self.flushes.begin(last, last)
@@ -277,7 +277,7 @@ class Control:
             self._forget()
 
     def _apply(self, events: list[tuple[bytes, bytes]]) -> None:
-        """Events that were missed, in their order."""
+        """Apply missed events in their order."""
         self.missed += len(events)
         scopes = []
         for event_id, raw in events:
@@ -295,9 +295,9 @@ class Control:
             log.info("flushed %d entries from L1, of flushes that were missed: %s", count, "; ".join(map(str, scopes)))
 
     def _lose(self, known: bytes, events: list[tuple[bytes, bytes]]) -> None:
-        """The last event we know is not in the stream: too many came since, or Redis does not know of it any more.
+        """Handle a stream without our last event: too many came since, or Redis has gone back in time.
 
-        Nothing is taken for known before what was lost is deleted again. Raises StoreDown when that cannot be done.
+        Events become known only after the entries of lost flushes are deleted again. Raises StoreDown if that fails.
         """
         lost = self._lost(known) if len(events) < EVENTS_KEPT - 1 else []
         self._forget()
@@ -309,35 +309,35 @@ class Control:
         self.flushes.begin(self._last or NO_EVENT, known)
 
     def _lost(self, known: bytes) -> list[tuple[bytes, Scope]]:
-        """The flushes that Redis has forgotten; none when it has forgotten the entries as well."""
+        """The flushes that Redis has lost; none if it has lost the entries as well."""
         if self.stream.register_age() < time.monotonic() - self._sure + NEW:
-            return []  # a new register: Redis has restarted empty
+            return []  # the register is new: Redis has restarted empty
         return self.flushes.lost(known, self.stream.before(known))
 
     def _set_last(self, event_id: bytes, raw: bytes) -> None:
         self._last, self._bulky, self._sure = event_id, not raw, time.monotonic()
 
     def _read(self, raw: bytes) -> dict[str, Any] | None:
-        """An event's fields; None, with a warning, when it cannot be read: then it could mean anything."""
+        """An event's fields; None, with a warning, if it cannot be read: then it counts as a flush of everything."""
         try:
             told = read_object(raw, LONGEST_EVENT)
             if isinstance(told.get("event"), str):
                 return told
-            problem = "no event in it"
+            problem = "it has no field `event`"
         except ValueError as error:
             problem = str(error)
-        self._unread(f"a control event could not be read, so L1 is forgotten ({problem})", raw)
+        self._unread(f"a control event cannot be read, so L1 is emptied ({problem})", raw)
         return None
 
     def _scope(self, told: dict[str, Any]) -> Scope:
         try:
             return Scope.of(told)
         except ValueError as error:
-            self._unread(f"a flush could not be read, so everything is flushed ({error})", str(told).encode())
+            self._unread(f"a flush cannot be read, so everything is flushed ({error})", str(told).encode())
             return Scope()
 
     def _unread(self, problem: str, raw: bytes) -> None:
-        """Anyone who may publish can send as many as they like: the log is not theirs to fill."""
+        """Log a message that cannot be read; throttled, since anyone who may publish can send any number of them."""
         self.odd.warn(f"{problem}: {raw[:200]!r}", time.monotonic())
 
     def _forget(self) -> None:
@@ -345,7 +345,7 @@ class Control:
         self._local.sweep([Scope()])
 
     def _note(self, event_id: bytes, scope: Scope, first: bytes) -> bool:
-        """Note a flush; returns whether L1 is to be swept: not at its end, when it has been under way for us."""
+        """Note a flush; returns whether L1 has to be swept: not at its end, if its beginning was heard."""
         self.flushes.note(event_id, scope, first)
         if first != event_id:
             return not self.flushes.under_way.end(first)
@@ -361,7 +361,7 @@ class Control:
             self._begin(scope, [event_id])
 
     def _begin(self, scope: Scope, ids: Sequence[bytes]) -> None:
-        """Take flights out of the way now, and sweep L1 as soon as it is its turn."""
+        """Begin a flush for flights now, and sweep L1 after the flushes that wait already."""
         self._local.begin_flush(scope)
         self._waiting.append((scope, ids))
         if len(self._waiting) > MOST_WAITING:
@@ -375,7 +375,7 @@ class Control:
         breath = Breath()
         try:
             while self._waiting:
-                breath.take()  # many small ones are long as well
+                breath.take()  # many short sweeps take long as well
                 waiting = list(self._waiting)
                 self._waiting.clear()
                 events = [ids for _, ids in waiting]

@@ -1,4 +1,4 @@
-"""The flushes a worker remembers, and what of them a Redis has lost that went back in time. No connection in here."""
+"""The flushes a worker remembers, and which of them a Redis that went back in time has lost. No connection in here."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from rdnscache.store.scope import Scope
 from rdnscache.store.steering import MARKS_KEPT, PROVISIONAL, order
 from rdnscache.store.under_way import UnderWay
 
-#: The last announcements that are remembered.
+#: Announcements that are remembered.
 REMEMBERED = 100
-#: Flushes that are applied one by one; with more of them everything is forgotten.
+#: Flushes that are applied one by one; with more of them everything is flushed.
 MOST_MISSED = 8
 
 
 class Announcement(NamedTuple):
-    """An event that ordered a flush; without a scope it stands for all that was before those we know."""
+    """An event that ordered a flush; without a scope it stands for all unknown events up to it."""
 
     event: bytes
     scope: Scope | None
-    #: The event that announced the same flush for the first time, where this one says that it is done.
+    #: The event that announced the flush; it is another one if this event says that the flush is done.
     of: bytes
 
     @property
@@ -30,7 +30,7 @@ class Announcement(NamedTuple):
 
 
 class Debt(NamedTuple):
-    """What a server has yet to be swept for, and the marks it gets then."""
+    """What a server must still be swept for, and the marks it gets after that."""
 
     scopes: list[Scope]
     marks: list[bytes]
@@ -41,13 +41,13 @@ class Flushes:
 
     def __init__(self) -> None:
         self._heard: deque[Announcement] = deque(maxlen=REMEMBERED)
-        #: Those that were done before we began, by their first announcement.
+        #: Flushes that were done before this worker began, by their first announcement.
         self._before: dict[bytes, Scope] = {}
-        #: What counts as gone, although Redis may still have it.
+        #: Flushes whose entries count as deleted, although Redis may still have them.
         self.under_way = UnderWay()
 
     def __bool__(self) -> bool:
-        """Whether there is any that a server could have lost."""
+        """Whether there is a flush that a server could have lost."""
         return bool(self._before) or any(each.scope is not None for each in self._heard)
 
     def __iter__(self) -> Iterator[Announcement]:
@@ -57,27 +57,27 @@ class Flushes:
         return any(each.event == event for each in self._heard)
 
     def note(self, event: bytes, scope: Scope, of: bytes) -> None:
-        """One has been heard, or read."""
+        """Note an announcement that was heard or read."""
         self._heard.append(Announcement(event, scope, of))
 
     def note_done(self, flush: bytes, scope: Scope) -> None:
-        """One was done before we began to hear of them."""
+        """Note a flush that was done before this worker began."""
         self._before[flush] = scope
 
     def begin(self, event: bytes, after: bytes) -> None:
-        """Flushes up to `event` are not known; of those that are, the ones behind `after` are kept."""
+        """Note that flushes up to `event` are unknown; known ones after the event `after` are kept."""
         kept = [each for each in self._heard if order(each.event) > order(after)]
         self._heard.clear()
         self._heard += [Announcement(event, None, event), *kept]
 
     def lost(self, known: bytes, anchor: bytes) -> list[tuple[bytes, Scope]]:
-        """The flushes up to a known event that a stream lacks whose last event before it is the anchor."""
-        scopes: dict[Scope, bytes] = {}  # each has been announced twice, or more often
+        """The flushes up to the event `known` that a stream lacks; `anchor` is its last event before that one."""
+        scopes: dict[Scope, bytes] = {}  # each flush is announced at least twice
         whole = False
         for event, scope, _ in self._heard:
             if order(event) <= order(anchor):
                 whole = True
-            elif order(event) > order(known):  # somebody was faster
+            elif order(event) > order(known):  # another worker has announced it again
                 scopes.pop(scope or Scope(), None)
             elif scope is not None:
                 scopes[scope] = event
@@ -86,9 +86,9 @@ class Flushes:
         return [(known, Scope())]
 
     def owed(self, marks: Sequence[bytes]) -> Debt:
-        """What a server with these marks, the newest first, has yet to be swept for.
+        """What a server with these marks, the newest first, must still be swept for.
 
-        Of a flush that is under way, any sweep will do until it is done: its own may come after that.
+        A provisional mark is enough for a flush that is under way: its own deletion may come later.
         """
         known = {flush: (scope, True) for flush, scope in self._before.items()}
         for each in self._heard:

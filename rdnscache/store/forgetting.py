@@ -1,7 +1,7 @@
-"""Flushes of everything, of which anybody who may publish can order thousands a second.
+"""A rate limit for flushes of everything: whoever may publish could order thousands a second.
 
-After each of them all answers are read from Redis again. So a few are done at once, as a person orders them, and those
-that come after them together: one in a while, for all the events that have come meanwhile, and confirmed only then.
+After each of them all answers are read from Redis again. So a few are done at once, as many as a person orders; further
+ones are combined: one flush a second for all events that have arrived meanwhile, which are confirmed only then.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import gevent
 
 from rdnscache.store.contract import EVENTS_KEPT
 
-#: How many there may be in a row, and the seconds until there may be one more.
+#: Flushes that may be done in a row, and the seconds until one more may be done.
 IN_A_ROW, AGAIN = 10, 1.0
 
 
 class Forgetting:
-    """`begin` takes the events that one flush of everything is for."""
+    """`begin` is called with the events that one flush of everything is done for."""
 
     def __init__(self, begin: Callable[[Sequence[bytes]], None]) -> None:
         self._begin = begin
-        #: The moment at which as many are left as may be in a row (monotonic).
+        #: When `IN_A_ROW` flushes may be done again (monotonic).
         self._full = 0.0
         self._waiting: deque[bytes] = deque(maxlen=EVENTS_KEPT)
         self._greenlet: gevent.Greenlet | None = None
 
     def order(self, events: Sequence[bytes]) -> None:
-        """Forget everything now or soon. Called in the hub."""
+        """Flush everything now or soon. Called in the hub."""
         self._waiting += events
         if self._greenlet is not None:
             return

@@ -1,8 +1,8 @@
-"""The questions asked most: part of the contract. Its key is `hot`, see `contract`.
+"""The questions asked most, a part of the contract; the key is `hot`, see `contract`.
 
-Workers add what they have counted. All scores are aged together, so each is a sum in which a query counts half after
-HALF_LIFE. What a steady query a second would amount to by now is kept beside them, and aged as they are: divided by it,
-a score is a rate from the first report on, not only after some half-lives.
+Workers add their counts. All scores decay together, so that a query counts half after HALF_LIFE. The score that one
+steady query a second would have by now is stored with them and decays likewise: a score divided by it is a rate, from
+the first report on and not only after some half-lives.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import math
 
 from rdnscache.store.script import Script
 
-#: Questions that are kept; seconds after which a query counts half; the key's lifetime in ms.
+#: Questions kept; seconds after which a query counts half; the key's lifetime in ms.
 KEPT, HALF_LIFE, LIFETIME = 1000, 60, 86_400_000
-#: Seconds of queries that are told at a time, and least seconds between two agings.
+#: Seconds between two reports of a worker; minimum seconds between two decays.
 INTERVAL, _STEP = 10.0, 9.0
-#: The member that is no question: the weight of all seconds there have been.
+#: The member that is not a question: the score of one steady query a second.
 SECONDS = b"seconds"
-#: What it comes to in the end.
+#: The value it converges to.
 FULL = HALF_LIFE / math.log(2)
 
-#: KEYS hot; ARGV question, queries, and so on. The time since the last aging is told by the key's own expiry: no clock
-#: is asked. A value of another type makes room.
+#: KEYS hot; ARGV questions and their queries in turn. The time since the last decay follows from the key's expiry, so
+#: no clock is needed. A value of another type is deleted.
 HEAT = Script(
     b"""
 local left = redis.call('PTTL', KEYS[1])
@@ -51,7 +51,7 @@ return 0
 
 
 def rate(score: float, seconds: float, left_ms: int) -> float:
-    """Queries a second that a score amounts to, `seconds` being the score of SECONDS; 0 where none can be told."""
+    """The rate in queries a second for a score; `seconds` is the score of SECONDS. 0 if it is not known."""
     quiet = max((LIFETIME - left_ms) / 1000 - 2 * INTERVAL, 0.0) if left_ms >= 0 else 0.0
     part = 0.5 ** (quiet / HALF_LIFE)
     weight = max(seconds * part + FULL * (1 - part), 1e-9)

@@ -1,4 +1,4 @@
-"""The store as the resolver sees it, and what it is without Redis: nothing is found, and every claim leads."""
+"""The store as the resolver sees it, and the store without Redis, which finds nothing and whose claims all lead."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from rdnscache.upstream.application import Applicant, Request
 
 
 class Claim:
-    """One worker's part in the cluster-wide flight for a question; without a store it simply leads.
+    """One worker's part in the cluster-wide flight for a question; this base class, without Redis, always leads.
 
-    A context manager: from a claim to its end a wake-up for the question is kept, even one that overtakes the reply.
-    `on_late(entry)` is called in the hub when Redis brings an answer after we have gone on without it.
+    A context manager: inside it a wake-up for the question is kept, even one that overtakes the reply to the claim.
+    `on_late(entry)` is called in the hub when Redis brings an answer that nobody waits for any more.
     """
 
     def __init__(self, key: bytes, on_late: Callable[[Entry], None]) -> None:
         self.key = key
         self.on_late = on_late
-        #: What the last claim brought back: fresh with Verdict.ENTRY, else stale or None.
+        #: The entry that the last claim found: fresh with Verdict.ENTRY, else stale or None.
         self.entry: Entry | None = None
-        #: Seconds until the present leader's lease runs out.
+        #: Seconds until the current leader's lease expires.
         self.lease_left = 0.0
-        #: Whether a wake-up for us has come.
+        #: Whether the last wake-up brought an entry.
         self.woken = False
 
     def __enter__(self) -> Claim:
@@ -37,40 +37,40 @@ class Claim:
 
     @property
     def alone(self) -> bool:
-        """Whether nothing brings the cluster together for this question, so that the node's workers have to.
+        """Whether Redis cannot coordinate this question, so that the node's workers have to do it among themselves.
 
-        Not when we have claimed, or are about to: a sibling might follow us, and we wait for each other.
+        False if we hold a claim or may claim: a sibling could follow us while we wait for the sibling.
         """
         return True
 
     def read(self, last: bool = False) -> Entry | None:
-        """The question's entry in L2, fresh or stale; if this is the `last` look, or else the name's NXDOMAIN.
+        """The question's entry in L2, fresh or stale; with `last`, the name's NXDOMAIN if there is none.
 
-        A claim that follows finds both.
+        `last` means that no claim follows, which would find both.
         """
         return None
 
     def acquire(self, renewal: int = 0) -> Verdict:
         """Ask to lead.
 
-        For a `renewal`, an entry does not count as fresh when it has no more seconds than that. When Redis takes too
-        long we lead, and what it says comes late.
+        For a prefetch, an entry with `renewal` seconds left or fewer does not count as fresh. If Redis takes too long,
+        we lead, and its reply is handled when it arrives.
         """
         return LEAD
 
     def wait(self, seconds: float) -> Entry | None:
-        """As a follower: the entry the leader's fill brings; None when it is time to claim again."""
+        """As a follower: wait for the leader's entry; None when it is time to claim again."""
         return None
 
     def fill(self, kind: bytes, reply: Reply, ttl: int, stale: int, source: str, route: str, why: str = "") -> None:
-        """As the leader: store the reply and wake the followers. Does not wait.
+        """As the leader: store the reply and wake the followers, without waiting.
 
-        `source` is the upstream it comes from, `route` the zone that has upstreams of its own, or nothing; of a
-        failure, `why` says what made it a fact about the name.
+        `source` is the upstream it comes from, `route` the zone whose own upstreams were asked, or empty; for a
+        failure, `why` says why it is a fact about the name.
         """
 
     def release(self) -> None:
-        """As the leader: give the lead to somebody else, since our upstreams cannot be reached. Does not wait."""
+        """As the leader: give the lead up, because our upstreams cannot be reached. Does not wait."""
 
 
 class Store(Protocol):
@@ -86,52 +86,52 @@ class Store(Protocol):
 
     @property
     def latency(self) -> float:
-        """Seconds Redis took for its last PING."""
+        """Seconds that Redis took to answer the last PING."""
 
     @property
     def state(self) -> str:
-        """How access to Redis is, in a word; see cluster_status.STATES."""
+        """The state of the access to Redis, one of cluster_status.STATES."""
 
     @property
     def twins(self) -> set[str]:
-        """The incarnations of other nodes that have our name."""
+        """The incarnations of other nodes with this node's name."""
 
     def claim(self, key: bytes, on_late: Callable[[Entry], None]) -> Claim:
         """This worker's part in the flight for a question; see `Claim`."""
 
     def ask_for_slots(self, request: Request, applicant: Applicant) -> bool:
-        """Ask for a part of what the cluster may ask of a server; see `upstream.application`."""
+        """Ask for slots of an upstream's budget; see `upstream.application`."""
 
     def start(self, patience: float) -> None:
-        """Begin, and wait up to `patience` seconds until it is known whether there is a Redis."""
+        """Start, and wait up to `patience` seconds until it is known whether Redis can be reached."""
 
     def measure(self) -> None:
-        """Bring the counters up to date that are not kept so all the time."""
+        """Update the counters that are not updated all the time."""
 
     def beat(self, report: str) -> None:
-        """Tell the cluster about this worker."""
+        """Send a heartbeat with this worker's report."""
 
     def heat(self, hottest: Sequence[tuple[bytes, int]]) -> None:
-        """Tell the cluster which questions were asked most, and how often."""
+        """Report the questions asked most, and how often."""
 
     def add_hour(self, minute: int, counts: Mapping[str, int]) -> None:
-        """Add to what the cluster has counted in a minute since 1970."""
+        """Add to the cluster's counts of a minute (since 1970)."""
 
     def answer_order(self, told: Mapping[str, Any]) -> None:
-        """Tell those who ordered it how our supervisor has carried something out."""
+        """Report how this node's supervisor has carried out an order."""
 
     def hottest(self, count: int) -> Iterator[list[Entry]]:
-        """The entries of the questions the cluster was asked most, a page at a time."""
+        """The entries of the questions that the cluster was asked most, a page at a time."""
 
     def leave(self) -> None:
-        """Say goodbye to the cluster."""
+        """Sign off from the cluster."""
 
     def close(self) -> None:
-        """End; nothing is called afterwards."""
+        """Close the store; no method is called after that."""
 
 
 class NullStore:
-    """`--redis none`."""
+    """The store for `--redis none`."""
 
     attached = usable = False
     latency = 0.0

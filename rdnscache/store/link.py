@@ -1,11 +1,11 @@
 """One multiplexed RESP3 connection to Redis for a whole worker.
 
-A greenlet opens it (see `connection`); from then on commands of all greenlets are written once per hub turn, and
-replies are handed out, in order, from the hub: 2-5 microseconds a command where a pool takes over 100.
+A greenlet opens it (see `connection`); from then on the commands of all greenlets are written once per turn of the hub,
+and replies are handed out in order from the hub: 2 to 5 microseconds a command, where a pool takes over 100.
 Wake-ups and control events arrive on the same connection as push messages.
 
-The link's health is its oldest unanswered command: older than the timeout, and the link is given up as a whole.
-Everybody who waits gets StoreDown, exactly once; nothing is sent again.
+When the oldest command has not been answered for longer than the timeout, the link is given up as a whole. Every
+waiting greenlet gets StoreDown, exactly once; nothing is sent again.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ log = logging.getLogger(__name__)
 #: Seconds between attempts to connect: doubled from the first to the last, with a fifth of jitter.
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
 PING_INTERVAL = 1.0
-#: Seconds until a connection is open, however many servers are asked on the way: each octet may take CONNECT_TIMEOUT.
+#: Seconds within which a connection must be open, however many servers are asked; each octet may take CONNECT_TIMEOUT.
 OPEN_TIMEOUT = 5.0
-#: How much of the longest time that Redis has taken still counts a PING later.
+#: The factor by which the longest recent time of Redis is reduced with each PING.
 KEPT = 0.9
 
 
 class Link(Pipe):
-    """The connection, its state and its care; `events` is who hears of it."""
+    """Keeps one connection open; `events` is told of its state and messages."""
 
     def __init__(self, opener: Opener, settings: LinkSettings, events: LinkEvents) -> None:
         super().__init__()
         self.attached = False
-        #: Seconds that `ask` waits: for a Redis that is slow, and for one from which nothing at all is heard.
+        #: Seconds that `ask` waits: if Redis answers other commands meanwhile (budget), and if it is silent (patience).
         self.budget = self.patience = settings.budget
-        #: Seconds that we are patient at least: no upstream would have answered before.
+        #: Minimum of `patience`: no upstream would have answered before.
         self.least_patience = ALWAYS_FINE
         self._longest = settings.budget
-        #: Seconds by which the hub is late; what we cause ourselves is not the fault of Redis.
+        #: Seconds by which the hub is late, which are not counted against Redis.
         self.lag = 0.0
-        #: Times the link was given up, since the beginning.
+        #: How often the link has been given up.
         self.detachments = 0
         #: Seconds that the answer took which `ask` has returned last.
         self.took = 0.0
@@ -64,7 +64,7 @@ class Link(Pipe):
         self._channels = settings.channels
         self._timeout = settings.timeout
         self._events = events
-        #: When those of `ask` that are neither answered nor given up are looked at next.
+        #: When the calls of `ask` that are still waited for are checked next (monotonic).
         self._due = 0.0
         self._ticker: Any = None
         self._subscribed = 0
@@ -80,20 +80,20 @@ class Link(Pipe):
         self._opener.watch(self._moved)
 
     def close(self) -> None:
-        """Send what is waiting to be sent, then close for good."""
+        """Send the queued commands, then close for good."""
         if self._greenlet is not None:
             self._greenlet.kill(block=False)
         self._opener.close()
-        self._flush()
+        self._send_queued()
         self._detach("closing")
 
     def let_go(self, reason: str) -> None:
-        """Give up a server that is no primary any more, where another attempt may lead to one."""
+        """Give up a server that is no longer a primary, if another attempt may find one."""
         if self._opener.movable:
             self.give_up(reason)
 
     def give_up(self, reason: str) -> None:
-        """Attach again, as to an unknown server."""
+        """Close the connection; a new one is opened and attached from the beginning."""
         if self._stream is not None:
             self._detach(reason)
 
@@ -111,9 +111,9 @@ class Link(Pipe):
         return self._request(commands)
 
     def ask(self, late: Callable[[Any], None], commands: tuple[Command, ...]) -> list[Any] | None:
-        """As `request`, but for a short while only; None when it is over.
+        """As `request`, but waits a short time only; returns None after that.
 
-        Then `late(replies)` is called in the hub should they still come, or `late(StoreDown)`.
+        Then `late(replies)` is called in the hub if they arrive after all, else `late(StoreDown)`.
         """
         if not self.attached:
             raise StoreDown("not attached")
@@ -150,7 +150,7 @@ class Link(Pipe):
         self._ticker.start(self._tick)
 
     def _tick(self) -> None:
-        """Let go those who have waited long enough. What has arrived is handed out first: perhaps we were slow."""
+        """Return None to callers of `ask` that have waited long enough, after handing out what has arrived."""
         self._ticker.close()
         self._ticker = None
         self.lag += (max(time.monotonic() - self._due, 0.0) - self.lag) / 8
@@ -171,14 +171,14 @@ class Link(Pipe):
             self._hand_over(waiting, None)
 
     def send(self, command: Command, done: Callable[[Any], None] | None = None) -> None:
-        """Send and don't wait; `done` is called in the hub with a list of one reply, or a StoreDown."""
+        """Send without waiting; `done` is called in the hub with a list of one reply, or a StoreDown."""
         if self.attached and not self._is_full():
             self._enqueue((command,), done, time.monotonic())
         elif done is not None:
             done(StoreDown("not attached"))
 
     def tell(self, command: Command) -> None:
-        """Send when there is a connection, and forget about it."""
+        """Send if there is a connection, even if it is not attached; the reply is dropped."""
         if self._stream is not None and not self._is_full():
             self._enqueue((command,), None, time.monotonic())
 
@@ -189,7 +189,7 @@ class Link(Pipe):
         try:
             result = self._hub.switch()
         finally:
-            call.done = None  # replies are positional: a caller that left stays in the queue, unheard
+            call.done = None  # replies are matched by position, so the call stays in the queue
         if isinstance(result, StoreDown):
             raise result
         replies: list[Any] = result
@@ -197,7 +197,7 @@ class Link(Pipe):
 
     def _pushed(self, message: Sequence[Any]) -> None:
         if message[:1] == [b"message"] and len(message) == 3 and isinstance(message[1], bytes):
-            payload = message[2] if isinstance(message[2], bytes) else b""  # too large to be anything of ours
+            payload = message[2] if isinstance(message[2], bytes) else b""  # too large to be from a node
             try:
                 self._events.pushed(message[1], payload)
             except Exception:
@@ -208,7 +208,7 @@ class Link(Pipe):
                 self._ready.set()
 
     def _keep(self) -> None:
-        """Attach, watch, and attach again, for ever."""
+        """Attach, watch the connection, and attach again, for ever."""
         pause, reported = FIRST_PAUSE, ""
         while True:
             attached_at = None
@@ -218,7 +218,7 @@ class Link(Pipe):
                 log.info("attached to Redis%s", self._opener.name)
                 attached_at, reported = time.monotonic(), ""
                 self._watch()
-            except Exception as error:  # whatever it was: this greenlet is all that can bring Redis back
+            except Exception as error:  # whatever it is: without this greenlet Redis would never be used again
                 self._detach(str(error) or type(error).__name__)
             if self._reason != reported:
                 log.warning("no Redis%s, carrying on without: %s", self._opener.name, self._reason)
@@ -238,7 +238,7 @@ class Link(Pipe):
         self._events.opened()
         if self._channels:
             self._unsent.append(pack((b"SUBSCRIBE", *self._channels)))
-            self._flush()
+            self._send_queued()
             if not self._ready.wait(CONNECT_TIMEOUT):
                 raise StoreDown("Redis did not confirm the subscription")
         self._events.attaching()
@@ -252,12 +252,12 @@ class Link(Pipe):
             return self._request(commands)
 
     def _watch(self) -> None:
-        """Return when the link has ended; end it when Redis does not answer."""
+        """Return when the connection has ended; raise StoreDown if Redis does not answer."""
         next_ping = 0.0
         while not self._ended.wait(self._timeout / 2):
             if self._overdue() and self._stream is not None:
-                # perhaps we were the slow one; in the hub, since reading switches to those who wait
-                self._hub.loop.run_callback(self._flush)
+                # perhaps this worker was slow; done in the hub, since reading switches to waiting greenlets
+                self._hub.loop.run_callback(self._send_queued)
                 self._hub.loop.run_callback(self._stream.read)
                 gevent.sleep(self._timeout / 4)
                 if self._overdue():
@@ -277,7 +277,7 @@ class Link(Pipe):
         return bool(self._pending) and time.monotonic() - self._pending[0].at > self._timeout
 
     def _detach(self, reason: str) -> None:
-        """Give up the connection and tell everybody who waits."""
+        """Close the connection and fail all commands that wait."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None

@@ -1,4 +1,4 @@
-"""The worker as control events see it, and what it does for all of them."""
+"""The worker as control events see it, and the work it does for the whole cluster."""
 
 from __future__ import annotations
 
@@ -10,56 +10,56 @@ from rdnscache.store.servers import Servers
 
 
 class Local(Protocol):
-    """What control events act on in this worker."""
+    """The parts of this worker that control events act on."""
 
     def begin_flush(self, scope: Scope) -> None:
-        """From now on flights that are meant bring nothing back. Called in the hub, in the order of events."""
+        """From now on flights in the scope store nothing. Called in the hub, in the order of events."""
 
     def flushes(self) -> int:
-        """How many of them there have been."""
+        """How often `begin_flush` has been called."""
 
     def flushed_at(self) -> float:
         """When the last one began (monotonic)."""
 
     def upstream_seconds(self) -> float:
-        """How long upstreams take to answer; 0 when that is not known."""
+        """The time in which upstreams answer; 0 if it is not known."""
 
     def look(self, name: bytes) -> list[dict[str, Any]]:
-        """What L1 holds of a name, in words for people."""
+        """The entries of a name in L1, as JSON objects for people."""
 
     def sweep(self, scopes: Sequence[Scope], done: Callable[[list[int]], None] = lambda counts: None) -> list[int]:
-        """Forget what the scopes hold; how many entries by each. Others run meanwhile, without these entries.
+        """Remove the entries in each scope from L1; returns their numbers. Other greenlets run meanwhile, and do not
+        find these entries.
 
-        `done` is told the same at the end; and where that takes long once before, since nobody finds them any more.
+        `done` is called with the numbers at the end, and once before if that takes long.
         """
 
     def order_policy(self, raw: bytes) -> int | None:
-        """Go by what Redis has as the cluster's policy; how many entries that has forgotten, None: not all of it yet.
+        """Apply the cluster's policy document; returns how many entries that removed, None if a list is still missing.
 
-        Others run meanwhile, without the entries that are decided otherwise now.
+        Other greenlets run meanwhile, and do not find entries that the policy decides otherwise now.
         """
 
     def order(self, what: str, event: str) -> None:
         """Pass on one of ORDERS to the supervisor."""
 
     def introduce(self) -> None:
-        """Say who we are: the link has just been attached."""
+        """Send a heartbeat now: the link has just been attached."""
 
     def hold(self) -> None:
-        """Answer nobody for a moment: there is a connection again, and what was missed is being learnt."""
+        """Take no queries for a moment: there is a new connection, and missed events are being learnt."""
 
     def release(self) -> None:
-        """Go on answering."""
+        """Take queries again."""
 
 
 class Chores(Protocol):
-    """What a worker does for all."""
+    """Work that one worker does for the whole cluster."""
 
     def announce_again(self, servers: Servers, lost: Sequence[tuple[bytes, Scope]]) -> None:
-        """Flushes that Redis has lost, with the IDs of their events. Returns when what they mean is deleted.
-
-        Raises StoreDown when that cannot be done now.
+        """Announce flushes that Redis has lost, with the IDs of their events, again. Returns once their entries are
+        deleted; raises StoreDown if that cannot be done now.
         """
 
     def delete(self, flush: bytes, scope: Scope) -> None:
-        """Delete what a flush under way means, beside everything else."""
+        """Delete the entries of a flush that is under way, in the background."""

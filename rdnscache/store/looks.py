@@ -1,4 +1,4 @@
-"""Questions to all workers: what L1 holds of a name."""
+"""Questions to all workers about the entries of a name in L1."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rdnscache.store.local import Local
 from rdnscache.store.servers import Servers
 from rdnscache.store.steering import LONGEST_EVENT
 
-#: Those that are answered at the same time.
+#: Questions that are answered at the same time.
 LOOKS = 4
 
 
 class Looks:
-    """This worker's answers; `unread` is told of what cannot be one."""
+    """Answers questions for this worker; `unread` is called with those that cannot be read."""
 
     def __init__(
         self,
@@ -45,13 +45,13 @@ class Looks:
         return None
 
     def _answer(self, raw: bytes) -> None:
-        """Say what L1 holds of a name."""
+        """Publish the entries of a name in L1."""
         try:
             told = read_object(raw, LONGEST_EVENT)
             name, asked = parse_own_name(told["name"]), str(told["id"])
             held = {"event": asked, **self._worker_id, "held": self._local.look(name)}
             self._servers.tell((b"PUBLISH", self._acks, json.dumps(held)))
         except (ValueError, KeyError, TypeError):
-            self._unread("a question could not be read", raw)
+            self._unread("a question cannot be read", raw)
         finally:
             self._looking -= 1

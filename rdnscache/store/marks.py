@@ -1,7 +1,7 @@
 """The mark of a primary of a Redis Cluster: the flushes it has been swept for.
 
-The control stream is in one slot, so it says nothing of a shard that goes back in time elsewhere. The mark does: it is
-written behind the deletions of a flush, and a replica that has missed these has missed the mark.
+The control stream is in one slot, so it cannot show that another shard has gone back in time. The mark can: it is
+written after the deletions of a flush, so a replica that has missed these has missed the mark too.
 """
 
 from __future__ import annotations
@@ -39,14 +39,15 @@ def read(ask: Ask, mark: bytes) -> list[bytes]:
 
 
 def write(ask: Ask, mark: bytes, flushes: list[bytes]) -> None:
-    """Behind the last deletion, over the same connection. A full Redis may refuse it: then it is done again one day."""
+    """Write a mark; called after the last deletion, over the same connection. If Redis is full and refuses it, the
+    flushes are repeated later."""
     (told,) = ask((b"EVAL", MARK.source, b"1", mark, MARKS_KEPT, *flushes))
     if isinstance(told, Exception) and "OOM" not in str(told):
         raise StoreRefused.of(told, "the mark of a shard cannot be written")
 
 
 class Marks:
-    """The marks as a worker looks at them; `flushes` are those it knows of."""
+    """Checks the marks of shards; `flushes` are those that this worker knows of."""
 
     def __init__(self, names: Names, flushes: Flushes) -> None:
         self._names = names
@@ -57,16 +58,16 @@ class Marks:
         return self._names.swept(tag_of(slot))
 
     def check(self, ask: Ask, slot: int, shard: str) -> None:
-        """Delete again what a shard has lost, before anybody reads from it; `slot` is the first it has.
+        """Repeat the flushes that a shard has lost, before it is used; `slot` is its first one.
 
-        Raises StoreDown when that cannot be done now.
+        Raises StoreDown if that cannot be done now.
         """
         if not self._flushes:
             return
         try:
             self._check(ask, slot, shard)
         except StoreRefused as problem:
-            self._unreadable.warn(f"{problem}: {shard} is used without a look at what it has lost", time.monotonic())
+            self._unreadable.warn(f"{problem}: {shard} is used without checking for lost flushes", time.monotonic())
 
     def _check(self, ask: Ask, slot: int, shard: str) -> None:
         tag = tag_of(slot)
@@ -85,7 +86,7 @@ class Marks:
         write(ask, mark, debt.marks)
         ask((b"DEL", lock))
         what = ", ".join(map(str, debt.scopes))
-        log.warning("%s has lost flushes: they were repeated before it is used: %s; %d entries", shard, what, deleted)
+        log.warning("%s has lost flushes, which were repeated: %s; %d entries deleted", shard, what, deleted)
 
     def _sweep(self, ask: Ask, scopes: Iterable[Scope]) -> Iterator[int]:
         for scope in scopes:

@@ -1,4 +1,4 @@
-"""What workers say to people, read with care: their reports, and what they confirm."""
+"""Members of the cluster: their reports and confirmations, read without trusting them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rdnscache.store.contract import MEMBER_TTL, SILENCE, VERSION
 from rdnscache.store.foreign_json import LONGEST_ANSWER, LONGEST_REPORT, read_object
 from rdnscache.store.steering import WorkerId
 
-#: Workers that one node may have; characters of its name.
+#: Maximum workers of a node; maximum characters of its name.
 MOST_OF_A_NODE, LONGEST_NAME = 256, 255
-#: Workers of the register that are read in one step.
+#: Workers of the register read between two breaths.
 PORTION = 100
 
 
@@ -25,7 +25,7 @@ _VERSION = re.compile(r"[1-9][0-9]{0,3}")
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A worker as it described itself; it has been silent for `age` seconds."""
+    """A worker and its report, `told`; its last heartbeat was `age` seconds ago."""
 
     node: str
     incarnation: str
@@ -35,7 +35,7 @@ class Member:
 
     @property
     def full_name(self) -> str:
-        """Of its node, where several have that name."""
+        """The name of its node and its incarnation, for nodes with the same name."""
         return f"{self.node} ({self.incarnation})"
 
     @property
@@ -44,19 +44,19 @@ class Member:
 
     @property
     def workers(self) -> int:
-        """How many its node has; 0 where that is not known."""
+        """The number of workers of its node; 0 if it is not known."""
         count = self.told.get("workers")
         return count if isinstance(count, int) and 0 <= count <= MOST_OF_A_NODE else 0
 
     @property
     def contract(self) -> str:
-        """The version of the entries that it shares; empty where that cannot be known."""
+        """The version of the entries that it shares; empty if it cannot be read."""
         told = self.told.get("contract", VERSION)
         return told if isinstance(told, str) and _VERSION.fullmatch(told) else ""
 
     @property
     def leaves(self) -> bool:
-        """Whether its node is about to end."""
+        """Whether its node is shutting down."""
         return self.told.get("leaving") is True
 
     @property
@@ -68,7 +68,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """A worker's word that it has applied an event; `learnt` while it was attaching."""
+    """A worker's confirmation of an event; `learnt` says that it was applied while attaching."""
 
     event: str
     node: str
@@ -79,7 +79,7 @@ class Ack:
 
 
 def read_message(message: bytes) -> dict[str, Any]:
-    """What a message on the channel for acknowledgements says, from whom; nothing when it is not from a worker."""
+    """The fields of a message on the channel for acknowledgements; empty if it is not from a worker."""
     try:
         told = read_object(message, LONGEST_ANSWER)
     except ValueError:
@@ -101,23 +101,23 @@ def read_ack(message: bytes) -> Ack | None:
 
 
 def member(text: str, age: float, told: Mapping[str, Any]) -> Member | None:
-    """The worker that a text of the register names; None when it names none."""
+    """The worker that a member of the register names; None if it is not a worker's."""
     worker_id = WorkerId.parse(text)
     return Member(*worker_id, age, told) if worker_id is not None else None
 
 
 class Roll(NamedTuple):
-    """The register as Redis tells it; see `steering.ROLL`."""
+    """The reply of `steering.ROLL`."""
 
     new: bool
     age: float
-    #: The seconds for which each has been silent.
+    #: The seconds since the last heartbeat of each.
     workers: dict[str, float]
     total: int
 
 
 def read_roll(reply: Any, breathe: Breathe = go_on) -> Roll | None:
-    """`breathe` is called after every short step: there may be thousands."""
+    """The register in a reply; None if it is malformed. `breathe` is called regularly: there may be thousands."""
     try:
         new, age, now, told, total = reply
         moment = float(now)
@@ -134,7 +134,7 @@ def read_roll(reply: Any, breathe: Breathe = go_on) -> Roll | None:
 
 
 def read_report(raw: Any) -> dict[str, Any]:
-    """What a worker says of itself; nothing when it cannot be read."""
+    """A worker's report; empty if it cannot be read."""
     try:
         return read_object(raw, LONGEST_REPORT) if isinstance(raw, bytes) else {}
     except ValueError:
@@ -142,9 +142,10 @@ def read_report(raw: Any) -> dict[str, Any]:
 
 
 def replaced(raw: Any, life: Incarnation, age: float, up: float) -> bool:
-    """Whether a worker of a node of our name, silent for `age` s, since before we began, is dead by its last report.
+    """Whether the last report of a worker proves it dead. Its node has our name, and it was silent before we began.
 
-    We have been here for `up` s. In doubt it is not: it could be cut off and still answer. See docs/decisions.md.
+    It has been silent for `age` s, and we have run for `up` s. In doubt it lives: it could be cut off from Redis and
+    still answer clients. See docs/decisions.md.
     """
     told = read_report(raw)
     host = told.get("host")
@@ -159,6 +160,6 @@ def replaced(raw: Any, life: Incarnation, age: float, up: float) -> bool:
 
 
 def _gone(told: Mapping[str, Any]) -> bool:
-    """Whether the process `pid` that was `born` then is no more."""
+    """Whether the process in a report (`pid`, and `born`, its start time) has ended."""
     pid, then = told.get("pid"), told.get("born")
     return isinstance(pid, int) and isinstance(then, int) and 0 < pid < 1 << 31 and born(pid) != then

@@ -1,9 +1,9 @@
-"""Entries whose keys cannot be guessed from a name: types without a mnemonic, other classes, networks of clients, and
-routes of views.
+"""Odd entries, whose keys cannot be guessed from a name: types without a mnemonic, other classes, networks of clients,
+and routes of views.
 
-All others are found key by key. Of these there is an index, which a leader writes before it claims and before it fills:
-so whoever forgets a name need not search all keys for it. In a Redis Cluster the index is on another server than the
-entries, and nothing comes in order; there it is not gone by, since a server can tell which keys are in a slot.
+All others are tried key by key. The odd ones are listed in an index, which a leader writes before it claims and before
+it fills, so that a flush of a name need not search all keys. In a Redis Cluster the index is on another server than the
+entries, and writes have no order; there it is not used, since a server can list the keys of a slot.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from rdnscache.store.contract import Names
 from rdnscache.store.script import Script
 from rdnscache.store.slots import slot_of
 
-#: Entries that are listed; beyond them `MORE` says that there are others.
+#: Maximum entries in the index; beyond them `MORE` says that there are others.
 LISTED = 10_000
-#: Keys of a slot that are looked at to find those of a name, and for how many more that may have come meanwhile there
-#: is room: of ten million on one server it has 600, unless somebody makes names for it.
+#: Maximum keys of a slot that are listed to find those of a name (of ten million keys a slot has 600), and how many
+#: more are asked for, since keys may be added meanwhile.
 MOST_IN_SLOT, SPARE = 20_000, 100
 MORE = b"more"
 
-#: KEYS index; ARGV entry, ms for which it may be there. Scores are when, by the clock of Redis. A value of another type
-#: makes room.
+#: KEYS index; ARGV entry, ms for which it may exist. Scores are the end of that, by the clock of Redis. A value of
+#: another type is deleted.
 NOTE = Script(
     b"""
 if redis.call('TYPE', KEYS[1]).ok ~= 'zset' then redis.call('DEL', KEYS[1]) end
@@ -51,7 +51,7 @@ return 0
 
 
 def guessable(key: bytes) -> bool:
-    """Whether a question is among those that are tried for its name."""
+    """Whether the key of a question is among those that `guesses` tries for its name."""
     return (
         not variant(key) & (VARIANT_SUBNET | VARIANT_ROUTE)
         and qclass(key) == IN
@@ -60,7 +60,7 @@ def guessable(key: bytes) -> bool:
 
 
 def guesses(names: Names, name: bytes, listed: Sequence[Any]) -> Iterator[str]:
-    """The keys of all entries that there may be of a name, those that the index lists included."""
+    """The keys of all possible entries of a name, including those in the index."""
     for question in questions(name, sorted(TYPES), IN):
         yield names.entry(question).decode("ascii")
     head = names.entries_of(name)
@@ -71,7 +71,7 @@ def guesses(names: Names, name: bytes, listed: Sequence[Any]) -> Iterator[str]:
 
 
 def in_slot(ask: Callable[..., Sequence[Any]], names: Names, name: bytes) -> list[str] | None:
-    """The keys of a name at a server of a Redis Cluster, which knows what is in a slot; None where it cannot tell."""
+    """The keys of a name on a server of a Redis Cluster, by its list of the slot's keys; None if it cannot tell."""
     head = names.entries_of(name)
     slot = slot_of(head.encode())
     (count,) = ask((b"CLUSTER", b"COUNTKEYSINSLOT", slot))
@@ -85,7 +85,7 @@ def in_slot(ask: Callable[..., Sequence[Any]], names: Names, name: bytes) -> lis
 
 
 def listed(ask: Callable[[Sequence[Any]], Sequence[Any]], names: Names) -> Sequence[Any] | None:
-    """What the index holds; None where it does not hold all, or cannot be read."""
+    """The members of the index; None if it is incomplete or cannot be read."""
     (told,) = ask((b"ZREVRANGE", names.odd, 0, -1))
     if not isinstance(told, list):
         return [] if str(told).startswith("WRONGTYPE") else None

@@ -1,4 +1,4 @@
-"""Globs over the keys of entries, as Redis reads them."""
+"""Glob patterns over the keys of entries, in the syntax of Redis."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ def glob_escape(text: str) -> str:
 
 
 def is_pattern(text: str) -> bool:
-    """Whether it has in it what is more than a character of a name."""
+    """Whether a text contains a special character of globs."""
     return re.search(r"[*?\[\]]", text) is not None
 
 
 def refuse_patterns(texts: Iterable[str], hint: str) -> None:
-    """Raises ValueError where a name has in it what a person most probably means as a pattern; not behind a backslash.
+    """Raises ValueError if a name contains a special character of globs without a backslash before it.
 
-    `hint` says what there is instead.
+    `hint` says what can be used instead.
     """
     for text in texts:
         found = re.search(r"[*?\[\]]", re.sub(r"\\.", "", text))
         if found is not None:
-            raise ValueError(f"{found[0]!r} is no pattern here: {hint}; in a name it is \\{ord(found[0]):03d}")
+            raise ValueError(f"{found[0]!r} is not a pattern here: {hint}; in a name write \\{ord(found[0]):03d}")
 
 
 def pattern_text(pattern: str) -> str:
-    """What a person typed as a glob over names, as a pattern over our presentation form.
+    """The pattern over our presentation form for a glob over names that a person typed.
 
-    `*`, `?` and `[...]` keep their meaning. Raises ValueError for what can be no name.
+    `*`, `?` and `[...]` keep their meaning. Raises ValueError if no name can match.
     """
     if not is_pattern(pattern):
         return glob_escape(name_text(parse_name(pattern)))
     if len(pattern) > LONGEST_TEXT:
-        raise ValueError(f"{shown(pattern)} fits no name: it has {len(pattern)} characters")
+        raise ValueError(f"{shown(pattern)} matches no name: it has {len(pattern)} characters")
     text = ".".join(_label_pattern(label) for label in pattern.lower().split("."))
     if not text.endswith((".", "*", "]")):
         text += "."
@@ -44,7 +44,7 @@ def pattern_text(pattern: str) -> str:
 
 
 def _label_pattern(label: str) -> str:
-    """A label of a pattern: one of another script, and without a glob in it, as IDNA has it."""
+    """A label of a pattern; a label that is not ASCII and has no glob is converted by IDNA."""
     if label.isascii() or is_pattern(label):
         return label
     return name_text(parse_name(label)).removesuffix(".")

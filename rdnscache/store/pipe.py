@@ -1,4 +1,4 @@
-"""The moving part of a link: commands out, once per turn of the hub; replies in, to those who asked."""
+"""The input and output of a link: commands are written once per turn of the hub, replies go to their callers."""
 
 from __future__ import annotations
 
@@ -17,51 +17,51 @@ from rdnscache.store.servers import Command
 
 log = logging.getLogger(__name__)
 
-#: The moment at which a command was sent that has not been yet.
+#: The time of sending of a call that has not been sent yet.
 UNSENT = 1e300
-#: Unanswered commands, and octets of commands that Redis has not taken, beyond which the link refuses more.
+#: Unanswered commands, and unsent octets of commands, beyond which the link refuses more.
 MAX_PENDING, MAX_UNSENT = 20_000, 8 << 20
-#: Seconds for which what arrived is handed out before others get their turn.
+#: Seconds for which replies are handed out before others get their turn.
 TURN = 0.002
 
 
 class Call:
-    """Commands sent together and what became of them. Without `done` nobody waits, and the replies are dropped."""
+    """Commands that are sent together, and their replies; without `done` the replies are dropped."""
 
     __slots__ = ("at", "done", "late", "left", "replies")
 
     def __init__(self, count: int, done: Callable[[Any], None] | None, at: float) -> None:
         self.left = count
         self.done = done
-        #: Called instead of `done` once nobody waits any longer.
+        #: Replaces `done` once the caller has stopped waiting.
         self.late: Callable[[Any], None] | None = None
         self.replies: list[Any] = []
         self.at = at
 
 
 class Pipe:
-    """Commands and replies over one stream, in order. What opens the stream, and ends it, is the link's."""
+    """Commands and replies over one stream, in order. The link opens and closes the stream."""
 
     def __init__(self) -> None:
-        #: Commands sent, since the beginning.
+        #: The number of commands sent so far.
         self.commands = 0
         self._hub = get_hub()
         self._stream: AnyStream | None = None
         self._reader: Reader | None = None
-        #: Whether replies have arrived that are handed out when others have had their turn; and when that is.
+        #: Whether the rest of the replies is handed out in the next turn of the hub, and the timer for that.
         self._paused = False
         self._next_turn = self._hub.loop.timer(0)
         #: Commands to be sent at the end of this turn of the hub, and their octets.
         self._unsent: list[bytes] = []
         self._octets = 0
         self._pending: deque[Call] = deque()
-        #: Those of `Link.ask` that are neither answered nor given up, in order; and those of them not sent yet.
+        #: The calls of `Link.ask` that are still waited for, in order; and those of them that are not sent yet.
         self._asked: deque[Call] = deque()
         self._fresh: list[Call] = []
         self._heard = 0.0
 
     def _is_full(self) -> bool:
-        """Whether as much is waiting as may be."""
+        """Whether a limit of waiting commands or octets is reached."""
         stream = self._stream
         waiting = self._octets + (stream.unsent if stream is not None else 0)
         return len(self._pending) >= MAX_PENDING or waiting >= MAX_UNSENT
@@ -70,7 +70,7 @@ class Pipe:
         self.commands += len(commands)
         call = Call(len(commands), done, moment)
         if not self._unsent:
-            self._hub.loop.run_callback(self._flush)
+            self._hub.loop.run_callback(self._send_queued)
         for command in commands:
             packed = pack(command)
             self._octets += len(packed)
@@ -78,7 +78,7 @@ class Pipe:
             self._pending.append(call)
         return call
 
-    def _flush(self) -> None:
+    def _send_queued(self) -> None:
         if self._unsent and self._stream is not None:
             data = b"".join(self._unsent)
             self._unsent.clear()
@@ -90,7 +90,7 @@ class Pipe:
             self._stream.write(data)
 
     def _received(self, data: bytes) -> None:
-        """Take what arrived. Runs in the hub."""
+        """Take octets that have arrived. Runs in the hub."""
         self._heard = time.monotonic()
         if self._reader is not None:
             self._reader.feed(data)
@@ -98,7 +98,7 @@ class Pipe:
                 self._hand_out()
 
     def _hand_out(self) -> None:
-        """Give replies and messages to whom they are for; greenlets woken here run until they wait again."""
+        """Hand out replies and messages; greenlets woken here run until they wait again."""
         reader, begun = self._reader, time.monotonic()
         try:
             while reader is not None and reader is self._reader:
@@ -110,15 +110,15 @@ class Pipe:
                 elif self._pending:
                     self._deliver(reply)
                 else:
-                    self._detach(f"a reply nobody asked for ({type(reply).__name__})")
+                    self._detach(f"an unexpected reply ({type(reply).__name__})")
                 if time.monotonic() - begun >= TURN:
                     return self._pause(True)
-        except Exception as error:  # what is not RESP; out of a callback it would leave the link deaf
-            self._detach(f"cannot be understood: {error}")
+        except Exception as error:  # not RESP; raised in a callback it would leave the link deaf
+            self._detach(f"its reply cannot be read: {error}")
         return None
 
     def _pause(self, paused: bool) -> None:
-        """Whether to hand out the rest of what arrived in the next turn of the hub, and read no more until then."""
+        """Stop reading, and hand out the rest in the next turn of the hub; or go on reading."""
         if paused == self._paused or self._stream is None:
             return
         self._paused = paused
@@ -140,7 +140,7 @@ class Pipe:
         if call.left == 0:
             if self._asked and self._asked[0] is call:
                 self._asked.popleft()
-            elif call.late is not None:  # nobody waits for it any more
+            elif call.late is not None:  # its caller has stopped waiting
                 self.learn(time.monotonic() - call.at)
             self._hand_over(call.done, call.replies)
 
@@ -153,11 +153,11 @@ class Pipe:
             return
         try:
             done(result)
-        except Exception:  # or those behind it in the queue would hang
+        except Exception:  # else the calls after it would hang
             log.exception("a callback of the Redis link failed")
 
     def _clear(self) -> None:
-        """The stream is gone: forget what was on its way."""
+        """Forget the state of a stream that has ended."""
         self._reader = None
         self._paused = False
         self._next_turn.stop()
@@ -167,10 +167,10 @@ class Pipe:
         self._fresh.clear()
 
     def learn(self, seconds: float) -> None:
-        """Redis took `seconds` to answer."""
+        """Note that Redis took `seconds` to answer."""
 
     def _pushed(self, message: Sequence[Any]) -> None:
-        """A message has come."""
+        """Handle a push message."""
 
     def _detach(self, reason: str) -> None:
-        """The stream is of no use any more."""
+        """Give up the stream."""

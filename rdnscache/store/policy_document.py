@@ -1,18 +1,18 @@
-"""The part of the contract about names: what a cluster has ordered, and which versions of lists it uses.
+"""The part of the contract about the policy for names: the cluster's orders, and the versions of lists it uses.
 
-    rdns:1:{rdns:1:control}:policy         STRING  the orders, and the lists: JSON, and a newline and a MAC where the
+    rdns:1:{rdns:1:control}:policy         STRING  orders and lists: JSON, followed by a newline and a MAC if the
                                                    nodes have a secret; in the slot of the control events
     rdns:1:{list <check>}:<number>         STRING  part of a compiled list (256 KiB), from 0 on
-    rdns:1:{fetch <digest of a list>}      STRING  somebody has seen to this list; when it is gone, the next may
+    rdns:1:{fetch <digest of a list>}      STRING  lock: a node has checked this list; once it expires, the next may
 
     {"version": 1796000000000, "paused_until": 0, "blocked": ["ads.example."], "passed": [],
      "lists": {"block https://lists.example/ads.txt": {"digest": "…", "check": "…", "modified": 1796000000.0,
                                                        "names": 2000, "octets": 48000}}}
 
-`version` is in milliseconds since 1970, and only grows. `paused_until` is in seconds since 1970; -1 is until somebody
-resumes. `digest` is of the text a list was made from, `check` of what was made: 16 octets of BLAKE2b in hexadecimal.
-The MAC is made as that of an entry (see `contract`) with `policy` for `info`, and the JSON for `wire`. Whoever changes
-the value announces `{"event": "policy"}` then, and a worker confirms that as soon as it goes by it, lists included.
+`version` is in milliseconds since 1970, and only grows. `paused_until` is in seconds since 1970; -1 means until
+somebody resumes. `digest` is that of a list's text, `check` that of the compiled list: 16 octets of BLAKE2b in
+hexadecimal. The MAC is made as for an entry (see `contract`), with `policy` as `info` and the JSON as `wire`. After a
+change `{"event": "policy"}` is announced, and a worker confirms it once it applies the document and all its lists.
 No connection in here.
 """
 
@@ -32,14 +32,14 @@ from rdnscache.store.foreign_json import read_object
 from rdnscache.store.script import Script
 from rdnscache.store.seal import Seal
 
-#: Octets of the value. Characters of what a list is called; how many lists there may be.
+#: Maximum octets of the value, characters of the name of a list, and number of lists.
 LONGEST_DOCUMENT, LONGEST_WORD, MOST_LISTS = 512 << 10, 2000, 250
-#: What is signed with it, where an entry has its `info`.
+#: Signed in place of an entry's `info`.
 _KIND = b"policy"
-#: Pauses without an end; seconds of the longest that has one.
+#: A pause without an end; seconds of the longest pause that has one.
 UNTIL_RESUMED, LONGEST_PAUSE = -1.0, 366 * 86400
 
-#: KEYS document; ARGV what it is to be now, and what it was. Returns whether it was that.
+#: KEYS document; ARGV its new value, and its old one. Returns 1 if it had the old value and was replaced.
 REPLACE = Script(
     b"""
 local found = redis.pcall('GET', KEYS[1])
@@ -65,15 +65,15 @@ def fetch_key(names: Names, word: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PolicyDocument:
-    """`version` is the time of its making in milliseconds since 1970, or more: it only grows."""
+    """`version` is the time of its creation in milliseconds since 1970, or larger: it only grows."""
 
     version: int = 0
-    #: Nothing is blocked until then, in seconds since 1970; 0: everything is.
+    #: Blocking is paused until then, in seconds since 1970; 0: it is not.
     paused_until: float = 0.0
-    #: In presentation form with their final dot.
+    #: Names in presentation form with a final dot.
     blocked: tuple[str, ...] = ()
     passed: tuple[str, ...] = ()
-    #: By what each is called among the nodes: `block https://lists.example/ads.txt`.
+    #: Lists by their common name on all nodes, such as `block https://lists.example/ads.txt`.
     lists: Mapping[str, Version] = field(default_factory=dict)
 
     def text(self) -> bytes:
@@ -94,7 +94,7 @@ class PolicyDocument:
         return self.paused_until == UNTIL_RESUMED or wall < self.paused_until
 
     def next(self, wall: float, **changes: Any) -> PolicyDocument:
-        """The one that follows it. Raises ValueError when there is more in it than may be."""
+        """The next version, with changes. Raises ValueError if a limit is exceeded."""
         found = replace(self, version=max(self.version + 1, int(wall * 1000)), **changes)
         if len(found.blocked) + len(found.passed) > MOST_DIRECTED:
             raise ValueError(f"more than {MOST_DIRECTED} names are blocked or passed by orders: put them into a list")
@@ -104,13 +104,13 @@ class PolicyDocument:
 
 
 def sealed(document: PolicyDocument, key: bytes, seal: Seal | None) -> bytes:
-    """The value in Redis."""
+    """The value to be stored in Redis."""
     text = document.text()
     return text if seal is None else text + b"\n" + seal.sign(key, _KIND, text)
 
 
 def read_document(raw: bytes, key: bytes, seal: Seal | None) -> PolicyDocument:
-    """Raises ValueError for what cannot be one, or was not signed although there is a secret."""
+    """The document in a value of Redis. Raises ValueError if it is malformed, or has no valid MAC but needs one."""
     text, newline, mac = raw[: LONGEST_DOCUMENT + 1].partition(b"\n")
     if seal is not None:
         problem = seal.unsigned(key, _KIND, text, mac if newline else None)
@@ -124,5 +124,5 @@ def read_document(raw: bytes, key: bytes, seal: Seal | None) -> PolicyDocument:
         lists = {str(word)[:LONGEST_WORD]: Version.read(version) for word, version in told["lists"].items()}
         version, until = int(told["version"]), float(told["paused_until"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"it lacks something: {error}") from None
+        raise ValueError(f"a field is missing or has the wrong type: {error}") from None
     return PolicyDocument(version, until, blocked, passed, lists)

@@ -1,4 +1,4 @@
-"""This worker's part in a change of policy: reads what the cluster has ordered, goes by it, confirms."""
+"""This worker's part in a change of policy: it reads the cluster's document, applies it and confirms that."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rdnscache.store.local import Local
 from rdnscache.store.policy_document import LONGEST_DOCUMENT, policy_key
 from rdnscache.store.servers import Servers
 
-#: Seconds between two attempts, doubled up to the last: a list may still be on its way to this node.
+#: Seconds between two attempts, doubled up to the second value: this node may not have all lists yet.
 AGAIN, LAST_AGAIN = 0.05, 2.0
 #: Events that wait to be confirmed.
 MOST_EVENTS = 1000
 
 
 class PolicyEvents:
-    """`confirm(events, entries, learnt)` says on the channel for acknowledgements that they are done."""
+    """`confirm(events, entries, learnt)` publishes that events are applied."""
 
     def __init__(
         self, names: Names, servers: Servers, local: Local, confirm: Callable[[Sequence[bytes], int, bool], None]
@@ -33,19 +33,19 @@ class PolicyEvents:
         self._reader: gevent.Greenlet | None = None
 
     def order(self, events: Sequence[bytes]) -> None:
-        """Something was announced. Called in the hub."""
+        """Read the document, because events announced a change. Called in the hub."""
         self._waiting += events
         del self._waiting[:-MOST_EVENTS]
         if self._reader is None:
             self._reader = gevent.spawn(self._read_on)
 
     def learn(self) -> None:
-        """What was missed: before L1 answers again. Raises StoreDown when Redis cannot tell now."""
+        """Read the document while attaching, before L1 answers again. Raises StoreDown if Redis cannot tell now."""
         if self._local.order_policy(self._value()) is None or self._waiting:
             self.order(())
 
     def _read_on(self) -> None:
-        """Until there is nothing that waits, or the connection is lost: then it is learnt while attaching."""
+        """Read until no event waits, or the connection is lost: then `learn` is called while attaching."""
         pause = AGAIN
         try:
             while True:

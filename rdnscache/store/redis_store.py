@@ -1,7 +1,7 @@
-"""The store over Redis: a worker's reads, claims, waits and fills, and its place in the cluster.
+"""The store over Redis: a worker's reads, claims, waits and fills, and its membership in the cluster.
 
-Nothing here raises because of Redis. While it is away, a read finds nothing and every claim leads, with no token to
-fill.
+Nothing here raises because of Redis. While it is away, a read finds nothing, and every claim leads without a token, so
+that nothing is stored.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ from rdnscache.store.warming import hottest
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which a leader that is still at work says so, again and again: two words may be lost.
+#: Seconds between two renewals of a lease; two of them may be lost without losing the lease.
 RENEWAL = 0.4
-#: Entries remembered that were being read when the connection was lost.
+#: Maximum number of entries remembered that were being read when the connection was lost.
 MOST_LOST = 1000
-#: What a server says that is a replica.
+#: The beginnings of errors from a replica.
 REPLICA = ("READONLY", "MASTERDOWN")
 
 
@@ -63,16 +63,16 @@ class StoreSettings:
     url: str
     prefix: str
     worker_id: WorkerId
-    #: The node's present life.
+    #: The incarnation of the node.
     life: Incarnation
-    #: Seconds that a claim holds at most.
+    #: Seconds of a claim's lease.
     lease: float
-    #: Seconds without any answer after which the link is given up; and that a flight waits for one.
+    #: Seconds without any answer after which the link is given up; seconds that a flight waits for a reply.
     timeout: float
     budget: float
-    #: How it treats what is stored.
+    #: How entries are used, by zone.
     terms: Zones[Terms] = field(default_factory=lambda: Zones(Terms(), {}))
-    #: Signs and checks what is stored.
+    #: Signs and checks entries, if there are secrets.
     seal: Seal | None = None
 
 
@@ -97,11 +97,11 @@ class RedisStore(ClaimStore):
         self._tokens = 0
         self._second, self._second_text = 0, ""
         self._local = local
-        #: How many flushes this worker has heard of, and when the last began (monotonic), when called.
+        #: Functions: how many flushes this worker has heard of, and when the last one began (monotonic).
         self.flushes, self.flushed_at = local.flushes, local.flushed_at
         channels = (self.wake_channel, self.names.control)
         link = LinkSettings(f"rdnscache-{node}.{worker}", channels, settings.timeout, settings.budget)
-        #: Redis itself.
+        #: The Redis servers.
         self.servers = connect(
             settings.url, self.names, ServerSettings(link, counters, local.upstream_seconds), self, flushes
         )
@@ -109,10 +109,11 @@ class RedisStore(ClaimStore):
         self._register = Register(self.names, settings.worker_id, settings.life, self.servers, self._noted)
         self._budgets = Budgets(self.names, settings.worker_id, self.servers, self._noted)
         self.ask_for_slots = self._budgets.ask
-        #: What was being read when the connection was lost. A claim finds it as well, and deletes what is too large.
+        #: Entries that were being read when the connection was lost: perhaps one is too large. They are claimed without
+        #: a read next time, since a claim deletes what is too large.
         self._lost_with: set[bytes] = set()
         self._renewer: Any = None
-        #: Set once it is known whether there is a Redis.
+        #: Set once it is known whether Redis can be reached.
         self._settled = Event()
 
     @property
@@ -165,7 +166,7 @@ class RedisStore(ClaimStore):
     def beat(self, report: str) -> None:
         self._register.beat(report)
         self._control.look()
-        self.servers.send((b"ZCARD", self.names.odd))  # what is read is not evicted
+        self.servers.send((b"ZCARD", self.names.odd))  # reading it prevents its eviction
         if self.trust.mac_field:
             self.servers.send((b"TIME",), self._server_time)
 
@@ -202,7 +203,7 @@ class RedisStore(ClaimStore):
         try:
             self._register.leave()
         except StoreDown:
-            pass  # we shall be missed for an hour
+            pass  # the register forgets this worker after an hour
 
     def close(self) -> None:
         self.servers.close()
@@ -261,7 +262,7 @@ class RedisStore(ClaimStore):
         self._noted(reply)
 
     def _noted(self, result: Any) -> None:
-        """What was to be written; where it was refused by a replica, the primary is looked for again."""
+        """Take the reply to a write; if a replica refused it, look for the primary again."""
         reply = result[0] if isinstance(result, list) else result
         if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(REPLICA):
             self.servers.let_go(str(reply)[:200])
@@ -275,7 +276,7 @@ class RedisStore(ClaimStore):
             self.counters[metrics.WAKES_SENT] += reply
 
     def _renew(self) -> None:
-        """Keep what we lead for as long as it takes; if we die, it is free before long."""
+        """Renew the leases of this worker's claims."""
         if self.usable:
             moment = time.monotonic() - RENEWAL / 2
             for claim in self._followers():
@@ -293,7 +294,7 @@ class RedisStore(ClaimStore):
         self._control.opened()
 
     def attaching(self) -> None:
-        """Catch up with control events; only then may anybody lead or follow."""
+        """Catch up with control events before claims may be made."""
         self._control.catch_up()
         get_hub().loop.run_callback(self._look_again)
         get_hub().loop.run_callback(self._local.introduce)
@@ -307,7 +308,7 @@ class RedisStore(ClaimStore):
         self._control.learn_anew()
 
     def _look_again(self) -> None:
-        """Wake every follower to claim again: messages may have been lost."""
+        """Wake all followers so that they claim again: messages may have been lost."""
         self._settled.set()
         for claim in self._followers():
             claim.wake(None)

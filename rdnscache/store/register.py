@@ -1,4 +1,4 @@
-"""This worker's entry in the register of the cluster, and what it remembers of the others'.
+"""This worker's membership in the register of the cluster, and what it knows of the other members.
 
 The register is one key that every worker writes to every BEAT. Where it has lost us, it has lost others as well, who
 may be cut off and so cannot enter themselves again: we do it for all that we know. So a flush counts them.
@@ -28,33 +28,33 @@ from rdnscache.store.steering import MOST_WORKERS, RESTORE, ROLL, WorkerId
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two warnings that another node has our name.
+#: Seconds between two warnings about another node with our name.
 WARN_AGAIN = 60.0
-#: Incarnations of our name that are remembered, and dead workers of it.
+#: Maximum other incarnations with our name that are remembered, and dead workers of them.
 MOST_TWINS, MOST_DEAD = 8, 1000
-#: Answers to beats that wait to be read; workers of our name that are looked at after a beat.
+#: Maximum replies to heartbeats that wait to be read; workers with our name that are checked after a heartbeat.
 MOST_REPLIES, MOST_ASKED = 4, 32
 #: Up to this number of workers all are read with each beat; up to twice as many with every second one, and so on.
 READ_EACH_BEAT = 64
 
 
 class Register:
-    """`done` takes what Redis says to a beat: a list of one reply, or a StoreDown."""
+    """`done` is called with the result of each heartbeat: a list of one reply, or a StoreDown."""
 
     def __init__(
         self, names: Names, worker_id: WorkerId, life: Incarnation, servers: Servers, done: Callable[[Any], None]
     ) -> None:
-        #: Other nodes of our name that have spoken while we did.
+        #: The incarnations of other nodes with our name that have sent heartbeats since we began.
         self.twins: set[str] = set()
         self._names = names
         self._servers = servers
         self._worker_id = worker_id
         self._life = life
         self._done = done
-        #: All workers that are listed, and when they last spoke (monotonic).
+        #: All registered workers, and the times of their last heartbeats (monotonic).
         self._known: dict[str, float] = {}
-        #: Workers of our name that are known to be dead. Others, who do not know, enter them again when Redis has lost
-        #: the register, and with it the reports that prove it.
+        #: Workers with our name that are known to be dead. Other nodes, which do not know that, enter them again when
+        #: Redis has lost the register, and with it the reports that prove it.
         self._dead: set[str] = set()
         self._warned = -WARN_AGAIN
         #: Beats until all workers are read again.
@@ -65,7 +65,7 @@ class Register:
         self._reader: gevent.Greenlet | None = None
 
     def beat(self, report: str) -> None:
-        """Say that we are there, and how we are."""
+        """Send a heartbeat with a report."""
         sent = time.monotonic()
         worker_id = str(self._worker_id)
         reads = self._pause <= 0
@@ -77,7 +77,7 @@ class Register:
         )
 
     def leave(self) -> None:
-        """Say goodbye. Raises StoreDown."""
+        """Remove this worker from the register. Raises StoreDown."""
         worker_id = str(self._worker_id)
         self._servers.request((b"ZREM", self._names.nodes, worker_id), (b"DEL", self._names.node(worker_id)))
 
@@ -87,7 +87,7 @@ class Register:
             self._reader = gevent.spawn(self._read)
 
     def _read(self) -> None:
-        """Others run meanwhile: anybody may have entered thousands."""
+        """Read replies; other greenlets run meanwhile, since anybody may have entered thousands of workers."""
         try:
             while self._replies:
                 self._take(*self._replies.popleft())
@@ -117,16 +117,16 @@ class Register:
     def _refused(self, reply: Any, now: float) -> None:
         if isinstance(reply, hiredis.ReplyError) and now - self._warned >= WARN_AGAIN:
             self._warned = now
-            log.warning("not entered in the cluster's register, so flushes do not wait for this node: %s", reply)
+            log.warning("this worker is not in the cluster's register, so flushes do not wait for it: %s", reply)
 
     def _restore(self, lost: Mapping[str, float], now: float) -> None:
         if lost:
-            log.info("Redis has lost the register of workers: the %d that are known here are entered again", len(lost))
+            log.info("Redis has lost the register of workers: the %d known here are entered again", len(lost))
             told = [part for worker_id, at in lost.items() for part in (worker_id, f"{now - at:.3f}")]
             self._servers.send((b"EVAL", RESTORE.source, b"1", self._names.nodes, *told))
 
     def _look_for_kin(self, workers: Mapping[str, float], now: float) -> None:
-        """Other nodes of our name: our predecessor, who is dead, or one that lives beside us, which is a mistake."""
+        """Handle other nodes with our name: a dead predecessor, or one that runs at the same time by mistake."""
         kin: dict[str, float] = {}
         own = self._worker_id.node + "."
         theirs: dict[str, list[str]] = {}
@@ -161,7 +161,7 @@ class Register:
             )  # fmt: skip
 
     def _ask_after(self, worker_id: str, age: float) -> None:
-        """A worker that has not spoken since we began: see whether it can be said to be dead, and then forget it."""
+        """Remove a worker that has been silent since we began, if its last report proves it dead."""
 
         def told(result: Any) -> None:
             reply = result[0] if isinstance(result, list) else None

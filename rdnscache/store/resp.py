@@ -1,7 +1,7 @@
-"""What a server sends, read as replies and messages (RESP3), within bounds.
+"""A reader for the replies and messages of a server (RESP3), within limits.
 
-Nothing is made for what is only announced: lists grow with what arrives, and a string that is too large is passed over
-while it arrives. An error stands in its place, so the connection goes on and the value can be deleted.
+No memory is allocated for sizes that are only announced: lists grow with what arrives, and a string that is too large
+is skipped while it arrives. It is replaced by an error, so that the connection can go on and the value be deleted.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from typing import Any
 
 import hiredis
 
-#: Octets of one string, and of all strings of a reply; strings beyond that are passed over.
+#: Maximum octets of a string, and of all strings of a reply; strings beyond that are skipped.
 LONGEST_STRING, LONGEST_REPLY = 1 << 20, 4 << 20
-#: Elements of a reply, those in it included (the slots of a large cluster are many), and how deep they may lie.
+#: Maximum elements of a reply, nested ones included (a large cluster has many slots), and depth of nesting.
 MOST_ELEMENTS, DEEPEST = 1 << 18, 8
-#: Octets of a line, which is a number, a status or an error.
+#: Maximum octets of a line, which is a number, a status or an error.
 LONGEST_LINE = 4096
-#: Digits of a number: more than any of ours has, and they fit into 64 bits.
+#: Maximum digits of a number, which then fits into 64 bits.
 _DIGITS = 18
 
-#: There is no whole reply yet.
+#: Returned if there is no complete reply yet.
 MORE = _MORE = object()
 _OPENED = object()
 
-#: The first octet of what comes.
+#: The first octet of a value.
 _STRING, _BULK_ERROR, _VERBATIM = b"$!="
 _LIST, _SET, _MAP, _PUSH = b"*~%>"
 _STATUS, _ERROR, _NUMBER, _NULL, _BOOLEAN, _DOUBLE = b"+-:_#,"
 
 
 class Push(list[Any]):
-    """A message that is no reply."""
+    """A push message."""
 
 
 class Map(list[Any]):
@@ -38,7 +38,7 @@ class Map(list[Any]):
 
 
 class Reader:
-    """Octets in, replies out. Lists and sets are lists, maps and messages are lists of their own kind."""
+    """Reads replies. Arrays and sets become lists; maps and push messages become subclasses of list."""
 
     def __init__(self, longest_string: int = LONGEST_STRING, most_elements: int = MOST_ELEMENTS) -> None:
         self._longest_string = longest_string
@@ -46,17 +46,17 @@ class Reader:
         self._most_elements = most_elements
         self._data = b""
         self._at = 0
-        #: Of the innermost list that is open: what is in it, and how many more elements are to come.
+        #: The innermost open list: its elements so far, and the number still missing.
         self._values: list[Any] = []
         self._missing = 0
         self._depth = 0
-        #: The same of those around it.
+        #: The same for the lists around it.
         self._around: list[tuple[list[Any], int]] = []
-        #: What the reply may still have.
+        #: Elements and octets that the reply may still have.
         self._elements = most_elements
         self._octets = self._longest_reply
-        #: Of a string that has not arrived as a whole: its kind (0: there is none), what is there of it, its octets and
-        #: how many are to come, CR LF included. Nothing is there of one that is passed over.
+        #: A string that has not arrived completely: its kind (0: there is none), the part that has arrived (unless it
+        #: is skipped), its size, and the octets still missing, CR LF included.
         self._kind = 0
         self._part = bytearray()
         self._size = 0
@@ -64,20 +64,20 @@ class Reader:
         self._kept = False
 
     def feed(self, data: bytes) -> None:
-        """These octets came; to be called when `gets` has said MORE."""
+        """Add octets that have arrived; to be called after `gets` has returned MORE."""
         if self._at < len(self._data):
             data = self._data[self._at :] + data
         self._data = data
         self._at = 0
 
     def has_data(self) -> bool:
-        """Whether there are octets that have not become a reply."""
+        """Whether there is part of a reply."""
         return self._at < len(self._data) or self._kind != 0 or self._depth > 0
 
     def gets(self) -> Any:
-        """The next reply or message, or MORE. Raises ValueError for what is no RESP, or beyond a bound.
+        """The next reply or message, or MORE. Raises ValueError if it is not RESP, or exceeds a limit.
 
-        Errors are `hiredis.ReplyError`s, returned and not raised; so are strings that are too large.
+        Errors are returned as `hiredis.ReplyError`, not raised; so are strings that are too large.
         """
         while True:
             value = self._rest_of_string() if self._kind else self._item()
@@ -100,7 +100,7 @@ class Reader:
                 return value
 
     def _item(self) -> Any:
-        """What begins here: a value, or _OPENED for a list with elements, or MORE."""
+        """The next value, _OPENED for the beginning of a list with elements, or MORE."""
         data, start, stop = self._data, self._at, len(self._data)
         end = start
         while end < stop and data[end] != 13:
@@ -127,7 +127,7 @@ class Reader:
         return _simple(kind, data[start + 1 : end])
 
     def _number(self, start: int, end: int) -> int:
-        """The number between two places."""
+        """The number between two offsets."""
         data, value = self._data, 0
         negative = data[start] == 45
         if negative:
@@ -142,7 +142,7 @@ class Reader:
         return -value if negative else value
 
     def _open(self, kind: int, count: int) -> Any:
-        """A list begins."""
+        """Begin a list; returns it if it is empty, else _OPENED."""
         if kind == _MAP:
             count *= 2
         if not 0 <= count <= self._elements or self._depth >= DEEPEST or (kind == _PUSH and self._depth):
@@ -158,7 +158,7 @@ class Reader:
         return _OPENED
 
     def _string(self, kind: int, size: int) -> Any:
-        """A string begins: the whole of it if it is there, else MORE."""
+        """Begin a string; returns it if it has arrived completely, else MORE."""
         data, start = self._data, self._at
         if size < 0:
             raise ValueError("a string of negative size")
@@ -175,7 +175,7 @@ class Reader:
         return self._rest_of_string()
 
     def _rest_of_string(self) -> Any:
-        """What has come of a string: the whole of it if this was the rest, else MORE."""
+        """Continue a string; returns it once it has arrived completely, else MORE."""
         data, start = self._data, self._at
         end = min(start + self._rest, len(data))
         self._at = end
@@ -195,12 +195,12 @@ class Reader:
 
 
 def _odd_string(kind: int, text: bytes) -> Any:
-    """The value of a string that is an error, or says what form it has."""
+    """The value of a bulk error, or of a verbatim string without its format."""
     return hiredis.ReplyError(text.decode("utf-8", "replace")) if kind == _BULK_ERROR else text[4:]
 
 
 def _simple(kind: int, text: bytes) -> Any:
-    """The value of a line that is not a size."""
+    """The value of a line that has no size: a status, error, null, boolean or double."""
     if kind == _STATUS:
         return text
     if kind == _ERROR:

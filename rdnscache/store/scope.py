@@ -14,7 +14,7 @@ from rdnscache.store.patterns import glob_escape
 
 
 class Words(NamedTuple):
-    """Which entries a flush means, whatever their RCODE, by what is in their keys: in a key each dot ends a label."""
+    """A scope in terms of Redis keys, without the RCODE: names in presentation form, words for types."""
 
     name: str | None
     zone: str | None
@@ -31,7 +31,7 @@ class Words(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which entries a flush means: all of them, narrowed by each field that is set. Names are lower-case wire names."""
+    """The entries that a flush removes: all, narrowed by each field that is set. Names are in lower-case wire form."""
 
     name: bytes | None = None
     #: A name and everything below it.
@@ -45,11 +45,11 @@ class Scope:
 
     @property
     def suffix(self) -> bytes:
-        """The octets that every name ends in that is meant; none where names do not matter."""
+        """The suffix (wire form) of all names in the scope; empty if it has no name and no zone."""
         return self.name if self.name is not None else self.zone or b""
 
     def holds(self, key: bytes, rcode: int) -> bool:
-        """Whether an entry with this key and RCODE is meant."""
+        """Whether an entry with this key and RCODE is in the scope."""
         if self.name is not None and qname(key) != self.name:
             return False
         if self.zone is not None and not is_below(qname(key), self.zone):
@@ -59,18 +59,18 @@ class Scope:
         return self.rcode is None or rcode == self.rcode
 
     def holds_question(self, key: bytes) -> bool:
-        """Whether what a question brings may be meant: with any RCODE, and NXDOMAIN is of every type."""
+        """Whether an answer to a question may be in the scope, with any RCODE, or as the NXDOMAIN of all types."""
         name = qname(key)
         return self.name in (None, name) and (self.zone is None or is_below(name, self.zone))
 
     def in_words(self) -> Words:
-        """The same in the words of Redis keys."""
+        """The scope in terms of Redis keys."""
         kinds = None if self.qtype is None else (type_text(self.qtype), NAME_WORD)
         zone = None if self.zone in (None, b"\0") else name_text(self.zone or b"")
         return Words(None if self.name is None else name_text(self.name), zone, kinds)
 
     def pattern(self, names: Names) -> str:
-        """A SCAN pattern that finds all the keys meant, and perhaps more."""
+        """A SCAN pattern that matches all keys in the scope, and perhaps more."""
         if self.name is not None:
             inner = glob_escape(name_text(self.name))
         else:
@@ -97,13 +97,13 @@ class Scope:
 
     @classmethod
     def of(cls, told: dict[str, Any], read_name: Callable[[str], bytes] = parse_own_name) -> Scope:
-        """The scope an event tells of; with `parse_name`, what a person asks for in the same form.
+        """The scope in the fields of an event; with `parse_name`, in a person's request of the same form.
 
-        Raises ValueError when it cannot be read.
+        Raises ValueError if it cannot be read.
         """
         known = {name: told[name] for name in ("name", "zone", "type", "rcode") if name in told}
         if not all(isinstance(value, str) for value in known.values()):
-            raise ValueError("a flush that is not made of texts")
+            raise ValueError("a field is not a string")
         return cls(
             name=read_name(known["name"]) if "name" in known else None,
             zone=read_name(known["zone"]) if "zone" in known else None,

@@ -1,6 +1,6 @@
-"""The MAC of an entry: who can write to Redis must not thereby decide what the nodes answer.
+"""The MAC of an entry: write access to Redis alone must not suffice to decide what nodes answer.
 
-Its form, and what it covers, is in `contract`. No clock and no connection in here: the time comes in as an argument.
+Its form, and what it covers, is in `contract`. No clock and no connection in here: the time is an argument.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from collections.abc import Sequence
 from datetime import datetime
 from hmac import compare_digest
 
-#: What tells the two uses of BLAKE2b, and us from everybody else who uses it.
+#: Personalisation strings, which separate the two uses of BLAKE2b from each other and from other programs.
 _KEY_USE, _ENTRY_USE = b"rdnscache key", b"rdnscache entry"
-#: Octets of a MAC, twice as many in hexadecimal.
+#: Octets of a MAC; twice as many digits in hexadecimal.
 _SIZE = 16
-#: Seconds by which the clocks of two nodes may differ, and by which an answer put back may look younger than it is.
+#: Seconds by which the clocks of two nodes may differ, and by which an entry put back may look younger than it is.
 TOLERANCE = 300
 _LONGEST_ID = 16
-#: How `info` says when the entry was made.
+#: The word in `info` before the time of storing, and the length of that time.
 _STORED, _MOMENT = b" stored=", len("2026-11-23T07:00:00Z")
 
-#: What is said of an entry that nobody signed.
+#: The problem of an entry without MAC.
 UNSIGNED = "it has no MAC"
 
 
 class Seal:
-    """Signs with the first of some secrets, each `ID:TEXT`, and checks with all of them."""
+    """Signs with the first of the secrets, each `ID:TEXT`, and checks with all of them."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._begun = {}
@@ -46,16 +46,16 @@ class Seal:
         return digest.hexdigest().encode()
 
     def problem(self, name: bytes, info: object, wire: object, mac: object, age: float, wall: float) -> str:
-        """Why an entry cannot be believed; empty when it can. `age` is what its expiry says, in seconds; `wall` is now,
-        in seconds since 1970.
+        """Why an entry cannot be trusted; empty if it can. `age` follows from its expiry, in seconds; `wall` is the
+        time in seconds since 1970.
 
-        The time is signed as well: what was put back with an expiry of somebody's choice looks younger than it is.
+        The time of storing is signed as well: else an old entry could be put back with a new expiry.
         """
         wrong = self.unsigned(name, info, wire, mac)
         return wrong or put_back(earlier(info, age, wall))
 
     def unsigned(self, name: bytes, info: object, wire: object, mac: object) -> str:
-        """Why nobody who has a secret of ours can have made this; empty when somebody has."""
+        """Why an entry was not made with any of our secrets; empty if it was."""
         if mac is None:
             return UNSIGNED
         if not isinstance(info, bytes) or not isinstance(wire, bytes) or not isinstance(mac, bytes) or b"\n" in info:
@@ -69,7 +69,7 @@ class Seal:
 
 
 def earlier(info: object, age: float, wall: float) -> float | None:
-    """How many seconds earlier than its age says an entry was made, by its maker's clock; None when it does not say."""
+    """By how many seconds `stored` is earlier than the age of an entry says; None if `info` has no such time."""
     if isinstance(info, bytes):
         at = info.find(_STORED) + len(_STORED)
         try:
@@ -80,7 +80,7 @@ def earlier(info: object, age: float, wall: float) -> float | None:
 
 
 def put_back(seconds: float | None) -> str:
-    """Why an entry that was made this much earlier than its age says cannot be believed; empty when it can."""
+    """Why an entry cannot be trusted whose `stored` is `seconds` earlier than its age says; empty if it can."""
     if seconds is None:
         return "it does not say when it was made"
     if abs(seconds) <= TOLERANCE:

@@ -1,4 +1,4 @@
-"""A primary that sentinels know: found for every connection, and watched meanwhile."""
+"""A primary managed by sentinels: it is looked up for every connection, and failovers are watched for."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from rdnscache.store.complaint import may_not
 from rdnscache.store.connect import CONNECT_TIMEOUT, AnyStream, OnData, OnEnd, Opener, as_stream
 from rdnscache.store.connection import Connection
 
-#: Seconds to wait for all sentinels, when one has answered; between two looks at one; before the next one is heard.
+#: Seconds to wait for the other sentinels when one has answered; between two checks; before the next one is watched.
 ALL_SENTINELS, SENTINEL_LOOK, SENTINEL_PAUSE = 0.3, 5.0, 0.5
 
-#: The election a primary comes from, and where it is.
+#: The configuration epoch of a primary, and its address.
 Found = tuple[int, Host]
 
 
 class SentinelOpener(Opener):
-    """Asks the sentinels where the primary is, for every connection, and listens to one of them meanwhile."""
+    """Asks the sentinels for the primary's address for every connection, and listens to one of them for failovers."""
 
     def __init__(self, url: RedisUrl) -> None:
         super().__init__(url)
@@ -32,7 +32,7 @@ class SentinelOpener(Opener):
         self._watcher: gevent.Greenlet | None = None
 
     def open(self, client_name: str, on_data: OnData, on_end: OnEnd) -> AnyStream:
-        """As above. Raises StoreDown when no sentinel knows a primary, or the server it names is not one."""
+        """As `Opener.open`. Raises StoreDown if no sentinel knows a primary, or if the server named is a replica."""
         self._found = discover(self._url)
         primary = Connection(self._url, CONNECT_TIMEOUT, self._found[1], client_name)
         if not _leads(primary):
@@ -48,15 +48,15 @@ class SentinelOpener(Opener):
             self._watcher.kill(block=False)
 
     def _listen(self, on_moved: Callable[[str], None]) -> None:
-        """Hear +switch-master from a sentinel as long as it lives, then from the next."""
+        """Listen for +switch-master from one sentinel as long as it works, then from the next."""
         for host in cycle(self._url.hosts):
             try:
                 with closing(_sentinel(self._url, host)) as sentinel, closing(_sentinel(self._url, host)) as ear:
                     ear.send_command("SUBSCRIBE", "+switch-master")
                     while True:
-                        ear.wait(SENTINEL_LOOK)  # whatever it brings: look
+                        ear.wait(SENTINEL_LOOK)  # check after any message
                         known = _state_of(sentinel, self._url.service)
-                        # a sentinel that was cut off tells of an earlier election
+                        # a sentinel that was cut off reports an earlier epoch
                         if known and self._found and known[0] > self._found[0] and known[1] != self._found[1]:
                             on_moved("the primary is now {}:{}".format(*known[1]))
             except (StoreDown, ReplyError, ValueError):
@@ -64,14 +64,14 @@ class SentinelOpener(Opener):
 
 
 def opener(url: RedisUrl) -> Opener:
-    """For a URL that is no cluster."""
+    """The opener for a URL that is not a cluster's."""
     return SentinelOpener(url) if url.kind == SENTINEL else Opener(url)
 
 
 def discover(url: RedisUrl) -> Found:
-    """Where the primary is, by the sentinel that has heard of the latest election. Raises StoreDown.
+    """The primary's address, from the sentinel with the latest epoch. Raises StoreDown.
 
-    One that is silent is not waited for long when others have answered.
+    A silent sentinel is not waited for long once another has answered.
     """
 
     def ask(host: Host) -> Found | None:
@@ -104,9 +104,9 @@ def _sentinel(url: RedisUrl, host: Host) -> Connection:
 
 
 def _state_of(sentinel: Connection, service: str) -> Found | None:
-    """What a sentinel knows of the primary; None when it knows none that works. Raises as `Connection` does.
+    """The primary that a sentinel knows; None if it knows none that works. Raises the exceptions of `Connection`.
 
-    The one that leads a failover still lists the old primary when its replica has been promoted, but names the new one.
+    After a promotion the sentinel that leads the failover still lists the old primary, but already names the new one.
     """
     masters, named = sentinel.ask([("SENTINEL", "MASTERS"), ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)])
     for told in (masters, named):
@@ -124,11 +124,11 @@ def _state_of(sentinel: Connection, service: str) -> Found | None:
             return None
         return int(state[b"config-epoch"]), host
     except (KeyError, TypeError, AttributeError, IndexError):
-        raise ValueError("what a sentinel says cannot be read") from None
+        raise ValueError("the reply of a sentinel cannot be read") from None
 
 
 def _leads(connection: Connection) -> bool:
-    """Whether a server is a primary; also when we may not ask. Raises StoreDown, ReplyError."""
+    """Whether a server is a primary; assumed if the user may not ask. Raises StoreDown, ReplyError."""
     (told,) = connection.ask([("ROLE",)])
     if isinstance(told, ReplyError):
         if may_not(told):

@@ -1,6 +1,6 @@
-"""A Redis server: the link to it, the breaker that says whether it is worth asking, and the probe that closes it again.
+"""A Redis server: the link to it, its circuit breaker, and the probe that closes the breaker again.
 
-A plain Redis is one of these, a Redis Cluster has one for each primary.
+A plain Redis is one of these; a Redis Cluster has one for each primary.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from rdnscache.store.servers import Command, Done, LinkEvents, LinkSettings, Ser
 
 log = logging.getLogger(__name__)
 
-#: What a server says that sends us to another: it is well, but it cannot be probed with that key.
+#: Replies to a probe that redirect to another server: the server works, but does not have the key's slot.
 _ELSEWHERE = ("MOVED ", "ASK ", "TRYAGAIN")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """What all servers of a worker have in common."""
+    """The settings that all servers of a worker share."""
 
     link: LinkSettings
     counters: Counters
-    #: How long upstreams take to answer, in seconds; 0 when that is not known.
+    #: The time in which upstreams answer, in seconds; 0 if it is not known.
     upstream_seconds: Callable[[], float]
 
 
 class RedisServer(Servers):
-    """`label` is what the log calls it; `probe` returns the key it is probed with, or none when that is not known yet.
+    """`label` is its name in log lines; `probe` returns the key with which it is probed.
 
-    It passes on to `events` what its link tells.
+    The events of its link are passed on to `events`.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class RedisServer(Servers):
         self.link.let_go(reason)
 
     def failed(self, reason: str) -> None:
-        """It did not answer in time, or with what is no answer."""
+        """Note a time-out or an error."""
         if self.breaker.failed(reason, time.monotonic()):
             self._opened()
 
@@ -148,13 +148,13 @@ class RedisServer(Servers):
         self._events.detached()
 
     def _prepare(self) -> None:
-        """A new connection is a new beginning."""
+        """Reset the breaker and load the scripts on a new connection."""
         self.breaker.reset(time.monotonic())
         self.link.setup(*((b"SCRIPT", b"LOAD", script.source) for script in (CLAIM, RENEW, FILL)))
 
     def _opened(self) -> None:
         self.counters[metrics.BREAKER_OPENED] += 1
-        log.warning("%s is left alone until a probe succeeds: %s", self.label, self.breaker.reason)
+        log.warning("%s is not used until a probe succeeds: %s", self.label, self.breaker.reason)
         self._probe_later()
 
     def _probe_later(self) -> None:
@@ -162,7 +162,7 @@ class RedisServer(Servers):
         self._prober.start(self._probe)
 
     def _probe(self) -> None:
-        """See whether it does again what we need it for."""
+        """Send a claim as a probe; if it fails, the next one follows later."""
         self._prober.close()
         if self.breaker.closed or not self.link.attached:
             return

@@ -1,4 +1,4 @@
-"""What the store talks to: one Redis server, or the primaries of a Redis Cluster, behind the same methods."""
+"""The servers behind the store: one Redis server, or the primaries of a Redis Cluster, with the same methods."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rdnscache.store.script import Script
 
 #: The words of one command.
 Command = Sequence[bytes | str | int]
-#: What a reply is handed to: a list of one reply for each command, or a StoreDown.
+#: A callback for replies: called with a list of one reply for each command, or a StoreDown.
 Done = Callable[[Any], None]
 #: Sends commands and returns their replies, errors among them. Raises StoreDown.
 Ask = Callable[..., Sequence[Any]]
@@ -22,29 +22,29 @@ Ask = Callable[..., Sequence[Any]]
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
-    """What all links of a worker have in common."""
+    """The settings that all links of a worker share."""
 
     client_name: str
-    #: Channels to hear messages on.
+    #: Channels to subscribe to.
     channels: tuple[bytes, ...]
-    #: Seconds without any answer after which a link is given up; and that a flight waits for one.
+    #: Seconds without any answer after which a link is given up; seconds that a flight waits for a reply.
     timeout: float
     budget: float
 
 
 class LinkEvents(Protocol):
-    """What a link tells its owner."""
+    """The callbacks of a link."""
 
     def pushed(self, channel: bytes, payload: bytes) -> None:
-        """A message has come. Runs in the hub."""
+        """A message has arrived. Runs in the hub."""
 
     def opened(self) -> None:
-        """There is a connection, not in use yet."""
+        """There is a connection, which is not used yet."""
 
     def attaching(self) -> None:
-        """Channels are subscribed; when this returns, the link is in use.
+        """The channels are subscribed; once this returns, the link is used.
 
-        Runs in the link's own greenlet; with a StoreDown the link is given up.
+        Runs in the link's own greenlet; if it raises StoreDown, the link is given up.
         """
 
     def detached(self) -> None:
@@ -52,21 +52,21 @@ class LinkEvents(Protocol):
 
 
 class StoreEvents(LinkEvents, Protocol):
-    """What the servers tell the store."""
+    """The callbacks of the servers."""
 
     def stream_back(self) -> None:
-        """The shard with the control stream is there (again), while messages come from another."""
+        """The shard with the control stream has been attached; messages come from another."""
 
 
 class Servers:
-    """Nothing here raises because of Redis unless it says so.
+    """Methods do not raise because of Redis unless they say so.
 
-    A base class rather than a protocol: compiled, `usable` and `ask` are then called without being looked up.
+    A base class and not a protocol, so that compiled code calls `usable` and `ask` directly.
     """
 
-    #: Whether messages come on the connection of the replies, in the order in which they were caused.
+    #: Whether messages arrive on the connection of the replies, so that their order is that of their causes.
     in_order = True
-    #: Whether each server bears a mark of the flushes it has been swept for.
+    #: Whether each server has a mark of the flushes it has been swept for.
     marked = False
 
     def __init__(self, counters: Counters) -> None:
@@ -79,27 +79,27 @@ class Servers:
 
     @property
     def state(self) -> str:
-        """How access is while attached; see `breaker`."""
+        """The state of the breaker while attached; see `breaker`."""
         raise NotImplementedError
 
     @property
     def left_alone(self) -> int:
-        """How many servers are there and not asked."""
+        """The number of servers that are attached but not used, because their breaker is open."""
         raise NotImplementedError
 
     @property
     def commands(self) -> int:
-        """Commands sent, since the beginning."""
+        """The number of commands sent so far."""
         raise NotImplementedError
 
     @property
     def detachments(self) -> int:
-        """How often a link was given up, since the beginning."""
+        """How often a link has been given up so far."""
         raise NotImplementedError
 
     @property
     def latency(self) -> float:
-        """Seconds the last PING took."""
+        """Seconds that the last PING took."""
         raise NotImplementedError
 
     def start(self) -> None:
@@ -107,25 +107,25 @@ class Servers:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Send what is waiting to be sent, then close for good."""
+        """Send the queued commands, then close for good."""
         raise NotImplementedError
 
     def usable(self) -> bool:
-        """Whether flights ask here. With several servers, `ask` may still find that of a question away."""
+        """Whether flights may use Redis. With several servers, the one of a question may still be away."""
         raise NotImplementedError
 
     def ask(self, late: Done, commands: tuple[Command, ...]) -> list[Any] | None:
-        """A flight's commands, all about one question: their replies; None when they do not come within the budget.
+        """Send a flight's commands about one question; returns their replies, or None if they take too long.
 
-        Then `late(replies)` is called in the hub should they still come, or `late(StoreDown)`. Raises StoreDown when
-        they cannot be asked, or the connection is lost over it.
+        Then `late(replies)` is called in the hub if they arrive after all, else `late(StoreDown)`. Raises StoreDown if
+        they cannot be sent, or the connection is lost meanwhile.
         """
         raise NotImplementedError
 
     def request(self, *commands: Command) -> list[Any]:
         """Send commands and wait for their replies; an error reply is a `hiredis.ReplyError` among them.
 
-        Raises StoreDown when they cannot be asked, or the connection is lost before the last reply.
+        Raises StoreDown if they cannot be sent, or the connection is lost before the last reply.
         """
         raise NotImplementedError
 
@@ -134,31 +134,31 @@ class Servers:
         raise NotImplementedError
 
     def send(self, command: Command, done: Done | None = None) -> None:
-        """Send and do not wait; `done` is called in the hub."""
+        """Send without waiting; `done` is called in the hub with a list of one reply, or a StoreDown."""
         raise NotImplementedError
 
     def tell(self, command: Command) -> None:
-        """Send when there is a connection, attached or not, and forget about it. For messages."""
+        """Send if there is a connection, attached or not; the reply is dropped. For publishing messages."""
         raise NotImplementedError
 
     def refused(self, name: bytes, reason: str) -> None:
-        """The server of a key answered with what is no answer."""
+        """Note that the server of a key answered with an error."""
         raise NotImplementedError
 
     def let_go(self, reason: str) -> None:
-        """A replica was written to: look for the primary again."""
+        """Look for the primary again: the server was found to be a replica."""
         raise NotImplementedError
 
     def touch(self) -> None:
-        """With each heartbeat: keep what is hardly ever read from being evicted."""
+        """Called with each heartbeat: read keys that are hardly ever read, so that they are not evicted."""
 
     def verify(self) -> None:
-        """More flushes are known: look which of them a server has lost."""
+        """Check, after more flushes have become known, whether a server has lost some of them."""
 
     def run(self, script: Script, late: Done, *arguments: bytes | int) -> Any:
-        """Run a script on its keys, as `ask`; None when there is no answer soon. Raises StoreDown.
+        """Run a script, as `ask`; returns its reply, or None if that takes too long. Raises StoreDown.
 
-        Its source goes along only when Redis has forgotten it.
+        The source is sent only if Redis does not know the script.
         """
         replies = self.ask(late, ((b"EVALSHA", script.sha, script.keys, *arguments),))
         if replies and isinstance(replies[0], hiredis.ReplyError) and str(replies[0]).startswith("NOSCRIPT"):
@@ -166,7 +166,7 @@ class Servers:
         return replies[0] if replies else None
 
     def run_later(self, script: Script, done: Done, *arguments: bytes | str | int) -> None:
-        """The same without waiting, as `send`."""
+        """Run a script without waiting, as `send`."""
 
         later = Later(self, script, done, arguments)
         self.send((b"EVALSHA", script.sha, script.keys, *arguments), later)

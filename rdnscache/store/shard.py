@@ -1,4 +1,4 @@
-"""One primary of a Redis Cluster, and how a worker comes to know of all of them."""
+"""One primary of a Redis Cluster, and how a worker learns of all primaries."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from rdnscache.store.server import RedisServer, ServerSettings
 from rdnscache.store.servers import Ask
 from rdnscache.store.slots import tag_of
 
-#: Seconds between two looks for what others are about to learn.
+#: Seconds between two checks whether the first slot is known.
 STEP = 0.01
 
 
 class ShardEvents(Protocol):
-    """What a shard tells the cluster."""
+    """The callbacks of a shard."""
 
     def shard_attaching(self, shard: Shard) -> None:
         """As `LinkEvents.attaching`."""
@@ -34,7 +34,7 @@ class ShardEvents(Protocol):
 
 
 class Shard(RedisServer):
-    """A primary. Messages are not heard here."""
+    """A primary. No messages are received on its link."""
 
     def __init__(
         self, url: RedisUrl, host: Host, settings: ServerSettings, events: ShardEvents, names: Names, marks: Marks
@@ -42,7 +42,7 @@ class Shard(RedisServer):
         label = "{}:{}".format(*host)
         super().__init__(label, ShardOpener(url, host), settings, self, self._probe_name)
         self.host = host
-        #: The first slot it has, where that is known.
+        #: Its first slot; None if it is not known yet.
         self.first: int | None = None
         self._cluster = events
         self._names = names
@@ -62,8 +62,8 @@ class Shard(RedisServer):
         self._cluster.shard_detached(self)
 
     def check(self, ask: Ask) -> None:
-        """Have it swept for the flushes it has lost, before it is read from. Raises StoreDown."""
-        with gevent.Timeout(CONNECT_TIMEOUT, StoreDown("which slots it has is not known yet")):
+        """Repeat the flushes that it has lost, before it is used. Raises StoreDown."""
+        with gevent.Timeout(CONNECT_TIMEOUT, StoreDown("its slots are not known yet")):
             while self.first is None:
                 gevent.sleep(STEP)
         self._marks.check(ask, self.first, self.label)
@@ -83,7 +83,7 @@ class ShardOpener(Opener):
 
 
 class EarOpener(Opener):
-    """Opens the ear at a primary of its own choice."""
+    """Opens the ear at the primary that `choose` returns."""
 
     def __init__(self, url: RedisUrl, choose: Callable[[], Host]) -> None:
         super().__init__(url)
@@ -97,7 +97,7 @@ class EarOpener(Opener):
 
 
 def slots_told(url: RedisUrl, client_name: str, shards: Iterable[Shard]) -> tuple[str, Any]:
-    """The host of a node, and the map of slots it tells. Raises what the last one asked did."""
+    """The host of a node, and its reply to CLUSTER SLOTS. Raises the exception of the last node asked."""
     problem: Exception = StoreDown("no node can be reached")
     for shard in sorted(shards, key=lambda shard: not shard.breaker.closed):
         try:

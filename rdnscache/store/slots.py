@@ -1,4 +1,4 @@
-"""Hash tags for slots of a Redis Cluster, and the map of slots as a server tells it. No connection in here."""
+"""Hash tags for slots of a Redis Cluster, and the map of slots in a server's reply. No connection in here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from rdnscache.errors import StoreDown
 from rdnscache.redis_url import Host
 
-#: What a Redis Cluster divides its keys into.
+#: The number of slots of a Redis Cluster.
 SLOTS = 16384
 #: Octal digits of a tag: six reach every slot.
 _DIGITS = 6
@@ -19,7 +19,7 @@ def _slot(digits: int) -> int:
 
 
 def _steps() -> list[tuple[int, int]]:
-    """What to change in the digits to change one bit of the slot: the CRC is linear, so changes add up by XOR."""
+    """The digits to change for each bit of the slot: the CRC is linear, so changes can be combined by XOR."""
     steps: list[tuple[int, int]] = []
     for bit in range(3 * _DIGITS):
         change, digits = _slot(1 << bit) ^ _slot(0), 1 << bit
@@ -35,7 +35,7 @@ _STEPS = _steps()
 
 
 def slot_of(key: bytes) -> int:
-    """The slot of a key: that of what is in its first braces, if there is something."""
+    """The slot of a key; only the text in its first braces counts, if there is any."""
     tag = key.partition(b"{")[2].partition(b"}")
     return crc_hqx(tag[0] if tag[0] and tag[1] else key, 0) % SLOTS
 
@@ -54,17 +54,17 @@ def tag_of(slot: int) -> str:
 
 
 def ranges(asked: str, told: Any) -> list[tuple[int, int, list[Host]]]:
-    """First and last slot and who has them, the primary in front, from what CLUSTER SLOTS tells. Raises StoreDown."""
+    """First slot, last slot and addresses, the primary first, from a reply to CLUSTER SLOTS. Raises StoreDown."""
     try:
         found = [
             (first, last, [(_text(node[0] or b"").strip("?") or asked, int(node[1])) for node in nodes])
             for first, last, *nodes in told
         ]
-        for first, last, places in found:
-            if not places[0][1]:
-                raise StoreDown("the cluster tells port 0 of a primary; over TLS its servers need 'tls-cluster yes'")
+        for first, last, addresses in found:
+            if not addresses[0][1]:
+                raise StoreDown("the cluster gives port 0 for a primary; over TLS its servers need 'tls-cluster yes'")
             if not 0 <= first <= last < SLOTS:
                 raise ValueError
     except (TypeError, ValueError, IndexError, AttributeError):
-        raise StoreDown("what it tells of its slots makes no sense") from None
+        raise StoreDown("the map of slots is malformed") from None
     return found

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from rdnscache.store.script import Script
 
-#: Octets of the control stream: EVENTS_KEPT of the longest take a quarter of that. A larger one holds up Redis whenever
-#: it is read, for whatever somebody has put there, so it is deleted; workers take that for lost events.
+#: Maximum octets of the control stream: EVENTS_KEPT of the longest events take a quarter. A larger one, which nodes do
+#: not make, would block Redis whenever it is read, so it is deleted; workers treat that as lost events.
 LARGEST_STREAM = 1 << 24
 _BOUND = (
     b"""
@@ -18,9 +18,9 @@ if type(size) == 'number' and size > %d then redis.call('UNLINK', KEYS[1]) end
     % LARGEST_STREAM
 )
 
-#: KEYS stream; ARGV channel, event, how many to keep. Returns the event's ID, and to how many clients of this server it
-#: went. The message is "ID event", and the event has the ID of the one before in it. A value of another type makes
-#: room.
+#: KEYS stream; ARGV channel, event, how many to keep. Returns the event's ID, and the number of clients of this server
+#: that got it. The message is "ID event", with the ID of the preceding event in the event. A value of another type is
+#: deleted.
 _TELL = (
     _BOUND
     + b"""
@@ -39,10 +39,10 @@ end
 )
 ANNOUNCE = Script(_TELL + b"return tell()\n", 1)
 
-#: Flushes that may be under way at the same time, and octets of what is told of one.
+#: Maximum flushes under way at the same time, and octets of the event of one.
 MOST_UNDER_WAY, LONGEST_FLUSH = 64, 2500
-#: KEYS stream, flushes under way; ARGV as above, and how many of these there may be. The event is entered among them,
-#: with its ID. Returns the same, or nothing when there are too many.
+#: KEYS stream, flushes under way; ARGV as for ANNOUNCE, and the maximum number of flushes under way. Enters the event
+#: among them, with its ID. Returns the same, or nil if there are too many.
 BEGIN = Script(
     _TELL
     + b"""
@@ -59,8 +59,8 @@ return told
     2,
 )
 
-#: KEYS and ARGV as for ANNOUNCE, flushes under way, and of one its event and ID: it is over, unless the same has been
-#: ordered once more since.
+#: KEYS and ARGV as for ANNOUNCE, with flushes under way, and the event and ID of one that is over. Removes it, unless
+#: the same flush has been ordered again since.
 END = Script(
     _TELL
     + b"""
@@ -70,8 +70,8 @@ return tell()
     2,
 )
 
-#: KEYS flushes under way; ARGV how many there may be, octets of one. Returns event and ID of each in turn; an event
-#: that is too long is empty. What no node or command has written makes room.
+#: KEYS flushes under way; ARGV their maximum number, maximum octets of one. Returns events and IDs in turn; an event
+#: that is too long is returned empty. A value that is not made by nodes is deleted.
 UNDER_WAY = Script(
     b"""
 local told = redis.pcall('HGETALL', KEYS[1])
@@ -97,16 +97,16 @@ return told
 """
 )
 
-#: Seconds of a step of the history in a worker's report, and how many there are; by the wall clock, so that workers'
-#: steps add up.
+#: Seconds of a step of the history in a worker's report, and the number of steps; aligned to the wall clock, so that
+#: those of several workers can be added up.
 STEP, STEPS = 5, 60
-#: Flushes that the mark of a primary of a Redis Cluster names, and its octets.
+#: Maximum flushes in the mark of a primary of a Redis Cluster, and its octets.
 MARKS_KEPT, LONGEST_MARK = 200, 200 * 42
-#: Behind a flush in a mark: deleted for it by a worker, while the flush itself was still under way.
+#: Follows a flush in a mark: a worker has deleted its entries while the flush itself was still under way.
 PROVISIONAL = b"?"
 
-#: KEYS mark; ARGV how many to keep, and flushes that the server has now been swept for. The newest are in front. A
-#: value of another type makes room.
+#: KEYS mark; ARGV how many to keep, and the flushes that the server has now been swept for. Puts them in front. A value
+#: of another type is replaced.
 MARK = Script(
     b"""
 local told = redis.pcall('GETRANGE', KEYS[1], 0, %d)
@@ -121,8 +121,8 @@ return #marks
     % LONGEST_MARK
 )
 
-#: KEYS stream; ARGV the last event somebody knows, and 1 to look whether it is there. Returns whether it is, and the ID
-#: of the one after it, if there is one. Events that are not asked for are not touched: they may be of any size.
+#: KEYS stream; ARGV the last known event, and 1 to check whether the stream has it. Returns whether it has, and the ID
+#: of the event after it, if any. Other events are not read: they may be of any size.
 SEEN = Script(
     _BOUND
     + b"""
@@ -133,8 +133,8 @@ return {there, later[1] and later[1][1] or ''}
 """
 )
 
-#: KEYS stream; ARGV where to begin, how many, octets of the longest event, and `back` to go back from there.
-#: Returns IDs and events in turn; an event that is too long, or none of ours, is empty.
+#: KEYS stream; ARGV the first ID, how many, maximum octets of an event, and `back` to go backwards from there.
+#: Returns IDs and events in turn; an event that is too long or malformed is returned empty.
 READ = Script(
     _BOUND
     + b"""
@@ -154,11 +154,11 @@ return told
 """
 )
 
-#: Workers of the register that are looked at: those that have spoken last.
+#: Maximum workers of the register that are read: those with the latest heartbeats.
 MOST_WORKERS = 2000
-#: The event that says that one before was not confirmed by everybody in time; a worker is named that counts it.
+#: The event that says that an earlier one was not confirmed by all in time; it names the worker that counts it.
 UNCONFIRMED = "unconfirmed"
-#: Octets of a control event; a longer one means everything.
+#: Maximum octets of a control event; a longer one counts as a flush of everything.
 LONGEST_EVENT = 4096
 
 #: KEYS register; ARGV seconds after which a worker is forgotten, how many to tell, and who speaks, if somebody does.
@@ -185,7 +185,7 @@ return {new, tostring(now - since), string.format('%.6f', now), told, type(total
 """
 )
 
-#: KEYS register; ARGV a worker, the seconds since it spoke, and so on. Enters those that are not listed.
+#: KEYS register; ARGV workers and the seconds since their last heartbeats in turn. Enters those that are not listed.
 RESTORE = Script(
     b"""
 local now = redis.call('TIME')
@@ -197,12 +197,12 @@ return 0
 
 
 def order(event_id: bytes) -> tuple[int, ...]:
-    """The parts of an event's ID, to compare it by."""
+    """The parts of an event's ID, by which events are ordered."""
     return tuple(map(int, event_id.split(b"-")))
 
 
 class WorkerId(NamedTuple):
-    """Which worker of the cluster: its node, that node's incarnation, and its number there."""
+    """A worker of the cluster: its node, that node's incarnation, and its number in the node."""
 
     node: str
     incarnation: str

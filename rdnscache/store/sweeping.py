@@ -1,9 +1,9 @@
-"""Deleting what a flush means from one server, over one connection.
+"""Deleting the entries of a flush from one server, over one connection.
 
-Redis walks through its keys and deletes by itself, in steps of a few milliseconds between which nodes have their turn.
+A script in Redis scans the keys and deletes, in steps of a few milliseconds, between which it serves nodes.
 
-Who asks must not open another connection where it is lost: another server, or one that has been started again, does not
-know how far SCAN has come, and may have entries again that were deleted. It starts again, or it has not been done.
+If the connection is lost, the caller must start again: another server, or one that was restarted, does not know how far
+SCAN has come, and may have entries again that were deleted.
 """
 
 from __future__ import annotations
@@ -21,20 +21,19 @@ from rdnscache.store.scope import Scope
 from rdnscache.store.script import Script
 from rdnscache.store.servers import Ask
 
-#: Keys tried in one go where they are known; where a worker asks, which has other things to do between.
+#: Known keys handled at once: by commands, and by a worker, which has other work to do meanwhile.
 PAGE, STEP = 500, 50
-#: Keys that Redis takes at a time, and after how much work a step ends, which is about so many microseconds: no clock
-#: goes in a script.
+#: Keys of one SCAN; the work after which a step ends, in units of about a microsecond: time stands still in scripts.
 KEYS, WORK = 100, 1500
-#: What a step does: take claims, delete entries.
+#: What a pass does: take claims, delete entries.
 CLAIMS, ENTRIES, BOTH = b"claims", b"entries", b"both"
-#: What is done one after the other: usually; when everybody has confirmed that no leader from before will store
-#: anything; and when it is so long ago that there are none.
+#: The passes over the keys: usually; if all workers have confirmed that no earlier leader will store anything; and if
+#: the flush is so long ago that there are no such leaders.
 CAREFUL, CONFIRMED, LATER = (CLAIMS, ENTRIES), (BOTH,), (ENTRIES,)
 
 #: ARGV cursor, pattern, what to do, root with its brace, name, zone, RCODE, the event that must not have been seen
-#: (each perhaps empty), and types, if only some are meant. Returns the cursor, how many keys were looked at, how many
-#: entries deleted, and keys that have moved.
+#: (each of the last four may be empty), and types, if there are any. Returns the cursor, the number of keys scanned,
+#: the number of entries deleted, and keys that have moved.
 SWEEP = Script(
     b"""
 local cursor, looked, deleted, moved = ARGV[1], 0, 0, {}
@@ -96,19 +95,19 @@ return {cursor, looked, deleted, moved}
 
 
 class Where(Enum):
-    """How it can be known where the entries of one name are."""
+    """How the keys of one name can be found without scanning all keys."""
 
-    #: All but those that an index lists are where they can be guessed: the server has all keys.
+    #: The server has all keys: they can be guessed, and the others are in the index of odd entries.
     INDEX = "index"
-    #: A server of a Redis Cluster knows what is in each slot.
+    #: A server of a Redis Cluster can list the keys of a slot.
     SLOT = "slot"
     UNKNOWN = "unknown"
 
 
 class Swept(NamedTuple):
-    """What a step has come to."""
+    """The result of a step."""
 
-    #: About how many keys were looked at.
+    #: The approximate number of keys scanned.
     looked: int
     deleted: int
 
@@ -123,13 +122,13 @@ def sweep(
     steps: Sequence[bytes] = CAREFUL,
     before: bytes = b"",
 ) -> Iterator[Swept]:
-    """Delete the entries a scope holds, step by step.
+    """Delete the entries in a scope, step by step.
 
-    Leaders under way lose their claim, so that what they are about to bring is not stored. All of them do before
-    entries are looked for: one that fills meanwhile could store behind the search, and its claim would be gone.
-    What has been stored by who had heard of the event `before` is left where all keys are searched.
-    `moved` is for commands about keys that have left a server of a Redis Cluster since it told of them. The keys of a
-    single name are not searched for where they can be known: see `Where`.
+    Current leaders lose their claims, so that their answers are not stored. That is done before entries are deleted:
+    else a leader could store an entry behind the scan and free its claim before the scan finds that.
+    Entries stored by nodes that had heard of the event `before` are kept, if all keys are scanned.
+    `moved` sends commands about keys that have moved to another server of a Redis Cluster meanwhile. For a single name
+    the keys are not scanned if they can be found otherwise: see `Where`.
     """
     keys = _keys_of(ask, names, scope.name, where) if scope.name is not None else None
     if keys is not None:
@@ -149,7 +148,7 @@ def sweep(
 
 
 def _keys_of(ask: Ask, names: Names, name: bytes, where: Where) -> Sequence[str] | None:
-    """Where entries and claims of a name may be; None where all keys have to be searched."""
+    """The possible keys of a name; None if all keys have to be scanned."""
     if where is Where.SLOT:
         return in_slot(ask, names, name)
     known = listed(ask, names) if where is Where.INDEX else None
@@ -165,7 +164,7 @@ def _pages(keys: Sequence[str], page: int) -> Iterator[Sequence[str]]:
 def _steps(
     ask: Ask, names: Names, scope: Scope, what: bytes, moved: Ask | None, before: bytes
 ) -> Iterator[Swept]:  # fmt: skip
-    """Search for what is meant. Raises StoreDown."""
+    """One pass over all keys by the script. Raises StoreDown."""
     pattern, words = scope.pattern(names) + (CLAIM_SUFFIX if what == CLAIMS else ""), scope.in_words()
     rcode = rcode_text(scope.rcode) if scope.rcode is not None else ""
     told = (pattern, what, names.root + "{", words.name or "", words.zone or "", rcode, before, *(words.kinds or ()))
@@ -173,7 +172,7 @@ def _steps(
     while True:
         (reply,) = ask((b"EVAL", SWEEP.source, b"0", cursor, *told))
         if not isinstance(reply, list) or len(reply) != 4:
-            raise StoreDown(f"not all can be deleted: {reply}"[:200])
+            raise StoreDown(f"not all entries can be deleted: {reply}"[:200])
         cursor, looked, deleted, elsewhere = reply
         if elsewhere:
             deleted += _delete_elsewhere(moved or _failed, elsewhere, rcode)
@@ -183,7 +182,7 @@ def _steps(
 
 
 def _delete_elsewhere(moved: Ask, keys: Sequence[bytes], rcode: str) -> int:
-    """What is meant and has left a server of a Redis Cluster since it told of it."""
+    """Handle keys in the scope that have moved to another server of a Redis Cluster."""
     deleted = 0
     for key in keys:
         if key.endswith(CLAIM_SUFFIX.encode()):
@@ -194,7 +193,7 @@ def _delete_elsewhere(moved: Ask, keys: Sequence[bytes], rcode: str) -> int:
 
 
 def _run(ask: Ask, commands: list[tuple[bytes | str, ...]], moved: Ask | None = None) -> int:
-    """The sum of the replies that are numbers."""
+    """Send commands; returns the sum of the replies that are numbers. Raises StoreDown for other errors than MOVED."""
     count = 0
     for command, reply in zip(commands, ask(*commands) if commands else (), strict=True):
         if isinstance(reply, Exception):
@@ -204,7 +203,7 @@ def _run(ask: Ask, commands: list[tuple[bytes | str, ...]], moved: Ask | None = 
 
 
 def _failed(*told: object) -> Sequence[Any]:
-    raise StoreDown(f"not all can be deleted: {told[0]}"[:200])
+    raise StoreDown(f"not all entries can be deleted: {told[0]}"[:200])
 
 
 def _with_rcode(ask: Ask, keys: Sequence[Any], rcode: str) -> Iterable[Any]:

@@ -1,5 +1,5 @@
-"""Which of what Redis holds this node answers with: what is well formed, signed where there is a secret, and, of
-failures, what it would have found itself."""
+"""Which entries of Redis this node uses: well-formed ones, with a valid MAC if there is a secret, and only those
+failures that it would have met itself."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _WHOLE = Lifetime.WHOLE
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How this node treats what is stored of a zone."""
+    """How this node uses the entries of a zone."""
 
     limits: Limits = LIMITS
-    #: Labels of the servers it asks: whose failures it believes.
+    #: Labels of the upstreams it asks: failures that came from these are trusted.
     upstreams: frozenset[str] = frozenset()
 
 
 class Trust:
-    """`terms` are those of this node for each zone; `discard(name)` deletes a value that no node can use."""
+    """`terms` are this node's, by zone; `discard(name)` deletes a value that no node can use."""
 
     def __init__(
         self,
@@ -55,15 +55,15 @@ class Trust:
         self._counters = counters
         self._forged = Throttled(log)
         self._under_way = UnderWay() if under_way is None else under_way
-        #: Where ours disagrees with most, we would believe nobody, and nobody us.
+        #: If our clock disagrees with most others, we would trust no node, and no node us.
         self.clocks = Clocks(TOLERANCE)
-        #: What is read of an entry beside `wire` and `info`.
+        #: The field that is read in addition to `wire` and `info`, if there is a secret.
         self.mac_field: tuple[bytes, ...] = (b"mac",) if seal else ()
 
     def entry_of(self, key: bytes, name: bytes, fields: list[Any], left_ms: object) -> Entry | None:
-        """The entry for a question from its `wire`, `info` and perhaps `mac`; None when it cannot be used.
+        """The entry for a question from its fields `wire`, `info` and perhaps `mac`; None if it cannot be used.
 
-        What no node can use is deleted. What we do not believe, others may, so it stays.
+        A value that no node can use is deleted. One that is not trusted here stays: others may trust it.
         """
         now, limits = clock.now(), (self._usual or self._terms.of(key)).limits
         if not limits.keep and left_ms is not _WHOLE:  # somebody else keeps it
@@ -74,12 +74,12 @@ class Trust:
                 self._discard(name)
             return None
         if self._under_way and self._under_way.refuses(key, entry.rcode, fields[1]):
-            return None  # it is to be deleted
+            return None  # a flush is about to delete it
         if self._seal is not None:
             problem = self._seal.unsigned(name, fields[1], fields[0], fields[2] if len(fields) > 2 else None)
             if problem or (problem := self._put_back(entry, fields[1], now)):
                 self._counters[metrics.FORGED] += 1
-                self._forged.warn(f"not believing {name.decode('ascii')} from Redis: {problem}", time.monotonic())
+                self._forged.warn(f"not using {name.decode('ascii')} from Redis: {problem}", time.monotonic())
                 self._look_at_clock()
                 return None
         return entry
@@ -98,23 +98,23 @@ class Trust:
         return words["node"] == self._node or ("why" in words and words["from"] in asked)
 
     def signed(self, name: bytes, info: bytes, wire: bytes) -> tuple[bytes, ...]:
-        """The field `mac` of an entry and its value; nothing without a secret."""
+        """The field `mac` of an entry and its value; empty without a secret."""
         return (b"mac", self._seal.sign(name, info, wire)) if self._seal is not None else ()
 
     def catch_up(self) -> None:
-        """To be called now and then: say what was held back, and look whether our clock has been set right."""
+        """Called now and then: log what was throttled, and check whether our clock is right again."""
         self._forged.catch_up(time.monotonic())
         if self.clocks.wrong:
             self._look_at_clock()
 
     def server_time(self, seconds: float) -> None:
-        """What Redis says the time is, in seconds since 1970."""
+        """Note the time of the Redis server, in seconds since 1970."""
         self.clocks.note_server(time.time() - seconds)
 
     def _look_at_clock(self) -> None:
         if not self.clocks.judge(time.monotonic()):
             return
         if self.clocks.wrong:
-            log.warning("this host's clock differs from most nodes': nothing is shared through Redis until it agrees")
+            log.warning("this host's clock differs from most nodes' clocks: no entry is shared until it agrees")
         else:
-            log.info("this host's clock agrees with most nodes' again: sharing through Redis again")
+            log.info("this host's clock agrees with most nodes' clocks: entries are shared again")

@@ -1,10 +1,10 @@
-"""Flushes that are under way: what they mean counts as gone, although Redis may still have it.
+"""Flushes that are under way: their entries count as deleted, although Redis may still have them.
 
-An entry says in its `info`, as `seen`, which event its node had heard of last when it stored it. What is meant by a
-flush that came after that is older than the flush, whatever anybody's clock says, and is passed over. So a flush is
-proved as soon as all workers have heard of it, and its entries are deleted afterwards, however many there are.
+An entry's `info` has, as `seen`, the last event that its node had heard of when it stored it. An entry in the scope of
+a later flush is older than the flush, whatever the clocks say, and is not used. So a flush is proved as soon as all
+workers have heard of it, and its entries are deleted afterwards, however many there are.
 
-Whoever attaches later learns of those under way from Redis, before it reads any entry there.
+A worker that attaches later learns of the flushes under way from Redis, before it reads any entry.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from rdnscache.store.steering import LONGEST_FLUSH, MOST_UNDER_WAY, order
 
 _SEEN = re.compile(rb" seen=([0-9]{1,19})-([0-9]{1,19})")
 _EVENT_ID = re.compile(rb"[0-9]{1,19}-[0-9]{1,19}")
-#: Where an entry does not tell.
+#: The event of an entry without `seen`.
 NEVER = (0, 0)
-#: Seconds for which one that is over still counts: in a Redis Cluster an entry that was read before it was deleted may
-#: come after the word that all are.
+#: Seconds for which a flush that is over still counts: in a Redis Cluster an entry that was read before its deletion
+#: may arrive after the message that all are deleted.
 LINGER = 20.0
-#: Seconds for which a flush is under way until a worker deletes what it means: who had not heard of it has lost its
-#: claim by then, and stores nothing behind the deletion.
+#: Seconds after which a worker deletes the entries of a flush: leaders that had not heard of it have lost their claims
+#: by then, and store nothing after the deletion.
 SETTLED = 10.0
-#: In place of the ID of one that stands for several.
+#: The ID of a flush that replaces several.
 SEVERAL = b""
 
 
 def seen(info: bytes) -> tuple[int, ...]:
-    """Which event a node had heard of last when it stored an entry."""
+    """The last event that a node had heard of when it stored an entry."""
     match = _SEEN.search(info)
     return (int(match[1]), int(match[2])) if match is not None else NEVER
 
 
 def read_under_way(told: Sequence[Any]) -> Iterator[tuple[bytes, Scope]]:
-    """The flushes that Redis tells of: the ID of each, and what it means. What cannot be read means everything."""
+    """The IDs and scopes of the flushes in a reply of UNDER_WAY; one that cannot be read counts as everything."""
     for event, event_id in zip(told[::2], told[1::2], strict=False):
         if not isinstance(event_id, bytes) or _EVENT_ID.fullmatch(event_id) is None:
             continue
@@ -51,13 +51,14 @@ def read_under_way(told: Sequence[Any]) -> Iterator[tuple[bytes, Scope]]:
 
 
 class UnderWay:
-    """Those that we know of. With too many of them everything from before the newest counts as gone."""
+    """The flushes under way that this worker knows of. With too many, all entries before the newest one count as
+    deleted."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, tuple[tuple[int, ...], Scope]] = {}
-        #: When those that are over do not count any more (monotonic).
+        #: Until when flushes that are over still count (monotonic).
         self._over: dict[bytes, float] = {}
-        #: Since when Redis tells of them (monotonic).
+        #: When each was first seen in Redis (monotonic).
         self._since: dict[bytes, float] = {}
 
     def __bool__(self) -> bool:
@@ -76,7 +77,7 @@ class UnderWay:
             self._over.clear()
 
     def take(self, told: Sequence[Any]) -> list[tuple[bytes, Scope]]:
-        """Those that Redis tells of; returned are those that have been under way for long enough."""
+        """Note the flushes in a reply of UNDER_WAY; returns those whose entries a worker may delete now."""
         now, known = time.monotonic(), list(read_under_way(told))
         self._since = {event_id: self._since.get(event_id, now) for event_id, _ in known}
         for event_id, scope in known:
@@ -84,15 +85,14 @@ class UnderWay:
         return [(event_id, scope) for event_id, scope in known if now - self._since[event_id] > SETTLED]
 
     def end(self, event_id: bytes) -> bool:
-        """Its entries are deleted; returns whether we knew of it."""
+        """Note that the entries of a flush are deleted; returns whether the flush was known."""
         if event_id not in self._known:
             return False
         self._over.setdefault(event_id, time.monotonic() + LINGER)
         return True
 
     def cap(self, heard: Sequence[bytes], newest: bytes) -> None:
-        """Of those that had been heard, none is later than this: an ID that says otherwise is made up, or Redis has
-        gone back in time."""
+        """Limit the IDs of the flushes in `heard` to `newest`: a later ID is forged, or Redis has gone back in time."""
         last = order(newest)
         for event_id in heard:
             if event_id in self._known:
@@ -100,7 +100,7 @@ class UnderWay:
                 self._known[event_id] = min(moment, last), scope
 
     def refuses(self, key: bytes, rcode: int, info: bytes) -> bool:
-        """Whether an entry is older than a flush that means it."""
+        """Whether an entry is in the scope of a later flush."""
         for event_id in [event_id for event_id, ends in self._over.items() if ends < time.monotonic()]:
             del self._over[event_id]
             self._known.pop(event_id, None)

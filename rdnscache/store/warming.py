@@ -1,4 +1,4 @@
-"""The entries of the hottest names, read when a worker starts: page by page, and only what has the size of one."""
+"""The entries of the hottest questions, read when a worker starts, page by page; oversized values are skipped."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from rdnscache.store.heat import SECONDS
 from rdnscache.store.servers import Servers
 from rdnscache.store.trust import Trust
 
-#: Entries read in one go.
+#: Entries read at once.
 PAGE = 100
 
 
 def hottest(servers: Servers, names: Names, trust: Trust, count: int) -> Iterator[list[Entry]]:
-    """Those that Redis has and that can be used, the hottest first. Raises StoreDown."""
+    """The usable entries of the hottest questions, the hottest first, a page at a time. Raises StoreDown."""
     (members,) = servers.request((b"ZREVRANGE", names.hot, 0, count))  # one more: SECONDS may be among them
     members = [each for each in members if each != SECONDS][:count] if isinstance(members, list) else []
     for start in range(0, len(members), PAGE):
         page = {key: names.entry(key) for key in _questions(names, members[start : start + PAGE])}
-        sleep(0)  # what stands there may be anything, and others wait
+        sleep(0)  # parsing names may take long, and others wait
         fitting = _of_fitting_size(servers, trust, page)
         yield _entries(servers, trust, fitting)
 
 
 def _questions(names: Names, members: list[Any]) -> list[bytes]:
-    """The keys of those members of `hot` that are a question's."""
+    """The keys of the members of `hot` that are valid questions."""
     texts = [names.root + each.decode("utf-8", "replace") for each in members if isinstance(each, bytes)]
     return [key for text in texts if (key := names.question(text)) is not None]
 
 
 def _of_fitting_size(servers: Servers, trust: Trust, page: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """Those whose values have a size that entries have: a page of others could be of any size."""
+    """The entries whose values do not exceed the sizes of entries: others could be of any size."""
     if not page:
         return {}
     longest = {b"wire": TCP_SIZE, b"info": LONGEST_INFO} | dict.fromkeys(trust.mac_field, LONGEST_INFO)
@@ -50,7 +50,7 @@ def _of_fitting_size(servers: Servers, trust: Trust, page: dict[bytes, bytes]) -
 
 
 def _entries(servers: Servers, trust: Trust, page: dict[bytes, bytes]) -> list[Entry]:
-    # in this order, as for a flight: see `RedisClaim`
+    # PTTL first, as in `RedisClaim`
     fields = (b"wire", b"info", *trust.mac_field)
     commands = [part for name in page.values() for part in ((b"PTTL", name), (b"HMGET", name, *fields))]
     replies = servers.request(*commands) if commands else []
