@@ -82,7 +82,7 @@ def test_a_worker_out_of_descriptors_blames_nobody() -> None:
             sock.settimeout(10)
             sock.connect(("127.0.0.1", node.port))
             sock.send(dns.message.make_query("cold.test", "A").to_wire())
-            wait_for(lambda: "Too many open files: no fault of the upstream's" in node.log())
+            wait_for(lambda: "Too many open files: not the upstream's fault" in node.log())
             resource.prlimit(worker, resource.RLIMIT_NOFILE, before)
             assert dns.message.from_wire(sock.recv(4096)).rcode() == dns.rcode.NOERROR
         assert "times in a row" not in node.log()

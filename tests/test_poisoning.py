@@ -393,7 +393,7 @@ def test_a_server_that_stops_sending_cookies_is_spared_them(caplog: pytest.LogCa
         assert baker.last() == ("udp", b"")
         said = [record.getMessage() for record in caplog.records if "cookie" in record.getMessage()]
         assert said == [
-            f"upstream {asking.server.label} does not send its cookie any more: for an hour it is asked without"
+            f"upstream {asking.server.label} does not send its cookie any more: for an hour it is asked without cookies"
         ]
 
 

@@ -128,7 +128,7 @@ def test_a_node_that_recovers_leads_again(redis_server: RedisServer) -> None:
             wait_for(lambda: "questions are left to other nodes" in ill.log())
             with Upstream(port=port) as back:
                 wait_for(lambda: rcode(ill, f"r{time.monotonic()}.sick.") == NOERROR, 20)
-                wait_for(lambda: "asks by itself again" in ill.log())
+                wait_for(lambda: "asks upstreams itself again" in ill.log())
                 rcode(ill, "again.sick.")
                 wait_for(lambda: redis_server.client().exists("rdns:1:{again.sick.}:A"))
                 assert rcode(well, "again.sick.") == NOERROR

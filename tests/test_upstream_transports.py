@@ -57,7 +57,7 @@ def test_a_node_forwards_over_each(tmp_path: Path, program: str, transport: str)
     [
         ("tls", "other.example", 2, False, "it is for another name than dns.example"),
         ("https", "dns.example", -1, False, "it has expired"),
-        ("tls", "dns.example", 2, True, "it is signed by itself"),
+        ("tls", "dns.example", 2, True, "it is self-signed"),
     ],
     ids=["another name", "expired", "self-signed"],
 )

@@ -1,7 +1,7 @@
-"""Wakes searches at their moments: one timer for all of them, since one for each costs more than the wait is worth.
+"""Wakes searches at set times, with one timer for all: a timer for each would cost too much.
 
-Most are answered long before. What is due is found by counting ticks, so nobody is woken too early, and all within one
-tick of their moment.
+Most searches are answered long before that. Times are rounded up to ticks, so none is woken too early, and all are
+woken within one tick.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ log = logging.getLogger(__name__)
 
 #: Seconds.
 TICK = _TICK = 0.002
-#: Ticks that are looked at one by one before all of those are that have somebody.
+#: Ticks that are checked one by one; beyond that all ticks with sleepers are searched.
 SCANNED = _SCANNED = 16
 
 
 class Sleeper(Protocol):
-    """Who is to be woken."""
+    """An object that can be woken."""
 
     def alarm(self, now: float) -> None:
-        """A moment that it gave has come; it may have been woken by something else since, and sleep anew."""
+        """A time that it set has come; it may have been woken by something else since and be asleep again."""
 
 
 class Alarms:
-    """For those who ask the same servers. Moments are of the monotonic clock, in seconds."""
+    """The alarms of all searches over the same servers. Times are monotonic, in seconds."""
 
     def __init__(self) -> None:
-        #: By the tick after which they are due.
+        #: Sleepers by the tick at which they are woken.
         self._due: dict[int, list[Sleeper]] = {}
         self._timer: Any = None
         self._first = 0
 
     def set(self, sleeper: Sleeper, moment: float) -> None:
-        """Wake it then."""
+        """Wake a sleeper at a time."""
         tick = int(moment / _TICK) + 1
         due = self._due.get(tick)
         if due is None:
@@ -51,7 +51,7 @@ class Alarms:
             self._timer.close()
         self._first = tick
         self._timer = get_hub().loop.timer(max(tick * _TICK - time.monotonic(), 0.0))
-        self._timer.start(self._ring, update=True)  # the time of a hub that was busy is old
+        self._timer.start(self._ring, update=True)  # the hub's cached time is old if it was busy
 
     def _ring(self) -> None:
         self._timer.close()
@@ -63,20 +63,20 @@ class Alarms:
                     sleeper.alarm(now)
                 except Exception:
                     log.exception(
-                        "internal error while a question was given up or asked again: its clients hear nothing"
+                        "internal error while a question was given up or asked again: its clients get no reply"
                     )
         if self._due and self._timer is None:
             self._start(self._next(int(now / _TICK) + 1))
 
     def _over(self, last: int) -> list[int]:
-        """The ticks up to `last` that have somebody."""
+        """The ticks up to `last` that have sleepers."""
         due, first = self._due, self._first
-        if last - first > _SCANNED:  # this process was stopped
+        if last - first > _SCANNED:  # the process was stopped
             return sorted([tick for tick in due if tick <= last])
         return [tick for tick in range(first, last + 1) if tick in due]
 
     def _next(self, tick: int) -> int:
-        """The first that has somebody: close by where there are many."""
+        """The first tick from `tick` on that has sleepers; it is near if there are many."""
         due = self._due
         for each in range(tick, tick + _SCANNED):
             if each in due:

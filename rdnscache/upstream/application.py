@@ -1,4 +1,4 @@
-"""How a part of a server's budget is asked for: by whom, what Redis is told, and who hears what came of it."""
+"""The types of a request for slots of an upstream's budget: its terms, its content, and who gets the result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rdnscache.upstream.allowance import Allotment
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Of a budget: for which server (its place), how many queries a second, and among how many workers of this node.
+    """A budget: the server it is for, queries a second, this worker's number and the number of workers of this node.
 
     `alone`: there are no other nodes.
     """
@@ -26,7 +26,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of Redis. `lent` is the moment, by its clock, until which our share is lent; times in seconds."""
+    """A request to Redis. `lent` is the time, by its clock, until which our share is lent; times are in seconds."""
 
     server: str
     rate: float
@@ -38,22 +38,22 @@ class Request:
 
 
 class Applicant(Protocol):
-    """Who asks for slots, one request at a time. What comes of one is told in the hub, perhaps at once."""
+    """The sender of requests, one at a time. One of its methods is called in the hub, perhaps at once."""
 
     def allotted(self, told: Allotment) -> None:
-        """It has been answered."""
+        """Redis has answered."""
 
     def refused(self) -> None:
-        """Redis would not."""
+        """Redis has answered with an error."""
 
     def lost(self) -> None:
-        """The connection is lost; said also when nothing was asked."""
+        """The connection is lost; called even if there was no request."""
 
 
-#: Asks Redis for slots; False when it is away or left alone.
+#: Asks Redis for slots; False if it is not usable.
 Ask = Callable[[Request, Applicant], bool]
 
 
 def nobody(request: Request, applicant: Applicant) -> bool:
-    """There is no Redis."""
+    """The `Ask` of a node without Redis."""
     return False

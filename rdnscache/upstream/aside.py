@@ -1,6 +1,6 @@
-"""What is on its way though no client waits for it: probes, and questions that another server answered sooner.
+"""Attempts that no client waits for: probes, and questions that another server has answered already.
 
-What comes of them tells how the servers are.
+Their outcomes show how the servers are.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from gevent import get_hub
 from rdnscache.errors import SILENT, UpstreamFailed
 from rdnscache.upstream.attempt import Attempt
 
-#: How many there are at most; the oldest makes room.
+#: Maximum number of such attempts; the oldest is given up for a new one.
 MOST = 32
-#: Seconds between two looks at who has been silent for too long; and by how many they may be late and still prove it.
+#: Seconds between two searches for attempts that are due; if one is LATE seconds late, it proves nothing about servers.
 LOOK, LATE = 0.05, 0.1
 
 
 class Aside:
-    """`alone`: there is no other server."""
+    """`alone`: there is only one server."""
 
     def __init__(self, alone: bool) -> None:
         self._alone = alone
@@ -31,7 +31,7 @@ class Aside:
         self._next_look = 0.0
 
     def take(self, attempt: Attempt) -> None:
-        """Until it is due."""
+        """Take over an attempt until it is due."""
         attempt.owner = self
         if len(self._attempts) >= MOST:
             self._attempts.popleft().end()

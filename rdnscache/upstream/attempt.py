@@ -1,4 +1,4 @@
-"""One question on its way to one server: what has been sent, and what has come of it."""
+"""One question that is asked of one server: what has been sent, and its outcome."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from rdnscache.upstream.server import Server
 
 
 class Owner(Protocol):
-    """Whoever is told what comes of an attempt."""
+    """The owner of attempts, which gets their outcomes."""
 
     def tell(self, attempt: Attempt) -> None:
-        """Something has; `wake` or `wake_later` follows."""
+        """Note that an attempt has an outcome; `wake` or `wake_later` follows."""
 
     def wake(self) -> None:
-        """Deal with it now: we are in the hub, with nothing half done."""
+        """Handle the outcomes now. Called in the hub, outside of any other operation."""
 
     def wake_later(self) -> None:
-        """Deal with it when the hub comes to it."""
+        """Handle the outcomes in the next turn of the hub."""
 
 
 class Attempt(Query):
-    """It begins over the server's own transport; what is cut there is asked again over TCP.
+    """It begins over the server's own transport; a truncated reply is asked for again over TCP.
 
-    When it has come to something, `reply`, `cut` or `failure` says to what.
+    Once there is an outcome, one of `reply`, `cut` and `failure` is set.
     """
 
     __slots__ = ("asked", "cookie", "cookies", "cut", "failure", "first_sent", "health", "near_miss", "noted",
@@ -45,35 +45,35 @@ class Attempt(Query):
         self.health: Health = server.health
         #: When its query was sent first, and last.
         self.first_sent = self.sent = now
-        #: Whether it has been waited for longer than usual; whether that it is silent has been taken down.
+        #: Whether it takes longer than usual; whether its silence has been noted.
         self.overdue = self.noted = False
         self.reply: Reply | None = None
         self.failure: UpstreamFailed | None = None
-        #: Whether its reply is better asked for over TCP: it is cut, or cannot be read, or many guess.
+        #: Whether the question is to be asked over TCP: the reply is truncated or unreadable, or somebody is guessing.
         self.cut = False
-        #: Why that is, where it is no reply of the server's as far as we know.
+        #: Which check the reply has failed, if it may be forged.
         self.near_miss = NONE
-        #: The question section as it was sent over UDP; empty when its name was in lower case.
+        #: The question section as sent over UDP; empty if its name was in lower case.
         self.asked = b""
-        #: Whether it may have a cookie, and ours if it has one; whether that tries if the server knows cookies; whether
-        #: the server has refused another one before.
+        #: Whether it may have a cookie, and our cookie if it has one; whether that is to find out if the server knows
+        #: cookies; whether the server has refused one before (BADCOOKIE).
         self.cookies = edns
         self.cookie = b""
         self.trial = self.second = False
 
     def look(self) -> None:
-        """Take what has arrived over UDP and was not read yet."""
+        """Read what has arrived over UDP."""
         if self.server.udp is not None and self.transport is self.server.udp:
             self.server.udp.look(self)
 
     def send_again(self, now: float) -> None:
-        """What was sent may be lost, or its connection dead."""
+        """Send the query again: it may be lost, or its connection dead."""
         if self.transport is self.server.udp:
             self.sent = now
         self.transport.send_again(self)
 
     def turn_to_tcp(self, now: float, due: float) -> None:
-        """Ask the same over TCP."""
+        """Ask the same question over TCP."""
         self.transport = self.server.tcp
         self.health = self.server.tcp_health
         self.first_sent = self.sent = now
@@ -93,7 +93,7 @@ class Attempt(Query):
         return build_query(ident, self.key, self.edns, option, 0, self.asked)
 
     def repetition(self, data: bytes) -> bytes:
-        """Perhaps what was sent is lost because of its cookie: the same without."""
+        """The query for a retransmission; without its cookie if that may be the reason for the loss."""
         if not self.trial:
             return data
         self.trial, self.cookie = False, b""
@@ -101,9 +101,10 @@ class Attempt(Query):
         return build_query(data[:2], self.key, self.edns, b"", 0, self.asked)
 
     def take(self, data: bytes) -> bool:
-        """A reply counts only with the asked question (RFC 5452 section 9.1), spelled as it was, with our cookie.
+        """Take a datagram with our ID. It is the reply only with our question (RFC 5452 section 9.1), in our letter
+        case, and with our cookie.
 
-        What has our ID and is none is never waited out: another datagram would be a guess as well, TCP is not.
+        If it is not, the question is asked over TCP: further datagrams could be guesses as well.
         """
         server = self.server
         repeats = not self.asked or data.startswith(self.asked, HEADER_SIZE)
@@ -113,9 +114,9 @@ class Attempt(Query):
         reply = read_reply(self.key, data)
         if reply is None:
             self.cut = True
-            if not about(self.key, data):  # with our ID: a broken server, as a rule, or somebody has guessed it
+            if not about(self.key, data):  # another question with our ID: usually a broken server, or a lucky guess
                 self.near_miss = GUESSES
-        elif not repeats and data[5]:  # an error may come without the question
+        elif not repeats and data[5]:  # an error may have no question
             self.cut, self.near_miss = True, CASE
         elif self.cookie and not server.cookies.fits(self.cookie, reply.cookie):
             self.cut, self.near_miss = True, COOKIE
@@ -142,13 +143,13 @@ class Attempt(Query):
         self.owner.wake()
 
     def arrived(self, data: bytes) -> None:
-        """Over a connection a reply has to be whole: with TC set it is none (RFC 2181 section 9)."""
+        """Take a reply over a connection; with TC set it is not a reply (RFC 2181 section 9)."""
         reply = read_reply(self.key, data)
         if reply is None:
             what = "a reply that cannot be read or does not fit the query"
             self.failed(UpstreamFailed(f"{self.server.label}: {what}", why=SAID))
         elif reply.truncated:
-            self.failed(UpstreamFailed(f"{self.server.label}: a reply cut short over a connection", why=SAID))
+            self.failed(UpstreamFailed(f"{self.server.label}: a truncated reply over a connection", why=SAID))
         else:
             self.reply = reply
             self.owner.tell(self)
@@ -160,7 +161,7 @@ class Attempt(Query):
         self.owner.wake_later()
 
     def judge(self, now: float, alone: bool) -> None:
-        """What has come of it tells how its server is. `alone`: there is no other."""
+        """Update the state of the server by the outcome. `alone`: there is no other server."""
         server, failure = self.server, self.failure
         if self.trial:
             self.trial = False
@@ -183,7 +184,8 @@ class Attempt(Query):
         self.health.probed()
 
     def _answered(self, now: float) -> None:
-        """After a repetition it may answer either (Karn); what comes at once then answers the first."""
+        """Note the time of a reply. After a retransmission it may answer either query (Karn's algorithm); one that
+        arrives at once answers the first."""
         server = self.server
         if self.health is not server.health:
             server.heard_over_tcp(now)
@@ -203,7 +205,7 @@ class Attempt(Query):
         server.answered(seconds)
 
     def end(self) -> None:
-        """Nobody waits for it any more."""
+        """End the attempt."""
         self.transport.cancel(self)
         self.server.waiting -= 1
         self.server.overdue -= self.overdue

@@ -1,4 +1,4 @@
-"""Whose fault it is that a query came to nothing, as far as the system tells."""
+"""Whose fault the failure of a query is: this host's, or the server's and the network's."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import errno
 
 from rdnscache.errors import LOCAL, UNREACHABLE, UpstreamFailed
 
-#: Before anything has left, every error but these is ours: no descriptor, no memory, no port, no route, not allowed.
+#: Before anything is sent, all errors but these are ours: no descriptor, memory, port, route or permission.
 _REFUSALS = (errno.ECONNREFUSED, errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE)
-#: Afterwards these are.
+#: After that only these are ours.
 _OURS = (errno.ENOBUFS, errno.ENOMEM, errno.ENETDOWN)
 
 
 def failure_of(server: object, error: OSError, begun: bool) -> UpstreamFailed:
-    """Of asking `server`; `begun`: something has left for it."""
+    """The failure of a query to `server`; `begun`: something has been sent to it."""
     ours = error.errno in _OURS if begun else error.errno not in _REFUSALS
     return UpstreamFailed(f"{server}: {error.strerror or error}", why=LOCAL if ours else UNREACHABLE)

@@ -1,7 +1,7 @@
-"""How much of a server's budget this worker may use, and who waits for that.
+"""How much of an upstream's budget this worker may use, and the queries that wait for it.
 
-The cluster shares a budget through Redis: slots are asked for in runs, one request at a time, so that a query costs no
-round trip where there are many. Without Redis a worker keeps to its share. See `allowance`.
+The cluster shares a budget through Redis: slots are asked for in runs, one request at a time, so that not every query
+costs a round trip. Without Redis a worker keeps to its share. See `allowance`.
 """
 
 from __future__ import annotations
@@ -25,28 +25,27 @@ from rdnscache.upstream.waiting import Waiter, WaitingLine
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a query waits for a slot, and for which there may be others before it.
+#: Seconds that a query waits for a slot; the queue is at most as long as the slots of that time.
 PATIENCE = 1.5
-#: Those who have left that are kept in a list.
+#: Maximum waiters that have left and are still in a list.
 SLACK = 64
-#: Queries that may wait where there are hardly any slots.
+#: Queries that may wait even if there are hardly any slots.
 FEW = 8
 #: Seconds between two requests at most, so that our share stays lent; after an error; and before the last slot is due.
 RENEWAL, PAUSE, EARLY = 0.3, 1.0, 0.03
-#: Seconds until the next free slot from which on the budget is short.
+#: The budget is short if the next free slot is more than this many seconds away.
 SHORT = 0.03
-#: The part of a budget that is for everybody; the rest is not for what nobody waits for.
+#: The fraction of a budget up to which queries are sent that no client waits for.
 NEAR = 0.8
-#: Seconds for which slots are asked for in advance, by how many have been used lately.
+#: Seconds for which slots are asked for in advance, at the rate of those used recently.
 ADVANCE = 0.04
-#: Seconds between two looks at least.
+#: Minimum seconds between two checks.
 LEAST = 0.001
-#: The share of a node's budget, of one that has never heard how many others there are.
+#: The initial share of a node that does not know yet how many others there are.
 UNTOLD = 0.1
-#: Where each number is: what a server may be asked a second; what has been given out in the last one; what is reserved;
-#: our share, as last told.
+#: The index of each number: queries a second; slots handed out in the last second; the reserved rate; our share.
 _RATE, _USED, _RESERVED, _SHARE = range(4)
-#: Numbers that it needs.
+#: The number of shared numbers.
 ROOM = 4
 
 
@@ -70,13 +69,13 @@ class Budget:
         phase = terms.worker / terms.workers if terms.alone else random.random()
         self._allowance = Allowance(self._numbers[_SHARE], phase)
         self._line = WaitingLine()
-        #: Those in line who have not been told that it takes long.
+        #: Waiters that have not been told that it takes long.
         self._unaware: list[Waiter] = []
-        #: When slots are asked for next, at the earliest and at the latest; whether an answer is on its way.
+        #: When slots are asked for next, at the earliest and at the latest; whether a request is outstanding.
         self._not_before = self._renew_at = 0.0
         self._asking = False
-        #: Of the request on its way: when it was sent, for how many, whether it lends our share, and until when that
-        #: had been lent before.
+        #: The outstanding request: when it was sent, for how many slots, whether it lends our share, and until when
+        #: that was lent before.
         self._sent = 0.0
         self._asked_for = 0
         self._lends = False
@@ -93,17 +92,17 @@ class Budget:
         self._closed = False
         self._log = Throttled(log)
 
-    # For those who send
+    # For senders
 
     def take(self, now: float) -> bool:
-        """Whether a query may be sent at once: then it counts."""
+        """Use a slot for a query; False if there is none now."""
         if self._line or not self._allowance.take(now):
             return False
         self._count(now)
         return True
 
     def repeat(self) -> bool:
-        """The same for what would be sent again by itself."""
+        """Use a slot for a retransmission; False if there is none now."""
         return self.take(time.monotonic())
 
     def wait(self, waiter: Waiter, now: float) -> bool:
@@ -135,7 +134,7 @@ class Budget:
         return self._allowance.next_slot(now) > until
 
     def spare(self, send: Callable[[float], None], now: float) -> bool:
-        """Send something that no client waits for; False when no budget is left for that."""
+        """Send a query that no client waits for; False if no budget is left for that."""
         if self.near(now):
             return False
         if self.take(now):
@@ -144,45 +143,45 @@ class Budget:
         return self.wait(Waiter(b"", now + PATIENCE, send, _nothing, _nothing), now)
 
     def leave(self, waiter: Waiter, in_vain: bool) -> None:
-        """It waits no longer: `in_vain`, since that took too long."""
+        """Remove a waiter; `in_vain`: because it has waited too long."""
         self._line.remove(waiter)
         self._counters[self._block + metrics.SERVER_BUDGET_REFUSED] += in_vain
 
     def short(self, now: float) -> bool:
-        """Whether a query would have to wait for a while: others are better asked."""
+        """Whether a query would have to wait for a while, so that other upstreams should be asked."""
         allowance = self._allowance
         if not self._line and allowance.next_slot(now) <= now + SHORT:
             return False
         return allowance.alone(now) or now < self._short_until
 
     def near(self, now: float) -> bool:
-        """Whether there is nothing left for what nobody waits for."""
+        """Whether no budget is left for queries that no client waits for."""
         if self._line or self.short(now):
             return True
         if self._allowance.alone(now):
             return self._recent.rate(now) >= NEAR * self._allowance.share
         return self._numbers[_USED] >= NEAR * self.rate
 
-    # What is told of it
+    # For reports
 
     @property
     def used(self) -> float:
-        """Queries that the cluster has been allowed in the last second, as last told; this node's, without Redis."""
+        """Slots handed out to the cluster in the last second, by the last reply; without Redis, those of this node."""
         return self._numbers[_USED]
 
     @property
     def reserved(self) -> float:
-        """Queries a second that are reserved for workers that may be cut off."""
+        """The rate that is reserved for workers that may be cut off."""
         return self._numbers[_RESERVED]
 
     def catch_up(self, now: float) -> None:
-        """Log what was held back; to be called now and then."""
+        """Log what was throttled; called now and then."""
         self._log.catch_up(now)
 
-    # Between those and Redis
+    # Towards Redis
 
     def start(self) -> None:
-        """Be a member of the cluster, so that others may have what we leave."""
+        """Become a member of the budget, so that others may use what this worker leaves."""
         self._go_on(time.monotonic())
 
     def close(self) -> None:
@@ -201,7 +200,7 @@ class Budget:
             self._none_until = allowance.moment(told.free)
             last = allowance.moment(told.start + told.count * told.apart)
             self._not_before = max(last - EARLY, now + random.uniform(0.5, 1.5) * EARLY)
-        if not self._lends:  # now that the clock of Redis is known it can
+        if not self._lends:  # the clock of Redis is known now, so the share can be lent
             self._renew_at = now
         if not told.count:
             for waiter in self._line.leave_before(self._none_until):
@@ -219,7 +218,7 @@ class Budget:
         self._allowance.drop()
 
     def _go_on(self, now: float) -> None:
-        """Serve who can be served, ask for more, and see when to do so again."""
+        """Serve waiters, ask for more slots, and set the timer for the next time."""
         if self._closed:
             return
         while self._line and self._allowance.take(now):
@@ -246,7 +245,7 @@ class Budget:
         return moment
 
     def _wanted(self, now: float) -> int:
-        """Slots to ask for: for those who wait, and a few in advance where there are plenty."""
+        """The number of slots to ask for: for those who wait, and a few in advance if there are plenty."""
         waiting = len(self._line)
         if not waiting:
             return 0
@@ -261,7 +260,7 @@ class Budget:
         self._lent_before = allowance.lent_until
         self._renew_at = now + RENEWAL
         sent = self._ask(request, self)
-        if sent and self._asking:  # it may have been lost at once
+        if sent and self._asking:  # `lost` may have been called at once
             allowance.lend(now)
             self._reached = now
             return
@@ -271,7 +270,7 @@ class Budget:
             self._numbers[_RESERVED] = 0.0
 
     def _tell_unaware(self, now: float) -> None:
-        """Those in line learn that it takes long."""
+        """Tell waiters that it takes long, if the budget is short."""
         if not self._line:
             self._unaware.clear()
         elif self._unaware and self.short(now):
@@ -285,7 +284,7 @@ class Budget:
         self._recent.count(now)
 
     def _pace(self, now: float) -> float:
-        """Slots a second that may be had."""
+        """The rate of slots that this worker may get."""
         allowance = self._allowance
         if allowance.alone(now):
             return allowance.share

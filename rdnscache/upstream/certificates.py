@@ -1,4 +1,4 @@
-"""Whom we believe to be the server: certificates, pins, and a sentence for each refusal."""
+"""Authentication of upstreams: certificates, pins, and a sentence for each refusal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re
 
 #: Why a certificate is refused (X509_V_ERR_* of OpenSSL), for people.
 _REFUSALS = {
-    9: "it is not valid yet", 10: "it has expired", 18: "it is signed by itself", 19: "its issuer is not trusted",
+    9: "it is not valid yet", 10: "it has expired", 18: "it is self-signed", 19: "its issuer is not trusted",
     20: "its issuer is not known", 21: "its issuer is not known", 23: "it is revoked", 62: "it is for another name",
     64: "it is for another address",
 }  # fmt: skip
@@ -25,11 +25,11 @@ _REFUSALS = {
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a server has to be, and who we are to it. Files are in PEM; `ca` empty: the system's."""
+    """The identity that a server has to prove, and our own. Files are in PEM; an empty `ca` means the system's CAs."""
 
-    #: A host name or an IP address; empty where only pins count.
+    #: A host name or an IP address; empty if only pins count.
     name: str = ""
-    #: SHA-256 of public keys in base64 (RFC 7858 section 4.2); empty: any.
+    #: SHA-256 of public keys in base64 (RFC 7858 section 4.2); empty: any key.
     pins: tuple[str, ...] = ()
     ca: str = ""
     certificate: str = ""
@@ -37,12 +37,12 @@ class Identity:
 
 
 def context(identity: Identity, protocol: str) -> ssl.SSLContext:
-    """For connections to that server; `protocol` is offered (ALPN). Raises ConfigError when a file cannot be used.
+    """The TLS context for connections to a server; `protocol` is offered (ALPN). Raises ConfigError for unusable files.
 
-    Reading the system's authorities takes some 20 ms: once for each server, before it is asked.
+    Reading the system's CAs takes some 20 ms; it is done once for each server, before it is asked.
     """
     if not identity.name and not identity.pins:
-        raise ConfigError("a server over TLS needs a name or a pin to be known by")
+        raise ConfigError("a server over TLS needs a name or a pin, by which it is authenticated")
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     made.options |= ssl.OP_NO_COMPRESSION | getattr(ssl, "OP_NO_RENEGOTIATION", 0)
@@ -50,7 +50,7 @@ def context(identity: Identity, protocol: str) -> ssl.SSLContext:
     file = identity.ca
     try:
         if not identity.name:
-            made.check_hostname, made.verify_mode = False, ssl.CERT_NONE  # the pin takes the place of all that
+            made.check_hostname, made.verify_mode = False, ssl.CERT_NONE  # the pin is checked instead
         elif file:
             tls_files.trust(made, file)
         else:
@@ -64,20 +64,20 @@ def context(identity: Identity, protocol: str) -> ssl.SSLContext:
 
 
 def refusal(error: ssl.SSLCertVerificationError, name: str) -> str:
-    """What is wrong with the certificate of the server that should be `name`."""
+    """A sentence about the refused certificate of the server `name`."""
     why = _REFUSALS.get(error.verify_code, error.verify_message)
     return f"its certificate is refused: {why}" + (f" than {name}" if error.verify_code in (62, 64) else "")
 
 
 def pinned(certificate: bytes | None, pins: tuple[str, ...]) -> bool:
-    """Whether the key of the server's own certificate (DER) is among them."""
+    """Whether the public key of a server's certificate (DER) has one of the pins."""
     key = public_key(certificate) if certificate else b""
     found = base64.b64encode(hashlib.sha256(key).digest()).decode() if key else ""
     return found in pins
 
 
 def public_key(certificate: bytes) -> bytes:
-    """The SubjectPublicKeyInfo in a certificate (RFC 5280 section 4.1), DER; empty when none is found."""
+    """The SubjectPublicKeyInfo of a certificate in DER (RFC 5280 section 4.1); empty if none is found."""
     try:
         at = _behind(certificate, 5)  # serial number, algorithm, issuer, validity, subject
         end = _element(certificate, at)[1]
@@ -87,7 +87,7 @@ def public_key(certificate: bytes) -> bytes:
 
 
 def expiry(certificate: bytes) -> float:
-    """When a certificate ends, as Unix time (RFC 5280 section 4.1.2.5). Raises ValueError for what is none."""
+    """The end of a certificate's validity as Unix time (RFC 5280 section 4.1.2.5). ValueError if it is malformed."""
     try:
         at = _behind(certificate, 3)  # serial number, algorithm, issuer
         at, _ = _element(certificate, at)  # Validity

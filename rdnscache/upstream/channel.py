@@ -1,4 +1,4 @@
-"""The octets of a connection to an upstream: it is opened, carries them both ways, and ends. All of it in the hub."""
+"""A connection to an upstream as a channel for octets, which are read and written in the hub."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from rdnscache.errors import UNREACHABLE, UpstreamFailed
 from rdnscache.stream import WRITE, RawSocket, Stream
 from rdnscache.upstream.blame import failure_of
 
-#: Octets read in one go: some hundred replies of the usual size.
+#: Octets read at once: some hundred replies of the usual size.
 CHUNK = 32768
 #: Octets that a server may leave unread before the connection is given up.
 MAX_UNSENT = 256 << 10
 
 
 class Channel:
-    """A TCP connection. `on_open()` is called once at most, `on_end(failure)` once, unless `close` comes before.
+    """A TCP connection. `on_open()` is called once at most, `on_end(failure)` once, unless `close` is called before.
 
-    The callbacks are called in the hub; none while this is made, and of its methods only `write` may call `on_end`.
+    Callbacks are called in the hub, never in the constructor; of the methods only `write` may call `on_end`.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Channel:
     ) -> None:
         self.address = address
         self.closed = False
-        #: Whether the server has ended an open connection in an orderly way.
+        #: Whether the server has closed an open connection in an orderly way.
         self.ended_by_server = False
         self._on_open = on_open
         self._on_data = on_data
@@ -56,7 +56,7 @@ class Channel:
         try:
             sock = RawSocket(self.address.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             self._sock = sock
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what belongs together is written together
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # data is collected before it is written
             code = sock.connect_ex(self.address.sockaddr)
         except OSError as error:
             self._loop.run_callback(self._end, failure_of(self.address, error, False))
@@ -83,14 +83,14 @@ class Channel:
         self._opened()
 
     def _opened(self) -> None:
-        """There is a TCP connection."""
+        """The TCP connection is open."""
         self._on_open()
 
     def _received(self, data: bytes) -> None:
         self._on_data(data)
 
     def write(self, data: bytes) -> None:
-        """What belongs together in one piece: it leaves at once. Before `on_open` there is nobody to write to."""
+        """Write octets, which are sent at once; to be called after `on_open` only."""
         if self._stream is not None:
             self._stream.write(data)
 
@@ -120,7 +120,7 @@ class Channel:
             self._connecting = None
 
     def close(self) -> None:
-        """Release the socket; calls nobody back."""
+        """Release the socket; no callback is called."""
         if self.closed:
             return
         self.closed = True
@@ -131,8 +131,8 @@ class Channel:
         if self._sock is not None:
             self._sock.close()
             self._sock = None
-        self._on_open = self._on_data = self._on_end = _nobody  # or this would be a circle
+        self._on_open = self._on_data = self._on_end = _nobody  # breaks a reference cycle
 
 
 def _nobody(*_: object) -> None:
-    """Of a channel that is closed nothing is heard any more."""
+    """The callbacks of a closed channel."""

@@ -1,4 +1,4 @@
-"""Active checks: a server of which nothing has been heard for a while is asked something, before a client needs it."""
+"""Active checks: a server that has not answered anything for a while is sent a query, before a client needs it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from rdnscache.upstream.aside import Aside
 from rdnscache.upstream.attempt import Attempt
 from rdnscache.upstream.server import Server
 
-#: Checks of one look: the others have to wait for the next.
+#: Maximum number of checks at once; the others wait for the next time.
 MOST_AT_ONCE = 16
 
 
 def check_key(zone: bytes) -> bytes:
-    """What a server of a zone should be able to say; without a zone, any server."""
+    """A question that every server of a zone should answer; without a zone, any server."""
     return question_key(zone, SOA, IN, 0) if zone else question_key(b"\0", NS, IN, 0)
 
 
 class Checks:
-    """Of servers, each with the question it is asked. `interval` and `timeout` are in seconds.
+    """Checks servers, each with its question. `interval` and `timeout` are in seconds.
 
-    The workers of a node share what they know of servers, so one of them asks for all.
+    The workers of a node share the state of servers, so each check is done by one of them.
     """
 
     def __init__(self, servers: Iterable[tuple[Server, bytes]], interval: float, timeout: float) -> None:
@@ -33,7 +33,7 @@ class Checks:
         self._aside = Aside(len(self._servers) == 1)
 
     def look(self, now: float) -> None:
-        """Ask those whose turn it is; to be called now and then."""
+        """Check the servers that are due; called now and then."""
         asked = 0
         for server, key in self._servers:
             health = server.health

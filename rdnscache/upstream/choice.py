@@ -1,4 +1,4 @@
-"""Whom to ask first: the policies. No clock in here: moments, in seconds, come in as arguments."""
+"""The policies for the order in which upstreams are asked. No clock in here: times, in seconds, are arguments."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from rdnscache.upstream.estimate import UNKNOWN
 from rdnscache.upstream.server import Server
 
-#: The share of questions with which `fastest` looks how another server does.
+#: The share of questions for which `fastest` asks another server first, to measure it.
 EXPLORED = 1 / 200
 
 
 class Choice:
-    """`order` has every server once; whatever the policy, those in doubt and those that rest come last."""
+    """`order` returns every server once; with all policies, servers in doubt and resting ones come last."""
 
     def __init__(self, servers: Sequence[Server], policy: str) -> None:
         self._servers = list(servers)
@@ -25,7 +25,7 @@ class Choice:
             "round-robin": self._in_turn,
         }[policy]
         self._turn = 0
-        #: How many are asked at once to begin with.
+        #: How many servers are asked at once at the beginning.
         self.at_once = min(2, len(self._servers)) if policy == "race" else 1
 
     def order(self, now: float) -> list[Server]:
@@ -43,7 +43,7 @@ class Choice:
         return self._servers[self._turn :] + self._servers[: self._turn]
 
     def _at_random(self) -> list[Server]:
-        """Each first as often as its weight says (Efraimidis and Spirakis: the greatest of U^(1/w))."""
+        """Each server is first with a probability proportional to its weight (Efraimidis and Spirakis: U^(1/w))."""
         return sorted(self._servers, key=lambda server: -(random.random() ** (1.0 / server.weight)))
 
     def _by_cost(self) -> list[Server]:
@@ -61,7 +61,7 @@ class Choice:
 
 
 def _cost(server: Server) -> float:
-    """Seconds until an answer may be had. One that is not known yet is asked first, but once at a time."""
+    """Expected seconds until an answer. An unknown server comes first, but is asked one question at a time."""
     known = server.estimate.cost()
     if not known:
         return UNKNOWN if server.waiting else 0.0
@@ -69,7 +69,7 @@ def _cost(server: Server) -> float:
 
 
 def patience(server: Server, servers: Sequence[Server]) -> float:
-    """Seconds after which another is asked: not longer for one that is not known than for those that are."""
+    """Seconds after which another server is asked; for an unknown server the least of those of known ones."""
     estimate = server.estimate
     if estimate.rtt:
         return estimate.patience()

@@ -1,4 +1,4 @@
-"""What carries many queries at a time to one server, in whatever form: which are on their way, and how it ends."""
+"""A connection that carries many queries at a time to one server: the base of all transports but UDP."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ log = logging.getLogger(__name__)
 
 #: Seconds for which replies are handed out before others get their turn.
 TURN = 0.002
-#: A query given up after this many seconds without any data casts doubt on its connection.
+#: A connection is doubtful if a query is given up after this many seconds without any data.
 DOUBTFUL = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of the connections to one server. Seconds, where it is time."""
+    """Limits for the connections to one server. Times are in seconds."""
 
-    #: Connections; where a server takes only a few queries on each.
+    #: Connections; and if the server takes only a few queries on each.
     connections: int = 2
     short_connections: int = 8
-    #: Queries on their way over one connection, and waiting for room on any.
+    #: Outstanding queries of one connection; queries that wait for room on any connection.
     queries: int = 512
     waiting: int = 1024
-    #: Until a connection is open; without a query until it is closed, unless the server says otherwise.
+    #: Time for opening a connection; idle time after which it is closed, unless the server sets another.
     opening: float = 2.0
     idle: float = 10.0
-    #: Of a server from which nothing comes while queries wait for it.
+    #: Time without any data while queries are outstanding, after which a connection is closed.
     patience: float = 4.0
 
 
 class Owner(Protocol):
-    """Who opened a connection."""
+    """The owner of a connection."""
 
     def opened(self, connection: Connection) -> None:
-        """It takes queries now."""
+        """The connection takes queries now."""
 
     def freed(self, connection: Connection) -> None:
-        """It has room again, or what it was closing for is done."""
+        """The connection may have room again, or be without outstanding queries."""
 
     def undone(self, query: Query, failure: UpstreamFailed) -> None:
-        """The server has not taken this query, which is to be sent again. `freed` follows."""
+        """The server has not processed this query, which is to be sent again. `freed` follows."""
 
     def ended(self, connection: Connection, failure: UpstreamFailed, left: Sequence[Query]) -> None:
-        """It is closed; `left` were on their way."""
+        """The connection is closed; `left` are the outstanding queries."""
 
 
 #: Makes a channel for three callbacks: open, data, end.
@@ -60,26 +60,26 @@ OpenChannel = Callable[[Callable[[], None], Callable[[bytes], None], Callable[[U
 
 
 class Connection:
-    """Opens at once. Moments are of the monotonic clock, in seconds.
+    """A connection, which is opened at once. Times are monotonic, in seconds.
 
-    `send`, `_received` and `_hand_out` are for subclasses to fill in.
+    Subclasses implement `send`, `_received` and `_hand_out`.
     """
 
     def __init__(self, owner: Owner, name: str, open_channel: OpenChannel, limits: Limits) -> None:
         #: Whether it is open, or has been; closed; ended by the server.
         self.open = self.was_open = self.closed = self.ended_by_server = False
-        #: Takes no more queries, and ends with the last of its answers.
+        #: Whether it takes no more queries, and is closed after its last answer.
         self.retiring = False
-        #: How long it is kept without a query.
+        #: Seconds for which it is kept without a query.
         self.idle = limits.idle
-        #: Queries it has been given, and answers it has brought.
+        #: Queries sent, and answers received.
         self.sent = self.answers = 0
-        #: Nothing has come for a query in time: others are better off elsewhere.
+        #: Whether a query got no answer in time, so that others should be sent elsewhere.
         self.doubtful = False
-        #: Queries on their way by number; None for one that nobody waits for any more, whose number stays taken.
+        #: Outstanding queries by number; None for a cancelled one, whose number stays in use.
         self.outstanding: dict[int, Query | None] = {}
         self.cancelled = 0
-        #: Since when something is on its way, or nothing; when something has come last.
+        #: Since when queries are outstanding, or none are; when data arrived last.
         self.since = self.heard = time.monotonic()
         self._name = name
         self._owner: Owner | None = owner
@@ -90,26 +90,26 @@ class Connection:
         self._loop = get_hub().loop
         self._next_turn: Any = None
         self._timer = self._loop.timer(limits.opening)
-        self._timer.start(self._not_in_time, update=True)  # the time of a hub that was busy is old
+        self._timer.start(self._not_in_time, update=True)  # the hub's cached time is old if it was busy
         self._channel: Channel | None = open_channel(self._channel_open, self._received, self._end)
 
     def room(self) -> int:
-        """How many more queries it takes now."""
+        """The number of queries that it can take now."""
         if not self.open or self.retiring:
             return 0
         return self._most - len(self.outstanding)
 
     @property
     def busy(self) -> int:
-        """Queries that somebody waits for."""
+        """The number of outstanding queries that are not cancelled."""
         return len(self.outstanding) - self.cancelled
 
     def send(self, query: Query) -> None:
-        """Send it together with others of this turn of the hub; only with `room`."""
+        """Send a query, together with others of this turn of the hub; `room` must not be 0."""
         raise NotImplementedError
 
     def _take(self, query: Query, number: int) -> None:
-        """It is on its way."""
+        """Note that a query is sent."""
         if not self.outstanding:
             self.since = query.sent_at
         self.outstanding[number] = query
@@ -117,7 +117,7 @@ class Connection:
         self.sent += 1
 
     def _put(self, data: bytes) -> None:
-        """Goes out at the end of this turn of the hub."""
+        """Queue octets, which are sent at the end of this turn of the hub."""
         if not self._unsent:
             self._loop.run_callback(self._flush)
         self._unsent.append(data)
@@ -129,7 +129,7 @@ class Connection:
             self._channel.write(data)
 
     def cancel(self, query: Query) -> None:
-        """Nobody waits for it. Its number is free only when the answer has come: it would be taken for another's."""
+        """Cancel a query. Its number stays in use until the answer arrives, which could be taken for another's."""
         query.carrier = None
         self.outstanding[query.number] = None
         self.cancelled += 1
@@ -149,7 +149,7 @@ class Connection:
         return True
 
     def _forget(self, number: int) -> Query | None:
-        """The query of this number is not on its way any more; None where nobody waits for it."""
+        """Remove the query with this number; returns None if it was cancelled."""
         query = self.outstanding.pop(number)
         if query is None:
             self.cancelled -= 1
@@ -158,37 +158,37 @@ class Connection:
         return query
 
     def _dropped(self, number: int) -> Query | None:
-        """The same, wherever it is; to be extended by subclasses that keep more of it."""
+        """Remove the query with this number, if there is one; subclasses with more state of a query extend it."""
         return self._forget(number) if number in self.outstanding else None
 
     def _fail(self, number: int, why: str) -> None:
-        """The server has had the query, and this is all that comes of it."""
+        """Fail a query that the server has received."""
         query = self._dropped(number)
         self.answers += 1
         if query is not None:
             give_up(query, UpstreamFailed(f"{self._name}: {why}", why=SAID))
 
     def _give_back(self, number: int, failure: UpstreamFailed) -> None:
-        """The server has not taken the query."""
+        """Return a query that the server has not processed to the owner."""
         query = self._dropped(number)
         if query is not None and self._owner is not None:
             self._owner.undone(query, failure)
 
     def _received(self, data: bytes) -> None:
-        """Octets have come: `_is_alive`, and what is in them."""
+        """Take octets that have arrived; calls `_is_alive`."""
         raise NotImplementedError
 
     def _is_alive(self) -> None:
-        """Something has come."""
+        """Note that data has arrived."""
         self.heard = time.monotonic()
         self.doubtful = False
 
     def _hand_out(self) -> None:
-        """Give what has come to whom it is for, TURN seconds long."""
+        """Hand out the answers that have arrived, for `TURN` seconds."""
         raise NotImplementedError
 
     def _pause(self) -> None:
-        """Hand out the rest when others have had their turn, and read no more until then."""
+        """Stop reading, and hand out the rest in the next turn of the hub."""
         if self._channel is not None:
             self._paused = True
             self._channel.pause()
@@ -203,7 +203,7 @@ class Connection:
             self._hand_out()
 
     def _handed_out(self) -> None:
-        """To be called after answers have been handed out."""
+        """Called after answers have been handed out."""
         if not self.outstanding:
             self.since = self.heard
         if self._owner is not None:
@@ -220,7 +220,7 @@ class Connection:
         self._end(UpstreamFailed(f"{self._name}: no connection in {self._limits.opening:g} s", why=UNREACHABLE))
 
     def look(self, now: float) -> None:
-        """To be called now and then: an end to what is silent, or of no use any more."""
+        """Called now and then: close the connection if it is silent, retiring or idle."""
         quiet = now - max(self.heard, self.since)
         if self.outstanding:
             if quiet > self._limits.patience:
@@ -231,7 +231,7 @@ class Connection:
             self.close()
 
     def _end(self, failure: UpstreamFailed) -> None:
-        """It is of no use any more."""
+        """Close the connection after a failure and tell the owner."""
         owner, channel = self._owner, self._channel
         if self.closed or owner is None:
             return
@@ -240,7 +240,7 @@ class Connection:
         owner.ended(self, failure, left)
 
     def close(self) -> list[Query]:
-        """End it, and tell nobody; those that were on their way."""
+        """Close the connection without telling the owner; returns the outstanding queries."""
         return [] if self.closed else self._leave()
 
     def _leave(self) -> list[Query]:
@@ -263,15 +263,15 @@ class Connection:
 
 
 def answer(query: Query, data: bytes) -> None:
-    """Tell a query that this has come for it."""
+    """Hand a reply to its query."""
     try:
         query.arrived(data)
-    except Exception:  # or those behind it would hang
+    except Exception:  # else the queries after it would hang
         log.exception("internal error while a query ended: its question may go unanswered")
 
 
 def give_up(query: Query, failure: UpstreamFailed) -> None:
-    """Tell a query that nothing comes for it."""
+    """Tell a query that it has failed."""
     try:
         query.failed(failure)
     except Exception:

@@ -30,7 +30,7 @@ cdef class Port:
 cdef class Datagrams:
     cdef object _address
     cdef int _family
-    cdef object _place
+    cdef object _sockaddr
     cdef bytes _idents
     cdef Py_ssize_t _taken
     cdef list _free

@@ -1,8 +1,8 @@
-"""UDP to one server: each query with a fresh ID, from a random port that has carried few others, one at a time.
+"""UDP to one server: each query with a random ID, from a random port, which carries one query at a time and few in all.
 
-The kernel drops what others than the asked address and port send, since each socket is connected. A port whose query
-was answered as it should be carries the next, for a moment: a socket of its own costs as much as all else about it.
-What that leaves to guess is in docs/decisions.md.
+Each socket is connected, so the kernel drops datagrams from other addresses and ports. A port whose query was answered
+properly is used for another query for a short time: opening a socket costs as much as all the rest of a query. What is
+left for a forger to guess is in docs/decisions.md.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from rdnscache.upstream.blame import failure_of
 from rdnscache.upstream.query import Query
 
 _KIND = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
-#: Datagrams that are not the reply, after which somebody is guessing: ask over TCP (RFC 5452 section 9.2).
+#: Wrong datagrams after which somebody is assumed to be guessing, and TCP is used (RFC 5452 section 9.2).
 MAX_STRAYS = _MOST_STRAYS = 20
-#: Queries that a port carries at most, and for how many seconds.
+#: Maximum number of queries that a port carries, and seconds for which it is used.
 USES, LIFE = _USES, _LIFE = 16, 0.25
-#: Ports of a worker, to whatever server, that wait for their next query.
+#: Maximum number of free ports of a worker, for all servers.
 KEPT = _KEPT = 64
-#: Octets for IDs taken from the system at a time.
+#: Random octets for IDs that are fetched from the system at once.
 _STOCK = 512
 
 
 class Spare:
-    """How many ports of this worker wait for their next query."""
+    """The number of free ports of this worker."""
 
     __slots__ = ("count",)
 
@@ -54,7 +54,7 @@ class Port:
         self.until = until
         self.watcher: Any = None
         self.uses = 0
-        #: What it carries; its ID; what is sent, and sent again; whether that has been done.
+        #: Its query, the query's ID and wire form; whether that was sent again.
         self.query: Query | None = None
         self.ident = 0
         self.data = b""
@@ -69,20 +69,19 @@ class Port:
 
 
 class Datagrams:
-    """Of all that is sent through here, none waits for another. What comes is told by `take`, `guessed` and `failed`.
+    """The UDP transport to one server. Outcomes are reported by `take`, `guessed` and `failed` of the query.
 
-    Errors are told by whose fault they are: UNREACHABLE when the server or the network refused, LOCAL when the query
-    could not leave this host.
+    Failures have UNREACHABLE if the server or the network refused, LOCAL if the query could not leave this host.
     """
 
     def __init__(self, address: Address) -> None:
         self._address = address
         self._family = address.family
-        #: As the socket module takes it; the number of an interface may change.
-        self._place = address.sockaddr if "%" not in address.host else None
+        #: The address for `connect`; None if it has an interface, whose number may change.
+        self._sockaddr = address.sockaddr if "%" not in address.host else None
         self._idents = b""
         self._taken = 0
-        #: Ports without a query, the latest last; who closes those that have been open for long.
+        #: Free ports, the latest last; the timer that closes old ones.
         self._free: list[Port] = []
         self._sweeper: Any = None
 
@@ -97,7 +96,7 @@ class Datagrams:
         except OSError as error:
             if port is not None:
                 port.close()
-                if port.uses:  # of what it carried before, perhaps
+                if port.uses:  # the error may be due to an earlier query
                     self.send(query)
                     return
             query.failed(failure_of(self._address, error, False))
@@ -110,7 +109,7 @@ class Datagrams:
         query.carrier = port
 
     def _latest(self) -> Port | None:
-        """The port that has waited least, if any waits."""
+        """The free port that was used last, if there is any."""
         if not self._free:
             return None
         _SPARE.count -= 1
@@ -126,14 +125,14 @@ class Datagrams:
     def _opened(self) -> Port:
         sock = _socket.socket(self._family, _KIND)
         try:
-            sock.connect(self._place or self._address.sockaddr)  # the kernel picks a random free port
+            sock.connect(self._sockaddr or self._address.sockaddr)  # the kernel picks a random free port
         except OSError:
             sock.close()
             raise
         return Port(sock, time.monotonic() + _LIFE)
 
     def send_again(self, query: Query) -> None:
-        """The same from the same port: it can have been lost. There is still one query for others to guess."""
+        """Send a query again from the same port: it may be lost. For a forger it is still a single query."""
         port: Port = query.carrier
         port.data, port.again = query.repetition(port.data), True
         try:
@@ -144,19 +143,19 @@ class Datagrams:
             self._fail(query, error)
 
     def look(self, query: Query) -> None:
-        """Take what has arrived and was not read yet: a timer may have gone off first."""
+        """Read what has arrived: a timer may have fired before the socket's watcher."""
         if query.carrier is not None:
             self._read(query.carrier)
 
     def cancel(self, query: Query) -> None:
-        """What comes late is not to meet another query: the port is closed."""
+        """Close the port of a query, so that a late reply cannot meet another query."""
         port = query.carrier
         if port is not None:
             query.carrier = None
             port.close()
 
     def close(self) -> None:
-        """Those without a query; the others are closed with theirs."""
+        """Close the free ports; the others are closed with their queries."""
         while (port := self._latest()) is not None:
             port.close()
         if self._sweeper is not None:
@@ -165,14 +164,14 @@ class Datagrams:
 
     def _read(self, port: Port) -> None:
         query = port.query
-        if query is None:  # nobody waits for anything: a second answer, or somebody guesses
+        if query is None:  # nothing is expected: a duplicate reply, or somebody is guessing
             self._free.remove(port)
             _SPARE.count -= 1
             port.close()
             return
         while True:
             try:
-                data = port.sock.recv(TCP_SIZE)  # as large as any message can be: the kernel would cut off the rest
+                data = port.sock.recv(TCP_SIZE)  # the largest message: the kernel would cut off the rest
             except BlockingIOError:
                 return
             except OSError as error:
@@ -190,7 +189,7 @@ class Datagrams:
                 return
 
     def _free_or_close(self, port: Port, odd: bool) -> None:
-        """Its query is answered. Where anything else came, or may come, somebody may know the port."""
+        """Free a port whose query is answered; close it if it is used up, or somebody may know it."""
         port.query = None
         worn = port.uses >= _USES or _SPARE.count >= _KEPT or time.monotonic() >= port.until
         if odd or worn or port.strays or port.again:

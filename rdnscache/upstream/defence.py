@@ -1,8 +1,8 @@
-"""What a reply over UDP has to repeat besides the ID, so that who forges one has more to guess (RFC 5452 section 4).
+"""What a reply over UDP has to repeat besides the ID, so that a forger has more to guess (RFC 5452 section 4).
 
-That is the letter case of the name (draft-vixie-dnsext-dns0x20) and a cookie (RFC 7873). A reply that fits but for one
-of them is a near miss: the question is asked over TCP. A server with several of them in a row cannot do better, and is
-spared it for a while. One reply that fits restarts the count, so nobody can make us spare a server that can.
+That is the letter case of the name (draft-vixie-dnsext-dns0x20) and a cookie (RFC 7873). A reply that is wrong in one
+of these only is a near miss: the question is asked over TCP. After several near misses in a row a server is assumed not
+to support the measure, and is spared it for a while. A correct reply restarts the count, so forgers cannot cause that.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from rdnscache.dns.spelling import respelled
 from rdnscache.dns.wire import COOKIE_OPTION
 from rdnscache.shared import Doubles, doubles
 
-#: Near misses of an attempt: none; many datagrams that are no reply; another letter case; another cookie, or none.
+#: Near misses of an attempt: none; many wrong datagrams; another letter case; another cookie, or none.
 NONE, GUESSES, CASE, COOKIE = range(4)
-#: Questions in a row whose replies are near misses, after which the server is spared; and for how many seconds.
+#: Questions in a row with near misses after which a server is spared a measure; and for how many seconds.
 MOST_MISSED, SPARED = 3, 3600.0
-#: Octets taken from the system at a time; a name has up to 255.
+#: Random octets fetched from the system at once; a name has up to 255.
 _STOCK = 4096
 #: Octets of a client's cookie, and of both together (RFC 7873 section 4).
 _CLIENT, _LEAST, _MOST = 8, 16, 40
-#: Seconds for which a client's cookie is used at most, and queries with the first one that may be lost.
+#: Maximum seconds for which a client cookie is used; lost queries with a first cookie, after which it is given up.
 LIFETIME, MOST_LOST = 86400.0, 3
-#: Numbers that a guard needs: until when the server is spared.
+#: The number of shared numbers of a guard: until when the server is spared.
 ROOM = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What is done. `letter_case` is `yes`, `no`, or `auto`: towards public addresses.
+    """The measures taken. `letter_case` is `yes`, `no`, or `auto`: for public addresses.
 
-    `outstanding` is how many queries wait for the server at a time.
+    `outstanding` is the maximum number of outstanding queries to the server.
     """
 
     letter_case: str = "auto"
@@ -47,19 +47,19 @@ USUAL = Measures()
 class Guard:
     """One thing that replies of a server have to repeat.
 
-    `numbers` is memory that the workers of a node share: what one finds out, all know.
+    `numbers` is memory that the workers of a node share, so that all know what one finds out.
     """
 
     def __init__(self, wanted: bool, numbers: Doubles | None = None) -> None:
         self._numbers = doubles(ROOM) if numbers is None else numbers
         self._wanted = wanted
-        #: Whether it is done now. Another worker may have found out that the server cannot.
+        #: Whether the measure is used now. Another worker may have found that the server does not support it.
         self.on = wanted and self._numbers[0] == 0.0
         #: Questions of the last replies, if all of them were near misses.
         self._missed: set[bytes] = set()
 
     def missed(self, key: bytes, now: float) -> bool:
-        """A reply to the question of `key` was a near miss. True when the server is spared from now on."""
+        """Note a near miss for the question of `key`; returns True if the server is spared from now on."""
         if not self.on:
             return False
         self._missed.add(key)
@@ -74,12 +74,12 @@ class Guard:
         self.on = False
 
     def catch_up(self, now: float) -> None:
-        """See what other workers have found out, and what is over; to be called now and then."""
+        """Take over what other workers have found, and end what is over; called now and then."""
         self.on = self._wanted and now >= self._numbers[0]
 
 
 class LetterCase(Guard):
-    """Each letter of a name is sent in either case."""
+    """Random letter case in the name of a question (0x20)."""
 
     def __init__(self, measures: Measures, address: Address, numbers: Doubles | None = None) -> None:
         wanted = measures.letter_case == "yes" or (measures.letter_case == "auto" and address.public)
@@ -88,7 +88,7 @@ class LetterCase(Guard):
         self._taken = 0
 
     def spelled(self, key: bytes) -> bytes:
-        """The question section as it is to be sent; empty where it stays in lower case."""
+        """The question section to be sent; empty if it stays in lower case."""
         if not self.on:
             return b""
         size, at = len(key), self._taken
@@ -98,16 +98,16 @@ class LetterCase(Guard):
         return respelled(key, self._chance[at : at + size])
 
     def repeated(self, asked: bytes) -> None:
-        """A reply repeats `asked`."""
+        """Note that a reply has repeated the question section `asked`."""
         if self._missed and asked != asked.lower():
             self._missed.clear()
 
 
 class Cookies(Guard):
-    """A cookie of ours, at random, and that of the server (RFC 7873).
+    """Our random client cookie, and the server's (RFC 7873).
 
-    One query now and then tries whether the server sends one. Once it has, its replies without are not believed, until
-    it is spared, or begins to rest: then it may have been replaced by one that does not know cookies.
+    Now and then a query with a cookie finds out whether the server supports them. Once it has sent one, replies without
+    a cookie are not accepted, until the server is spared or begins to rest: then it may have been replaced by another.
     """
 
     def __init__(self, measures: Measures, address: Address, numbers: Doubles | None = None) -> None:
@@ -118,15 +118,15 @@ class Cookies(Guard):
         self._due = False
         self._lost = 0
         self._client = b""
-        #: What is sent, and as an option.
+        #: The cookies that are sent, and the option with them.
         self._sent = b""
         self._option = b""
-        #: The address that we send from, and since when there is this cookie.
+        #: Our source address, and when the client cookie was made.
         self._source = ""
         self._since = 0.0
 
     def option(self) -> bytes:
-        """The EDNS option of the next query; empty where it has none."""
+        """The EDNS option for the next query; empty if it has none."""
         if self.known:
             return self._option
         if not self._due:
@@ -135,10 +135,10 @@ class Cookies(Guard):
         return self._option
 
     def fits(self, sent: bytes, got: bytes) -> bool:
-        """Whether a reply with the cookies `got` may be to a query with our cookie `sent`; the server's is learnt."""
+        """Whether a reply with the cookies `got` is acceptable for our cookie `sent`; learns the server's cookie."""
         if got[:_CLIENT] != sent:
             return not got and not self.known
-        if not _LEAST <= len(got) <= _MOST:  # some send back what they do not understand
+        if not _LEAST <= len(got) <= _MOST:  # some servers echo options that they do not know
             return not self.known
         if got != self._sent and sent == self._client:
             self.known, self._lost = True, 0
@@ -152,16 +152,16 @@ class Cookies(Guard):
         self._option = bytes((0, COOKIE_OPTION, 0, len(cookie))) + cookie
 
     def unheard(self) -> None:
-        """Nothing came of the query that tried, for whatever reason."""
+        """Note that a query that tried a cookie got no proper reply."""
         self._lost += 1
 
     def heard(self, now: float) -> None:
-        """Something came of it."""
+        """Note that a query that tried a cookie was answered."""
         if not self.known:
             self.spare(now)
 
     def spare(self, now: float) -> None:
-        Guard.spare(self, now)  # super() finds no frame where C calls it
+        Guard.spare(self, now)  # super() does not work in a method called from C
         self.forget()
 
     def forget(self) -> None:
@@ -170,7 +170,7 @@ class Cookies(Guard):
         self._set(self._client)
 
     def catch_up(self, now: float, alive: bool = True) -> None:
-        """The same; `alive`: the server has answered something."""
+        """As `Guard.catch_up`; `alive`: the server has answered something."""
         super().catch_up(now)
         if not self._wanted or not alive:
             return
@@ -183,7 +183,10 @@ class Cookies(Guard):
             self._renew(now)
 
     def _renew(self, now: float) -> None:
-        """Nobody is to know us by our cookie where our address is another one (RFC 9018 section 3)."""
+        """Make a new client cookie if our address has changed, since it would identify us, or after `LIFETIME`.
+
+        RFC 9018 section 3.
+        """
         try:
             source = self._address.source()
         except OSError:

@@ -1,4 +1,4 @@
-"""DNS over HTTPS (RFC 8484) over HTTP/3 (RFC 9114): a request for each query. What HTTP/3 is, aioquic knows."""
+"""DNS over HTTPS (RFC 8484) over HTTP/3 (RFC 9114) by aioquic: a request for each query."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ except ImportError:  # an extra
 log = logging.getLogger(__name__)
 
 ALPN = "h3"
-#: H3_REQUEST_CANCELLED: we want no answer; H3_REQUEST_REJECTED: the query was not looked at (RFC 9114 section 8.1).
+#: H3_REQUEST_CANCELLED: we need no answer; H3_REQUEST_REJECTED: the query was not processed (RFC 9114 section 8.1).
 CANCELLED, REJECTED = 0x10C, 0x10B
 
 
@@ -37,12 +37,12 @@ def over_http3(endpoint: Endpoint, limits: Limits) -> Pool:
 
 
 class Doh3Connection(QuicQueries):
-    """Its numbers are those of streams."""
+    """The number of a query is that of its stream."""
 
     def __init__(self, owner: Owner, endpoint: Endpoint, tickets: Tickets, limits: Limits) -> None:
         self._head = request_head(endpoint.authority, endpoint.path)
         self._http: Any = None
-        #: What has come of the bodies of responses.
+        #: The bodies of responses so far, by stream.
         self._bodies: dict[int, bytearray] = {}
 
         def open_channel(on_open: Any, on_event: Any, on_end: Any) -> Any:
@@ -67,9 +67,9 @@ class Doh3Connection(QuicQueries):
             self._was_reset(event.stream_id, event.error_code)
         try:
             found = self._http.handle_event(event)
-        except Exception:  # nothing that others send may stop the hub
+        except Exception:  # no input may stop the hub
             log.exception("%s does not speak proper HTTP/3: the connection is closed", self._name)
-            self._end(UpstreamFailed(f"{self._name}: what comes is not HTTP/3", why=SAID))
+            self._end(UpstreamFailed(f"{self._name}: it does not speak proper HTTP/3", why=SAID))
             return
         for each in found:
             if isinstance(each, HeadersReceived):
@@ -78,7 +78,7 @@ class Doh3Connection(QuicQueries):
                 self._take_data(each.stream_id, each.data)
             if getattr(each, "stream_ended", False) and not self.closed:
                 self._take_end(each.stream_id)
-        self.quic.flush_soon()  # aioquic may have something to say to what has come
+        self.quic.flush_soon()  # aioquic may have a response to send
 
     def _take_head(self, number: int, headers: Any) -> None:
         if number not in self.outstanding or number in self._bodies:  # trailers
@@ -102,7 +102,7 @@ class Doh3Connection(QuicQueries):
         if number not in self.outstanding:
             return
         if body is None or len(body) < LEAST:
-            self._fail(number, "a response that is no DNS message")
+            self._fail(number, "a response that is not a DNS message")
         else:
             self._answered(number, bytes(body))
 
@@ -113,7 +113,7 @@ class Doh3Connection(QuicQueries):
             self._fail(number, f"it gave a query up (code {code:#x})")
 
     def _refuse(self, number: int, reason: str) -> None:
-        """Nothing useful comes of this query: the server need not go on."""
+        """Fail a query and tell the server to stop its response."""
         self.quic.stop(number, CANCELLED)
         self._fail(number, reason)
 

@@ -1,4 +1,4 @@
-"""DNS over QUIC (RFC 9250): each query on a stream of its own, with the ID 0, padded, behind its length."""
+"""DNS over QUIC (RFC 9250): each query is on a stream of its own, with ID 0, padded, after its length."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ except ImportError:  # an extra
     pass
 
 ALPN = "doq"
-#: The largest message, behind its length.
+#: The size of the largest message with its length.
 LARGEST = 2 + 65535
 #: DOQ_REQUEST_CANCELLED (RFC 9250 section 4.3).
 CANCELLED = 0x3
@@ -34,10 +34,10 @@ def over_quic(endpoint: Endpoint, limits: Limits) -> Pool:
 
 
 class DoqConnection(QuicQueries):
-    """Its numbers are those of streams."""
+    """The number of a query is that of its stream."""
 
     def __init__(self, owner: Owner, endpoint: Endpoint, tickets: Tickets, limits: Limits) -> None:
-        #: What has come on each stream.
+        #: The octets received on each stream.
         self._came: dict[int, bytes] = {}
 
         def open_channel(on_open: Any, on_event: Any, on_end: Any) -> Any:
@@ -63,14 +63,14 @@ class DoqConnection(QuicQueries):
         elif not last:
             self._came[stream] = came
         elif len(came) < 4 or len(came) != 2 + int.from_bytes(came[:2], "big"):
-            self._gave_up(stream, "an answer is not whole")
+            self._gave_up(stream, "an answer is incomplete")
         elif came[2:4] != _ID:  # a fatal error (RFC 9250 section 4.2.1)
             self._end(UpstreamFailed(f"{self._name}: an answer has an ID", why=SAID))
         else:
             self._answered(stream, came[2:])
 
     def _gave_up(self, stream: int, reason: str) -> None:
-        """It was asked, and there is no answer: others may have one."""
+        """Fail a query that the server has received but not answered."""
         self._came.pop(stream, None)
         if stream in self.outstanding:
             query = self._forget(stream)

@@ -1,34 +1,35 @@
-"""How long a server takes, and how much of what is sent to it is lost (RFC 6298 in spirit).
+"""Estimates of a server's round-trip time and loss rate (after RFC 6298).
 
-No clock in here: moments and durations, in seconds, come in as arguments. The numbers are in memory that all workers of
-a node share: what one learns, all know. Two that write at once lose one measurement.
+No clock in here: times and durations, in seconds, are arguments. The numbers are in memory that all workers of a node
+share, so that all know what one measures. When two write at the same time, one measurement is lost.
 """
 
 from __future__ import annotations
 
 from rdnscache.shared import Doubles
 
-#: What part of a measurement is believed: of the round trip, of its variation, of a loss.
+#: The weights of a new measurement: of the round trip, of its variation, of the loss rate.
 GAIN, VARIATION_GAIN, LOSS_GAIN = _GAIN, _VARIATION_GAIN, _LOSS_GAIN = 1 / 8, 1 / 4, 1 / 32
-#: Seconds after which an answer is overdue from a server that has not answered yet; and at most that much is believed
-#: to be lost when servers are compared.
+#: Seconds after which an answer is overdue from a server that has not answered yet; the maximum loss rate that is
+#: assumed when servers are compared.
 UNKNOWN, MOST_LOST = 1.0, 0.9
-#: The share of losses with which two in a row are likely.
+#: The loss rate from which a server counts as lossy.
 MUCH_LOST = 0.05
-#: Seconds after a loss for which another is to be expected.
+#: Seconds after a loss for which another one is expected.
 LATELY = 300.0
-#: By what part patience grows when it was too short, and shrinks with each answer; and at most.
+#: The factor by which patience grows when it was too short, the fraction by which its excess shrinks with each answer;
+#: the maximum factor.
 MORE_PATIENCE, LESS_PATIENCE, MOST_PATIENCE = 1.5, 1 / 128, 8.0
 _LESS_PATIENCE = LESS_PATIENCE
-#: Where each number is: the smoothed round trip (0: not known), its variation, the share that is lost, the factor of
-#: patience (0 stands for 1); the moment of the last loss.
+#: The index of each number: smoothed round trip (0: not known), its variation, loss rate, factor of patience (0 means
+#: 1), time of the last loss.
 _RTT, _VARIATION, _LOSS, _FACTOR, _LOST_AT = range(5)
-#: Numbers that an estimate needs.
+#: The number of shared numbers.
 ROOM = 5
 
 
 class Estimate:
-    """`floor` and `ceiling` are the bounds of patience."""
+    """`floor` and `ceiling` are the limits of `patience`, in seconds."""
 
     def __init__(self, numbers: Doubles, floor: float, ceiling: float) -> None:
         self._numbers = numbers
@@ -37,12 +38,12 @@ class Estimate:
 
     @property
     def rtt(self) -> float:
-        """The smoothed round trip; 0 when it is not known."""
+        """The smoothed round-trip time in seconds; 0 if it is not known."""
         return self._numbers[_RTT]
 
     @property
     def lossy(self) -> bool:
-        """Whether what is overdue has probably been lost."""
+        """Whether an overdue answer is probably lost."""
         return self._numbers[_LOSS] > MUCH_LOST
 
     @property
@@ -51,7 +52,7 @@ class Estimate:
         return self._numbers[_LOSS]
 
     def measured(self, seconds: float) -> None:
-        """An answer came (RFC 6298 sections 2.2 and 2.3)."""
+        """Note the time of an answer (RFC 6298 sections 2.2 and 2.3)."""
         rtt = self._numbers[_RTT]
         if rtt:
             off = seconds - rtt if seconds > rtt else rtt - seconds
@@ -64,21 +65,21 @@ class Estimate:
             self._numbers[_FACTOR] -= (self._numbers[_FACTOR] - 1.0) * _LESS_PATIENCE
 
     def arrived(self) -> None:
-        """What was sent was not lost."""
+        """Note that a query was answered."""
         if self._numbers[_LOSS]:
             self._numbers[_LOSS] -= self._numbers[_LOSS] * _LOSS_GAIN
 
     def lost(self, now: float) -> None:
-        """What was sent was lost, on the way there or back."""
+        """Note that a query or its reply was lost."""
         self._numbers[_LOST_AT] = now
         self._numbers[_LOSS] += (1.0 - self._numbers[_LOSS]) * LOSS_GAIN
 
     def loses(self, now: float) -> bool:
-        """Whether something has been lost lately."""
+        """Whether something was lost recently."""
         return 0.0 < now - self._numbers[_LOST_AT] < LATELY
 
     def hasty(self) -> None:
-        """It was taken for lost, and came after all."""
+        """Note that an answer arrived after it was assumed lost."""
         self._numbers[_FACTOR] = min(max(self._numbers[_FACTOR], 1.0) * MORE_PATIENCE, MOST_PATIENCE)
 
     def patience(self) -> float:
@@ -89,7 +90,7 @@ class Estimate:
         return min(max(usual, self._floor), self._ceiling)
 
     def cost(self) -> float:
-        """Seconds that an answer takes on average, with what is lost asked for again; 0 when it is not known."""
+        """The expected seconds until an answer, with retransmissions of what is lost; 0 if it is not known."""
         if not self._numbers[_RTT]:
             return 0.0
         loss = min(self._numbers[_LOSS], MOST_LOST)

@@ -1,7 +1,7 @@
-"""One query to another worker of the node, waited for: over UDP, over TCP when the reply is cut.
+"""One blocking query to another worker of the node: over UDP, and over TCP if the reply is truncated.
 
-What fails is told by whose fault it is. UpstreamFailed says SILENT when nothing came in time, UNREACHABLE when the
-server or the network refused, LOCAL when the query could not leave this host, SAID when what came is no reply.
+The UpstreamFailed of a failure has SILENT if nothing arrived in time, UNREACHABLE if the server or the network refused,
+LOCAL if the query could not leave this host, SAID if the data received is not a reply.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from rdnscache.upstream.blame import failure_of
 from rdnscache.upstream.datagrams import MAX_STRAYS
 from rdnscache.upstream.reading import about, read_reply
 
-#: Pieces of a reply over TCP: its largest has 123 of the smallest size that is usual.
+#: Maximum pieces of a reply over TCP: the largest reply has 123 of the smallest usual size.
 MAX_CHUNKS = 1000
 
-#: The unpatched one: it never waits here, and never switches.
+#: The unpatched poll: it neither waits nor switches here.
 _poll = get_original("select", "poll")
 
 
 def exchange(server: Address, key: bytes, edns: bool, timeout: float, header: bytes = b"") -> Reply:
-    """Ask `server` the question of `key` and return its reply, whatever its RCODE; UpstreamFailed without one in time.
+    """Ask `server` the question of `key` and return its reply, whatever its RCODE. Raises UpstreamFailed.
 
-    `timeout` is in seconds. `header` (of the PROXY protocol) goes before the query.
+    `timeout` is in seconds. `header` (of the PROXY protocol) precedes the query.
     """
     deadline = time.monotonic() + timeout
     reply = over_udp(server, key, edns, deadline, header)
@@ -42,23 +42,23 @@ def exchange(server: Address, key: bytes, edns: bool, timeout: float, header: by
 
 
 def over_udp(server: Address, key: bytes, edns: bool, deadline: float, header: bytes = b"") -> Reply | None:
-    """The reply; None when what came is better asked for over TCP: it is cut, or cannot be read, or many guess.
+    """The reply; None if TCP is to be used: it is truncated or unreadable, or there were too many wrong datagrams.
 
-    A reply counts only from the asked address and port, with the asked ID and question (RFC 5452 section 9.1).
+    Only a reply from the server's address and port with our ID and question is accepted (RFC 5452 section 9.1).
     """
     ident = os.urandom(2)
     sock = None
     sent = False
     try:
-        sock = _socket.socket(server.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)  # the bare one: half the price
-        sock.connect(server.sockaddr)  # the kernel picks a random free port, and drops what others send to it
+        sock = _socket.socket(server.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)  # half the cost of socket.socket
+        sock.connect(server.sockaddr)  # the kernel picks a random free port, and drops datagrams from elsewhere
         sock.send(header + build_query(ident, key, edns))
         sent = True
         for _ in range(MAX_STRAYS):
             if not wait(sock.fileno(), READ, deadline):
                 raise UpstreamFailed(f"{server}: no reply in time", why=SILENT)
             try:
-                data = sock.recv(TCP_SIZE)  # as large as any message can be: the kernel would cut off the rest
+                data = sock.recv(TCP_SIZE)  # the largest message: the kernel would cut off the rest
             except BlockingIOError:  # the checksum was bad
                 continue
             if data[:2] == ident:
@@ -76,7 +76,7 @@ def over_udp(server: Address, key: bytes, edns: bool, deadline: float, header: b
 
 
 def over_tcp(server: Address, key: bytes, edns: bool, deadline: float, header: bytes = b"") -> Reply:
-    """The reply, which has to be whole: with TC set it is none (RFC 2181 section 9)."""
+    """The reply; with TC set it is not a reply (RFC 2181 section 9)."""
     ident = os.urandom(2)
     query = build_query(ident, key, edns)
     sock = None
@@ -92,7 +92,7 @@ def over_tcp(server: Address, key: bytes, edns: bool, deadline: float, header: b
         if code:
             raise OSError(code, os.strerror(code))
         sent = True
-        sock.send(header + len(query).to_bytes(2, "big") + query)  # a new socket takes it whole
+        sock.send(header + len(query).to_bytes(2, "big") + query)  # the buffer of a new socket has room for it
         data = _receive(server, sock, deadline)
     except OSError as error:
         raise failure_of(server, error, sent) from None
@@ -103,12 +103,12 @@ def over_tcp(server: Address, key: bytes, edns: bool, deadline: float, header: b
     if reply is None:
         raise UpstreamFailed(f"{server}: a reply over TCP that cannot be read or does not fit the query", why=SAID)
     if reply.truncated:
-        raise UpstreamFailed(f"{server}: a reply cut short over TCP", why=SAID)
+        raise UpstreamFailed(f"{server}: a truncated reply over TCP", why=SAID)
     return reply
 
 
 def _receive(server: Address, sock: _socket.socket, deadline: float) -> bytes:
-    """One message with its length before it (RFC 1035 section 4.2.2)."""
+    """Read one message, which follows its length (RFC 1035 section 4.2.2)."""
     data = bytearray()
     for _ in range(MAX_CHUNKS):
         if len(data) >= 2 and len(data) >= 2 + int.from_bytes(data[:2], "big"):
@@ -120,16 +120,16 @@ def _receive(server: Address, sock: _socket.socket, deadline: float) -> bytes:
         except BlockingIOError:
             continue
         if not chunk:
-            raise ConnectionResetError(errno.ECONNRESET, "closed before the whole reply came")
+            raise ConnectionResetError(errno.ECONNRESET, "closed before the reply was complete")
         data += chunk
     raise UpstreamFailed(f"{server}: a reply over TCP in too many pieces", why=SAID)
 
 
 def wait(fd: int, events: int, deadline: float) -> bool:
-    """Let others run until `fd` can be read or written; False when the moment `deadline` comes first.
+    """Let others run until `fd` can be read or written; False if the time `deadline` comes first.
 
-    A timer that goes off late (the process was stopped, the hub busy) wins over what has arrived meanwhile: so there is
-    one more look at the end.
+    A timer that fires late (the process was stopped, or the hub busy) may fire before the event of data that has
+    arrived meanwhile, so the descriptor is polled once more at the end.
     """
     seconds = deadline - time.monotonic()
     if seconds > 0:

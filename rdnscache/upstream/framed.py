@@ -1,4 +1,4 @@
-"""DNS over TCP (RFC 7766), and over TLS (RFC 7858): messages behind their length, matched by their ID."""
+"""DNS over TCP (RFC 7766) and over TLS (RFC 7858): messages after their length, matched by their IDs."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from rdnscache.upstream.connection import TURN, Connection, Limits, OpenChannel,
 from rdnscache.upstream.framing import Frames, framed
 from rdnscache.upstream.query import Query
 
-#: Messages that answer nothing, after which a connection is given up.
+#: Unexpected messages after which a connection is closed.
 MAX_STRAYS = 20
-#: No ID.
+#: Not an ID.
 _HEARD = 1 << 16
-#: IDs taken from the system at a time.
+#: Random IDs fetched from the system at once.
 _STOCK = 256
 
 
 class FramedConnection(Connection):
-    """`block` is what sizes are padded to, 0 where nothing is hidden."""
+    """`block`: queries are padded to a multiple of it; 0 for no padding."""
 
     def __init__(self, owner: Owner, name: str, open_channel: OpenChannel, limits: Limits, block: int = 0) -> None:
         self._block = block
         self._frames = Frames()
         self._strays = 0
-        #: The ID of the query that said we keep the connection; -1 before, _HEARD when its answer has come.
+        #: The ID of the query with the keepalive option; -1 before it is sent, _HEARD once it is answered.
         self._told = -1
         self._idents = b""
         self._taken = 0
@@ -43,7 +43,7 @@ class FramedConnection(Connection):
         self._put(framed(message))
 
     def _number(self) -> int:
-        """An ID that none of those on their way has."""
+        """A random ID that no outstanding query has."""
         while True:
             at = self._taken
             if at == len(self._idents):
@@ -75,7 +75,7 @@ class FramedConnection(Connection):
 
     def _take_message(self, message: bytes) -> None:
         if len(message) < HEADER_SIZE:
-            self._end(UpstreamFailed(f"{self._name}: what comes over a connection is not DNS", why=SAID))
+            self._end(UpstreamFailed(f"{self._name}: it does not speak DNS over a connection", why=SAID))
             return
         number = message[0] << 8 | message[1]
         if number == self._told:
@@ -85,10 +85,10 @@ class FramedConnection(Connection):
             return
         self._strays += 1
         if self._strays > MAX_STRAYS:
-            self._end(UpstreamFailed(f"{self._name}: replies over a connection that nobody asked for", why=SAID))
+            self._end(UpstreamFailed(f"{self._name}: unexpected replies over a connection", why=SAID))
 
     def _heed(self, message: bytes) -> None:
-        """How long the server keeps an idle connection; 0: it is to be closed at once (RFC 7828 section 3.4)."""
+        """Apply the server's idle time-out; 0 means to close the connection at once (RFC 7828 section 3.4)."""
         seconds = keepalive(message)
         if seconds == 0:
             self.retiring = True

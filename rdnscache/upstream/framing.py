@@ -1,25 +1,25 @@
-"""DNS messages in a stream of octets, each behind its length (RFC 1035 section 4.2.2). Pure."""
+"""DNS messages in a stream of octets, each after its length (RFC 1035 section 4.2.2). Pure."""
 
 from __future__ import annotations
 
 
 class Frames:
-    """Takes octets in whatever pieces they come, gives whole messages."""
+    """Takes octets in pieces of any size, returns complete messages."""
 
     def __init__(self) -> None:
         self._data = b""
         self._at = 0
-        #: Pieces that came since, and how many octets are missing until it is worth a look.
+        #: Pieces received since, and how many octets are missing until there is a length or a message.
         self._pieces: list[bytes] = []
         self._missing = 2
 
     def feed(self, data: bytes) -> None:
-        """`data` has come; nothing is looked at, or moved, before there is a whole message."""
+        """Add octets; they are neither read nor moved before there is a complete message."""
         self._missing -= len(data)
         self._pieces.append(data)
 
     def next(self) -> bytes | None:
-        """The next message; None when it is not there yet."""
+        """The next message; None if it is not complete yet."""
         if self._pieces:
             if self._missing > 0:
                 return None

@@ -1,5 +1,5 @@
-"""The steps of handshakes, in a thread: what is computed there takes milliseconds. OpenSSL lets others run meanwhile;
-where it is Python, they get their turn often enough.
+"""A thread for the steps of handshakes, whose computation takes milliseconds. OpenSSL releases the GIL meanwhile;
+Python code gives it up often enough.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 from gevent import get_hub
 from gevent.threadpool import ThreadPool
 
-#: Steps at a time: on one CPU, the hub waits behind all that have begun (0.8 ms at p99 behind two, 0.015 behind one).
+#: Steps at a time: on one CPU the hub waits behind all running steps (0.8 ms at p99 with two, 0.015 ms with one).
 THREADS = 1
-#: Seconds after which Python code in one thread lets another run, which is the hub.
+#: Seconds after which Python code in a thread has to let the hub run.
 TURN = 0.0005
 #: How much lower the thread's priority is, so that a hub on the same CPU goes first. Much lower would hold up the hub
 #: on a busy machine: a thread that others keep from running may have the interpreter at that moment.
@@ -27,7 +27,7 @@ WAITING = 1000
 
 
 class Handshakes:
-    """Of a worker. Steps are done in the order in which they come."""
+    """The handshake thread of a worker. Steps are done in their order of arrival."""
 
     def __init__(self) -> None:
         self._pool: Any = ThreadPool(THREADS + 1)  # its slots are free again only after `done` of the step before
@@ -37,7 +37,7 @@ class Handshakes:
         self._waiting: deque[tuple[Callable[[], Any], Callable[[Any], None]]] = deque()
 
     def do(self, step: Callable[[], Any], done: Callable[[Any], None]) -> bool:
-        """Call `step` in a thread, then `done` with what it returned, in the hub. False when too many wait.
+        """Call `step` in a thread, then `done` with its result in the hub. Returns False if too many steps wait.
 
         `step` must not raise.
         """
@@ -69,7 +69,7 @@ class Handshakes:
 
 
 def of_this_worker() -> Handshakes:
-    """Made when the first is needed: threads do not survive a fork."""
+    """The Handshakes of this worker, made at the first call: threads do not survive a fork."""
     hub = get_hub()
     found = getattr(hub, "_rdnscache_handshakes", None)
     if found is None:

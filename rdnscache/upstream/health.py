@@ -1,7 +1,7 @@
-"""Whether a server is worth asking, over one transport: it rests after failures, and is probed before it is used again.
+"""The health of a server over one transport: it rests after failures, and is probed before it is used again.
 
-No clock and no socket in here: moments, in seconds, come in as arguments. The numbers are in memory that all workers of
-a node share: what one finds out, all know.
+No clock and no socket in here: times, in seconds, are arguments. The numbers are in memory that all workers of a node
+share, so that all know what one finds out.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from rdnscache.shared import Doubles, doubles
 
 #: Failures in a row after which a server rests.
 FAILURES_BEFORE_REST = 3
-#: Seconds of the first rest and at most; doubled by each probe that fails, and when it fails again this soon.
+#: Seconds of the first and the longest rest; doubled by each failed probe, and if the server fails again within STABLE.
 FIRST_REST, LAST_REST, STABLE = 1.0, 30.0, 10.0
-#: Where each number is.
+#: The index of each number.
 _FAILURES, _RESTS_UNTIL, _PAUSE, _PROBED_UNTIL, _ALIVE_AT, _CHANGED_AT, _CHECKED_AT = range(7)
-#: Numbers that it needs.
+#: The number of shared numbers.
 ROOM = 7
 
 
 class Health:
-    """At work: it is asked. Resting: others are asked first. Due: one probe may find out whether it answers again."""
+    """At work: it is asked. Resting: others are asked first. Due: a probe may find out whether it answers again."""
 
     def __init__(self, numbers: Doubles | None = None) -> None:
         self._numbers = doubles(ROOM) if numbers is None else numbers
@@ -31,12 +31,12 @@ class Health:
 
     @property
     def rests_until(self) -> float:
-        """When its rest is over; 0.0 when it is at work."""
+        """When a probe is due; 0.0 if it is at work."""
         return self._numbers[_RESTS_UNTIL]
 
     @property
     def alive_at(self) -> float:
-        """When it last gave a sign of life."""
+        """When it last answered anything."""
         return self._numbers[_ALIVE_AT]
 
     @property
@@ -46,33 +46,33 @@ class Health:
 
     @property
     def checked_at(self) -> float:
-        """When it was last asked only to see how it is."""
+        """When it was last checked without a client's question."""
         return self._numbers[_CHECKED_AT]
 
     @property
     def resting(self) -> bool:
-        """Until a probe has gone well, however long its rest has been over."""
+        """Whether it rests; that ends only when it answers."""
         return self._numbers[_RESTS_UNTIL] > 0.0
 
     def due(self, now: float) -> bool:
-        """Whether it is time for a probe, and none is on its way."""
+        """Whether a probe is due and none is outstanding."""
         rests_until = self._numbers[_RESTS_UNTIL]
         return rests_until > 0.0 and now >= rests_until and now >= self._numbers[_PROBED_UNTIL]
 
     def probe(self, until: float) -> None:
-        """A probe is on its way, and will have come to something by then."""
+        """Note that a probe is sent, whose outcome is known by `until` at the latest."""
         self._numbers[_PROBED_UNTIL] = until
 
     def checked(self, now: float) -> None:
-        """It is asked only to see how it is."""
+        """Note that it is checked."""
         self._numbers[_CHECKED_AT] = now
 
     def probed(self) -> None:
-        """It has come to something."""
+        """Note that the probe has an outcome."""
         self._numbers[_PROBED_UNTIL] = 0.0
 
     def answered(self, now: float) -> bool:
-        """A sign of life. True when this ends its rest."""
+        """Note an answer; returns True if that ends its rest."""
         self._numbers[_ALIVE_AT] = now
         self._numbers[_FAILURES] = 0.0
         if not self._numbers[_RESTS_UNTIL]:
@@ -82,15 +82,15 @@ class Health:
         return True
 
     def postpone(self, now: float) -> None:
-        """A probe came to nothing, by no fault of the server's."""
+        """Note that a probe failed through no fault of the server."""
         if self.resting:
             self._numbers[_RESTS_UNTIL] = now + self._numbers[_PAUSE]
 
     def failed(self, sent: float, now: float) -> bool:
-        """Nothing came of what was sent at `sent`. True when this begins a rest.
+        """Note the failure of a query sent at `sent`; returns True if that begins a rest.
 
-        It says nothing about a server that has answered something else since, nor about one known to fail since before:
-        many that fail together are one event.
+        It does not count if the server has answered something else since. While the server rests, only failures of
+        queries sent after its rest prolong it.
         """
         if sent < self._numbers[_ALIVE_AT]:
             return False

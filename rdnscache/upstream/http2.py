@@ -1,4 +1,4 @@
-"""DNS over HTTPS (RFC 8484) over HTTP/2: a stream for each query. What HTTP/2 is, the h2 library knows."""
+"""DNS over HTTPS (RFC 8484) over HTTP/2 by the h2 library: a stream for each query."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from rdnscache.upstream.http2_session import WINDOW, Session
 from rdnscache.upstream.http_messages import LEAST, NO_ID, objection, request_head
 from rdnscache.upstream.query import Query
 
-#: Frames that are taken before the next look at the clock.
+#: Frames that are handled between two looks at the clock.
 GROUP = 16
-#: Streams at a time before the server has said how many (RFC 9113 section 6.5.2).
+#: Maximum open streams before the server's settings are known (RFC 9113 section 6.5.2).
 UNTOLD = 100
-#: Streams of one connection, of 2**30.
+#: Streams after which a connection is retired; HTTP/2 has 2**30.
 _MOST_STREAMS = 1 << 29
 
 
 class Http2Connection(Connection):
-    """`authority` and `path` are of the URL that is asked, by POST; `block` is what sizes are padded to."""
+    """`url` is the authority and the path of the URL for POST; queries are padded to a multiple of `block`."""
 
     def __init__(
         self, owner: Owner, name: str, open_channel: OpenChannel, limits: Limits, url: tuple[str, str], block: int
     ) -> None:
         self._block = block
         self._head = request_head(*url)
-        #: Streams at a time: what the server says, once it has.
+        #: Maximum open streams.
         self._streams = UNTOLD
-        #: By stream: what is to be sent when the server has room, and what has come.
+        #: By stream: octets still to be sent, and the body of the response so far.
         self._rests: dict[int, bytes] = {}
         self._bodies: dict[int, bytearray] = {}
         self._frames = Frames()
@@ -61,14 +61,14 @@ class Http2Connection(Connection):
         return min(room, self._streams - len(self.outstanding)) if room else 0
 
     def send(self, query: Query) -> None:
-        http, number = self._http, 0  # which is no stream's
+        http, number = self._http, 0  # 0 is no stream
         body = query.message(NO_ID, self._block)
         try:
             number = http.get_next_available_stream_id()
             http.send_headers(number, [*self._head, (b"content-length", b"%d" % len(body))])
             self._rests[number] = body
             self._push(number)
-        except Exception as error:  # h2 has more than errors of its own
+        except Exception as error:  # h2 raises more than its own exceptions
             self._break(error)
         self._take(query, number)
         self._put(b"")
@@ -76,7 +76,7 @@ class Http2Connection(Connection):
             self.retiring = True
 
     def cancel(self, query: Query) -> None:
-        """Its answer is let come, which is cheaper than a reset, unless too many streams are taken by such."""
+        """Cancel a query. Its answer may still arrive, which is cheaper than a reset, unless many are cancelled."""
         super().cancel(query)
         if self.doubtful or self.cancelled <= min(self._most, self._streams) // 4:
             return
@@ -87,13 +87,13 @@ class Http2Connection(Connection):
         self._loop.run_callback(self._handed_out)
 
     def _break(self, error: Exception) -> None:
-        """Nothing more can be sent. It ends with this turn of the hub: the caller may be looking for a connection."""
+        """Close the connection after a failure to send; after this turn of the hub, since the caller may use it."""
         self.retiring = True
-        failure = UpstreamFailed(f"{self._name}: a query does not go over HTTP/2: {_text(error)}", why=UNREACHABLE)
+        failure = UpstreamFailed(f"{self._name}: no query can be sent over HTTP/2: {_text(error)}", why=UNREACHABLE)
         self._loop.run_callback(self._end, failure)
 
     def _push(self, number: int) -> None:
-        """Send what the server has room for."""
+        """Send as much of a query as flow control allows."""
         http, body = self._http, self._rests[number]
         size = min(len(body), http.local_flow_control_window(number), http.max_outbound_frame_size)
         if size <= 0:
@@ -122,9 +122,9 @@ class Http2Connection(Connection):
             if self._eaten > WINDOW // 4:
                 eaten, self._eaten = self._eaten, 0
                 self._http.increment_flow_control_window(eaten)
-        except Exception as error:  # h2 has more than errors of its own
-            self._flush()  # which may say why
-            self._end(UpstreamFailed(f"{self._name}: what comes is not HTTP/2: {_text(error)}", why=SAID))
+        except Exception as error:  # h2 raises more than its own exceptions
+            self._flush()  # it may tell the server why
+            self._end(UpstreamFailed(f"{self._name}: it does not speak proper HTTP/2: {_text(error)}", why=SAID))
         if not self.closed:
             self._put(b"")
             self._handed_out()
@@ -154,7 +154,7 @@ class Http2Connection(Connection):
             self._push(number)
 
     def _part(self, farewell: Farewell) -> None:
-        """What the server has not taken is asked elsewhere at once; what it has, it may still answer."""
+        """Handle GOAWAY: queries that the server will not process are sent elsewhere at once; it may answer others."""
         self.retiring = True
         why = f"the server ends the connection ({_named(farewell.code)})"
         failure = UpstreamFailed(f"{self._name}: {why}", why=UNREACHABLE)
@@ -174,12 +174,12 @@ class Http2Connection(Connection):
             self._take_end(event.stream_id)
         elif isinstance(event, StreamReset):
             number, why = event.stream_id, f"the stream was reset ({_named(event.error_code)})"
-            if event.error_code == ErrorCodes.REFUSED_STREAM:  # not looked at (RFC 9113 section 8.7)
+            if event.error_code == ErrorCodes.REFUSED_STREAM:  # not processed (RFC 9113 section 8.7)
                 self._give_back(number, UpstreamFailed(f"{self._name}: {why}", why=SAID))
             else:
                 self._fail(number, why)
         elif isinstance(event, RequestReceived):
-            raise ProtocolError("a request of a server")
+            raise ProtocolError("a request from the server")
 
     def _take_head(self, event: Any) -> None:
         number = event.stream_id
@@ -201,15 +201,15 @@ class Http2Connection(Connection):
     def _take_end(self, number: int) -> None:
         body = self._bodies.pop(number, None)
         if number in self._rests:
-            self._reset(number)  # the server has enough of the query
+            self._reset(number)  # the server has answered before the whole query was sent
         if number in self.outstanding:
             if body is None or len(body) < LEAST:
-                self._fail(number, "a response that is no DNS message")
+                self._fail(number, "a response that is not a DNS message")
             else:
                 self._answered(number, bytes(body))
 
     def _refuse(self, number: int, why: str) -> None:
-        """Nothing useful comes of this query: neither side goes on with its stream."""
+        """Fail a query and reset its stream."""
         self._reset(number)
         self._fail(number, why)
 

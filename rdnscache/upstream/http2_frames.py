@@ -1,24 +1,24 @@
-"""Octets of HTTP/2 cut into whole frames (RFC 9113 section 4.1), with GOAWAY taken out. Pure."""
+"""Splits octets of HTTP/2 into complete frames (RFC 9113 section 4.1), and takes GOAWAY out. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Octets of a frame that a server may send where nothing else has been said (RFC 9113 section 6.5.2).
+#: Maximum octets of a frame, the default of SETTINGS_MAX_FRAME_SIZE (RFC 9113 section 6.5.2).
 MAX_FRAME = 1 << 14
 _HEAD, _GOAWAY, _MOST_STREAMS = 9, 7, (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Farewell:
-    """GOAWAY: streams above `last` have not been looked at and will not be; those up to it may still be answered."""
+    """GOAWAY: streams above `last` are not and will not be processed; those up to it may still be answered."""
 
     last: int
     code: int
 
 
 class Frames:
-    """Takes octets in whatever pieces they come, gives groups of whole frames."""
+    """Takes octets in pieces of any size, returns groups of complete frames."""
 
     def __init__(self) -> None:
         self._data = b""
@@ -29,9 +29,9 @@ class Frames:
         self._at = 0
 
     def next(self, most: int) -> bytes | Farewell | None:
-        """At most this many frames in one piece, or a GOAWAY; None when more has to come first.
+        """The octets of up to `most` frames, or a GOAWAY; None if no frame is complete.
 
-        ValueError for a frame that is too long, before its octets are there.
+        Raises ValueError for a frame that is too long as soon as its head has arrived.
         """
         data, start = self._data, self._at
         at = start

@@ -1,4 +1,4 @@
-"""Headers that are the same in each query, or each response, compressed and read once (RFC 7541)."""
+"""HPACK (RFC 7541) with a memory: headers that are equal in many queries or responses are coded only once."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any
 
 from hpack import Decoder, Encoder
 
-#: The bit of a field that is all in the tables (RFC 7541 section 6.1).
+#: The bit of a field that is an index into the tables (RFC 7541 section 6.1).
 _INDEXED = 0x80
-#: Blocks that are remembered, and the octets of the longest: a server's responses differ in few ways at a time.
+#: Maximum number of blocks remembered, and octets of the longest: there are few different ones at a time.
 REMEMBERED, LONGEST = 64, 256
 
 
 class RememberingEncoder(Encoder):
-    """Gives a block again while it stays true: it changes no table, and none has changed since."""
+    """Reuses a block as long as it is valid: it changes no table, and none has changed since."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,12 +21,12 @@ class RememberingEncoder(Encoder):
 
     @property
     def header_table_size(self) -> int:
-        """What the server's table holds."""
+        """The size of the server's table."""
         return int(self.header_table.maxsize)
 
     @header_table_size.setter
     def header_table_size(self, size: int) -> None:
-        """Saying the same twice is no change: hpack would forget that the first was one."""
+        """Set the size, if it differs: when it is set twice, hpack forgets to announce the change."""
         if size != self.header_table.maxsize:
             self.header_table.maxsize = size
             self.table_size_changes.append(size)
@@ -47,14 +47,14 @@ class RememberingEncoder(Encoder):
 
 
 class RememberingDecoder(Decoder):
-    """Knows the fields of a block again while that stays true: it changes no table, and none has changed since."""
+    """Reuses the fields of a block as long as they are valid: it changes no table, and none has changed since."""
 
     def __init__(self) -> None:
         super().__init__()
         self._known: dict[bytes, Any] = {}
 
     def decode(self, data: bytes, raw: bool = False) -> Any:
-        """The same as hpack's; `raw` is always asked for."""
+        """As in hpack; `raw` must be true."""
         found = self._known.get(data)
         if found is not None:
             return found

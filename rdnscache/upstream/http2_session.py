@@ -1,4 +1,4 @@
-"""The HTTP/2 of one connection, by h2, without what h2 does again for each query and need not do for ours."""
+"""The HTTP/2 state of one connection by h2, without work that h2 repeats for each query and our queries do not need."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from h2.settings import SettingCodes
 
 from rdnscache.upstream.http2_headers import RememberingDecoder, RememberingEncoder
 
-#: Octets of the headers of a response, of one response with its padding, of all together that may be on their way.
+#: Maximum octets of the headers of a response, of a response with its padding, and of all responses in flight.
 MAX_HEADERS, MAX_BODY, WINDOW = 8192, 1 << 17, 1 << 20
-#: Streams that are opened until h2 forgets those that have ended.
+#: Number of new streams after which h2 forgets those that have ended.
 SWEPT = 64
 
 
 class Session(H2Connection):
-    """Of a client. `streams` has those that are open."""
+    """The client's side. `streams` contains the open streams."""
 
     def __init__(self, streams: Sized) -> None:
         config = H2Configuration(client_side=True, header_encoding=None)
@@ -29,23 +29,23 @@ class Session(H2Connection):
         self._opened = 0
 
     def begin(self) -> None:
-        """Say hello, and what we take."""
+        """Queue the connection preface and our settings."""
         self.update_settings({
             SettingCodes.ENABLE_PUSH: 0,
             SettingCodes.INITIAL_WINDOW_SIZE: MAX_BODY,
             SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADERS,
         })  # fmt: skip
         self.clear_outbound_data_buffer()
-        self.local_settings.acknowledge()  # they hold from the beginning, whenever the server has read them
+        self.local_settings.acknowledge()  # they apply at once, before the server has acknowledged them
         self.decoder.max_header_list_size = MAX_HEADERS
         self.initiate_connection()
         self.increment_flow_control_window(WINDOW)
 
     @property
     def open_outbound_streams(self) -> int:
-        """What h2 asks before it opens one; it would look at all there are each time, and forget those that have ended.
+        """The number of open streams, which h2 wants to know before it opens one.
 
-        That is done now and then.
+        h2 would count all of its streams and remove those that have ended each time; that is done now and then.
         """
         self._opened += 1
         if self._opened % SWEPT == 0:

@@ -38,7 +38,7 @@ cdef class Pool:
     @cython.locals(best=Connection, connection=Connection, least=long, load=long)
     cdef Connection _best(self)
     @cython.locals(waiting=dict, connection=Connection, query=Query)
-    cdef object _place(self, double now)
+    cdef object _send_waiting(self, double now)
     cdef object _grow_for_waiting(self, double now)
     @cython.locals(connection=Connection)
     cdef object _grow(self, double now, long wanted)

@@ -1,7 +1,7 @@
-"""The connections to one server: opened when there is something to send, shared by all queries, closed when idle.
+"""The connections to one server: opened on demand, shared by all queries, closed when idle.
 
-A query that was on its way when its connection ended is sent again on another one. What a server does in its own way is
-learnt: how many queries it takes over a connection, how long it keeps one.
+A query whose connection ends before the answer is sent again on another one. The pool learns how many queries a server
+takes over a connection, and how long it keeps an idle one.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from rdnscache.errors import LOCAL, UpstreamFailed
 from rdnscache.upstream.connection import DOUBTFUL, Connection, Limits, Owner, give_up
 from rdnscache.upstream.query import Query
 
-#: How often a query is sent again, since the connection that carried it has ended.
+#: How often a query is sent again because its connection has ended.
 MAX_LOSSES = 3
-#: Connections in a row that were opened and brought no answer, after which the server is left alone for a while.
+#: Connections in a row that brought no answer, after which no new one is opened for a while.
 MAX_BARREN = 3
-#: Seconds between attempts to connect that fail: doubled from the first to the last.
+#: Seconds between failing attempts to connect: doubled from the first to the last value.
 FIRST_PAUSE, LAST_PAUSE = 0.05, 1.0
-#: Seconds between two looks at the connections.
+#: Seconds between two checks of the connections.
 LOOK = 0.25
-#: A server that ends a connection at most this many seconds after an answer may do so after each, or after some; it is
-#: believed after two in a row, and for this many seconds.
+#: A server that closes a connection within AT_ONCE seconds after an answer may limit the queries of a connection; that
+#: is assumed after two in a row, for BELIEVED seconds.
 AT_ONCE, BELIEVED = 0.1, 60.0
 _ANY = 1 << 30
 
@@ -34,35 +34,35 @@ OpenConnection = Callable[[Owner], Connection]
 
 
 class Pool:
-    """A `Transport`. `name` is the server's, in what is said of failures."""
+    """A `Transport` over connections. `name` is the server's name in failures."""
 
     def __init__(self, name: str, open_connection: OpenConnection, limits: Limits) -> None:
         self.connections: list[Connection] = []
-        #: Connections opened since the beginning.
+        #: The number of connections opened so far.
         self.openings = 0
         self._name = name
         self._open_connection = open_connection
         self._limits = limits
-        #: With more queries than this on one connection, there is work for another.
+        #: With more queries than this on one connection, another one is opened.
         self._crowded = limits.queries // 4
         self._waiting: dict[Query, None] = {}
-        #: Queries that have come to nothing, and will hear of it when this turn of the hub is over.
+        #: Queries that have failed and are told so after this turn of the hub.
         self._lost: dict[Query, UpstreamFailed] = {}
         self._closed = False
         self._loop = get_hub().loop
         self._looker: Any = None
-        #: No attempt to connect before this moment, after this failure; how long that pause was; barren connections.
+        #: No attempt to connect before this time, because of this failure; the last pause; connections without answer.
         self._not_before = 0.0
         self._failure: UpstreamFailed | None = None
         self._pause = 0.0
         self._barren = 0
-        #: Queries that the server takes over one connection; what it looked like last; until when that is believed.
+        #: Queries that the server takes over one connection; the last indication of that; until when it is assumed.
         self._quota = self._suspected = _ANY
         self._quota_until = 0.0
 
     @property
     def open(self) -> int:
-        """Connections that are open."""
+        """The number of open connections."""
         return sum(connection.open for connection in self.connections)
 
     def send(self, query: Query) -> None:
@@ -83,7 +83,7 @@ class Pool:
             self._lose(query, UpstreamFailed(f"{self._name}: too many queries wait for a connection", why=LOCAL))
 
     def send_again(self, query: Query) -> None:
-        """Where nothing at all has come over its connection since, on another one: that may be dead."""
+        """Send a query again over another connection, if nothing has arrived over its own since: that may be dead."""
         carrier = query.carrier
         if not isinstance(carrier, Connection) or not carrier.heard < query.sent_at < time.monotonic() - DOUBTFUL:
             return
@@ -93,7 +93,7 @@ class Pool:
 
     def cancel(self, query: Query) -> None:
         carrier = query.carrier
-        if carrier is None:  # it is answered
+        if carrier is None:  # it has been answered
             return
         if isinstance(carrier, Connection):
             carrier.cancel(query)
@@ -113,10 +113,10 @@ class Pool:
         self._stop_looking()
 
     def opened(self, connection: Connection) -> None:
-        self._place(time.monotonic())
+        self._send_waiting(time.monotonic())
 
     def freed(self, connection: Connection) -> None:
-        """Its answers have been handed out: the server is as it should be."""
+        """A connection has handed out answers, so the server works."""
         if connection.answers:
             self._barren, self._pause, self._not_before, self._failure = 0, 0.0, 0.0, None
         if connection.sent >= self._quota:
@@ -124,7 +124,7 @@ class Pool:
         if connection.retiring and not connection.busy:
             self._drop(connection)
         if self._waiting:
-            self._place(time.monotonic())
+            self._send_waiting(time.monotonic())
 
     def ended(self, connection: Connection, failure: UpstreamFailed, left: Sequence[Query]) -> None:
         now = time.monotonic()
@@ -136,11 +136,11 @@ class Pool:
         later, self._waiting = self._waiting, {}
         for query in left:
             self.undone(query, failure)
-        self._waiting |= later  # they have not waited for as long
+        self._waiting |= later  # they have waited for less time
         if not self.connections and (failure.why == LOCAL or now < self._not_before):
             self._lose_waiting(failure)
         else:
-            self._place(now)
+            self._send_waiting(now)
 
     def undone(self, query: Query, failure: UpstreamFailed) -> None:
         query.losses += 1
@@ -151,7 +151,7 @@ class Pool:
             query.carrier = self
 
     def _learn(self, connection: Connection, left: Sequence[Query], now: float) -> None:
-        """Whether the server takes only some queries over each connection."""
+        """Learn whether the server takes only some queries over each connection."""
         if connection.ended_by_server and left and now - connection.heard < AT_ONCE:
             if self._suspected < _ANY:
                 self._quota = max(connection.answers, self._suspected)
@@ -161,7 +161,7 @@ class Pool:
             self._suspected = _ANY
 
     def _blame(self, connection: Connection, failure: UpstreamFailed, now: float) -> None:
-        """It could not be opened, or brought nothing."""
+        """Note a connection that could not be opened, or brought no answer."""
         self._barren += 1
         if not connection.was_open or self._barren >= MAX_BARREN:
             self._pause = min(max(2 * self._pause, FIRST_PAUSE), LAST_PAUSE)
@@ -169,7 +169,7 @@ class Pool:
             self._failure = failure
 
     def _best(self) -> Connection | None:
-        """The connection on which a query waits for the fewest others."""
+        """The connection with room and the fewest outstanding queries; doubtful ones come last."""
         best, least = None, 0
         for connection in self.connections:
             if connection.room() > 0 and connection.sent < self._quota:
@@ -178,8 +178,8 @@ class Pool:
                     best, least = connection, load
         return best
 
-    def _place(self, now: float) -> None:
-        """Send what waits, as far as there is room, and make room."""
+    def _send_waiting(self, now: float) -> None:
+        """Send waiting queries as far as there is room, and open connections for the rest."""
         waiting = self._waiting
         while waiting:
             connection = self._best()
@@ -200,7 +200,7 @@ class Pool:
         self._grow(now, -(-len(self._waiting) // each))
 
     def _grow(self, now: float, wanted: int) -> None:
-        """Open connections until `wanted` are on their way, as far as that is allowed."""
+        """Open connections until `wanted` are being opened, within the limits."""
         if now < self._not_before:
             return
         if now >= self._quota_until and self._quota < _ANY:
@@ -211,7 +211,7 @@ class Pool:
         for connection in self.connections:
             opening += not connection.open
             leaving += connection.retiring or connection.doubtful
-        # the leaving make room, but not for ever more
+        # retiring and doubtful connections are replaced, up to twice the limit in all
         free = min(most - len(self.connections) + leaving, 2 * most - len(self.connections))
         for _ in range(min(wanted - opening, free)):
             self.openings += 1
@@ -219,7 +219,7 @@ class Pool:
             self._look_after()
 
     def _drop(self, connection: Connection) -> None:
-        """Close it: nobody waits for anything."""
+        """Close a connection without outstanding queries."""
         connection.close()
         self.connections.remove(connection)
 
@@ -235,7 +235,7 @@ class Pool:
             if connection.closed and connection in self.connections:
                 self.connections.remove(connection)
         if self._waiting:
-            self._place(now)
+            self._send_waiting(now)
         if not self.connections and not self._waiting:
             self._stop_looking()
 
@@ -251,7 +251,7 @@ class Pool:
         self._waiting.clear()
 
     def _lose(self, query: Query, failure: UpstreamFailed) -> None:
-        """It will hear of it before long: not now, as it may just be being sent."""
+        """Fail a query after this turn of the hub; not now, since it may be inside `send`."""
         query.carrier = self
         if not self._lost:
             self._loop.run_callback(self._tell)

@@ -1,4 +1,4 @@
-"""One query on its way to one server, by whatever transport."""
+"""One query to one server, over any transport."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from rdnscache.errors import UpstreamFailed
 
 
 class Query:
-    """What a transport carries. It ends once: `arrived` or `failed` is called, or it is cancelled before.
+    """A query as transports see it. It ends once: `arrived` or `failed` is called, or it is cancelled before.
 
-    Both are called in the hub, or inside `send`: they must neither wait nor raise.
+    Both are called in the hub or inside `send`; they must neither wait nor raise.
     """
 
     __slots__ = ("carrier", "due", "edns", "key", "losses", "number", "sent_at")
@@ -19,79 +19,76 @@ class Query:
     def __init__(self, key: bytes, edns: bool, due: float) -> None:
         self.key = key
         self.edns = edns
-        #: When nobody waits for it any more (monotonic, seconds).
+        #: When it is given up (monotonic, seconds).
         self.due = due
-        #: The transport's own: what carries it, as which number and since when; how often it has been sent in vain.
+        #: For the transport: what carries it, its number there, when it was sent, and how often it was lost.
         self.carrier: Any = None
         self.number = 0
         self.sent_at = 0.0
         self.losses = 0
 
     def message(self, ident: bytes, block: int = 0, options: bytes = b"") -> bytes:
-        """As it goes over the wire, with the ID that the transport chooses; padded to multiples of `block` octets.
-
-        `options` of EDNS are the transport's (RFC 7828).
-        """
+        """The wire form with the transport's ID and EDNS options (RFC 7828), padded to a multiple of `block` octets."""
         return build_query(ident, self.key, self.edns, options, block)
 
     def datagram(self, ident: bytes) -> bytes:
-        """The same as a datagram."""
+        """The wire form for UDP."""
         return self.message(ident)
 
     def repetition(self, data: bytes) -> bytes:
-        """What is sent where nothing has come of `data`."""
+        """The wire form of a retransmission of `data`."""
         return data
 
     def arrived(self, data: bytes) -> None:
-        """A message with its ID has come over a connection; whether it is a reply to it is for the query to see."""
+        """Take a message with its ID that has arrived over a connection; it may not be a reply to the query."""
 
     def take(self, data: bytes) -> bool:
-        """A datagram with its ID has come. False when it is no reply to it: then another may come.
+        """Take a datagram with its ID. Returns False if it is not the outcome, so that others are waited for.
 
-        If it is, whoever waits for it is told with `wake`, after the transport has cleared up.
+        Else the transport calls `wake` after it has released its port.
         """
         return False
 
     def odd(self) -> bool:
-        """Whether what has been taken may be somebody else's than the server's."""
+        """Whether the datagram taken may not be from the server."""
         return False
 
     def wake(self) -> None:
-        """What has been taken may be dealt with."""
+        """Handle the datagram taken."""
 
     def may_repeat(self) -> bool:
-        """Whether it may be sent again without being asked for."""
+        """Whether the transport may send it again by itself; with a budget that uses a slot."""
         return True
 
     def guessed(self) -> None:
-        """Many datagrams that do not answer it have arrived: somebody is guessing."""
+        """Many wrong datagrams have arrived: somebody is guessing."""
 
     def failed(self, failure: UpstreamFailed) -> None:
-        """Nothing will come."""
+        """The query has failed."""
 
 
 class Transport(Protocol):
     """A way to one server that carries many queries at a time."""
 
     def send(self, query: Query) -> None:
-        """Send it, as soon as there is a connection. Never waits, never raises."""
+        """Send a query as soon as there is a connection. Never waits, never raises."""
 
     def send_again(self, query: Query) -> None:
-        """It is overdue: what was sent may be lost, or its connection dead."""
+        """Send an overdue query again: it may be lost, or its connection dead."""
 
     def cancel(self, query: Query) -> None:
-        """Nobody waits for it any more: late replies to it are dropped."""
+        """Cancel a query: late replies to it are dropped."""
 
     def close(self) -> None:
-        """End all connections; what is on its way fails."""
+        """Close all connections; outstanding queries fail."""
 
 
 class Connections(Transport, Protocol):
-    """One that keeps connections."""
+    """A transport with connections."""
 
-    #: Connections begun since the beginning.
+    #: The number of connections opened so far.
     openings: int
 
     @property
     def open(self) -> int:
-        """Those that are open."""
+        """The number of open connections."""

@@ -1,7 +1,7 @@
 """A QUIC connection to an upstream (RFC 9000). Its handshake is computed in a thread, what follows in the hub.
 
-aioquic does the protocol and no I/O. It is an extra, and nobody gets here without it (`forwards`); importing it takes
-0.2 s, so this module is to be imported before a worker serves.
+aioquic implements the protocol without I/O. It is an extra, and `forwards` makes sure that it is installed. Importing
+it takes 0.2 s, so this module is to be imported before a worker serves.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from rdnscache.upstream.quic_socket import DATAGRAMS, QuicSocket
 try:
     from aioquic.quic.connection import QuicConnection
     from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, QuicEvent
-except ImportError:  # the rest of the house can be looked at without
+except ImportError:  # an extra; other modules can be imported without it
     pass
 
 log = logging.getLogger(__name__)
-#: aioquic tells of each stream that ends, which nobody reads, and others can cause.
+#: aioquic logs the end of each stream, and servers can cause any number of them.
 logging.getLogger("quic").setLevel(logging.WARNING)
 
 #: Events of a server that are kept until it is known who it is: settings, mostly.
@@ -36,8 +36,9 @@ MOST_EARLY = 64
 
 
 class QuicChannel:
-    """Opens at once. `on_open()` is called once at most, when the server has proved who it is; `on_event(event)` for
-    what comes on streams, `on_end(failure)` once, unless `close` comes before. No callback while this is made.
+    """A connection, which is opened at once. `on_open()` is called once at most, after the server is authenticated,
+    `on_event(event)` for events of streams, `on_end(failure)` once, unless `close` is called before. No callback is
+    called in the constructor.
     """
 
     def __init__(
@@ -53,11 +54,11 @@ class QuicChannel:
         self.closed = self.open = False
         #: Whether the server has ended an open connection.
         self.ended_by_server = False
-        #: Whether the last session with the server was taken up again.
+        #: Whether the last session with the server was resumed.
         self.resumed = False
         self._tickets = tickets
         self._new_ticket: Any = None
-        #: What has come before it is known whom this is with.
+        #: Events before the server is authenticated.
         self._early: list[QuicEvent] = []
         self._on_open, self._on_event, self._on_end = on_open, on_event, on_end
         self._loop = get_hub().loop
@@ -65,7 +66,8 @@ class QuicChannel:
         self._flushing = False
         self._alpn = alpn
         self._quic: QuicConnection | None = None
-        #: Whether a thread has the connection for itself; what has come meanwhile, and what was found out about it.
+        #: Whether a thread uses the connection; datagrams received meanwhile; the result of the authentication if it
+        #: is known meanwhile.
         self._stepping = False
         self._came: list[bytes] = []
         self._verdict: str | None = None
@@ -86,7 +88,7 @@ class QuicChannel:
         return made
 
     def _step(self) -> None:
-        """Go on with the handshake in a thread: what is computed there takes milliseconds."""
+        """Continue the handshake in a thread, since its computation takes milliseconds."""
         if self.closed or self._stepping:
             return
         step = Step(self._quic, self._make, self.endpoint.address.sockaddr, self._came)
@@ -101,7 +103,7 @@ class QuicChannel:
             return
         self._quic = step.quic
         if step.error is not None:
-            ours = step.quic is None and isinstance(step.error, OSError | ValueError)  # a file that it takes
+            ours = step.quic is None and isinstance(step.error, OSError | ValueError)  # our certificate or key
             text = getattr(step.error, "strerror", None) or str(step.error)
             failure = UpstreamFailed(f"{self.endpoint.label}: {text}", why=LOCAL)
             self._end(failure if ours else self._unreadable(step.error))
@@ -122,11 +124,11 @@ class QuicChannel:
 
     def _unreadable(self, error: Exception) -> UpstreamFailed:
         log.error("a datagram from %s cannot be read: the connection is closed", self.endpoint.label, exc_info=error)
-        return UpstreamFailed(f"{self.endpoint.label}: what came cannot be read", why=UNREACHABLE)
+        return UpstreamFailed(f"{self.endpoint.label}: a datagram that cannot be read", why=UNREACHABLE)
 
     @property
     def streams_left(self) -> int:
-        """How many more streams the server lets us open now."""
+        """The number of streams that the server allows us to open now."""
         quic = self._quic
         if quic is None or not self.open:
             return 0
@@ -134,23 +136,23 @@ class QuicChannel:
 
     @property
     def connection(self) -> QuicConnection:
-        """For who speaks a protocol over it; `flush_soon` is to follow what is said."""
+        """The connection for an application protocol, which calls `flush_soon` after it has queued data."""
         assert self._quic is not None
         return self._quic
 
     def next_stream(self) -> int:
-        """The number of a new one."""
+        """The number of the next new stream."""
         return int(self.connection.get_next_available_stream_id())
 
     def ask(self, data: bytes) -> int:
-        """Open a stream, and send all there is to say on it; its number. It leaves with all others of this turn."""
+        """Open a stream, send data on it and end our side; returns its number. Sent at the end of this turn."""
         stream = self.next_stream()
         self.connection.send_stream_data(stream, data, end_stream=True)
         self.flush_soon()
         return stream
 
     def stop(self, stream: int, code: int) -> None:
-        """Want nothing more of a stream."""
+        """Tell the server to send no more on a stream."""
         if self._quic is not None and stream in self._quic._streams:
             self._quic.stop_stream(stream, code)
             self.flush_soon()
@@ -158,7 +160,7 @@ class QuicChannel:
     def _ticket_came(self, ticket: Any) -> None:
         if self.open:
             self._tickets.keep(ticket)
-        else:  # of whom, is not known yet
+        else:  # the server is not authenticated yet
             self._new_ticket = ticket
 
     def _readable(self) -> None:
@@ -176,10 +178,10 @@ class QuicChannel:
         return self._flush() if self.open else self._step()
 
     def _take(self, data: bytes) -> None:
-        """A datagram has come over a connection that is open."""
+        """Take a datagram of an open connection."""
         try:
             self.connection.receive_datagram(data, self.endpoint.address.sockaddr, now=time.monotonic())
-        except Exception as error:  # nothing that others send may stop the hub
+        except Exception as error:  # no input may stop the hub
             self._end(self._unreadable(error))
         self._take_events()
 
@@ -196,12 +198,13 @@ class QuicChannel:
             elif len(self._early) < MOST_EARLY:
                 self._early.append(event)
             else:
-                self._end(UpstreamFailed(f"{self.endpoint.label}: it says too much too early", why=UNREACHABLE))
+                text = "too many events before it has proved its identity"
+                self._end(UpstreamFailed(f"{self.endpoint.label}: {text}", why=UNREACHABLE))
 
     def _shaken_hands(self, resumed: bool) -> None:
-        """Whom it is with is looked at by another thread: reading all that the system trusts takes long."""
+        """Authenticate the server in another thread: reading the system's CAs takes long."""
         self.resumed = resumed
-        if resumed:  # by who was looked at before
+        if resumed:  # it was authenticated in the first session
             self._opened("")
             return
         assert self._quic is not None
@@ -212,8 +215,8 @@ class QuicChannel:
     def _look_at(self, certificate: Any, chain: list[Any]) -> None:
         try:
             reason = get_hub().threadpool.apply(objection, (self.endpoint, certificate, chain))
-        except Exception as error:  # a file that has gone meanwhile, a key of a kind nobody knows
-            reason = f"its certificate cannot be judged: {cut(str(error))}"
+        except Exception as error:  # a file has gone meanwhile, or the type of the key is unknown
+            reason = f"its certificate cannot be checked: {cut(str(error))}"
         if self._stepping:
             self._verdict = reason
         else:
@@ -236,13 +239,13 @@ class QuicChannel:
         self.flush_soon()
 
     def flush_soon(self) -> None:
-        """Send what there is to be sent, when this turn of the hub is over."""
+        """Send queued data after this turn of the hub."""
         if not self._flushing:
             self._flushing = True
             self._loop.run_callback(self._flush)
 
     def _flush(self) -> None:
-        """Send what is to be sent, and wait for what is due next."""
+        """Send queued data and set the timer."""
         self._flushing = False
         if self.closed or self._stepping or self._quic is None:
             return
@@ -276,7 +279,7 @@ class QuicChannel:
             on_end(failure)
 
     def close(self) -> None:
-        """Say goodbye, and release the socket; calls nobody back."""
+        """Close the connection and release the socket; no callback is called."""
         if self.closed:
             return
         self.closed, self.open = True, False
@@ -293,4 +296,4 @@ class QuicChannel:
 
 
 def _nobody(*_: object) -> None:
-    """Of a channel that is closed nothing is heard any more."""
+    """The callbacks of a closed channel."""

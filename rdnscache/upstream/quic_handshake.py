@@ -1,4 +1,4 @@
-"""The handshake of a QUIC connection in steps, each for a thread: aioquic takes some milliseconds for one."""
+"""The handshake of a QUIC connection in steps for a thread: aioquic takes some milliseconds for one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Step:
-    """A part of a handshake, for a thread: what has come is taken, and what is to be said to it is put together."""
+    """A step of a handshake, for a thread: it takes the datagrams received and makes those to be sent."""
 
     __slots__ = ("address", "came", "error", "make", "out", "quic")
 
@@ -27,6 +27,6 @@ class Step:
             for data in self.came:
                 self.quic.receive_datagram(data, self.address, now=time.monotonic())
             self.out = [data for data, _ in self.quic.datagrams_to_send(now=time.monotonic())]
-        except Exception as error:  # nothing that others send may end the thread
+        except Exception as error:  # no input may end the thread
             self.error = error
         return self

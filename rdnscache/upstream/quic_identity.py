@@ -1,4 +1,4 @@
-"""With whom a QUIC connection is: what we say of ourselves, and whether the server is the one that is meant."""
+"""Authentication of QUIC connections: our certificate, and whether the server is the intended one."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ try:
     from aioquic.quic.configuration import QuicConfiguration
     from aioquic.tls import Alert, verify_certificate
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-except ImportError:  # the rest of the house can be looked at without
+except ImportError:  # an extra; other modules can be imported without it
     pass
 
-#: Octets that the server may send and nobody has taken: on one stream, which a message and its length fit into, and on
-#: all of them.
+#: Maximum octets that the server may have sent and we have not read: on one stream, enough for the largest message, and
+#: on all streams.
 STREAM_DATA, ALL_DATA = 1 << 17, 1 << 21
-#: Seconds of silence after which the connection is gone for both sides (RFC 9000 section 10.1).
+#: The idle time-out in seconds (RFC 9000 section 10.1).
 SILENCE = 30.0
 
 
 class Tickets:
-    """What lets the next connection to a server begin without a certificate (RFC 8446 section 2.2): the last ticket."""
+    """The last session ticket of a server, with which the next connection is resumed (RFC 8446 section 2.2)."""
 
     def __init__(self) -> None:
         self._last: Any = None
 
     def take(self) -> Any:
-        """Each once, or the connections could be told to belong together."""
+        """The ticket, which is used once only: else connections could be linked to each other."""
         found, self._last = self._last, None
         return found
 
@@ -39,12 +39,12 @@ class Tickets:
 
 
 def cut(reason: str) -> str:
-    """As much of what others say as fits into a line."""
+    """Printable characters of a text from a server, for a line of a message."""
     return "".join(char for char in reason[:100] if char.isprintable())
 
 
 def configuration(endpoint: Endpoint, alpn: str, ticket: Any) -> Any:
-    """Whom the server is, is for `objection` to see: aioquic would look at it in the hub."""
+    """The configuration without verification, which aioquic would do in the hub; `objection` does it."""
     found = QuicConfiguration(
         is_client=True, alpn_protocols=[alpn], server_name=endpoint.name or None, verify_mode=ssl.CERT_NONE,
         max_data=ALL_DATA, max_stream_data=STREAM_DATA, idle_timeout=SILENCE, session_ticket=ticket,
@@ -55,7 +55,7 @@ def configuration(endpoint: Endpoint, alpn: str, ticket: Any) -> Any:
 
 
 def objection(endpoint: Endpoint, certificate: Any, chain: list[Any]) -> str:
-    """Why this is not the server we mean; empty when it is. It takes milliseconds, and runs in a thread of its own."""
+    """Why the server is not the intended one; empty if it is. Called in a thread, since it takes milliseconds."""
     if endpoint.pins:
         key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         pin = base64.b64encode(hashlib.sha256(key).digest()).decode()

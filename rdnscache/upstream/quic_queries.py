@@ -9,12 +9,12 @@ from rdnscache.upstream.connection import Connection, Limits, OpenChannel, Owner
 from rdnscache.upstream.query import Query
 from rdnscache.upstream.quic_channel import QuicChannel
 
-#: Sizes of queries are multiples of it (RFC 8467 section 4.1).
+#: Queries are padded to a multiple of it (RFC 8467 section 4.1).
 BLOCK = 128
 
 
 class QuicQueries(Connection):
-    """`cancelled_code` is the one by which the server is told that a query is wanted no more."""
+    """`cancelled_code` is the error code that tells the server that a query is cancelled."""
 
     def __init__(self, owner: Owner, name: str, open_channel: OpenChannel, limits: Limits, cancelled_code: int) -> None:
         self._cancelled_code = cancelled_code
@@ -22,14 +22,14 @@ class QuicQueries(Connection):
 
     @property
     def quic(self) -> QuicChannel:
-        """What carries it."""
+        """The QUIC connection."""
         return cast(QuicChannel, self._channel)
 
     def room(self) -> int:
         return min(super().room(), self.quic.streams_left) if self.open else 0
 
     def cancel(self, query: Query) -> None:
-        """The server is told as well: a stream that it gives up leaves room for another."""
+        """Cancel a query and tell the server, so that its stream makes room for another."""
         super().cancel(query)
         if not self.closed:
             self.quic.stop(query.number, self._cancelled_code)
@@ -42,7 +42,7 @@ class QuicQueries(Connection):
 
     @abstractmethod
     def _take_event(self, event: Any) -> None:
-        """Of a stream."""
+        """Handle an event of a stream."""
 
     def _hand_out(self) -> None:
-        """Everything is handed out on arrival: a channel never reads more than others can bear."""
+        """Nothing to do: events are handled on arrival, and a channel reads little at once."""

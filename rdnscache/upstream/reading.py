@@ -1,6 +1,6 @@
-"""What comes back from the address and port that was asked, with the right ID: a reply to our question, or not.
+"""Decides whether a message from the server's address and port with the right ID is a reply to our question. Pure.
 
-Pure. What is believed is little: the question must be ours (RFC 5452 section 9.1), and without one only an error is.
+It must repeat our question (RFC 5452 section 9.1); without a question only an error is accepted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from rdnscache.dns.wire import HEADER_SIZE, Reply, parse_error, parse_reply
 
 
 def read_reply(key: bytes, data: bytes) -> Reply | None:
-    """The reply in `data` to the question of `key`; None when it is to another question, or cannot be read."""
+    """The reply in `data` to the question of `key`; None if it is for another question, or cannot be read."""
     reply = parse_reply(data)
     if reply is None:
         reply = parse_error(key, data)
@@ -23,7 +23,7 @@ def read_reply(key: bytes, data: bytes) -> Reply | None:
 
 
 def about(key: bytes, data: bytes) -> bool:
-    """Whether what cannot be read is about the question of `key`, as far as can be seen: then it is no guess."""
+    """Whether an unreadable message seems to be about the question of `key`, and so is not a forger's guess."""
     if len(data) < HEADER_SIZE or not data[2] & 0x80:
         return False
     if data[4] == 0 and data[5] == 0:

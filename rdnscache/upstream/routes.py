@@ -1,4 +1,4 @@
-"""Where a question goes: to the usual upstreams, to those of its zone, or nowhere."""
+"""The route of a question: to the usual upstreams, to those of its zone, or to none."""
 
 from __future__ import annotations
 
@@ -18,28 +18,27 @@ from rdnscache.upstream.servers import Upstreams
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`upstreams` is None where questions must not leave. `patience` is how many seconds a follower follows."""
+    """`upstreams` is None if questions must not be forwarded. `patience`: seconds for which a follower waits."""
 
     upstreams: Upstreams | None
     limits: Limits
     patience: float
-    #: Whether we reach them; routes with the same upstreams have it in common.
+    #: Whether the upstreams can be reached; shared by routes with the same upstreams.
     fitness: Fitness = field(default_factory=Fitness)
-    #: The zone's name on the wire, and in presentation form; empty for the usual upstreams.
+    #: The zone's name in wire form and in presentation form; empty for the usual upstreams.
     name: bytes = b""
     zone: str = ""
-    #: Of a view's own: which names its zones know to exist.
+    #: For a view's own route: whether a name exists by the view's zones.
     exists: Callable[[bytes], bool] | None = None
 
     @property
     def mark(self) -> str:
-        """What the origin of an entry says of it."""
+        """The word for it in the origin of an entry."""
         return f" route={self.zone}" if self.zone else ""
 
 
 class Routes(Zones[Route]):
-    """All of a worker's; `servers` has each server once, whatever asks it, `own` the routes that views have of their
-    own, by their digests."""
+    """The routes of a worker. `servers` has each server once; `own` has the routes of views, by their digests."""
 
     def __init__(
         self,
@@ -51,31 +50,31 @@ class Routes(Zones[Route]):
     ) -> None:
         super().__init__(usual, inside, [name for name, route in inside.items() if route.upstreams is None], own)
         self.servers = list(servers)
-        #: The digests of the routes that views have of their own.
+        #: The digests of the views' own routes.
         self.own = frozenset(own)
         self._checks = checks
         routes = (usual, *inside.values(), *own.values())
         self._upstreams = {id(each): each for route in routes if (each := route.upstreams)}.values()
 
     def denial(self, key: bytes, route: Route) -> Reply:
-        """What is said of a question that must not leave (RFC 6303)."""
+        """The answer to a question that must not be forwarded (RFC 6303)."""
         name = qname(key)
         exists = route.exists or self.exists
         return empty_zone(key, route.name, name == route.name or exists(name))
 
     def latency(self) -> float:
-        """Seconds that the usual servers take, those at work, averaged; 0 when that is not known."""
+        """The mean latency in seconds of the usual servers that are at work; 0 if it is not known."""
         return self.usual.upstreams.latency() if self.usual.upstreams is not None else 0.0
 
     def delay(self, now: float) -> float:
-        """By how many seconds the quickest answers come later than they did, from the server where that is most.
+        """The largest delay of all servers, see `Server.delay`, in seconds; negative if it is not known.
 
-        Negative when that is not known. What has come since it was last asked for is what counts.
+        Only answers since the last call count.
         """
         return max((server.delay(now) for server in self.servers), default=-1.0)
 
     def catch_up(self, now: float) -> None:
-        """Log what was held back, and see how servers are that nobody asks; to be called now and then."""
+        """Log what was throttled, and check servers; called now and then."""
         for upstreams in self._upstreams:
             upstreams.catch_up(now)
         for server in self.servers:
@@ -84,13 +83,13 @@ class Routes(Zones[Route]):
             self._checks.look(now)
 
     def start(self) -> None:
-        """Take part in what the cluster may ask of servers."""
+        """Become a member of the servers' budgets."""
         for server in self.servers:
             if server.budget is not None:
                 server.budget.start()
 
     def close(self) -> None:
-        """End what connections there are in an orderly way."""
+        """Close all connections in an orderly way."""
         for server in self.servers:
             if server.budget is not None:
                 server.budget.close()

@@ -1,4 +1,4 @@
-"""One question on its way from server to server: how each failed it, who is asked again, and what that proves."""
+"""The search of one question over several servers: who is asked when, how each has failed, and what that proves."""
 
 from __future__ import annotations
 
@@ -16,61 +16,61 @@ from rdnscache.upstream.attempt import Attempt
 from rdnscache.upstream.server import Server
 from rdnscache.upstream.thrift import Thrift
 
-#: How often a server that stays silent is asked: a datagram can be lost.
+#: How often a silent server is asked: datagrams can be lost.
 ROUNDS = 4
-#: The same for one of which much is lost.
+#: The same for a lossy server.
 LOSSY_ROUNDS = 8
-#: A wait that ends this many seconds late says something about this process (stopped, or busy), not about a server.
+#: If a wait ends this many seconds late, this process was stopped or busy, and silence proves nothing about servers.
 LATE = 0.1
-#: A moment after all others.
+#: A time after all others.
 NEVER = _NEVER = 1e300
-#: Extended DNS Errors (RFC 8914 sections 4.23 and 4.24): nobody could be reached; talking to a server failed.
+#: Extended DNS Errors (RFC 8914 sections 4.23 and 4.24): No Reachable Authority, Network Error.
 NO_REACHABLE_AUTHORITY, NETWORK_ERROR = 22, 23
 
 
 class Search:
-    """Moments are of the monotonic clock, in seconds. `order` has every server once, the first to be asked first.
+    """The state of a search. Times are monotonic, in seconds. `order` has every server once, in order of preference.
 
-    `fair` is how many seconds there are at least after a pause of this process.
+    `fair`: after a pause of this process at least this many seconds are left until the deadline.
     """
 
     def __init__(
         self, key: bytes, started: float, deadline: float, fair: float, order: Sequence[Server], alarms: Alarms
     ) -> None:
         self.key = key
-        #: How servers with a budget are asked; None where there are none.
+        #: How servers with a budget are asked; None if there are none.
         self.thrift: Thrift | None = None
         self.started = started
         self.deadline = deadline
         self._fair = fair
-        #: Whom this round asks, and how many of them it has; how many rounds are over; when it goes on by itself.
+        #: The servers of this round, and how many have been asked; rounds that are over; when the next one is asked.
         self.left = order
         self.asked = 0
         self.rounds = 0
         self.next_at = started
-        #: Whether that has been put off, since nothing tells of a loss.
+        #: Whether that has been postponed, because there is no sign of a loss.
         self.put_off = False
-        #: What is on its way; and of that, what has come to something.
+        #: Outstanding attempts; and those of them that have an outcome.
         self.open: list[Attempt] = []
         self._told: list[Attempt] = []
-        #: How to go on with the greenlet that waits; by how many seconds its last wait ended too late, 0 if in time.
+        #: Switches to the waiting greenlet; by how many seconds its last wait ended late, 0 if in time.
         self._switch: Callable[[], Any] | None = None
         self._alarms = alarms
         self._wakes_at = _NEVER
         self.late = 0.0
         self._forgiven = False
         self.troubled = False
-        #: Whether it has ended well.
+        #: Whether it has found an answer.
         self.answered = False
         self._ede = -1
         self._servers = len(order)
-        #: Whether any has failed; and whether one of this round did so at once, as it may the next time.
+        #: Whether any server has failed; whether one of this round has failed at once, as it may again.
         self.failed = self.failed_at_once = False
-        #: How each server failed last; those that have said something, if only that TCP is needed; silent tries.
+        #: The last failure of each server; servers that have replied, if only that TCP is needed; unanswered tries.
         self._failures: dict[Server, UpstreamFailed] = {}
         self._met: tuple[Server, ...] = ()
         self._tries: dict[Server, int] = {}
-        #: Those of which TCP has been asked in vain once.
+        #: Servers that have failed once over TCP.
         self._retried: tuple[Server, ...] = ()
         self._said = False
 
@@ -86,7 +86,7 @@ class Search:
             switch()
 
     def alarm(self, now: float) -> None:
-        """It is time to do something."""
+        """Called by the alarms: wake the search if its time has come."""
         if now >= self._wakes_at:
             self.wake()
 
@@ -95,9 +95,7 @@ class Search:
             get_hub().loop.run_callback(self.wake)
 
     def wait(self) -> Attempt | None:
-        """What has come to something next; None when it is time to do something: `next_at`, or an attempt is due, or a
-        budget has said something.
-        """
+        """Wait for the next attempt with an outcome; None at `next_at`, if one is due, or if a budget refused."""
         if not self._told and not (self.thrift is not None and self.thrift.refused):
             self._sleep(self._until())
         return self._told.pop(0) if self._told else None
@@ -122,13 +120,13 @@ class Search:
                 self._switch, self._wakes_at = None, _NEVER
         if self._told:
             return
-        for attempt in tuple(self.open):  # a timer that goes off late may come before what has arrived meanwhile
+        for attempt in tuple(self.open):  # a late timer may fire before the event of data that has arrived meanwhile
             if attempt.reply is None and not attempt.cut and attempt.failure is None:
                 attempt.look()
         self._forgive(time.monotonic() - until)
 
     def _forgive(self, late: float) -> None:
-        """The wait ended this many seconds late. If that is long, silence proves nothing: the time is given back."""
+        """Extend the time of attempts, and once the deadline, if the wait ended late: silence proves nothing then."""
         self.late = late if late > LATE and not self._told else 0.0
         if not self.late:
             return
@@ -138,21 +136,21 @@ class Search:
             self._forgiven = True
             self.deadline = max(self.deadline + late, time.monotonic() + self._fair)
 
-    # Who is next
+    # The next server
 
     def next_server(self) -> Server | None:
-        """The next of this round; None when it is over."""
+        """The next server of this round; None at its end."""
         if self.ends_round():
             return None
         self.asked += 1
         return self.left[self.asked - 1]
 
     def ends_round(self) -> bool:
-        """Whether all of this round have been asked."""
+        """Whether all servers of this round have been asked."""
         return self.asked == len(self.left)
 
     def attempt_at(self, server: Server) -> Attempt | None:
-        """What is on its way there."""
+        """The outstanding attempt at a server, if any."""
         for attempt in self.open:
             if attempt.server is server:
                 return attempt
@@ -166,50 +164,50 @@ class Search:
         self.next_at = at
 
     def passes_over(self, server: Server, now: float) -> bool:
-        """Whether a server that rests is not asked: somebody else has said that there is no answer. Noted if so."""
+        """Pass over a resting server if another one has said that there is no answer; returns whether that was done."""
         if not self._said or not server.health.resting or server.health.due(now):
             return False
         self.failed = True
-        self._failures[server] = UpstreamFailed(f"{server.label}: left alone", why=UNREACHABLE)
+        self._failures[server] = UpstreamFailed(f"{server.label}: not asked, it rests", why=UNREACHABLE)
         return True
 
     def worth_asking(self, servers: Sequence[Server]) -> list[Server]:
-        """Those of `servers` who may still answer if asked again."""
+        """The servers that may still answer if they are asked again."""
         return [server for server in servers if self._may_answer(server)]
 
     def _may_answer(self, server: Server) -> bool:
         failure, tries = self._failures.get(server), self._tries.get(server, 0)
         if failure is not None and failure.why == SPENT:
             return False
-        if self._said:  # whoever could be reached has no answer: only a datagram that was lost is worth another
+        if self._said:  # servers that were reached have no answer: only lost datagrams are sent again
             silent = failure is None or failure.why == SILENT
             return silent and tries < 2 and not server.health.resting
         return tries < (LOSSY_ROUNDS if server.estimate.lossy else ROUNDS)
 
     def waits(self) -> bool:
-        """Whether something on its way may still bring an answer, though nobody is asked again."""
+        """Whether an outstanding attempt may still bring an answer."""
         if self.thrift is not None and self.thrift.pending:
             return True
         return any(not attempt.noted or not self._said for attempt in self.open)
 
-    # Of servers with a budget
+    # Servers with a budget
 
     def use(self, thrift: Thrift) -> None:
         self.thrift = thrift
         thrift.wake = self.wake_later
 
     def spent(self, server: Server) -> None:
-        """It may not be asked more for now."""
+        """Note that the budget of a server is used up."""
         self.note(server, UpstreamFailed(f"{server.label}: its budget is used up", why=SPENT))
 
-    # What came of it
+    # Outcomes
 
     def sent(self, server: Server) -> None:
-        """A query has left, or will as soon as there is a connection."""
+        """Note that a query is sent, perhaps once there is a connection."""
         self._tries[server] = self._tries.get(server, 0) + 1
 
     def met(self, server: Server) -> None:
-        """It has answered over UDP, but we need TCP."""
+        """Note that a server has replied over UDP, but TCP is needed."""
         self._met = (*self._met, server)
 
     def hear(self, reply: Reply) -> None:
@@ -217,28 +215,25 @@ class Search:
             self._ede = reply.ede
 
     def refused(self, server: Server, reply: Reply) -> None:
-        """Its reply is no answer to this question."""
+        """Note that the reply of a server is not an answer."""
         rcode = reply.rcode if reply.rcode in (REFUSED, NOTIMP) else SERVFAIL
         self.note(server, UpstreamFailed(f"{server.label}: no answer, RCODE {reply.rcode}", rcode, why=SAID))
 
     def note(self, server: Server, failure: UpstreamFailed) -> None:
-        """An attempt has failed, or been silent for too long."""
+        """Note that an attempt has failed, or been silent for too long."""
         self.failed = True
         self.failed_at_once |= failure.why in (LOCAL, UNREACHABLE)
         self._failures[server] = failure
         if failure.why == SAID:
             self._said = True
-        elif server in self._met and failure.why != LOCAL:  # it is there: a second try, no third
+        elif server in self._met and failure.why != LOCAL:  # it can be reached: a second try, no third
             self._tries[server] = LOSSY_ROUNDS if server in self._retried else 0
             self._retried = (*self._retried, server)
-        elif failure.why not in (SILENT, SPENT):  # the next may well arrive: it is asked until the deadline
+        elif failure.why not in (SILENT, SPENT):  # the next query may well arrive: it is asked until the deadline
             self._tries[server] = 0
 
     def reached_nobody(self) -> bool:
-        """Whether all have been tried, and that there is no answer yet tells of our own way to them, not of the name.
-
-        True once.
-        """
+        """Whether all servers have been tried and none could be reached; returns True once only."""
         if self.troubled or self._met or len(self._failures) < self._servers:
             return False
         proofs = (self._proves(server, failure) for server, failure in self._failures.items())
@@ -246,7 +241,7 @@ class Search:
         return self.troubled
 
     def failure(self) -> UpstreamFailed:
-        """What to tell those who asked: a fact about the name only when every server was heard, or is at work."""
+        """The failure of the search. It is a fact about the name only if every server has replied or is at work."""
         for attempt in self.open:
             if attempt.server not in self._failures:
                 self._failures[attempt.server] = UpstreamFailed(f"{attempt.server.label}: no reply", why=SILENT)
@@ -262,13 +257,13 @@ class Search:
     def _proves(self, server: Server, failure: UpstreamFailed) -> str:
         if failure.why != SILENT or server in self._met:
             return UNREACHABLE if failure.why == SILENT else failure.why
-        # one that is in doubt has fallen silent for all since it gave that sign of life
+        # a server in doubt has become silent for all questions since its last answer
         alive = server.health.alive_at >= self.started and not server.health.rests_until
         alive = alive and not server.in_doubt(time.monotonic())
         return SILENT if alive else UNREACHABLE
 
     def _told_error(self, why: str) -> int:
-        """The upstream's own Extended DNS Error, or what we know ourselves."""
+        """The Extended DNS Error of an upstream, or our own."""
         if why == SPENT:
             return EDE_OVER_BUDGET
         if self._ede >= 0 or why == SAID:

@@ -1,4 +1,4 @@
-"""One upstream: how it has been doing, what is counted of it and said about it."""
+"""One upstream: its state, its counters and its log lines."""
 
 from __future__ import annotations
 
@@ -22,27 +22,26 @@ from rdnscache.upstream.query import Connections, Transport
 
 log = logging.getLogger(__name__)
 
-#: In which order servers are asked.
+#: Ranks, in the order in which servers are asked.
 AT_WORK, IN_DOUBT, SHORT, RESTING = 0, 1, 2, 3
-#: A server is in doubt when this many questions wait for it, and none was answered for this many seconds, or this many
-#: times what it usually takes: before the first of them has timed out, others go elsewhere.
+#: A server is in doubt if this many questions wait for it, and none was answered for this many seconds and this many
+#: times its round trip: then new questions go elsewhere before the first one has timed out.
 DOUBT_WAITING, DOUBT_SECONDS, DOUBT_LATENCIES = 3, 0.25, 4
-#: The share of questions that are asked again as soon as the answer is overdue, and how many in a row at most.
+#: The share of questions that may be asked again as soon as an answer is overdue; how many in a row at most.
 EARLY, MOST_EARLY = _EARLY, _MOST_EARLY = 0.05, 10.0
-#: Replies among which one at least is quick, as long as nothing queues up; and seconds for which it is known, at least,
-#: how quick they have been.
+#: Replies of which at least one is fast unless there is a queue; seconds of a period for which the fastest is kept.
 SEVERAL, PERIOD = 16, 5.0
 _NONE = 1e300
 _QUERIES, _SECONDS = metrics.SERVER_QUERIES, metrics.SERVER_SECONDS
 
 
-#: Numbers of a server that all workers of a node share.
+#: The number of shared numbers of a server.
 ROOM = 2 * health.ROOM + estimate.ROOM + 2 * defence.ROOM
 
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """How a server is reached: by `own`, and where that is `udp`, what does not fit there over `tcp`."""
+    """The transports to a server: `own`, and if that is UDP (`udp`), `tcp` for replies that do not fit."""
 
     own: Transport
     tcp: Connections
@@ -51,14 +50,14 @@ class Ways:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds after which an answer is overdue: at least, and at most."""
+    """Minimum and maximum seconds after which an answer is overdue."""
 
     floor: float = 0.02
     ceiling: float = 1.0
 
 
 class Server:
-    """`health` and `tcp_health` are apart: where TCP is closed, whatever fits into a datagram is answered all the same.
+    """One upstream. `health` and `tcp_health` are separate: a server may answer over UDP though TCP is closed.
 
     `numbers` is memory that the workers of a node share.
     """
@@ -86,28 +85,28 @@ class Server:
         self.estimate = Estimate(shared[2 * health.ROOM : -2 * defence.ROOM], patience.floor, patience.ceiling)
         self.letter_case = LetterCase(measures, endpoint.address, shared[-2 * defence.ROOM : -defence.ROOM])
         self.cookies = Cookies(measures, endpoint.address, shared[-defence.ROOM :])
-        #: Questions that wait for it, and since when it has answered none; those of them that wait longer than usual.
+        #: Questions that wait for it, and overdue ones among them; since when it has answered none.
         self.waiting = self.overdue = 0
         self.most_waiting = measures.outstanding
         self._quiet_since = 0.0
         #: How many questions may be asked again early.
         self._spare = MOST_EARLY
-        #: Seconds of its quickest reply since the last look at `delay`, and how many have come; of the quickest in this
-        #: period, and in the one before.
+        #: Since the last call of `delay`: seconds of the fastest reply, number of replies; the fastest reply in this
+        #: period, and in the previous one.
         self._quickest = _NONE
         self._replies = 0
         self._least = self._least_before = _NONE
         self._period = 0.0
         self._block = block
         self._counters = counters
-        #: How many queries it may be sent; None: any number.
+        #: Its budget; None if it has none.
         self.budget: Budget | None = None
         self._log = Throttled(log)
         self._log_tcp = Throttled(log)
-        #: Connections that have been counted.
+        #: Connections that are counted in the metrics.
         self._openings = 0
         for gauge in (metrics.SERVER_RESTING, metrics.SERVER_CONNECTIONS):
-            counters[block + gauge] = 0  # a worker before us may have left it so
+            counters[block + gauge] = 0  # the previous worker may have left another value
 
     def rank(self, now: float) -> int:
         if self.health.rests_until:
@@ -117,14 +116,14 @@ class Server:
         return IN_DOUBT if self.waiting >= self.most_waiting or self.in_doubt(now) else AT_WORK
 
     def in_doubt(self, now: float) -> bool:
-        """Whether it seems to have fallen silent for all."""
+        """Whether it seems to have stopped answering."""
         if self.waiting < DOUBT_WAITING:
             return False
         quiet = now - self._quiet_since
         return quiet > DOUBT_SECONDS and quiet > DOUBT_LATENCIES * self.estimate.rtt
 
     def asked(self, now: float) -> None:
-        """A query is sent; `waiting` is to be lowered when something has come of it."""
+        """Note that a query is sent; the caller decrements `waiting` when it has an outcome."""
         count(self._counters, self._block + _QUERIES, 1)
         if not self.waiting:
             self._quiet_since = now
@@ -132,43 +131,43 @@ class Server:
         self._spare = min(self._spare + _EARLY, _MOST_EARLY)
 
     def may_hurry(self, now: float, last: bool) -> bool:
-        """Whether others, or it again, may be asked as soon as an answer is overdue.
+        """Whether another server, or this one again, may be asked as soon as an answer is overdue.
 
-        For few questions only, and where it is the `last` only if something was lost lately: what takes long is rarely
-        lost, and upstreams count what we ask.
+        That is allowed for few questions only, and for the `last` server only if something was lost recently: slow
+        answers are rarely lost, and many upstreams limit queries.
         """
         return self.estimate.lossy or (self._spare >= 1.0 and (not last or self.estimate.loses(now)))
 
     def hurried(self) -> None:
-        """That was done."""
+        """Note that another query was sent because the answer is overdue."""
         self.overdue += 1
         self._spare = max(self._spare - 1.0, 0.0)
 
     def useless(self) -> None:
-        """Its reply was no answer."""
+        """Count a reply that is not an answer, or a failure."""
         self._counters[self._block + metrics.SERVER_FAILURES] += 1
 
     def missed(self, near_miss: int, key: bytes, now: float) -> None:
-        """What came over UDP in answer to the question of `key` is not believed."""
+        """Note a near miss over UDP for the question of `key`."""
         self._counters[self._block + metrics.SERVER_NEAR_MISSES] += 1
         if near_miss == CASE and self.letter_case.missed(key, now):
             done = "for an hour names are sent to it in lower case"
             self._log.warn(f"upstream {self.label} does not repeat the letter case of names: {done}", now)
         elif near_miss == COOKIE and self.cookies.missed(key, now):
-            done = "for an hour it is asked without"
+            done = "for an hour it is asked without cookies"
             self._log.warn(f"upstream {self.label} does not send its cookie any more: {done}", now)
 
     def answered(self, seconds: float) -> None:
-        """It took this long for a reply."""
+        """Note the time of a reply."""
         self.estimate.measured(seconds)
         self._replies += 1
         self._quickest = min(self._quickest, seconds)
         observe(self._counters, self._block + _SECONDS, seconds, 1)
 
     def delay(self, now: float) -> float:
-        """By how many seconds the quickest of its last replies came later than it could; negative when they are few.
+        """By how many seconds the fastest of its last replies was slower than the fastest known; negative if few came.
 
-        The mean would tell of slow names. That all of several are late is a queue.
+        If even the fastest of several is late, there is a queue; the mean would depend on slow names.
         """
         if self._replies < SEVERAL:
             return -1.0
@@ -181,7 +180,7 @@ class Server:
         return quickest - min(self._least, self._least_before)
 
     def heard(self, now: float) -> None:
-        """A sign of life over its own transport."""
+        """Note an answer over its own transport."""
         self._quiet_since = now
         since = self.health.changed_at
         if self.health.answered(now):
@@ -190,12 +189,12 @@ class Server:
             self._log.warn(f"upstream {self.label} answers again after {seconds:.0f} s: it is used as before", now)
 
     def failed(self, sent: float, now: float, failure: UpstreamFailed, alone: bool) -> None:
-        """Nothing came of a query. `alone`: there is no other upstream."""
+        """Note a failed query. `alone`: there is no other upstream."""
         self.useless()
         if self.health.failed(sent, now):
             self._counters[self._block + metrics.SERVER_RESTING] = 1
             self.cookies.forget()
-            done = "it is asked on, there is no other" if alone else "others are asked first until it answers a probe"
+            done = "it is still asked, as the only one" if alone else "others are asked first until it answers a probe"
             self._log.warn(f"upstream {failure}, {self.health.failures} times in a row: {done}", now)
 
     def heard_over_tcp(self, now: float) -> None:
@@ -207,11 +206,11 @@ class Server:
         if failure.why == SAID:  # it can be reached
             self.heard_over_tcp(now)
         elif self.tcp_health.failed(sent, now):
-            done = "over UDP it is used as before, what does not fit there is asked of others first"
+            done = "it is used over UDP as before; for answers that do not fit, others are asked first"
             self._log_tcp.warn(f"upstream {failure} (over TCP), {self.tcp_health.failures} times in a row: {done}", now)
 
     def catch_up(self, now: float) -> None:
-        """Log what was held back, and count what other workers have found out; to be called now and then."""
+        """Log what was throttled, and take over what other workers have found; called now and then."""
         self._counters[self._block + metrics.SERVER_RESTING] = int(self.health.resting)
         self._counters[self._block + metrics.SERVER_CONNECTIONS] = self.tcp.open
         self._counters[self._block + metrics.SERVER_OPENINGS] += self.tcp.openings - self._openings

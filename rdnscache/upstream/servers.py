@@ -1,4 +1,4 @@
-"""The servers we forward to: the next is asked when an answer is overdue, all inside one deadline."""
+"""The servers that questions are forwarded to: the next is asked when an answer is overdue, all within one deadline."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class Upstreams(Asking):
         self._alarms = Alarms()
 
     def latency(self) -> float:
-        """Seconds that those at work take, averaged; 0 when that is not known."""
+        """The mean latency in seconds of the servers that are at work; 0 if it is not known."""
         known = [server.estimate.rtt for server in self.servers if server.estimate.rtt and not server.health.resting]
         return sum(known) / len(known) if known else 0.0
 
     def short(self) -> bool:
-        """Whether a question would have to wait, since none may be asked more for now."""
+        """Whether a question would have to wait, because all budgets are used up."""
         if not self.budgeted:
             return False
         now = time.monotonic()
@@ -58,14 +58,13 @@ class Upstreams(Asking):
     def ask(
         self, key: bytes, on_trouble: Callable[[], None] = _ignore, thrift: Thrift | None = None
     ) -> tuple[Reply, str]:
-        """A usable reply and the address it came from.
+        """A usable reply, and the address it came from. Raises UpstreamFailed if there is none.
 
-        When an answer is overdue, the next server is asked, while the one before may still answer. Who says SERVFAIL,
-        REFUSED or nothing to the point is asked once. The others are asked until the deadline: after silence at most
-        ROUNDS times, after a refused packet or an error of our own with pauses that grow.
-        Of servers with a budget those that have some left are asked first; if none has, it waits, as `thrift` says.
-        `on_trouble` is called when everybody has been tried, and nobody could be reached.
-        Raises UpstreamFailed when nobody is left to ask.
+        When an answer is overdue, the next server is asked, while the previous one may still answer. A server that
+        replies SERVFAIL, REFUSED or without an answer is asked once. Others are asked until the deadline: silent ones
+        at most ROUNDS times, and with growing pauses after a refused packet or an error of our own.
+        Servers whose budget is not used up are asked first; if there are none, the question waits as `thrift` says.
+        `on_trouble` is called when all servers have been tried and none could be reached.
         """
         now = time.monotonic()
         search = Search(key, now, now + self.deadline, self._timeout, self._in_order(key, now), self._alarms)
@@ -97,7 +96,7 @@ class Upstreams(Asking):
                 self._leave(attempt, search.answered)
 
     def _in_order(self, key: bytes, now: float) -> list[Server]:
-        """Every server once, the first to be asked first; whose rest is over is sent a probe."""
+        """Every server once, in the order in which they are asked; probes are sent to resting ones that are due."""
         if self._alone:
             return self.servers
         order = self._choice.order(now)
@@ -124,7 +123,7 @@ class Upstreams(Asking):
         attempt.transport.send(attempt)
 
     def _go_on(self, search: Search, now: float) -> None:
-        """Ask whoever is next, or begin another round."""
+        """Ask the next server, or begin another round."""
         at_once = self._choice.at_once if search.asked == 0 and search.rounds == 0 else 1
         while at_once and search.next_at <= now:
             server = search.next_server()
@@ -136,7 +135,7 @@ class Upstreams(Asking):
                 at_once -= 1
 
     def _may_go_on(self, search: Search, now: float) -> bool:
-        """Whether it is time, or too many have been asked early: then it is put off."""
+        """Whether the next server may be asked now; if too many are asked early, that is postponed."""
         if search.rounds or search.put_off or not search.open:
             return True
         last = search.open[-1]
@@ -160,7 +159,7 @@ class Upstreams(Asking):
             search.begin_round(left, now + min(pause, max(remaining / 2, TOO_LATE)))
 
     def _note_silence(self, search: Search, now: float) -> None:
-        """It is time to go on. Who has been silent for the timeout has failed, though it may still answer."""
+        """Note overdue attempts; a server that was silent for the timeout has failed, though it may still answer."""
         if search.late:
             return
         for attempt in search.open:
@@ -175,7 +174,7 @@ class Upstreams(Asking):
             attempt.failure = None
 
     def _hear(self, search: Search, attempt: Attempt, now: float) -> Reply | None:
-        """Something has come of an attempt: the answer, or None, and then the next is asked at once."""
+        """Handle the outcome of an attempt; returns the answer, or None: then the next server is asked at once."""
         if attempt not in search.open:
             return None
         if attempt.cut:

@@ -1,7 +1,7 @@
-"""The workers of a node, when there is no Redis to bring them together: each question has one worker that asks for all.
+"""The other workers of a node: without Redis each question belongs to one worker, which asks upstreams for all.
 
-The others forward to it over loopback, as to any server; it answers from its L1 or its flights. A PROXY header tells it
-for which client, so that clients have their share there as well.
+The others forward to it over loopback, as to any server; it answers from its L1 or its flights. A PROXY header names
+the client, so that clients have fair shares there as well.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from rdnscache.upstream.exchange import exchange
 
 log = logging.getLogger(__name__)
 
-#: Seconds beyond the upstream deadline that we wait for a sibling: it may have started later.
+#: Seconds beyond the upstream deadline to wait for a sibling: it may have started later.
 MARGIN = 0.2
 
 
 class Siblings:
-    """The workers of this node by number. `deadline` is the time one of them may take, in seconds."""
+    """The workers of this node by number. `deadline` is the upstream deadline in seconds."""
 
     def __init__(self, worker: int, addresses: Sequence[Address], deadline: float, departure: Departure) -> None:
         #: Whether there are others.
@@ -39,25 +39,24 @@ class Siblings:
         self._departure = departure
 
     def ask(self, key: bytes, client: bytes) -> Reply | None:
-        """The reply of the worker this question belongs to; None when that is us, or it cannot be reached, or sheds.
+        """The reply of the worker that a question belongs to; None if that is us, or it cannot be reached, or sheds.
 
-        `client` is the prefix of who asks (`client_prefix`).
-        Raises UpstreamFailed when it found no answer either.
+        `client` is the client's prefix (`client_prefix`). Raises UpstreamFailed if that worker found no answer.
         """
         if not self.several:
             return None
         route = route_of(key)
-        if route and subnet(key):  # which networks are told to whom is not known by the route alone
+        if route and subnet(key):  # the sibling would not know from the route which networks upstreams are told
             return None
         owner = crc32(key) % len(self._addresses)
-        if owner == self._worker or self._departure.draining:  # then the others are ending too
+        if owner == self._worker or self._departure.draining:  # while draining, siblings may have ended
             return None
         try:
             reply = exchange(self._addresses[owner], key, True, self._patience, header(client, route))
         except UpstreamFailed as failure:
             log.debug("a sibling does not answer: %s", failure)
             return None
-        if reply.rcode == SERVFAIL and reply.ede in (EDE_NOT_READY, EDE_OTHER):  # no fact about the name
+        if reply.rcode == SERVFAIL and reply.ede in (EDE_NOT_READY, EDE_OTHER):  # not about the name
             return None
         if not policy.usable(reply):
             rcode = reply.rcode if reply.rcode in (REFUSED, NOTIMP) else SERVFAIL
@@ -67,9 +66,9 @@ class Siblings:
 
 @lru_cache(1024)
 def header(client: bytes, route: bytes = b"") -> bytes:
-    """A PROXY header with the first address of a client prefix; all zeros when it is for nobody: a prefetch.
+    """A PROXY header with the first address of a client prefix as its source; all zeros for a prefetch.
 
-    As the address that was asked it has a route, where that is a view's own.
+    Its destination address is the digest of a view's route, if any.
     """
     size = 16 if len(client) == 7 else 4
     source = client.ljust(size, b"\0")

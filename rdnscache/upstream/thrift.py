@@ -1,4 +1,4 @@
-"""How a question asks servers that have a budget: what waits for one is an errand, and is done when there is a slot."""
+"""How a search asks servers with a budget: a query that waits for a slot is an errand, run when it gets one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from rdnscache.upstream.allowance import NEVER
 from rdnscache.upstream.budget import PATIENCE, Budget
 from rdnscache.upstream.waiting import Waiter
 
-#: Seconds for which a question waits at least, however long it has waited elsewhere: Redis may have to be asked.
+#: Minimum seconds for which a question waits, however long it has waited already: Redis may have to be asked.
 LEAST_PATIENCE = 0.05
 
 
 class Errand:
-    """Something to send: `run` sends it, at a moment; `fail` is for when it may not be sent."""
+    """Something to be sent: `run(now)` sends it; `fail(now)` is called if it may not be sent."""
 
     __slots__ = ("budget", "fail", "run", "waiter")
 
@@ -26,8 +26,8 @@ class Errand:
 
 
 class Thrift:
-    """`client` is the prefix of who asks: clients take turns. It waits until the moment `deadline` at most, and not at
-    all when it can be `spared`: nobody waits for it. `on_late` is called, perhaps from the hub, when it takes a while.
+    """The errands of a search. `client` is the client's prefix; clients take turns. It waits until `deadline` at most,
+    and not at all if it is `spared`: no client waits for it. `on_late` is called, perhaps in the hub, if it takes long.
     """
 
     __slots__ = ("client", "deadline", "errands", "on_late", "refused", "spared", "wake")
@@ -37,10 +37,10 @@ class Thrift:
         self.deadline = deadline
         self.spared = spared
         self.on_late = on_late
-        #: Those that wait, and those that have had to make room for others'.
+        #: Errands that wait, and errands that were refused to make room for others.
         self.errands: list[Errand] = []
         self.refused: list[Errand] = []
-        #: How the question is woken, to see how things are.
+        #: Wakes the search.
         self.wake: Callable[[], None]
 
     @property
@@ -49,11 +49,11 @@ class Thrift:
         return bool(self.errands or self.refused)
 
     def until(self) -> float:
-        """When the first of them waits no longer."""
+        """When the first errand is given up."""
         return min((errand.waiter.until for errand in self.errands), default=NEVER)
 
     def send(self, errand: Errand, now: float) -> bool:
-        """Do it now or later, or fail; False when that has happened by now."""
+        """Run an errand now or later, or fail it; returns whether it waits."""
         budget = errand.budget
         if self.spared and budget.near(now):
             errand.fail(now)
@@ -72,7 +72,7 @@ class Thrift:
         return errand in self.errands
 
     def _granted(self, errand: Errand, now: float) -> None:
-        """It is sent from the hub, without waiting for its greenlet: a slot is for this moment."""
+        """Run an errand in the hub, without waiting for its greenlet: the slot is valid now."""
         if errand in self.errands:
             self.errands.remove(errand)
             errand.run(now)
@@ -85,7 +85,7 @@ class Thrift:
             self.wake()
 
     def go_on(self, now: float) -> None:
-        """Give up what may not be sent, or has waited for too long."""
+        """Fail errands that were refused, or have waited too long."""
         refused, self.refused = self.refused, []
         for errand in [each for each in self.errands if each.waiter.until <= now]:
             self.errands.remove(errand)
@@ -95,7 +95,7 @@ class Thrift:
             errand.fail(now)
 
     def end(self) -> None:
-        """The question is answered, or given up."""
+        """End all errands: the search is over."""
         for errand in self.errands:
             errand.budget.leave(errand.waiter, False)
         self.errands.clear()

@@ -1,4 +1,4 @@
-"""A connection under TLS. The handshake is computed in a thread, what follows in the hub."""
+"""A channel over TLS. The handshake is computed in a thread, the rest in the hub."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from rdnscache.upstream import handshakes
 from rdnscache.upstream.certificates import Identity, pinned, refusal
 from rdnscache.upstream.channel import CHUNK, Channel
 
-#: Octets of a handshake that a server may send: certificates have a few thousand.
+#: Maximum octets of a handshake that a server may send: certificates have a few thousand.
 MAX_HANDSHAKE = 128 << 10
-#: Sessions that are copied in a second, at most: ssl takes the hub half a millisecond to copy one, and as long to take
-#: it up, more than a whole handshake does, which is computed elsewhere.
+#: Maximum sessions copied in a second: copying one blocks the hub for half a millisecond, and so does resuming it; a
+#: whole handshake, which is computed in a thread, blocks it less.
 COPIES = 10
-#: Seconds for which no session is looked for where the server gave none.
+#: Seconds for which no session is copied after a server gave none.
 NONE_GIVEN = 60.0
 
 
 @dataclass(slots=True)
 class Secured:
-    """What the connections to one server over TLS share."""
+    """The state that connections to one server over TLS share."""
 
     identity: Identity
     context: ssl.SSLContext
-    #: Where the protocol has to be agreed on (ALPN), its name.
+    #: The protocol that the server must select (ALPN); empty if any will do.
     protocol: str = ""
-    #: Of the last connection, for the next one to resume (RFC 8446 section 2.2).
+    #: The session of the last connection, which the next one resumes (RFC 8446 section 2.2).
     session: ssl.SSLSession | None = None
-    #: Handshakes in full, and resumed.
+    #: The number of full and of resumed handshakes.
     full: int = 0
     resumed: int = 0
-    #: Sessions copied since this moment (monotonic), which may be still to come.
+    #: Sessions copied since the time `since` (monotonic), which may be in the future.
     copied: int = 0
     since: float = 0.0
 
     def take_session(self) -> ssl.SSLSession | None:
-        """Each once, or the connections could be told to belong together (RFC 8446 appendix C.4)."""
+        """The session, which is used once only: else connections could be linked (RFC 8446 appendix C.4)."""
         found, self.session = self.session, None
         return found
 
     def keep_session(self, tls: ssl.SSLObject, now: float) -> None:
-        """That of a connection which is at its end, if there is one to resume."""
+        """Keep the session of a connection that is being closed, if it can be resumed."""
         if now - self.since >= 1.0:
             self.since, self.copied = now, 0
         if now < self.since or self.copied >= COPIES:
@@ -60,7 +60,7 @@ class Secured:
 
 @dataclass(slots=True)
 class _Shake:
-    """One step: what it may use of the connection, and what came of it."""
+    """A step of a handshake for a thread, and its result."""
 
     tls: ssl.SSLObject
     done: bool = False
@@ -92,10 +92,10 @@ class TlsChannel(Channel):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None
         self._shaken = self._shaking = False
-        #: What has come while a thread was at work, and how much has come in all, before the handshake is done.
+        #: Data received while a thread was running, and all octets received before the handshake is done.
         self._meanwhile: list[bytes] = []
         self._octets = 0
-        #: How the connection has ended while a thread was at work.
+        #: The end of the connection, if it came while a thread was running.
         self._after: UpstreamFailed | None = None
         super().__init__(address, on_open, on_data, on_end)
 
@@ -114,7 +114,7 @@ class TlsChannel(Channel):
         self._step()
 
     def _step(self) -> None:
-        """Go on with the handshake in a thread, which has the buffers for itself until then."""
+        """Continue the handshake in a thread, which has exclusive use of the buffers meanwhile."""
         if self._tls is None or self._shaking:
             return
         for data in self._meanwhile:
@@ -144,18 +144,18 @@ class TlsChannel(Channel):
             self._end(self._after)
 
     def _ended(self, reason: str) -> None:
-        if self._shaking:  # what came before the end says why
+        if self._shaking:  # data received before may tell the reason
             self._after = UpstreamFailed(f"{self.address}: {reason}", why=UNREACHABLE)
         else:
             super()._ended(reason)
 
     def _secure(self, tls: ssl.SSLObject) -> None:
-        """The handshake is done."""
+        """Check the server after the handshake, and open the channel."""
         secured = self._secured
         pins = secured.identity.pins
         wrong = ""
         if pins and not pinned(tls.getpeercert(binary_form=True), pins):
-            wrong = "its certificate is refused: its key is none of those pinned"
+            wrong = "its certificate is refused: its key has none of the pins"
         elif secured.protocol and tls.selected_alpn_protocol() != secured.protocol:
             wrong = f"it does not speak {secured.protocol}"
         if wrong:
@@ -187,13 +187,13 @@ class TlsChannel(Channel):
             return
         self._octets += len(data)
         if self._octets > MAX_HANDSHAKE:
-            self._end(UpstreamFailed(f"{self.address}: a TLS handshake without an end", why=UNREACHABLE))
+            self._end(UpstreamFailed(f"{self.address}: too many octets in a TLS handshake", why=UNREACHABLE))
             return
         self._meanwhile.append(data)
         self._step()
 
     def _read(self) -> None:
-        """Decrypt all that has come: at most what was read in one go."""
+        """Decrypt all data received, which is at most one read."""
         tls, parts, failure = self._tls, [], None
         if tls is None or self.closed:
             return
@@ -206,7 +206,7 @@ class TlsChannel(Channel):
         except OSError as error:
             failure = UpstreamFailed(f"{self.address}: TLS: {error}", why=UNREACHABLE)
         if self._outgoing.pending:
-            self._send()  # a key update
+            self._send()  # such as a key update
         if parts:
             self._on_data(b"".join(parts))
         if failure is not None and not self.closed:
@@ -230,7 +230,7 @@ class TlsChannel(Channel):
             self._secured.keep_session(tls, time.monotonic())
             try:
                 tls.unwrap()
-            except OSError:  # the other side need not answer
+            except OSError:  # the peer need not reply to close_notify
                 pass
             if self._stream is not None and not self.ended_by_server:
                 on_end, self._on_end = self._on_end, lambda _: None

@@ -1,6 +1,6 @@
-"""The transports over a stream of octets, each put together for one server.
+"""Makes the transports over connections for one server.
 
-What TLS and HTTP/2 take is imported where it is used: a worker that needs neither starts sooner.
+The modules for TLS and HTTP/2 are imported only when they are used, so that other workers start sooner.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rdnscache.upstream.pool import Pool
 if TYPE_CHECKING:
     from rdnscache.upstream.tls import Secured
 
-#: Sizes of queries are multiples of this where they are encrypted.
+#: Encrypted queries are padded to a multiple of this.
 BLOCK = 128
 
 

@@ -1,6 +1,6 @@
-"""Those who wait for their turn with a server of which the queries are counted: one of each client in turn.
+"""The queue of queries that wait for an upstream's budget: clients take turns.
 
-No clock in here: moments, in seconds, come in as arguments.
+No clock in here: times, in seconds, are arguments.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 
 class Waiter:
-    """Somebody's query. `granted` is called with the present moment when it may be sent, now; `late` when it is known
-    that this takes a while; `refused` when it has had to make room. In the hub, or before `Budget.wait` returns.
+    """A query that waits. `granted(now)` is called when it may be sent, now; `late` if that will take long; `refused`
+    if it was removed to make room. All are called in the hub, or before `Budget.wait` returns.
     """
 
     __slots__ = ("client", "granted", "late", "refused", "until")
@@ -21,7 +21,7 @@ class Waiter:
         refused: Callable[[], None],
     ) -> None:  # fmt: skip
         self.client = client
-        #: When it waits no longer.
+        #: When it is given up.
         self.until = until
         self.granted = granted
         self.late = late
@@ -29,7 +29,7 @@ class Waiter:
 
 
 class WaitingLine:
-    """A line of bounded length. Where it is full, the last of the client with most makes room for who has fewer."""
+    """A bounded queue. If it is full, the last waiter of the client with the most is removed for one with fewer."""
 
     def __init__(self) -> None:
         self._of: OrderedDict[bytes, OrderedDict[Waiter, None]] = OrderedDict()
@@ -42,7 +42,7 @@ class WaitingLine:
         return waiter in self._of.get(waiter.client, ())
 
     def push(self, waiter: Waiter, most: int) -> Waiter | None:
-        """Who finds no place, if anybody: this one, or another that has had to leave."""
+        """Add a waiter; returns the one that was refused, this or another one, or None."""
         out = None
         if self._count >= most:
             greediest = max(self._of, key=lambda client: len(self._of[client]), default=waiter.client)
@@ -55,7 +55,7 @@ class WaitingLine:
         return out
 
     def pop(self, now: float) -> Waiter | None:
-        """Who is next and still waits; None when nobody does."""
+        """Remove and return the next waiter whose time is not over; None if there is none."""
         while self._of:
             client = next(iter(self._of))
             waiter = next(iter(self._of[client]))
@@ -73,7 +73,7 @@ class WaitingLine:
         return found
 
     def remove(self, waiter: Waiter) -> None:
-        """It waits no longer; nothing happens where it does not."""
+        """Remove a waiter, if it is in the queue."""
         if waiter in self:
             line = self._of[waiter.client]
             del line[waiter]

@@ -1,4 +1,4 @@
-"""How a server is reached, by its endpoint."""
+"""Makes the transports to a server from its endpoint."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from rdnscache.upstream.transports import over_https, over_tcp, over_tls
 if TYPE_CHECKING:
     from rdnscache.upstream.tls import Secured
 
-#: What is offered over TLS, and what has to be agreed on (RFC 7858 needs nothing; RFC 9113 section 3.2).
+#: The ALPN protocol that is offered, and the one that must be selected (RFC 7858 needs none; RFC 9113 section 3.2).
 _OFFERED, _NEEDED = {TLS: "dot", HTTPS: "h2"}, {TLS: "", HTTPS: "h2"}
 USUAL = Limits()
 
 
 def find(endpoint: Endpoint, limits: Limits = USUAL) -> Ways:
-    """Raises ConfigError when a file that it names cannot be used."""
+    """The transports to an endpoint. Raises ConfigError if a file that it names cannot be used."""
     if endpoint.scheme == UDP:
         udp = Datagrams(endpoint.address)
         return Ways(udp, over_tcp(endpoint.address, limits), udp)
@@ -32,7 +32,7 @@ def _over_connections(endpoint: Endpoint, limits: Limits) -> Connections:
     if endpoint.scheme == TCP:
         return over_tcp(endpoint.address, limits)
     if endpoint.scheme == QUIC:
-        from rdnscache.upstream.doq import over_quic  # what it takes is an extra
+        from rdnscache.upstream.doq import over_quic  # needs an extra
 
         return over_quic(endpoint, limits)
     if endpoint.scheme == H3:
