@@ -1,5 +1,5 @@
-"""How a server is asked for one question: when its budget allows it, over UDP or TCP, with EDNS or without, and for how
-long it is waited for.
+"""How a server is asked a question: once its budget allows it, over UDP or TCP, with or without EDNS, and how long to
+wait for it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from rdnscache.upstream.thrift import Errand
 
 log = logging.getLogger(__name__)
 
-#: Times vary a little, or what was asked in one burst would be asked again in one burst.
+#: Waiting times vary by this part, so that a burst of questions is not asked again in a burst.
 JITTER = _JITTER = 0.15
-#: What part of the timeout, and how many seconds at most, are waited for a server where nothing tells of a loss, and in
-#: the second round; the third and the last take all of the timeout.
+#: The part of the timeout, and the maximum seconds, to wait for a server without signs of loss, and in the second
+#: round; later rounds wait for the whole timeout.
 SECOND_ROUND = 1 / 4
 MOST_PATIENT = 0.5
-#: A connection over TCP, and a question, take this many times the patience, or this part of the timeout.
+#: A question over TCP may take this many times the server's patience.
 TCP_PATIENCE = 4
-#: Attempts of a search that are on their way at a time.
+#: Maximum outstanding attempts of a search.
 MOST_OPEN = 8
 
 
@@ -41,7 +41,7 @@ def jitter() -> float:
 
 
 class Asking:
-    """`timeout` is after how long a silent server has failed, in seconds."""
+    """Asks the servers of searches. `timeout`: seconds after which a silent server has failed."""
 
     def __init__(self, servers: Sequence[Server], timeout: float, counters: Counters) -> None:
         self.servers = list(servers)
@@ -52,11 +52,11 @@ class Asking:
         self._local = Throttled(log)
 
     def catch_up(self, now: float) -> None:
-        """Log what was held back; to be called now and then."""
+        """Log what was throttled; called now and then."""
         self._local.catch_up(now)
 
     def _send(self, search: Search, server: Server, now: float, last: bool) -> None:
-        """Ask it, or ask it again, if it may be asked."""
+        """Ask a server, or ask it again, once its budget allows it."""
         if server.budget is None:
             self._ask(search, server, last, now)
             return
@@ -70,7 +70,7 @@ class Asking:
     def _spend(
         self, search: Search, server: Server, now: float, run: Callable[[float], None], fail: Callable[[float], None]
     ) -> None:
-        """Send something as soon as the server's budget allows it, or `fail`."""
+        """Call `run` as soon as the server's budget allows it, else `fail`."""
         thrift = search.thrift
         if server.budget is None or thrift is None:
             run(now)
@@ -78,7 +78,7 @@ class Asking:
             search.next_at = NEVER
 
     def _not_sent(self, search: Search, server: Server, now: float) -> None:
-        """Its budget is used up. What it was sent before may still be answered."""
+        """The budget of a server is used up. An earlier query to it may still be answered."""
         if search.attempt_at(server) is None:
             search.spent(server)
             search.next_at = now
@@ -106,7 +106,7 @@ class Asking:
             attempt.send_again(now)
 
     def _wait(self, search: Search, server: Server) -> float:
-        """Seconds until the next is asked."""
+        """Seconds until the next server is asked."""
         if search.rounds == 0:
             return min(patience(server, self.servers), self._timeout)
         if server.estimate.lossy and not server.health.resting:
@@ -114,12 +114,12 @@ class Asking:
         return self._patient(server) if search.rounds == 1 else self._timeout
 
     def _patient(self, server: Server) -> float:
-        """The same where nothing tells of a loss."""
+        """Seconds to wait for a server without signs of loss."""
         seconds: float = max(min(self._timeout * SECOND_ROUND, MOST_PATIENT), server.estimate.patience())
         return min(seconds, self._timeout)
 
     def _due(self, now: float) -> float:
-        """When a server that is asked now and says nothing has failed."""
+        """When a server that is asked now will have failed, if it stays silent."""
         return now + self._timeout * jitter()
 
     def _overdue(self, attempt: Attempt) -> None:
@@ -134,9 +134,9 @@ class Asking:
         search.next_at = now
 
     def _otherwise(self, search: Search, before: Attempt, reply: Reply, now: float) -> bool:
-        """Ask again with the cookie the server has just sent, or without any, or without EDNS.
+        """Ask again with the cookie that the server has just sent, without a cookie, or without EDNS.
 
-        Perhaps it does not know them (RFC 7873 section 5.3, RFC 6891 section 6.2.2). False if that is not why.
+        It may not support them (RFC 7873 section 5.3, RFC 6891 section 6.2.2). Returns False if that cannot help.
         """
         renewed = reply.rcode == BADCOOKIE and not before.second
         over_udp = before.health is before.server.health
@@ -159,16 +159,16 @@ class Asking:
         attempt.transport.send(attempt)
 
     def _turn_to_tcp(self, search: Search, attempt: Attempt, now: float) -> None:
-        """TCP that rests is used only if nobody else is left in this round: another may have the answer.
+        """Ask over TCP. If that rests, it is used only if no other server is left in this round.
 
-        Where somebody forges replies, UDP from another port is worth more.
+        If somebody forges replies, UDP from another port is preferred to TCP that rests.
         """
         server, health = attempt.server, attempt.server.tcp_health
         insists = not attempt.near_miss and (search.asked == len(search.left) or search.rounds > 0)
         if health.resting and not health.due(now) and not insists:
             search.open.remove(attempt)
             attempt.end()
-            search.note(server, UpstreamFailed(f"{server.label}: left alone over TCP", why=SILENT))
+            search.note(server, UpstreamFailed(f"{server.label}: not asked over TCP, which rests", why=SILENT))
             search.next_at = now
             return
         if not attempt.near_miss:
@@ -178,7 +178,7 @@ class Asking:
         self._spend(search, server, now, run, fail)
 
     def _no_tcp(self, search: Search, attempt: Attempt, now: float) -> None:
-        """The server's budget is used up."""
+        """The budget of a server is used up, so it cannot be asked over TCP."""
         if attempt in search.open:
             search.open.remove(attempt)
             attempt.end()
@@ -196,7 +196,7 @@ class Asking:
         attempt.turn_to_tcp(now, self._due(now))
 
     def _leave(self, attempt: Attempt, answered: bool) -> None:
-        """The search is over. Where another server has answered, what is still on its way tells of its own."""
+        """End an attempt of a search that is over. If another server has answered, its outcome is waited for."""
         if not answered or attempt.noted or attempt.reply is not None or attempt.cut or attempt.failure is not None:
             attempt.end()
         else:
@@ -204,4 +204,4 @@ class Asking:
 
     def _own_fault(self, failure: UpstreamFailed, now: float) -> None:
         self._counters[metrics.UPSTREAM_LOCAL_ERRORS] += 1
-        self._local.warn(f"no query could be sent to {failure}: no fault of the upstream's, tried again", now)
+        self._local.warn(f"no query could be sent to {failure}: not the upstream's fault, trying again", now)

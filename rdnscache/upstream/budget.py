@@ -83,7 +83,7 @@ class Budget:
         #: When Redis could be asked last, and until when it has nothing for anybody, as it last said.
         self._reached = time.monotonic()
         self._none_until = 0.0
-        #: Until when the budget is short; slots that have been used lately.
+        #: Until when the budget is short; slots used recently.
         self._short_until = 0.0
         self._recent = Recent()
         self._loop = get_hub().loop
@@ -196,7 +196,7 @@ class Budget:
         self._short_until = allowance.moment(told.free) - SHORT
         self._not_before = now
         self._none_until = 0.0
-        if told.count < self._asked_for:  # there is no more for now: again when these are nearly used up
+        if told.count < self._asked_for:  # there are no more now: ask again when these are nearly used up
             self._none_until = allowance.moment(told.free)
             last = allowance.moment(told.start + told.count * told.apart)
             self._not_before = max(last - EARLY, now + random.uniform(0.5, 1.5) * EARLY)

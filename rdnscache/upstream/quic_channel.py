@@ -169,7 +169,7 @@ class QuicChannel:
             for data in self._sock.read():
                 if self.open:
                     self._take(data)
-                elif len(self._came) < DATAGRAMS:  # else it is lost, as any datagram may be
+                elif len(self._came) < DATAGRAMS:  # else it is dropped, as any datagram may be
                     self._came.append(data)
                 if self.closed:
                     return None

@@ -12,14 +12,14 @@ from gevent import get_hub
 from rdnscache.address import Address
 from rdnscache.stream import READ, RawSocket
 
-#: Datagrams, and seconds for which they are read, before others get their turn; octets of the largest.
+#: Datagrams and seconds after which others get their turn; octets of the largest datagram.
 DATAGRAMS, TURN, LARGEST = 64, 0.002, 65535
-#: The shortest time that is set, in seconds.
+#: The minimum time of the timer, in seconds.
 LEAST = 0.001
 
 
 class QuicSocket:
-    """`on_readable()` is called when there is something to `read`, `on_due()` at the time that was `set`."""
+    """`on_readable()` is called when there is something to `read`, `on_due()` at the time set by `set`."""
 
     def __init__(self, address: Address, on_readable: Callable[[], Any], on_due: Callable[[], Any]) -> None:
         self._sock = RawSocket(address.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -36,7 +36,7 @@ class QuicSocket:
         self._watcher.start(on_readable)
 
     def read(self) -> Iterator[bytes]:
-        """Received datagrams, as many as one turn has time for. Raises OSError, such as when nobody listens."""
+        """Received datagrams, as many as one turn has time for. Raises OSError, for example if nobody listens."""
         begun = time.monotonic()
         for _ in range(DATAGRAMS):
             try:
@@ -47,7 +47,7 @@ class QuicSocket:
                 return
 
     def send(self, datagrams: Sequence[bytes]) -> None:
-        """Raises OSError. Datagrams without room in the socket's buffer are lost, as any datagram may be."""
+        """Send datagrams; those without room in the socket's buffer are dropped. Raises OSError."""
         try:
             for data in datagrams:
                 self._sock.send(data)
@@ -55,7 +55,7 @@ class QuicSocket:
             pass
 
     def set(self, due: float | None, now: float) -> None:
-        """Call `on_due` at a moment (monotonic) or earlier; then it has to be set again."""
+        """Call `on_due` at the time `due` (monotonic) or earlier; then it has to be set again."""
         if due is None or (self._at and self._at <= due):
             return
         self._unset()
@@ -81,8 +81,8 @@ class QuicSocket:
             self._watcher.close()
             self._watcher = None
             self._sock.close()
-        self._on_due = _nobody  # or this would be a circle
+        self._on_due = _nobody  # breaks a reference cycle
 
 
 def _nobody() -> None:
-    """Of a socket that is closed nothing is heard any more."""
+    """The callback of a closed socket."""

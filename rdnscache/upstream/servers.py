@@ -1,4 +1,4 @@
-"""The servers that questions are forwarded to: the next is asked when an answer is overdue, all within one deadline."""
+"""The servers that questions are forwarded to; the next is asked when an answer is overdue, all within one deadline."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from rdnscache.upstream.search import NEVER, Search
 from rdnscache.upstream.server import Server
 from rdnscache.upstream.thrift import Thrift
 
-#: Seconds between two rounds in which nobody was waited for: at first, and at most; doubled each time.
+#: Seconds between two rounds that failed at once: doubled from the first to the second value.
 FIRST_PAUSE, LAST_PAUSE = 0.05, 1.0
-#: With less time left nobody is asked again.
+#: With fewer seconds left nobody is asked again.
 TOO_LATE = 0.02
 
 
@@ -31,7 +31,7 @@ def _ignore() -> None:
 
 
 class Upstreams(Asking):
-    """`timeout` is after how long a silent server has failed, `deadline` for all of them together, in seconds."""
+    """`timeout`: seconds after which a silent server has failed; `deadline`: seconds for the whole search."""
 
     def __init__(
         self, servers: Sequence[Server], timeout: float, deadline: float, counters: Counters, policy: str = "fastest"
@@ -39,7 +39,7 @@ class Upstreams(Asking):
         Asking.__init__(self, servers, timeout, counters)
         self.deadline = deadline
         self._choice = Choice(self.servers, policy)
-        #: Whether some of them may be asked only so much.
+        #: Whether any of them has a budget.
         self.budgeted = any(server.budget is not None for server in self.servers)
         self._alarms = Alarms()
 
