@@ -1,8 +1,8 @@
-"""Local single flight: at most one resolution per key leaves this process, everybody else waits for what it brings.
+"""Local single flight: at most one resolution per key is in progress in this process, and its result is shared.
 
-How many clients may wait is bounded, in all and for each client; beyond that we shed, once nothing is left that has
-taken long (see `crew`).
-Hits come first: however many flights want to go on at once, the sockets are looked at between their steps.
+The number of waiting clients is bounded, in all and for each client; beyond that queries are shed, unless flights that
+have lasted too long can be given up (see `crew`).
+Hits come first: however many flights are ready to go on, the sockets are read between their steps.
 """
 
 from __future__ import annotations
@@ -23,52 +23,52 @@ from rdnscache.outcomes import FAILURE, FLIGHT, FULL, GREEDY, JOINED, REPEATED, 
 
 log = logging.getLogger(__name__)
 
-#: Seconds that flights may go on before the sockets get a turn.
+#: Seconds for which flights run before the sockets are read.
 TURN = 0.00025
-#: Replies sent before others get theirs.
+#: Replies of a flight sent in one turn of the hub.
 SLICE = 100
-#: Longest chain of flights of which each needs the next, such as for an alias of an alias.
+#: Maximum length of a chain of flights of which each needs the next, such as for an alias of an alias.
 MOST_LINKS = 8
 
 
 class Channel(Protocol):
-    """Where a waiting client is answered: a UDP listener or a TCP connection.
+    """Answers a waiting client: a UDP listener or a TCP connection.
 
-    One that `flies` belongs to a flight that needs the answer to go on: it is called on that flight's greenlet. Its
+    One that `flies` belongs to a flight that needs the answer to continue, and runs on that flight's greenlet. Its
     `links` and `until` become those of the flight it starts.
     """
 
     def answer(self, query: Query, client: Any, entry: Entry, layer: int) -> None:
-        """Send the reply made from `entry`, which `layer` had; one of outcomes.LAYERS."""
+        """Send the reply made from `entry`, which came from `layer`, an index into outcomes.LAYERS."""
 
 
 class Pilot(Protocol):
-    """Who resolves flights: the resolver."""
+    """Resolves flights: the resolver."""
 
     def fly(self, flight: Flight) -> None:
-        """Resolve it, and end by landing it. Runs on a greenlet of the crew."""
+        """Resolve a flight and land it. Runs on a greenlet of the crew."""
 
     def joined(self, flight: Flight) -> None:
-        """A client joins a flight that was begun with nobody waiting."""
+        """A client joins a flight that was begun as a prefetch."""
 
     def shed(self, flight: Flight, reason: int) -> None:
-        """Land one that has waited too long or makes room for others, and count those who waited."""
+        """Land a flight that has queued too long or makes room for others, and count its clients."""
 
     def give_up(self, flight: Flight) -> Entry:
-        """What to land one with that `fly` has left unlanded, by an error."""
+        """The entry for a flight that `fly` has not landed because of an error."""
 
     def delay(self, now: float) -> float:
-        """By how many seconds the quickest answers come later than they did; negative when that is not known."""
+        """By how many seconds the fastest answers come later than before; negative if unknown."""
 
 
 class Flight(Task):
-    """One resolution in progress, and everyone who waits for it."""
+    """One resolution in progress, and the clients that wait for it."""
 
     __slots__ = ("asked", "flushed", "links", "needs", "recursion", "renewal", "route", "seen", "stale", "timer",
                  "until", "waiters")  # fmt: skip
 
     def __init__(self, key: bytes, since: float, client: bytes) -> None:
-        # what Task and Holder do; their constructors cost as much as all else about a flight that begins
+        # the work of the constructors of Task and Holder, whose calls would cost as much as all the rest
         self.shares = ()
         self.firm = False
         self.key = key
@@ -77,35 +77,32 @@ class Flight(Task):
         self.zone = b""
         self.up = True
         self.flyer = None
-        #: Where its question goes, once it is known.
+        #: The route of its question, once it is known.
         self.route: Any = None
-        #: Whether somebody set RD; without, nothing is forwarded.
+        #: Whether a client set RD; else nothing is forwarded.
         self.recursion = False
-        #: Seconds an entry must have left to count as fresh: nobody waits, an entry about to expire is being refreshed.
+        #: For a prefetch: the seconds that an entry must have left to count as fresh; else 0.
         self.renewal = 0
-        #: What those who wait are answered with when it takes long, or fails; and the timer that goes off then.
+        #: The entry to answer with if it takes long or fails; and the timer for that.
         self.stale: Entry | None = None
         self.timer: Any = None
-        #: Whether it was up during a flush that means its question: L1 keeps nothing that it brings.
+        #: Whether there was a flush of its question: then its result is not kept in L1.
         self.flushed = False
         #: How many flushes had been heard of when its upstream was asked.
         self.asked = 0
-        #: The key whose answer it is waiting for; how long the chain of flights is that need this one; and when the
-        #: clients of that chain are answered at the latest (`clock.now`), 0 if that is not set.
+        #: The key whose answer it waits for; the length of the chain of flights that need this one; until when the
+        #: clients of that chain are to be answered (`clock.now`), 0 if that is not set.
         self.needs = b""
         self.links = 0
         self.until = 0.0
-        #: With the prefix of each client.
+        #: Waiting clients, each with its prefix.
         self.waiters: list[tuple[Channel, Query, Any, bytes]] = []
-        #: Who waits over UDP, by channel, address and message, once there are several.
+        #: Channel, address and message of each client over UDP, once they are needed to find repetitions.
         self.seen: set[tuple[Channel, Any, bytes]] | None = None
 
 
 class Flights:
-    """The flights up in this worker.
-
-    `pilot` resolves them. It has to know this object in turn, to land them: `worker` tells it.
-    """
+    """The flights of this worker. `pilot` resolves them, and gets a reference to this object from `worker`."""
 
     def __init__(
         self,
@@ -118,29 +115,29 @@ class Flights:
         self._max_flights = max_flights
         self._max_waiting = max_waiting
         self._max_client_waiting = max_client_waiting
-        #: Those that can be joined; a flush takes flights out of here before they land.
+        #: The flights that can be joined; a flush removes flights before they land.
         self._up: dict[bytes, Flight] = {}
         self._count = 0
         self._crew = Crew(self._fly, self._make_way, max_flights, pilot.delay)
         self._hub = get_hub()
-        #: Clients waiting, over all flights; and by prefix.
+        #: Waiting clients of all flights; and by prefix.
         self.waiting = 0
         self._waiting_of: dict[bytes, int] = {}
-        #: Deliveries that go on in the next turn; whether all have to, because we are in the middle of a batch.
+        #: Deliveries in progress; whether all are postponed to the next turn, inside a batch.
         self._delivering = 0
         self._quiet = False
-        #: What to call so that datagrams get their turn.
+        #: Functions that read datagrams.
         self.drains: list[Callable[[], None]] = []
         self._looked = 0.0
 
     def __len__(self) -> int:
-        """Flights that have not landed, and those whose clients are being answered."""
+        """The number of flights that have not landed, or whose clients are being answered."""
         return self._count + self._delivering
 
     def join(self, channel: Channel, query: Query, client: Any, now: float) -> int:
-        """Wait on the flight for this question, started if need be: JOINED, REPEATED, or GREEDY or FULL.
+        """Join the flight for a question, or start one. Returns JOINED, REPEATED, GREEDY or FULL.
 
-        `client` is None, or a tuple whose first item is the address the reply goes to: who repeats a query from there
+        `client` is None, or a tuple whose first item is the address for the reply: a query that is repeated from there
         gets one reply.
         """
         prefix, key = client_prefix(query.source), query.key
@@ -153,7 +150,7 @@ class Flights:
                 return GREEDY
             if self.waiting >= self._max_waiting and not self._make_all_wait_less(now):
                 return FULL
-            flight = self._up.get(key)  # it may be the one that has just made room
+            flight = self._up.get(key)  # it may be one that was given up
         if flight is None:
             if self._crew.refuses(prefix, key):
                 return GREEDY
@@ -176,7 +173,7 @@ class Flights:
         return JOINED
 
     def _fly_here(self, channel: Any, query: Query, now: float) -> int:
-        """Fly what a flight needs on its own greenlet: if it waited for another one, all could wait for each other."""
+        """Run a flight that another one needs on the greenlet of that one: waiting for another could be a deadlock."""
         flight = self._up[query.key] = Flight(query.key, now, b"")
         self._count += 1
         self.waiting += 1
@@ -188,12 +185,15 @@ class Flights:
         except Exception:
             log.exception("internal error while a question was resolved: its clients get SERVFAIL")
         finally:
-            if flight.up:  # an error, or the flight that needs it makes way, and this one with it
+            if flight.up:  # after an error, or if the flight that needs it is given up
                 self._pilot.shed(flight, SHED_CROWDED)
         return JOINED
 
     def renew(self, key: bytes, left: int) -> bool:
-        """Start a prefetch of an entry that expires within `left` seconds, unless we are busy; True if started."""
+        """Start a prefetch of an entry that expires within `left` seconds, unless many flights are up.
+
+        Returns whether it was started.
+        """
         if key in self._up or self._count >= self._max_flights // 2:
             return False
         flight = self._begin(key, b"", clock.now())
@@ -208,21 +208,21 @@ class Flights:
         return flight
 
     def _make_client_wait_less(self, prefix: bytes, key: bytes, now: float) -> bool:
-        """Whether enough of a client's flights could be given up for a question of its own."""
+        """Give up flights of a client for a new question of its own; returns whether enough clients wait no more."""
         while self._crew.give_up_oldest_of(prefix, key, now):
             if self._waiting_of.get(prefix, 0) < self._max_client_waiting:
                 return True
         return False
 
     def _make_all_wait_less(self, now: float) -> bool:
-        """Whether enough flights could be given up that have lasted too long."""
+        """Give up flights that have lasted too long; returns whether enough clients wait no more."""
         while self._crew.give_up_oldest(now):
             if self.waiting < self._max_waiting:
                 return True
         return False
 
     def _make_way(self, flight: Flight, reason: int) -> None:
-        """Land a flight for the sake of others; not now, but in the next turn those who wait are answered."""
+        """Shed a flight to make room for others; its clients are answered in the next turn of the hub."""
         quiet, self._quiet = self._quiet, True
         try:
             self._pilot.shed(flight, reason)
@@ -230,7 +230,7 @@ class Flights:
             self._quiet = quiet
 
     def has(self, flight: Flight) -> bool:
-        """Whether it is still up."""
+        """Whether a flight has not landed."""
         return flight.up
 
     def leads_back(self, key: bytes, flight: Flight) -> bool:
@@ -243,23 +243,20 @@ class Flights:
         return True
 
     def meant(self, holds: Callable[[bytes], bool]) -> list[Flight]:
-        """The flights that can be joined whose key is meant."""
+        """The flights that can be joined and for whose key `holds` is true."""
         return [flight for key, flight in self._up.items() if holds(key)]
 
     def set_aside(self, flight: Flight) -> None:
-        """Let nobody join it any more: later questions start a new flight. It lands for those who wait already."""
+        """Let no more clients join a flight: later questions start a new one. It goes on for those who wait already."""
         if self._up.get(flight.key) is flight:
             del self._up[flight.key]
 
     def answer(self, flight: Flight, entry: Entry, layer: int) -> None:
-        """Answer everybody on a flight that goes on."""
+        """Answer all clients of a flight that goes on."""
         self._answer_all(flight, entry, layer, layer)
 
     def land(self, flight: Flight, entry: Entry, layer: int) -> None:
-        """End a flight: later questions find L1 or start a new one; then everybody who waits is answered.
-
-        `layer` is where the entry comes from; those who joined have it from the flight.
-        """
+        """End a flight and answer its clients: the first one from `layer`, the others from the layer FLIGHT."""
         self.set_aside(flight)
         flight.up = False
         self._count -= 1
@@ -269,7 +266,7 @@ class Flights:
         self.step()
 
     def _answer_all(self, flight: Flight, entry: Entry, layer: int, others: int) -> None:
-        """Whom we answer counts as waiting no more, though it takes a few turns when they are many."""
+        """Answer all clients; they count as answered now, even if that takes a few turns of the hub."""
         waiters, flight.waiters, flight.seen = flight.waiters, [], None
         self.waiting -= len(waiters)
         for _, _, _, prefix in waiters:
@@ -287,7 +284,7 @@ class Flights:
                 self._deliver(waiters, 0, entry, layer, others)
 
     def _deliver(self, waiters: list[Any], start: int, entry: Entry, layer: int, others: int) -> None:
-        """Answer a slice of those who waited, the first from `layer` and the rest from `others`; then the next."""
+        """Answer a slice of the clients, the first from `layer` and the rest from `others`; then the next slice."""
         stop = min(start + SLICE, len(waiters))
         for index in range(start, stop):
             channel, query, client, _ = waiters[index]
@@ -314,7 +311,7 @@ class Flights:
                 self.land(flight, self._pilot.give_up(flight), FAILURE)
 
     def step(self) -> None:
-        """Called between the steps of flights."""
+        """Called between the steps of flights: read datagrams if that is due."""
         now = time.monotonic()
         if now - self._looked >= TURN and not self._quiet:
             self._looked = now
@@ -323,7 +320,7 @@ class Flights:
 
 
 def _repeats(flight: Flight, asker: tuple[Channel, Any, bytes]) -> bool:
-    """Whether somebody who waits has asked in the very same words, from the same place."""
+    """Whether a waiting client has sent the same message from the same address."""
     if flight.seen is None:
         flight.seen = {(channel, client[0], query.data) for channel, query, client, _ in flight.waiters if client}
     return asker in flight.seen

@@ -34,26 +34,26 @@ from rdnscache.upstream.thrift import Thrift
 
 log = logging.getLogger(__name__)
 
-#: A flight that nobody wants to fly, and one that something unforeseen stopped.
+#: The failures of a flight that is shed, and of one that was stopped by an unforeseen error.
 OVERLOADED = UpstreamFailed("too much is in flight", ede=EDE_NOT_READY, why=LOCAL)
 UNFORESEEN = UpstreamFailed("an error of our own", ede=EDE_OTHER, why=LOCAL)
-#: Seconds to follow once following has led nowhere, and for how long.
+#: Seconds to follow after following was in vain, and for how many seconds that applies.
 SHORT_PATIENCE, MISTRUST = 1.0, 60.0
-#: A follower looks again after this many seconds, doubled up to the last: a message may be lost.
+#: A follower claims again after this many seconds, doubled up to the second value: a message may be lost.
 FIRST_LOOK, LAST_LOOK = 0.1, 0.2
-#: Added to the upstream deadline for the longest lease, and to the lease before claiming again.
+#: Added to the upstream deadline for the longest lease; added to the rest of a lease before claiming again.
 LEASE_MARGIN, LEASE_SLACK = 0.3, 0.005
-#: Seconds by which the workers of a node may learn of a flush one after the other: until then a sibling's answer may be
-#: from before it, and L1, which has been swept, does not keep it.
+#: Maximum seconds between two workers of a node learning of a flush: until then a sibling's answer may be from before
+#: the flush, and is not kept in L1.
 APART = 20.0
 #: The same for the compiled form, where these are plain numbers.
 _L2, _FOLLOWER, _UPSTREAM = outcomes.L2, outcomes.FOLLOWER, outcomes.UPSTREAM
 _SECONDS_OF, _SLOW = metrics.SECONDS_OF, SLOW
-#: A moment before all others.
+#: A time before all others.
 NEVER = -1e300
-#: Where an answer comes from that another worker of this node has fetched.
+#: The source of an answer from another worker of this node.
 SIBLING = "sibling"
-#: Reading before claiming saves time only where at least this share of the last MEMORY flights ended in L2.
+#: L2 is read before claiming only if at least this share of the last MEMORY flights ended in L2.
 READ_WORTHWHILE, MEMORY = 0.5, 64
 _MEMORY = MEMORY
 
@@ -65,7 +65,7 @@ class Resolver:
         self.cache = sources.cache
         self._store = sources.store
         self._routes = sources.routes
-        #: The route of all questions, where there is one.
+        #: The route of all questions, if there is only one.
         self._only_route = sources.routes.only
         self._siblings = sources.siblings
         self._aliases = sources.aliases
@@ -75,21 +75,21 @@ class Resolver:
         self._decider = terms.decider
         self._query_log = query_log
         self._counters = counters
-        #: Counts flushes: what was read from L2 before one must not bring the old answer back.
+        #: The number of flushes heard of.
         self.flushes = 0
         #: When the last one began (monotonic).
         self.flushed_at = NEVER
         #: The share of recent flights that ended in L2.
         self._l2_share = 1.0
         self._crowd = Crowd()
-        #: What entries say of where they come from, by server and zone.
+        #: Origins of entries, by server and zone.
         self._origins: dict[tuple[str, str], str] = {}
         self.flights: Flights
 
     def fly(self, flight: Flight) -> None:
-        """Steps 5 to 10 of docs/architecture.md. Every way out lands the flight."""
+        """Steps 5 to 10 of docs/architecture.md. Every path lands the flight."""
         key = flight.key
-        if flight.began - flight.since > MAX_QUEUED:  # by when it was its turn: a pause since then is nobody's fault
+        if flight.began - flight.since > MAX_QUEUED:  # `began`: a pause of the process since then does not count
             return self.shed(flight, outcomes.SHED_LATE)
         if self._decider.decide(flight, self.flights):
             return None
@@ -127,7 +127,7 @@ class Resolver:
             self._land_and_fill(flight, claim, reply, source)
 
     def _ask(self, flight: Flight, claim: Claim) -> tuple[Reply, str]:
-        """Step 7: a reply and where it came from. Without Redis the node's workers still ask only once among them."""
+        """Step 7: a reply and its source. Without Redis the worker of this node that owns the question is asked."""
         if self._siblings.several and claim.alone:
             reply = self._siblings.ask(flight.key, flight.client)
             if reply is not None:
@@ -135,23 +135,23 @@ class Resolver:
         route: Route = flight.route
         assert route.upstreams is not None
         now, thrift = time.monotonic(), None
-        if route.upstreams.budgeted:  # who has followed does not wait again
+        if route.upstreams.budgeted:  # time spent following counts as waiting
             until = now + PATIENCE - (clock.now() - flight.since)
             thrift = Thrift(flight.client, until, flight.renewal > 0, partial(self._answer_stale, flight))
         return route.upstreams.ask(flight.key, partial(self._give_back, route, claim, now), thrift)
 
     def _give_back(self, route: Route, claim: Claim, asked: float) -> None:
-        """No upstream could be reached in the first round."""
+        """Release the claim, because no upstream was reached in the first round."""
         route.fitness.tried_all(asked, time.monotonic())
         claim.release()
 
     def _stay_inside(self, flight: Flight, route: Route) -> None:
-        """Nothing is asked anywhere: what of the zone we do not know does not exist."""
+        """Answer a question that must not be forwarded: names that are not known locally do not exist."""
         reply, origin = self._routes.denial(flight.key, route), f"from=local {self._node}{route.mark}"
         self.flights.land(flight, Entry(flight.key, reply, clock.now(), EMPTY_ZONE_TTL, 0, origin), outcomes.LOCAL)
 
     def _offer(self, flight: Flight, stale: Entry | None) -> None:
-        """Have those who wait answered with a stale entry if it takes long (RFC 8767 section 5), or fails."""
+        """Note a stale entry for the clients, to be used if the flight takes long (RFC 8767 section 5) or fails."""
         if stale is None or flight.flushed or (flight.stale is not None and flight.stale.stored >= stale.stored):
             return
         if stale.unfinished() or self._decider.minds(stale):
@@ -162,7 +162,7 @@ class Resolver:
             self._answer_stale_at(flight, flight.since + after)
 
     def joined(self, flight: Flight) -> None:
-        """Somebody waits on a flight that was begun to renew an entry, which has ended meanwhile."""
+        """A client waits for a prefetch, because the entry has expired meanwhile."""
         self._offer(flight, self.cache.kept(flight.key))
         if flight.stale is not None:
             self._answer_stale_at(flight, clock.now() + self._stale_after)
@@ -181,7 +181,7 @@ class Resolver:
         self.flights.answer(flight, stale, outcomes.STALE)
 
     def _hold(self, stale: Entry, now: float) -> None:
-        """Answer with a stale entry for a while: a refresh has just failed, or takes long."""
+        """Let L1 answer with a stale entry for a while: a refresh has just failed, or takes long."""
         stale.held_until = now + self._routes.of(stale.key).limits.failure_ttl
         stale.renew_at = FAR
         kept = self.cache.peek(stale.key)
@@ -191,19 +191,19 @@ class Resolver:
             self.cache.hold(stale.key, stale.held_until)
 
     def _late(self, flight: Flight, entry: Entry) -> None:
-        """Redis has the answer after all: whoever is first answers. What is on its way from an upstream is stored.
+        """Land a flight with an answer of Redis that was late. The upstream's answer is still stored when it comes.
 
-        Nothing may wait here, so where something else has to be asked first, the flight goes on.
+        This runs in the hub, so if another question has to be asked first, the flight goes on.
         """
         if flight.up and not self._lacks(entry):
             self._land(flight, entry, outcomes.L2)
 
     def _lacks(self, entry: Entry) -> bool:
-        """Whether something else has to be asked before it lands."""
+        """Whether another question has to be asked before a flight lands with this entry."""
         return entry.unfinished() or bool(self._decider.lacks(entry))
 
     def _claim_or_follow(self, flight: Flight, claim: Claim) -> tuple[Ending, Entry | None]:
-        """Step 6: until there is an entry, from Redis or a leader, or it is for us to ask."""
+        """Step 6: claim and follow until there is an entry, from Redis or a leader, or we have to ask upstreams."""
         begun, look, followed, route = time.monotonic(), FIRST_LOOK, False, flight.route
         give_up = begun + (SHORT_PATIENCE if begun < self._misled_until else route.patience)
         while True:
@@ -216,7 +216,7 @@ class Resolver:
                 return SEEN if followed else FOUND, claim.entry
             followed = True
             left = give_up - time.monotonic()
-            if left <= 0:  # a claim that is held and never filled is not a leader's
+            if left <= 0:  # no leader holds a claim for so long without filling it
                 self._misled_until = time.monotonic() + MISTRUST
                 return outcomes.MISLED, None
             entry = claim.wait(min(look, claim.lease_left + LEASE_SLACK, left))
@@ -226,7 +226,7 @@ class Resolver:
             look = min(look * 2, LAST_LOOK)
 
     def _stand_back(self, claim: Claim, followed: bool) -> tuple[Ending, Entry | None]:
-        """Ask for ourselves, without a claim that others would wait for. Who has followed looks for an answer first."""
+        """Ask upstreams without a claim, for which others would wait. If we have followed, look for an answer first."""
         if followed:
             entry = claim.wait(FIRST_LOOK) or claim.read(True)
             if entry is not None and entry.fresh(clock.now()):
@@ -239,17 +239,17 @@ class Resolver:
             self._counters[column] += 1
 
     def _land_and_fill(self, flight: Flight, claim: Claim, reply: Reply, source: str) -> None:
-        """Step 8: our own clients first, then everybody else's."""
+        """Step 8: land the flight, then fill."""
         route: Route = flight.route
         route.fitness.answered()
-        reply.wire, ttl = settle(flight.key, reply, route.limits)  # nothing moves in it
+        reply.wire, ttl = settle(flight.key, reply, route.limits)  # offsets stay the same
         ttl = ttl if route.limits.keep else 0
         stale = route.limits.stale if ttl else 0
         wide = holds_widely(flight.key, reply)
         key = wider_key(flight.key) if wide else flight.key
         entry = Entry(key, reply, clock.now(), ttl, stale, self._origin(source, route))
         entry.scope = scope_of(reply.subnet) if reply.subnet and not wide else 0
-        if flight.renewal and ttl <= flight.renewal:  # the rest of the old one: the upstream is a cache
+        if flight.renewal and ttl <= flight.renewal:  # the rest of the old TTL: the upstream is a cache
             entry.renews = False
         if source == SIBLING and time.monotonic() - self.flushed_at < APART:
             flight.flushed = True
@@ -260,12 +260,12 @@ class Resolver:
 
     def _origin(self, source: str, route: Route) -> str:
         found = self._origins.get((source, route.zone))
-        if found is None:  # as many as there are servers and zones
+        if found is None:  # bounded by the number of servers and zones
             found = self._origins[source, route.zone] = f"from={source} {self._node}{route.mark}"
         return found
 
     def _land_around(self, flight: Flight, entry: Entry, layer: int, fill: Callable[[], None]) -> None:
-        """Our own clients first, unless that takes its time: others need not wait for what is ours."""
+        """Land, then fill; the other way round if another question has to be asked, for which followers need not wait."""
         first = self._lacks(entry)
         if first:
             fill()
@@ -279,11 +279,11 @@ class Resolver:
         return claim.fill(*what)
 
     def _outdated(self, flight: Flight) -> bool:
-        """Whether a flush means what its upstream was asked for. Those who follow it are to ask again, one for all."""
+        """Whether the answer may be from before a flush of the question. Then a follower has to ask again."""
         return flight.flushed and flight.asked != self.flushes
 
     def _fail(self, flight: Flight, claim: Claim, failure: UpstreamFailed) -> None:
-        """Nobody has answered. What is a fact about the name is shared; what is our own trouble stays with us."""
+        """Land a flight without answer. A failure that is a fact about the name is shared, others are not."""
         log.debug("no answer: %s", failure)
         entry = self._failure(flight.key, failure)
         if failure.rcode == SERVFAIL and failure.why in (SAID, SILENT):
@@ -296,15 +296,15 @@ class Resolver:
         claim.release()
         if failure.why == SPENT:
             return self._land(flight, entry, outcomes.FAILURE)
-        if failure.source != SIBLING:  # who has asked knows better
+        if failure.source != SIBLING:  # the sibling has noted it
             flight.route.fitness.failed(failure, time.monotonic())
-        found = claim.read(True)  # somebody else may have been luckier
+        found = claim.read(True)  # another node may have found an answer
         if found is not None and found.fresh(clock.now()):
             return self._land(flight, found, outcomes.L2)
         return self._land(flight, entry, outcomes.FAILURE)
 
     def _land(self, flight: Flight, entry: Entry, layer: int) -> None:
-        """Remember the entry and answer everybody. A failure never shadows what is still usable."""
+        """Cache the entry and answer all clients. A usable stale entry is preferred to a failure."""
         if entry.unfinished():
             entry = self._aliases.followed(entry, flight, self.flights)
         entry = self._decider.settled(entry, flight, self.flights)
@@ -324,12 +324,12 @@ class Resolver:
         self.flights.land(flight, entry, layer)
 
     def warm(self, entry: Entry, now: float) -> None:
-        """Take an entry that nobody has asked for yet, unless something else is decided about it."""
+        """Put an entry of L2 into L1 before anyone asks for it, unless the policy would replace it."""
         if not (entry.unfinished() or self._decider.minds(entry)):
             self.cache.put(entry, now)
 
     def begin_flush(self, scope: Scope) -> None:
-        """From now on flights that a flush means bring nothing back, and nobody joins them. Called in the hub."""
+        """From now on flights in the scope of a flush store nothing, and cannot be joined. Called in the hub."""
         self.flushes += 1
         self.flushed_at = time.monotonic()
         for flight in self.flights.meant(scope.holds_question):
@@ -338,14 +338,14 @@ class Resolver:
             self._withdraw(flight)
 
     def end_flush(self, scope: Scope) -> None:
-        """L1 has been swept: what flights took from it before that is not offered any more."""
+        """Withdraw stale entries that flights took from L1 before it was swept."""
         for flight in self.flights.meant(scope.holds_question):
             self._withdraw(flight)
 
     def change_policy(self) -> Callable[[Entry], bool]:
-        """The policy decides otherwise from now on; returns what tells the entries that have to go from L1."""
+        """Note that the policy has changed; returns the test for entries that have to be removed from L1."""
         self._decider.change()
-        self.flushed_at = time.monotonic()  # a sibling may still decide as before: what it says is not kept
+        self.flushed_at = time.monotonic()  # siblings may still have the old policy: their answers are not kept
         for flight in self.flights.meant(lambda key: True):
             if flight.stale is not None and self._decider.minds(flight.stale):
                 self._withdraw(flight)
@@ -359,7 +359,7 @@ class Resolver:
 
     def _count(self, flight: Flight, entry: Entry, layer: int, seconds: float) -> None:
         counters = self._counters
-        if not flight.waiters:  # all have been answered, or there never were any
+        if not flight.waiters:  # all have been answered, or there were none
             return
         observe(counters, _SECONDS_OF[layer], seconds, 1)
         if seconds >= _SLOW:
@@ -369,12 +369,12 @@ class Resolver:
             counters[metrics.SAVED_BY_OWN if own else metrics.SAVED_BY_OTHER] += 1
 
     def _refuse(self, flight: Flight) -> None:
-        """Nothing is cached, and nobody on this flight set RD."""
+        """Refuse a flight: nothing is cached, and no client of it set RD."""
         reply = without_records(flight.key, REFUSED)
         self.flights.land(flight, Entry(flight.key, reply, clock.now(), 0, 0), outcomes.LOCAL)
 
     def shed(self, flight: Flight, reason: int) -> None:
-        """Too much is in flight: what we still have, or a failure that nobody keeps. `reason`: outcomes.SHED_…"""
+        """Land a flight because of overload, with a stale entry or a failure. `reason`: one of outcomes.SHED_…"""
         self._counters[metrics.SHED + reason] += len(flight.waiters)
         stale = self.cache.kept(flight.key)
         if stale is not None and stale.usable(clock.now()):
@@ -385,14 +385,14 @@ class Resolver:
     def _failure(self, key: bytes, failure: UpstreamFailed) -> Entry:
         route = self._routes.of(key)
         origin = f"from={failure.source} {self._node}{route.mark} why={failure.why}"
-        ttl = route.limits.failure_ttl if failure.why != SPENT else 0  # who asks again may be luckier
+        ttl = route.limits.failure_ttl if failure.why != SPENT else 0  # there may be budget again at any time
         return Entry(key, without_records(key, failure.rcode, failure.ede), clock.now(), ttl, 0, origin)
 
     def delay(self, now: float) -> float:
-        """By how many seconds upstreams answer later than they did; negative when that is not known."""
+        """By how many seconds the fastest answers of upstreams come later than before; negative if unknown."""
         return self._routes.delay(now)
 
     def give_up(self, flight: Flight) -> Entry:
-        """What a flight lands with when something unforeseen stopped it."""
+        """The entry for a flight that was stopped by an unforeseen error."""
         self._counters[metrics.CALLBACK_ERRORS] += 1
         return self._failure(flight.key, UNFORESEEN)
