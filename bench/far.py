@@ -14,7 +14,7 @@ from dataclasses import replace
 import redis
 
 from bench.lab import Lab, redis_answers
-from bench.servers import REDIS, Kind, Place, redis_server
+from bench.servers import REDIS, Kind, Setting, redis_server
 from bench.system import free_port
 
 ONE_WAY = 0.0005  # seconds
@@ -40,8 +40,8 @@ def far_redis(lab: Lab) -> Iterator[tuple[str, str]]:
 def _proxied(lab: Lab, stack: ExitStack) -> str:
     server = stack.enter_context(lab.redis())
 
-    def command(place: Place) -> list[str]:
-        return [sys.executable, "-m", "bench.proxy", str(place.port), str(server.port), str(ONE_WAY)]
+    def command(setting: Setting) -> list[str]:
+        return [sys.executable, "-m", "bench.proxy", str(setting.port), str(server.port), str(ONE_WAY)]
 
     proxy = Kind("proxy", sys.executable, "", (), command)
     port = stack.enter_context(lab.run(proxy, cpu=lab.load_cpu, ready=redis_answers)).port
@@ -51,8 +51,8 @@ def _proxied(lab: Lab, stack: ExitStack) -> str:
 def _inside(namespace: str, port: int) -> Kind:
     """A Redis that runs in the namespace."""
 
-    def command(place: Place) -> list[str]:
-        line = redis_server(replace(place, port=port))
+    def command(setting: Setting) -> list[str]:
+        line = redis_server(replace(setting, port=port))
         return ["ip", "netns", "exec", namespace, *(THEIRS if part == "127.0.0.1" else part for part in line)]
 
     return replace(REDIS, command=command)

@@ -15,7 +15,7 @@ from typing import Any
 import redis
 
 from bench import load
-from bench.servers import NSD, PLAIN, REDIS, Kind, Place, Reach, environment
+from bench.servers import NSD, PLAIN, REDIS, Kind, Reach, Setting, environment
 from bench.system import BenchError, Program, busy_seconds, free_port, two_cpus, wait_for
 
 Figures = dict[str, float]
@@ -69,16 +69,16 @@ class Lab:
     ) -> Iterator[Server]:
         """Run a server; it is yielded once it answers, and stopped afterwards."""
         folder = Path(tempfile.mkdtemp(dir=self.folder))
-        place = Place(folder, free_port(), upstream or self.upstream, entries, args, tuple(upstreams), reach)
+        setting = Setting(folder, free_port(), upstream or self.upstream, entries, args, tuple(upstreams), reach)
         where = self.server_cpu if cpu is None else cpu
-        with Program(kind.name, kind.command(place), folder, where, environment(kind)) as program:
+        with Program(kind.name, kind.command(setting), folder, where, environment(kind)) as program:
 
             def answers() -> bool:
                 program.check()
-                return ready(place.port)
+                return ready(setting.port)
 
             wait_for(answers, 20, f"{kind.name} does not answer")
-            yield Server(kind, place.port, program)
+            yield Server(kind, setting.port, program)
         shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager

@@ -42,7 +42,7 @@ PLAIN = Reach()
 
 
 @dataclass(frozen=True)
-class Place:
+class Setting:
     """The settings of one run of a server."""
 
     folder: Path
@@ -65,7 +65,7 @@ class Kind:
     program: str
     package: str
     version: tuple[str, ...]
-    command: Callable[[Place], list[str]]
+    command: Callable[[Setting], list[str]]
     env: tuple[tuple[str, str], ...] = ()
     #: The upstream transports it has besides UDP.
     transports: tuple[str, ...] = ()
@@ -80,21 +80,21 @@ def write_file(place: Place, name: str, text: str) -> str:
     return str(path)
 
 
-def nsd(place: Place) -> list[str]:
+def nsd(setting: Setting) -> list[str]:
     """The authoritative upstream: every name below `bench.` has the address 192.0.2.1 with a TTL of an hour."""
     soa = "@ 3600 IN SOA ns admin 1 3600 600 86400 60\n@ IN NS ns\nns IN A 192.0.2.53\n"
     write_file(place, "zone", f"$ORIGIN bench.\n$TTL 3600\n{soa}* IN A 192.0.2.1\n")
     conf = f"""server:
-  ip-address: {HERE}@{place.port}
+  ip-address: {HERE}@{setting.port}
   server-count: 1
   username: ""
   chroot: ""
   pidfile: ""
   database: ""
-  zonesdir: {place.folder}
-  xfrdfile: {place.folder}/xfrd
-  zonelistfile: {place.folder}/zonelist
-  xfrdir: {place.folder}
+  zonesdir: {setting.folder}
+  xfrdfile: {setting.folder}/xfrd
+  zonelistfile: {setting.folder}/zonelist
+  xfrdir: {setting.folder}
   rrl-ratelimit: 0
   rrl-whitelist-ratelimit: 0
 remote-control:
@@ -106,10 +106,10 @@ zone:
     return ["nsd", "-d", "-c", write_file(place, "nsd.conf", conf)]
 
 
-def redis_server(place: Place) -> list[str]:
+def redis_server(setting: Setting) -> list[str]:
     """A Redis without persistence, configured as docs/redis.md recommends."""
     options = {
-        "port": str(place.port), "bind": HERE, "dir": str(place.folder), "save": "", "appendonly": "no",
+        "port": str(setting.port), "bind": HERE, "dir": str(setting.folder), "save": "", "appendonly": "no",
         "hash-max-listpack-value": "2048", "protected-mode": "no",
     }  # fmt: skip
     return ["redis-server", *(part for name, value in options.items() for part in (f"--{name}", value))]
@@ -125,32 +125,32 @@ def compile_echo(folder: Path) -> Path:
     return binary
 
 
-def _echo(place: Place) -> list[str]:
-    return [str(compile_echo(place.folder)), str(place.port)]
+def _echo(setting: Setting) -> list[str]:
+    return [str(compile_echo(setting.folder)), str(setting.port)]
 
 
-def _rdnscache(place: Place) -> list[str]:
-    args = place.args if "--redis" in place.args else ("--redis", "none", *place.args)
+def _rdnscache(setting: Setting) -> list[str]:
+    args = setting.args if "--redis" in setting.args else ("--redis", "none", *setting.args)
     args = args if "--workers" in args else ("--workers", "1", *args)
     if "--l1-entries" not in args:
-        args = ("--l1-entries", str(place.entries or CACHE), "--l1-memory", "4gb", *args)
+        args = ("--l1-entries", str(setting.entries or CACHE), "--l1-memory", "4gb", *args)
     if "--upstream" not in args:
-        args = (*(part for each in place.forward_to() for part in ("--upstream", each)), *args)
-    listen = ("--listen", f"{HERE}:{place.port}", "--log-level", "warning", "--drain", "0.1")
+        args = (*(part for each in setting.forward_to() for part in ("--upstream", each)), *args)
+    listen = ("--listen", f"{HERE}:{setting.port}", "--log-level", "warning", "--drain", "0.1")
     return [sys.executable, "-m", "rdnscache", "serve", *listen, *args]
 
 
-def _unbound(place: Place) -> list[str]:
-    reach = place.reach
+def _unbound(setting: Setting) -> list[str]:
+    reach = setting.reach
     name = f"#{reach.name}" if reach.encrypted else ""
-    forward = "\n".join(f"  forward-addr: {each.replace(':', '@')}{name}" for each in place.forward_to())
+    forward = "\n".join(f"  forward-addr: {each.replace(':', '@')}{name}" for each in setting.forward_to())
     if reach.encrypted:
         forward += "\n  forward-tls-upstream: yes"
     elif reach.scheme == "tcp":
         forward += "\n  forward-tcp-upstream: yes"
     bundle = f'  tls-cert-bundle: "{reach.ca}"\n' if reach.encrypted else ""
     conf = f"""server:
-  interface: {HERE}@{place.port}
+  interface: {HERE}@{setting.port}
   access-control: 127.0.0.0/8 allow
   num-threads: 1
   module-config: "iterator"
@@ -161,7 +161,7 @@ def _unbound(place: Place) -> list[str]:
   username: ""
   chroot: ""
   pidfile: ""
-  directory: {place.folder}
+  directory: {setting.folder}
   msg-cache-size: 256m
   rrset-cache-size: 256m
 {bundle}remote-control:
@@ -173,61 +173,62 @@ forward-zone:
     return ["unbound", "-d", "-c", write_file(place, "unbound.conf", conf)]
 
 
-def _dnsmasq(place: Place) -> list[str]:
+def _dnsmasq(setting: Setting) -> list[str]:
     return [
         "dnsmasq", "-k", "-C", "/dev/null", "--user=", "--pid-file=", "--log-facility=-", "--no-resolv", "--no-hosts",
-        f"--server={HERE}#{place.upstream}", f"--port={place.port}", f"--listen-address={HERE}", "--bind-interfaces",
-        f"--cache-size={place.entries or CACHE}", "--dns-forward-max=1000",
+        f"--server={HERE}#{setting.upstream}", f"--port={setting.port}", f"--listen-address={HERE}",
+        "--bind-interfaces",
+        f"--cache-size={setting.entries or CACHE}", "--dns-forward-max=1000",
     ]  # fmt: skip
 
 
-def _kresd(place: Place) -> list[str]:
-    conf = f"""net.listen('{HERE}', {place.port}, {{ kind = 'dns' }})
+def _kresd(setting: Setting) -> list[str]:
+    conf = f"""net.listen('{HERE}', {setting.port}, {{ kind = 'dns' }})
 trust_anchors.remove('.')
 cache.size = 512 * MB
-policy.add(policy.all(policy.FORWARD('{HERE}@{place.upstream}')))
+policy.add(policy.all(policy.FORWARD('{HERE}@{setting.upstream}')))
 """
     return ["kresd", "-n", "-c", write_file(place, "kresd.conf", conf), str(place.folder)]
 
 
-def _recursor(place: Place) -> list[str]:
-    entries = place.entries or CACHE
+def _recursor(setting: Setting) -> list[str]:
+    entries = setting.entries or CACHE
     options = {
-        "config-dir": place.folder, "socket-dir": place.folder, "daemon": "no", "write-pid": "no",
-        "local-address": HERE, "local-port": place.port, "forward-zones": f"bench={HERE}:{place.upstream}",
+        "config-dir": setting.folder, "socket-dir": setting.folder, "daemon": "no", "write-pid": "no",
+        "local-address": HERE, "local-port": setting.port, "forward-zones": f"bench={HERE}:{setting.upstream}",
         "threads": 1, "dnssec": "off", "quiet": "yes", "loglevel": 0, "disable-syslog": "yes", "dont-query": "",
         "max-cache-entries": entries, "max-packetcache-entries": entries, "hint-file": "no", "security-poll-suffix": "",
     }  # fmt: skip
     return ["pdns_recursor", *(f"--{name}={value}" for name, value in options.items())]
 
 
-def _dnsdist(place: Place) -> list[str]:
-    reach = place.reach
+def _dnsdist(setting: Setting) -> list[str]:
+    reach = setting.reach
     how = ", tcpOnly=true" if reach.scheme == "tcp" else ""
     if reach.encrypted:
         how = f", tls='openssl', caStore='{reach.ca}', subjectName='{reach.name}', validateCertificates=true"
     if reach.scheme == "https":
         how += f", dohPath='{reach.path}'"
-    servers = "\n".join(f"newServer({{address='{each}', checkName='up.bench.'{how}}})" for each in place.forward_to())
-    conf = f"""setLocal('{HERE}:{place.port}')
+    servers = "\n".join(f"newServer({{address='{each}', checkName='up.bench.'{how}}})" for each in setting.forward_to())
+    conf = f"""setLocal('{HERE}:{setting.port}')
 setACL({{'127.0.0.0/8'}})
 setSecurityPollSuffix('')
 {servers}
-getPool(''):setCache(newPacketCache({place.entries or CACHE}))
+getPool(''):setCache(newPacketCache({setting.entries or CACHE}))
 """
     return ["dnsdist", "--supervised", "--disable-syslog", "-C", write_file(place, "dnsdist.conf", conf)]
 
 
-def _coredns(place: Place) -> list[str]:
-    reach = place.reach
+def _coredns(setting: Setting) -> list[str]:
+    reach = setting.reach
     scheme, how = ("tls://", f"\n    tls {reach.ca}\n    tls_servername {reach.name}") if reach.encrypted else ("", "")
     how = "\n    force_tcp" if reach.scheme == "tcp" else how
-    conf = f""".:{place.port} {{
+    conf = f""".:{setting.port} {{
   bind {HERE}
   cache 3600 {{
-    success {place.entries or CACHE}
+    success {setting.entries or CACHE}
   }}
-  forward . {" ".join(scheme + each for each in place.forward_to())} {{
+  forward . {" ".join(scheme + each for each in setting.forward_to())} {{
     max_concurrent 0{how}
   }}
 }}

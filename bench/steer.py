@@ -20,7 +20,7 @@ from pathlib import Path
 
 from bench import load
 from bench.lab import Lab, Scale, Server, redis_url
-from bench.servers import OURS, Kind, Place
+from bench.servers import OURS, Kind, Setting
 from bench.system import Program, free_port, wait_for
 
 RATE, SECONDS, FLUSHES, PARTITION = 5000, 12, 21, 10.0
@@ -126,12 +126,12 @@ def partition(lab: Lab, upstream: int) -> str:
         own = free_port()
         port = int(redis_url(redis).rpartition(":")[2].partition("/")[0])
 
-        def relay(place: Place) -> list[str]:
+        def relay(setting: Setting) -> list[str]:
             return [sys.executable, "-m", "bench.proxy", str(own), str(port), "0"]
 
         kind = Kind("relay", sys.executable, "", (), relay)
-        place = Place(lab.folder, own, 0, 0, ())
-        line = Program("relay", kind.command(place), lab.folder, lab.load_cpu)
+        setting = Setting(lab.folder, own, 0, 0, ())
+        line = Program("relay", kind.command(setting), lab.folder, lab.load_cpu)
         urls = [redis_url(redis), f"redis://127.0.0.1:{own}"]
         near, far = stack.enter_context(nodes(lab, urls, 1, upstream))
         first = {ask(server.port, "www.part.bench") for server in (near, far)}
@@ -141,7 +141,7 @@ def partition(lab: Lab, upstream: int) -> str:
         new = ask(near.port, "www.part.bench")
         time.sleep(PARTITION)
         attached = far.program.log.read_bytes().count(b"attached to Redis")
-        stack.enter_context(Program("relay", kind.command(place), lab.folder, lab.load_cpu))
+        stack.enter_context(Program("relay", kind.command(setting), lab.folder, lab.load_cpu))
         healed, answers, back = time.monotonic(), [], 0.0
         while time.monotonic() - healed < 6:
             answers.append((time.monotonic(), ask(far.port, "www.part.bench")))

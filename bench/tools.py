@@ -7,7 +7,7 @@ import urllib.request
 from contextlib import AbstractContextManager
 
 from bench.lab import Lab, Server
-from bench.servers import Kind, Place
+from bench.servers import Kind, Setting
 
 SILENT = "c"  # the cold names
 
@@ -15,8 +15,8 @@ SILENT = "c"  # the cold names
 def slow_upstream(lab: Lab, delay: float, silent: str = "") -> AbstractContextManager[Server]:
     """An upstream that answers after `delay` seconds, and not at all for names that begin with `silent`."""
 
-    def command(place: Place) -> list[str]:
-        return [sys.executable, "-m", "bench.upstream", str(place.port), str(delay), silent]
+    def command(setting: Setting) -> list[str]:
+        return [sys.executable, "-m", "bench.upstream", str(setting.port), str(delay), silent]
 
     return lab.run(Kind("upstream", sys.executable, "", (), command), cpu=lab.load_cpu)
 

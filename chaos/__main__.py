@@ -18,7 +18,7 @@ from chaos.cluster import ChaosError, Cluster
 from chaos.faults import FAULTS, FLUSHES, PROOFS, QUIET, Fault, fail_over, storm
 from chaos.topologies import ELECTIONS, Elected
 
-#: Lines that the clients may say.
+#: Maximum log lines of the clients that are shown.
 COMPLAINTS = 40
 #: Queries a second; seconds that the clients go on after each recovery.
 RATE, REST = 400.0, 3.0
@@ -29,20 +29,20 @@ def options() -> argparse.Namespace:
     parser.add_argument("what", nargs="?", choices=("rows", "soak", "pause", "model"), default="rows")
     every = [*(fault.name for fault in (*FAULTS, *PROOFS)), "flushes", *(fault.name for fault, _ in ELECTIONS)]
     names = ", ".join(every)
-    parser.add_argument("--rows", metavar="NAMES", help=f"which faults, separated by commas: {names}")
+    parser.add_argument("--rows", metavar="NAMES", help=f"faults, separated by commas: {names}")
     parser.add_argument("--rate", type=float, default=RATE, help="queries a second (default %(default)g)")
     parser.add_argument("--rest", type=float, default=REST, help="seconds after each recovery (default %(default)g)")
-    parser.add_argument("--brief", action="store_true", help="each fault once, and no longer than it must last")
-    parser.add_argument("--flushes", type=int, default=FLUSHES, help="in the row of that name (default %(default)d)")
-    parser.add_argument("--failover", metavar="COMMAND", help="one more row: this command fails the primary over")
-    parser.add_argument("--minutes", type=float, default=20.0, help="of a soak (default %(default)g)")
-    parser.add_argument("--svg", metavar="FILE", type=Path, help="draw a soak's memory here")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="put the figures here")
+    parser.add_argument("--brief", action="store_true", help="each fault once, and as short as possible")
+    parser.add_argument("--flushes", type=int, default=FLUSHES, help="flushes in the row (default %(default)d)")
+    parser.add_argument("--failover", metavar="COMMAND", help="one more row: this command makes the primary fail over")
+    parser.add_argument("--minutes", type=float, default=20.0, help="duration of a soak (default %(default)g)")
+    parser.add_argument("--svg", metavar="FILE", type=Path, help="file for a chart of a soak's memory")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="file for the figures")
     return parser.parse_args()
 
 
 def chosen(told: argparse.Namespace) -> tuple[list[Fault], list[str]]:
-    """The faults named, and the elections; with none named, all, between two quiet rows."""
+    """The named faults, and elections; if none is named, all faults, between two quiet rows."""
     more = [fail_over(told.failover)] if told.failover else []
     every = [*FAULTS, *PROOFS, storm(told.flushes), *more]
     elections = [fault.name for fault, _ in ELECTIONS]
@@ -52,7 +52,7 @@ def chosen(told: argparse.Namespace) -> tuple[list[Fault], list[str]]:
     wanted = [word.strip() for word in told.rows.split(",")]
     unknown = ", ".join(sorted(set(wanted) - set(known) - set(elections)))
     if unknown:
-        raise ChaosError(f"there is no row {unknown}")
+        raise ChaosError(f"unknown row: {unknown}")
     return [known[name] for name in wanted if name in known], [name for name in elections if name in wanted]
 
 
@@ -81,13 +81,13 @@ def run(cluster: Cluster, faults: Sequence[Fault], rest: float) -> list[rows.Row
 
 
 def complaints(log: str) -> str:
-    """What clients have to say, what must not be before what took long."""
+    """The log lines of the clients, errors before slow answers."""
     lines = sorted(log.splitlines(keepends=True), key=lambda line: "answered at try" in line)
     return "".join(lines[:COMPLAINTS])
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or what was started would go on
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all processes are ended
     told = options()
     try:
         return {"rows": break_things, "soak": soak.main, "pause": pause.main, "model": orders.main}[told.what](told)

@@ -1,7 +1,7 @@
 """The clients: `python -m chaos.client SHARED RECORDS RATE PORT…`. A steady mix of names, every answer checked.
 
-A query has three tries of 2 s, each at the next node, as a stub resolver with several servers does; a refused datagram
-is a try as well. Cold names are asked at all nodes at once. What became of each query goes to the file of records.
+A query has three tries of 2 s, each at the next node, as with a stub resolver that has several servers; a refused
+datagram is a try as well. All nodes are asked for a cold name at once. The fate of each query is written to RECORDS.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pathlib import Path
 from chaos import names
 
 TIMEOUT, TRIES, SOCKETS = 2.0, 3, 16
-#: Seconds for which the ID of a query that was given up is not used again: its answer may come still.
+#: Seconds for which the ID of a query that was given up is not reused: its answer may still arrive.
 LATE = 20.0
-#: How many names of each kind there are (0: each is new), and their share of all queries.
+#: The number of names of each kind; cold names are always new.
 HOT, MISSING, SHORT, VERSIONED = 200, 20, 20, 10
 MIX = (("hot", 50), ("cold", 8), ("nx", 12), ("short", 12), ("ver", 8))
-#: Sent at, seconds until the answer, row, kind, what became of it, tries.
+#: Time of sending, seconds until the answer, row, kind, fate, tries.
 RECORD = struct.Struct("<dfHBBB")
 GOOD, LOST, FAILED, WRONG = range(4)
-#: Places in the shared numbers: whether to end, the row, each node's oldest version that may be seen, and when that was
-#: settled (monotonic, in ms). The node whose failures are expected, plus one, is in the last.
+#: Indexes of the shared numbers: whether to end, the row, the oldest version that each node may answer with, and since
+#: when (monotonic, in ms); the last one is the node whose failures are expected, plus one.
 END, ROW, FLOORS, RAISED, SICK = 0, 1, 2, 8, 15
 SERVFAIL = 2
 #: Seconds that are worth a line in the log.
@@ -56,7 +56,7 @@ class Client:
         #: By socket and ID: the question, the floor of its node when it was sent, and when that was.
         self._open: dict[tuple[int, int], tuple[Question, int, float]] = {}
         self._deadlines: deque[tuple[float, tuple[int, int]]] = deque()
-        #: Those that were given up, and until when they are remembered.
+        #: Queries that were given up, while their IDs are reserved.
         self._given_up: set[tuple[int, int]] = set()
         self._remembered: deque[tuple[float, tuple[int, int]]] = deque()
         self._number = 0
@@ -81,7 +81,7 @@ class Client:
         self._out.close()
 
     def _ask(self, now: float) -> int:
-        """Send what is next; how many queries that were."""
+        """Send the next queries; returns their number."""
         self._number += 1
         row, number, nodes = self._shared[ROW], self._number, len(self._socks)
         kind = random.choice(self._kinds)
@@ -96,7 +96,7 @@ class Client:
         return 1
 
     def _send(self, question: Question) -> None:
-        """The next try, or the end of them."""
+        """Send the next try, or give up after the last one."""
         while question.tries < TRIES:
             node = (question.node + question.tries) % len(self._socks)
             question.tries += 1

@@ -1,4 +1,4 @@
-"""What is broken: three nodes, a Redis, the wires between them, an upstream, clients. Real processes on loopback."""
+"""The cluster under test: three nodes, a Redis, the wires between them, an upstream, clients; processes on loopback."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from rdnscache.node.embedded import find_server
 
 ROOT = Path(__file__).absolute().parents[1]
 NODES, WORKERS = 3, 2
-#: What a worker says when it is.
+#: The log line of a worker that is attached.
 ATTACHED = "attached to Redis"
 
 
-#: What nodes are told where nobody wants to wait.
+#: Options of nodes for brief rows.
 BRIEF = ("--failure-ttl", "1")
 
 
 class ChaosError(Exception):
-    """Something that must not be, in one sentence."""
+    """An error, in one sentence."""
 
 
 @dataclass
 class Outcome:
-    """What a fault has to say of itself, and what must not have been."""
+    """A note about a fault, and the flaws that were found."""
 
     note: str = ""
     flaws: list[str] = field(default_factory=list)
@@ -56,10 +56,10 @@ def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> None:
 
 
 class Process:
-    """A program in a process group of its own, started again and again with the same words.
+    """A program in a process group of its own, which can be started repeatedly with the same command.
 
-    All are of one session: Linux shares CPUs among sessions first (sched_autogroup), and two workers of a node in a
-    session of its own would get as much as one client that is not.
+    All are in one session: Linux shares CPUs among sessions first (sched_autogroup), so two workers of a node in a
+    session of its own would get as much as a single client.
     """
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
@@ -76,7 +76,7 @@ class Process:
             )  # fmt: skip
 
     def kill(self) -> None:
-        """The whole group at once, as when the machine is lost."""
+        """Kill the whole group at once, as when a machine is lost."""
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -88,7 +88,7 @@ class Process:
         return self.log.read_text(errors="replace").count(text)
 
     def attached(self) -> int:
-        """How many workers of a node are attached to Redis, by their last word about it."""
+        """The number of workers of a node that are attached to Redis, by their last log line about it."""
         words: dict[str, bool] = {}
         for line in self.log.read_text(errors="replace").splitlines():
             if ATTACHED in line or "no Redis" in line:
@@ -98,9 +98,9 @@ class Process:
 
 
 class Cluster:
-    """Three nodes of two workers, and clients at `rate` queries/s. `options` are more words for each node.
+    """Three nodes of two workers, and clients at `rate` queries/s. `options` are further options of the nodes.
 
-    `brief`: what is done to it takes no longer than it must.
+    `brief`: faults are as short as possible.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Cluster:
         self.url = ""
         self.nodes: list[Process] = []
         self._rows: list[str] = []
-        #: Whether the logs stay when all is over.
+        #: Whether the logs are kept at the end.
         self.keeps_logs = False
         shared = folder / "shared"
         shared.write_bytes(bytes(64))
@@ -201,19 +201,19 @@ class Cluster:
         pipe.flush()
 
     def begin(self, row: str) -> int:
-        """From now on queries count for this row; its number."""
+        """From now on queries count for this row; returns its number."""
         self._rows.append(row)
         self._shared[client.ROW] = len(self._rows)
         return len(self._rows)
 
     def raise_floor(self, node: int) -> None:
-        """From now on this node may answer with the present version only."""
+        """From now on this node may answer with the current version only."""
         self._shared[client.RAISED + node] = int(time.monotonic() * 1000) & 0xFFFFFFFF
         self._shared[client.FLOORS + node] = self.upstream.version
 
     @contextmanager
     def sick(self, node: int) -> Iterator[None]:
-        """Failures at this node do not count; whoever gets one there asks the next."""
+        """Failures at this node do not count; clients that get one ask the next node."""
         self._shared[client.SICK] = node + 1
         try:
             yield
@@ -221,7 +221,7 @@ class Cluster:
             self._shared[client.SICK] = 0
 
     def change(self) -> list[str]:
-        """New answers for the names under `ver`, and a flush of the old ones; the nodes that did not confirm it."""
+        """Change the answers for names under `ver` and flush the old ones; returns the nodes that did not confirm."""
         self.upstream.version += 1
         words = ["cache", "flush", "--zone", "ver.chaos", "--wait", "3", "--json", "--redis", self.url]
         done = subprocess.run(
@@ -233,7 +233,7 @@ class Cluster:
         except ValueError:
             return [done.stderr.strip() or "no word"]
         for number in range(NODES):
-            if f"n{number}" in told["confirmed_ms"]:  # by that name alone: there is no other life of it
+            if f"n{number}" in told["confirmed_ms"]:  # without an incarnation: there is only one such node
                 self.raise_floor(number)
         return missing
 

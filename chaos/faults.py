@@ -1,4 +1,4 @@
-"""What is done to the cluster, a function each. It returns when the cause is gone; then the recovery is timed."""
+"""The faults, a function each, which returns when the cause of the fault is removed; then the recovery is timed."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from chaos import proofs
 from chaos.cluster import WORKERS, ChaosError, Cluster, Outcome, wait_for
 from chaos.flushes import Storm
 
-#: Seconds that Redis is stopped; that it is full, or far, or meddled with; that a node is cut off.
+#: Seconds for which Redis is stopped; for which it is full, far or tampered with; for which a node is cut off.
 PAUSE, LONG, BRIEF, CUT = 3.0, 5.0, 1.5, 10.0
-#: Seconds that Redis stops now and then, and that Redis and the workers do; how far apart.
+#: Seconds of repeated short stops of Redis, and of Redis and the workers; seconds between them.
 BLINK, STUMBLE, APART = 0.04, 0.15, 1.2
 #: How many flushes are a storm.
 FLUSHES = 2000
-#: A second is what a restart by hand takes at least.
+#: Seconds until a restart: at least as long as one by hand takes.
 DOWN = 1.0
 
 
@@ -40,7 +40,7 @@ def quiet(cluster: Cluster) -> None:
 
 
 def kill_node(cluster: Cluster) -> None:
-    """The first node is spared, here and below: in a soak its memory is followed."""
+    """Not the first node, here and below: a soak follows its memory."""
     node = random.choice(cluster.nodes[1:])
     node.kill()
     time.sleep(DOWN)
@@ -77,7 +77,7 @@ def stumble(cluster: Cluster) -> None:
 
 
 def _stop_now_and_then(seconds: float, pids: Sequence[int]) -> None:
-    """As a busy machine does to its processes."""
+    """Stop processes repeatedly, as a busy machine does."""
     ends = time.monotonic() + 2 * LONG
     while time.monotonic() < ends:
         try:
@@ -98,7 +98,7 @@ def fill_redis(cluster: Cluster) -> None:
     with cluster.redis_client() as admin:
         before = admin.config_get("maxmemory*")
         admin.config_set("maxmemory-policy", "noeviction")
-        admin.config_set("maxmemory", 1)  # what is there stays, and nothing more goes in
+        admin.config_set("maxmemory", 1)  # existing entries stay, and no more can be added
         time.sleep(LONG)
         for name in ("maxmemory", "maxmemory-policy"):
             admin.config_set(name, before[name])
@@ -126,7 +126,7 @@ def heal_lines(cluster: Cluster) -> None:
 
 
 def cut_node(cluster: Cluster) -> None:
-    """One node is cut off from Redis. What is flushed meanwhile it may not answer once it is back."""
+    """Cut a node off from Redis. When it is back, it must not answer with entries flushed meanwhile."""
     node, log = 2, cluster.nodes[2]
     cluster.line(node, "hole")
     ends = time.monotonic() + CUT
@@ -140,7 +140,7 @@ def cut_node(cluster: Cluster) -> None:
 
 
 def meddle(cluster: Cluster) -> None:
-    """Somebody writes rubbish where entries, claims and messages are."""
+    """Write rubbish into entries, claims and channels."""
     ends = time.monotonic() + (BRIEF if cluster.brief else LONG)
     with cluster.redis_client() as admin:
         while time.monotonic() < ends:
@@ -170,7 +170,7 @@ def _spoil(admin: redis.Redis, key: bytes) -> None:
 
 
 def fail_over(words: str) -> Fault:
-    """What somebody else's command does to Redis; it has REDIS_PORT in its environment."""
+    """A fault by a command of the user, which has REDIS_PORT in its environment."""
 
     def strike(cluster: Cluster) -> None:
         env = os.environ | {"REDIS_PORT": str(cluster.redis_port)}
@@ -201,7 +201,7 @@ FAULTS = (
     Fault("cut", "a node is cut off from Redis for 10 s, while names are flushed", cut_node),
     Fault("rubbish", "somebody writes rubbish into keys and channels for 5 s", meddle),
 )
-#: What is done around a flush.
+#: Faults around a flush.
 PROOFS = (
     Fault(
         "late",

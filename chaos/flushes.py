@@ -28,17 +28,17 @@ from rdnscache.store.scope import Scope
 
 PREFIX = "rdns"
 ZONE = Scope(zone=parse_name("ver.chaos"))
-#: Names for these flushes alone, so that nothing but what is looked for puts them into a cache.
+#: Names that only these flushes use, so that nothing else puts them into a cache.
 POOL, FIRST = 40, 1000
-#: Sockets for a node: the kernel chooses a worker by the port a query comes from.
+#: Sockets for a node: the kernel chooses a worker by the source port of a query.
 SOCKETS = 4
-#: Seconds for workers to confirm; for a probe's answer; the upstream takes that much longer than it does.
+#: Seconds for workers to confirm; for a probe's answer; the additional delay of the upstream.
 CONFIRM, PROBE, SLOWER = 0.5, 1.0, 0.02
 REDIS_DOWN = 0.3
 
 
 class Prober:
-    """Asks for names whose answers have versions, past the clients, and looks for old ones."""
+    """Asks for names whose answers have versions, besides the clients, and looks for old ones."""
 
     def __init__(self, ports: Sequence[int]) -> None:
         self._socks = [[self._connected(port) for _ in range(SOCKETS)] for port in ports]
@@ -55,7 +55,7 @@ class Prober:
             sock.close()
 
     def send(self, node: int, name: str) -> None:
-        """Ask from one socket, and do not wait."""
+        """Ask from one socket without waiting."""
         self._send(random.choice(self._socks[node]), 0, name)
 
     @staticmethod
@@ -66,7 +66,7 @@ class Prober:
             return
 
     def old(self, nodes: Sequence[int], asked: Sequence[str], floor: int) -> list[str]:
-        """Ask everywhere, from every socket; what was answered that is older than `floor`. Silence is no fault here."""
+        """Ask all nodes from every socket; returns the answers older than `floor`. Missing answers do not count."""
         self._drain(nodes)
         waiting = {sock: node for node in nodes for sock in self._socks[node]}
         left = len(waiting) * len(asked)
@@ -104,7 +104,7 @@ class Prober:
 
 @dataclass
 class Flushed:
-    """What a flush said."""
+    """The result of a flush."""
 
     complete: bool = False
     confirmed: frozenset[int] = frozenset()
@@ -113,7 +113,7 @@ class Flushed:
 
 
 def flush(cluster: Cluster, patience: float = CONFIRM) -> Flushed:
-    """New versions, and a flush of the old ones; who has confirmed may answer with the new ones only."""
+    """Raise the version and flush the old answers; nodes that have confirmed may answer with the new ones only."""
     cluster.upstream.version += 1
     try:
         browser = Browser(cluster.url, PREFIX)
@@ -127,19 +127,19 @@ def flush(cluster: Cluster, patience: float = CONFIRM) -> Flushed:
 
 
 def fresh_names(count: int, label: str = "v") -> list[str]:
-    """Some of the names that nobody else asks for."""
+    """Some of the names that only these flushes use."""
     return [f"{label}{FIRST + number}.ver.chaos" for number in random.sample(range(POOL), count)]
 
 
 class Storm:
-    """One flush after the other; before, during and behind some of them something fails."""
+    """One flush after the other, with faults before, during and after some of them."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._prober = Prober(cluster.ports)
         self._done: Counter[str] = Counter()
         self._flaws: list[str] = []
-        #: What may happen around a flush, and how often in a hundred; each says which nodes cannot confirm.
+        #: The faults around a flush and their percentages; each yields the nodes that cannot confirm.
         self._faults: dict[Callable[[], Iterator[set[int]]], int] = {
             self._nothing: 76, self._worker_stopped: 8, self._worker_killed: 4, self._cut: 5, self._links_killed: 5,
             self._redis_killed: 1, self._node_killed: 1,
@@ -181,7 +181,7 @@ class Storm:
             nodes = sorted(flushed.confirmed)
             floor = self._cluster.upstream.version
             self._flaws += [f"{fault.__name__}: {each}" for each in self._prober.old(nodes, asked, floor)]
-        if nodes and random.random() < 0.5:  # what comes when all is well again
+        if nodes and random.random() < 0.5:  # check again after the recovery
             self._flaws += [f"after {fault.__name__}: {each}" for each in self._prober.old(nodes, asked, floor)]
 
     def _nothing(self) -> Iterator[set[int]]:

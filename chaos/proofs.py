@@ -1,4 +1,4 @@
-"""What is done to the cluster around a flush, a function each, as in `chaos.faults`: does the proof hold?"""
+"""Faults around a flush, a function each, as in `chaos.faults`: does the proof hold?"""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from bench.system import free_port
 from chaos.cluster import NODES, WORKERS, Cluster, Outcome, Process, wait_for
 from chaos.flushes import POOL, SOCKETS, Prober, flush, fresh_names
 
-#: Seconds an upstream takes while a leader is to be caught at it; longer than a lease; rounds of each.
+#: Delay of the upstream, so that a leader is interrupted meanwhile; seconds longer than a lease; number of rounds.
 SLOW, PAST_LEASE, ROUNDS = 0.3, 1.8, 4
-#: Names that are looked at in each round.
+#: Names that are checked in each round.
 SOME = 8
-#: Seconds a node's upstream is broken.
+#: Seconds for which a node's upstream is broken.
 SICK, BRIEFLY_SICK = 8.0, 1.0
-#: Behind that, until its failures have ended (`BRIEF` in `chaos.cluster`) and its server has been tried again.
+#: Seconds after that until cached failures have expired (`BRIEF` in `chaos.cluster`) and the server is probed.
 RESTED, BRIEFLY_RESTED = 8.0, 3.0
 VICTIM = NODES - 1
 HEALTHY = tuple(range(NODES - 1))
@@ -82,7 +82,7 @@ def _leaders_late(cluster: Cluster, hindered: Callable[[], AbstractContextManage
 
 
 class Backward:
-    """A Redis that will go back to before a flush: what is answered meanwhile, and afterwards."""
+    """Checks the answers while Redis goes back in time to before a flush, and afterwards."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -97,7 +97,7 @@ class Backward:
             self._flaws.append("the flush was not confirmed")
 
     def watch(self, back: Callable[[], bool], seconds: float) -> None:
-        """Until Redis is back, and for a while from then on. Nobody has asked for a name since the flush."""
+        """Ask until Redis is back, and for a while after that, for names that were not asked since the flush."""
         wait_until = time.monotonic() + seconds
         while not back() and time.monotonic() < wait_until:
             time.sleep(0.05)
@@ -162,7 +162,7 @@ def cloned_node(cluster: Cluster) -> Outcome:
 
 
 def sick_node(cluster: Cluster) -> None:
-    """One node's upstream is silent, then says SERVFAIL: its own clients may see failures, nobody else's."""
+    """One node's upstream is silent, then answers SERVFAIL: only that node's clients may see failures."""
     with cluster.sick(VICTIM):
         for how in ("silent", "failing"):
             setattr(cluster.upstream, how, True)

@@ -1,8 +1,8 @@
-"""The wires between the nodes and Redis: `python -m chaos.relay TARGET PORT…`, one line a port, told over stdin.
+"""The wires between the nodes and Redis: `python -m chaos.relay TARGET PORT…`, a line for each port, by stdin.
 
-`delay LINE SECONDS` adds that much in each direction; `loss LINE SHARE` makes so many deliveries 0.2 s late, and
-everything behind them, which is how TCP shows a lost packet; `hole LINE` lets nothing through and closes nothing, as a
-cut cable does; `heal LINE` undoes all of these.
+`delay LINE SECONDS` adds a delay in each direction; `loss LINE SHARE` delays that share of deliveries, and all data
+after them, by 0.2 s, as TCP does after a lost packet; `hole LINE` lets nothing through and closes nothing, like a cut
+cable; `heal LINE` undoes all of these.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import time
 from collections import deque
 from typing import Any
 
-#: What a lost packet costs TCP at least, in seconds.
+#: Minimum delay of TCP after a lost packet, in seconds.
 RETRANSMISSION = 0.2
 
 
 class Line:
-    """One port and what it does to those who speak through it."""
+    """One port and the faults of its connections."""
 
     def __init__(self, port: int) -> None:
         self.listener = socket.create_server(("127.0.0.1", port), backlog=64)
@@ -33,7 +33,7 @@ class Line:
 
 
 class End:
-    """A socket, the one opposite, and what is on its way there."""
+    """A socket, its peer, and the data on its way to the peer."""
 
     def __init__(self, sock: socket.socket, line: Line) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -55,7 +55,7 @@ class End:
         self.closed = not data
 
     def deliver(self) -> bool:
-        """Pass on what is due; False when the connection is over."""
+        """Deliver what is due; returns False if the connection has ended."""
         while self.due and self.due[0][0] <= time.monotonic() and not self.line.hole:
             _, data = self.due.popleft()
             try:
@@ -109,7 +109,7 @@ class Relay:
         self._ends += [near, far]
 
     def _told(self, words: list[str]) -> None:
-        """Do what a line of stdin says."""
+        """Execute a line of stdin."""
         line = self._lines[int(words[1])]
         if words[0] == "heal":
             line.heal()

@@ -1,4 +1,4 @@
-"""One fault after the other under load, and what it did to the clients."""
+"""One fault after the other under load, and its effect on the clients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chaos.client import FAILED, GOOD, LOST, WRONG
 from chaos.cluster import ChaosError, Cluster
 from chaos.faults import Fault
 
-#: The cluster-wide flight works again when it has worked so many times in a row; how long that may take, in seconds.
+#: The cluster-wide flight works again when it has worked this many times in a row; the seconds that may take.
 IN_A_ROW, PATIENCE = 5, 30.0
 FLUSH_PATIENCE = 10.0
 _number = itertools.count(1)
@@ -20,7 +20,7 @@ _number = itertools.count(1)
 
 @dataclass
 class Row:
-    """What the clients saw of one fault. Times in seconds; an answer that is a failure counts as lost."""
+    """The effect of a fault on the clients. Times are in seconds; a failure counts as a lost answer."""
 
     name: str
     text: str
@@ -35,11 +35,11 @@ class Row:
     #: Names asked for the first time, and upstream queries above one for each.
     cold: int = 0
     extra: int = 0
-    #: From the end of the fault until a cold name asked everywhere at once costs one upstream query.
+    #: From the end of the fault until a cold name that all nodes are asked for at once costs one upstream query.
     recovery: float = -1.0
     #: Nodes that did not confirm a flush afterwards.
     unconfirmed: Sequence[str] = ()
-    #: What the fault says of itself, and what must not have been.
+    #: A note about the fault, and the flaws found.
     note: str = ""
     flaws: Sequence[str] = ()
 
@@ -49,7 +49,7 @@ class Row:
 
 
 def run(cluster: Cluster, fault: Fault, rest: float) -> Row:
-    """Strike, time the recovery, flush; the clients go on for `rest` seconds more."""
+    """Cause the fault, time the recovery, flush; the clients go on for `rest` seconds more."""
     number = cluster.begin(fault.name)
     row = Row(fault.name, fault.text)
     print(f"{number:3} {fault.name}: {fault.text} …", file=sys.stderr, flush=True)
@@ -65,7 +65,7 @@ def run(cluster: Cluster, fault: Fault, rest: float) -> Row:
 
 
 def flushed(cluster: Cluster) -> list[str]:
-    """Flush until all confirm; the nodes that do not, after a while. A worker that was killed is awaited at first."""
+    """Flush until all nodes confirm, for a while; returns those that do not. Killed workers are waited for first."""
     ends = time.monotonic() + FLUSH_PATIENCE
     while (missing := cluster.change()) and time.monotonic() < ends:
         continue
@@ -90,7 +90,7 @@ def recovery(cluster: Cluster) -> float:
 
 
 def settle(cluster: Cluster, rows: Sequence[Row]) -> None:
-    """End the clients, and put what they saw into the rows."""
+    """End the clients and add their records to the rows."""
     records = cluster.finish()
     for number, row in enumerate(rows, 1):
         mine = [record for record in records if record[2] == number]
@@ -110,7 +110,7 @@ HEADS = ("fault", "queries", "lost", "wrong", "asked again", "p50 ms", "p99 ms",
 
 
 def table(rows: Sequence[Row]) -> str:
-    """In Markdown."""
+    """The rows as a table in Markdown."""
     lines = [HEADS, tuple("---" for _ in HEADS)]
     for row in rows:
         times = (f"{seconds * 1000:.1f}" for seconds in (row.p50, row.p99, row.worst))

@@ -1,6 +1,6 @@
-"""The real part of the model: one name's keys on a real Redis, our scripts and our deletion on them.
+"""The real part of the model: the keys of one name in a real Redis, with our scripts and our deletion.
 
-What a command does depends on what is in Redis and on its words alone, so each is tried once with each of these.
+The result of a command depends only on the state of Redis and its arguments, so each is tried once for each of these.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from rdnscache.store.sweeping import sweep
 
 NOTHING, OLD, NEW = -1, 0, 1
 NAME = b"\1a\4test\0"
-#: A lease is put back to its full length before each command: none but the model ends it.
+#: A lease is set to its full length before each command, so that only the model ends it.
 LEASE_MS, LIFETIME_MS = round(LEASE * 1000), 3_600_000
 PREFIX = "model"
 
 
 class Shared(NamedTuple):
-    """What is in Redis: the version of the entry, the claim's token, the workers that follow."""
+    """The state of Redis: the version of the entry, the claim's token, the followers."""
 
     entry: int = NOTHING
     lead: bytes | None = None
@@ -40,7 +40,7 @@ Wake = tuple[int, int]
 
 
 class Scene:
-    """Each method brings Redis into a state, does one thing there, and says what came of it."""
+    """Each method brings Redis into a state, executes one command, and returns the result."""
 
     def __init__(self, path: str, fill: Script = FILL) -> None:
         self._fill = fill
@@ -74,7 +74,7 @@ class Scene:
         return after, reply[0], NOTHING if reply[4] is None else _version(reply[4])
 
     def _lead(self, shared: Shared, token: bytes) -> tuple[Shared, Any]:
-        """What the plain commands of a claim find, before the script."""
+        """The result of the plain commands of a claim, which precede the script."""
         known = self._known.get((shared, token))
         if known is None:
             entry, lead, _, wider = self._keys
@@ -119,7 +119,7 @@ class Scene:
         return known
 
     def _restoring(self, shared: Shared, lease_ms: int) -> list[tuple[Any, ...]]:
-        """What brings Redis into a state."""
+        """The commands that bring Redis into a state."""
         entry, lead, wait, _ = self._keys
         commands: list[tuple[Any, ...]] = [(b"DEL", *self._keys)]
         if shared.entry != NOTHING:
@@ -164,7 +164,7 @@ def _shared(wire: bytes | None, token: bytes | None, waiting: set[bytes]) -> Sha
 
 
 def _version(wire: bytes) -> int:
-    """Of a stored reply, or of a wake-up; nothing where the leader has given its claim back."""
+    """The version of a stored reply or a wake-up; none if the leader has given its claim back."""
     return NOTHING if wire.endswith(b"\n") else int(wire[-1:])
 
 

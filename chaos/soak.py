@@ -28,28 +28,28 @@ COLOURS = ("#1b6ca8", "#e07b39", "#3a9b5c", "#b03a5b", "#7d5ba6", "#8a8d2a", "#5
 
 @dataclass
 class Soak:
-    """The memory of each process, as (seconds since the beginning, MiB); a place keeps its name when it restarts."""
+    """The memory of each process, as (seconds since the beginning, MiB); a process keeps its name when it restarts."""
 
     began: float = field(default_factory=time.monotonic)
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
     def look(self, cluster: Cluster) -> None:
         now = time.monotonic() - self.began
-        places = {"redis": cluster.redis.process.pid}
+        processes = {"redis": cluster.redis.process.pid}
         for number, node in enumerate(cluster.nodes):
-            places[f"n{number}"] = node.process.pid
-            places |= {f"n{number}.{worker}": pid for worker, pid in enumerate(cluster.workers(number))}
-        for place, pid in places.items():
+            processes[f"n{number}"] = node.process.pid
+            processes |= {f"n{number}.{worker}": pid for worker, pid in enumerate(cluster.workers(number))}
+        for process, pid in processes.items():
             if size := resident(pid):
-                self.curves.setdefault(place, []).append((now, size))
+                self.curves.setdefault(process, []).append((now, size))
 
     def figures(self) -> dict[str, dict[str, float]]:
-        """Of each place, in MiB: at first, once settled, at the end, at most."""
+        """The memory of each process in MiB: at first, once settled, at the end, and its maximum."""
         found = {}
-        for place, curve in sorted(self.curves.items()):
+        for process, curve in sorted(self.curves.items()):
             settled = next(size for moment, size in curve if moment >= SETTLED * curve[-1][0])
             sizes = [size for _, size in curve]
-            found[place] = {"first": sizes[0], "settled": settled, "last": sizes[-1], "most": max(sizes)}
+            found[process] = {"first": sizes[0], "settled": settled, "last": sizes[-1], "most": max(sizes)}
         return found
 
 
@@ -89,7 +89,7 @@ def main(told: argparse.Namespace) -> int:
 
 
 def report(found: list[rows.Row], soak: Soak, minutes: float) -> None:
-    """In Markdown: what the clients saw, which faults there were, and the memory."""
+    """Print the clients' results, the faults and the memory as Markdown."""
     total = {name: sum(getattr(row, name) for row in found) for name in ("queries", "lost", "wrong", "cold", "extra")}
     faults = ", ".join(f"{count} {name}" for name, count in Counter(row.name for row in found).most_common())
     recoveries = sorted(row.recovery for row in found)
@@ -99,12 +99,12 @@ def report(found: list[rows.Row], soak: Soak, minutes: float) -> None:
     print(f"{total['cold']} cold names, {total['extra']} upstream queries above one for each.")
     print(f"Recovered within {recoveries[len(recoveries) // 2]:.2f} s (median), {recoveries[-1]:.2f} s at most.\n")
     print("| process | first MiB | after a fifth | last | most |\n| --- | --- | --- | --- | --- |")
-    for place, sizes in soak.figures().items():
-        print(f"| {place} | {' | '.join(f'{size:.1f}' for size in sizes.values())} |")
+    for process, sizes in soak.figures().items():
+        print(f"| {process} | {' | '.join(f'{size:.1f}' for size in sizes.values())} |")
 
 
 def drawing(curves: dict[str, list[tuple[float, float]]]) -> str:
-    """The curves as SVG."""
+    """Draw the curves as SVG."""
     if not curves:
         raise ChaosError("there is nothing to draw")
     end = max(curve[-1][0] for curve in curves.values())
@@ -120,9 +120,9 @@ def drawing(curves: dict[str, list[tuple[float, float]]]) -> str:
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.0f}" text-anchor="end">{top * step / 5:.0f}</text>')
         parts.append(f'<text x="{x:.0f}" y="{TOP * 2 + HEIGHT}" text-anchor="middle">{end * step / 300:.1f} min</text>')
     parts.append(f'<text x="{LEFT}" y="{TOP - 6}">MiB in memory (RSS), a fault every {EVERY:.0f} s</text>')
-    for number, (place, curve) in enumerate(sorted(curves.items())):
+    for number, (process, curve) in enumerate(sorted(curves.items())):
         colour = COLOURS[number % len(COLOURS)]
         points = " ".join(f"{LEFT + WIDTH * at / end:.1f},{TOP + HEIGHT * (1 - size / top):.1f}" for at, size in curve)
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-        parts.append(f'<text x="{LEFT + WIDTH + 6}" y="{TOP + 12 + 16 * number}" fill="{colour}">{place}</text>')
+        parts.append(f'<text x="{LEFT + WIDTH + 6}" y="{TOP + 12 + 16 * number}" fill="{colour}">{process}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"

@@ -1,4 +1,4 @@
-"""Several Redis servers in place of one: looked after by sentinels, or as a Redis Cluster."""
+"""Several Redis servers instead of one: with sentinels, or as a Redis Cluster."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from chaos.faults import Fault
 from chaos.proofs import Backward
 from rdnscache.store.contract import Names
 
-#: Milliseconds after which a server that is silent counts as down.
+#: Milliseconds after which a silent server counts as down.
 DOWN_AFTER = 1000
 SERVICE = "mymaster"
-#: Seconds that an election may take; bytes that a replica may be behind.
+#: Maximum seconds of an election; bytes by which a replica may lag.
 ELECTION, NEAR = 20.0, 2000
 
 
 class Topology(ABC):
-    """Servers on ports of their own. `url` is what nodes are given."""
+    """Servers on ports of their own. `url` is the `--redis` of nodes."""
 
     url: str
 
@@ -167,7 +167,7 @@ class Shards(Topology):
 
 
 class Elected(Cluster):
-    """The same nodes and clients, on servers of which one can take over from another."""
+    """The same nodes and clients, with servers that can fail over."""
 
     def __init__(self, rate: float, topology: Callable[[Path], Topology]) -> None:
         super().__init__(rate)
@@ -183,14 +183,14 @@ class Elected(Cluster):
 
 
 def fail_over(cluster: Cluster) -> Outcome:
-    """The primary with the control stream dies, and what takes over has not heard of the last flush."""
+    """Kill the primary with the control stream; the replica that takes over has missed the last flush."""
     assert isinstance(cluster, Elected)
     servers, backward = cluster.servers, Backward(cluster)
     primary, replicas = servers.primary(), servers.replicas()
     wait_for(lambda: all(_caught_up(primary, port) for port in replicas), 10, "the replicas do not catch up")
     for port in replicas:
         servers.signal(port, signal.SIGSTOP)
-    client(primary).execute_command("CLIENT", "KILL", "TYPE", "replica")  # or the kernel would keep it for them
+    client(primary).execute_command("CLIENT", "KILL", "TYPE", "replica")  # else the kernel would deliver it
     backward.flush()
     servers.servers[primary].kill()
     for port in replicas:

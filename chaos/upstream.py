@@ -1,4 +1,4 @@
-"""The authoritative server of the chaos test: a thread that answers from the name alone, late, and counts."""
+"""The authoritative server of the chaos test: a thread whose answers follow from the name, and which counts queries."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from chaos import names
 
 
 class Upstream:
-    """`counts` says how often each name was asked; `version` is what names under `ver` are answered with.
+    """`counts` is the number of queries for each name; `version` is the version of names under `ver`.
 
-    It is to be had at two `ports`; the second can be silent, or answer SERVFAIL.
+    It listens on two `ports`; the second can be silent, or answer SERVFAIL.
     """
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.version = 1
-        #: Beside what a name takes by itself, in seconds.
+        #: Seconds added to the delay of each name.
         self.delay = 0.0
-        #: By how much an answer was late at most, through no fault of those who asked.
+        #: Maximum seconds by which an answer was late because this process was.
         self.late = 0.0
         self.silent = self.failing = False
         self._socks = [self._bound() for _ in range(2)]

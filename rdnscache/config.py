@@ -311,7 +311,7 @@ class Config:
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Every server that may be asked, once."""
         others = (each for _, servers in self.others for each in servers)
-        return tuple({each.place: each for each in (*self.upstream, *others)}.values())
+        return tuple({each.url: each for each in (*self.upstream, *others)}.values())
 
     @property
     def others(self) -> tuple[tuple[str, tuple[Endpoint, ...]], ...]:

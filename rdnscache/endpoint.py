@@ -90,14 +90,14 @@ class Endpoint:
     def __str__(self) -> str:
         parameters = "&".join(f"{name}={value}" for name, value in self._parameters())
         if not parameters:
-            return self.place
-        head, mark, name = self.place.partition("#")
+            return self.url
+        head, mark, name = self.url.partition("#")
         return f"{head}?{parameters}{mark}{name}"
 
     @property
     def label(self) -> str:
         """Its name in logs, metrics and the origins of entries."""
-        found = self.place
+        found = self.url
         return found if len(found) <= LONGEST_LABEL else found[: LONGEST_LABEL - 3] + "..."
 
     @property
@@ -117,7 +117,7 @@ class Endpoint:
         return shown if self.address.port == PORTS[self.scheme] else f"{shown}:{self.address.port}"
 
     @property
-    def place(self) -> str:
+    def url(self) -> str:
         """Everything that distinguishes it from other servers; without parameters."""
         if self.scheme == UDP:
             return str(self.address)

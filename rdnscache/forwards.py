@@ -53,7 +53,7 @@ def check_others(
 ) -> None:
     """Raises ConfigError for servers of zones and views that cannot be asked, or that are also among the `usual` ones
     with other parameters. `others` has them by their owner, such as `zone corp.example.`"""
-    found = {endpoint.place: endpoint for endpoint in usual}
+    found = {endpoint.url: endpoint for endpoint in usual}
     for whose, servers in others:
         if len(servers) > MOST:
             raise ConfigError(f"{whose} has {len(servers)} upstreams; {MOST} is the limit")
@@ -65,11 +65,11 @@ def check_others(
 
 def _add(found: dict[str, Endpoint], where: str, endpoint: Endpoint, own: tuple[Address, ...]) -> None:
     """Add a server unless it is there already; ConfigError if it cannot be asked."""
-    known = found.get(endpoint.place)
+    known = found.get(endpoint.url)
     if known is None:
         if reason := objection(endpoint.address, own) or _lacking(endpoint):
             raise ConfigError(f"{where} {endpoint.label} {reason}")
-        found[endpoint.place] = endpoint
+        found[endpoint.url] = endpoint
     elif known != endpoint:
         raise ConfigError(f"{where} {endpoint.label} is named twice, with different parameters")
 

@@ -136,12 +136,12 @@ def _nobody_waits() -> None:
 
 def compile_file(source: ListSource, breathe: Callable[[], None] = _nobody_waits) -> tuple[ListFacts, bytes]:
     """A list, read from its file. Raises ConfigError when that fails."""
-    facts = ListFacts(source.kind, source.place)
+    facts = ListFacts(source.kind, source.location)
     try:
-        with open_list(source.place) as file:
+        with open_list(source.location) as file:
             return facts, compile_text(chunks_of(file, breathe), facts, os.urandom(KEY_OCTETS), breathe)
     except (SourceError, ValueError) as error:
-        raise ConfigError(f"{source.place} {error}") from None
+        raise ConfigError(f"{source.location} {error}") from None
 
 
 def kind_of(path: str) -> str:
@@ -155,12 +155,12 @@ def kind_of(path: str) -> str:
 
 def compile_transferred(source: ListSource, zone: RpzSource) -> tuple[ListFacts, bytes]:
     """A response policy zone, transferred from its server. Raises ConfigError when that fails."""
-    facts = ListFacts(source.kind, source.place)
+    facts = ListFacts(source.kind, source.location)
     with TemporaryDirectory(prefix="rdnscache-") as folder:
         copy = Transfer(zone, Path(folder, "zone"), _nobody_waits)
         path = copy.refresh()
         if path is None:
-            raise ConfigError(f"{source.place} is not transferred: {copy.problem}")
+            raise ConfigError(f"{source.location} is not transferred: {copy.problem}")
         with path.open("rb") as file:
             return facts, compile_list(chunks_of(file, _nobody_waits), facts, os.urandom(KEY_OCTETS), False)
 
@@ -185,12 +185,12 @@ def facts_here(lists: Sequence[ListSource], zones: Mapping[str, RpzSource]) -> l
         if source.web:
             from rdnscache.lists.web import fetch
 
-            facts = ListFacts(source.kind, source.place)
+            facts = ListFacts(source.kind, source.location)
             try:
-                with fetch(source.place, "", _nobody_waits).file or BytesIO() as file:
+                with fetch(source.location, "", _nobody_waits).file or BytesIO() as file:
                     compile_list(chunks_of(file, _nobody_waits), facts, os.urandom(KEY_OCTETS))
             except (SourceError, ValueError) as error:
-                raise ConfigError(f"{source.place} {error}") from None
+                raise ConfigError(f"{source.location} {error}") from None
         elif source.word in zones:
             facts = compile_transferred(source, zones[source.word])[0]
         else:

@@ -265,7 +265,7 @@ class Resolver:
         return found
 
     def _land_around(self, flight: Flight, entry: Entry, layer: int, fill: Callable[[], None]) -> None:
-        """Land, then fill; the other way round if another question has to be asked, for which followers need not wait."""
+        """Land, then fill; first fill if another question has to be asked, so that followers need not wait for it."""
         first = self._lacks(entry)
         if first:
             fill()

@@ -86,15 +86,15 @@ def make_routes(
     servers = {}
     for each in config.endpoints:
         block, numbers = board.block(each.label), board.numbers(each.label)
-        servers[each.place] = Server(each, ways.find(each), block, counters, numbers, patience, measures)
-        servers[each.place].budget = budget_of(each)
+        servers[each.url] = Server(each, ways.find(each), block, counters, numbers, patience, measures)
+        servers[each.url].budget = budget_of(each)
     known: dict[object, tuple[Upstreams, Fitness]] = {}
 
     def route(inside: Config, zone: str, name: bytes, closed: bool, view: Zones[bytes] | None = None) -> Route:
         times = (inside.upstream_timeout, inside.upstream_deadline)
         asked = (inside.upstream, times, inside.upstream_policy)
         if asked not in known and not closed:
-            mine = [servers[each.place] for each in inside.upstream]
+            mine = [servers[each.url] for each in inside.upstream]
             upstreams = Upstreams(mine, *times, counters, inside.upstream_policy)
             known[asked] = upstreams, Fitness(f" of the zone {zone}" if zone else " of a view" if view else "")
         found, fitness = known[asked] if not closed else (None, Fitness())
@@ -112,9 +112,9 @@ def _make_checks(config: Config, servers: dict[str, Server]) -> Checks | None:
     if not config.upstream_check:
         return None
     configs = [*map(config.inside_view, config.view), config]
-    names = {each.place: name for one in configs for _, name, _, inside in _zones(one) for each in inside.upstream}
-    names |= {each.place: b"" for one in configs for each in one.upstream}
-    checked = [(server, check_key(names[place])) for place, server in servers.items()]
+    names = {each.url: name for one in configs for _, name, _, inside in _zones(one) for each in inside.upstream}
+    names |= {each.url: b"" for one in configs for each in one.upstream}
+    checked = [(server, check_key(names[url])) for url, server in servers.items()]
     return Checks(checked, config.upstream_check, config.upstream_timeout)
 
 

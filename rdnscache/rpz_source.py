@@ -59,13 +59,13 @@ class RpzSource:
             if "://" in text:
                 raise ValueError(f"{shown(text.partition('?')[0])} is neither a file nor axfr://server/zone")
             return cls(file=text)
-        place, _, query = text.removeprefix(SCHEME).partition("?")
-        server, slash, zone = place.partition("/")
+        location, _, query = text.removeprefix(SCHEME).partition("?")
+        server, slash, zone = location.partition("/")
         if not slash or not zone:
-            raise ValueError(f"{shown(SCHEME + place)} names no zone: axfr://server/zone")
+            raise ValueError(f"{shown(SCHEME + location)} names no zone: axfr://server/zone")
         address = Address.parse(server, _DNS_PORT)
         if address.port == 0:
-            raise ValueError(f"{shown(SCHEME + place)} has no port that can be asked")
+            raise ValueError(f"{shown(SCHEME + location)} has no port that can be asked")
         settings = _settings(query)
         key, incremental = settings.get("tsig"), settings.get("ixfr", "yes")
         if incremental not in ("yes", "no"):
@@ -79,10 +79,10 @@ class RpzSource:
             return self.file
         settings = [f"tsig={self.key}"] if self.key is not None else []
         settings += [] if self.incremental else ["ixfr=no"]
-        return self.place + ("?" + "&".join(settings) if settings else "")
+        return self.location + ("?" + "&".join(settings) if settings else "")
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The file, or the server and its zone."""
         return self.file if self.server is None else f"{SCHEME}{self.server}/{self.zone}".rstrip(".")
 

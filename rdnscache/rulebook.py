@@ -114,7 +114,7 @@ class Rulebook:
                 assert self.shelf is not None
                 found[source] = version.digest, read_compiled(self.shelf.map(version.digest))[1]  # type: ignore[arg-type]
             except (OSError, ValueError) as error:
-                self._odd.warn(f"the list {source.place} cannot be used: {error}", time.monotonic())
+                self._odd.warn(f"the list {source.location} cannot be used: {error}", time.monotonic())
                 if before is not None:
                     found[source] = before
         return found

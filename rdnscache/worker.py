@@ -149,14 +149,14 @@ class Worker:
         """The budget of a server; None when it has none."""
         rate = endpoint.budget or self.config.upstream_budget
         numbers = self.board.numbers(endpoint.label)
-        place = numbers[metrics.BUDGET_NUMBERS :] if numbers is not None else None
+        shared = numbers[metrics.BUDGET_NUMBERS :] if numbers is not None else None
         if not 0.0 < rate < UNLIMITED:
-            if place is not None:
-                place[0] = 0.0
+            if shared is not None:
+                shared[0] = 0.0
             return None
         alone = self.config.redis in ("none", "embedded")
-        terms = BudgetTerms(endpoint.place, endpoint.label, rate, self.worker, self.config.workers, alone)
-        return Budget(terms, self.store.ask_for_slots, self.board.block(endpoint.label), self.counters, place)
+        terms = BudgetTerms(endpoint.url, endpoint.label, rate, self.worker, self.config.workers, alone)
+        return Budget(terms, self.store.ask_for_slots, self.board.block(endpoint.label), self.counters, shared)
 
     def _make_resolver(self) -> Resolver:
         terms = Terms(self.config.stale_after, self.config.node_id, self.views or self._deciders[0])

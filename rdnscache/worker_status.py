@@ -114,7 +114,7 @@ def _upstream(server: Server, now: float) -> dict[str, Any]:
     budget = server.budget
     if budget is not None:
         told |= {
-            "place": server.endpoint.place,
+            "place": server.endpoint.url,
             "budget": budget.rate,
             "used": round(budget.used, 1),
             "reserved": round(budget.reserved, 1),

@@ -1,7 +1,6 @@
-"""`python -m siege`: rows against a node of two workers, honest clients beside; exit code 1 when a bound does not hold.
+"""`python -m siege`: attacks on a node of two workers with honest clients; exit code 1 if a bound does not hold.
 
-For the rows where that makes sense, unbound stands the same, for comparison: its bounds are printed and count for
-nothing.
+In some rows unbound is attacked in the same way, for comparison; its bounds are printed only.
 """
 
 from __future__ import annotations
@@ -21,19 +20,22 @@ from siege.lab import NODE, UNBOUND, Lab, finished, pause
 from siege.meddlers import ORDERS, Hostile, Seen
 from siege.rows import ROWS, Found, Row, judged, nothing, table
 
-#: Seconds: quiet, of an attack before the honest are looked at, of them, and until the memory is looked at again.
+#: Seconds without attack; of an attack before honest clients are measured; of the measurement; until memory is measured
+#: again.
 QUIET, LEAD, UNDER, REST = 1.5, 2.0, 4.0, 10.0
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m siege", description="A node under siege, honest clients beside.")
+    parser = argparse.ArgumentParser(
+        prog="python -m siege", description="Attacks on a node, and honest clients meanwhile."
+    )
     names = ", ".join(row.name for row in ROWS)
-    parser.add_argument("--rows", metavar="NAMES", help=f"which, separated by commas: {names}")
-    parser.add_argument("--seconds", type=float, default=UNDER, help="that the honest are looked at (%(default)g)")
-    parser.add_argument("--rest", type=float, default=REST, help="until the memory is looked at again (%(default)g)")
+    parser.add_argument("--rows", metavar="NAMES", help=f"rows, separated by commas: {names}")
+    parser.add_argument("--seconds", type=float, default=UNDER, help="of the measurement (%(default)g)")
+    parser.add_argument("--rest", type=float, default=REST, help="until memory is measured again (%(default)g)")
     parser.add_argument("--alone", action="store_true", help="without unbound")
-    parser.add_argument("--untimed", action="store_true", help="times are no reason to fail: the machine is busy")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="put the figures here")
+    parser.add_argument("--untimed", action="store_true", help="do not fail because of times, for busy machines")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="file for the figures")
     return parser.parse_args()
 
 
@@ -44,7 +46,7 @@ def chosen(text: str | None) -> Sequence[Row]:
     wanted = [word.strip() for word in text.split(",")]
     unknown = ", ".join(sorted(set(wanted) - set(known)))
     if unknown:
-        raise ChaosError(f"there is no row {unknown}")
+        raise ChaosError(f"unknown row: {unknown}")
     return [known[name] for name in wanted]
 
 
@@ -65,7 +67,7 @@ def besiege(row: Row, server: str, seconds: float, rest: float) -> Found:
 
 
 def endure(row: Row, lab: Lab, seconds: float) -> tuple[Seen, dict[str, dict[str, float]]]:
-    """What the attack saw, and what the honest did meanwhile, or afterwards."""
+    """The results of the attack, and of the honest clients meanwhile or afterwards."""
     seen: Seen = {}
     attack = lab.attack(row.attack, LEAD + seconds, row.number) if row.attack else None
 

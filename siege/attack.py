@@ -1,4 +1,4 @@
-"""One client that means harm: `python -m siege.attack WHAT PORT SECONDS [NUMBER]`. Prints what it saw, as JSON."""
+"""A malicious client: `python -m siege.attack WHAT PORT SECONDS [NUMBER]`. Prints its results as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from itertools import count
 
 from bench.load import query
 
-#: Not the address of the honest.
+#: Another address than that of the honest clients.
 HOST = "127.66.0.1"
 
 
@@ -29,7 +29,7 @@ def _udp(port: int, sockets: int) -> list[socket.socket]:
 
 
 def _tcp(port: int, connections: int) -> list[socket.socket]:
-    """As many as the server takes."""
+    """Open as many connections as the server accepts."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, connections + 100)), hard))
     found = []

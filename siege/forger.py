@@ -1,7 +1,7 @@
-"""Who forges replies of the upstream: from elsewhere, or as another user of the node's host, who can see its ports.
+"""Forges replies of the upstream: from elsewhere, or as another user of the node's host, who can see its ports.
 
-Each question is the forger's own, and slow to be answered: it knows what is asked, and when. Needs the right to send
-under addresses of others (CAP_NET_RAW).
+Each question is asked by the forger and answered slowly, so that it knows what is asked, and when. Needs the right to
+send from other addresses (CAP_NET_RAW).
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from siege.meddlers import ask
 
 HERE = "127.0.0.1"
 FORGED = socket.inet_aton("203.0.113.66")
-#: In a packet: the port that it goes to, and the ID of the DNS message.
+#: Offsets in a packet: the destination port, and the ID of the DNS message.
 PORT, IDENT = 22, 28
 #: Seconds for which replies to a question are forged: the upstream takes a little longer.
 WINDOW = 1.4
-#: Seconds after which only what is slow still waits.
+#: Seconds after which only slow questions are outstanding.
 SETTLED = 0.03
-#: Packets between two looks at what has come of them; packets to each port that is about another question.
+#: Packets between two checks for an answer; packets to each port that belongs to another question.
 BURST, ELSEWHERE = 500, 25
 
 
 class Forger:
-    """Sends replies from whatever address and port it likes."""
+    """Sends replies from arbitrary addresses and ports."""
 
     def __init__(self, server: tuple[str, int]) -> None:
         self.server = server
@@ -54,7 +54,7 @@ class Forger:
 
 
 def forged(asked: bytes) -> bytes:
-    """What is to be believed in answer to a query."""
+    """The forged reply to a query."""
     end = asked.index(b"\0", 12) + 5
     record = b"\xc0\x0c\0\1\0\1\0\0\1\x2c\0\4" + FORGED
     return asked[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + asked[12:end] + record
@@ -65,7 +65,7 @@ Aim = Callable[[Lab, set[int]], Iterator[tuple[int, int]]]
 
 
 def from_elsewhere(lab: Lab, seconds: float) -> dict[str, float]:
-    """Neither port nor ID are known: both are guessed."""
+    """Guess both port and ID."""
     first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
 
     def aim(_: Lab, before: set[int]) -> Iterator[tuple[int, int]]:
@@ -76,7 +76,7 @@ def from_elsewhere(lab: Lab, seconds: float) -> dict[str, float]:
 
 
 def from_this_host(lab: Lab, seconds: float) -> dict[str, float]:
-    """The port is seen, and every ID is tried; other ports get some replies as well, to disturb."""
+    """See the port and try every ID; other ports get some replies as well, as a disturbance."""
     return _forge(lab, seconds, _at_what_is_seen)
 
 
@@ -90,7 +90,7 @@ def _at_what_is_seen(lab: Lab, before: set[int]) -> Iterator[tuple[int, int]]:
 
 
 def _forge(lab: Lab, seconds: float, aim: Aim) -> dict[str, float]:
-    """What came of it: questions whose answer was a forged one, at once or afterwards out of a cache."""
+    """The results: questions with a forged answer, at once or later from a cache."""
     forger = Forger((HERE, lab.upstream))
     names: list[str] = []
     ends = time.monotonic() + seconds
@@ -122,7 +122,7 @@ def _attack(lab: Lab, forger: Forger, name: str, aim: Aim) -> None:
 
 
 def ports_to(port: int) -> set[int]:
-    """Those of UDP sockets of this host that are connected to a port of it."""
+    """The ports of this host's UDP sockets that are connected to a port of it."""
     found = set()
     for line in Path("/proc/net/udp").read_text().splitlines()[1:]:
         words = line.split()

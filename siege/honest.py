@@ -1,8 +1,8 @@
 """Honest clients: `python -m siege.honest PORT SECONDS TAG`. Hits and misses at a steady rate, no query asked twice.
 
-Prints, for each, how many were asked and answered truly within 2 s, and how long that took, as JSON. A reply's time is
-that of its arrival in the kernel: these clients stand for other machines, and how long they wait for a CPU of this one,
-which is besieged, is nobody's business.
+Prints, for each kind, the number of queries, of correct answers within 2 s, and their latencies, as JSON. The time of a
+reply is that of its arrival in the kernel: these clients stand for other machines, so their waiting for a CPU of this
+busy one does not count.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from collections.abc import Iterator
 
 from bench.load import percentile, query
 
-#: A second, each; sockets, so that every worker is asked; hot names; seconds that a client waits.
+#: Queries a second of each kind.
 RATE = {"hits": 400.0, "misses": 100.0}
+#: Sockets, enough to reach every worker; hot names; seconds that a client waits.
 SOCKETS, HOT, PATIENCE = 32, 100, 2.0
 HOST = "127.0.0.1"
-#: What the upstream says, at the end of a reply without EDNS: forged answers count as none.
+#: The end of the upstream's replies without EDNS; forged answers count as missing.
 TRUE = b"\xc0\0\2\1"
-#: Linux's option for the moment at which the kernel got a datagram (socket(7)), and the form of that moment.
+#: Linux's socket option for the arrival time of a datagram in the kernel (socket(7)), and its format.
 SO_TIMESTAMPNS = getattr(socket, "SO_TIMESTAMPNS", 35)
 _MOMENT = struct.Struct("@ll")
 
@@ -46,7 +47,7 @@ def sockets(port: int) -> list[socket.socket]:
 
 
 def warm(port: int) -> None:
-    """Ask each hot name over every socket, until the last answers: every worker has them then."""
+    """Ask for each hot name over every socket until all are answered, so that all workers have them."""
     for sock in sockets(port):
         with sock:
             for number in range(HOT):
@@ -55,7 +56,7 @@ def warm(port: int) -> None:
 
 
 def questions(tag: str, seconds: float) -> Iterator[tuple[float, str, str]]:
-    """When to ask, counted from the beginning; what kind that is, and the name."""
+    """The time of each query, from the beginning; its kind and name."""
     moments = [(number / rate, kind, number) for kind, rate in RATE.items() for number in range(int(seconds * rate))]
     for moment, kind, number in sorted(moments):
         yield moment, kind, hot_name(random.randrange(HOT)) if kind == "hits" else f"g{number}-{tag}.z{number}.example"
@@ -107,7 +108,7 @@ def read(sock: socket.socket, waiting: dict[tuple[int, int], tuple[float, str]],
 
 
 def arrival(told: list[tuple[int, int, bytes]]) -> float:
-    """When a datagram arrived, in seconds since 1970: by what came with it, or else now."""
+    """When a datagram arrived, in seconds since 1970: by its control message, or else now."""
     for level, kind, data in told:
         if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(data) >= _MOMENT.size:
             seconds, nanoseconds = _MOMENT.unpack_from(data)

@@ -1,4 +1,4 @@
-"""A node of two workers (or unbound with two threads), its upstream and its Redis, on loopback; and what it costs."""
+"""A node of two workers (or unbound with two threads), its upstream and its Redis, on loopback; and its memory."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from siege import honest
 
 WORKERS = 2
 NODE, UNBOUND = "rdnscache", "unbound"
-#: Seconds between two looks at the memory.
+#: Seconds between two measurements of memory.
 LOOK = 0.25
-#: Memory of Redis: as much as the embedded server has.
+#: The memory of Redis, as in the embedded server.
 REDIS_MEMORY = "64mb"
 
 
 class Lab:
-    """One server under siege; `redis_port` is where its Redis is, unless it is given another; `upstream` where it
-    forwards to."""
+    """One server under attack; `redis_port` is the port of its Redis, unless it is given another; `upstream` that of
+    its upstream."""
 
     def __init__(self, kind: str, options: Sequence[str] = ()) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="rdns-siege-"))
@@ -129,7 +129,7 @@ forward-zone:
 
     @contextmanager
     def watched(self) -> Iterator[list[float]]:
-        """The most memory so far, while it lasts."""
+        """A context; yields a list with the maximum memory so far."""
         most, over = [self.memory()], threading.Event()
 
         def look() -> None:
@@ -145,12 +145,12 @@ forward-zone:
             thread.join()
 
     def honest(self, seconds: float, tag: str) -> dict[str, dict[str, float]]:
-        """What honest clients see, for `seconds`."""
+        """The results of honest clients, for `seconds`."""
         words = [sys.executable, "-m", "siege.honest", str(self.port), str(seconds), tag]
         return _json(subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True), seconds + 20)
 
     def attack(self, what: str, seconds: float, number: float) -> subprocess.Popen[str]:
-        """Begin; `finished` has the result."""
+        """Start an attack; `finished` returns its result."""
         words = [sys.executable, "-m", "siege.attack", what, str(self.port), str(seconds), str(number)]
         return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 

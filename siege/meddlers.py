@@ -1,4 +1,4 @@
-"""What is done to a node by other ways than queries: Redis, the admin port, signals. Each returns what it saw."""
+"""Attacks on a node by other ways than queries: Redis, the admin port, signals. Each returns what it saw."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from chaos.cluster import ROOT, wait_for
 from siege.lab import Lab
 
 Seen = dict[str, float]
-#: Seconds that a client of ours waits at most.
+#: Maximum seconds that a client waits.
 PATIENCE = 8.0
 MX = 15
-#: Signals that a supervisor is steered by, to be blocked by who wants to see whether they come.
+#: Signals that steer a supervisor; blocked here, to see whether they arrive.
 ORDERS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -79,7 +79,7 @@ def long_texts(lab: Lab, seconds: float) -> Seen:
 
 
 def admin_port(lab: Lab, seconds: float) -> Seen:
-    """128 connections that say half a request; a look-up of 7 KB; other sites' look-ups."""
+    """128 connections with half a request; a look-up of 7 KB; look-ups from other sites."""
     held = []
     for _ in range(128):
         try:
@@ -105,7 +105,7 @@ def admin_port(lab: Lab, seconds: float) -> Seen:
 
 
 def _status(port: int, path: str, headers: dict[str, str]) -> int:
-    """Of an HTTP request; 0 when there is no answer within 1 s."""
+    """The status of an HTTP request; 0 if there is no answer within 1 s."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
     try:
         connection.request("GET", path, headers=headers)
@@ -117,7 +117,7 @@ def _status(port: int, path: str, headers: dict[str, str]) -> int:
 
 
 def noise(lab: Lab, seconds: float) -> Seen:
-    """20 MB of messages that are none, beside odd datagrams."""
+    """20 MB of invalid messages, and odd datagrams meanwhile."""
     attack = lab.attack("odd", seconds, 3000)
     with lab.redis() as client:
         junk = b"9-9 " + b"\xff{" * 10_000
@@ -159,7 +159,7 @@ def many_events(lab: Lab, seconds: float) -> Seen:
 
 
 def held_claims(lab: Lab, seconds: float) -> Seen:
-    """The claims of 20 names are held by nobody, renewed every 0.15 s; the names are asked."""
+    """Hold the claims of 20 names without a leader, renewed every 0.15 s, and ask for the names."""
     names = [f"g{number}-{time.monotonic_ns()}.claims.test" for number in range(20)]
     over = threading.Event()
 
@@ -182,7 +182,7 @@ def held_claims(lab: Lab, seconds: float) -> Seen:
 
 
 class Hostile:
-    """A server where Redis should be, that answers everything with one thing."""
+    """A server in place of Redis that sends the same reply to everything."""
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
@@ -218,7 +218,7 @@ def _hello(data: bytes) -> bytes:
 
 
 def odd_values(lab: Lab, seconds: float) -> Seen:
-    """An entry that says it lives for 115 days; members of the cluster with escapes and figures that are none."""
+    """An entry with a TTL of 115 days; members of the cluster with escapes and invalid numbers."""
     name = "g-long.values.test"
     question = query(name)[12:]
     wire = b"\0\0\x81\x80\0\1\0\1\0\0\0\0" + question + b"\xc0\x0c\0\1\0\1\0\x98\x96\x7f\0\4\xc0\0\2\x63"
@@ -240,7 +240,7 @@ def odd_values(lab: Lab, seconds: float) -> Seen:
 
 
 def orders(lab: Lab, seconds: float) -> Seen:
-    """Orders to reload; then the supervisor is killed, its workers are ours, and whom they signal is seen."""
+    """Send orders to reload; then kill the supervisor, adopt its workers, and see which processes they signal."""
     ids = iter(range(1, 10_000))
 
     def order(count: int, event: str) -> None:
@@ -252,7 +252,7 @@ def orders(lab: Lab, seconds: float) -> Seen:
     for _ in range(10):
         order(100, "reload")
         time.sleep(max(ends - time.monotonic(), 0) / 10)
-    time.sleep(max(ends + 3 - time.monotonic(), 0))  # until the honest have their figures
+    time.sleep(max(ends + 3 - time.monotonic(), 0))  # until the honest clients are done
     obeyed, workers = lab.said("nothing to change"), lab.workers()
     libc = ctypes.CDLL(None)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -280,7 +280,7 @@ def parent(pid: int) -> int:
 
 
 def hang_worker(lab: Lab, seconds: float) -> Seen:
-    """A worker is stopped (SIGSTOP): how long until another is there instead."""
+    """Stop a worker (SIGSTOP): seconds until another one replaces it."""
     workers = lab.workers()
     os.kill(workers[0], signal.SIGSTOP)
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The rows of a siege: what is done, and the bounds that have to hold."""
+"""The rows of a siege: the attacks, and the bounds that have to hold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Clients = dict[str, dict[str, float]]
 
 @dataclass
 class Found:
-    """What one row did to one server. Memory in MiB: before, at the peak, and some time after."""
+    """The results of one row for one server. Memory in MiB: before, at the peak, and some time after."""
 
     row: str
     text: str
@@ -26,7 +26,7 @@ class Found:
     broken: list[str] = field(default_factory=list)
 
 
-#: What is wrong, in a few words, if anything is; the second argument says whether times count as well.
+#: Returns what is wrong, if anything; the second argument says whether times count as well.
 Judge = Callable[[Found, bool], Sequence[str]]
 
 
@@ -34,23 +34,23 @@ Judge = Callable[[Found, bool], Sequence[str]]
 class Row:
     name: str
     text: str
-    #: A client's attack and its number, or what is done otherwise.
+    #: An attack by a client and its number, or an attack by other means.
     attack: str = ""
     number: float = 0
     meddler: Meddler | None = None
-    #: Whether unbound can be asked to stand the same.
+    #: Whether unbound can be attacked in the same way.
     beside: bool = False
-    #: Whether the honest ask only once the meddler is done.
+    #: Whether honest clients are measured only once the meddler is done.
     afterwards: bool = False
     judge: Judge = lambda found, timed: ()
-    #: Of honest misses, and hits, how many have to be answered; MiB that may be used more, at the peak and after.
+    #: The shares of honest misses and hits that have to be answered; MiB by which memory may grow, at the peak and after.
     misses: float = 0.99
     hits: float = 0.99
     peak: float = 96
     after: float = 64
-    #: What a hostile Redis says to everything.
+    #: The reply of a hostile Redis to everything.
     redis: bytes = b""
-    #: What the node is told beside.
+    #: Further options of the node.
     options: Sequence[str] = ()
 
 
@@ -66,7 +66,7 @@ def _quick_hits(found: Found, timed: bool) -> Sequence[str]:
 
 
 def _steady_hits(found: Found, timed: bool) -> Sequence[str]:
-    """L1 is not forgotten over and over: then hits would be misses."""
+    """L1 is not flushed all the time: then hits would be misses."""
     late = found.under["hits"]["p99"]
     return [f"p99 of hits {late:.0f} ms"] if timed and late > 10 else ()
 
@@ -151,7 +151,7 @@ def judged(row: Row, found: Found, timed: bool) -> list[str]:
 
 
 def nothing(row: Row, server: str) -> Found:
-    """What there is to say when it went wrong before anything could be measured."""
+    """The results if it failed before anything was measured."""
     told = {"asked": 0.0, "answered": 0.0, "p50": 0.0, "p99": 0.0, "worst": 0.0}
     clients = {"hits": told, "misses": told}
     return Found(row.name, row.text, server, clients, clients, (0.0, 0.0, 0.0), {})
@@ -162,7 +162,7 @@ HEADS = ("what is done", "server", "hits", "p50 / p99 / worst ms", "misses", "th
 
 
 def table(found: Sequence[Found]) -> str:
-    """In Markdown."""
+    """The results as a table in Markdown."""
     lines = [HEADS, tuple("---" for _ in HEADS)]
     for each in found:
         cells = [each.text, each.server]

@@ -1,4 +1,4 @@
-"""The upstream of a siege: `python -m siege.upstream PORT`. What it says is in the first letter of a name.
+"""The upstream of a siege: `python -m siege.upstream PORT`. The first letter of a name determines the answer.
 
 g   an address, 10 ms later            x   nothing, ever
 n   NXDOMAIN, at once                  s   an address, 1.5 s later
@@ -18,13 +18,13 @@ import time
 DELAY = {"g": 0.01, "s": 1.5}
 _RECORD = b"\xc0\x0c\0\1\0\1\0\0\1\x2c\0\4\xc0\0\2\1"
 _SOA = b"\0\0\6\0\1\0\0\0\x3c\0\x16\0\0" + struct.pack("!5I", 1, 3600, 600, 86400, 60)
-#: A name as long as one can be, of octets that take four characters each as text.
+#: A name of maximum length, of octets that take four characters each as text.
 _ODD = (b"\x3f" + b"\xff" * 63) * 3 + b"\x3d" + b"\xff" * 61 + b"\0"
 TCP_ONLY = "bp"
 
 
 def big(question: bytes) -> tuple[int, bytes]:
-    """How many records, and they."""
+    """The number of records, and the records."""
     return 3700, b"".join(_RECORD[:12] + bytes((192, 0, number >> 8, number & 255)) for number in range(3700))
 
 
@@ -37,7 +37,7 @@ def pointers(question: bytes) -> tuple[int, bytes]:
 
 
 def reply(query: bytes, stream: bool) -> bytes | None:
-    """What to say to a query, or None: nothing."""
+    """The reply to a query; None for no reply."""
     kind = chr(query[13] | 32)
     end = 12
     while query[end]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import struct
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,10 +22,10 @@ import pytest
 from support import ExecutedNode, Node, RedisServer, Upstream, addresses, answer, ask, attached, wait_for
 from support.network import apart
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+from siege.forger import IDENT, PORT, Forger, forged
 
-from siege.forger import IDENT, PORT, Forger, forged  # noqa: E402
+ROOT = Path(__file__).parent.parent
+
 
 #: Forged replies for each question.
 MANY = 100_000

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import clean_env
 
+from chaos import names, rows, soak
+
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
 
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
 
-from chaos import names, rows, soak  # noqa: E402
 
 ROWS = ["worker", "redis", "rubbish", "late", "partition", "old-redis", "clone", "sick"]
 

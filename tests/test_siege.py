@@ -13,15 +13,14 @@ from typing import Any
 import pytest
 from support import clean_env, wait_for
 
+from bench.load import query
+from rdnscache.dns.wire import parse_reply
+from siege import honest, rows, upstream
+
 #: About processes and commands, not about the two forms of the hot modules.
 pytestmark = pytest.mark.once
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-from bench.load import query  # noqa: E402
-from rdnscache.dns.wire import parse_reply  # noqa: E402
-from siege import honest, rows, upstream  # noqa: E402
 
 
 def besiege(tmp_path: Path, names: str) -> list[dict[str, Any]]:

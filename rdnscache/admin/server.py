@@ -66,8 +66,8 @@ class Busy(Exception):
 class Gate:
     """Admits a number of callers at a time; further ones are refused, not queued."""
 
-    def __init__(self, places: int) -> None:
-        self._free = places
+    def __init__(self, slots: int) -> None:
+        self._free = slots
 
     @contextmanager
     def inside(self) -> Iterator[None]:

@@ -213,8 +213,8 @@ def _long(view: View) -> list[str]:
     asked = f"from {view.source}{route}, asked by {view.node}" + (f" at {view.stored}" if view.key else "")
     lines = [view.question, f"  {view.rcode}, {times}, {asked}"]
     lines += [f"  {line}" for line in view.answer]
-    places = [f"{each['node']}.{each['worker']} ({each.get('state')}, {each.get('ttl_left')} s)" for each in view.l1]
-    lines.append(f"  L1: {', '.join(sorted(places, key=natural)) or 'in no worker'}")
+    workers = [f"{each['node']}.{each['worker']} ({each.get('state')}, {each.get('ttl_left')} s)" for each in view.l1]
+    lines.append(f"  L1: {', '.join(sorted(workers, key=natural)) or 'in no worker'}")
     return lines
 
 

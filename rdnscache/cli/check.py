@@ -15,9 +15,9 @@ CODES = {"ok": 0, "note": 0, "risky": 1, "wrong": 2}
 
 
 @click.command("check-redis")
-@click.argument("place", metavar="[URL]", default="")
+@click.argument("redis_url", metavar="[URL]", default="")
 @redis_options
-def check_redis(place: str, url: str | None, prefix: str, as_json: str) -> None:
+def check_redis(redis_url: str, url: str | None, prefix: str, as_json: str) -> None:
     """Check whether the Redis at URL is suitable: version, memory, permissions, latency, clocks, and who else has
     access.
 
@@ -27,7 +27,7 @@ def check_redis(place: str, url: str | None, prefix: str, as_json: str) -> None:
     from rdnscache.operator.audit import judge_all, worst
     from rdnscache.operator.probe import examine
 
-    findings = list(judge_all(examine(find_redis(place or url), prefix)))
+    findings = list(judge_all(examine(find_redis(redis_url or url), prefix)))
     if as_json:
         echo_json([asdict(finding) for finding in findings], as_json)
     else:

@@ -67,8 +67,8 @@ def nodes(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
     from rdnscache.store.steering import WorkerId
 
     def find(redis: Any, known: Any, end: float) -> Iterator[str]:
-        for place in redis.execute_command("ZREVRANGE", known.nodes, 0, 2 * PORTION):
-            worker = WorkerId.parse(place.decode("utf-8", "replace"))
+        for member in redis.execute_command("ZREVRANGE", known.nodes, 0, 2 * PORTION):
+            worker = WorkerId.parse(member.decode("utf-8", "replace"))
             if worker is not None and worker.node.startswith(begun):
                 yield worker.node
 
@@ -88,7 +88,7 @@ def _found(
     ctx: click.Context, find: Callable[[Any, Any, float], Iterator[str]], fits: Callable[[str], bool]
 ) -> list[str]:  # fmt: skip
     """What is found in Redis within the time limit, without duplicates; nothing when it is away or refuses."""
-    from rdnscache.operator.places import connect, redis_errors, some_primary
+    from rdnscache.operator.redis_clients import connect, redis_errors, some_primary
     from rdnscache.redis_url import parse
     from rdnscache.store.contract import Names
 

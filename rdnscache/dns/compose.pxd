@@ -15,6 +15,6 @@ cpdef bytes opt_record(Query query, int ede, int rcode=*)
 cdef int _entry_ede(Entry entry, int age) except? -2
 
 @cython.locals(
-    size=Py_ssize_t, places=list, index=Py_ssize_t, at=Py_ssize_t, out=bytearray, source=Py_ssize_t, place=Py_ssize_t
+    size=Py_ssize_t, offsets=list, index=Py_ssize_t, at=Py_ssize_t, out=bytearray, source=Py_ssize_t, offset=Py_ssize_t
 )
 cdef bytes _rotated(bytes tail, Entry entry, int qtype, int ident)

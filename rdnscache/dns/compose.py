@@ -83,19 +83,19 @@ def _rotated(tail: bytes, entry: Entry, qtype: int, ident: int) -> bytes:
     if qtype not in (A, AAAA):
         return tail
     size = 4 if qtype == A else 16
-    places: list[int] = []
+    offsets: list[int] = []
     for index in range(0, 2 * entry.ancount, 2):
         at = entry.ttls[index] << 8 | entry.ttls[index + 1]
         if tail[at - 4] == 0 and tail[at - 3] == qtype and tail[at + 5] == size:
-            places.append(at + 6)
-    if len(places) < 2 or ident % len(places) == 0:
+            offsets.append(at + 6)
+    if len(offsets) < 2 or ident % len(offsets) == 0:
         return tail
     out = bytearray(tail)
-    source = ident % len(places)
-    for place in places:
-        at = places[source]
-        out[place : place + size] = tail[at : at + size]
-        source = source + 1 if source + 1 < len(places) else 0
+    source = ident % len(offsets)
+    for offset in offsets:
+        at = offsets[source]
+        out[offset : offset + size] = tail[at : at + size]
+        source = source + 1 if source + 1 < len(offsets) else 0
     return bytes(out)
 
 

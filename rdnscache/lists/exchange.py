@@ -14,8 +14,8 @@ from rdnscache.lists.shelf import Shelf
 from rdnscache.lists.sources import ListSource
 from rdnscache.operator.entries import Browser
 from rdnscache.operator.members import Members
-from rdnscache.operator.places import redis_errors
 from rdnscache.operator.policy_orders import PolicyOrders
+from rdnscache.operator.redis_clients import redis_errors
 from rdnscache.policy.compiled_list import MOST_OCTETS, read_compiled
 from rdnscache.policy.list_version import Version, newer
 from rdnscache.store.policy_document import PolicyDocument, fetch_key, part_key

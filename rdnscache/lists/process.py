@@ -111,15 +111,15 @@ class Librarian:
 
     def _read(self, held: Held) -> None:
         """A file, when it has changed."""
-        stamp = Stamp.of(held.source.place)
+        stamp = Stamp.of(held.source.location)
         if stamp is not None and stamp == held.stamp:
             return None
         try:
-            with open_list(held.source.place) as file:
+            with open_list(held.source.location) as file:
                 version = self._kept(held, file, _modified(stamp, held.version))
         except (ConfigError, SourceError, OSError) as error:
             return self._problem(held, str(error))
-        if Stamp.of(held.source.place) != stamp:
+        if Stamp.of(held.source.location) != stamp:
             return None  # it is being written
         held.stamp, held.problem = stamp, ""
         if held.version is None or version.modified > held.version.modified:
@@ -137,7 +137,7 @@ class Librarian:
                 with text:
                     held.version = self._kept(held, text, time.time(), digest_of_zone(text, self.breathe))
         except (SourceError, OSError) as error:
-            self._problem(held, f"{held.source.place} {error}")
+            self._problem(held, f"{held.source.location} {error}")
 
     @property
     def calls(self) -> bool:
@@ -154,7 +154,7 @@ class Librarian:
             held.next_fetch = now + LOOK
             return None
         try:
-            fetched = fetch(held.source.place, "" if first else held.tag, self.breathe)
+            fetched = fetch(held.source.location, "" if first else held.tag, self.breathe)
             if fetched.file is not None:
                 with fetched.file as file:
                     version = self._kept(held, file, time.time())
@@ -167,7 +167,7 @@ class Librarian:
             if self.exchange is not None:
                 self.exchange.fetch_again(held.source, pause)
             stays = "there is none yet" if first else "the present version stays in use"
-            return self._problem(held, f"{held.source.place} {error}; {stays}")
+            return self._problem(held, f"{held.source.location} {error}; {stays}")
         held.tag, held.failures, held.problem = fetched.tag, 0, ""
         held.next_fetch = now + (LOOK if self.exchange is not None else self.refresh)
         if self.exchange is not None:
@@ -179,7 +179,7 @@ class Librarian:
         source = held.source
         digest = digest or digest_of(source.kind, file, self.breathe)
         if not self._usable(digest):
-            facts = ListFacts(source.kind, source.place)
+            facts = ListFacts(source.kind, source.location)
             try:
                 chunks, key = chunks_of(file, self.breathe), os.urandom(KEY_OCTETS)
                 data = compile_text(chunks, facts, key, self.breathe, not source.transferred)
@@ -257,11 +257,11 @@ def version_of(digest: str, modified: float, shelf: Shelf) -> Version:
 
 def _tell(source: ListSource, facts: ListFacts) -> None:
     """Log the number of names, and lines that were not understood."""
-    log.info("%s list %s: %d %s", source.kind, source.place, facts.names, "rules" if source.kind == RPZ else "names")
+    log.info("%s list %s: %d %s", source.kind, source.location, facts.names, "rules" if source.kind == RPZ else "names")
     if facts.refused:
         first = facts.remarks[0]
         log.warning("%s list %s: lines skipped: %d, the first is line %d: %s (`rdnscache policy check` shows them)",
-                    source.kind, source.place, facts.refused, first.line, first.reason)  # fmt: skip
+                    source.kind, source.location, facts.refused, first.line, first.reason)  # fmt: skip
 
 
 def run_lists(

@@ -113,26 +113,26 @@ class Shelf:
 
 def find_directory(wanted: str) -> Path:
     """The directory for lists: the configured one, or the usual place for such files. Raises ConfigError."""
-    places = [wanted] if wanted else _usual_places()
+    folders = [wanted] if wanted else _usual_folders()
     reason = ""
-    for place in places:
-        path = Path(place)
+    for folder in folders:
+        path = Path(folder)
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             found = path.stat()
         except OSError as error:
-            reason = reason or f"{place}: {error.strerror}"
+            reason = reason or f"{folder}: {error.strerror}"
             continue
         if not os.access(path, os.W_OK | os.X_OK) or not path.is_dir():
-            reason = reason or f"{place} cannot be written"
+            reason = reason or f"{folder} cannot be written"
         elif not wanted and (found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022):
-            reason = reason or f"other users can write to {place}"
+            reason = reason or f"other users can write to {folder}"
         else:
             return path
     raise ConfigError(f"there is no directory for lists: {reason}; choose one with --list-dir")
 
 
-def _usual_places() -> list[str]:
+def _usual_folders() -> list[str]:
     """Candidates: the directory systemd passes to a service, the system's one for services, and the user's."""
     state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

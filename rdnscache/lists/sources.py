@@ -28,20 +28,20 @@ class ListSource:
     """A list in the configuration: `block`, `pass` or `rpz`, and a file or a URL."""
 
     kind: str
-    place: str
+    location: str
 
     @property
     def word(self) -> str:
         """Its name among the nodes."""
-        return f"{self.kind} {self.place}"
+        return f"{self.kind} {self.location}"
 
     @property
     def web(self) -> bool:
-        return self.place.startswith(WEB)
+        return self.location.startswith(WEB)
 
     @property
     def transferred(self) -> bool:
-        return self.place.startswith(SCHEME)
+        return self.location.startswith(SCHEME)
 
     @property
     def local(self) -> bool:
@@ -51,19 +51,19 @@ class ListSource:
     @property
     def name(self) -> str:
         """Its name in origins of entries, without spaces."""
-        last = self.place.partition("?")[0].rstrip("/").rpartition("/")[2]
-        return "_".join((last or self.place).split())
+        last = self.location.partition("?")[0].rstrip("/").rpartition("/")[2]
+        return "_".join((last or self.location).split())
 
 
 def sources_of(config: Config) -> tuple[ListSource, ...]:
     """The lists, in order of precedence."""
-    places = ((BLOCK, config.block), (PASS, config.pass_), (RPZ, [source.place for source in config.rpz]))
-    return tuple(dict.fromkeys(ListSource(kind, place) for kind, given in places for place in given))
+    locations = ((BLOCK, config.block), (PASS, config.pass_), (RPZ, [source.location for source in config.rpz]))
+    return tuple(dict.fromkeys(ListSource(kind, location) for kind, given in locations for location in given))
 
 
 def transfers_of(config: Config) -> dict[str, RpzSource]:
     """The transferred zones, by the names of their lists among the nodes."""
-    return {ListSource(RPZ, each.place).word: each for each in config.rpz if each.server is not None}
+    return {ListSource(RPZ, each.location).word: each for each in config.rpz if each.server is not None}
 
 
 def all_sources(config: Config) -> tuple[ListSource, ...]:
@@ -138,8 +138,8 @@ def check(sources: tuple[ListSource, ...]) -> None:
     for source in sources:
         if not source.local:
             continue
-        with open_list(source.place) as file:
+        with open_list(source.location) as file:
             try:
                 next(chunks_of(file, lambda: None), b"")
             except SourceError as error:
-                raise ConfigError(f"{source.place} {error}") from None
+                raise ConfigError(f"{source.location} {error}") from None

@@ -29,9 +29,9 @@ def adopt(config: Config, handed: Handover, environ: MutableMapping[str, str] = 
         environ.pop(name, None)
     called = names.split(":")
     for number in range(int(count[:9])):
-        place = _place(_FIRST + number, called[number] if number < len(called) else "", config)
-        handed.sockets.setdefault(place, []).append(_FIRST + number)
-        handed.given[place] = handed.given.get(place, 0) + 1
+        label = _label(_FIRST + number, called[number] if number < len(called) else "", config)
+        handed.sockets.setdefault(label, []).append(_FIRST + number)
+        handed.given[label] = handed.given.get(label, 0) + 1
     problem = misfit(handed.given, config)
     if problem:
         raise ConfigError(problem)
@@ -47,17 +47,17 @@ def misfit(given: Mapping[str, int], config: Config) -> str:
     }
     if config.admin is not None and config.admin.port:
         most[left_as("admin", "tcp", 0, config.admin)] = 1
-    for place, count in given.items():
-        _, transport, address = place.split(" ", 2)
+    for label, count in given.items():
+        _, transport, address = label.split(" ", 2)
         where = f"{address} ({transport.upper()})"
-        if place not in most:
+        if label not in most:
             return f"systemd passes a socket for {where}, which is not an address of --listen or --admin"
-        if count > most[place]:
-            return f"systemd passes {count} sockets for {where}, but only {most[place]} can be served: one per worker"
+        if count > most[label]:
+            return f"systemd passes {count} sockets for {where}, but only {most[label]} can be served: one per worker"
     return ""
 
 
-def _place(fd: int, name: str, config: Config) -> str:
+def _label(fd: int, name: str, config: Config) -> str:
     """What a passed socket is for, by its address. Raises ConfigError for one that is not for DNS or HTTP."""
     told = f"socket {name!r:.100} of systemd" if name else f"socket {fd} of systemd"
     try:

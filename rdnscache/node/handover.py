@@ -26,11 +26,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.
 
 @dataclass(slots=True)
 class Handover:
-    """What is handed over: descriptors of sockets by place, process IDs of children by number."""
+    """What is handed over: descriptors of sockets by label, process IDs of children by number."""
 
     sockets: dict[str, list[int]] = field(default_factory=dict)
     workers: list[int] = field(default_factory=list)
-    #: By place, how many of its sockets are from systemd; these come first.
+    #: By label, how many of its sockets are from systemd; these come first.
     given: dict[str, int] = field(default_factory=dict)
     #: The embedded server and the path of its socket.
     server: int = 0
@@ -47,20 +47,20 @@ class Handover:
     #: Zones to flush in the cluster once the next image is at work.
     zones: list[str] = field(default_factory=list)
 
-    def leave(self, place: str, sockets: Iterable[socket.socket]) -> None:
-        self.sockets[place] = [sock.fileno() for sock in sockets]
+    def leave(self, label: str, sockets: Iterable[socket.socket]) -> None:
+        self.sockets[label] = [sock.fileno() for sock in sockets]
 
-    def take(self, place: str) -> list[socket.socket]:
-        """Take over the sockets for a place."""
-        found = [socket.socket(fileno=fd) for fd in self.sockets.pop(place, [])]
+    def take(self, label: str) -> list[socket.socket]:
+        """Take over the sockets for a label."""
+        found = [socket.socket(fileno=fd) for fd in self.sockets.pop(label, [])]
         for sock in found:
             sock.set_inheritable(False)
         return found
 
     def close(self) -> None:
         """Close the sockets that nobody has taken."""
-        for place in list(self.sockets):
-            for sock in self.take(place):
+        for label in list(self.sockets):
+            for sock in self.take(label):
                 sock.close()
 
 

@@ -42,14 +42,14 @@ def bind_slots(
     tcp: list[list[socket.socket]] = [[] for _ in range(workers)]
     bound = []
     for number, address in enumerate(addresses):
-        places = [left_as(kind, transport, number, address) for transport in ("udp", "tcp")]
-        left = [handed.take(place) for place in places]
+        labels = [left_as(kind, transport, number, address) for transport in ("udp", "tcp")]
+        left = [handed.take(label) for label in labels]
         first = next((old[0] for old in left if old), None)
         where = Address(address.host, first.getsockname()[1]) if first is not None else _free_address(address)
         bound.append(where)
         kinds = (socket.SOCK_DGRAM, socket.SOCK_STREAM)
-        for sockets, old, sort, place in zip((udp, tcp), left, kinds, places, strict=True):
-            given = old[: handed.given.get(place, 0)]
+        for sockets, old, sort, label in zip((udp, tcp), left, kinds, labels, strict=True):
+            given = old[: handed.given.get(label, 0)]
             for worker in range(workers):
                 sockets[worker].append(old.pop(0) if old else _one_more(where, sort, given, worker))
             for sock in old:

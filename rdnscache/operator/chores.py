@@ -15,7 +15,7 @@ from rdnscache.operator.announcer import Announcer
 from rdnscache.operator.entries import Browser
 from rdnscache.operator.flush import Flush
 from rdnscache.operator.members import Members
-from rdnscache.operator.places import redis_errors
+from rdnscache.operator.redis_clients import redis_errors
 from rdnscache.store.alone import HELD, by_one
 from rdnscache.store.contract import Names
 from rdnscache.store.scope import Scope

@@ -13,7 +13,7 @@ from typing import Any
 
 from rdnscache.breath import Breathe, go_on
 from rdnscache.errors import StoreDown
-from rdnscache.operator.places import redis_errors, some_primary
+from rdnscache.operator.redis_clients import redis_errors, some_primary
 from rdnscache.store.complaint import sentence
 from rdnscache.store.resp import MORE, Push, Reader
 

@@ -20,7 +20,7 @@ from rdnscache.dns.wire import parse_reply
 from rdnscache.errors import StoreDown
 from rdnscache.operator import pages
 from rdnscache.operator.counting import SAMPLE, SIGNED_SAMPLE, Counts, count
-from rdnscache.operator.places import connect, has_slots, line, primaries, redis_errors, slotted, some_primary
+from rdnscache.operator.redis_clients import connect, has_slots, line, primaries, redis_errors, slotted, some_primary
 from rdnscache.operator.snapshot_lines import Stored
 from rdnscache.printable import printable
 from rdnscache.redis_url import parse
@@ -127,14 +127,14 @@ class Browser:
         With `search` all keys are scanned if there may be further entries whose keys cannot be derived.
         """
         self._look()
-        places = self._places(name)
-        if places is None and search:
+        likely = self._likely_keys(name)
+        if likely is None and search:
             for each in kinds or ("",):
                 yield from self.find(glob_escape(name_text(name)), each)
             return
         found = (
             key
-            for key in (guesses(self.names, name, ()) if places is None else places)
+            for key in (guesses(self.names, name, ()) if likely is None else likely)
             if not kinds or _type_of(key) in kinds
         )
         while keys := list(dict.fromkeys(islice(found, PAGE))):
@@ -147,7 +147,7 @@ class Browser:
             if held:
                 yield from self._views(held)
 
-    def _places(self, name: bytes) -> Sequence[str] | None:
+    def _likely_keys(self, name: bytes) -> Sequence[str] | None:
         """The keys that entries of a name may have; None when not all can be derived."""
         with redis_errors():
             if has_slots(self.redis):

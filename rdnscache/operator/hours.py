@@ -8,7 +8,7 @@ from typing import Any
 from rdnscache.breath import go_on
 from rdnscache.hour import COLUMNS, STEP, STEPS, read_steps
 from rdnscache.metrics import BOUNDS, RCODES
-from rdnscache.operator.places import redis_errors
+from rdnscache.operator.redis_clients import redis_errors
 from rdnscache.operator.told import number
 from rdnscache.operator.traffic import percentiles
 from rdnscache.outcomes import LAYERS

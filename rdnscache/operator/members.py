@@ -13,7 +13,7 @@ from rdnscache.dns.names import name_text
 from rdnscache.endpoint import LONGEST
 from rdnscache.errors import StoreDown
 from rdnscache.operator.ear import Ear
-from rdnscache.operator.places import has_slots, line, redis_errors
+from rdnscache.operator.redis_clients import has_slots, line, redis_errors
 from rdnscache.printable import natural
 from rdnscache.store.contract import EVENTS_KEPT, LOOK, MEMBER_TTL, SILENCE, Names
 from rdnscache.store.foreign_json import LONGEST_REPORT
@@ -121,8 +121,8 @@ class Members:
             with redis_errors():
                 self._redis.delete(self._names.node(worker_id))
                 self._redis.zrem(self._names.nodes, worker_id)
-                for place in _budgets(each.told):
-                    self._redis.hdel(self._names.budget(place), f"{each.node}.{each.worker}")
+                for server in _budgets(each.told):
+                    self._redis.hdel(self._names.budget(server), f"{each.node}.{each.worker}")
         return len(workers)
 
     def announce(self, told: Mapping[str, str | int]) -> str:
@@ -227,9 +227,9 @@ def _budgets(told: Mapping[str, Any]) -> Iterator[str]:
     """The servers with a budget of which a worker reports to have a share."""
     upstreams = told.get("upstreams")
     for each in upstreams[:MOST_UPSTREAMS] if isinstance(upstreams, list) else ():
-        place = each.get("place") if isinstance(each, dict) else None
-        if isinstance(place, str) and len(place) <= LONGEST:
-            yield place
+        server = each.get("place") if isinstance(each, dict) else None
+        if isinstance(server, str) and len(server) <= LONGEST:
+            yield server
 
 
 def _held(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from rdnscache.dns.wire import TCP_SIZE
 from rdnscache.errors import StoreDown
-from rdnscache.operator.places import line
+from rdnscache.operator.redis_clients import line
 from rdnscache.store.complaint import sentence
 from rdnscache.store.connection import packed
 

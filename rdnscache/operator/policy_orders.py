@@ -11,8 +11,8 @@ from rdnscache.errors import ConfigError
 from rdnscache.operator.announcer import Announcer
 from rdnscache.operator.entries import Browser
 from rdnscache.operator.members import Members
-from rdnscache.operator.places import redis_errors
 from rdnscache.operator.proof import Proof
+from rdnscache.operator.redis_clients import redis_errors
 from rdnscache.store.policy_document import (
     LONGEST_DOCUMENT,
     REPLACE,

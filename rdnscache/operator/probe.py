@@ -20,7 +20,7 @@ from redis.retry import Retry
 from rdnscache.errors import RdnscacheError
 from rdnscache.operator.audit import SETTINGS, Command, Facts, needed, unneeded
 from rdnscache.operator.entries import TIMEOUT
-from rdnscache.operator.places import primaries
+from rdnscache.operator.redis_clients import primaries
 from rdnscache.operator.redis_py import client
 from rdnscache.redis_url import Login, RedisUrl, parse
 from rdnscache.store.complaint import sentence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rdnscache.errors import StoreDown
-from rdnscache.operator.places import primaries, redis_errors
+from rdnscache.operator.redis_clients import primaries, redis_errors
 from rdnscache.operator.told import number, word
 from rdnscache.store.complaint import may_not
 

@@ -29,7 +29,7 @@ from rdnscache.files import unpacked
 from rdnscache.kernel import cpus, die_with_parent
 from rdnscache.operator.entries import Browser
 from rdnscache.operator.pages import Row
-from rdnscache.operator.places import has_slots, line, redis_errors
+from rdnscache.operator.redis_clients import has_slots, line, redis_errors
 from rdnscache.operator.snapshot_lines import LONGEST_LINE, LineReader, Stored, lines
 from rdnscache.store.complaint import sentence
 from rdnscache.store.contract import VERSION

@@ -50,14 +50,14 @@ def is_private(address: bytes) -> bool:
 def addresses_in(entry: Entry) -> Iterator[bytes]:
     """The addresses in the answer section: of A and AAAA, and the hints of SVCB and HTTPS."""
     tail = entry.tail
-    for rtype, at, size in places(entry):
+    for rtype, at, size in offsets(entry):
         if (rtype == A and size == 4) or (rtype == AAAA and size == 16):
             yield tail[at : at + size]
         elif rtype in (SVCB, HTTPS):
             yield from _hints(tail[at : at + size])
 
 
-def places(entry: Entry) -> Iterator[tuple[int, int, int]]:
+def offsets(entry: Entry) -> Iterator[tuple[int, int, int]]:
     """The type of each record in the answer section, and where its data are in the tail: offset and size."""
     tail, ttls = entry.tail, entry.ttls
     for index in range(0, 2 * entry.ancount, 2):

@@ -87,7 +87,9 @@ def without_types(entry: Entry, types: frozenset[int]) -> tuple[bytes, str] | No
     if entry.rcode != NOERROR or not entry.ancount:
         return None
     if asked in types:
-        return _without_answer(entry, asked) if any(rtype == asked for rtype, _, _ in addresses.places(entry)) else None
+        return (
+            _without_answer(entry, asked) if any(rtype == asked for rtype, _, _ in addresses.offsets(entry)) else None
+        )
     hints = {_HINTS[rtype] for rtype in types if rtype in _HINTS}
     if asked in (SVCB, HTTPS) and hints:
         return _without_hints(entry, asked, frozenset(hints))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rdnscache.dns.entry import Entry
 from rdnscache.dns.question import VARIANT_CD, VARIANT_DO, qtype, variant
 from rdnscache.dns.wire import AAAA, NOERROR, SERVFAIL, TCP_SIZE, A, Reply, read_u32
-from rdnscache.policy.addresses import is_private, masks, places, within
+from rdnscache.policy.addresses import is_private, masks, offsets, within
 from rdnscache.policy.draft import Draft
 from rdnscache.policy.plain_records import plain_records, records_plainly, reply_of
 
@@ -141,7 +141,7 @@ class Dns64:
 
 
 def _addresses(entry: Entry) -> list[bytes]:
-    return [entry.tail[at : at + size] for rtype, at, size in places(entry) if rtype == AAAA and size == 16]
+    return [entry.tail[at : at + size] for rtype, at, size in offsets(entry) if rtype == AAAA and size == 16]
 
 
 def _negative_ttl(entry: Entry) -> int:

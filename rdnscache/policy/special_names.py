@@ -107,7 +107,7 @@ class SpecialAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _SpecialZone:
     """A zone of a set."""
 
     zone: bytes
@@ -130,7 +130,7 @@ class SpecialNames:
     dns64: Dns64 | None = None
 
     _own: Zones[bool] = field(init=False)
-    _places: Zones[_Place | None] = field(init=False)
+    _special_zones: Zones[_SpecialZone | None] = field(init=False)
     _records: dict[tuple[bytes, int], tuple[bytes, ...]] = field(init=False)
     #: Names that exist since there is something at or below them.
     _parents: set[bytes] = field(init=False)
@@ -138,11 +138,11 @@ class SpecialNames:
     def __post_init__(self) -> None:
         own = list(self.own)
         self._own = Zones(False, dict.fromkeys(own, True))
-        places = {place.zone: place for name in self.sets for place in _places(name, _SETS[name])}
+        specials = {special.zone: special for name in self.sets for special in _special_zones(name, _SETS[name])}
         if self.dns64 is not None:
-            places |= {place.zone: place for place in _places("ipv4only.arpa", _IPV4_ONLY)}
-        closed = [place.zone for place in places.values() if place.kind != _EMPTY]
-        self._places = Zones(None, places, closed)
+            specials |= {special.zone: special for special in _special_zones("ipv4only.arpa", _IPV4_ONLY)}
+        closed = [special.zone for special in specials.values() if special.kind != _EMPTY]
+        self._special_zones = Zones(None, specials, closed)
         self._records = dict(_RECORDS)
         if self.dns64 is not None:
             self._records |= _records_of_ipv4_only(self.dns64)
@@ -151,7 +151,7 @@ class SpecialNames:
     @property
     def ends(self) -> tuple[bytes, ...]:
         """How all names end that are in a zone, or are those of addresses."""
-        return (*self._places.ends, _ARPA)
+        return (*self._special_zones.ends, _ARPA)
 
     def of(self, key: bytes) -> SpecialAnswer | None:
         """The answer to a question; None when it has to be asked as usual."""
@@ -159,13 +159,13 @@ class SpecialNames:
         if found is not None:
             return found
         name = qname(key)
-        place = self._places.of(key)
-        if (place is None and (self.single or not _is_host(name, qtype(key)))) or self._own.of(key):
+        special = self._special_zones.of(key)
+        if (special is None and (self.single or not _is_host(name, qtype(key)))) or self._own.of(key):
             return None
-        if place is None:
+        if special is None:
             reply = empty_zone(key, name, self._is_there(name), SINGLE_LABEL_TTL)
             return SpecialAnswer(reply.wire, f"special={SINGLE_LABEL}")
-        return SpecialAnswer(self._answer(key, name, place), f"special={place.name}")
+        return SpecialAnswer(self._answer(key, name, special), f"special={special.name}")
 
     def _translated(self, key: bytes) -> SpecialAnswer | None:
         """The name of an IPv6 address that is made of another is an alias of that one's (RFC 6147 section 5.3.1)."""
@@ -177,22 +177,26 @@ class SpecialNames:
     def _is_there(self, name: bytes) -> bool:
         return name in self._parents or (self.exists is not None and self.exists(name))
 
-    def _answer(self, key: bytes, name: bytes, place: _Place) -> bytes:
-        found = self._records.get((place.zone if place.kind == _SAME else name, qtype(key)))
+    def _answer(self, key: bytes, name: bytes, special: _SpecialZone) -> bytes:
+        found = self._records.get((special.zone if special.kind == _SAME else name, qtype(key)))
         if found is not None:
             return _positive(key, found)
-        if place.kind == _EMPTY and name == place.zone and qtype(key) == NS:
+        if special.kind == _EMPTY and name == special.zone and qtype(key) == NS:
             return _positive(key, (name,))
-        exists = place.kind in (_SILENT, _SAME) or (place.kind == _EMPTY and name == place.zone) or self._is_there(name)
-        wire = empty_zone(key, place.zone, exists).wire
-        if place.kind == _EMPTY and name == place.zone and qtype(key) == SOA:
+        exists = (
+            special.kind in (_SILENT, _SAME)
+            or (special.kind == _EMPTY and name == special.zone)
+            or self._is_there(name)
+        )
+        wire = empty_zone(key, special.zone, exists).wire
+        if special.kind == _EMPTY and name == special.zone and qtype(key) == SOA:
             return wire[:6] + b"\0\1\0\0" + wire[10:]  # the record is asked for
         return wire
 
 
-def _places(name: str, zones: dict[str, str]) -> Iterator[_Place]:
+def _special_zones(name: str, zones: dict[str, str]) -> Iterator[_SpecialZone]:
     for zone, kind in zones.items():
-        yield _Place(parse_name(zone), kind, name)
+        yield _SpecialZone(parse_name(zone), kind, name)
 
 
 def _is_host(name: bytes, rtype: int) -> bool:
