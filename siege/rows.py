@@ -43,7 +43,7 @@ class Row:
     #: Whether honest clients are measured only once the meddler is done.
     afterwards: bool = False
     judge: Judge = lambda found, timed: ()
-    #: The shares of honest misses and hits that have to be answered; MiB by which memory may grow, at the peak and after.
+    #: The shares of honest misses and hits that must be answered; MiB by which memory may grow, at the peak and after.
     misses: float = 0.99
     hits: float = 0.99
     peak: float = 96

@@ -51,7 +51,7 @@ def test_what_is_older_than_its_sources_is_found(checkout: Path, changed: str, w
 def test_what_is_left_of_a_module_is_found(checkout: Path) -> None:
     """A module that was renamed leaves something behind that would still be imported."""
     (checkout / "rdnscache" / f"gone{SUFFIX}").touch()
-    assert outdated(checkout) == [f"rdnscache/gone{SUFFIX} is of no module that is compiled: delete it"]
+    assert outdated(checkout) == [f"rdnscache/gone{SUFFIX} belongs to no compiled module: delete it"]
 
 
 def test_tests_are_refused(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Real parts for the tests: upstreams, nodes, Redis servers, clients. Nothing here is a stand-in for our own code."""
+"""Real parts for the tests: upstreams, nodes, Redis servers, clients. Nothing here replaces code of the project."""
 
 from .admin import get, numbers, page_status, request, status_of, watched
 from .load import Load, SteadyLoad, above_one, address_of, asked_at_once, steady_load, telling, until_shared

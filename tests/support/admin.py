@@ -1,4 +1,4 @@
-"""What a node serves at its admin port."""
+"""Requests to a node's admin port."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def numbers(port: int) -> dict[str, float]:
 def request(
     port: int, path: str, headers: dict[str, str] | None = None, method: str = "GET", body: Any = None
 ) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of a reply; a body that is no text is sent as JSON."""
+    """Status, headers and body of a reply; a body that is not a string is sent as JSON."""
     link = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     link.request(method, path, body if body is None or isinstance(body, str) else json.dumps(body), headers or {})
     with link.getresponse() as reply:

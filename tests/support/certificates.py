@@ -28,7 +28,7 @@ class Certificate:
     pin: str
 
     def server(self, protocols: tuple[str, ...] = (), client_ca: Path | None = None) -> ssl.SSLContext:
-        """For a server that has it."""
+        """The TLS context of a server with this certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate, self.key)
         if protocols:
@@ -40,7 +40,7 @@ class Certificate:
 
 
 class Authority:
-    """Signs certificates, into a folder."""
+    """Signs certificates and writes them to a folder."""
 
     def __init__(self, folder: Path, name: str = "ca") -> None:
         self._folder = folder
@@ -51,7 +51,7 @@ class Authority:
         self.file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
 
     def sign(self, *names: str, days: int = 2, alone: bool = False) -> Certificate:
-        """A certificate for host names and addresses, valid from yesterday for `days`; `alone`: signed by itself."""
+        """A certificate for host names and addresses, valid from yesterday for `days`; `alone`: self-signed."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         made = self._make(subject, key, names, days, alone)

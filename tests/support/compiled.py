@@ -1,4 +1,4 @@
-"""What is compiled beside the sources, and whether it is still what they say."""
+"""The compiled modules beside the sources, and whether they are up to date."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .processes import ROOT
 
 
 def modules(root: Path = ROOT) -> dict[str, str]:
-    """The modules that are compiled and the suffix of what from, as setup.py lists them."""
+    """The compiled modules and the suffixes of their sources, as setup.py lists them."""
     tree = ast.parse((root / "setup.py").read_text())
     lists = (node.value for node in tree.body if isinstance(node, ast.Assign) and "COMPILED" in ast.unparse(node))
     found: dict[str, str] = ast.literal_eval(next(lists))
@@ -22,14 +22,14 @@ def modules(root: Path = ROOT) -> dict[str, str]:
 
 
 def outdated(root: Path = ROOT) -> list[str]:
-    """What was compiled and is older than what it was compiled from, or of no module: a sentence for each."""
+    """A sentence for each compiled file that is older than its sources, or belongs to no module."""
     listed = {Path(name.replace(".", "/")): suffix for name, suffix in modules(root).items()}
     found = []
     for path in sorted((root / "rdnscache").rglob("*.so")):
         suffix = next(each for each in EXTENSION_SUFFIXES if path.name.endswith(each))
         module = path.relative_to(root).with_name(path.name.removesuffix(suffix))
         if module not in listed:
-            found.append(f"{path.relative_to(root)} is of no module that is compiled: delete it")
+            found.append(f"{path.relative_to(root)} belongs to no compiled module: delete it")
             continue
         sources = {root / module.with_suffix(listed[module]), *_declarations(root / module.with_suffix(".pxd"), root)}
         newer = sorted(source for source in sources if source.stat().st_mtime > path.stat().st_mtime)
@@ -40,13 +40,13 @@ def outdated(root: Path = ROOT) -> list[str]:
 
 
 def refuse_outdated(root: Path = ROOT) -> None:
-    """End the tests where they would be about other sources than these."""
+    """End the tests if compiled modules are not up to date."""
     if os.environ.get("RDNSCACHE_PURE", "0") in ("", "0") and (found := outdated(root)):
         pytest.exit("\n".join(found), returncode=pytest.ExitCode.USAGE_ERROR)
 
 
 def _declarations(path: Path, root: Path) -> set[Path]:
-    """A `.pxd`, if it is there, and all of ours that it takes types from."""
+    """A `.pxd`, if it exists, and all of ours that it cimports from."""
     found: set[Path] = set()
     waiting = [path]
     while waiting:

@@ -1,4 +1,4 @@
-"""What a cache holds, as tests see it."""
+"""The content of a cache, for tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def held(cache: Cache) -> list[Entry]:
 
 
 def same(one: Entry | None, other: Entry | None) -> bool:
-    """Whether both tell the same reply of the same moment; or neither is there."""
+    """Whether two entries have the same reply and time; or both are None."""
     if one is None or other is None:
         return one is other
     return all(getattr(one, name) == getattr(other, name) for name in ("key", "stored", "ttl", "tail", "origin"))

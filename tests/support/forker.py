@@ -1,8 +1,8 @@
-"""A process that has imported all of rdnscache, and forks what it is asked for: a command, or a node.
+"""A process that has imported all of rdnscache, and forks commands and nodes on request.
 
-Imports take half a second of CPU for each command and one for each node, and tests run hundreds. What is forked is a
-process of its own, with the arguments, files, variables and exit code it would have had; `processes.Forked` talks to
-it. Workers of such a node patch what gevent patches as they always do, only after the imports instead of before.
+Imports take half a second of CPU for each command and one for each node, and tests run hundreds of them. A forked
+process has the same arguments, files, variables and exit code as an executed one; `processes.Forked` is its client.
+The only difference: workers of such a node apply gevent's patches after the imports instead of before.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PATCHES = ("events", "local", "select", "selectors", "signal", "socket", "ssl", 
 
 
 def main() -> None:
-    """Serve the socket that is our stdin, until nobody is at the other end."""
+    """Serve the socket that is our stdin, until the other end is closed."""
     for module in pkgutil.walk_packages(rdnscache.__path__, "rdnscache."):
         if module.name != "rdnscache.__main__":
             import_module(module.name)
@@ -58,7 +58,7 @@ def leave(code: str | int | None) -> None:
 
 
 def patch_late(patch_all: Callable[[], object] = monkey.patch_all) -> None:
-    """What a worker does first; here redis-py holds on to what it has imported by name, which has to be replaced."""
+    """Apply gevent's patches; names that redis-py has imported already are replaced too."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", monkey.MonkeyPatchWarning)  # that ssl is there: for the sake of redis.asyncio
         patch_all()
@@ -103,12 +103,12 @@ def serve(control: socket.socket) -> bool:
 def tell(where: int, number: int) -> None:
     try:
         os.write(where, b"%d\n" % number)
-    except BrokenPipeError:  # who asked does not wait any longer
+    except BrokenPipeError:  # the client has gone
         pass
 
 
 def become(asked: dict[str, object], files: list[int]) -> None:
-    """Take over what a command is given when it is executed."""
+    """Set up what an executed command would find: files, variables, arguments."""
     words, env = asked["words"], asked["env"]
     assert isinstance(words, list) and isinstance(env, dict)
     for number, each in enumerate(files):

@@ -1,4 +1,4 @@
-"""The server's end of HTTP/2: requests one by one, and whatever a test wants to be said to them."""
+"""The server's end of HTTP/2: requests one by one, and any responses that a test wants."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Http2Peer:
             yield request
 
     def hear(self) -> bool:
-        """Take what the client says next; False when it has closed, or is angry."""
+        """Read the client's next data; False if it has closed, or sent an error."""
         try:
             data = self._sock.recv(65536)
             events = self.http.receive_data(data)
@@ -76,7 +76,7 @@ class Http2Peer:
         self.http.send_headers(stream, fields + [(name.replace("_", "-"), value) for name, value in more.items()])
 
     def body(self, stream: int, data: bytes, end: bool = True) -> None:
-        """As far and as fast as the client lets it through; the rest of it is not sent when the client gives up."""
+        """Send data as far as flow control allows; the rest is not sent if the client gives up."""
         while stream in self.http.streams and not self.http.streams[stream].closed:
             size = min(len(data), self.http.local_flow_control_window(stream), self.http.max_outbound_frame_size)
             if size or not data:
@@ -99,7 +99,7 @@ class Http2Peer:
             self.answer(stream, query)
 
     def hear_out(self) -> None:
-        """Read to the end, and say nothing."""
+        """Read to the end without responding."""
         while self.hear():
             pass
 
@@ -111,7 +111,7 @@ class Http2Peer:
         self._sock.sendall(data)
 
     def goaway(self, last: int, code: int = 0) -> None:
-        """GOAWAY, without the end that h2 makes of it: more answers may follow (RFC 9113 section 6.8)."""
+        """Send GOAWAY without closing the h2 connection: more answers may follow (RFC 9113 section 6.8)."""
         self.raw(frame(7, 0, 0, last.to_bytes(4, "big") + code.to_bytes(4, "big")))
 
 

@@ -1,4 +1,4 @@
-"""Clients that never stop asking, and what is counted of them."""
+"""Clients that ask continuously, and their counters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .waiting import wait_for
 
 
 def address_of(name: str) -> str:
-    """What the upstream says of a name: an address made from it, so that a mixed up answer shows."""
+    """The address of a name, derived from it, so that a wrong answer is noticed."""
     number = crc32(name.lower().encode())
     return f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
@@ -32,9 +32,9 @@ def telling(query: dns.message.Message, transport: str) -> dns.message.Message:
 
 
 class Load:
-    """Clients that ask for new names, the same at every port at once, so many a second, until told to stop.
+    """Clients that ask for new names at a steady rate, each at all ports at once, until they are stopped.
 
-    A client waits 2 s for its reply, and asks twice again from the same socket.
+    A client waits 2 s for its reply, and asks twice more from the same socket.
     """
 
     def __init__(self, ports: Sequence[int], names_a_second: float, label: str = "load") -> None:
@@ -58,7 +58,7 @@ class Load:
         self.stop()
 
     def stop(self) -> None:
-        """Ask no more, and wait for those that are open."""
+        """Stop asking, and wait for outstanding queries."""
         self._stopping.set()
         self._thread.join(15)
         assert not self._thread.is_alive()
@@ -155,7 +155,7 @@ class SteadyLoad:
             self.answered += 1
 
     def finish(self) -> None:
-        """Send no more; wait until everything is answered, or 5 s."""
+        """Stop sending; wait until everything is answered, for 5 s at most."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -175,13 +175,13 @@ def steady_load(port: int) -> Iterator[SteadyLoad]:
 
 
 def above_one(upstream: Upstream, label: str) -> int:
-    """Upstream queries beyond one for each question, of names that begin so."""
+    """Upstream queries beyond one for each question, for names with a prefix."""
     with upstream.lock:
         return sum(count - 1 for (name, _), count in upstream.counts.items() if name.startswith(label))
 
 
 def until_shared(nodes: Sequence[Node], upstream: Upstream, names: Iterator[str], seconds: float = 20) -> float:
-    """How long it takes until a cold name, asked at every node at once, costs one upstream query again."""
+    """Seconds until a cold name that all nodes are asked for at once costs one upstream query again."""
     started = time.monotonic()
 
     def shared() -> bool:

@@ -1,4 +1,4 @@
-"""DNS messages, by dnspython: questions asked, and answers as upstreams give them."""
+"""DNS messages by dnspython: queries, and replies of upstreams."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def ask(
 
 
 def rcode_of(port: int, name: str, rtype: str = "A", rdclass: str = "IN", host: str = "127.0.0.1") -> str:
-    """What a server that is being started answers with, or nothing: where nobody listens yet, this is known at once."""
+    """The RCODE of a server that is being started; empty if there is no reply, at once if nobody listens yet."""
     query = dns.message.make_query(name, rtype, rdclass)
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
         try:
-            sock.connect((host, port))  # or the kernel would not tell that there is nobody
+            sock.connect((host, port))  # so that the kernel reports that nobody listens
             return dns.rcode.to_text(dns.query.udp(query, host, 0.5, port, sock=sock).rcode())
         except (dns.exception.Timeout, OSError):
             return ""
@@ -107,7 +107,7 @@ def default_handler(query: dns.message.Message, transport: str) -> Reply:
 
 
 def refusing(query: dns.message.Message, transport: str) -> dns.message.Message:
-    """A handler that refuses whatever it is asked."""
+    """A handler that refuses all queries."""
     return failure(query, dns.rcode.REFUSED)
 
 

@@ -1,4 +1,4 @@
-"""A network of one's own, for tests that flood ports or send under addresses of others."""
+"""Network namespaces, for tests that flood ports or send from other addresses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 
 
 def _leave() -> None:
-    """Give the calling thread, and all that it starts, a network that has nothing but loopback."""
+    """Move the calling thread, and all that it starts, to a network namespace with loopback only."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -28,7 +28,7 @@ def _leave() -> None:
 
 
 def apart(test: Callable[..., None]) -> Callable[..., None]:
-    """Run a test in a network of its own; where that is not allowed, it is skipped."""
+    """Run a test in a network namespace of its own; it is skipped if that is not allowed."""
 
     @wraps(test)
     def run(*args: Any, **named: Any) -> None:

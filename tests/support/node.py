@@ -53,7 +53,7 @@ class Node:
             words += ["--listen", address]
         for address in upstreams:
             words += ["--upstream", address]
-        # fewer CPUs than processes make Redis and upstreams slow: that is not what most tests are about
+        # with fewer CPUs than processes Redis and upstreams are slow, which is not the subject of most tests
         patience = {"RDNSCACHE_REDIS_BUDGET": "2", "RDNSCACHE_UPSTREAM_RETRY_MIN": "0.25"}
         extra = {"XDG_RUNTIME_DIR": str(self.folder)} | patience | (env or {})
         self._log = self.folder / "log"
@@ -79,7 +79,7 @@ class Node:
         return rcode_of(self.port, "id.server", "TXT", "CH", self.host) != ""
 
     def log(self) -> str:
-        """What it has printed so far, stdout and stderr."""
+        """Its output so far, stdout and stderr."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def children(self) -> list[int]:
@@ -100,7 +100,7 @@ class Node:
         return self.process.wait(seconds)
 
     def kill(self) -> None:
-        """Whatever it takes."""
+        """End it by all means."""
         children = self.children() if self.process.poll() is None else []
         self.process.kill()
         for pid in children:
@@ -121,13 +121,13 @@ class Node:
 
 
 class ExecutedNode(Node):
-    """One that begins as people have it, for tests about processes themselves."""
+    """A node that is executed, as people do it, for tests about processes."""
 
     executed = True
 
 
 def attached(node: Node, times: int = 1) -> bool:
-    """Whether its workers have attached to Redis so many times in all."""
+    """Whether its workers have attached to Redis this many times in all."""
     return node.log().count("attached to Redis") >= times
 
 
@@ -172,7 +172,7 @@ def members(url: str) -> list[dict[str, Any]]:
 
 
 def wait_until_at_work(node: Node, workers: int) -> None:
-    """Clients enough, each from a port of its own, that every worker has one of them; all are answered."""
+    """Ask from so many ports that every worker gets a query; all are answered."""
     with ExitStack() as stack:
         clients = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(20 * workers)]
         for client in clients:
@@ -184,5 +184,5 @@ def wait_until_at_work(node: Node, workers: int) -> None:
 
 
 def fill_all_workers(node: Node, name: str, wanted: str) -> None:
-    """Until 40 clients in a row, each from a port of its own, get the same answer: all workers have it in L1."""
+    """Ask until 40 clients in a row, each from a port of its own, get the same answer: all workers have it in L1."""
     wait_for(lambda: {answer_of(node.port, name) for _ in range(40)} == {wanted})

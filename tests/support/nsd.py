@@ -97,12 +97,12 @@ class Nsd:
         new.rename(self.folder / "zone")
 
     def _later(self) -> float:
-        """A moment after that of the file before: whoever looks at times must see that it is another one."""
+        """Set a later modification time than that of the previous file, so that the change is noticed."""
         file = self.folder / "zone"
         return file.stat().st_mtime + 2 if file.exists() else (self.folder.stat().st_mtime - 1000)
 
     def publish(self, text: str) -> None:
-        """Have it serve another version of the zone."""
+        """Make it serve another version of the zone."""
         self._write(text)
         self.process.send_signal(signal.SIGHUP)
 

@@ -70,7 +70,7 @@ PEERS = [
 
 @dataclass(frozen=True)
 class Peer:
-    """Its ports, for UDP and TCP, TLS, and HTTPS; and the file of who has signed its certificate."""
+    """Its ports for UDP and TCP, TLS, and HTTPS; and the file of the CA of its certificate."""
 
     plain: int
     tls: int
@@ -78,7 +78,7 @@ class Peer:
     ca: Path
 
     def url(self, scheme: str) -> str:
-        """As an upstream: it has to be dns.example."""
+        """Its URL as an upstream with the name dns.example."""
         if scheme in ("udp", "tcp"):
             return f"{scheme}://127.0.0.1:{self.plain}"
         port, path = (self.tls, "") if scheme == "tls" else (self.https, "/dns-query")
@@ -89,7 +89,7 @@ class Peer:
 def peer(
     program: str, folder: Path, *names: str, days: int = 2, alone: bool = False, configuration: str = ""
 ) -> Iterator[Peer]:
-    """A server with a certificate for dns.example, or for `names`, that is over in `days`, or signed by itself."""
+    """A server with a certificate for dns.example, or for `names`, which expires in `days`, or is self-signed."""
     authority = Authority(folder)
     made = authority.sign(*names or ("dns.example",), days=days, alone=alone)
     found = Peer(free_port(), free_port(), free_port(), authority.file)

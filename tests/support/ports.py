@@ -1,4 +1,4 @@
-"""Ports for servers, which no other process of the tests is about to take."""
+"""Free ports for servers, which no other process of the tests takes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import socket
 import sys
 from collections import deque
 
-#: Claims of the ports given last. A server has long had its port when its claim makes way for another one.
+#: Claims of the latest ports. A server has bound its port long before its claim is dropped for another one.
 _claims: deque[socket.socket] = deque(maxlen=128)
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 free for UDP and TCP, outside of the range the kernel takes client ports from."""
+    """A port of 127.0.0.1 free for UDP and TCP, outside the range of ephemeral ports."""
     while True:
         port = random.SystemRandom().randrange(15000, 32000)
         if _is_free(port) and _claim(port):
@@ -30,7 +30,7 @@ def _is_free(port: int) -> bool:
 
 
 def _claim(port: int) -> bool:
-    """By an abstract socket named after it: the kernel gives it to one process, and frees it when that one ends."""
+    """Claim a port by an abstract socket named after it, which only one process can bind, until it ends."""
     if sys.platform != "linux":
         return True
     claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

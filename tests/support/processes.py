@@ -1,4 +1,4 @@
-"""Commands run, and processes looked at."""
+"""Running commands, and information about processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def clean_env(extra: dict[str, str] | None = None) -> dict[str, str]:
-    """Our environment without rdnscache's variables (but the form under test stays), and with `extra`."""
+    """Our environment without rdnscache's variables, except for the form under test, and with `extra`."""
     kept = ("RDNSCACHE_PURE",)
     env = {name: value for name, value in os.environ.items() if name in kept or not name.startswith("RDNSCACHE_")}
     return env | (extra or {})
@@ -37,7 +37,7 @@ def alive(pid: int) -> bool:
 
 
 def _state(pid: int | str) -> tuple[str, int]:
-    """The letter that says what a process does, and its parent; of one that is gone, as of one that is dead."""
+    """The state letter of a process, and its parent; for one that is gone as for a dead one."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
             state, parent = stat.read().rpartition(b")")[2].split()[:2]
@@ -49,7 +49,7 @@ def _state(pid: int | str) -> tuple[str, int]:
 def run(
     *words: str, env: dict[str, str] | None = None, stdin: str = "", timeout: float = 60
 ) -> subprocess.CompletedProcess[str]:
-    """What any program says and how it ends, run where the project lies."""
+    """The output and exit code of any program, run in the project's folder."""
     return subprocess.run(
         words, input=stdin, capture_output=True, text=True, timeout=timeout, env=env, cwd=ROOT, check=False
     )
@@ -58,9 +58,9 @@ def run(
 def command(
     *words: str, env: dict[str, str] | None = None, stdin: str = "", timeout: float = 60
 ) -> subprocess.CompletedProcess[str]:
-    """The same of a command of rdnscache, with no variable of its own but those in `env`.
+    """The output and exit code of a command of rdnscache, whose only variables are those in `env`.
 
-    It is forked from a process that has imported what it needs, unless `env` says how Python or its form begins.
+    It is forked from a process that has imported what it needs, unless `env` has variables for Python or the form.
     """
     if not forkable(env or {}):
         return run(sys.executable, "-m", "rdnscache", *words, env=clean_env(env), stdin=stdin, timeout=timeout)
@@ -115,7 +115,7 @@ class Forked:
 
     def send_signal(self, number: signal.Signals) -> None:
         if self.poll() is None:
-            with suppress(ProcessLookupError):  # it ended this moment
+            with suppress(ProcessLookupError):  # it has just ended
                 os.kill(self.pid, number)
 
     def kill(self) -> None:

@@ -1,4 +1,4 @@
-"""Tests that are marked `pure` start no process and speak to nobody: `make quick` runs them."""
+"""Enforces that tests marked `pure`, which `make quick` runs, start no process and use no network."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ sys.addaudithook(_look)
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """What is not pure is an error in the meantime."""
+    """A context in which impure events are errors."""
     global _guarding  # noqa: PLW0603
     _guarding = True
     try:

@@ -13,7 +13,7 @@ from .ports import free_port
 
 
 class QuicServer:
-    """`script(protocol, stream, message)` is called in the server's thread for each message that has come whole.
+    """`script(protocol, stream, message)` is called in the server's thread for each complete message.
 
     With `http`, messages are the bodies of HTTP/3 requests; `protocol.http` answers them, `heads` has their headers.
     """
@@ -23,10 +23,10 @@ class QuicServer:
         self.script, self.port, self.http = script, free_port(), http
         self.heads: list[dict[bytes, bytes]] = []
         self.connections: list[Any] = []
-        #: Whether each of them took up an earlier session.
+        #: Whether each of them resumed an earlier session.
         self.resumed: list[bool] = []
         self._made = Authority(folder).sign(name, "127.0.0.1", days=days, alone=True)
-        #: Who signs its certificate, which is itself, and the pin of its key.
+        #: Its self-signed certificate as a CA, and the pin of its key.
         self.ca, self.pin = self._made.certificate, self._made.pin
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()

@@ -50,16 +50,16 @@ class RedisCluster:
     def _replicates(self, primary: int) -> bool:
         try:
             return bool(self.clients[3].execute_command("CLUSTER", "REPLICATE", self.ids[primary]))
-        except Exception:  # it has not been met yet
+        except Exception:  # it is not known yet
             return False
 
     def _state(self, client: Any) -> tuple[bool, int]:
-        """Whether a node thinks all is well, and how many replicas it knows."""
+        """Whether a node considers the cluster healthy, and how many replicas it knows."""
         replicas = sum(len(row) - 3 for row in client.execute_command("CLUSTER", "SLOTS"))
         return b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO"), replicas
 
     def owner(self, key: bytes) -> int:
-        """Which primary has a key."""
+        """The primary that has a key."""
         return min(key_slot(key) * 3 // 16384, 2)
 
     def move(self, slot: int, keys: list[bytes], source: int, target: int) -> None:
@@ -78,6 +78,6 @@ class RedisCluster:
 def running_cluster(binary: str | None, replicated: int) -> Iterator[RedisCluster]:
     """With a replica of the primary `replicated`."""
     if binary is None:
-        pytest.skip("this server is not here")
+        pytest.skip("this server is not installed")
     with ExitStack() as stack:
         yield RedisCluster(stack, binary, replicated)

@@ -1,4 +1,4 @@
-"""The way to a Redis: cut, delayed, or stood in."""
+"""Relays to a Redis, which can be cut or delayed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Relay:
 
 
 class ChaosRelay:
-    """The relay of chaos.relay, told what to do to those who speak through it."""
+    """The relay of chaos.relay, with its faults as methods."""
 
     def __init__(self, target: int) -> None:
         self.port = free_port()
@@ -66,7 +66,7 @@ class ChaosRelay:
         self._process = subprocess.Popen(words, stdin=subprocess.PIPE, text=True, cwd=ROOT)
 
     def tell(self, words: str) -> None:
-        """An order as chaos.relay knows it."""
+        """Send an order to chaos.relay."""
         assert self._process.stdin is not None
         self._process.stdin.write(words + "\n")
         self._process.stdin.flush()
@@ -84,7 +84,7 @@ class ChaosRelay:
 
 
 def pass_on(source: socket.socket, target: socket.socket) -> None:
-    """Copy from one socket to the other until either ends; then both do."""
+    """Copy from one socket to the other until either is closed; then close both."""
     try:
         while data := source.recv(65536):
             target.sendall(data)

@@ -1,4 +1,4 @@
-"""Real servers of Redis and Valkey, and what is made of several of them."""
+"""Real servers of Redis and Valkey, alone and with sentinels."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def _valkey() -> str | None:
         return None
 
 
-#: The program of each kind, None where it is not here.
+#: The program of each kind; None if it is not installed.
 KINDS = {"valkey": _valkey(), "redis": shutil.which("redis-server")}
 
 
 class RedisServer:
-    """A real server, on a unix socket and a TCP port. It holds nothing on disk."""
+    """A real server, on a Unix socket and a TCP port, without persistence."""
 
     def __init__(self, binary: str | None = None) -> None:
         found = binary or embedded.find_server()
@@ -49,7 +49,7 @@ class RedisServer:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Run it, empty, on the same places as before."""
+        """Run it, empty, on the same socket and port as before."""
         self.socket.unlink(missing_ok=True)
         options = {
             "port": str(self.port),
@@ -88,7 +88,7 @@ class RedisServer:
             self.process = None
 
     def client(self) -> Any:
-        """A client whose answers mypy takes as they are: redis-py says that each may be anything."""
+        """A client typed as Any, because of redis-py's loose return types."""
         return redis.Redis.from_url(self.url)
 
     def __enter__(self) -> Self:
@@ -107,7 +107,7 @@ class Server:
         self.port = port or free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="rdns-"))
         self.binary = binary
-        #: What it is started with, next time; the words of a value are separated by bars.
+        #: The options for its next start; the words of a value are separated by bars.
         self.options = options
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -1,4 +1,4 @@
-"""A server on TCP or TLS that does to each connection what a test says, and queries sent to it from this process."""
+"""A server on TCP or TLS that treats each connection as a test wants, and queries sent to it from this process."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Asked(Query):
 
 
 def turning(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
-    """As `wait_for`, while the hub of this thread goes round."""
+    """As `wait_for`, while the hub of this thread runs."""
     over = time.monotonic() + seconds
     while True:
         found = condition()
@@ -94,14 +94,14 @@ class Peer:
         return [query for query in (self.query() for _ in range(count)) if query is not None]
 
     def answer(self, query: bytes) -> None:
-        """With what is a reply: its ID and question, QR set, no EDNS."""
+        """Answer a query with a reply: its ID and question, QR set, no EDNS."""
         self.send(answering(query))
 
     def send(self, message: bytes) -> None:
         self.sock.sendall(len(message).to_bytes(2, "big") + message)
 
     def drip(self, message: bytes) -> None:
-        """Octet by octet, each in a segment."""
+        """Send data octet by octet, each in a segment."""
         for octet in len(message).to_bytes(2, "big") + message:
             self.sock.sendall(bytes((octet,)))
             time.sleep(0.0002)
@@ -112,12 +112,12 @@ class Peer:
             self.answer(query)
 
     def hear_out(self) -> None:
-        """Read to the end, and say nothing."""
+        """Read to the end without replying."""
         while self.query() is not None:
             pass
 
     def reset(self) -> None:
-        """End it by RST."""
+        """Close the connection by RST."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
 
@@ -175,7 +175,7 @@ class StreamServer:
         with self._lock:
             self._open.add(sock)
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is answered has left before a reset
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # so that answers leave before a reset
             if self._tls is not None:
                 sock = self._tls.wrap_socket(sock, server_side=True)
                 self.resumed += bool(sock.session_reused)

@@ -42,9 +42,9 @@ class Upstream:
         self.port = port or free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.lock = threading.Lock()
-        #: How often each (lower-case name, type) was asked, e.g. ("a.test.", "A"), without what was merely sent again.
+        #: Queries for each (lower-case name, type), e.g. ("a.test.", "A"), without retransmissions.
         self.counts: Counter[tuple[str, str]] = Counter()
-        #: Every query as it came, over UDP or TCP, and where it came from.
+        #: Every query received over UDP or TCP, and its source.
         self.raw: list[bytes] = []
         self.heard: Counter[str] = Counter()
         self._seen: set[tuple[object, ...]] = set()
@@ -100,7 +100,7 @@ class Upstream:
             return self.counts[name.lower(), rtype]
 
     def datagrams(self, name: str = "") -> int:
-        """How many there were, of a name or of all, with those that were merely sent again."""
+        """The number of queries, for a name or all, with retransmissions."""
         with self.lock:
             return self.heard[name.lower()] if name else sum(self.heard.values())
 
@@ -142,7 +142,7 @@ class Upstream:
             question = query.question[0]
         except (dns.exception.DNSException, IndexError):
             return
-        if query.flags & dns.flags.QR:  # a late reply to whoever had this port before
+        if query.flags & dns.flags.QR:  # a late reply to a process that had this port before
             return
         with self.lock:
             same = (source, data[:2], question.name, question.rdtype)  # a port may carry another with the same ID
@@ -183,7 +183,7 @@ class Upstream:
 
 
 def _wire(reply: dns.message.Message, query: dns.message.Message, transport: str) -> bytes:
-    """A reply as octets; over UDP, cut with TC when the client cannot take it."""
+    """A reply as octets; over UDP truncated, with TC, if it is too large for the client."""
     limit = max(query.payload, 512) if transport == "udp" else 65535
     try:
         return reply.to_wire(max_size=limit)

@@ -1,4 +1,4 @@
-"""Waiting for what is to happen, by asking for it again and again."""
+"""Waiting for conditions by polling."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-#: Seconds that a busy machine may take for what usually takes a moment; waiting longer costs nothing where all is well.
+#: Seconds that a busy machine may take for what is usually instant; a longer limit costs nothing if all is well.
 PATIENCE = 20.0
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    """What `condition` returns once it is true; AssertionError when it is not in time.
+    """The value of `condition` once it is true; AssertionError if it is not in time.
 
-    Less than 5 seconds are a bound that the test is about. More are there for busy machines, which may take `PATIENCE`.
+    Less than 5 seconds are a limit that the test is about; longer limits are raised to `PATIENCE` for busy machines.
     """
     if seconds >= 5:
         seconds = max(seconds, PATIENCE)
@@ -28,6 +28,6 @@ def wait_for(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
 
 
 def in_order(*conditions: Callable[[], Any], seconds: float = PATIENCE) -> None:
-    """Wait for one after the other."""
+    """Wait for one condition after the other."""
     for condition in conditions:
         wait_for(condition, seconds)
