@@ -13,8 +13,8 @@ WORKDIR /src
 COPY pyproject.toml setup.py constraints.txt README.md LICENSE ./
 COPY rdnscache rdnscache
 ARG PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST PIP_CERT PIP_DEFAULT_TIMEOUT
-# The build fails where compiling does: a plain form would do its work at a fraction of the speed.
-# constraints.txt holds for what builds as well, which older and newer versions of pip are told in different ways.
+# The build fails if compiling fails: the plain form has a fraction of the speed.
+# constraints.txt applies to build dependencies as well, for which versions of pip have different options.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     python3 -m venv /tools \
     && export PIP_CONSTRAINT=/src/constraints.txt PIP_BUILD_CONSTRAINT=/src/constraints.txt \

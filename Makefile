@@ -33,7 +33,7 @@ help:  ## Show this list
 
 venv: $(VENV_STAMP)  ## Make the virtual environment in .venv
 
-# What is compiled from other sources than these must go first; deploy/checkout.py tells the rest.
+# Outdated compiled modules are deleted first; deploy/checkout.py does the rest.
 serve: $(SERVE_STAMP)  ## Run a node; UPSTREAM="192.0.2.53 198.51.100.53" chooses its upstreams
 	@if test -n "$$RDNSCACHE_PURE" || $(MAKE) --quiet --question compile; then \
 		exec $(BIN)/rdnscache serve $(upstream_options) $(SERVE_OPTIONS); \
@@ -46,14 +46,14 @@ serve: $(SERVE_STAMP)  ## Run a node; UPSTREAM="192.0.2.53 198.51.100.53" choose
 first-answer:  ## Measure how long a fresh checkout takes until its first answer, and until it is compiled
 	$(PYTHON) tests/first_answer.py $(if $(wildcard $(VENV)),--clone)
 
-# Most of a test's time is waiting, so more run at once than there are CPUs. Many start processes, which a busy machine
-# can delay: what fails is run again, by itself, and what fails then, a last time.
+# Tests spend most of their time waiting, so more run at once than there are CPUs. Many start processes, which a busy
+# machine can delay: tests that fail are run again one by one, twice at most.
 TEST_WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 PYTEST := $(BIN)/python -m pytest -q
 TRIED = { $(1) -n $(TEST_WORKERS) --dist worksteal || { echo "once more, what failed:"; $(1) --last-failed; } \
 	|| { echo "and a last time:"; $(1) --last-failed; }; }
-# The first time, test files are translated before that: otherwise each process would translate all of them.
-# Tests that wait for nothing run in the time that the others wait, and delay none of them.
+# The first time, test files are compiled to bytecode before that: otherwise each process would compile all of them.
+# Pure tests run with the lowest priority while the others wait.
 BESIDE = nice -n 19 $(PYTEST) -o cache_dir=.pytest_cache/beside
 TWICE = { $(1) || { echo "once more, what failed:"; $(1) --last-failed; }; }
 PURE_BESIDE = $(call TWICE,$(BESIDE) -m pure) && export RDNSCACHE_PURE=1 && $(call TWICE,$(BESIDE) -m 'pure and not once')

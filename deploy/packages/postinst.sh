@@ -1,7 +1,7 @@
 #!/bin/sh
-# Nothing is started or enabled here: a node wants to be told whom to ask first. One that runs takes the new version
-# without losing a query; one that cannot, says so in its status and goes on.
-# dpkg says `configure` and the version that was there, rpm the number of versions that there are now.
+# Nothing is started or enabled here: a node has to be told its upstreams first. One that runs takes over the new
+# version without losing a query; if it cannot, it says so in its status and goes on.
+# dpkg passes `configure` and the previous version, rpm the number of installed versions.
 set -e
 [ -d /run/systemd/system ] || exit 0
 case "$1:$2" in

@@ -1,6 +1,6 @@
 #!/bin/sh
-# dpkg says `remove`, `purge` or `upgrade`, rpm how many versions are left. Configuration stays until a purge, as do lists
-# that have been fetched.
+# dpkg passes `remove`, `purge` or `upgrade`, rpm the number of versions left. Configuration and fetched lists stay
+# until a purge.
 set -e
 case "$1" in
 remove | purge | 0) ;;

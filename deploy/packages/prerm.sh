@@ -1,5 +1,5 @@
 #!/bin/sh
-# dpkg says `remove` or `upgrade`, rpm how many versions will be left.
+# dpkg passes `remove` or `upgrade`, rpm the number of versions that will be left.
 set -e
 case "$1" in
 remove | 0) ;;

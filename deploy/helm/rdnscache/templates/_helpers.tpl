@@ -160,7 +160,7 @@ labels:
 {{/* What all pods have. */}}
 {{- define "rdnscache.pod" -}}
 automountServiceAccountToken: false
-# Else the variables that a Service brings, RDNSCACHE_…, would be taken for options.
+# Else the variables of a Service, RDNSCACHE_…, would be read as options.
 enableServiceLinks: false
 serviceAccountName: {{ include "rdnscache.serviceAccount" . }}
 {{- with .Values.imagePullSecrets }}
