@@ -52,7 +52,7 @@ cdef class Search:
     @cython.locals(attempt=Attempt)
     cpdef Attempt attempt_at(self, Server server)
     cpdef object begin_round(self, list left, double at)
-    cpdef bint passes_over(self, Server server, double now)
+    cpdef bint pass_over(self, Server server, double now)
     cpdef object use(self, object thrift)
     cpdef object spent(self, Server server)
     cpdef object sent(self, Server server)

@@ -163,7 +163,7 @@ class Search:
         self.rounds += 1
         self.next_at = at
 
-    def passes_over(self, server: Server, now: float) -> bool:
+    def pass_over(self, server: Server, now: float) -> bool:
         """Pass over a resting server if another one has said that there is no answer; returns whether that was done."""
         if not self._said or not server.health.resting or server.health.due(now):
             return False

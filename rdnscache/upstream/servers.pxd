@@ -27,7 +27,7 @@ cdef class Upstreams(Asking):
     @cython.locals(remaining=double, pause=double)
     cpdef object _next_round(self, Search search, double now)
     @cython.locals(last=Attempt)
-    cpdef bint _may_go_on(self, Search search, double now) except -1
+    cpdef bint _go_on_or_put_off(self, Search search, double now) except -1
     @cython.locals(attempt=Attempt)
     cpdef object _note_silence(self, Search search, double now)
     @cython.locals(reply=Reply, server=Server, answer=Reply)

@@ -83,7 +83,7 @@ class Upstreams(Asking):
                     if reply is not None:
                         search.answered = True
                         return reply, attempt.server.host
-                elif search.next_at > now or self._may_go_on(search, now):
+                elif search.next_at > now or self._go_on_or_put_off(search, now):
                     self._note_silence(search, now)
                     if now >= search.deadline or (search.next_at == NEVER and not search.waits()):
                         raise search.failure()
@@ -130,11 +130,11 @@ class Upstreams(Asking):
             if server is None:
                 self._next_round(search, now)
                 return
-            if not search.passes_over(server, now):
+            if not search.pass_over(server, now):
                 self._send(search, server, now, at_once == 1)
                 at_once -= 1
 
-    def _may_go_on(self, search: Search, now: float) -> bool:
+    def _go_on_or_put_off(self, search: Search, now: float) -> bool:
         """Whether the next server may be asked now; if too many are asked early, that is postponed."""
         if search.rounds or search.put_off or not search.open:
             return True
