@@ -98,7 +98,9 @@ class TestLocalRecords:
             joined.append((channel, query))
             return int(JOINED)
 
-        flights: Any = SimpleNamespace(join=join, land=lambda flight, entry, layer: landed.append(entry))
+        flights: Any = SimpleNamespace(
+            join=join, land=lambda flight, entry, layer: landed.append(entry), leads_back=lambda key, flight: False
+        )
         policy: Any = SimpleNamespace(of=lambda asked: verdict)
         flight = Flight(key, 0.0, b"")
         flying = gevent.spawn(Decider(policy, Cache(10, 1 << 20), "n1").decide, flight, flights)
