@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bench import load
 from bench.lab import Figures, Lab, Server
 from bench.rows import Case, Row
-from bench.servers import HERE, OURS, Kind, Place, write_file
+from bench.servers import HERE, OURS, Kind, Setting, write_file
 
 #: Sockets of dnsdist towards the node, 0 for none, and options of the node.
 WAYS = {
@@ -21,13 +21,13 @@ WAYS = {
 def _balancer(node: int, sockets: int) -> Kind:
     """dnsdist in front of a node, without a cache of its own."""
 
-    def command(place: Place) -> list[str]:
-        conf = f"""setLocal('{HERE}:{place.port}')
+    def command(setting: Setting) -> list[str]:
+        conf = f"""setLocal('{HERE}:{setting.port}')
 setACL({{'127.0.0.0/8'}})
 setSecurityPollSuffix('')
 newServer({{address='{HERE}:{node}', checkName='up.bench.', useProxyProtocol=true, sockets={sockets}}})
 """
-        return ["dnsdist", "--supervised", "--disable-syslog", "-C", write_file(place, "dnsdist.conf", conf)]
+        return ["dnsdist", "--supervised", "--disable-syslog", "-C", write_file(setting, "dnsdist.conf", conf)]
 
     return Kind("dnsdist", "dnsdist", "dnsdist", ("dnsdist", "--version"), command)
 

@@ -74,8 +74,8 @@ class Kind:
         return shutil.which(self.program) is not None
 
 
-def write_file(place: Place, name: str, text: str) -> str:
-    path = place.folder / name
+def write_file(setting: Setting, name: str, text: str) -> str:
+    path = setting.folder / name
     path.write_text(text)
     return str(path)
 
@@ -83,7 +83,7 @@ def write_file(place: Place, name: str, text: str) -> str:
 def nsd(setting: Setting) -> list[str]:
     """The authoritative upstream: every name below `bench.` has the address 192.0.2.1 with a TTL of an hour."""
     soa = "@ 3600 IN SOA ns admin 1 3600 600 86400 60\n@ IN NS ns\nns IN A 192.0.2.53\n"
-    write_file(place, "zone", f"$ORIGIN bench.\n$TTL 3600\n{soa}* IN A 192.0.2.1\n")
+    write_file(setting, "zone", f"$ORIGIN bench.\n$TTL 3600\n{soa}* IN A 192.0.2.1\n")
     conf = f"""server:
   ip-address: {HERE}@{setting.port}
   server-count: 1
@@ -103,7 +103,7 @@ zone:
   name: bench.
   zonefile: zone
 """
-    return ["nsd", "-d", "-c", write_file(place, "nsd.conf", conf)]
+    return ["nsd", "-d", "-c", write_file(setting, "nsd.conf", conf)]
 
 
 def redis_server(setting: Setting) -> list[str]:
@@ -170,7 +170,7 @@ forward-zone:
   name: "."
 {forward}
 """
-    return ["unbound", "-d", "-c", write_file(place, "unbound.conf", conf)]
+    return ["unbound", "-d", "-c", write_file(setting, "unbound.conf", conf)]
 
 
 def _dnsmasq(setting: Setting) -> list[str]:
@@ -188,7 +188,7 @@ trust_anchors.remove('.')
 cache.size = 512 * MB
 policy.add(policy.all(policy.FORWARD('{HERE}@{setting.upstream}')))
 """
-    return ["kresd", "-n", "-c", write_file(place, "kresd.conf", conf), str(place.folder)]
+    return ["kresd", "-n", "-c", write_file(setting, "kresd.conf", conf), str(setting.folder)]
 
 
 def _recursor(setting: Setting) -> list[str]:
@@ -216,7 +216,7 @@ setSecurityPollSuffix('')
 {servers}
 getPool(''):setCache(newPacketCache({setting.entries or CACHE}))
 """
-    return ["dnsdist", "--supervised", "--disable-syslog", "-C", write_file(place, "dnsdist.conf", conf)]
+    return ["dnsdist", "--supervised", "--disable-syslog", "-C", write_file(setting, "dnsdist.conf", conf)]
 
 
 def _coredns(setting: Setting) -> list[str]:
@@ -233,7 +233,7 @@ def _coredns(setting: Setting) -> list[str]:
   }}
 }}
 """
-    return ["coredns", "-quiet", "-conf", write_file(place, "Corefile", conf)]
+    return ["coredns", "-quiet", "-conf", write_file(setting, "Corefile", conf)]
 
 
 RDNSCACHE = Kind("rdnscache", sys.executable, "", (sys.executable, "-m", "rdnscache", "--version"), _rdnscache)

@@ -78,7 +78,7 @@ class RedisClaim(Claim):
         if self._keys:
             self._store.leave_following(self._name, self)
         if kind is not None and self._offered and self._store.asks():
-            # we end in the middle, perhaps before Redis has said that we lead: others need not wait for our lease
+            # the flight was interrupted and may hold the lead: release it, so that others need not wait for the lease
             self._token = self._offered
             self.release()
 

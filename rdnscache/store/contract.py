@@ -273,7 +273,7 @@ return #waiting
 )
 
 _NAME_WORD = NAME_WORD.encode()
-#: Stand before a route of a view's own, and before a client subnet, in an entry's key.
+#: Precede the route of a view, and a client subnet, in an entry's key.
 _ROUTE_WORD, _SUBNET_WORD = ":via=", ":ecs="
 #: What is behind the name in the keys of entries met last, by type, class and variant.
 _tails: dict[bytes, bytes] = {}
@@ -301,7 +301,7 @@ class Names:
         self._prefix = prefix
         self.root = f"{prefix}:{version or VERSION}:"
         self._head = f"{self.root}{{".encode()
-        #: What begins the keys that all versions share.
+        #: The beginning of the keys that all versions share.
         self.steering = f"{prefix}:{STEERING}:"
         self.control = f"{self.steering}control".encode()
         self.acks = f"{self.steering}acks".encode()
@@ -364,7 +364,7 @@ class Names:
         return spell(self._head, key, _tail(key) if tail is None else tail)
 
     def wider_entry(self, entry: bytes) -> bytes:
-        """The Redis key of what holds for more than a question, made from that of the question: see `wider_key`."""
+        """The Redis key for `wider_key` of a question, made from the Redis key of the question."""
         return widen(entry, _NAME_WORD)
 
     def words(self, text: str) -> tuple[str, str] | None:

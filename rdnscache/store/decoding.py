@@ -96,7 +96,7 @@ def decode(
     else:
         return None
     least, most = _ttl_range(reply.wire, reply.ttls)
-    if least < ttl:  # ageing would pass zero
+    if least < ttl:  # a TTL would fall below zero
         return None
     ttl_max = limits.ttl_max
     if most > ttl_max:
@@ -168,7 +168,7 @@ def _read_rest(words: bytes) -> Rest | None:
 
 
 def mistimed(info: object, left_ms: object) -> bool:
-    """Whether what `decode` refuses is well formed but for its time left: a clock, or a fill between two reads."""
+    """Whether an entry that `decode` refused has the wrong time left only, as after a fill between two reads."""
     told = _read(info) if isinstance(info, bytes) else None
     if told is None or not isinstance(left_ms, int):
         return False
@@ -176,7 +176,7 @@ def mistimed(info: object, left_ms: object) -> bool:
 
 
 def _answers(key: bytes, reply: Reply) -> bool:
-    """Whether a reply is one to the question of a key; for a name's NXDOMAIN, to one of any type."""
+    """Whether a reply is for the question of a key; if that is a name's NXDOMAIN, for any type."""
     if qtype(key) != _ANY_TYPE:
         return repeats(reply.wire, reply.end, section(key))
     return holds_for_name(reply) and wider_key(reply.question() + b"\0") == section(key) + b"\0"
@@ -193,7 +193,7 @@ def read_wake(message: bytes) -> tuple[bytes, bytes, bytes, bytes | None]:
 
 
 def _ttl_range(wire: bytes, ttls: bytes) -> tuple[int, int]:
-    """The least and the largest TTL of the records."""
+    """The smallest and the largest TTL of the records."""
     least, most = _NO_TTL, 0
     for index in range(0, len(ttls), 2):
         ttl = read_u32(wire, ttls[index] << 8 | ttls[index + 1])

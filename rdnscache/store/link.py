@@ -139,7 +139,7 @@ class Link(Pipe):
         return result  # type: ignore[no-any-return]
 
     def learn(self, seconds: float) -> None:
-        """Redis took `seconds` to answer. A silent one is waited for twice as long as its longest recent time."""
+        """Note that Redis took `seconds` to answer. A silent one is waited for twice its longest recent time."""
         if seconds > self._longest or self._longest > self.budget:
             self._longest = min(max(seconds, self._longest), self.budget)
         self.patience = min(max(2 * self._longest, self.least_patience), self.budget)

@@ -10,7 +10,7 @@ _SUBNET = b":ecs="
 
 
 def pack(command: Sequence[bytes | str | int]) -> bytes:
-    """A command in the form in which Redis reads it: an array of strings."""
+    """A command in wire form (RESP): an array of strings."""
     parts = [b"*%d\r\n" % len(command)]
     for value in command:
         data = value if isinstance(value, bytes) else value.encode() if isinstance(value, str) else b"%d" % value

@@ -92,7 +92,7 @@ class Trust:
         return put_back(ahead)
 
     def believes(self, failure: Entry) -> bool:
-        """Whether a failure that somebody stored would have been ours as well: see `contract`."""
+        """Whether this node would have met a stored failure as well: see `contract`."""
         words = dict([word.split("=", 1) for word in failure.origin.split(" ")])
         asked = self._terms.of(failure.key).upstreams
         return words["node"] == self._node or ("why" in words and words["from"] in asked)
