@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bench import load
 from bench.far import far_redis, round_trip
 from bench.lab import Figures, Lab, Server, redis_url
-from bench.servers import ECHO, OURS, Kind
+from bench.servers import CACHEDB, ECHO, OURS, Kind, shares
 
 Measure = Callable[[Lab, Kind], Figures]
 
@@ -40,6 +40,14 @@ class Row:
 def all_of(measure: Measure, echo: bool = False) -> Callable[[Sequence[Kind], bool], list[Case]]:
     """One case for each server, and the echo server if `echo`."""
     return lambda kinds, _: [Case(kind.name, kind, measure) for kind in kinds if echo or kind is not ECHO]
+
+
+def sharing(measure: Measure) -> Callable[[Sequence[Kind], bool], list[Case]]:
+    """One case for each server that can use Redis."""
+    return lambda kinds, quick: [
+        *ours(measure)(kinds, quick),
+        *(Case(CACHEDB.name, CACHEDB, measure) for kind in kinds if kind.name == CACHEDB.program and shares(CACHEDB)),
+    ]
 
 
 def ours(measure: Measure) -> Callable[[Sequence[Kind], bool], list[Case]]:
@@ -136,9 +144,9 @@ def measure_memory(lab: Lab, kind: Kind) -> Figures:
 
 ROWS = [
     Row("l1-hit", "1,000 hot names over UDP", all_of(measure_hits, echo=True)),
-    Row("l2-hit", "names that another node has stored in Redis", ours(measure_shared_hits), needs_redis=True),
+    Row("l2-hit", "names that another node has stored in Redis", sharing(measure_shared_hits), needs_redis=True),
     Row("miss", "new names, without Redis", all_of(measure_misses)),
-    Row("miss-redis", "the same with Redis: claim and fill", ours(measure_redis_misses), needs_redis=True),
+    Row("miss-redis", "the same with Redis: claim and fill", sharing(measure_redis_misses), needs_redis=True),
     Row("mix", "90 % hot, 10 % cold, without Redis", all_of(measure_mix)),
     Row("tcp-hit", "1,000 hot names over 8 TCP connections", all_of(measure_tcp_hits)),
     Row("memory", "memory per entry", all_of(measure_memory), compared="bytes_per_entry", once=True),

@@ -4,7 +4,8 @@ None logs queries, validates DNSSEC, limits rates or changes socket buffers; all
 row sets another size. dnsmasq warns of a cache above 10,000 entries; with its default size the rows of cold names would
 measure its eviction (four times the CPU). It also closes a TCP connection after 100 queries, which dnsperf counts as
 losses. dnsdist is a packet cache in front of nsd, not a resolver.
-CoreDNS is in no Debian package; it takes part where `coredns` is on the PATH.
+CoreDNS is in no Debian package; it takes part where `coredns` is on the PATH. So does unbound with cachedb, where the
+`unbound` on the PATH was built with `--enable-cachedb --with-libhiredis`; Debian's is not.
 """
 
 from __future__ import annotations
@@ -149,11 +150,16 @@ def _unbound(setting: Setting) -> list[str]:
     elif reach.scheme == "tcp":
         forward += "\n  forward-tcp-upstream: yes"
     bundle = f'  tls-cert-bundle: "{reach.ca}"\n' if reach.encrypted else ""
+    modules, shared = "iterator", ""
+    if "--redis" in setting.args:
+        port = setting.args[setting.args.index("--redis") + 1].rpartition(":")[2]
+        modules = "cachedb iterator"
+        shared = f'cachedb:\n  backend: "redis"\n  redis-server-host: {HERE}\n  redis-server-port: {port}\n'
     conf = f"""server:
   interface: {HERE}@{setting.port}
   access-control: 127.0.0.0/8 allow
   num-threads: 1
-  module-config: "iterator"
+  module-config: "{modules}"
   do-not-query-localhost: no
   do-daemonize: no
   use-syslog: no
@@ -166,7 +172,7 @@ def _unbound(setting: Setting) -> list[str]:
   rrset-cache-size: 256m
 {bundle}remote-control:
   control-enable: no
-forward-zone:
+{shared}forward-zone:
   name: "."
 {forward}
 """
@@ -249,9 +255,18 @@ PEERS = (
 )
 KINDS = (ECHO, RDNSCACHE, PURE, *PEERS)
 OURS = (RDNSCACHE, PURE)
+#: Has no cache in Redis unless its build has: ask `shares`.
+CACHEDB = Kind("unbound + cachedb", "unbound", "none", ("unbound", "-V"), _unbound)
 NSD = Kind("nsd", "nsd", "nsd", ("nsd", "-v"), nsd)
 REDIS = Kind("redis", "redis-server", "redis-server", ("redis-server", "--version"), redis_server)
 DNSPERF = Kind("dnsperf", "dnsperf", "dnsperf", ("dnsperf", "-h"), nsd)  # for its version only
+
+
+def shares(kind: Kind) -> bool:
+    """Whether it can be used with Redis."""
+    return kind in OURS or (
+        kind is CACHEDB and kind.present() and "cachedb" in output(["unbound", "-V"], dict(os.environ))
+    )
 
 
 def environment(kind: Kind) -> dict[str, str]:
