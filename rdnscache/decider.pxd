@@ -1,11 +1,13 @@
 cimport cython
 
+from rdnscache cimport clock
 from rdnscache.dns.entry cimport Entry
 from rdnscache.flights cimport Flight
+from rdnscache.policy.rules cimport Policy
 
 
 cdef class Decider:
-    cdef object _policy
+    cdef Policy _policy
     cdef object _cache
     cdef str _node
     cdef object _refused

@@ -103,7 +103,7 @@ class Decider:
 
     def lacks(self, entry: Entry) -> bool:
         """Whether `instead_of` has to ask another question first, and so may wait."""
-        if not self._policy.about_answers:
+        if not self._policy.changes_answers():
             return False
         verdict = self._policy.of_answer(entry.key, entry.tail, entry.ancount)
         return self._policy.dns64(entry) is not None if verdict is None else verdict.target is not None
@@ -121,7 +121,7 @@ class Decider:
 
     def instead_of(self, entry: Entry, flight: Flight, flights: Flights) -> Entry:
         """The entry or its replacement. If the entry must not be cached (TTL 0), its replacement must not either."""
-        if not self._policy.about_answers:
+        if not self._policy.changes_answers():
             return entry
         verdict = self._policy.of_answer(flight.key, entry.tail, entry.ancount)
         if verdict is not None and verdict.target is not None:

@@ -1,5 +1,6 @@
 cimport cython
 
+from rdnscache cimport clock
 from rdnscache.clients.networks cimport client_prefix
 from rdnscache.crew cimport Crew, Task
 from rdnscache.dns.entry cimport Entry

@@ -8,7 +8,6 @@ Hits come first: however many flights are ready to go on, the sockets are read b
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -312,7 +311,7 @@ class Flights:
 
     def step(self) -> None:
         """Called between the steps of flights: read datagrams if that is due."""
-        now = time.monotonic()
+        now = clock.monotonic()
         if now - self._looked >= TURN and not self._quiet:
             self._looked = now
             for drain in self.drains:

@@ -9,6 +9,7 @@ Next to its row, a worker stores its last report, for the process that serves th
 from __future__ import annotations
 
 import mmap
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -32,7 +33,8 @@ COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 #: Upper bounds of a histogram's buckets, in seconds. In a row they are followed by a bucket for all larger values, and
 #: by the sum in nanoseconds.
 BOUNDS = (25e-6, 1e-4, 25e-5, 5e-4, 1e-3, 25e-4, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-_SUM = len(BOUNDS) + 1
+_BUCKETS, _SUM = len(BOUNDS), len(BOUNDS) + 1
+_BOUNDS = array("d", BOUNDS)
 #: Number of RCODEs counted separately in `replies`; the last one stands for all others.
 RCODES = ("NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "other")
 OTHER_RCODE = _OTHER_RCODE = len(RCODES) - 1
@@ -237,9 +239,7 @@ def count_reply(counters: Counters, first: int, rcode: int) -> None:
 def observe(counters: Counters, histogram: int, seconds: float, events: int) -> None:
     """Add `events` that took `seconds` each."""
     place = 0
-    for bound in BOUNDS:
-        if seconds <= bound:
-            break
+    while place < _BUCKETS and seconds > _BOUNDS[place]:
         place += 1
     count(counters, histogram + place, events)
     count(counters, histogram + _SUM, int(seconds * 1e9) * events)

@@ -61,10 +61,9 @@ class Ending(Enum):
     #: Polling found it: the leader's message was lost or is late.
     SEEN = "seen"
 
-    # then those without one, after which this worker asks an upstream: as the leader, whose reply is stored;
+    # then those without one, after which this worker asks an upstream: as the leader, whose reply is stored, or for its
+    # own clients only, where Redis does not answer in time;
     LEADS = "leads"
-    # or for its own clients only: Redis cannot be asked, or does not answer in time
-    ALONE = "alone"
     #: This worker could reach no upstream, so it does not claim; it tries whether one can be reached again.
     UNFIT = "unfit"
     #: Another worker held the claim until our patience ended, and no answer came.
@@ -73,4 +72,4 @@ class Ending(Enum):
 
 # As module names as well: up to Python 3.11 looking a member up in its class costs more than everything done with it.
 ENTRY, LEAD, FOLLOW = Verdict
-FOUND, WOKEN, SEEN, LEADS, ALONE, UNFIT, MISLED = Ending
+FOUND, WOKEN, SEEN, LEADS, UNFIT, MISLED = Ending

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -21,7 +20,7 @@ from rdnscache.dns.wire import REFUSED, SERVFAIL, Reply
 from rdnscache.errors import LOCAL, SAID, SILENT, SPENT, UpstreamFailed
 from rdnscache.flights import Flight, Flights
 from rdnscache.metrics import Counters, observe
-from rdnscache.outcomes import ALONE, ENTRY, FOUND, LEAD, LEADS, SEEN, WOKEN, Ending
+from rdnscache.outcomes import ENTRY, FOUND, LEAD, LEADS, SEEN, WOKEN, Ending
 from rdnscache.query_log import SLOW, QueryLog
 from rdnscache.resolution import Sources, Terms
 from rdnscache.store.contract import FAILURE, PASS, STORE
@@ -73,6 +72,7 @@ class Resolver:
         self._stale_after = terms.stale_after
         self._node = f"node={terms.node}"
         self._decider = terms.decider
+        self._on_late, self._on_trouble = self._late, self._give_back
         self._query_log = query_log
         self._counters = counters
         #: The number of flushes heard of.
@@ -97,7 +97,8 @@ class Resolver:
         if route.upstreams is None:
             return self._stay_inside(flight, route)
 
-        with self._store.claim(key, partial(self._late, flight)) as claim:
+        claim: Claim = self._store.claim(key, flight, self._on_late)
+        try:
             entry = None
             alone = route.fitness.stands_back or not flight.recursion
             if not flight.renewal and (alone or self._l2_share >= READ_WORTHWHILE):
@@ -125,6 +126,11 @@ class Resolver:
             except UpstreamFailed as failure:
                 return self._fail(flight, claim, failure)
             self._land_and_fill(flight, claim, reply, source)
+        except BaseException:  # an error, or it makes way for another
+            claim.break_off()
+            raise
+        finally:
+            claim.end()
 
     def _ask(self, flight: Flight, claim: Claim) -> tuple[Reply, str]:
         """Step 7: a reply and its source. Without Redis the worker of this node that owns the question is asked."""
@@ -134,15 +140,15 @@ class Resolver:
                 return reply, SIBLING
         route: Route = flight.route
         assert route.upstreams is not None
-        now, thrift = time.monotonic(), None
+        thrift = None
         if route.upstreams.budgeted:  # time spent following counts as waiting
-            until = now + PATIENCE - (clock.now() - flight.since)
+            until = clock.monotonic() + PATIENCE - (clock.now() - flight.since)
             thrift = Thrift(flight.client, until, flight.renewal > 0, partial(self._answer_stale, flight))
-        return route.upstreams.ask(flight.key, partial(self._give_back, route, claim, now), thrift)
+        return route.upstreams.ask(flight.key, self._on_trouble, thrift, claim)
 
-    def _give_back(self, route: Route, claim: Claim, asked: float) -> None:
+    def _give_back(self, claim: Claim, asked: float) -> None:
         """Release the claim, because no upstream was reached in the first round."""
-        route.fitness.tried_all(asked, time.monotonic())
+        claim.flight.route.fitness.tried_all(asked, clock.monotonic())
         claim.release()
 
     def _stay_inside(self, flight: Flight, route: Route) -> None:
@@ -204,20 +210,20 @@ class Resolver:
 
     def _claim_or_follow(self, flight: Flight, claim: Claim) -> tuple[Ending, Entry | None]:
         """Step 6: claim and follow until there is an entry, from Redis or a leader, or we have to ask upstreams."""
-        begun, look, followed, route = time.monotonic(), FIRST_LOOK, False, flight.route
+        begun, look, followed, route = clock.monotonic(), FIRST_LOOK, False, flight.route
         give_up = begun + (SHORT_PATIENCE if begun < self._misled_until else route.patience)
         while True:
             if route.fitness.stands_back:
                 return self._stand_back(claim, followed)
             verdict = claim.acquire(flight.renewal)
             if verdict is LEAD:
-                return ALONE if claim.alone else LEADS, None
+                return LEADS, None
             if verdict is ENTRY:
                 return SEEN if followed else FOUND, claim.entry
             followed = True
-            left = give_up - time.monotonic()
+            left = give_up - clock.monotonic()
             if left <= 0:  # no leader holds a claim for so long without filling it
-                self._misled_until = time.monotonic() + MISTRUST
+                self._misled_until = clock.monotonic() + MISTRUST
                 return outcomes.MISLED, None
             entry = claim.wait(min(look, claim.lease_left + LEASE_SLACK, left))
             if entry is not None:
@@ -251,12 +257,10 @@ class Resolver:
         entry.scope = scope_of(reply.subnet) if reply.subnet and not wide else 0
         if flight.renewal and ttl <= flight.renewal:  # the rest of the old TTL: the upstream is a cache
             entry.renews = False
-        if source == SIBLING and time.monotonic() - self.flushed_at < APART:
+        if source == SIBLING and clock.monotonic() - self.flushed_at < APART:
             flight.flushed = True
-        layer = _FOLLOWER if source == SIBLING else _UPSTREAM
-        self._land_around(flight, entry, layer, partial(
-            self._fill, flight, claim, STORE if ttl else PASS, reply, ttl, stale, source, route.zone
-        ))  # fmt: skip
+        told = (STORE if ttl else PASS, reply, ttl, stale, source, route.zone, "")
+        self._land_around(flight, claim, entry, _FOLLOWER if source == SIBLING else _UPSTREAM, told)
 
     def _origin(self, source: str, route: Route) -> str:
         found = self._origins.get((source, route.zone))
@@ -264,19 +268,20 @@ class Resolver:
             found = self._origins[source, route.zone] = f"from={source} {self._node}{route.mark}"
         return found
 
-    def _land_around(self, flight: Flight, entry: Entry, layer: int, fill: Callable[[], None]) -> None:
+    def _land_around(self, flight: Flight, claim: Claim, entry: Entry, layer: int, told: tuple[Any, ...]) -> None:
         """Land, then fill; first fill if another question has to be asked, so that followers need not wait for it."""
         first = self._lacks(entry)
         if first:
-            fill()
+            self._fill(flight, claim, told)
         self._land(flight, entry, layer)
         if not first:
-            fill()
+            self._fill(flight, claim, told)
 
-    def _fill(self, flight: Flight, claim: Claim, *what: Any) -> None:
+    def _fill(self, flight: Flight, claim: Claim, told: tuple[Any, ...]) -> None:
         if self._outdated(flight):
             return claim.release()
-        return claim.fill(*what)
+        kind, reply, ttl, stale, source, zone, why = told
+        return claim.fill(kind, reply, ttl, stale, source, zone, why)
 
     def _outdated(self, flight: Flight) -> bool:
         """Whether the answer may be from before a flush of the question. Then a follower has to ask again."""
@@ -288,16 +293,13 @@ class Resolver:
         entry = self._failure(flight.key, failure)
         if failure.rcode == SERVFAIL and failure.why in (SAID, SILENT):
             reply = without_records(flight.key, failure.rcode, failure.ede)
-            route: Route = flight.route
-            ttl = route.limits.failure_ttl
-            return self._land_around(flight, entry, outcomes.FAILURE, partial(
-                self._fill, flight, claim, FAILURE, reply, ttl, 0, failure.source, route.zone, failure.why
-            ))  # fmt: skip
+            told = (FAILURE, reply, entry.ttl, 0, failure.source, flight.route.zone, failure.why)
+            return self._land_around(flight, claim, entry, outcomes.FAILURE, told)
         claim.release()
         if failure.why == SPENT:
             return self._land(flight, entry, outcomes.FAILURE)
         if failure.source != SIBLING:  # the sibling has noted it
-            flight.route.fitness.failed(failure, time.monotonic())
+            flight.route.fitness.failed(failure, clock.monotonic())
         found = claim.read(True)  # another node may have found an answer
         if found is not None and found.fresh(clock.now()):
             return self._land(flight, found, outcomes.L2)
@@ -331,7 +333,7 @@ class Resolver:
     def begin_flush(self, scope: Scope) -> None:
         """From now on flights in the scope of a flush store nothing, and cannot be joined. Called in the hub."""
         self.flushes += 1
-        self.flushed_at = time.monotonic()
+        self.flushed_at = clock.monotonic()
         for flight in self.flights.meant(scope.holds_question):
             self.flights.set_aside(flight)
             flight.flushed = True
@@ -345,7 +347,7 @@ class Resolver:
     def change_policy(self) -> Callable[[Entry], bool]:
         """Note that the policy has changed; returns the test for entries that have to be removed from L1."""
         self._decider.change()
-        self.flushed_at = time.monotonic()  # siblings may still have the old policy: their answers are not kept
+        self.flushed_at = clock.monotonic()  # siblings may still have the old policy: their answers are not kept
         for flight in self.flights.meant(lambda key: True):
             if flight.stale is not None and self._decider.minds(flight.stale):
                 self._withdraw(flight)

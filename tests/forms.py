@@ -36,6 +36,7 @@ from rdnscache.dns.splice import (
     splice_stored,
     splice_type,
     splice_view,
+    whole,
 )
 from rdnscache.dns.text import answer_text
 from rdnscache.dns.wire import NO_EDE, Query, Reply, build_query, parse_error, parse_query, parse_reply, read_u32
@@ -223,6 +224,7 @@ def key_spliced(data: bytes, root: int, variant: int) -> Facts:
         yield fact(f"splice_type {number}", lambda number=number: splice_type(key, number))
     for end in (len(key) - 1, len(key), len(key) + 1):
         yield fact(f"cut {end}", lambda end=end: cut(key, 1, end))
+    yield fact("whole", lambda: whole(bytearray(key)))
     for end in (root + 4, root + 5, root + 6):
         yield fact(f"repeats {end}", lambda end=end: repeats(data, end, key[:-1]))
     yield fact("splice_query", lambda: splice_query(data[:2], 0x130, key[:-1], data[:variant]))

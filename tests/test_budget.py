@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from support import ChaosRelay, Node, RedisServer, Upstream, address, answer, ask, timed, wait_for
@@ -20,7 +18,7 @@ from rdnscache.policy.rules import no_policy
 from rdnscache.query_log import QueryLog
 from rdnscache.resolution import Sources, Terms
 from rdnscache.resolver import Resolver
-from rdnscache.store.interface import NullStore
+from rdnscache.store.interface import Claim, NullStore
 from rdnscache.upstream.routes import Route, Routes
 
 KEY = b"\1a\0\0\1\0\1\0"
@@ -118,7 +116,7 @@ class TestSlowRedis:
             def __init__(self, said: object) -> None:
                 self.said = said
 
-            def ask(self, key: bytes, client_or_on_trouble: object, thrift: object = None) -> object:
+            def ask(self, key: bytes, client_or_on_trouble: object, *more: object) -> object:
                 return self.said
 
         siblings, upstreams = Asked(parse_reply(failure_wire(KEY))), Asked((None, "upstream"))
@@ -128,7 +126,7 @@ class TestSlowRedis:
         resolver = Resolver(
             sources, Terms(1.0, "n1", Decider(no_policy(), Cache(1, 1), "n1")), QueryLog(0), Board.scrap()
         )
-        claim: Any = SimpleNamespace(alone=alone, release=None)
         flight = Flight(KEY, 0.0, b"")
+        claim = type("Mine", (Claim,), {"alone": alone})(KEY, flight, lambda flight, entry: None)
         flight.route = route
         assert resolver._ask(flight, claim)[1] == ("sibling" if alone else "upstream")

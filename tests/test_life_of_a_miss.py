@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import dns.message
@@ -33,7 +35,7 @@ from rdnscache.policy.rules import Policy, no_policy
 from rdnscache.query_log import QueryLog
 from rdnscache.resolution import Sources, Terms
 from rdnscache.resolver import Resolver
-from rdnscache.store.interface import Claim, NullStore
+from rdnscache.store.interface import Claim, NullStore, OnLate
 from rdnscache.store.scope import Scope
 from rdnscache.upstream import fitness
 from rdnscache.upstream.routes import Route, Routes
@@ -78,9 +80,11 @@ class Upstream:
     def short(self) -> bool:
         return False
 
-    def ask(self, key: bytes, on_trouble: Callable[[], None], thrift: object) -> tuple[Reply, str]:
+    def ask(
+        self, key: bytes, on_trouble: Callable[[Any, float], None], thrift: object, claim: Claim
+    ) -> tuple[Reply, str]:
         self.asked.append(AsyncResult())
-        self.on_trouble = on_trouble
+        self.on_trouble = partial(on_trouble, claim, time.monotonic())
         return self.asked[-1].get(), "192.0.2.53"
 
     def answer(self, number: int, reply: Reply) -> None:
@@ -110,7 +114,7 @@ class Scripted(NullStore):
         self.verdict = Verdict.LEAD
         self.fills: list[bytes] = []
 
-    def claim(self, key: bytes, on_late: Callable[[Entry], None]) -> Claim:
+    def claim(self, key: bytes, flight: Any, on_late: OnLate) -> Claim:
         store = self
 
         class Mine(Claim):
@@ -132,7 +136,7 @@ class Scripted(NullStore):
             def fill(self, kind: bytes, *told: Any) -> None:
                 store.fills.append(kind)
 
-        return Mine(key, on_late)
+        return Mine(key, flight, on_late)
 
 
 class Client:

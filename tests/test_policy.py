@@ -280,3 +280,9 @@ def test_long_identity_is_cut_to_one_string() -> None:
     reply = said_to("id.server.", "TXT", "CH", Identity(node="n" * 300))
     assert reply is not None
     assert reply.answer[0][0].strings == (b"n" * 255,)
+
+
+def test_limits_look_the_same_in_every_version() -> None:
+    """Nodes compare digests made of this text, and share a view's answers only while they are equal."""
+    told = "Limits(ttl_min=1, ttl_max=2, negative_ttl_max=3, failure_ttl=4, stale=5, keep=False)"
+    assert repr(Limits(1, 2, 3, 4, 5, keep=False)) == told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import time
 from collections import Counter
@@ -21,6 +22,7 @@ from rdnscache.metrics import Board
 from rdnscache.upstream import ways
 from rdnscache.upstream.alarms import TICK, Alarms
 from rdnscache.upstream.datagrams import LIFE, USES
+from rdnscache.upstream.search import Search
 from rdnscache.upstream.server import Server
 from rdnscache.upstream.servers import Upstreams
 
@@ -100,6 +102,19 @@ def test_what_is_odd_ends_a_port(odd: Any) -> None:
             _until_closed({upstream.sources[-1][1]})
         upstreams.ask(key_of("next.test"))
         assert upstream.sources[-1][1] != upstream.sources[-2][1]
+
+
+def test_a_question_that_is_answered_leaves_nothing_behind() -> None:
+    """However long it might have waited: memory does not grow with what is asked in that time."""
+
+    def searches() -> int:
+        return sum(isinstance(each, Search) for each in gc.get_objects())
+
+    with Upstream() as upstream:
+        upstreams, before = _asking(upstream.port), searches()
+        for number in range(10):
+            upstreams.ask(key_of(f"n{number}.test"))
+        assert searches() <= before
 
 
 def test_alarms_go_off_in_order_and_not_too_early() -> None:

@@ -353,7 +353,7 @@ def test_falling_silent_for_all_is_no_fact_about_a_name() -> None:
     with Upstream(handler) as upstream:
         upstreams = _make(upstream.address, timeout=0.6, deadline=2.0)
         released: list[str] = []
-        first = gevent.spawn(upstreams.ask, key_of("dead1.test"), lambda: released.append("dead1"))
+        first = gevent.spawn(upstreams.ask, key_of("dead1.test"), lambda *asked: released.append("dead1"))
         wait_for(lambda: gevent.sleep(0.001) or upstream.count("dead1.test.") == 1)
         upstreams.ask(key_of("live.test"))
         names[0] = ""

@@ -8,7 +8,7 @@ from struct import Struct
 from rdnscache.dns.compose import compose_error, compose_local
 from rdnscache.dns.distill import distill as distill  # noqa: PLC0414 - callers have it from here
 from rdnscache.dns.question import VARIANT_CD, qname, qtype, section, subnet, variant
-from rdnscache.dns.splice import splice_stored
+from rdnscache.dns.splice import splice_stored, whole
 from rdnscache.dns.subnet import is_nobody, scope_of
 from rdnscache.dns.wire import (
     ANY,
@@ -35,23 +35,39 @@ _HINFO, _TKEY, _TSIG, _IXFR, _AXFR, _MAILB, _MAILA = 13, 249, 250, 251, 252, 253
 _CLASS_NONE, _CLASS_ANY = 254, 255
 #: The same for the compiled form, where these are plain numbers.
 _NOERROR, _NXDOMAIN, _YXDOMAIN, _CD = NOERROR, NXDOMAIN, YXDOMAIN, VARIANT_CD
+_CH, _OPT, _ANY = CH, OPT, ANY
 
 #: How long clients may keep the HINFO of RFC 8482, in seconds.
 ANY_TTL = 3600
 
 
-@dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds on the time a reply is kept, all in seconds."""
 
-    ttl_min: int = 0
-    ttl_max: int = 86400
-    negative_ttl_max: int = 3600
-    #: The TTL of failures and of negative replies without SOA.
-    failure_ttl: int = 5
-    stale: int = 3600
-    #: Whether replies are kept at all; failures always are.
-    keep: bool = True
+    __slots__ = ("failure_ttl", "keep", "negative_ttl_max", "stale", "ttl_max", "ttl_min")
+
+    def __init__(
+        self,
+        ttl_min: int = 0,
+        ttl_max: int = 86400,
+        negative_ttl_max: int = 3600,
+        failure_ttl: int = 5,
+        stale: int = 3600,
+        keep: bool = True,
+    ) -> None:
+        self.ttl_min = ttl_min
+        self.ttl_max = ttl_max
+        self.negative_ttl_max = negative_ttl_max
+        #: The TTL of failures and of negative replies without SOA.
+        self.failure_ttl = failure_ttl
+        self.stale = stale
+        #: Whether replies are kept at all; failures always are.
+        self.keep = keep
+
+    def __repr__(self) -> str:
+        """Part of what digests of routes are made of, which all nodes compare: the same in every version."""
+        ttls = f"ttl_min={self.ttl_min}, ttl_max={self.ttl_max}, negative_ttl_max={self.negative_ttl_max}"
+        return f"Limits({ttls}, failure_ttl={self.failure_ttl}, stale={self.stale}, keep={self.keep})"
 
 
 def usable(reply: Reply) -> bool:
@@ -125,7 +141,7 @@ def settle(key: bytes, reply: Reply, limits: Limits) -> tuple[bytes, int]:
         ttl = min(ttl, negative_max if reply.soa_ttl_at else limits.failure_ttl)
     elif not answers:
         ttl = min(ttl, limits.failure_ttl)
-    return bytes(wire), ttl
+    return whole(wire), ttl
 
 
 def _put_u32(wire: bytearray, at: int, number: int) -> None:
@@ -141,7 +157,7 @@ def stored_flags(key: bytes, reply: Reply) -> int:
 
 
 def _sane(ttl: int) -> int:
-    return 0 if ttl & 0x80000000 else ttl
+    return 0 if ttl >> 31 else ttl
 
 
 def failure_wire(key: bytes, rcode: int = SERVFAIL) -> bytes:
@@ -201,15 +217,15 @@ def answer_ourselves(query: Query, identity: Identity) -> bytes | None:
     """The reply to a query that never goes to the cache or an upstream; None for all others."""
     if query.error:
         return compose_error(query, query.error)
-    if query.qclass == CH:
+    if query.qclass == _CH:
         text = identity.text(qname(query.key)).encode()[:255]
         if text and query.qtype in (TXT, ANY):
             return compose_local(query, bytes((len(text),)) + text, TXT, CH, 0)
         return compose_error(query, REFUSED)
     if query.qtype in (_AXFR, _IXFR) or query.qclass in (0, _CLASS_NONE, _CLASS_ANY):
         return compose_error(query, REFUSED)
-    if query.qtype in (0, OPT, _TKEY, _TSIG, _MAILB, _MAILA):
+    if query.qtype in (0, _OPT, _TKEY, _TSIG, _MAILB, _MAILA):
         return compose_error(query, FORMERR)
-    if query.qtype == ANY:
+    if query.qtype == _ANY:
         return compose_local(query, b"\x07RFC8482\x00", _HINFO, query.qclass, ANY_TTL)
     return None

@@ -6,6 +6,8 @@ cpdef bytes splice_type(bytes key, int number)
 
 cpdef bytes cut(bytes data, Py_ssize_t start, Py_ssize_t end)
 
+cpdef bytes whole(bytearray data)
+
 cpdef bint repeats(bytes data, Py_ssize_t end, bytes asked) except -1
 
 cpdef bytearray splice_stored(

@@ -33,6 +33,11 @@ def cut(data: bytes, start: int, end: int) -> bytes:
     return data[start:end]
 
 
+def whole(data: bytearray) -> bytes:
+    """All octets, which do not change any more."""
+    return bytes(data)
+
+
 def repeats(data: bytes, end: int, asked: bytes) -> bool:
     """Whether the question section of a message, which ends at `end`, equals `asked` but for letter case."""
     if not 17 <= end <= len(data):

@@ -61,6 +61,10 @@ cpdef bytes cut(bytes data, Py_ssize_t start, Py_ssize_t end):
     return PyBytes_FromStringAndSize(PyBytes_AS_STRING(data) + start, end - start)
 
 
+cpdef bytes whole(bytearray data):
+    return PyBytes_FromStringAndSize(PyByteArray_AS_STRING(data), len(data))
+
+
 cpdef bint repeats(bytes data, Py_ssize_t end, bytes asked) except -1:
     cdef Py_ssize_t size = len(asked), index
     cdef const uint8_t* told

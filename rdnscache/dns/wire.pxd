@@ -2,7 +2,7 @@ cimport cython
 
 from rdnscache.dns.question cimport section, variant
 from rdnscache.dns.rdata cimport name_end, no_names, rdata_holds
-from rdnscache.dns.splice cimport splice_key, splice_query
+from rdnscache.dns.splice cimport splice_key, splice_query, whole
 
 cdef int _A, _SOA, _AAAA, _OPT, _TSIG, _IN, _EDE, _COOKIE, _DO, _CD, _SUBNET
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from rdnscache.dns.question import VARIANT_CD, VARIANT_DO, VARIANT_SUBNET, section, subnet, variant
 from rdnscache.dns.rdata import name_end, no_names, rdata_holds
-from rdnscache.dns.splice import splice_key, splice_query
+from rdnscache.dns.splice import splice_key, splice_query, whole
 from rdnscache.dns.subnet import SUBNET_OPTION, option
 
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, YXDOMAIN, BADVERS, BADCOOKIE = 0, 1, 2, 3, 4, 5, 6, 16, 23
@@ -267,7 +267,7 @@ def parse_reply(data: bytes) -> Reply | None:
     ttls = bytearray()
     if not _read_records(reply, data, position, length, ttls, seen):
         return None
-    reply.ttls = bytes(ttls)
+    reply.ttls = whole(ttls)
     return reply
 
 

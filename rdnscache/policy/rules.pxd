@@ -15,6 +15,7 @@ cdef class Policy:
     cdef tuple _ends
     cdef bint _single
 
+    cpdef bint changes_answers(self) except -1
     cpdef object of(self, bytes key)
     @cython.locals(name=bytes)
     cpdef bint _may_decide(self, bytes key) except -1

@@ -53,10 +53,9 @@ class Policy:
 
     def __bool__(self) -> bool:
         """Whether there is anything to decide."""
-        return self._special is not None or self._local is not None or self.about_answers
+        return self._special is not None or self._local is not None or self.changes_answers()
 
-    @property
-    def about_answers(self) -> bool:
+    def changes_answers(self) -> bool:
         """Whether answers may be changed."""
         return self._terms is not None or bool(self.lists)
 

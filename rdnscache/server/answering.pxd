@@ -1,12 +1,18 @@
 cimport cython
 
+from rdnscache cimport clock
 from rdnscache.cache cimport Cache
 from rdnscache.dns.compose cimport compose
 from rdnscache.dns.entry cimport Entry
+from rdnscache.dns.policy cimport answer_ourselves
 from rdnscache.dns.question cimport view_number, with_view
 from rdnscache.dns.wire cimport Query
 from rdnscache.flights cimport Flights
 from rdnscache.query_log cimport QueryLog
+from rdnscache.tally cimport count
+
+
+cdef int _ANSWERS, _LOCAL, _JOINED, _CH
 
 
 cdef class Answering:

@@ -22,9 +22,13 @@ from rdnscache.flights import Channel, Flights
 from rdnscache.metrics import Counters
 from rdnscache.policy.verdict import DROPPED
 from rdnscache.query_log import QueryLog
+from rdnscache.tally import count
 from rdnscache.views import Views
 
 log = logging.getLogger(__name__)
+
+#: The same for the compiled form, where these are plain numbers.
+_ANSWERS, _LOCAL, _JOINED, _CH = metrics.ANSWERS, outcomes.LOCAL, outcomes.JOINED, CH
 
 
 class Answering:
@@ -110,11 +114,11 @@ class Answering:
 
     def take(self, channel: Channel, query: Query, client: Any, now: float) -> bytes | None:
         """Step 4: the reply if it can be made now; None if `channel.answer` is called later, or there is no reply."""
-        layer = outcomes.LOCAL
+        layer = _LOCAL
         if self.notified is not None and is_notify(query):
             return self.notified(query)
         reply = answer_ourselves(query, self._identity)
-        if self._departure.begun and query.qclass == CH and not query.error:
+        if self._departure.begun and query.qclass == _CH and not query.error:
             reply = compose_error(query, SERVFAIL, EDE_NOT_READY)
         if reply is None and self.by_client is not None:
             mine, later = self.by_client.told(channel, query, client)
@@ -134,7 +138,7 @@ class Answering:
                 return self.finish(query, *told)
         if reply is None:
             outcome = self._flights.join(channel, query, client, now)
-            if outcome == outcomes.JOINED:
+            if outcome == _JOINED:
                 return None
             self.counters[metrics.NOT_JOINED[outcome]] += 1
             if outcome == outcomes.REPEATED:
@@ -159,7 +163,7 @@ class Answering:
         else:
             reply = compose(query, entry, now, self.rotates)
         if reply:
-            self.counters[metrics.ANSWERS + layer] += 1
+            count(self.counters, _ANSWERS + layer, 1)
         if query.watch is not None:
             query.watch(layer)
         return reply

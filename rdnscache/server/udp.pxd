@@ -1,5 +1,6 @@
 cimport cython
 
+from rdnscache cimport clock
 from rdnscache.clients.limit cimport Limiter
 from rdnscache.clients.networks cimport Networks
 from rdnscache.clients.proxy cimport Proxied, parse_proxy, tls_name
@@ -9,6 +10,8 @@ from rdnscache.query_log cimport QueryLog
 from rdnscache.metrics cimport count_reply, observe
 from rdnscache.server.batch cimport Batch
 from rdnscache.server.answering cimport Answering
+
+cdef int _REPLIES
 
 
 cdef class UdpListener:

@@ -18,6 +18,9 @@ from rdnscache.server.answering import Answering
 from rdnscache.server.batch import Batch
 from rdnscache.stream import READ
 
+#: The same for the compiled form, where it is a plain number.
+_REPLIES = metrics.REPLIES_UDP
+
 
 class UdpListener:
     """Steps 1 to 4 for datagrams (see docs/architecture.md). An exception does not stop it."""
@@ -151,7 +154,7 @@ class UdpListener:
         reply = answering.finish(query, entry, layer)
         if not reply:
             return
-        count_reply(answering.counters, metrics.REPLIES_UDP, query.rcode)
+        count_reply(answering.counters, _REPLIES, query.rcode)
         self._batch.reply_to(client, reply)
         if not self._sending:
             self._sending = True

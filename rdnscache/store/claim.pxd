@@ -31,11 +31,17 @@ cdef class RedisClaim(Claim):
     cdef Entry _mail
     cdef object _switch
 
+    cpdef Entry read(self, bint last=*)
+    cpdef object acquire(self, int renewal=*)
+    cpdef Entry wait(self, double seconds)
+    cpdef object release(self)
+    cpdef object break_off(self)
+    cpdef object end(self)
     cpdef Entry _read(self, bytes key, bytes name, object late)
     cpdef Entry _entry_of(self, bytes key, bytes name, list replies)
     cdef Entry _believed(self, bytes key, bytes name, list fields, object left)
     cpdef object _send_fill(self, tuple told)
     @cython.locals(answer=bytes, info=bytes, lifetime=long, name=bytes, scope=int)
     cpdef object fill(
-        self, bytes kind, Reply reply, long ttl, long stale, object source, object route, object why=*
+        self, bytes kind, Reply reply, long ttl, long stale, str source, str route, str why=*
     )

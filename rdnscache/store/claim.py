@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 from gevent import get_hub, getcurrent
@@ -30,7 +29,7 @@ from rdnscache.store.contract import (
     STORE_NAME,
 )
 from rdnscache.store.decoding import NO_SCOPE, Lifetime, info_text
-from rdnscache.store.interface import Claim
+from rdnscache.store.interface import Claim, OnLate
 from rdnscache.store.odd import guessable
 
 #: Verdicts by the number in the script's reply.
@@ -43,8 +42,8 @@ WARY = 20.0
 
 
 class RedisClaim(Claim):
-    def __init__(self, store: ClaimStore, key: bytes, on_late: Callable[[Entry], None]) -> None:
-        super().__init__(key, on_late)
+    def __init__(self, store: ClaimStore, key: bytes, flight: Any, on_late: OnLate) -> None:
+        super().__init__(key, flight, on_late)
         self._store = store
         self._name = store.names.entry(key)
         #: The keys of the entry, the lead, the followers and the name's NXDOMAIN, once we have claimed.
@@ -74,13 +73,14 @@ class RedisClaim(Claim):
         self._mail: Entry | None = None
         self._switch: Callable[[Entry | None], None] | None = None
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        if self._keys:
-            self._store.leave_following(self._name, self)
-        if kind is not None and self._offered and self._store.asks():
-            # the flight was interrupted and may hold the lead: release it, so that others need not wait for the lease
+    def break_off(self) -> None:
+        if self._offered and self._store.asks():  # perhaps Redis has not replied yet that we lead
             self._token = self._offered
             self.release()
+
+    def end(self) -> None:
+        if self._keys:
+            self._store.leave_following(self._name, self)
 
     @property
     def alone(self) -> bool:
@@ -133,7 +133,7 @@ class RedisClaim(Claim):
     def _read_late(self, replies: Any) -> None:
         entry = self._entry_of(self.key, self._name, replies) if isinstance(replies, list) else None
         if entry is not None and entry.fresh(clock.now()):
-            self.on_late(entry)
+            self.on_late(self.flight, entry)
 
     def acquire(self, renewal: int = 0) -> Verdict:
         store = self._store
@@ -230,7 +230,7 @@ class RedisClaim(Claim):
         if reply is not None and _is_verdict(reply):
             verdict = self._verdict_of(reply)
             if verdict is ENTRY and self.entry is not None:
-                self.on_late(self.entry)
+                self.on_late(self.flight, self.entry)
         elif reply is not None:
             self._store.refused(self._name, reply)
         if verdict is LEAD:
@@ -283,7 +283,7 @@ class RedisClaim(Claim):
         if self._switch is not None:
             self._switch(entry)
         elif entry is not None:  # nobody waits here any more
-            self.on_late(entry)
+            self.on_late(self.flight, entry)
 
     def renew(self, moment: float) -> None:
         """Renew the lease if we have led since before this time (monotonic)."""

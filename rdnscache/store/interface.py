@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import TracebackType
 from typing import Any, Protocol
 
 from rdnscache.dns.entry import Entry
@@ -11,16 +10,19 @@ from rdnscache.dns.wire import Reply
 from rdnscache.outcomes import LEAD, Verdict
 from rdnscache.upstream.application import Applicant, Request
 
+OnLate = Callable[[Any, Entry], None]
+
 
 class Claim:
     """One worker's part in the cluster-wide flight for a question; this base class, without Redis, always leads.
 
-    A context manager: inside it a wake-up for the question is kept, even one that overtakes the reply to the claim.
-    `on_late(entry)` is called in the hub when Redis brings an answer that nobody waits for any more.
+    Until its `end` a wake-up for the question is kept, even one that overtakes the reply to the claim.
+    `on_late(flight, entry)` is called in the hub when Redis brings an answer that nobody waits for any more.
     """
 
-    def __init__(self, key: bytes, on_late: Callable[[Entry], None]) -> None:
+    def __init__(self, key: bytes, flight: Any, on_late: OnLate) -> None:
         self.key = key
+        self.flight = flight
         self.on_late = on_late
         #: The entry that the last claim found: fresh with Verdict.ENTRY, else stale or None.
         self.entry: Entry | None = None
@@ -28,12 +30,6 @@ class Claim:
         self.lease_left = 0.0
         #: Whether the last wake-up brought an entry.
         self.woken = False
-
-    def __enter__(self) -> Claim:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        pass
 
     @property
     def alone(self) -> bool:
@@ -72,6 +68,12 @@ class Claim:
     def release(self) -> None:
         """As the leader: give the lead up, because our upstreams cannot be reached. Does not wait."""
 
+    def break_off(self) -> None:
+        """We end in the middle: others need not wait for us, if they do. Does not wait; `end` follows."""
+
+    def end(self) -> None:
+        """Nobody waits for anything any more."""
+
 
 class Store(Protocol):
     """The shared cache as the resolver and the worker see it."""
@@ -96,7 +98,7 @@ class Store(Protocol):
     def twins(self) -> set[str]:
         """The incarnations of other nodes with this node's name."""
 
-    def claim(self, key: bytes, on_late: Callable[[Entry], None]) -> Claim:
+    def claim(self, key: bytes, flight: Any, on_late: OnLate) -> Claim:
         """This worker's part in the flight for a question; see `Claim`."""
 
     def ask_for_slots(self, request: Request, applicant: Applicant) -> bool:
@@ -141,8 +143,8 @@ class NullStore:
     def twins(self) -> set[str]:
         return set()
 
-    def claim(self, key: bytes, on_late: Callable[[Entry], None]) -> Claim:
-        return Claim(key, on_late)
+    def claim(self, key: bytes, flight: Any, on_late: OnLate) -> Claim:
+        return Claim(key, flight, on_late)
 
     def ask_for_slots(self, request: Request, applicant: Applicant) -> bool:
         return False

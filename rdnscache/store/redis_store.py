@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +35,7 @@ from rdnscache.store.events import Control
 from rdnscache.store.flushes import Flushes
 from rdnscache.store.heat import HEAT
 from rdnscache.store.hours import ADD
-from rdnscache.store.interface import Claim
+from rdnscache.store.interface import Claim, OnLate
 from rdnscache.store.local import Chores, Local
 from rdnscache.store.odd import NOTE
 from rdnscache.store.register import Register
@@ -217,8 +217,8 @@ class RedisStore(ClaimStore):
         if not there:
             del self._following[name]
 
-    def claim(self, key: bytes, on_late: Callable[[Entry], None]) -> Claim:
-        return RedisClaim(self, key, on_late)
+    def claim(self, key: bytes, flight: Any, on_late: OnLate) -> Claim:
+        return RedisClaim(self, key, flight, on_late)
 
     def token(self) -> bytes:
         self._tokens += 1

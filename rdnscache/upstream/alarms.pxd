@@ -1,5 +1,7 @@
 cimport cython
 
+from rdnscache cimport clock
+
 
 cdef double _TICK
 cdef int _SCANNED
@@ -7,11 +9,14 @@ cdef int _SCANNED
 
 cdef class Alarms:
     cdef dict _due
+    cdef readonly object hub
     cdef object _timer
     cdef long long _first
 
-    @cython.locals(tick="long long", due=list)
+    @cython.locals(tick="long long", due=set)
     cpdef object set(self, object sleeper, double moment)
+    @cython.locals(due=set)
+    cpdef object unset(self, object sleeper, double moment)
     cdef object _start(self, long long tick)
     @cython.locals(now=double)
     cpdef object _ring(self)

@@ -1,16 +1,17 @@
 """Wakes searches at set times, with one timer for all: a timer for each would cost too much.
 
-Most searches are answered long before that. Times are rounded up to ticks, so none is woken too early, and all are
-woken within one tick.
+Most searches are answered long before that, and forgotten then. Times are rounded up to ticks, so none is woken too
+early, and all are woken within one tick.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any, Protocol
 
 from gevent import get_hub
+
+from rdnscache import clock
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,8 @@ class Alarms:
 
     def __init__(self) -> None:
         #: Sleepers by the tick at which they are woken.
-        self._due: dict[int, list[Sleeper]] = {}
+        self._due: dict[int, set[Sleeper]] = {}
+        self.hub = get_hub()
         self._timer: Any = None
         self._first = 0
 
@@ -41,22 +43,28 @@ class Alarms:
         tick = int(moment / _TICK) + 1
         due = self._due.get(tick)
         if due is None:
-            self._due[tick] = due = []
+            self._due[tick] = due = set()
             if self._timer is None or tick < self._first:
                 self._start(tick)
-        due.append(sleeper)
+        due.add(sleeper)
+
+    def unset(self, sleeper: Sleeper, moment: float) -> None:
+        """It is awake. Its tick stays until it is over, since others come before that."""
+        due = self._due.get(int(moment / _TICK) + 1)
+        if due is not None:
+            due.discard(sleeper)
 
     def _start(self, tick: int) -> None:
         if self._timer is not None:
             self._timer.close()
         self._first = tick
-        self._timer = get_hub().loop.timer(max(tick * _TICK - time.monotonic(), 0.0))
+        self._timer = self.hub.loop.timer(max(tick * _TICK - clock.monotonic(), 0.0))
         self._timer.start(self._ring, update=True)  # the hub's cached time is old if it was busy
 
     def _ring(self) -> None:
         self._timer.close()
         self._timer = None
-        now = time.monotonic()
+        now = clock.monotonic()
         for tick in self._over(int(now / _TICK)):
             for sleeper in self._due.pop(tick):
                 try:

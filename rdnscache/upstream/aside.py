@@ -12,7 +12,7 @@ from typing import Any
 from gevent import get_hub
 
 from rdnscache.errors import SILENT, UpstreamFailed
-from rdnscache.upstream.attempt import Attempt
+from rdnscache.upstream.attempt import Attempt, Owner
 
 #: Maximum number of such attempts; the oldest is given up for a new one.
 MOST = 32
@@ -20,7 +20,7 @@ MOST = 32
 LOOK, LATE = 0.05, 0.1
 
 
-class Aside:
+class Aside(Owner):
     """`alone`: there is only one server."""
 
     def __init__(self, alone: bool) -> None:

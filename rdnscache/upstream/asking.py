@@ -34,10 +34,11 @@ MOST_PATIENT = 0.5
 TCP_PATIENCE = 4
 #: Maximum outstanding attempts of a search.
 MOST_OPEN = 8
+_random = random.random
 
 
 def jitter() -> float:
-    return 1.0 + _JITTER * random.random()
+    return 1.0 + _JITTER * _random()
 
 
 class Asking:

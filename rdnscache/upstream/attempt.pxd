@@ -10,9 +10,15 @@ from rdnscache.upstream.reading cimport about, read_reply
 from rdnscache.upstream.server cimport Server
 
 
+cdef class Owner:
+    cpdef object tell(self, Attempt attempt)
+    cpdef object wake(self)
+    cpdef object wake_later(self)
+
+
 cdef class Attempt(Query):
     cdef readonly Server server
-    cdef public object owner
+    cdef public Owner owner
     cdef public object transport
     cdef public Health health
     cdef public double first_sent

@@ -1,5 +1,7 @@
 cimport cython
 
+from rdnscache cimport clock
+from rdnscache.upstream.packets cimport receive, send
 from rdnscache.upstream.query cimport Query
 
 cdef int _KIND, _MOST_STRAYS, _USES, _KEPT, _STOCK
@@ -15,6 +17,7 @@ cdef Spare _SPARE
 
 cdef class Port:
     cdef readonly object sock
+    cdef readonly int fd
     cdef double until
     cdef object watcher
     cdef int uses

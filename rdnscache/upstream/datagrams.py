@@ -10,15 +10,15 @@ from __future__ import annotations
 import _socket
 import os
 import socket
-import time
 from typing import Any
 
 from gevent import get_hub
 
+from rdnscache import clock
 from rdnscache.address import Address
-from rdnscache.dns.wire import TCP_SIZE
 from rdnscache.stream import READ
 from rdnscache.upstream.blame import failure_of
+from rdnscache.upstream.packets import receive, send
 from rdnscache.upstream.query import Query
 
 _KIND = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
@@ -47,10 +47,11 @@ _SPARE = Spare()
 class Port:
     """A socket, for one query at a time."""
 
-    __slots__ = ("again", "data", "ident", "query", "sock", "strays", "until", "uses", "watcher")
+    __slots__ = ("again", "data", "fd", "ident", "query", "sock", "strays", "until", "uses", "watcher")
 
     def __init__(self, sock: Any, until: float) -> None:
         self.sock = sock
+        self.fd = sock.fileno()
         self.until = until
         self.watcher: Any = None
         self.uses = 0
@@ -92,7 +93,7 @@ class Datagrams:
             if port is None:
                 port = self._opened()
             data = query.datagram(ident)
-            port.sock.send(data)
+            send(port.fd, data)
         except OSError as error:
             if port is not None:
                 port.close()
@@ -102,7 +103,7 @@ class Datagrams:
             query.failed(failure_of(self._address, error, False))
             return
         if port.watcher is None:
-            port.watcher = get_hub().loop.io(port.sock.fileno(), READ)
+            port.watcher = get_hub().loop.io(port.fd, READ)
             port.watcher.start(self._read, port)
         port.query, port.ident, port.data = query, ident[0] << 8 | ident[1], data
         port.uses += 1
@@ -129,14 +130,14 @@ class Datagrams:
         except OSError:
             sock.close()
             raise
-        return Port(sock, time.monotonic() + _LIFE)
+        return Port(sock, clock.monotonic() + _LIFE)
 
     def send_again(self, query: Query) -> None:
         """Send a query again from the same port: it may be lost. For a forger it is still a single query."""
         port: Port = query.carrier
         port.data, port.again = query.repetition(port.data), True
         try:
-            port.sock.send(port.data)
+            send(port.fd, port.data)
         except BlockingIOError:
             pass
         except OSError as error:
@@ -171,11 +172,11 @@ class Datagrams:
             return
         while True:
             try:
-                data = port.sock.recv(TCP_SIZE)  # the largest message: the kernel would cut off the rest
-            except BlockingIOError:
-                return
+                data = receive(port.fd)
             except OSError as error:
                 self._fail(query, error)
+                return
+            if data is None:
                 return
             if len(data) > 1 and data[0] << 8 | data[1] == port.ident and query.take(data):
                 query.carrier = None
@@ -191,7 +192,7 @@ class Datagrams:
     def _free_or_close(self, port: Port, odd: bool) -> None:
         """Free a port whose query is answered; close it if it is used up, or somebody may know it."""
         port.query = None
-        worn = port.uses >= _USES or _SPARE.count >= _KEPT or time.monotonic() >= port.until
+        worn = port.uses >= _USES or _SPARE.count >= _KEPT or clock.monotonic() >= port.until
         if odd or worn or port.strays or port.again:
             port.close()
             return
@@ -202,7 +203,7 @@ class Datagrams:
             self._sweeper.start(self._sweep)
 
     def _sweep(self) -> None:
-        now, free = time.monotonic(), self._free
+        now, free = clock.monotonic(), self._free
         self._free = []
         for port in free:
             if now < port.until:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from rdnscache.dns.policy import Limits, empty_zone
@@ -16,25 +15,33 @@ from rdnscache.upstream.server import Server
 from rdnscache.upstream.servers import Upstreams
 
 
-@dataclass(frozen=True, slots=True)
 class Route:
     """`upstreams` is None if questions must not be forwarded. `patience`: seconds for which a follower waits."""
 
-    upstreams: Upstreams | None
-    limits: Limits
-    patience: float
-    #: Whether the upstreams can be reached; shared by routes with the same upstreams.
-    fitness: Fitness = field(default_factory=Fitness)
-    #: The zone's name in wire form and in presentation form; empty for the usual upstreams.
-    name: bytes = b""
-    zone: str = ""
-    #: For a view's own route: whether a name exists by the view's zones.
-    exists: Callable[[bytes], bool] | None = None
+    __slots__ = ("exists", "fitness", "limits", "mark", "name", "patience", "upstreams", "zone")
 
-    @property
-    def mark(self) -> str:
-        """The word for it in the origin of an entry."""
-        return f" route={self.zone}" if self.zone else ""
+    def __init__(
+        self,
+        upstreams: Upstreams | None,
+        limits: Limits,
+        patience: float,
+        fitness: Fitness | None = None,
+        name: bytes = b"",
+        zone: str = "",
+        exists: Callable[[bytes], bool] | None = None,
+    ) -> None:
+        self.upstreams = upstreams
+        self.limits = limits
+        self.patience = patience
+        #: Whether the upstreams can be reached; shared by routes with the same upstreams.
+        self.fitness = fitness or Fitness()
+        #: The zone's name in wire form and in presentation form; empty for the usual upstreams.
+        self.name = name
+        self.zone = zone
+        #: For a view's own route: whether a name exists by the view's zones.
+        self.exists = exists
+        #: The word for it in the origin of an entry.
+        self.mark = f" route={zone}" if zone else ""
 
 
 class Routes(Zones[Route]):

@@ -1,15 +1,16 @@
 cimport cython
 
+from rdnscache cimport clock
 from rdnscache.dns.wire cimport Reply
 from rdnscache.upstream.alarms cimport Alarms
-from rdnscache.upstream.attempt cimport Attempt
+from rdnscache.upstream.attempt cimport Attempt, Owner
 from rdnscache.upstream.server cimport Server
 
 
 cdef double _NEVER
 
 
-cdef class Search:
+cdef class Search(Owner):
     cdef readonly bytes key
     cdef readonly object thrift
     cdef readonly double started
@@ -24,7 +25,7 @@ cdef class Search:
     cdef readonly bint failed_at_once
     cdef readonly list open
     cdef list _told
-    cdef object _switch
+    cdef object _sleeper
     cdef Alarms _alarms
     cdef double _wakes_at
     cdef readonly double late
@@ -41,7 +42,9 @@ cdef class Search:
 
     cpdef object tell(self, Attempt attempt)
     cpdef object wake(self)
+    cdef object _rouse(self)
     cpdef object alarm(self, double now)
+    cpdef object wake_later(self)
     cpdef Attempt wait(self)
     @cython.locals(until=double, attempt=Attempt)
     cpdef double _until(self)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from gevent import get_hub, getcurrent
 
+from rdnscache import clock
 from rdnscache.dns.compose import EDE_OVER_BUDGET
 from rdnscache.dns.wire import NOTIMP, REFUSED, SERVFAIL, Reply
 from rdnscache.errors import LOCAL, SAID, SILENT, SPENT, UNREACHABLE, UpstreamFailed
 from rdnscache.upstream.alarms import Alarms
-from rdnscache.upstream.attempt import Attempt
+from rdnscache.upstream.attempt import Attempt, Owner
 from rdnscache.upstream.server import Server
 from rdnscache.upstream.thrift import Thrift
 
@@ -28,7 +28,7 @@ NEVER = _NEVER = 1e300
 NO_REACHABLE_AUTHORITY, NETWORK_ERROR = 22, 23
 
 
-class Search:
+class Search(Owner):
     """The state of a search. Times are monotonic, in seconds. `order` has every server once, in order of preference.
 
     `fair`: after a pause of this process at least this many seconds are left until the deadline.
@@ -53,8 +53,8 @@ class Search:
         #: Outstanding attempts; and those of them that have an outcome.
         self.open: list[Attempt] = []
         self._told: list[Attempt] = []
-        #: Switches to the waiting greenlet; by how many seconds its last wait ended late, 0 if in time.
-        self._switch: Callable[[], Any] | None = None
+        #: The waiting greenlet; by how many seconds its last wait ended late, 0 if in time.
+        self._sleeper: Any = None
         self._alarms = alarms
         self._wakes_at = _NEVER
         self.late = 0.0
@@ -80,10 +80,16 @@ class Search:
         self._told.append(attempt)
 
     def wake(self) -> None:
-        switch = self._switch
-        if switch is not None:
-            self._switch, self._wakes_at = None, _NEVER
-            switch()
+        sleeper = self._sleeper
+        if sleeper is not None:
+            self._rouse()
+            sleeper.switch()
+
+    def _rouse(self) -> None:
+        self._sleeper = None
+        if self._wakes_at < _NEVER:
+            self._alarms.unset(self, self._wakes_at)
+            self._wakes_at = _NEVER
 
     def alarm(self, now: float) -> None:
         """Called by the alarms: wake the search if its time has come."""
@@ -91,7 +97,7 @@ class Search:
             self.wake()
 
     def wake_later(self) -> None:
-        if self._switch is not None:
+        if self._sleeper is not None:
             get_hub().loop.run_callback(self.wake)
 
     def wait(self) -> Attempt | None:
@@ -110,20 +116,20 @@ class Search:
         return until
 
     def _sleep(self, until: float) -> None:
-        if until > time.monotonic():
+        if until > clock.monotonic():
             self._wakes_at = until
             self._alarms.set(self, until)
-            self._switch = getcurrent().switch
+            self._sleeper = getcurrent()
             try:
-                get_hub().switch()
+                self._alarms.hub.switch()
             finally:
-                self._switch, self._wakes_at = None, _NEVER
+                self._rouse()
         if self._told:
             return
         for attempt in tuple(self.open):  # a late timer may fire before the event of data that has arrived meanwhile
             if attempt.reply is None and not attempt.cut and attempt.failure is None:
                 attempt.look()
-        self._forgive(time.monotonic() - until)
+        self._forgive(clock.monotonic() - until)
 
     def _forgive(self, late: float) -> None:
         """Extend the time of attempts, and once the deadline, if the wait ended late: silence proves nothing then."""
@@ -134,7 +140,7 @@ class Search:
             attempt.due += late
         if not self._forgiven:
             self._forgiven = True
-            self.deadline = max(self.deadline + late, time.monotonic() + self._fair)
+            self.deadline = max(self.deadline + late, clock.monotonic() + self._fair)
 
     # The next server
 
@@ -259,7 +265,7 @@ class Search:
             return UNREACHABLE if failure.why == SILENT else failure.why
         # a server in doubt has become silent for all questions since its last answer
         alive = server.health.alive_at >= self.started and not server.health.rests_until
-        alive = alive and not server.in_doubt(time.monotonic())
+        alive = alive and not server.in_doubt(clock.monotonic())
         return SILENT if alive else UNREACHABLE
 
     def _told_error(self, why: str) -> int:

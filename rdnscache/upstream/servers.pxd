@@ -1,5 +1,6 @@
 cimport cython
 
+from rdnscache cimport clock
 from rdnscache.dns.wire cimport Reply
 from rdnscache.dns.distill cimport distill
 from rdnscache.dns.policy cimport usable
@@ -18,7 +19,7 @@ cdef class Upstreams(Asking):
 
     cpdef list _in_order(self, bytes key, double now)
     @cython.locals(now=double, search=Search, attempt=Attempt, reply=Reply)
-    cpdef tuple ask(self, bytes key, object on_trouble=*, object thrift=*)
+    cpdef tuple ask(self, bytes key, object on_trouble=*, object thrift=*, object context=*)
     @cython.locals(attempt=Attempt)
     cpdef object _send_probe(self, Server server, bytes key, double now)
     cpdef object _probe(self, Server server, bytes key, double now)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
+from rdnscache import clock
 from rdnscache.dns.distill import distill
 from rdnscache.dns.policy import usable
 from rdnscache.dns.wire import Reply
@@ -52,11 +53,15 @@ class Upstreams(Asking):
         """Whether a question would have to wait, because all budgets are used up."""
         if not self.budgeted:
             return False
-        now = time.monotonic()
+        now = clock.monotonic()
         return all(server.budget is not None and server.budget.short(now) for server in self.servers)
 
     def ask(
-        self, key: bytes, on_trouble: Callable[[], None] = _ignore, thrift: Thrift | None = None
+        self,
+        key: bytes,
+        on_trouble: Callable[[Any, float], None] | None = None,
+        thrift: Thrift | None = None,
+        context: Any = None,
     ) -> tuple[Reply, str]:
         """A usable reply, and the address it came from. Raises UpstreamFailed if there is none.
 
@@ -64,9 +69,10 @@ class Upstreams(Asking):
         replies SERVFAIL, REFUSED or without an answer is asked once. Others are asked until the deadline: silent ones
         at most ROUNDS times, and with growing pauses after a refused packet or an error of our own.
         Servers whose budget is not used up are asked first; if there are none, the question waits as `thrift` says.
-        `on_trouble` is called when all servers have been tried and none could be reached.
+        `on_trouble` is called with the `context` and the time at which this began, when all servers have been tried and
+        none could be reached.
         """
-        now = time.monotonic()
+        now = clock.monotonic()
         search = Search(key, now, now + self.deadline, self._timeout, self._in_order(key, now), self._alarms)
         if self.budgeted:
             search.use(thrift or Thrift(b"", now + PATIENCE, False, _ignore))
@@ -75,7 +81,7 @@ class Upstreams(Asking):
                 if now >= search.next_at and now < search.deadline:
                     self._go_on(search, now)
                 attempt = search.wait()
-                now = time.monotonic()
+                now = clock.monotonic()
                 if search.thrift is not None:
                     search.thrift.go_on(now)
                 if attempt is not None:
@@ -87,8 +93,8 @@ class Upstreams(Asking):
                     self._note_silence(search, now)
                     if now >= search.deadline or (search.next_at == NEVER and not search.waits()):
                         raise search.failure()
-                if search.failed and search.reached_nobody():
-                    on_trouble()
+                if search.failed and search.reached_nobody() and on_trouble is not None:
+                    on_trouble(context, search.started)
         finally:
             if search.thrift is not None:
                 search.thrift.end()

@@ -1,0 +1,2 @@
+cpdef double now() except -1
+cpdef double monotonic() except -1

@@ -1,0 +1,3 @@
+cpdef bytes receive(int fd)
+
+cpdef object send(int fd, bytes data)
