@@ -1,13 +1,15 @@
 """What Redis and nodes spend as nodes become more: `python -m bench.scale [--nodes 4,16,32,64]`.
 
 A balancer is imitated: each question of one stream, names drawn by Zipf's law, goes to a node drawn at random, each of
-which has one worker; all share one Redis. Prints for each number of nodes what was asked and spent, and what the model
-of docs/performance.md makes of it, with prices fitted to all these runs.
+which has one worker; all share one Redis. Prints for each number of nodes what was asked and spent, beside what the
+model says: how many names are asked for at least once, and the CPU of Redis from two prices, fitted to all these runs.
+At last what the model says about 1,000 nodes, with the prices of a busy Redis, which reads many commands at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import subprocess
 import time
@@ -24,6 +26,13 @@ from bench.system import free_port, wait_for
 from bench.tools import counters, slow_upstream
 
 NAMES, QUESTIONS, RATE = 20_000, 40_000, 2_000
+#: A large cluster: nodes, workers of each, questions a second, seconds that answers live, names by popularity.
+LARGE = (1000, 2, 10_000_000.0, 300.0, 10_000_000)
+#: Microseconds of CPU of a busy Redis: to claim and fill, to read an entry (rows miss-redis and l2-hit); of any Redis
+#: for a worker's reports, in a second.
+CLAIM_US, READ_US, REPORT_US = 20.0, 4.0, 150.0
+#: Share of a CPU that a Redis is to use.
+BUSY = 0.7
 #: Seconds that an answer of the upstream takes; that nodes are left alone, to see what they spend then.
 DELAY, IDLE = 0.02, 10.0
 
@@ -50,6 +59,35 @@ class Run:
     def reads(self) -> int:
         """Names a node had to take from Redis, or to wait for, since another had asked."""
         return self.by_node - self.unique
+
+
+def distinct(questions: float, names: int) -> float:
+    """How many of `names`, drawn by Zipf's law, are expected among so many questions."""
+    scale = questions / sum_of_shares(names)
+    found, rank = 0.0, 1.0
+    while rank <= names:
+        after = max(min(rank * 1.002, names + 1.0), rank + 1)
+        middle = rank if after == rank + 1 else math.sqrt(rank * after)
+        found += (1 - math.exp(-scale / middle)) * (after - rank)
+        rank = after
+    return found
+
+
+def sum_of_shares(names: int) -> float:
+    return math.log(names) + 0.57721566 + 0.5 / names
+
+
+def on_paper() -> None:
+    nodes, workers, rate, life, names = LARGE
+    cold = distinct(rate * life, names) / life
+    each = distinct(rate * life / (nodes * workers), names) / life
+    reads = each * nodes * workers - cold
+    cpus = (cold * CLAIM_US + reads * READ_US) / 1e6
+    hits = 1 - (cold + reads) / rate
+    print(f"\n{nodes:,} nodes of {workers} workers, {rate:,.0f} questions a second, {names:,} names, TTL {life:.0f} s:")
+    print(f"  a second: {cold:,.0f} asked upstream, {reads:,.0f} read from Redis; hits in L1 {hits:.1%}")
+    print(f"  CPUs of Redis for that: {cpus:.1f}; {math.ceil(cpus / BUSY)} primaries, {BUSY:.0%} busy")
+    print(f"  reports of workers: {nodes * workers * REPORT_US / 1e6:.2f} CPUs of the primary that has the register")
 
 
 def streams(nodes: int) -> list[list[str]]:
@@ -142,13 +180,16 @@ def fitted(rows: Sequence[tuple[float, float]], values: Sequence[float]) -> tupl
 
 
 def told(runs: Sequence[Run]) -> None:
-    print("| nodes | asked | answered | names | names by node | upstream ÷ names | messages | commands of Redis |")
+    print(
+        "| nodes | asked | answered | names (model) | names by node (model) | upstream ÷ names | messages | commands |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for run in runs:
-        print(
-            f"| {run.nodes} | {run.questions:,} | {run.answered:,} | {run.unique:,} | {run.by_node:,} "
-            f"| {run.upstream / run.unique:.4f} | {run.messages:,} | {run.commands:,} |"
+        names, by_node = (parts * distinct(QUESTIONS / parts, NAMES) for parts in (1, run.nodes))
+        asked = (
+            f"{run.questions:,} | {run.answered:,} | {run.unique:,} ({names:,.0f}) | {run.by_node:,} ({by_node:,.0f})"
         )
+        print(f"| {run.nodes} | {asked} | {run.upstream / run.unique:.4f} | {run.messages:,} | {run.commands:,} |")
     counts = [(float(run.unique), float(run.reads)) for run in runs]
     prices = fitted(counts, [run.redis_us for run in runs]) if len(runs) > 1 else (0.0, 0.0)
     print("\n| nodes | Redis CPU µs/question | by the model | idle: Redis µs/s for a node | a node ms/s | PSS MB |")
@@ -169,6 +210,7 @@ def main() -> None:
     kind = next(each for each in OURS if each.name == "rdnscache")
     try:
         told([measure(lab, kind, int(count)) for count in parser.parse_args().nodes.split(",")])
+        on_paper()
     finally:
         lab.close()
 
