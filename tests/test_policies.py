@@ -39,6 +39,7 @@ from rdnscache.dns.question import question_key
 from rdnscache.dns.wire import Query
 from rdnscache.flights import Flight
 from rdnscache.outcomes import JOINED
+from rdnscache.policy.rules import Policy
 from rdnscache.policy.verdict import Verdict
 
 ZONE = """$ORIGIN office.test.
@@ -101,9 +102,21 @@ class TestLocalRecords:
         flights: Any = SimpleNamespace(
             join=join, land=lambda flight, entry, layer: landed.append(entry), leads_back=lambda key, flight: False
         )
-        policy: Any = SimpleNamespace(of=lambda asked: verdict)
+
+        class Always(Policy):
+            """Says the same of every question."""
+
+            def __init__(self) -> None:
+                pass
+
+            def __bool__(self) -> bool:
+                return True
+
+            def of(self, asked: Any) -> Any:
+                return verdict
+
         flight = Flight(key, 0.0, b"")
-        flying = gevent.spawn(Decider(policy, Cache(10, 1 << 20), "n1").decide, flight, flights)
+        flying = gevent.spawn(Decider(Always(), Cache(10, 1 << 20), "n1").decide, flight, flights)
         gevent.sleep(0)
         (errand, query), flight.up = joined[0], up
         errand.answer(query, None, Entry(query.key, without_records(query.key, 3), 0.0, 5, 0), 0)

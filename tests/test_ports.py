@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import gc
 import socket
 import time
@@ -21,7 +22,8 @@ from rdnscache.errors import UpstreamFailed
 from rdnscache.metrics import Board
 from rdnscache.upstream import ways
 from rdnscache.upstream.alarms import TICK, Alarms
-from rdnscache.upstream.datagrams import LIFE, USES
+from rdnscache.upstream.datagrams import LIFE, USES, Port
+from rdnscache.upstream.packets import receive
 from rdnscache.upstream.search import Search
 from rdnscache.upstream.server import Server
 from rdnscache.upstream.servers import Upstreams
@@ -102,6 +104,17 @@ def test_what_is_odd_ends_a_port(odd: Any) -> None:
             _until_closed({upstream.sources[-1][1]})
         upstreams.ask(key_of("next.test"))
         assert upstream.sources[-1][1] != upstream.sources[-2][1]
+
+
+def test_a_closed_port_reads_from_no_other() -> None:
+    """The system gives the descriptor's number to the next that is opened."""
+    port = Port(_socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM), 0.0)
+    number = port.fd
+    port.close()
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as other:
+        assert other.fileno() == number != port.fd
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            receive(port.fd)
 
 
 def test_a_question_that_is_answered_leaves_nothing_behind() -> None:

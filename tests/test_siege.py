@@ -68,7 +68,7 @@ def test_rows_that_are_none_are_refused() -> None:
         capture_output=True, text=True, timeout=60, cwd=ROOT, env=clean_env(), check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr == "Error: there is no row pluse.\n"
+    assert done.stderr == "Error: unknown row: pluse.\n"
 
 
 def test_every_way_to_take_something_away_has_a_row() -> None:

@@ -195,8 +195,8 @@ def _wrong(peer: Http2Peer, stream: int, query: bytes) -> None:
 
 
 WRONG = {
-    "oversized": "more than 65,535 octets", "html": "no DNS message", "404": "HTTP status 404",
-    "500": "HTTP status 500", "empty": "no DNS message", "early": "HTTP status 413",
+    "oversized": "more than 65,535 octets", "html": "not a DNS message", "404": "HTTP status 404",
+    "500": "HTTP status 500", "empty": "not a DNS message", "early": "HTTP status 413",
 }  # fmt: skip
 
 

@@ -66,6 +66,7 @@ class Port:
         if self.watcher is not None:
             self.watcher.stop()
             self.watcher.close()
+        self.fd = -1  # the system gives the number to somebody else
         self.sock.close()
 
 
