@@ -1,9 +1,9 @@
 """What Redis and nodes spend as nodes become more: `python -m bench.scale [--nodes 4,16,32,64]`.
 
 A balancer is imitated: each question of one stream, names drawn by Zipf's law, goes to a node drawn at random, each of
-which has one worker; all share one Redis. Prints for each number of nodes what was asked and spent, beside what the
-model says: how many names are asked for at least once, and the CPU of Redis from two prices, fitted to all these runs.
-At last what the model says about 1,000 nodes, with the prices of a busy Redis, which reads many commands at once.
+which has one worker; all share one Redis. Prints for each number of nodes what was asked and spent, and how many names
+the model expects; at last what it says about 1,000 nodes, with the prices of a busy Redis, which reads many commands at
+once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bench.servers import OURS, Kind
 from bench.system import free_port, wait_for
 from bench.tools import counters, slow_upstream
 
-NAMES, QUESTIONS, RATE = 20_000, 40_000, 2_000
+NAMES, QUESTIONS, RATE = 20_000, 40_000, 1_000
 #: A large cluster: nodes, workers of each, questions a second, seconds that answers live, names by popularity.
 LARGE = (1000, 2, 10_000_000.0, 300.0, 10_000_000)
 #: Microseconds of CPU of a busy Redis: to claim and fill, to read an entry (rows miss-redis and l2-hit); of any Redis
@@ -49,16 +49,10 @@ class Run:
     upstream: int
     messages: int
     redis_us: float
-    nodes_us: float
     commands: int
-    redis_idle_us: float  # a second, of one node
+    redis_idle_us: float  # a second
     node_idle_us: float  # a second, of one node
     pss_mb: float  # of one node
-
-    @property
-    def reads(self) -> int:
-        """Names a node had to take from Redis, or to wait for, since another had asked."""
-        return self.by_node - self.unique
 
 
 def distinct(questions: float, names: int) -> float:
@@ -137,9 +131,8 @@ def measure(lab: Lab, kind: Kind, nodes: int) -> Run:
         upstream=int(done["upstream"] - rested["upstream"]),
         messages=int(done["messages"] - rested["messages"]),
         redis_us=load_only["redis"] * 1e6,
-        nodes_us=load_only["nodes"] * 1e6,
         commands=int(load_only["commands"]),
-        redis_idle_us=idle["redis"] / nodes * 1e6,
+        redis_idle_us=idle["redis"] * 1e6,
         node_idle_us=idle["nodes"] / nodes * 1e6,
         pss_mb=pss,
     )
@@ -171,14 +164,6 @@ def _spent(client: redis.Redis, server: Server, running: Sequence[Server], admin
     }
 
 
-def fitted(rows: Sequence[tuple[float, float]], values: Sequence[float]) -> tuple[float, float]:
-    """The two prices with which rows of counts come nearest to the values; least squares."""
-    aa, ab, bb = (sum(row[i] * row[j] for row in rows) for i, j in ((0, 0), (0, 1), (1, 1)))
-    av, bv = (sum(row[i] * value for row, value in zip(rows, values, strict=True)) for i in (0, 1))
-    det = aa * bb - ab * ab
-    return (av * bb - bv * ab) / det, (bv * aa - av * ab) / det
-
-
 def told(runs: Sequence[Run]) -> None:
     print(
         "| nodes | asked | answered | names (model) | names by node (model) | upstream ÷ names | messages | commands |"
@@ -190,17 +175,11 @@ def told(runs: Sequence[Run]) -> None:
             f"{run.questions:,} | {run.answered:,} | {run.unique:,} ({names:,.0f}) | {run.by_node:,} ({by_node:,.0f})"
         )
         print(f"| {run.nodes} | {asked} | {run.upstream / run.unique:.4f} | {run.messages:,} | {run.commands:,} |")
-    counts = [(float(run.unique), float(run.reads)) for run in runs]
-    prices = fitted(counts, [run.redis_us for run in runs]) if len(runs) > 1 else (0.0, 0.0)
-    print("\n| nodes | Redis CPU µs/question | by the model | idle: Redis µs/s for a node | a node ms/s | PSS MB |")
-    print("|---|---|---|---|---|---|")
-    for run, (unique, reads) in zip(runs, counts, strict=True):
-        modelled = (prices[0] * unique + prices[1] * reads) / run.questions
-        print(
-            f"| {run.nodes} | {run.redis_us / run.questions:.1f} | {modelled:.1f} | {run.redis_idle_us:.0f} "
-            f"| {run.node_idle_us / 1000:.1f} | {run.pss_mb:.1f} |"
-        )
-    print(f"\nfitted: {prices[0]:.0f} µs of Redis for a name asked upstream, {prices[1]:.0f} for one from Redis")
+    print("\n| nodes | Redis CPU µs/question | idle: Redis ms/s | a node ms/s | PSS MB |")
+    print("|---|---|---|---|---|")
+    for run in runs:
+        spent = f"{run.redis_us / run.questions:.1f} | {run.redis_idle_us / 1000:.1f} | {run.node_idle_us / 1000:.1f}"
+        print(f"| {run.nodes} | {spent} | {run.pss_mb:.1f} |")
 
 
 def main() -> None:
