@@ -7,8 +7,11 @@ cdef dict _TYPES, _CLASSES
 @cython.locals(out=bytearray)
 cpdef str label_text(bytes label)
 
-@cython.locals(index=Py_ssize_t, at=Py_ssize_t)
+@cython.locals(index=Py_ssize_t)
 cdef object _spell(bytearray out, bytes wire, Py_ssize_t start, Py_ssize_t stop)
+
+@cython.locals(index=Py_ssize_t)
+cdef object _escape(bytearray out, bytes wire, Py_ssize_t start, Py_ssize_t stop)
 
 cpdef str name_text(bytes wire)
 

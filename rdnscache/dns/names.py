@@ -108,15 +108,18 @@ def label_text(label: bytes) -> str:
 
 def _spell(out: bytearray, wire: bytes, start: int, stop: int) -> None:
     """Append the label `wire[start:stop]` in presentation form."""
-    index = start
-    while index < stop and _SHOWN[wire[index]] == wire[index] != 0:
-        index += 1
-    out += wire[start:index]  # all of it, mostly
-    for at in range(index, stop):
-        if _SHOWN[wire[at]]:
-            out.append(_SHOWN[wire[at]])
+    for index in range(start, stop):
+        if _SHOWN[wire[index]] != wire[index] or not wire[index]:
+            return _escape(out, wire, start, stop)
+    out += wire[start:stop]  # as nearly all labels are
+
+
+def _escape(out: bytearray, wire: bytes, start: int, stop: int) -> None:
+    for index in range(start, stop):
+        if _SHOWN[wire[index]]:
+            out.append(_SHOWN[wire[index]])
         else:
-            out += _ESCAPED[wire[at]]
+            out += _ESCAPED[wire[index]]
 
 
 def name_text(wire: bytes) -> str:
