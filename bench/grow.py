@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -15,7 +14,7 @@ from bench.lab import Figures, Lab, Server, redis_url
 from bench.rows import HIT_RATE, Case, Measure, Row, measure_hits
 from bench.servers import OURS, Kind
 from bench.system import free_port, wait_for
-from bench.tools import counters, slow_upstream
+from bench.tools import ask_together, counters, slow_upstream
 
 SPREAD = 2000  # questions per second to all nodes together
 DELAY = 0.2  # of the upstream, so that nodes wait for one another
@@ -104,18 +103,9 @@ def _node(number: int, admin: int, server: Server) -> tuple[str, ...]:
 
 
 def _ask_all(running: Sequence[Server], names: Path) -> list[load.Run]:
-    """Ask all nodes at the same rate, so that each name is asked of all at about the same time."""
-    options = ("-c", "4", "-q", "2000", "-n", "1", "-Q", str(SPREAD // len(running)))
-    processes: list[subprocess.Popen[str]] = []
-    try:
-        for server in running:
-            processes.append(load.start_dnsperf(server.port, names, *options))
-        return [load.finish(process, 120) for process in processes]
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
+    """All nodes at the same pace, so that they come to each name at about the same time."""
+    pace = ("-c", "4", "-q", "2000", "-Q", str(SPREAD // len(running)))
+    return ask_together(running, [names] * len(running), *pace)
 
 
 def _state(client: redis.Redis, server: Server, running: Sequence[Server], admins: Sequence[int]) -> dict[str, float]:

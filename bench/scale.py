@@ -1,4 +1,4 @@
-"""What Redis and nodes spend as nodes become more: `python -m bench.scale [--nodes 4,16,32,64]`.
+"""What Redis and nodes spend as nodes become more: `python -m bench.scale [--nodes 4,16,32,64] [--rate 1000]`.
 
 A balancer is imitated: each question of one stream, names drawn by Zipf's law, goes to a node drawn at random, each of
 which has one worker; all share one Redis. Prints for each number of nodes what was asked and spent, and how many names
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import math
 import random
-import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -23,7 +22,7 @@ from bench import load
 from bench.lab import Lab, Scale, Server, redis_url
 from bench.servers import OURS, Kind
 from bench.system import free_port, wait_for
-from bench.tools import counters, slow_upstream
+from bench.tools import ask_together, counters, slow_upstream
 
 NAMES, QUESTIONS, RATE = 20_000, 40_000, 1_000
 #: A large cluster: nodes, workers of each, questions a second, seconds that answers live, names by popularity.
@@ -95,7 +94,7 @@ def streams(nodes: int) -> list[list[str]]:
     return found
 
 
-def measure(lab: Lab, kind: Kind, nodes: int) -> Run:
+def measure(lab: Lab, kind: Kind, nodes: int, rate: int) -> Run:
     asked = streams(nodes)
     with ExitStack() as stack:
         upstream = stack.enter_context(slow_upstream(lab, DELAY))
@@ -116,7 +115,8 @@ def measure(lab: Lab, kind: Kind, nodes: int) -> Run:
         time.sleep(IDLE)
         rested = _spent(client, server, running, admins)
         began = time.monotonic()
-        runs = _ask(running, [lab.write(names) for names in asked])
+        files = [lab.write(names) for names in asked]
+        runs = ask_together(running, files, "-c", "1", "-q", "500", "-Q", str(max(rate // nodes, 1)))
         taken = time.monotonic() - began
         done = _spent(client, server, running, admins)
         pss = sum(each.program.pss() for each in running) / nodes / 1e6
@@ -136,20 +136,6 @@ def measure(lab: Lab, kind: Kind, nodes: int) -> Run:
         node_idle_us=idle["nodes"] / nodes * 1e6,
         pss_mb=pss,
     )
-
-
-def _ask(running: Sequence[Server], files: Sequence[object]) -> list[load.Run]:
-    processes: list[subprocess.Popen[str]] = []
-    try:
-        for server, path in zip(running, files, strict=True):
-            pace = ("-c", "1", "-q", "500", "-n", "1", "-Q", str(max(RATE // len(running), 1)))
-            processes.append(load.start_dnsperf(server.port, path, *pace))  # type: ignore[arg-type]
-        return [load.finish(process, 240) for process in processes]
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
 
 
 def _spent(client: redis.Redis, server: Server, running: Sequence[Server], admins: Sequence[int]) -> dict[str, float]:
@@ -185,10 +171,12 @@ def told(runs: Sequence[Run]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("--nodes", default="4,16,32,64", help="how many nodes, with commas")
+    parser.add_argument("--rate", type=int, default=RATE, help=f"questions a second to all together (default {RATE:,})")
+    options = parser.parse_args()
     lab = Lab(Scale(seconds=2, cold=2000, samples=1000))
     kind = next(each for each in OURS if each.name == "rdnscache")
     try:
-        told([measure(lab, kind, int(count)) for count in parser.parse_args().nodes.split(",")])
+        told([measure(lab, kind, int(count), options.rate) for count in options.nodes.split(",")])
         on_paper()
     finally:
         lab.close()

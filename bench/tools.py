@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import urllib.request
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 
+from bench import load
 from bench.lab import Lab, Server
 from bench.servers import Kind, Setting
 
@@ -19,6 +23,20 @@ def slow_upstream(lab: Lab, delay: float, silent: str = "") -> AbstractContextMa
         return [sys.executable, "-m", "bench.upstream", str(setting.port), str(delay), silent]
 
     return lab.run(Kind("upstream", sys.executable, "", (), command), cpu=lab.load_cpu)
+
+
+def ask_together(running: Sequence[Server], files: Sequence[Path], *options: str) -> list[load.Run]:
+    """Ask each server what is in its file, all at the same time; each file once."""
+    processes: list[subprocess.Popen[str]] = []
+    try:
+        for server, path in zip(running, files, strict=True):
+            processes.append(load.start_dnsperf(server.port, path, "-n", "1", *options))
+        return [load.finish(process, 240) for process in processes]
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
 
 
 def series(admin: int) -> dict[str, float]:
